@@ -1,0 +1,1 @@
+//! The nouns: ids, time, shares, requests, answers, cases and labels. No decisions.

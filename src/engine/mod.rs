@@ -1,0 +1,1 @@
+//! The machines: pure state machines that take `(now, event)` and append effects.

@@ -1,0 +1,1 @@
+//! The bookkeeping of what is open: cases that await answers, predictions that await labels.

@@ -1,0 +1,3 @@
+//! The `serinus` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The specification: the YAML as it is written, as it is meant, and what is wrong with it.

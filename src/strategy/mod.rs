@@ -1,0 +1,1 @@
+//! The two questions every strategy answers, `route` and `judge`, over plain data.

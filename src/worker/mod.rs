@@ -1,0 +1,1 @@
+//! Bridges to models: a worker that answers requests from an ONNX file.

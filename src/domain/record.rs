@@ -1,0 +1,62 @@
+//! What arrives: requests and answers, with their bytes untouched.
+
+use std::sync::Arc;
+
+use crate::domain::ids::{CaseId, RequestId, Version};
+use crate::domain::time::Timestamp;
+
+/// Bytes that are passed on and never looked into.
+pub type Bytes = Arc<[u8]>;
+
+/// One header of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The name, as the producer wrote it.
+    pub name: Arc<str>,
+    /// The value; `None` is Kafka's null.
+    pub value: Option<Bytes>,
+}
+
+/// A request, as it stands in the model's request topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Where it stands.
+    pub case: CaseId,
+    /// The caller's id, or one made of topic, partition and offset.
+    pub id: RequestId,
+    /// What is kept in one arm; `None` when the record has none, then the id stands for it.
+    pub unit: Option<Bytes>,
+    /// The record's key.
+    pub key: Option<Bytes>,
+    /// The record's value; `None` is Kafka's null.
+    pub value: Option<Bytes>,
+    /// The producer's headers that are not ours.
+    pub headers: Arc<[Header]>,
+    /// The record's own time.
+    pub requested_at: Timestamp,
+}
+
+impl Request {
+    /// Returns the bytes that decide the arm.
+    pub fn unit_bytes(&self) -> &[u8] {
+        match &self.unit {
+            Some(unit) => unit,
+            None => self.id.as_str().as_bytes(),
+        }
+    }
+}
+
+/// A worker's answer to one case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The case that it names.
+    pub case: CaseId,
+    /// When the case stops waiting for it, as the token says.
+    pub awaited_until: Timestamp,
+    /// The version that it says it comes from.
+    pub version: Version,
+    /// What went wrong at the worker, for people.
+    pub error: Option<Arc<str>>,
+    /// The answer's bytes; `None` is Kafka's null.
+    pub value: Option<Bytes>,
+}

@@ -1,0 +1,208 @@
+//! What a rollout measures: kinds, roles, directions and limits.
+
+use crate::domain::ids::MetricName;
+
+/// What is computed for each case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MetricKind {
+    /// 1 where the predicted class is the labelled one.
+    Accuracy,
+    /// 1 where it is not.
+    ErrorRate,
+    /// Minus the log of the probability given to what happened, in nats.
+    LogLoss,
+    /// The squared distance of the probability from what happened.
+    Brier,
+    /// The squared distance of a number from the labelled one.
+    SquaredError,
+    /// The distance of a number from the labelled one.
+    AbsoluteError,
+    /// A number out of the label or the answer.
+    Value,
+    /// Of the cases called positive, the share that are.
+    Precision,
+    /// Of the positive cases, the share called so.
+    Recall,
+    /// The harmonic mean of the two.
+    F1,
+    /// The chance that a positive case scores above a negative one.
+    Auc,
+    /// 1 where the worker said that it could not answer, or did not in time.
+    ResponseError,
+    /// 1 where the answer did not come in time.
+    Timeout,
+    /// How long the answer took, in milliseconds.
+    Latency,
+    /// 1 where the candidate's answer differs from the stable version's.
+    Disagreement,
+}
+
+/// How a metric's evidence is kept and tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shape {
+    /// One bit a case: counts, tested by fixed bets on four (or, paired, three) outcomes.
+    Binary,
+    /// A number in a fixed range: log capitals.
+    Bounded,
+    /// Scores by class in fixed bins: an asymptotic confidence sequence of the area under the curve.
+    Ranking,
+    /// Durations in a sketch: exceedance of frozen thresholds.
+    Duration,
+    /// Counts of a two-by-two table: reported, never decides.
+    Confusion,
+}
+
+/// What a metric may decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MetricRole {
+    /// What the rollout is for: promotes when proved, aborts when harm is proved.
+    Goal,
+    /// What must not get worse: promotes nothing, blocks and aborts.
+    Guardrail,
+    /// Holds while it is bad and lets go by itself.
+    Signal,
+    /// Measured, never decides.
+    Watch,
+}
+
+/// Which way is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// Lower is better: errors, losses, latency.
+    Lower,
+    /// Higher is better: accuracy, area under the curve, revenue.
+    Higher,
+}
+
+/// How much worse the candidate may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Margin {
+    /// In the metric's own unit; a percentage of a rate is percentage points.
+    Absolute(f64),
+    /// As a fraction of the stable version's value; for latency only.
+    Relative(f64),
+}
+
+impl Margin {
+    /// Returns the number, whatever it is of.
+    pub fn value(self) -> f64 {
+        match self {
+            Self::Absolute(value) | Self::Relative(value) => value,
+        }
+    }
+}
+
+/// One metric of a rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// Its name, unique in the rollout.
+    pub name: MetricName,
+    /// What is computed.
+    pub kind: MetricKind,
+    /// What it may decide.
+    pub role: MetricRole,
+    /// Which way is better.
+    pub direction: Direction,
+    /// How much worse is still acceptable.
+    pub margin: Margin,
+    /// The smallest effect worth detecting, in the metric's own unit (for latency: as a fraction).
+    pub mde: f64,
+    /// Where the prediction stands in the answer: a JSON pointer.
+    pub prediction: Option<String>,
+    /// Where the truth stands in the label's value: a JSON pointer.
+    pub label: Option<String>,
+    /// From which score on a case is called positive; for classes out of scores.
+    pub threshold: f64,
+    /// The range of a bounded metric; values outside are clipped to it, counted.
+    pub range: (f64, f64),
+    /// The stable version's expected value, used to plan bets: a wrong one costs power, never validity.
+    pub base: f64,
+    /// Numbers closer than this agree (disagreement).
+    pub tolerance: f64,
+    /// JSON pointers that are not compared (disagreement).
+    pub ignore: Vec<String>,
+    /// Whether harm in this metric may abort by itself.
+    pub aborts: bool,
+}
+
+impl MetricKind {
+    /// Returns how its evidence is kept.
+    pub fn shape(self) -> Shape {
+        match self {
+            Self::Accuracy
+            | Self::ErrorRate
+            | Self::ResponseError
+            | Self::Timeout
+            | Self::Disagreement => Shape::Binary,
+            Self::LogLoss
+            | Self::Brier
+            | Self::SquaredError
+            | Self::AbsoluteError
+            | Self::Value => Shape::Bounded,
+            Self::Precision | Self::Recall | Self::F1 => Shape::Confusion,
+            Self::Auc => Shape::Ranking,
+            Self::Latency => Shape::Duration,
+        }
+    }
+
+    /// Returns whether it waits for a label.
+    pub fn needs_label(self) -> bool {
+        match self {
+            Self::Accuracy
+            | Self::ErrorRate
+            | Self::LogLoss
+            | Self::Brier
+            | Self::SquaredError
+            | Self::AbsoluteError
+            | Self::Value
+            | Self::Precision
+            | Self::Recall
+            | Self::F1
+            | Self::Auc => true,
+            Self::ResponseError | Self::Timeout | Self::Latency | Self::Disagreement => false,
+        }
+    }
+
+    /// Returns the contract's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::ErrorRate => "error_rate",
+            Self::LogLoss => "log_loss",
+            Self::Brier => "brier",
+            Self::SquaredError => "squared_error",
+            Self::AbsoluteError => "absolute_error",
+            Self::Value => "value",
+            Self::Precision => "precision",
+            Self::Recall => "recall",
+            Self::F1 => "f1",
+            Self::Auc => "auc",
+            Self::ResponseError => "response_error",
+            Self::Timeout => "timeout",
+            Self::Latency => "latency",
+            Self::Disagreement => "disagreement",
+        }
+    }
+}
+
+impl MetricRole {
+    /// Returns the contract's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Goal => "goal",
+            Self::Guardrail => "guardrail",
+            Self::Signal => "signal",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+impl Direction {
+    /// Returns +1 where a higher value is worse, else -1: differences times this are harm.
+    pub fn harm_sign(self) -> f64 {
+        match self {
+            Self::Lower => 1.0,
+            Self::Higher => -1.0,
+        }
+    }
+}

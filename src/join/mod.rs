@@ -1,1 +1,3 @@
 //! The bookkeeping of what is open: cases that await answers, predictions that await labels.
+
+pub mod ledger;

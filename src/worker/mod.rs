@@ -1,1 +1,3 @@
 //! Bridges to models: a worker that answers requests from an ONNX file.
+
+pub mod onnx;

@@ -1,1 +1,3 @@
-//! Tests.
+//! One test binary: what is checked from outside the rooms, from the house itself to a rollout on a real Kafka.
+
+mod tidy;

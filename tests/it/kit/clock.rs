@@ -1,0 +1,29 @@
+//! Real time for tests against real processes: deadlines for what is awaited, stamps for what is sent.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The moment at which a test stops to wait.
+#[derive(Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "processes outside run by the real clock, and a test must not wait for ever"
+    )]
+    pub fn after(wait: Duration) -> Self {
+        Self(Instant::now() + wait)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "see `after`")]
+    pub fn is_over(self) -> bool {
+        Instant::now() >= self.0
+    }
+}
+
+/// Milliseconds since 1970, as records carry them.
+#[expect(clippy::disallowed_methods, reason = "what a producer outside stamps on its records")]
+pub fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+    i64::try_from(since.as_millis()).expect("milliseconds fit for 292 million years")
+}

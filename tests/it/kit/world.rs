@@ -71,7 +71,6 @@ impl World {
             "--instance",
             instance,
         ]);
-        command.arg("--data-dir").arg(folder(&self.name).join(instance));
         command.arg("--apply").arg(&self.spec).arg("--create-topics");
         Process::start(&mut command, &folder(&self.name).join(format!("run-{instance}.log")))
     }

@@ -5,7 +5,7 @@ MAKEFLAGS += --no-builtin-rules
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: demo test check fix refresh doc
+.PHONY: demo test check fix refresh bench doc
 
 # Rolls out a model on live traffic before your eyes, in about a minute; nothing needs to be installed.
 demo:
@@ -32,6 +32,10 @@ fix:
 # Rewrites what is generated: schemas, the effects in scenarios, snapshots. Read the diff before you commit it.
 refresh:
 	UPDATE=1 INSTA_UPDATE=always SERINUS_SKIP_KAFKA=1 cargo test
+
+# Measures the serving path beside a raw pass-through, on a real Kafka and a release build.
+bench:
+	SERINUS_THROUGHPUT_REQUESTS=200000 tests/kafka/kafka.sh with cargo test --release --test it throughput -- --nocapture
 
 # Builds the documentation of the inside and opens it.
 doc:

@@ -5,4 +5,5 @@ mod kit;
 mod compose;
 mod ledger;
 mod strangers;
+mod throughput;
 mod tidy;

@@ -27,3 +27,17 @@ pub fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     i64::try_from(since.as_millis()).expect("milliseconds fit for 292 million years")
 }
+
+/// Measures how long something took.
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "a measurement reads the real clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn per_second(&self, count: usize) -> f64 {
+        count as f64 / self.0.elapsed().as_secs_f64()
+    }
+}

@@ -223,7 +223,7 @@ impl Routing {
 /// Contract, section 4.3: `(xxh3_64(salt ++ 0x1f ++ unit) >> 11) * 2^-53`.
 fn point(salt: &str, unit: &[u8]) -> f64 {
     let bytes = [salt.as_bytes(), &[0x1f], unit].concat();
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are exact in an f64")]
+    // 53 bits are exact in an f64.
     let numerator = (xxh3_64(&bytes) >> 11) as f64;
     numerator * 2f64.powi(-53)
 }

@@ -148,7 +148,11 @@ fn the_nouns_and_machines_are_not_serialisable() {
         .flat_map(|room| sources(&format!("src/{room}")))
     {
         for (number, line) in product_lines(&path, &text) {
-            if line.contains("serde::") || line.contains("serde_json") || line.contains("Serialize")
+            // A value of the user's own shape is carried as what it is; reading and writing bytes is `wire`'s.
+            let line = line.replace("serde_json::Value", "");
+            if ["serde::", "serde_json", "Serialize", "Deserialize"]
+                .iter()
+                .any(|what| line.contains(what))
             {
                 wrong.push(format!("{}:{number}", path.display()));
             }

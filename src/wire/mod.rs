@@ -1,1 +1,3 @@
 //! Bytes to domain and back: records, headers, schemas.
+
+pub mod placement;

@@ -1,0 +1,587 @@
+//! The examples load as they are meant, and every mistake is named where it stands.
+
+use serinus::domain::ids::{StageIndex, Version};
+use serinus::domain::routing::OnFailure;
+use serinus::domain::share::Share;
+use serinus::domain::time::Span;
+use serinus::spec::plan::{Document, load, model_from_json, rollout_from_json};
+use serinus::strategy::metric::{Direction, Margin, MetricRole};
+use serinus::strategy::stage::{
+    ModelPlan, PromoteWhen, RolloutPlan, Source, StrategyKind, WhenInconclusive,
+};
+
+const MODEL: &str = include_str!("../../examples/flights-model.yaml");
+const SHADOW: &str = include_str!("../../examples/flights-shadow.yaml");
+const AB: &str = include_str!("../../examples/flights-ab.yaml");
+const CANARY: &str = include_str!("../../examples/flights-canary.yaml");
+
+fn documents(text: &str) -> Vec<Document> {
+    load("flights.yaml", text).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn model(text: &str) -> ModelPlan {
+    match documents(text).remove(0) {
+        Document::Model(plan, _) => plan,
+        Document::Rollout(plan, _) => panic!("{} is a rollout", plan.name),
+    }
+}
+
+fn rollout(text: &str) -> RolloutPlan {
+    match documents(text).remove(0) {
+        Document::Rollout(plan, _) => plan,
+        Document::Model(plan, _) => panic!("{} is a model", plan.name),
+    }
+}
+
+fn percent(percent: u32) -> Share {
+    Share::from_millionths(percent * 10_000).expect("the tests know what a percentage is")
+}
+
+#[test]
+fn a_model_is_read_as_meant() {
+    let plan = model(MODEL);
+    assert_eq!(plan.name.as_str(), "flights");
+    assert_eq!(plan.unit, Source::Json("/tailnum".to_owned()));
+    assert_eq!(plan.request_id, Some(Source::Header("ce_id".to_owned())));
+    assert_eq!((plan.timeout, plan.shadow_timeout), (Span(500), Span::seconds(5)));
+    assert_eq!(plan.on_failure, OnFailure::Stable);
+    assert_eq!(plan.default.as_deref(), Some(&br#"{"score":0.2}"#[..]));
+    assert_eq!(plan.labels.request_id, Source::Json("/request_id".to_owned()));
+    assert_eq!(
+        (plan.labels.value.as_str(), plan.labels.observed_at.as_deref()),
+        ("/label", Some("/observed_at"))
+    );
+    assert_eq!(plan.topics.of_version(&Version::new("v2")), "flights.v2.requests");
+}
+
+#[test]
+fn a_model_needs_little() {
+    let plan = model(
+        r#"{"apiVersion": "serinus/v1", "kind": "Model", "metadata": {"name": "m"},
+	"spec": {"stable": "v1", "timeout": "2s", "topics": {"deadLetters": "lost"}}}"#,
+    );
+    assert_eq!((plan.unit, plan.request_id), (Source::Key, None));
+    assert_eq!(plan.shadow_timeout, Span::seconds(20));
+    assert_eq!((plan.open_cases_max, plan.partitions), (100_000, 8));
+    assert_eq!(
+        (plan.topics.dead_letters.as_str(), plan.topics.requests.as_str()),
+        ("lost", "m.requests")
+    );
+}
+
+#[test]
+fn a_canary_is_read_as_meant() {
+    let plan = rollout(CANARY);
+    assert_eq!(plan.strategy, StrategyKind::Canary);
+    assert_eq!(plan.candidates, [Version::new("v2")]);
+    let v2 = Version::new("v2");
+    let shares: Vec<Share> = plan.stages.iter().map(|it| it.share_of(&v2)).collect();
+    assert_eq!(shares, [percent(0), percent(5), percent(25), percent(50)]);
+    assert_eq!(plan.stages[0].shadows, [(v2, Share::ALL)]);
+    assert_eq!(plan.stages[0].exposures_min, 2000);
+    let approvals: Vec<bool> = plan.stages.iter().map(|it| it.approve).collect();
+    assert_eq!(approvals, [false, false, true, false]);
+    assert_eq!(plan.slices(StageIndex(1))[0].width, percent(50));
+    let [brier, errors, latency] = &plan.metrics[..] else { panic!("there are three metrics") };
+    assert_eq!((brier.role, brier.direction), (MetricRole::Goal, Direction::Lower));
+    assert_eq!((brier.margin, brier.range), (Margin::Absolute(0.01), (0.0, 1.0)));
+    assert_eq!((errors.margin, errors.mde), (Margin::Absolute(0.005), 0.005));
+    assert_eq!((latency.margin, latency.mde), (Margin::Relative(0.2), 0.2));
+    assert!(plan.metrics.iter().all(|it| it.aborts));
+    assert_eq!((plan.maturity, plan.keep), (Span::seconds(21_600), Span::seconds(21_600)));
+    assert_eq!(plan.decide.promote, PromoteWhen::NonInferior);
+    assert_eq!(plan.decide.by, Some(Span::seconds(14 * 86_400)));
+    assert_eq!((plan.decide.min_labelled, plan.decide.min_coverage), (30, 0.95));
+    assert_eq!(plan.tick, Span::seconds(60), "a twentieth of 30m, but not over a minute");
+}
+
+#[test]
+fn the_other_strategies_are_read_as_meant() {
+    assert_eq!(rollout(SHADOW).strategy, StrategyKind::Shadow);
+    let plan = rollout(AB);
+    assert_eq!((plan.strategy, plan.decide.promote), (StrategyKind::Ab, PromoteWhen::Superior));
+    assert_eq!(plan.stages[0].shares, [(Version::new("v2"), percent(50))]);
+}
+
+#[test]
+fn a_shadow_may_leave_its_stage_out() {
+    let plan = rollout(
+        "{apiVersion: serinus/v1, kind: Rollout, metadata: {name: r}, spec: {model: m, candidates: [v2, v3], \
+         strategy: shadow, metrics: [{kind: latency, role: watch}], decide: {inconclusive: hold}}}",
+    );
+    let copied: Vec<&str> = plan.stages[0].shadows.iter().map(|(it, _)| it.as_str()).collect();
+    assert_eq!(copied, ["v2", "v3"]);
+    assert_eq!(
+        (plan.maturity, plan.keep, plan.tick),
+        (Span::ZERO, Span::seconds(60), Span::seconds(1))
+    );
+    assert_eq!(plan.decide.inconclusive, WhenInconclusive::Pause);
+    assert_eq!(plan.metrics[0].name.as_str(), "latency");
+}
+
+#[test]
+fn a_plan_does_not_depend_on_how_its_spec_travelled() {
+    let several = format!("{MODEL}\n---\n{CANARY}\n---\n{SHADOW}\n---\n{AB}\n---\n{MANY}");
+    let documents = documents(&several);
+    assert_eq!(documents.len(), 5);
+    for document in documents {
+        match document {
+            Document::Model(plan, written) => {
+                let travelled = serde_json::from_str(&written.to_string()).expect("JSON");
+                assert_eq!(model_from_json(&travelled).expect("the plan it was"), plan);
+            }
+            Document::Rollout(plan, written) => {
+                let travelled = serde_json::from_str(&written.to_string()).expect("JSON");
+                assert_eq!(rollout_from_json(&travelled).expect("the plan it was"), plan);
+            }
+        }
+    }
+}
+
+const MANY: &str = "
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {name: many}
+spec:
+  model: m
+  candidates: [z, b]
+  strategy: canary
+  stages:
+    - {share: {b: 0.1, z: 20%}, shadow: {v1: 100%, b: 50%, a: 1%, z: 5%}}
+    - {share: {z: 20%, b: 60%}}
+  metrics:
+    - {kind: value, label: json:/revenue, role: goal, direction: higher, margin: 1, range: [0, 200]}
+    - {kind: auc, prediction: json:/p, label: json, role: guardrail, margin: 1%}
+    - {kind: recall, prediction: json:/p, label: json, role: watch}
+  labels: {maturity: 10s, missing: negative}
+";
+
+#[test]
+fn many_candidates_keep_the_order_of_the_spec() {
+    let plan = rollout(MANY);
+    let slices: Vec<_> =
+        plan.slices(StageIndex(0)).into_iter().map(|it| (it.version, it.width, it.share)).collect();
+    assert_eq!(
+        slices,
+        [
+            (Version::new("z"), percent(20), percent(20)),
+            (Version::new("b"), percent(60), percent(10))
+        ]
+    );
+    let copied: Vec<&str> = plan.stages[0].shadows.iter().map(|(it, _)| it.as_str()).collect();
+    assert_eq!(copied, ["z", "b", "a", "v1"]);
+    let aborts: Vec<bool> = plan.metrics.iter().map(|it| it.aborts).collect();
+    assert_eq!(aborts, [true, false, false]);
+    assert_eq!((plan.metrics[0].base, plan.metrics[0].mde), (100.0, 1.0));
+    assert_eq!(plan.decide.min_coverage, 0.0);
+}
+
+/// Holds what is said of a spec against what should be.
+fn check(said: &str, expected: &str) {
+    assert_eq!(said.trim(), expected.trim(), "\n--- it said:\n{said}\n---");
+}
+
+#[test]
+fn a_record_with_a_wrong_spec_says_which_field() {
+    let wrong = serde_json::json!({"apiVersion": "serinus/v1", "kind": "Model", "metadata": {"name": "m"},
+        "spec": {"stable": "v1", "timeout": "soon"}});
+    let errors = model_from_json(&wrong).expect_err("`soon` is no time");
+    check(
+        &errors.to_string(),
+        r"
+spec.timeout: `soon` is not a span of time
+  = write a number with its unit, such as `500ms`, `30m`, `2h` or `14d`
+",
+    );
+    let errors = rollout_from_json(&wrong).expect_err("a model is no rollout");
+    check(&errors.to_string(), "kind: this is a Model\n  = a Rollout is wanted here");
+}
+
+/// Puts a mistake into an example and returns what is said of it.
+fn mistake(example: &str, right: &str, wrong: &str) -> String {
+    assert!(example.contains(right), "the example has no {right:?}");
+    match load("flights.yaml", &example.replacen(right, wrong, 1)) {
+        Ok(_) => "nothing is wrong".to_owned(),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+#[test]
+fn an_unknown_field() {
+    check(
+        &mistake(MODEL, "shadowTimeout", "shadow_timeuot"),
+        r"
+flights.yaml:10:3: spec.shadow_timeuot: there is no such field
+   |
+10 |   shadow_timeuot: 5s
+   |   ^^^^^^^^^^^^^^
+   = did you mean `shadowTimeout`?
+",
+    );
+}
+
+#[test]
+fn an_unknown_kind() {
+    check(
+        &mistake(MODEL, "kind: Model", "kind: Modle"),
+        r"
+flights.yaml:3:7: kind: `Modle` is not a kind of document
+  |
+3 | kind: Modle
+  |       ^^^^^
+  = did you mean `Model`?
+",
+    );
+}
+
+#[test]
+fn a_missing_timeout() {
+    check(
+        &mistake(MODEL, "timeout: 500ms ", "#"),
+        r"
+flights.yaml:5:1: spec: the field `timeout` is missing
+  |
+5 | spec:
+  | ^^^^
+  = the deadline of the serving version, such as `timeout: 500ms`
+",
+    );
+}
+
+#[test]
+fn a_time_without_a_unit() {
+    check(
+        &mistake(MODEL, "500ms", "500"),
+        r"
+flights.yaml:9:12: spec.timeout: `500` has no unit
+  |
+9 |   timeout: 500                 # required: the deadline of the serving version
+  |            ^^^
+  = write a number with its unit, such as `500ms`, `30m`, `2h` or `14d`
+",
+    );
+}
+
+#[test]
+fn a_version_that_is_a_number() {
+    check(
+        &mistake(MODEL, "stable: v1", "stable: 1.10"),
+        r"
+flights.yaml:6:11: spec.stable: `1.1` does not fit here
+  |
+6 |   stable: 1.10
+  |           ^^^^
+  = put it in quotes
+",
+    );
+}
+
+#[test]
+fn an_illegal_name() {
+    check(
+        &mistake(MODEL, "{name: flights}", "{name: flights/late}"),
+        r"
+flights.yaml:4:18: metadata.name: `flights/late` cannot be the name of a model
+  |
+4 | metadata: {name: flights/late}
+  |                  ^^^^^^^^^^^^
+  = use letters, digits, `.`, `_` and `-`: topics are named after it
+",
+    );
+}
+
+#[test]
+fn a_place_without_a_slash() {
+    check(
+        &mistake(MODEL, "json:/tailnum", "json:tailnum"),
+        r"
+flights.yaml:7:9: spec.unit: `tailnum` is not a JSON pointer
+  |
+7 |   unit: json:tailnum            # one aircraft stays with one version
+  |         ^^^^^^^^^^^^
+  = begin it with a slash: `json:/score`
+",
+    );
+}
+
+#[test]
+fn a_default_that_is_not_there() {
+    check(
+        &mistake(
+            MODEL,
+            "stable              # stable | default | error\n  default: {score: 0.2}",
+            "default",
+        ),
+        r"
+flights.yaml:11:14: spec.onFailure: there is no default value to serve
+   |
+11 |   onFailure: default
+   |              ^^^^^^^
+   = add `default:` with the value to serve, such as `default: {score: 0.2}`
+",
+    );
+}
+
+#[test]
+fn an_unclosed_brace() {
+    check(
+        &mistake(MODEL, "{name: flights}", "{name: flights"),
+        r"
+flights.yaml:5:5: while parsing a flow mapping, did not find expected ',' or '}'
+  |
+5 | spec:
+  |     ^
+",
+    );
+}
+
+#[test]
+fn a_field_twice() {
+    check(
+        &mistake(MODEL, "stable: v1", "stable: v1\n  stable: v2"),
+        r"
+flights.yaml:7:3: duplicate mapping key `stable` is not allowed here
+  |
+7 |   stable: v2
+  |   ^^^^^^
+",
+    );
+}
+
+#[test]
+fn an_unknown_strategy() {
+    check(
+        &mistake(CANARY, "canary ", "canari "),
+        r"
+flights.yaml:8:13: spec.strategy: `canari` is not a word for this
+  |
+8 |   strategy: canari               # shadow | ab | canary
+  |             ^^^^^^
+  = did you mean `canary`?
+",
+    );
+}
+
+#[test]
+fn a_share_over_all() {
+    check(
+        &mistake(CANARY, "share: 25%", "share: 140%"),
+        r"
+flights.yaml:12:15: spec.stages[2].share: `140%` is over 100%
+   |
+12 |     - {share: 140%, hold: 2h, approve: true}
+   |               ^^^^
+   = write a percentage from 0% to 100%, such as `5%`
+",
+    );
+}
+
+#[test]
+fn a_share_that_is_a_plain_number() {
+    check(
+        &mistake(CANARY, "share: 25%", "share: 25"),
+        r"
+flights.yaml:12:15: spec.stages[2].share: `25` is not a share from 0 to 1
+   |
+12 |     - {share: 25, hold: 2h, approve: true}
+   |               ^^
+   = write `25%` if you mean a percentage
+",
+    );
+}
+
+#[test]
+fn a_share_of_an_unknown_version() {
+    check(
+        &mistake(CANARY, "share: 25%", "share: {v22: 25%}"),
+        r"
+flights.yaml:12:16: spec.stages[2].share.v22: `v22` is not a candidate
+   |
+12 |     - {share: {v22: 25%}, hold: 2h, approve: true}
+   |                ^^^
+   = did you mean `v2`?
+",
+    );
+}
+
+#[test]
+fn a_falling_share() {
+    check(
+        &mistake(CANARY, "share: 50%", "share: 20%"),
+        r"
+flights.yaml:13:15: spec.stages[3].share: the share of `v2` falls from 25% to 20%
+   |
+13 |     - {share: 20%, hold: 1d}
+   |               ^^^
+   = a canary's shares never fall: who has once been moved to a candidate stays there
+",
+    );
+}
+
+#[test]
+fn slices_wider_than_all() {
+    check(
+        &mistake(CANARY, "candidates: [v2]", "candidates: [v2, v3, v4]"),
+        r"
+flights.yaml:13:15: spec.stages[3].share: the candidates' largest shares are 150% together (v2 50%, v3 50%, v4 50%)
+   |
+13 |     - {share: 50%, hold: 1d}
+   |               ^^^
+   = each candidate keeps a slice of the traffic as wide as its largest share in any stage: 100% is all there is
+",
+    );
+}
+
+#[test]
+fn two_stages_of_shares_in_an_ab() {
+    check(
+        &mistake(
+            AB,
+            "    - {share: 50%, hold: 1d}",
+            "    - {share: 5%}\n    - {share: 50%, hold: 1d}",
+        ),
+        r"
+flights.yaml:11:8: spec.stages[1].share: an `ab` rollout has one stage of shares
+   |
+11 |     - {share: 50%, hold: 1d}
+   |        ^^^^^
+   = keep one stage of shares, or write `strategy: canary`
+",
+    );
+}
+
+#[test]
+fn a_share_in_a_shadow() {
+    check(
+        &mistake(SHADOW, "shadow: 100%,", "share: 5%,"),
+        r"
+flights.yaml:10:8: spec.stages[0].share: a `shadow` rollout serves nothing
+   |
+10 |     - {share: 5%, hold: 6h, until: {exposures: 2000}}
+   |        ^^^^^
+   = take it out, or write `strategy: canary` or `strategy: ab`
+
+flights.yaml:13:31: spec.metrics[1].kind: no stage copies requests, so nothing can disagree
+   |
+13 |     - {name: agreement, kind: disagreement, prediction: json:/score, tolerance: 0.1, role: watch}
+   |                               ^^^^^^^^^^^^
+   = add `shadow: 100%` to a stage: answers to the same request are compared
+",
+    );
+}
+
+#[test]
+fn a_percentage_of_a_loss() {
+    check(
+        &mistake(CANARY, "margin: 0.01, mde: 0.01", "margin: 1%"),
+        r"
+flights.yaml:15:116: spec.metrics[0].margin: a percentage says nothing of `brier`
+   |
+15 |     - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 1%}
+   |                                                                                                                    ^^
+   = write a number in the metric's own unit, such as `0.01`
+",
+    );
+}
+
+#[test]
+fn a_missing_margin() {
+    check(
+        &mistake(CANARY, "role: guardrail, margin: 20%", "role: guardrail"),
+        r"
+flights.yaml:17:7: spec.metrics[2].margin: a `guardrail` needs the field `margin`
+   |
+17 |     - {name: latency, kind: latency, role: guardrail}
+   |       ^
+   = say how much worse is still acceptable, such as `margin: 20%`
+",
+    );
+}
+
+#[test]
+fn a_missing_role() {
+    check(
+        &mistake(CANARY, "role: guardrail, margin: 20%", "margin: 20%"),
+        r"
+flights.yaml:17:7: spec.metrics[2]: the field `role` is missing
+   |
+17 |     - {name: latency, kind: latency, margin: 20%}
+   |       ^
+   = one of `goal`, `guardrail`, `signal`, `watch`
+",
+    );
+}
+
+#[test]
+fn a_wrong_direction() {
+    check(
+        &mistake(CANARY, "direction: lower", "direction: higher"),
+        r"
+flights.yaml:15:101: spec.metrics[0].direction: `higher` is not better for `brier`
+   |
+15 |     - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: higher, margin: 0.01, mde: 0.01}
+   |                                                                                                     ^^^^^^
+   = write `direction: lower`, or nothing
+",
+    );
+}
+
+#[test]
+fn no_maturity() {
+    check(
+        &mistake(CANARY, "labels: {maturity: 6h, missing: exclude}", "labels: {missing: exclude}"),
+        r"
+flights.yaml:18:3: spec.labels.maturity: the metric `brier` waits for labels, and nothing says how long
+   |
+18 |   labels: {missing: exclude}
+   |   ^^^^^^
+   = write `labels: {maturity: 6h}`: the age at which nearly all labels are there
+",
+    );
+}
+
+#[test]
+fn a_deadline_before_the_holds_are_over() {
+    check(
+        &mistake(CANARY, "by: 14d", "by: 1d"),
+        r"
+flights.yaml:19:73: spec.decide.by: the stages hold for 1d2h30m together, which is not over by 1d
+   |
+19 |   decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 1d, no_data: hold}
+   |                                                                         ^^
+   = write a longer time, or hold the stages for less
+",
+    );
+}
+
+#[test]
+fn several_mistakes_at_once() {
+    check(
+        &mistake(
+            &CANARY
+                .replace("{name: flights-v2}", "{name: flights v2}")
+                .replace("alpha: 0.05", "alpha: 70%"),
+            "[v2]",
+            "[v2, v2]",
+        ),
+        r"
+flights.yaml:4:18: metadata.name: `flights v2` cannot be the name of a rollout
+  |
+4 | metadata: {name: flights v2}
+  |                  ^^^^^^^^^^
+  = use letters, digits, `.`, `_` and `-`: topics are named after it
+
+flights.yaml:7:20: spec.candidates[1]: `v2` is named twice
+  |
+7 |   candidates: [v2, v2]
+  |                    ^^
+  = name each candidate once
+
+flights.yaml:19:42: spec.decide.alpha: `0.7` is no error rate
+   |
+19 |   decide: {promote: non_inferior, alpha: 70%, inconclusive: abort, by: 14d, no_data: hold}
+   |                                          ^^^
+   = write a number above 0 and below 0.5
+",
+    );
+}

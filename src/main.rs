@@ -1,3 +1,26 @@
 //! The `serinus` binary.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serinus::cli::args::Cli;
+use serinus::cli::dispatch::dispatch;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse()) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            let exit = error.exit();
+            // `{:#}` says the whole chain of causes in one line.
+            let said = format!("{:#}", anyhow::Error::from(error));
+            // Whoever closed stderr does not want to hear it.
+            writeln!(std::io::stderr(), "error: {said}").ok();
+            ExitCode::from(exit.code())
+        }
+    }
+}

@@ -1,3 +1,4 @@
 //! Tests.
 
+mod assignment;
 mod spec;

@@ -1,1 +1,11 @@
 //! Bytes to domain and back: records, headers, schemas.
+
+pub mod headers;
+pub mod json;
+
+pub mod avro;
+
+pub mod label;
+pub mod prediction;
+
+pub mod schema;

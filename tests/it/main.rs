@@ -1,4 +1,6 @@
 //! Tests.
 
 mod assignment;
+mod schemas;
 mod spec;
+mod spec_errors;

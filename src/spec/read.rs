@@ -65,12 +65,14 @@ impl Error for ReadError {
             Unexpected::Str(it) => Some(it.to_owned()),
             _ => None,
         };
-        let help = match &text {
-            Some(_) if expected == "a string" => "put it in quotes".to_owned(),
-            _ => format!(
-                "write {}",
-                expected.strip_prefix("struct ").map_or(&*expected, |_| "a mapping")
-            ),
+        let help = match (&text, &*expected) {
+            (Some(_), "a string") => "put it in quotes".to_owned(),
+            (_, "u64") => "write a whole number from 0".to_owned(),
+            (_, "f64") => "write a number".to_owned(),
+            (_, "a boolean") => "write `true` or `false`".to_owned(),
+            (_, "a sequence") => "write a list, such as `[v2]`".to_owned(),
+            (_, it) if it.starts_with("struct ") => "write a mapping".to_owned(),
+            (_, it) => format!("write {it}"),
         };
         let problem = match (&text, found) {
             (Some(it), _) => format!("`{it}` does not fit here"),
@@ -80,6 +82,10 @@ impl Error for ReadError {
             (None, other) => format!("{other} does not fit here"),
         };
         Self::new(problem, Some(help))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::invalid_type(found, expected)
     }
 
     fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {

@@ -1,3 +1,6 @@
 //! Tests.
 
+mod assignment;
+mod schemas;
 mod spec;
+mod spec_errors;

@@ -9,6 +9,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::kafka::reader::{ReadError, Reader, Record};
 use crate::kafka::settings::Settings;
+use crate::wire::any::json_of;
 
 /// How long Kafka may be silent while it is read.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
@@ -82,7 +83,7 @@ impl Context {
 /// Returns a record's value as JSON; what is neither JSON nor text is given as base64.
 pub(crate) fn value_of(record: &Record) -> Value {
     let Some(bytes) = &record.value else { return Value::Null };
-    if let Ok(value) = serde_json::from_slice(bytes) {
+    if let Some(value) = json_of(bytes) {
         return value;
     }
     match std::str::from_utf8(bytes) {

@@ -230,7 +230,11 @@ fn place(record: &Record) -> String {
 
 fn prediction(it: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let at = |name: &str| it[name].as_i64().map_or_else(|| "-".to_owned(), say::moment);
+    let requested = it["requested_at"].as_i64();
+    let after = |name: &str| match (it[name].as_i64(), requested) {
+        (Some(at), Some(requested)) => format!("after {}", Span(at - requested)),
+        (_, _) => "-".to_owned(),
+    };
     let mut lines = vec![format!(
         "routed to {} (propensity {}) at revision {}, stage {}, unit {}, rollout {}",
         text(&it["arm"]),
@@ -241,10 +245,10 @@ fn prediction(it: &Value) -> String {
         text(&it["rollout"]),
     )];
     lines.push(format!(
-        "  requested {}, routed {}, served {}",
-        at("requested_at"),
-        at("routed_at"),
-        at("served_at")
+        "  requested {} UTC, routed {}, served {}",
+        requested.map_or_else(|| "-".to_owned(), say::moment),
+        after("routed_at"),
+        after("served_at")
     ));
     for answer in it["answers"].as_array().into_iter().flatten() {
         let latency = answer["latency_ms"].as_f64().map(|it| format!(" in {} ms", say::number(it)));
@@ -322,7 +326,19 @@ mod tests {
             )],
             dead_letters: Vec::new(),
         };
-        insta::assert_snapshot!(case.text("r1", "flights"), @"");
+        insta::assert_snapshot!(case.text("r1", "flights"), @r#"
+        request r1 of flights
+        routed to v2 (propensity 0.250) at revision 7, stage 3, unit N14228, rollout flights-v2
+          requested 2013-09-01 00:00:00 UTC, routed after 0s, served after 9ms
+          serve v2: ok in 6.10 ms: {"score":0.12}
+          shadow v1: timeout
+        served ok by v2: {"score":0.12}
+          flights.served[3]@42 2013-09-01 00:00:00
+        label {"label":{"late":1},"request_id":"r1"}
+          flights.labels[3]@42 2013-09-01 00:00:00
+        analysis row 1: labelled, label after 2h30m
+          v2 {"brier":0.7744}
+        "#);
         assert_eq!(case.json("r1", "flights")["served"][0]["offset"], 42);
     }
 }

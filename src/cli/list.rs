@@ -73,6 +73,10 @@ mod tests {
             ),
             state("trips", json!({"phase": "Idle", "stable": "v4", "revision": 1})),
         ];
-        insta::assert_snapshot!(table(&states), @"");
+        insta::assert_snapshot!(table(&states), @r"
+        MODEL    ROLLOUT     PHASE        STAGE    ROUTING                 REVISION  SINCE (UTC)
+        flights  flights-v2  Progressing  stage 2  v1 95% (stable), v2 5%  7         2013-09-01 00:00:00
+        trips    -           Idle         -        v4 100% (stable)        1         -
+        ");
     }
 }

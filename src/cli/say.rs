@@ -23,7 +23,8 @@ pub(crate) fn number(value: f64) -> String {
         _ if size >= 100.0 => 0,
         _ if size >= 10.0 => 1,
         _ if size >= 1.0 => 2,
-        _ if (5e-6..0.01).contains(&size) => 5,
+        _ if (0.001..0.01).contains(&size) => 4,
+        _ if (5e-6..0.001).contains(&size) => 5,
         _ => 3,
     };
     let said = format!("{value:.places$}");
@@ -91,7 +92,8 @@ mod tests {
         check(count(999), "999");
         check(count(1_234_567), "1,234,567");
         check(number(0.128_3), "0.128");
-        check(number(-0.003_123), "-0.00312");
+        check(number(-0.003_123), "-0.0031");
+        check(number(0.000_055), "0.00006");
         check(number(73.94), "73.9");
         check(number(-0.0), "0");
         check(number(1e-9), "0");

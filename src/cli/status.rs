@@ -235,12 +235,12 @@ fn health(metrics: &Value) -> Option<String> {
                 Value::Object(members) => {
                     let p = say::or_dash(&it["p"], say::number);
                     let verdict = members.get("verdict").map(word).unwrap_or_default();
-                    format!("{name} {verdict} (p {p})")
+                    format!("{name}: {verdict} (p {p})")
                 }
-                Value::Bool(is) => format!("{name} {}", if *is { "yes" } else { "no" }),
-                Value::Number(_) => format!("{name} {}", say::or_dash(it, say::number)),
-                Value::String(said) => format!("{name} {said}"),
-                Value::Null | Value::Array(_) => format!("{name} -"),
+                Value::Bool(is) => format!("{name}: {}", if *is { "yes" } else { "no" }),
+                Value::Number(_) => format!("{name}: {}", say::or_dash(it, say::number)),
+                Value::String(said) => format!("{name}: {said}"),
+                Value::Null | Value::Array(_) => format!("{name}: -"),
             }
         })
         .collect();
@@ -286,6 +286,23 @@ mod tests {
             "health": {"split": {"p": 0.4, "verdict": "ok"}, "mixed_units": 0, "no_data": false},
             "verdict": "hold", "reason": "holding until 14:30",
         });
-        insta::assert_snapshot!(text(&state, Some(&metrics)), @"");
+        insta::assert_snapshot!(text(&state, Some(&metrics)), @r"
+        flights-v2: canary of model flights
+        phase     Progressing
+        stage     3 of 4
+        routing   v1 75% (stable), v2 25%
+        revision  7
+        since     2013-09-01 00:00:00 UTC
+        reason    holding until 14:30
+
+        ARM  ROLE       SHARE  CASES  ERRORS  TIMEOUTS  FALLBACKS  MATURE  LABELLED  COVERAGE  MS P50 / P99
+        v1   stable     75%    5,031  0       1         0          3,900   4,100     98%       3.10 / 9.70
+        v2   candidate  25%    1,677  -       -         -          -       -         -         - / -
+
+        METRIC  ROLE  V1     CANDIDATE  DIFFERENCE                MARGIN  N      VERDICT
+        brier   goal  0.128  v2 0.115   -0.013 [-0.021, -0.0040]  0.010   3,900  proved
+
+        health    mixed units: 0; no data: no; split: ok (p 0.400)
+        ");
     }
 }

@@ -226,6 +226,10 @@ mod tests {
             value: Some(br#"{"score":0.12}"#.to_vec()),
             headers: vec![("serinus-version".to_owned(), Some(b"v2".to_vec()))],
         };
-        insta::assert_snapshot!(text(&record), @"");
+        insta::assert_snapshot!(text(&record), @r#"
+        flights.served[3]@1042  2013-09-01 00:00:00  key N14228
+          serinus-version: v2
+          {"score":0.12}
+        "#);
     }
 }

@@ -114,12 +114,18 @@ mod tests {
             "at": 1_377_993_600_000_i64, "actor": "judge", "verdict": "advance", "reason": "all gates passed",
             "from": routing("Progressing", 1, 0.05), "to": routing("Progressing", 2, 0.25),
         });
-        insta::assert_snapshot!(event_line(&event), @"");
+        insta::assert_snapshot!(event_line(&event), @r"
+        2013-09-01 00:00:00  ADVANCE by judge: stage 2 -> 3, v1 75% (stable), v2 25%
+            all gates passed
+        ");
         let metrics = json!({
             "tick": 1_377_990_000_000_i64, "stage": 2, "verdict": "hold", "reason": "holding until 14:30",
             "metrics": [{"name": "brier", "candidate": "v2", "n": 3900, "margin": 0.01, "verdict": "proved",
                          "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004}}],
         });
-        insta::assert_snapshot!(metrics_line(&metrics), @"");
+        insta::assert_snapshot!(metrics_line(&metrics), @r"
+        2013-08-31 23:00:00  stage 3  hold: holding until 14:30
+            brier v2: -0.013 [-0.021, -0.0040], limit 0.010, n 3,900: proved
+        ");
     }
 }

@@ -57,6 +57,12 @@ impl Codec {
         bytes
     }
 
+    /// Reads a record that was written with the same schema, as JSON of the same shape.
+    pub fn decode_json(&self, bytes: &[u8]) -> Option<Value> {
+        let mut datum = bytes.strip_prefix(&*self.header)?;
+        self.reader.read_value(&mut datum).ok()?.try_into().ok()
+    }
+
     /// Reads a record that was written with the same schema.
     pub fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Unreadable> {
         let mut datum = bytes

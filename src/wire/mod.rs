@@ -10,3 +10,5 @@ pub mod label;
 pub mod prediction;
 
 pub mod schema;
+
+pub mod any;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serinus::cli::args::Cli;
 use serinus::cli::dispatch::dispatch;
+use serinus::cli::error::CliError;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,10 +17,12 @@ fn main() -> ExitCode {
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             let exit = error.exit();
+            // A wrong spec begins with its place, where editors look for it.
+            let lead = if matches!(error, CliError::Spec(_)) { "" } else { "error: " };
             // `{:#}` says the whole chain of causes in one line.
             let said = format!("{:#}", anyhow::Error::from(error));
             // Whoever closed stderr does not want to hear it.
-            writeln!(std::io::stderr(), "error: {said}").ok();
+            writeln!(std::io::stderr(), "{lead}{said}").ok();
             ExitCode::from(exit.code())
         }
     }

@@ -21,7 +21,7 @@ use crate::spec::scalar::parse_duration;
 
 /// Safe rollouts of machine-learning models whose traffic runs over Kafka.
 #[derive(Debug, Parser)]
-#[command(name = "serinus", version, about, propagate_version = true)]
+#[command(name = "serinus", version, about)]
 #[command(
     after_help = "Exit codes: 0 reached the wanted state; 1 error; 2 usage or invalid spec; 3 aborted; 4 timed out; \
                   5 paused, needs a person; 6 inconclusive or no data."

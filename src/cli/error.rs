@@ -120,7 +120,7 @@ impl CliError {
     /// Returns how the process ends for it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Spec(_) => Exit::Usage,
+            Self::Usage(_) | Self::Spec(_) | Self::Read(ReadError::Setup(_)) => Exit::Usage,
             Self::NoAnswer { .. } => Exit::TimedOut,
             Self::File { .. }
             | Self::NoApp { .. }
@@ -174,7 +174,11 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        said = format!("{said}: {error}");
+        // The Kafka client's errors say their causes themselves.
+        let cause_said = error.to_string();
+        if !said.contains(&cause_said) {
+            said = format!("{said}: {cause_said}");
+        }
         cause = error.source();
     }
     said

@@ -1,6 +1,7 @@
 //! Tests.
 
 mod assignment;
+mod cli;
 mod schemas;
 mod spec;
 mod spec_errors;

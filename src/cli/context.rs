@@ -12,7 +12,7 @@ use crate::kafka::settings::Settings;
 use crate::wire::any::json_of;
 
 /// How long Kafka may be silent while it is read.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// What a command works with.
 #[derive(Debug)]

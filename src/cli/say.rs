@@ -42,7 +42,8 @@ pub(crate) fn signed(value: f64) -> String {
 
 /// Says a share as a percentage: `12.5%`.
 pub(crate) fn percent(fraction: f64) -> String {
-    let percent = (fraction * 1e6).round() / 1e4;
+    // Adding nothing makes the negative zero of a rounded sum a plain one.
+    let percent = (fraction * 1e6).round() / 1e4 + 0.0;
     format!("{percent}%")
 }
 
@@ -102,6 +103,7 @@ mod tests {
         check(percent(0.125), "12.5%");
         check(percent(1.0), "100%");
         check(percent(0.07), "7%");
+        check(percent(-1e-17), "0%");
     }
 
     #[test]

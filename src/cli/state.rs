@@ -98,18 +98,15 @@ pub(crate) fn shares(routing: &Value) -> String {
     let served = members("shares");
     let stable = 1.0 - served.iter().map(|(_, share)| share).sum::<f64>();
     let stable_name = routing["stable"].as_str().unwrap_or("stable");
-    let mut said = vec![format!("{stable_name} {} (stable)", say::percent(stable))];
-    said.extend(
-        served.iter().map(|(version, share)| format!("{version} {}", say::percent(*share))),
-    );
-    let shadows = members("shadows");
-    let copied: Vec<String> = shadows
-        .iter()
-        .filter(|(_, share)| *share > 0.0)
-        .map(|(version, share)| format!("{version} {}", say::percent(*share)))
-        .collect();
-    let served = said.join(", ");
-    if copied.is_empty() { served } else { format!("{served}; shadow {}", copied.join(", ")) }
+    let said = |list: &[(String, f64)]| -> Vec<String> {
+        let list = list.iter().filter(|(_, share)| *share > 0.0);
+        list.map(|(version, share)| format!("{version} {}", say::percent(*share))).collect()
+    };
+    let mut serving = vec![format!("{stable_name} {} (stable)", say::percent(stable))];
+    serving.extend(said(&served));
+    let copied = said(&members("shadows"));
+    let serving = serving.join(", ");
+    if copied.is_empty() { serving } else { format!("{serving}; shadow {}", copied.join(", ")) }
 }
 
 /// Reads the newest state of every model.
@@ -195,7 +192,7 @@ mod tests {
     #[test]
     fn a_phase_ends_a_wait_with_its_exit_code() {
         let check = |phase: &str, expected: Option<Exit>| {
-            assert_eq!(state(phase).ending(), expected, "{phase}")
+            assert_eq!(state(phase).ending(), expected, "{phase}");
         };
         check("Pending", None);
         check("Progressing", None);

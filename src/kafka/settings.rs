@@ -55,7 +55,7 @@ impl Settings {
         // A group id must be there for `assign`; nothing joins the group.
         let group = format!("{}.readers", self.app);
         let mut config = self.consumer(&group);
-        config.set("enable.partition.eof", "true").set("auto.offset.reset", "error");
+        config.set("enable.partition.eof", "true");
         self.overridden(config)
     }
 

@@ -1,6 +1,6 @@
 //! The command line as its users meet it: the built program, its stdout, its stderr and its exit codes.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -428,7 +428,34 @@ fn a_tail_prints_the_newest_or_the_oldest() {
 #[test]
 fn a_watch_ends_with_the_rollout() {
     let world = World::new();
+    world.put_state("Progressing", 1, 0.05);
+    let bootstrap = world.cluster.bootstrap_servers();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_serinus"))
+        .args(["watch", "flights-v2", "--bootstrap", &bootstrap])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // It says where the rollout stands once it follows what comes.
+    let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    let mut headline = String::new();
+    stderr.read_line(&mut headline).expect("it says something");
+    assert_eq!(headline, "flights-v2: Progressing, stage 2 of 3, v1 95% (stable), v2 5%\n");
+    let metrics = json!({"rollout": "flights-v2", "model": "flights", "tick": 0, "stage": 1, "verdict": "advance",
+                         "reason": "all gates passed", "metrics": []});
+    world.put("serinus.rollout-metrics", 0, "flights-v2", &metrics, &[]);
+    let other = json!({"rollout": "trips-v3", "model": "trips", "verdict": "abort", "to": state("Aborted", 0, 0.0)});
+    world.put("serinus.rollout-events", 0, "trips-v3", &other, &[]);
+    let event = json!({"rollout": "flights-v2", "model": "flights", "at": 0, "actor": "judge", "verdict": "abort",
+                       "reason": "harm", "from": state("Progressing", 1, 0.05), "to": state("Aborted", 1, 0.0)});
+    world.put("serinus.rollout-events", 0, "flights-v2", &event, &[]);
+    let output = child.wait_with_output().expect("the program ends");
+    assert_eq!(output.status.code(), Some(3), "aborted");
+    let said = String::from_utf8(output.stdout).expect("it prints text");
+    let abort = "1970-01-01 00:00:00  ABORT by judge: Progressing -> Aborted, v1 100% (stable)";
+    assert!(said.lines().any(|it| it == abort), "{said}");
+    assert!(!said.contains("trips"), "{said}");
+    // Whoever comes too late is told at once.
     world.put_state("Aborted", 1, 0.0);
-    let ran = world.run(&["watch", "flights-v2"]).check(3);
-    assert!(ran.stderr.contains("flights-v2: Aborted"), "{}", ran.stderr);
+    world.run(&["watch", "flights-v2"]).check(3);
 }

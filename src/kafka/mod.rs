@@ -1,1 +1,7 @@
 //! The shell: clock, clients, transactions, the turn loop. The only room that names the Kafka client.
+
+pub mod deadline;
+pub mod settings;
+
+pub mod reader;
+pub mod topics;

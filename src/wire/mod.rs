@@ -1,1 +1,14 @@
 //! Bytes to domain and back: records, headers, schemas.
+
+pub mod headers;
+pub mod json;
+pub mod placement;
+
+pub mod avro;
+
+pub mod label;
+pub mod prediction;
+
+pub mod schema;
+
+pub mod any;

@@ -7,3 +7,10 @@ mod ledger;
 mod strangers;
 mod throughput;
 mod tidy;
+//! Tests.
+
+mod assignment;
+mod cli;
+mod schemas;
+mod spec;
+mod spec_errors;

@@ -6,3 +6,13 @@ pub mod stage;
 pub mod assign;
 
 pub mod design;
+
+pub mod verdict;
+pub mod words;
+
+pub mod gates;
+
+pub mod ab;
+pub mod canary;
+pub mod contract;
+pub mod shadow;

@@ -184,6 +184,11 @@ pub struct Condition {
     pub reason: String,
 }
 
+impl Condition {
+    /// All names.
+    pub const NAMES: [&'static str; 4] = ["data", "split", "label_parity", "approval"];
+}
+
 /// How a rollout that is over ended, so that its name is not used again by accident.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {

@@ -31,6 +31,8 @@ pub struct Clocks {
     pub predictions: Timestamp,
     /// How far the labels have come.
     pub labels: Timestamp,
+    /// Whether every label that there is has been read.
+    pub are_labels_read: bool,
 }
 
 /// What is known of a case's truth.
@@ -154,7 +156,13 @@ impl Pending {
     }
 
     /// Holds a case until its label state is read at age `window`, and `keep` longer for late labels.
-    pub fn add(&mut self, prediction: Arc<Prediction>, window: Span, keep: Span, turn: u64) -> Added {
+    pub fn add(
+        &mut self,
+        prediction: Arc<Prediction>,
+        window: Span,
+        keep: Span,
+        turn: u64,
+    ) -> Added {
         let case = prediction.case;
         if self.ids.contains_key(&case) {
             return Added::Duplicate;
@@ -221,13 +229,13 @@ impl Pending {
 
     /// Returns the next case that is mature under these clocks, with its final row and what must follow it at once.
     ///
-    /// A case matures when both clocks have passed its window, or the prediction clock alone has passed twice the window:
-    /// labels that stand still must not hold up everything for ever.
+    /// A case matures when both clocks have passed its window, or the prediction clock alone has passed twice the window
+    /// and no label is left to read: labels that stand still must not hold up everything for ever.
     pub fn mature(&mut self, clocks: Clocks) -> Option<(Joined, Option<Joined>)> {
         let both = clocks.predictions.min(clocks.labels);
         let case = match (self.due.first(), self.due_without_labels.first()) {
             (Some((due, case)), _) if *due <= both => *case,
-            (_, Some((due, case))) if *due <= clocks.predictions => *case,
+            (_, Some((due, case))) if clocks.are_labels_read && *due <= clocks.predictions => *case,
             (_, _) => return None,
         };
         let id = self.ids.get(&case)?;
@@ -305,7 +313,7 @@ impl Pending {
     /// Matures the oldest immature case before its time, because there is too much.
     pub fn hurry(&mut self) -> Option<(Joined, Option<Joined>)> {
         let (due, _) = self.due.first().copied()?;
-        self.mature(Clocks { predictions: due, labels: due })
+        self.mature(Clocks { predictions: due, labels: due, are_labels_read: false })
     }
 
     fn remove(&mut self, case: CaseId) {

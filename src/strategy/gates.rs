@@ -55,9 +55,10 @@ pub fn judge(look: &Look<'_>, ending: Ending) -> Verdict {
 pub fn winner(look: &Look<'_>) -> Option<(Version, String)> {
     let proved: Vec<&Version> =
         look.live.iter().filter(|it| unproved(look, it, true).is_none()).collect();
-    let best = proved.iter().copied().reduce(|best, it| {
-        if goodness(look, it) > goodness(look, best) { it } else { best }
-    })?;
+    let best = proved
+        .iter()
+        .copied()
+        .reduce(|best, it| if goodness(look, it) > goodness(look, best) { it } else { best })?;
     let reason = if look.live.len() == 1 {
         with_finding(look, "every gate is passed")
     } else {
@@ -105,12 +106,18 @@ fn not_held(look: &Look<'_>) -> Option<(Wait, String)> {
     };
     let until = first_at + stage.hold;
     if look.tick < until {
-        return Some((Wait::Until(until), format!("holding until {}", words::clock(until, look.tick))));
+        return Some((
+            Wait::Until(until),
+            format!("holding until {}", words::clock(until, look.tick)),
+        ));
     }
     if look.health.no_data {
         let since = look.timing.stage_last_at.unwrap_or(first_at);
         let since = words::clock(since, look.tick);
-        return Some((Wait::Data, format!("no traffic since {since}, and no data is never a pass")));
+        return Some((
+            Wait::Data,
+            format!("no traffic since {since}, and no data is never a pass"),
+        ));
     }
     let fewest = look
         .arms

@@ -6,9 +6,15 @@ pub mod stage;
 pub mod assign;
 
 pub mod design;
+pub mod evidence;
+pub mod planning;
 
 pub mod verdict;
 pub mod words;
+
+pub mod finding;
+pub mod look;
+mod pace;
 
 pub mod gates;
 

@@ -7,217 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::case::Prediction;
-use crate::domain::ids::{CaseId, ModelName, Revision, RolloutName, Version};
+use crate::domain::ids::{CaseId, Revision, RolloutName};
 use crate::domain::label::Label;
-use crate::domain::time::{Span, Timestamp};
+use crate::domain::time::Timestamp;
+use crate::engine::analyst_io::{Counter, Effect, Event, Input, Planned, Row, Settings};
+use crate::engine::clock::{Checkpoint, InputClock};
 use crate::engine::partial::{Inputs, Partial};
 use crate::engine::score::Truth;
 use crate::engine::tally::{Book, CaseScores, Watch};
-use crate::join::pending::{Added, Clocks, Credited, Joined, LabelStatus, Limits, Pending};
-use crate::strategy::design::Design;
+use crate::join::pending::{Added, Clocks, Credited, Joined, LabelStatus, Pending};
 use crate::strategy::stage::{MissingLabels, RolloutPlan};
 
 /// How many rollouts that are over a lane still scores cases for.
 const BOOKS_CLOSED_MAX: usize = 8;
-
-/// What does not change while a lane lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The model.
-    pub model: ModelName,
-    /// The partition of the prediction log.
-    pub partition: i32,
-    /// Of how many.
-    pub partitions: i32,
-    /// After how long without a record an input counts as idle.
-    pub idle_after: Span,
-    /// The age at which labels are read where no rollout says another.
-    pub window: Span,
-    /// How long after that late labels are joined where no rollout says another.
-    pub keep: Span,
-    /// How long a case of an unknown rollout waits for its plan.
-    pub plan_wait_max: Span,
-    /// How much may be held.
-    pub limits: Limits,
-}
-
-impl Settings {
-    /// Returns the usual settings of a lane.
-    pub fn new(model: ModelName, partition: i32, partitions: i32) -> Self {
-        Self {
-            model,
-            partition,
-            partitions,
-            idle_after: Span::seconds(1),
-            window: Span::seconds(60),
-            keep: Span::seconds(3600),
-            plan_wait_max: Span::seconds(30),
-            limits: Limits { cases_max: 2_000_000, early_ids_max: 500_000, label_versions_max: 16 },
-        }
-    }
-}
-
-/// One of a lane's two inputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Input {
-    /// The prediction log.
-    Predictions,
-    /// The labels by request id.
-    Labels,
-}
-
-/// What a lane must know of a rollout.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Planned {
-    /// The plan.
-    pub plan: Arc<RolloutPlan>,
-    /// What its tests are planned with, for every stage so far.
-    pub design: Design,
-    /// The version that the candidates are compared with.
-    pub stable: Version,
-    /// The newest revision that this knows of.
-    pub revision: Revision,
-    /// Whether its evidence is still wanted.
-    pub is_live: bool,
-}
-
-/// What a lane is told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// A record of the prediction log.
-    Prediction {
-        /// Its offset.
-        offset: i64,
-        /// The case.
-        prediction: Box<Prediction>,
-    },
-    /// A record of the labels by request id.
-    Label {
-        /// Its offset.
-        offset: i64,
-        /// The label.
-        label: Box<Label>,
-    },
-    /// A record that cannot be read.
-    Unreadable {
-        /// Of which input.
-        input: Input,
-        /// Its offset.
-        offset: i64,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A rollout began, went on or ended.
-    Plan(Box<Planned>),
-    /// How many records of each input are not read yet.
-    Lag {
-        /// Of the prediction log.
-        predictions: u64,
-        /// Of the labels.
-        labels: u64,
-    },
-}
-
-/// A joined row, with what each answer scored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// The model.
-    pub model: ModelName,
-    /// The case and its truth.
-    pub joined: Joined,
-    /// The scores.
-    pub scores: CaseScores,
-}
-
-/// What a lane asks of the world.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Write a row.
-    Row(Box<Row>),
-    /// Send the sums of a rollout to the judge.
-    Partial(Box<Partial>),
-    /// Put a record with the dead letters.
-    Refuse {
-        /// Of which input.
-        input: Input,
-        /// Its offset.
-        offset: i64,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Count something.
-    Count(Counter, u64),
-}
-
-/// What a lane counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Counter {
-    /// Cases taken in.
-    Cases,
-    /// Cases that came twice.
-    CaseDuplicates,
-    /// Cases of a rollout whose plan did not come in time: they are joined, but count in no evidence.
-    CasesUnplanned,
-    /// Cases that had to mature early, or to be forgotten early, because there were too many.
-    CasesEvicted,
-    /// Labels taken in.
-    Labels,
-    /// Labels that came before their case.
-    LabelsEarly,
-    /// Label versions that were known.
-    LabelDuplicates,
-    /// Label versions beyond the bound.
-    LabelsRefused,
-    /// Labels thrown away before a case came, because there were too many.
-    LabelsEvicted,
-    /// Rows written.
-    Rows,
-    /// Records that could not be read.
-    Unreadable,
-}
-
-impl Counter {
-    /// Returns its name in the metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Cases => "analyst_cases",
-            Self::CaseDuplicates => "analyst_case_duplicates",
-            Self::CasesUnplanned => "analyst_cases_unplanned",
-            Self::CasesEvicted => "analyst_cases_evicted",
-            Self::Labels => "analyst_labels",
-            Self::LabelsEarly => "analyst_labels_early",
-            Self::LabelDuplicates => "analyst_label_duplicates",
-            Self::LabelsRefused => "analyst_labels_refused",
-            Self::LabelsEvicted => "analyst_labels_evicted",
-            Self::Rows => "analyst_rows",
-            Self::Unreadable => "analyst_unreadable",
-        }
-    }
-}
-
-/// One input's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InputClock {
-    /// The newest time seen in a record.
-    pub seen: Option<Timestamp>,
-    /// When the last record came, by the clock on the wall.
-    pub arrived: Option<Timestamp>,
-    /// How far the clock had come; it never goes back.
-    pub reached: Timestamp,
-}
-
-/// What a replay must begin with: small, and written down at the start of every turn.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The prediction clock.
-    pub predictions: InputClock,
-    /// The label clock.
-    pub labels: InputClock,
-    /// Whether the lane has said that it is idle.
-    pub is_idle: bool,
-    /// The newest tick published of each rollout.
-    pub ticks: BTreeMap<RolloutName, Timestamp>,
-}
 
 #[derive(Debug)]
 struct Open {
@@ -411,7 +213,7 @@ impl Analyst {
         }
         out.push(Effect::Count(Counter::Cases, 1));
         if self.is_planned(&prediction) {
-            self.hold(prediction, self.turn, out);
+            self.hold(&prediction, self.turn, out);
         } else {
             self.unplanned.push(Unplanned { since: now, turn: self.turn, prediction });
         }
@@ -424,18 +226,18 @@ impl Analyst {
         })
     }
 
-    fn hold(&mut self, prediction: Arc<Prediction>, turn: u64, out: &mut Vec<Effect>) {
+    fn hold(&mut self, prediction: &Arc<Prediction>, turn: u64, out: &mut Vec<Effect>) {
         let book = prediction.rollout.as_ref().and_then(|it| self.books.get_mut(it));
         let plan =
             book.as_ref().map(|it| Arc::clone(it.book.plan())).or_else(|| self.newest.clone());
         let (window, keep) =
             plan.map_or((self.settings.window, self.settings.keep), |it| (it.maturity, it.keep));
-        match self.pending.add(Arc::clone(&prediction), window, keep, turn) {
+        match self.pending.add(Arc::clone(prediction), window, keep, turn) {
             Added::Duplicate => out.push(Effect::Count(Counter::CaseDuplicates, 1)),
             Added::Fresh => {
                 if let Some(open) = book {
                     let Settings { partition, partitions, .. } = self.settings;
-                    open.book.respond(&prediction, Watch { partition, partitions });
+                    open.book.respond(prediction, Watch { partition, partitions });
                 }
             }
         }
@@ -481,7 +283,7 @@ impl Analyst {
             if let Some(later) = later {
                 self.write_later_row(later, out);
             }
-            let _ = self.pending.forget(clocks.predictions);
+            too_many += self.pending.forget(clocks.predictions).kept;
         }
         if too_many > 0 {
             out.push(Effect::Count(Counter::CasesEvicted, too_many));
@@ -570,7 +372,7 @@ impl Analyst {
             .partition(|it| self.is_planned(&it.prediction));
         self.unplanned = waiting;
         for it in ready {
-            self.hold(it.prediction, it.turn, out);
+            self.hold(&it.prediction, it.turn, out);
         }
     }
 
@@ -581,9 +383,11 @@ impl Analyst {
                 return;
             }
             let it = self.unplanned.remove(0);
-            out.push(Effect::Count(Counter::CasesUnplanned, 1));
-            let _ =
-                self.pending.add(it.prediction, self.settings.window, self.settings.keep, it.turn);
+            let Settings { window, keep, .. } = self.settings;
+            match self.pending.add(it.prediction, window, keep, it.turn) {
+                Added::Fresh => out.push(Effect::Count(Counter::CasesUnplanned, 1)),
+                Added::Duplicate => out.push(Effect::Count(Counter::CaseDuplicates, 1)),
+            }
         }
     }
 
@@ -657,25 +461,6 @@ impl Analyst {
     /// Returns whether a case is held; for tests and for people who ask.
     pub fn holds(&self, case: CaseId) -> bool {
         self.pending.holds(case)
-    }
-}
-
-impl InputClock {
-    fn hear(&mut self, now: Timestamp, time: Timestamp) {
-        self.seen = self.seen.max(Some(time));
-        self.arrived = Some(now);
-        self.reached = self.reached.max(time);
-    }
-
-    fn is_silent(&self, now: Timestamp, idle_after: Span) -> bool {
-        self.arrived.is_some_and(|it| it + idle_after <= now)
-    }
-
-    /// Lets event time flow on with the clock on the wall.
-    fn flow(&mut self, now: Timestamp, idle_after: Span) {
-        if let (Some(seen), Some(arrived)) = (self.seen, self.arrived) {
-            self.reached = self.reached.max(seen + (now - (arrived + idle_after)));
-        }
     }
 }
 

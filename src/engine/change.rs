@@ -1,14 +1,12 @@
-//! Where a model stands, and each change of that with its reason: what goes out as events and state.
+//! Each change of where a model stands, with its reason.
 
 use serde_json::Value;
 
-use crate::domain::ids::{ModelName, RolloutName, Version};
+use crate::domain::ids::{ModelName, RolloutName};
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
-use crate::engine::command::Written;
 use crate::engine::report::Report;
 use crate::strategy::design::Design;
-use crate::strategy::stage::{ModelPlan, RolloutPlan};
 
 /// Where a rollout is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,79 +169,4 @@ pub struct Change {
     pub document: Option<Value>,
     /// What the tests are planned with from here on, when that changed.
     pub design: Option<Design>,
-}
-
-/// One thing that a person wants to know at a glance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// What it is about: `split`, `label_parity`, `data`, `approval`.
-    pub name: &'static str,
-    /// Whether it is as it should be.
-    pub is_ok: bool,
-    /// In a sentence.
-    pub reason: String,
-}
-
-impl Condition {
-    /// All names.
-    pub const NAMES: [&'static str; 4] = ["data", "split", "label_parity", "approval"];
-}
-
-/// How a rollout that is over ended, so that its name is not used again by accident.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Past {
-    /// Its name.
-    pub rollout: RolloutName,
-    /// How it ended.
-    pub phase: Phase,
-    /// A hash of its document.
-    pub fingerprint: u64,
-}
-
-/// A rollout that waits for the end of another.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Queued {
-    /// What was applied.
-    pub written: Written<RolloutPlan>,
-    /// The command that applied it.
-    pub command_id: String,
-    /// Who did.
-    pub by: String,
-}
-
-/// Everything that a judge must know again after a restart.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Standing {
-    /// The model.
-    pub model: Written<ModelPlan>,
-    /// The rollout in progress, or the last one.
-    pub rollout: Option<Written<RolloutPlan>>,
-    /// Phase and routing.
-    pub position: Position,
-    /// The newest change's number.
-    pub sequence: u64,
-    /// When the phase or stage last changed.
-    pub since: Timestamp,
-    /// Who changed it.
-    pub by: String,
-    /// Why.
-    pub reason: String,
-    /// What a person wants to know at a glance.
-    pub conditions: Vec<Condition>,
-    /// When the rollout was applied, by the clock on the wall.
-    pub applied_at: Timestamp,
-    /// The tick at which the stage was entered; `None` before the first judged tick.
-    pub entered_at: Option<Timestamp>,
-    /// The newest tick judged when this was written.
-    pub judged: Option<Timestamp>,
-    /// What the tests are planned with.
-    pub design: Design,
-    /// Who won, once it is concluded.
-    pub winner: Option<Version>,
-    /// Rollouts that wait.
-    pub queue: Vec<Queued>,
-    /// Rollouts that are over, newest last.
-    pub past: Vec<Past>,
-    /// The newest commands' ids, so that one delivered twice is done once.
-    pub commands: Vec<String>,
 }

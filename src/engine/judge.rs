@@ -4,14 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::ids::{ModelName, Revision, RolloutName, StageIndex, Version};
+use crate::domain::ids::{Revision, StageIndex, Version};
 use crate::domain::routing::Routing;
-use crate::domain::share::Share;
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::change::{Change, Condition, Deed, Past, Phase, Position, Standing};
-use crate::engine::command::{Command, Written};
+use crate::engine::change::{Change, Deed, Phase, Position};
+use crate::engine::judge_io::{Counter, Effect, Event, Settings};
 use crate::engine::partial::Partial;
 use crate::engine::report::Report;
+use crate::engine::standing::{
+    Standing, conditions, is_approval_wanted, live, of_phase, remember, route,
+};
 use crate::strategy::contract;
 use crate::strategy::design::Design;
 use crate::strategy::evidence::Evidence;
@@ -19,71 +21,10 @@ use crate::strategy::gates;
 use crate::strategy::look::{self, Sight};
 use crate::strategy::planning;
 use crate::strategy::stage::{RolloutPlan, WhenInconclusive};
-use crate::strategy::verdict::{Look, Verdict, Wait};
+use crate::strategy::verdict::{Verdict, Wait};
 
 /// How long nobody is told anything when no evidence comes, at the most.
 const SILENCE_MAX: Span = Span::seconds(10);
-
-/// What a judge is told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// An operator's wish.
-    Command(Box<Command>),
-    /// One lane's sums.
-    Partial(Box<Partial>),
-}
-
-/// What a judge asks of the world.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Publish a change or a refusal.
-    Change(Box<Change>),
-    /// Keep where the model stands.
-    State(Box<Standing>),
-    /// Publish the evidence.
-    Report(Box<Report>),
-    /// Count something.
-    Count(Counter, u64),
-}
-
-/// What a judge counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Counter {
-    /// Ticks judged.
-    Ticks,
-    /// Changes published.
-    Changes,
-    /// Wishes refused.
-    Refusals,
-    /// Commands that had been done already.
-    CommandDuplicates,
-    /// Partials of a rollout that is not in progress, or older than what is known.
-    PartialsStale,
-}
-
-impl Counter {
-    /// Returns its name in the metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Ticks => "judge_ticks",
-            Self::Changes => "judge_changes",
-            Self::Refusals => "judge_refusals",
-            Self::CommandDuplicates => "judge_command_duplicates",
-            Self::PartialsStale => "judge_partials_stale",
-        }
-    }
-}
-
-/// What does not change while a judge lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The model.
-    pub model: ModelName,
-    /// How many partitions the prediction log has.
-    pub partitions: i32,
-    /// The topic of labels by request id, for the positions in events.
-    pub labels_topic: String,
-}
 
 /// The judge of one model.
 #[derive(Debug)]
@@ -577,109 +518,4 @@ pub(super) struct Grounds {
     pub(super) command_id: Option<String>,
     pub(super) evidence: Option<Box<Report>>,
     pub(super) positions: Vec<(String, i32, i64)>,
-}
-
-/// Returns the candidates that are still in, in spec order.
-pub(super) fn live(plan: &RolloutPlan, standing: &Standing) -> Vec<Version> {
-    let is_out = |it: &&Version| !standing.design.drops.iter().any(|(_, out)| out == *it);
-    plan.candidates.iter().filter(is_out).cloned().collect()
-}
-
-/// Returns the routing of a stage, without the candidates that were taken out.
-pub(super) fn route(
-    standing: &Standing,
-    plan: &RolloutPlan,
-    stage: StageIndex,
-    revision: Revision,
-) -> Routing {
-    let live = live(plan, standing);
-    let is_out = |version: &Version| plan.candidates.contains(version) && !live.contains(version);
-    let mut slices = plan.slices(stage);
-    for slice in &mut slices {
-        if is_out(&slice.version) {
-            slice.share = Share::NONE;
-        }
-    }
-    let mut shadows = plan.shadows(stage);
-    shadows.retain(|it| !is_out(&it.version));
-    shadows.sort_by(|a, b| a.version.cmp(&b.version));
-    Routing {
-        rollout: Some(plan.name.clone()),
-        stage,
-        salt: standing.position.routing.salt.clone(),
-        slices,
-        shadows,
-        ..standing.model.plan.at_rest(standing.position.routing.stable.clone(), revision)
-    }
-}
-
-/// A paused or concluded rollout goes nowhere by itself, except back.
-fn of_phase(standing: &Standing, verdict: Verdict) -> Verdict {
-    let wait = Wait::Approval;
-    match (standing.position.phase, verdict) {
-        (
-            Phase::Paused | Phase::Concluded,
-            verdict @ (Verdict::Abort { .. } | Verdict::Drop { .. }),
-        ) => verdict,
-        (Phase::Paused, verdict) => {
-            Verdict::Hold { wait, reason: format!("paused; {}", verdict.reason()) }
-        }
-        (Phase::Concluded, verdict) => {
-            let ahead = standing.winner.as_ref().map_or("nobody", Version::as_str);
-            let reason =
-                format!("concluded: {ahead} won, promote or abort it; {}", verdict.reason());
-            Verdict::Hold { wait, reason }
-        }
-        (
-            Phase::Idle
-            | Phase::Pending
-            | Phase::Progressing
-            | Phase::Promoted
-            | Phase::Aborted
-            | Phase::Inconclusive,
-            verdict,
-        ) => verdict,
-    }
-}
-
-fn conditions(look: &Look<'_>, verdict: &Verdict) -> Vec<Condition> {
-    let condition = |name, is_ok, good: &str, bad: &str| {
-        let reason = if is_ok { good } else { bad };
-        Condition { name, is_ok, reason: reason.to_owned() }
-    };
-    let health = &look.health;
-    let wants_approval = matches!(verdict, Verdict::Hold { wait: Wait::Approval, .. });
-    vec![
-        condition("data", !health.no_data, "traffic is coming", "no fresh traffic"),
-        condition(
-            "split",
-            health.split.is_ok,
-            "traffic is split as planned",
-            "traffic is not split as planned",
-        ),
-        condition(
-            "label_parity",
-            health.label_parity.is_ok,
-            "labels are missing equally often in all arms",
-            "labels are missing more often in one arm",
-        ),
-        condition("approval", !wants_approval, "nobody is waited for", "waiting for a person"),
-    ]
-}
-
-fn is_approval_wanted(condition: &Condition) -> bool {
-    condition.name == "approval" && !condition.is_ok
-}
-
-/// Keeps how a rollout ended; the oldest are forgotten.
-fn remember(past: &mut Vec<Past>, rollout: &Written<RolloutPlan>, phase: Phase) {
-    const PAST_MAX: usize = 200;
-    let name: RolloutName = rollout.plan.name.clone();
-    past.retain(|it| it.rollout != name);
-    let document = rollout.document.to_string();
-    let fingerprint = xxhash_rust::xxh3::xxh3_64(document.as_bytes());
-    past.push(Past { rollout: name, phase, fingerprint });
-    if past.len() > PAST_MAX {
-        past.remove(0);
-    }
 }

@@ -3,13 +3,19 @@
 pub mod score;
 pub mod tally;
 
+pub mod clock;
 pub mod partial;
+
+pub mod analyst_io;
 
 pub mod analyst;
 
 pub mod change;
 pub mod command;
 pub mod report;
+pub mod standing;
+
+pub mod judge_io;
 
 pub mod judge;
 mod verbs;

@@ -94,7 +94,7 @@ impl Book {
             }
         }
         self.watch(stratum, case, watch);
-        for metric in Arc::clone(&self.plan).metrics.iter() {
+        for metric in &Arc::clone(&self.plan).metrics {
             match metric.kind {
                 MetricKind::ResponseError | MetricKind::Timeout => {
                     let values = case
@@ -151,7 +151,7 @@ impl Book {
                     self.add(stratum, metric, &values);
                 }
                 Shape::Ranking | Shape::Confusion => {
-                    self.rank(stratum, metric, case, &reads, truth)
+                    self.rank(stratum, metric, case, &reads, truth);
                 }
                 Shape::Duration => {}
             }
@@ -222,7 +222,7 @@ impl Book {
                 (version, *part, clipped)
             })
             .collect();
-        for candidate in Arc::clone(&self.plan).candidates.iter() {
+        for candidate in &Arc::clone(&self.plan).candidates {
             let pairing = self.design.pairing(&self.plan, stratum, candidate, &self.stable);
             let of = |version: &Version| values.iter().find(|(it, _, _)| *it == version);
             match pairing {
@@ -298,7 +298,7 @@ impl Book {
         };
         let Some(theirs) = of(&self.stable) else { return };
         let theirs = Read::of(theirs);
-        for candidate in Arc::clone(&self.plan).candidates.iter() {
+        for candidate in &Arc::clone(&self.plan).candidates {
             let Some(ours) = of(candidate) else { continue };
             let Some(differs) = score::disagree(metric, &Read::of(ours), &theirs) else { continue };
             let Some(part) = part(case, candidate, ours.role) else { continue };

@@ -5,9 +5,11 @@ use serde_json::Value;
 use crate::domain::ids::{ModelName, Revision, RolloutName, Salt, StageIndex, Version};
 use crate::domain::routing::{OnFailure, Routing};
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::change::{Change, Deed, Phase, Position, Queued, Standing};
+use crate::engine::change::{Change, Deed, Phase, Position};
 use crate::engine::command::{Command, Parsed, Verb, Written};
-use crate::engine::judge::{Counter, Effect, Grounds, Judge, route};
+use crate::engine::judge::{Grounds, Judge};
+use crate::engine::judge_io::{Counter, Effect};
+use crate::engine::standing::{Queued, Standing, route};
 use crate::strategy::design::Design;
 use crate::strategy::planning;
 use crate::strategy::stage::{ModelPlan, OnConflict, RolloutPlan};
@@ -315,7 +317,7 @@ impl Judge {
         self.report(now, &verdict, out);
         match (command.verb, phase) {
             (Verb::Pause, Phase::Progressing) => {
-                self.move_to(now, Phase::Paused, Deed::Pause, reason, command, out)
+                self.move_to(now, Phase::Paused, Deed::Pause, reason, command, out);
             }
             (Verb::Resume, Phase::Paused) => {
                 self.move_to(now, Phase::Progressing, Deed::Resume, reason, command, out);
@@ -379,15 +381,12 @@ impl Judge {
         out: &mut Vec<Effect>,
     ) {
         let concluded = self.standing.as_ref().and_then(|it| it.winner.clone());
-        match concluded.or_else(|| self.favourite(now)) {
-            Some(winner) => {
-                let grounds = self.grounds(command);
-                self.promote(now, winner, reason, grounds, out);
-            }
-            None => {
-                let reason = "no evidence says which of the candidates to promote".to_owned();
-                self.refuse(now, command, reason, out);
-            }
+        if let Some(winner) = concluded.or_else(|| self.favourite(now)) {
+            let grounds = self.grounds(command);
+            self.promote(now, winner, reason, grounds, out);
+        } else {
+            let reason = "no evidence says which of the candidates to promote".to_owned();
+            self.refuse(now, command, reason, out);
         }
     }
 

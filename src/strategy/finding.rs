@@ -206,16 +206,13 @@ fn rate_log_e(sight: &Sight<'_>, metric: &Metric, strata: &[Compared<'_>]) -> [f
     planning::nulls(metric).map(|null| {
         let mut sums = [0.0; GRID];
         for it in strata {
-            match it.split(sight, metric) {
-                Some(split) => {
-                    ipw_bet::Design::new(split.propensity, split.base, null, &prior)
-                        .add_to(&split.counts, &mut sums);
-                }
-                None => {
-                    let paired = it.paired(sight, metric);
-                    PairedDesign::new(paired.discordance, null, &prior)
-                        .add_to(&paired.counts, &mut sums);
-                }
+            if let Some(split) = it.split(sight, metric) {
+                ipw_bet::Design::new(split.propensity, split.base, null, &prior)
+                    .add_to(&split.counts, &mut sums);
+            } else {
+                let paired = it.paired(sight, metric);
+                PairedDesign::new(paired.discordance, null, &prior)
+                    .add_to(&paired.counts, &mut sums);
             }
         }
         prior.mixture(&sums)

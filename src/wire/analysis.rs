@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome};
 use crate::domain::routing::Role;
-use crate::engine::analyst::Row;
+use crate::engine::analyst_io::Row;
 use crate::join::pending::LabelStatus;
 use crate::wire::malformed::{Malformed, finite, read, write};
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::time::Timestamp;
-use crate::engine::analyst::{Checkpoint, InputClock};
+use crate::engine::clock::{Checkpoint, InputClock};
 
 /// An analyst lane's clocks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -14,8 +14,8 @@ pub struct Malformed {
 
 impl Malformed {
     /// Says what is wrong with a kind of record.
-    pub fn new(record: &'static str, reason: impl ToString) -> Self {
-        Self { record, reason: reason.to_string() }
+    pub fn new(record: &'static str, reason: impl Into<String>) -> Self {
+        Self { record, reason: reason.into() }
     }
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn read<'a, T: serde::Deserialize<'a>>(
     record: &'static str,
     bytes: &'a [u8],
 ) -> Result<T, Malformed> {
-    serde_json::from_slice(bytes).map_err(|error| Malformed::new(record, error))
+    serde_json::from_slice(bytes).map_err(|error| Malformed::new(record, error.to_string()))
 }
 
 /// Writes one JSON record.

@@ -344,7 +344,9 @@ impl UnitsRecord {
         let seen = self
             .seen
             .iter()
-            .map(|it| u64::from_str_radix(it, 16).map_err(|it| Malformed::new("partial", it)))
+            .map(|it| {
+                u64::from_str_radix(it, 16).map_err(|it| Malformed::new("partial", it.to_string()))
+            })
             .collect::<Result<_, _>>()?;
         let counts = self.counts.iter().map(|(it, n)| (version(it), *n)).collect();
         Ok(Units { seen, counts })

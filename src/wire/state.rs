@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::time::Timestamp;
-use crate::engine::change::{Condition, Past, Queued, Standing};
 use crate::engine::command::{Parsed, Written};
+use crate::engine::standing::{Condition, Past, Queued, Standing};
 use crate::strategy::stage::{ModelPlan, RolloutPlan};
 use crate::wire::design::DesignRecord;
 use crate::wire::event::{PhaseRecord, PositionRecord};

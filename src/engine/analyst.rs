@@ -103,6 +103,11 @@ impl Analyst {
         self.ticks = checkpoint.ticks;
     }
 
+    /// Takes a rollout's plan before a replay; like the event, but at no time of its own.
+    pub fn restore_plan(&mut self, planned: Planned) {
+        self.plan(planned, &mut Vec::new());
+    }
+
     /// Takes the newest partial of a rollout that was published before a restart.
     ///
     /// The replay comes to the very point at which it was published, and from there its sums count: what came before the

@@ -117,6 +117,7 @@ impl Judge {
         let Some(rollout) = standing.rollout.clone() else { return };
         self.judged = Some(tick);
         standing.judged = Some(tick);
+        let is_first_look = standing.entered_at.is_none();
         standing.entered_at.get_or_insert(tick);
         let stable = standing.position.routing.stable.clone();
         let has_new_thresholds = planning::freeze_thresholds(
@@ -155,7 +156,8 @@ impl Judge {
         self.act(now, tick, verdict, was_approval_wanted, grounds, out);
         self.say(now, report, out);
         let Some(standing) = &self.standing else { return };
-        if self.sequence == sequence && (has_new_conditions || has_new_thresholds) {
+        let must_keep = has_new_conditions || has_new_thresholds || is_first_look;
+        if self.sequence == sequence && must_keep {
             out.push(Effect::State(Box::new(standing.clone())));
         }
     }

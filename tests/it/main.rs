@@ -1,1 +1,8 @@
 //! Tests.
+
+mod plans;
+mod world;
+
+mod laws_analyst;
+mod records;
+mod scenarios;

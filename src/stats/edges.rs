@@ -1,0 +1,294 @@
+//! What every function answers at the edges: no data, no events, no variance, one arm, numbers that are none.
+
+use crate::stats::asymp::{self, Estimate, Tuning};
+use crate::stats::bounded_bet::{Bets, Capital, Range};
+use crate::stats::exceedance::{self, Ladder};
+use crate::stats::interval::Interval;
+use crate::stats::ipw_bet::{self, Counts, Stratum};
+use crate::stats::moments::{self, Moments, Summary};
+use crate::stats::multiple;
+use crate::stats::paired_bet::{self, PairedCounts, PairedStratum};
+use crate::stats::prior::{GRID, Prior};
+use crate::stats::roc;
+use crate::stats::rr_mix::{self, Coverage, EventStratum};
+use crate::stats::side::Null;
+use crate::stats::sketch::Sketch;
+use crate::stats::special::{self, normal_cdf, normal_quantile};
+use crate::stats::split::{self, SplitStage};
+use crate::stats::two_sample::{self, Rate};
+
+const NOTHING: Counts = Counts { treated: 0, treated_events: 0, control: 0, control_events: 0 };
+
+fn close(got: f64, wanted: f64) {
+    assert!((got - wanted).abs() <= 1e-12 * wanted.abs().max(1.0), "{got} is not {wanted}");
+}
+
+#[test]
+fn no_observations_are_no_evidence() {
+    let prior = Prior::planned(0.01);
+    close(ipw_bet::log_e(&[], Null::greater(0.0), &prior), 0.0);
+    let stratum = Stratum { propensity: 0.5, base: 0.1, counts: NOTHING };
+    close(ipw_bet::log_e(&[stratum], Null::greater(0.0), &prior), 0.0);
+    assert_eq!(ipw_bet::interval(&[stratum], &prior, 0.05), Interval { low: -1.0, high: 1.0 });
+    let pairs = PairedStratum { discordance: 0.1, counts: PairedCounts::default() };
+    close(paired_bet::log_e(&[pairs], Null::greater(0.0), &prior), 0.0);
+    assert_eq!(paired_bet::interval(&[pairs], &prior, 0.05), Interval { low: -1.0, high: 1.0 });
+    close(Capital::default().log_e(&prior), 0.0);
+    close(rr_mix::log_e(&[], Null::greater(0.0), &prior), 0.0);
+    close(rr_mix::label_parity(&[Coverage { propensity: 0.5, ..Coverage::default() }]), 0.0);
+    close(split::p(&[SplitStage { weights: &[0.5, 0.5], counts: &[0, 0] }]), 1.0);
+    assert_eq!(moments::mean_interval(&Summary::default(), 0.05), Interval::WHOLE);
+    assert_eq!(Sketch::default().quantile(0.5), None);
+    assert_eq!(Ladder::of(&Sketch::default()), None);
+    assert!(roc::binned(&[0, 0], &[0, 0]).area.is_nan());
+    assert!(multiple::e_bh(&[], 0.05).is_empty() && multiple::holm(&[]).is_empty());
+}
+
+#[test]
+fn a_propensity_of_zero_or_one_compares_nothing() {
+    let prior = Prior::planned(0.01);
+    let counts = Counts { treated: 900, treated_events: 800, control: 100, control_events: 0 };
+    for propensity in [0.0, 1.0, -0.5, 1.5, f64::NAN] {
+        let stratum = Stratum { propensity, base: 0.1, counts };
+        close(ipw_bet::log_e(&[stratum], Null::greater(0.0), &prior), 0.0);
+        assert_eq!(ipw_bet::interval(&[stratum], &prior, 0.05), Interval { low: -1.0, high: 1.0 });
+        let events = EventStratum { propensity, treated_events: 800, control_events: 0 };
+        close(rr_mix::log_e(&[events], Null::greater(0.0), &prior), 0.0);
+        let range = Range { low: 0.0, high: 1.0, centre: 0.5, variance: 0.1 };
+        let bets = Bets::split(range, propensity, Null::greater(0.0), &prior);
+        assert_eq!(bets.increments(true, 0.9), [0; GRID]);
+    }
+}
+
+#[test]
+fn a_stage_with_one_arm_empty_still_counts() {
+    // Leaving it out until the other arm has somebody would let the data choose what counts.
+    let prior = Prior::planned(0.1);
+    let counts = Counts { treated: 0, treated_events: 0, control: 50, control_events: 0 };
+    let log_e = ipw_bet::log_e(
+        &[Stratum { propensity: 0.5, base: 0.3, counts }],
+        Null::greater(0.0),
+        &prior,
+    );
+    assert!(log_e.is_finite() && log_e > 0.0, "{log_e}");
+}
+
+#[test]
+fn zero_events_in_both_arms_prove_non_inferiority_in_time() {
+    let prior = Prior::planned(0.01);
+    let log_e = |n: u64| {
+        let counts = Counts { treated: n, treated_events: 0, control: n, control_events: 0 };
+        ipw_bet::log_e(
+            &[Stratum { propensity: 0.5, base: 0.001, counts }],
+            Null::less(0.01),
+            &prior,
+        )
+    };
+    assert!(log_e(10) < 3.0 && log_e(2_000) > 3.0, "{} {}", log_e(10), log_e(2_000));
+    let harm = |n: u64| {
+        let counts = Counts { treated: n, treated_events: 0, control: n, control_events: 0 };
+        ipw_bet::log_e(
+            &[Stratum { propensity: 0.5, base: 0.001, counts }],
+            Null::greater(0.0),
+            &prior,
+        )
+    };
+    assert!(harm(2_000) < 1.0, "{}", harm(2_000));
+}
+
+#[test]
+fn numbers_that_are_none_change_nothing() {
+    let prior = Prior::planned(0.01);
+    let counts = Counts { treated: 10, treated_events: 5, control: 10, control_events: 5 };
+    for base in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -3.0, 7.0] {
+        assert!(
+            ipw_bet::log_e(
+                &[Stratum { propensity: 0.5, base, counts }],
+                Null::greater(0.0),
+                &prior
+            )
+            .is_finite()
+        );
+    }
+    for at in [f64::NAN, f64::INFINITY] {
+        close(
+            ipw_bet::log_e(
+                &[Stratum { propensity: 0.5, base: 0.5, counts }],
+                Null::greater(at),
+                &prior,
+            ),
+            0.0,
+        );
+    }
+    for mde in [f64::NAN, 0.0, f64::INFINITY, -1.0] {
+        let log_e = ipw_bet::log_e(
+            &[Stratum { propensity: 0.5, base: 0.5, counts }],
+            Null::greater(0.0),
+            &Prior::planned(mde),
+        );
+        assert!(!log_e.is_nan(), "mde {mde}");
+    }
+    let range = Range { low: 0.0, high: 1.0, centre: 0.5, variance: 0.1 };
+    let bets = Bets::split(range, 0.5, Null::greater(0.0), &prior);
+    assert_eq!(bets.increments(true, f64::NAN), [0; GRID]);
+    assert_eq!(bets.increments(true, f64::INFINITY), bets.increments(true, 1.0));
+    assert_eq!(
+        Bets::paired(range, Null::greater(0.0), &prior).increments_paired(f64::NAN),
+        [0; GRID]
+    );
+    let mut moments = Moments::default();
+    moments.add(f64::NAN);
+    assert_eq!(moments, Moments::default());
+    moments.add(f64::INFINITY);
+    assert!(moments.summary().mean.is_finite());
+    let mut sketch = Sketch::default();
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 0.0] {
+        sketch.insert(value);
+    }
+    assert_eq!((sketch.count(), sketch.zeros()), (4, 3));
+    let unknown = Estimate { n: 100.0, difference: f64::NAN, error: 0.1 };
+    let tuning = Tuning { alpha: 0.05, n_star: asymp::N_STAR };
+    close(asymp::log_e(&unknown, 0.0, tuning), 0.0);
+    assert_eq!(asymp::interval(&unknown, tuning), Interval::WHOLE);
+    assert!(special::student_sf(f64::NAN, 3.0).is_nan() && normal_quantile(2.0).is_nan());
+}
+
+#[test]
+fn no_variance_is_no_decision() {
+    let same = Summary::from_variance(10.0, 3.0, 0.0);
+    let other = Summary { mean: 4.0, ..same };
+    close(two_sample::welch_t(&same, &same).p, 1.0);
+    assert!(two_sample::welch_t(&other, &same).p.is_nan());
+    assert!(two_sample::paired_t(&same).p.is_nan());
+    assert!(two_sample::paired_t(&Summary::default()).p.is_nan());
+    let exact = Estimate { n: 100.0, difference: 1.0, error: 0.0 };
+    close(asymp::log_e(&exact, 0.0, Tuning { alpha: 0.05, n_star: asymp::N_STAR }), 0.0);
+    let all = Rate { events: 10, n: 10 };
+    let test = two_sample::two_proportion_z(all, all);
+    close(test.z_pooled, 0.0);
+    close(test.p_pooled, 1.0);
+}
+
+#[test]
+fn one_value_has_no_error() {
+    let one = Summary::of(&[5.0]);
+    assert!(one.variance().is_nan());
+    assert_eq!(moments::difference_interval(&one, &one, 0.05), Interval::WHOLE);
+    assert!(two_sample::welch_t(&one, &one).p.is_nan());
+}
+
+#[test]
+fn moments_of_great_numbers_keep_their_digits() {
+    let mut moments = Moments::default();
+    for i in 0..1000 {
+        moments.add(1e9 + f64::from(i % 2));
+    }
+    let summary = moments.summary();
+    close(summary.mean, 1e9 + 0.5);
+    close(summary.m2, 250.0);
+    let mut huge = Moments::default();
+    for value in [-9e12, 9e12, -9e12, 9e12] {
+        huge.add(value);
+    }
+    close(huge.summary().m2, 4.0 * 81e24);
+}
+
+#[test]
+fn an_arm_that_was_planned_empty_breaks_the_split() {
+    assert!(split::multinomial_log_e(&[5, 1], &[1.0, 0.0], 1000.0).is_infinite());
+    close(split::multinomial_log_e(&[5, 0], &[1.0, 0.0], 1000.0), 0.0);
+}
+
+#[test]
+fn stages_of_a_split_multiply() {
+    let one = SplitStage { weights: &[0.05, 0.95], counts: &[130, 870] };
+    let two = SplitStage { weights: &[0.25, 0.75], counts: &[270, 730] };
+    close(split::log_e(&[one, two]), split::log_e(&[one]) + split::log_e(&[two]));
+    assert!(split::p(&[one]) < 0.01, "{}", split::p(&[one]));
+}
+
+#[test]
+fn a_slower_candidate_is_noticed_and_an_equal_one_is_not() {
+    let strata = |share: f64, base: f64| {
+        let events = |n: f64, p: f64| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "counts of a test"
+            )]
+            let events = (n * p).round() as u64;
+            events
+        };
+        let counts = Counts {
+            treated: 10_000,
+            treated_events: events(1e4, share),
+            control: 10_000,
+            control_events: events(1e4, base),
+        };
+        [Stratum { propensity: 0.5, base, counts }]
+    };
+    let log_e = |slow: f64| {
+        let [a, b, c, d] = Ladder::bases().map(|base| strata((base * slow).min(1.0), base));
+        exceedance::log_e_difference([&a, &b, &c, &d], crate::stats::side::Side::Greater, 0.2)
+    };
+    assert!(log_e(1.0) < 0.0, "{}", log_e(1.0));
+    assert!(log_e(1.3) > 20.0, "{}", log_e(1.3));
+    let ladder = Ladder { thresholds: [1.0, 2.0, 3.0, 4.0] };
+    assert_eq!(ladder.exceeded(2.5), [true, true, false, false]);
+    assert_eq!(ladder.scaled(2.0).exceeded(2.5), [true, false, false, false]);
+    assert_eq!(ladder.exceeded(f64::NAN), [false; 4]);
+}
+
+#[test]
+fn binned_areas_are_those_of_the_bins_as_scores() {
+    let (positives, negatives) = ([1, 0, 4, 7, 9], [8, 6, 3, 2, 1]);
+    let mut labels = Vec::new();
+    let mut scores = Vec::new();
+    for (bin, (positive, negative)) in positives.iter().zip(&negatives).enumerate() {
+        for (label, count) in [(true, *positive), (false, *negative)] {
+            for _ in 0..count {
+                labels.push(label);
+                scores.push(bin as f64);
+            }
+        }
+    }
+    let (binned, exact) = (roc::binned(&positives, &negatives), roc::exact(&labels, &scores));
+    close(binned.area, exact.area);
+    close(binned.variance, exact.variance);
+}
+
+#[test]
+fn normal_quantiles_invert_their_probabilities() {
+    for p in [1e-300, 1e-100, 1e-15, 1e-5, 0.02, 0.3, 0.5] {
+        let back = normal_cdf(normal_quantile(p));
+        assert!((back / p - 1.0).abs() < 1e-11, "{p}: {back}");
+    }
+    close(normal_quantile(0.975), 1.959_963_984_540_054);
+    assert!(normal_quantile(0.0).is_infinite() && normal_quantile(1.0).is_infinite());
+}
+
+#[test]
+fn student_tails_keep_their_digits() {
+    // Figures of mpmath with 40 digits.
+    for (t, df, wanted) in STUDENT {
+        let got = special::student_sf(t, df);
+        assert!((got / wanted - 1.0).abs() < 2e-11, "t {t} df {df}: {got}, not {wanted}");
+    }
+    let t = special::student_isf(0.001, 4.5);
+    assert!((special::student_sf(t, 4.5) / 0.001 - 1.0).abs() < 1e-12);
+}
+
+#[expect(clippy::unreadable_literal, reason = "figures as they were printed")]
+const STUDENT: [(f64, f64, f64); 11] = [
+    (0.5, 1.0, 0.35241638234956674),
+    (2.0, 3.0, 0.0696629842794216),
+    (30.0, 2.0, 0.0005546313409798294),
+    (5.0, 30.0, 1.1648342733503898e-05),
+    (2.0, 100.0, 0.02410608936556684),
+    (9.0, 1000.0, 5.56453858593575e-19),
+    (1.5, 150000.0, 0.06680825359792733),
+    (30.0, 200000.0, 1.3495022110863118e-197),
+    (6.0, 1000000.0, 9.869249061772174e-10),
+    (3.0, 1000000000.0, 0.0013498980648689578),
+    (12.0, 2000000000.0, 1.7764867804682147e-33),
+];

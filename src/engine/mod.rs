@@ -3,3 +3,24 @@
 pub mod counter;
 
 pub mod serving;
+//! The machines: everything is decided here, by `(now, event)` in and effects out.
+
+pub mod score;
+pub mod tally;
+
+pub mod clock;
+pub mod partial;
+
+pub mod analyst_io;
+
+pub mod analyst;
+
+pub mod change;
+pub mod command;
+pub mod report;
+pub mod standing;
+
+pub mod judge_io;
+
+pub mod judge;
+mod verbs;

@@ -6,3 +6,19 @@ pub mod stage;
 pub mod assign;
 
 pub mod design;
+pub mod evidence;
+pub mod planning;
+
+pub mod verdict;
+pub mod words;
+
+pub mod finding;
+pub mod look;
+mod pace;
+
+pub mod gates;
+
+pub mod ab;
+pub mod canary;
+pub mod contract;
+pub mod shadow;

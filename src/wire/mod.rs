@@ -12,3 +12,17 @@ pub mod prediction;
 pub mod schema;
 
 pub mod any;
+//! Bytes to domain and back: the records of the contract, as JSON.
+
+pub mod malformed;
+
+pub mod command;
+pub mod event;
+pub mod metrics;
+pub mod state;
+
+pub mod analysis;
+
+pub mod checkpoint;
+pub mod design;
+pub mod partial;

@@ -14,3 +14,9 @@ mod cli;
 mod schemas;
 mod spec;
 mod spec_errors;
+mod plans;
+mod world;
+
+mod laws_analyst;
+mod records;
+mod scenarios;

@@ -1,0 +1,478 @@
+//! The analyst lane of one partition of predictions: joins them with their labels and keeps the sums.
+//!
+//! Its event time is the predictions' own. It keeps two clocks, one for each input; a case is mature when both have passed its
+//! window. Sums are published at every tick of event time, at the same point of the input whatever the batches are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::case::Prediction;
+use crate::domain::ids::{CaseId, Revision, RolloutName};
+use crate::domain::label::Label;
+use crate::domain::time::Timestamp;
+use crate::engine::analyst_io::{Counter, Effect, Event, Input, Planned, Row, Settings};
+use crate::engine::clock::{Checkpoint, InputClock};
+use crate::engine::partial::{Inputs, Partial};
+use crate::engine::score::Truth;
+use crate::engine::tally::{Book, CaseScores, Watch};
+use crate::join::pending::{Added, Clocks, Credited, Joined, LabelStatus, Pending};
+use crate::strategy::stage::{MissingLabels, RolloutPlan};
+
+/// How many rollouts that are over a lane still scores cases for.
+const BOOKS_CLOSED_MAX: usize = 8;
+
+#[derive(Debug)]
+struct Open {
+    book: Book,
+    revision: Revision,
+    is_live: bool,
+    tick: Option<Timestamp>,
+    partial_turn: u64,
+}
+
+/// The analyst lane of one partition.
+#[derive(Debug)]
+pub struct Analyst {
+    settings: Settings,
+    turn: u64,
+    inputs: Inputs,
+    lag: (u64, u64),
+    predictions: InputClock,
+    labels: InputClock,
+    is_idle: bool,
+    pending: Pending,
+    books: BTreeMap<RolloutName, Open>,
+    closed: Vec<RolloutName>,
+    newest: Option<Arc<RolloutPlan>>,
+    unplanned: Vec<Unplanned>,
+    ticks: BTreeMap<RolloutName, Timestamp>,
+    restoring: BTreeMap<RolloutName, Partial>,
+}
+
+#[derive(Debug)]
+struct Unplanned {
+    since: Timestamp,
+    turn: u64,
+    prediction: Arc<Prediction>,
+}
+
+impl Analyst {
+    /// Makes a lane that knows nothing.
+    pub fn new(settings: Settings) -> Self {
+        let clock = InputClock { seen: None, arrived: None, reached: Timestamp::MIN };
+        Self {
+            pending: Pending::new(settings.limits),
+            settings,
+            turn: 0,
+            inputs: Inputs::default(),
+            lag: (0, 0),
+            predictions: clock,
+            labels: clock,
+            is_idle: false,
+            books: BTreeMap::new(),
+            closed: Vec::new(),
+            newest: None,
+            unplanned: Vec::new(),
+            ticks: BTreeMap::new(),
+            restoring: BTreeMap::new(),
+        }
+    }
+
+    /// Numbers the turn that begins; what is held and published is marked with it.
+    pub fn turn_is(&mut self, turn: u64) {
+        self.turn = turn;
+    }
+
+    /// Returns what a replay from the turn that begins now must start with.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let mut ticks = self.ticks.clone();
+        ticks.extend(self.books.iter().filter_map(|(name, it)| Some((name.clone(), it.tick?))));
+        Checkpoint {
+            predictions: self.predictions,
+            labels: self.labels,
+            is_idle: self.is_idle,
+            ticks,
+        }
+    }
+
+    /// Sets the clocks to those of the turn that a replay starts with; before anything else.
+    pub fn restore_checkpoint(&mut self, checkpoint: Checkpoint) {
+        self.predictions = checkpoint.predictions;
+        self.labels = checkpoint.labels;
+        self.is_idle = checkpoint.is_idle;
+        self.ticks = checkpoint.ticks;
+    }
+
+    /// Takes a rollout's plan before a replay; like the event, but at no time of its own.
+    pub fn restore_plan(&mut self, planned: Planned) {
+        self.plan(planned, &mut Vec::new());
+    }
+
+    /// Takes the newest partial of a rollout that was published before a restart.
+    ///
+    /// The replay comes to the very point at which it was published, and from there its sums count: what came before the
+    /// replay's start is in them.
+    pub fn sums_restored_from(&mut self, partial: Partial) {
+        self.restoring.insert(partial.rollout.clone(), partial);
+    }
+
+    /// Returns the turn that a replay must start with so that nothing is lost, if anything would be.
+    pub fn replay_from(&self) -> Option<u64> {
+        let published = self.books.values().filter(|it| it.is_live).map(|it| it.partial_turn);
+        let unplanned = self.unplanned.iter().map(|it| it.turn);
+        self.pending.oldest_turn().into_iter().chain(published).chain(unplanned).min()
+    }
+
+    /// Takes one event and appends what it asks of the world.
+    pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Vec<Effect>) {
+        self.tick(now, out);
+        match event {
+            Event::Prediction { offset, prediction } => {
+                self.inputs.predictions = self.inputs.predictions.max(offset + 1);
+                let prediction = Arc::from(prediction);
+                self.hear_prediction(now, &prediction, out);
+                self.take_in(now, prediction, out);
+            }
+            Event::Label { offset, label } => {
+                self.inputs.labels = self.inputs.labels.max(offset + 1);
+                self.credit(*label.clone(), out);
+                // A label from the future must not make everybody's labels look complete.
+                self.labels.hear(now, label.observed_at.min(now));
+            }
+            Event::Unreadable { input, offset, reason } => {
+                let read = match input {
+                    Input::Predictions => &mut self.inputs.predictions,
+                    Input::Labels => &mut self.inputs.labels,
+                };
+                *read = (*read).max(offset + 1);
+                out.push(Effect::Count(Counter::Unreadable, 1));
+                out.push(Effect::Refuse { input, offset, reason });
+            }
+            Event::Plan(planned) => self.plan(*planned, out),
+            Event::Lag { predictions, labels } => self.lag = (predictions, labels),
+        }
+        self.settle(now, out);
+    }
+
+    /// Acts on every deadline that `now` has reached.
+    pub fn tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        self.predictions.arrived.get_or_insert(now);
+        self.labels.arrived.get_or_insert(now);
+        let is_idle = self.lag.0 == 0 && self.predictions.is_silent(now, self.settings.idle_after);
+        if is_idle {
+            self.predictions.flow(now, self.settings.idle_after);
+        }
+        self.labels.reached = self.labels.reached.max(self.labels.seen.unwrap_or(Timestamp::MIN));
+        self.settle(now, out);
+        self.publish_passed(is_idle, out);
+        if is_idle && !self.is_idle {
+            self.is_idle = true;
+            self.publish_idle(out);
+        }
+        self.give_up_plans(now, out);
+    }
+
+    /// Returns when `tick` is next needed, if ever.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let (seen, arrived) = (self.predictions.seen?, self.predictions.arrived?);
+        let silent_at = arrived + self.settings.idle_after;
+        let labels_silent_at = self.labels.arrived? + self.settings.idle_after;
+        let at = |event_time: Timestamp| silent_at + (event_time - seen);
+        let due = self.pending.next_due().map(|due| {
+            if due <= self.predictions.reached { labels_silent_at } else { at(due).max(silent_at) }
+        });
+        let ticks = self
+            .books
+            .values()
+            .filter(|it| it.is_live)
+            .filter_map(|it| Some(at(it.tick? + it.book.plan().tick).max(silent_at)));
+        let idle = (!self.is_idle).then_some(silent_at);
+        let unplanned = self.unplanned.first().map(|it| it.since + self.settings.plan_wait_max);
+        due.into_iter().chain(ticks).chain(idle).chain(unplanned).min()
+    }
+
+    /// Returns how many cases are held.
+    pub fn cases(&self) -> usize {
+        self.pending.cases() + self.unplanned.len()
+    }
+
+    /// Returns how many request ids have labels but no case.
+    pub fn early_labels(&self) -> usize {
+        self.pending.early_ids()
+    }
+
+    /// Moves the prediction clock to a case's time; what that passes is published before the case counts.
+    fn hear_prediction(&mut self, now: Timestamp, case: &Prediction, out: &mut Vec<Effect>) {
+        self.is_idle = false;
+        self.predictions.hear(now, case.event_time());
+        self.settle(now, out);
+        self.publish_passed(false, out);
+    }
+
+    fn take_in(&mut self, now: Timestamp, prediction: Arc<Prediction>, out: &mut Vec<Effect>) {
+        let is_known = self.pending.holds(prediction.case)
+            || self.unplanned.iter().any(|it| it.prediction.case == prediction.case);
+        if is_known {
+            out.push(Effect::Count(Counter::CaseDuplicates, 1));
+            return;
+        }
+        out.push(Effect::Count(Counter::Cases, 1));
+        if self.is_planned(&prediction) {
+            self.hold(&prediction, self.turn, out);
+        } else {
+            self.unplanned.push(Unplanned { since: now, turn: self.turn, prediction });
+        }
+    }
+
+    /// Returns whether everything is known that the case's evidence needs.
+    fn is_planned(&self, prediction: &Prediction) -> bool {
+        prediction.rollout.as_ref().is_none_or(|rollout| {
+            self.books.get(rollout).is_some_and(|it| it.revision >= prediction.revision)
+        })
+    }
+
+    fn hold(&mut self, prediction: &Arc<Prediction>, turn: u64, out: &mut Vec<Effect>) {
+        let book = prediction.rollout.as_ref().and_then(|it| self.books.get_mut(it));
+        let plan =
+            book.as_ref().map(|it| Arc::clone(it.book.plan())).or_else(|| self.newest.clone());
+        let (window, keep) =
+            plan.map_or((self.settings.window, self.settings.keep), |it| (it.maturity, it.keep));
+        match self.pending.add(Arc::clone(prediction), window, keep, turn) {
+            Added::Duplicate => out.push(Effect::Count(Counter::CaseDuplicates, 1)),
+            Added::Fresh => {
+                if let Some(open) = book {
+                    let Settings { partition, partitions, .. } = self.settings;
+                    open.book.respond(prediction, Watch { partition, partitions });
+                }
+            }
+        }
+    }
+
+    fn credit(&mut self, label: Label, out: &mut Vec<Effect>) {
+        out.push(Effect::Count(Counter::Labels, 1));
+        let held = self
+            .books
+            .values()
+            .map(|it| (it.book.plan().maturity, it.book.plan().keep))
+            .chain([(self.settings.window, self.settings.keep)])
+            .max_by_key(|(window, keep)| window.0 + keep.0);
+        let (window, keep) = held.unwrap_or((self.settings.window, self.settings.keep));
+        let until = label.observed_at.max(self.predictions.reached) + window + keep;
+        match self.pending.credit(label, until, self.turn) {
+            Credited::Early => out.push(Effect::Count(Counter::LabelsEarly, 1)),
+            Credited::Duplicate => out.push(Effect::Count(Counter::LabelDuplicates, 1)),
+            Credited::TooMany => out.push(Effect::Count(Counter::LabelsRefused, 1)),
+            Credited::Joined(rows) => {
+                for joined in rows {
+                    self.write_later_row(joined, out);
+                }
+            }
+        }
+    }
+
+    /// Matures, forgets and bounds what the clocks allow.
+    fn settle(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let clocks = self.clocks(now);
+        while let Some((row, later)) = self.pending.mature(clocks) {
+            self.write_final_row(row, out);
+            if let Some(later) = later {
+                self.write_later_row(later, out);
+            }
+        }
+        let evicted = self.pending.forget(clocks.predictions);
+        let mut too_many = evicted.kept;
+        while self.pending.is_over_full() {
+            let Some((row, later)) = self.pending.hurry() else { break };
+            too_many += 1;
+            self.write_final_row(row, out);
+            if let Some(later) = later {
+                self.write_later_row(later, out);
+            }
+            too_many += self.pending.forget(clocks.predictions).kept;
+        }
+        if too_many > 0 {
+            out.push(Effect::Count(Counter::CasesEvicted, too_many));
+        }
+        if evicted.early > 0 {
+            out.push(Effect::Count(Counter::LabelsEvicted, evicted.early));
+        }
+    }
+
+    /// Labels that are idle have said all they have to say; labels that are not read yet have not.
+    fn clocks(&self, now: Timestamp) -> Clocks {
+        let labels = if self.lag.1 == 0 && self.labels.is_silent(now, self.settings.idle_after) {
+            Timestamp::MAX
+        } else {
+            self.labels.reached
+        };
+        Clocks { predictions: self.predictions.reached, labels, are_labels_read: self.lag.1 == 0 }
+    }
+
+    fn write_final_row(&mut self, joined: Joined, out: &mut Vec<Effect>) {
+        let scores = match self.book_of(&joined) {
+            None => CaseScores::new(),
+            Some(open) => {
+                let plan = Arc::clone(open.book.plan());
+                let truth = truth(&joined, &plan);
+                open.book.mature(&joined.prediction, truth)
+            }
+        };
+        self.write(joined, scores, out);
+    }
+
+    fn write_later_row(&mut self, joined: Joined, out: &mut Vec<Effect>) {
+        let scores = match self.book_of(&joined) {
+            None => CaseScores::new(),
+            Some(open) => {
+                match joined.status {
+                    LabelStatus::Late => open.book.relabel(&joined.prediction, true),
+                    LabelStatus::Retracted => open.book.relabel(&joined.prediction, false),
+                    LabelStatus::Labelled | LabelStatus::Missing | LabelStatus::Corrected => {}
+                }
+                let plan = Arc::clone(open.book.plan());
+                open.book.scores(&joined.prediction, truth(&joined, &plan))
+            }
+        };
+        self.write(joined, scores, out);
+    }
+
+    fn write(&self, joined: Joined, scores: CaseScores, out: &mut Vec<Effect>) {
+        out.push(Effect::Count(Counter::Rows, 1));
+        let model = self.settings.model.clone();
+        out.push(Effect::Row(Box::new(Row { model, joined, scores })));
+    }
+
+    fn book_of(&mut self, joined: &Joined) -> Option<&mut Open> {
+        self.books.get_mut(joined.prediction.rollout.as_ref()?)
+    }
+
+    fn plan(&mut self, planned: Planned, out: &mut Vec<Effect>) {
+        let name = planned.plan.name.clone();
+        let Planned { plan, design, stable, revision, is_live } = planned;
+        if is_live || self.newest.is_none() {
+            self.newest = Some(Arc::clone(&plan));
+        }
+        let tick = self.ticks.remove(&name);
+        let reached = self.predictions.reached;
+        let open = self.books.entry(name.clone()).or_insert_with(|| Open {
+            tick: tick.or((reached > Timestamp::MIN).then(|| reached.floor_to(plan.tick))),
+            book: Book::new(Arc::clone(&plan), design.clone(), stable),
+            revision,
+            is_live,
+            partial_turn: self.turn,
+        });
+        open.book.redesign(design);
+        open.revision = open.revision.max(revision);
+        open.is_live = is_live;
+        self.closed.retain(|it| *it != name);
+        if !is_live {
+            self.closed.push(name);
+            if self.closed.len() > BOOKS_CLOSED_MAX {
+                let oldest = self.closed.remove(0);
+                self.books.remove(&oldest);
+            }
+        }
+        let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unplanned)
+            .into_iter()
+            .partition(|it| self.is_planned(&it.prediction));
+        self.unplanned = waiting;
+        for it in ready {
+            self.hold(&it.prediction, it.turn, out);
+        }
+    }
+
+    /// Joins the cases whose plan does not come all the same, without evidence.
+    fn give_up_plans(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        while let Some(first) = self.unplanned.first() {
+            if first.since + self.settings.plan_wait_max > now {
+                return;
+            }
+            let it = self.unplanned.remove(0);
+            let Settings { window, keep, .. } = self.settings;
+            match self.pending.add(it.prediction, window, keep, it.turn) {
+                Added::Fresh => out.push(Effect::Count(Counter::CasesUnplanned, 1)),
+                Added::Duplicate => out.push(Effect::Count(Counter::CaseDuplicates, 1)),
+            }
+        }
+    }
+
+    /// Publishes the newest tick that the prediction clock has passed, of every rollout that is live.
+    fn publish_passed(&mut self, is_idle: bool, out: &mut Vec<Effect>) {
+        let reached = self.predictions.reached;
+        if reached == Timestamp::MIN {
+            return;
+        }
+        let passed: Vec<(RolloutName, Timestamp)> = self
+            .books
+            .iter()
+            .filter(|(_, it)| it.is_live)
+            .map(|(name, it)| (name.clone(), reached.floor_to(it.book.plan().tick), it.tick))
+            .filter(|(_, tick, published)| published.is_none_or(|it| it < *tick))
+            .map(|(name, tick, _)| (name, tick))
+            .collect();
+        for (name, tick) in passed {
+            self.publish(&name, tick, is_idle, out);
+        }
+    }
+
+    /// Says that nobody need wait for this lane, with the newest sums.
+    fn publish_idle(&mut self, out: &mut Vec<Effect>) {
+        let live: Vec<(RolloutName, Timestamp)> = self
+            .books
+            .iter()
+            .filter(|(_, it)| it.is_live)
+            .filter_map(|(name, it)| Some((name.clone(), it.tick?)))
+            .collect();
+        for (name, tick) in live {
+            self.publish(&name, tick, true, out);
+        }
+    }
+
+    fn publish(
+        &mut self,
+        name: &RolloutName,
+        tick: Timestamp,
+        is_idle: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(open) = self.books.get_mut(name) else { return };
+        open.tick = Some(tick);
+        open.partial_turn = self.turn;
+        let is_restored = self
+            .restoring
+            .get(name)
+            .is_some_and(|it| (it.turn, it.tick, it.is_idle) == (self.turn, tick, is_idle));
+        if is_restored && let Some(partial) = self.restoring.remove(name) {
+            open.book.restore(partial.sums);
+        }
+        out.push(Effect::Partial(Box::new(Partial {
+            model: self.settings.model.clone(),
+            rollout: name.clone(),
+            partition: self.settings.partition,
+            tick,
+            clocks: Clocks {
+                predictions: self.predictions.reached,
+                labels: self.labels.reached,
+                are_labels_read: self.lag.1 == 0,
+            },
+            is_idle,
+            turn: self.turn,
+            inputs: self.inputs,
+            lag: self.lag.0 + self.lag.1,
+            sums: open.book.sums().clone(),
+        })));
+    }
+
+    /// Returns whether a case is held; for tests and for people who ask.
+    pub fn holds(&self, case: CaseId) -> bool {
+        self.pending.holds(case)
+    }
+}
+
+fn truth<'a>(joined: &'a Joined, plan: &RolloutPlan) -> Truth<'a> {
+    match (&joined.truth, plan.missing) {
+        (Some(truth), _) => Truth::Known(&truth.value),
+        (None, MissingLabels::Negative) => Truth::Negative,
+        (None, MissingLabels::Exclude) => Truth::Unknown,
+    }
+}

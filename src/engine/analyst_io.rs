@@ -1,0 +1,188 @@
+//! What an analyst lane is told, and what it asks of the world.
+
+use std::sync::Arc;
+
+use crate::domain::case::Prediction;
+use crate::domain::ids::{ModelName, Revision, Version};
+use crate::domain::label::Label;
+use crate::domain::time::Span;
+use crate::engine::partial::Partial;
+use crate::engine::tally::CaseScores;
+use crate::join::pending::{Joined, Limits};
+use crate::strategy::design::Design;
+use crate::strategy::stage::RolloutPlan;
+
+/// What does not change while a lane lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The model.
+    pub model: ModelName,
+    /// The partition of the prediction log.
+    pub partition: i32,
+    /// Of how many.
+    pub partitions: i32,
+    /// After how long without a record an input counts as idle.
+    pub idle_after: Span,
+    /// The age at which labels are read where no rollout says another.
+    pub window: Span,
+    /// How long after that late labels are joined where no rollout says another.
+    pub keep: Span,
+    /// How long a case of an unknown rollout waits for its plan.
+    pub plan_wait_max: Span,
+    /// How much may be held.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Returns the usual settings of a lane.
+    pub fn new(model: ModelName, partition: i32, partitions: i32) -> Self {
+        Self {
+            model,
+            partition,
+            partitions,
+            idle_after: Span::seconds(1),
+            window: Span::seconds(60),
+            keep: Span::seconds(3600),
+            plan_wait_max: Span::seconds(30),
+            limits: Limits { cases_max: 2_000_000, early_ids_max: 500_000, label_versions_max: 16 },
+        }
+    }
+}
+
+/// One of a lane's two inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Input {
+    /// The prediction log.
+    Predictions,
+    /// The labels by request id.
+    Labels,
+}
+
+/// What a lane must know of a rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Arc<RolloutPlan>,
+    /// What its tests are planned with, for every stage so far.
+    pub design: Design,
+    /// The version that the candidates are compared with.
+    pub stable: Version,
+    /// The newest revision that this knows of.
+    pub revision: Revision,
+    /// Whether its evidence is still wanted.
+    pub is_live: bool,
+}
+
+/// What a lane is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A record of the prediction log.
+    Prediction {
+        /// Its offset.
+        offset: i64,
+        /// The case.
+        prediction: Box<Prediction>,
+    },
+    /// A record of the labels by request id.
+    Label {
+        /// Its offset.
+        offset: i64,
+        /// The label.
+        label: Box<Label>,
+    },
+    /// A record that cannot be read.
+    Unreadable {
+        /// Of which input.
+        input: Input,
+        /// Its offset.
+        offset: i64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A rollout began, went on or ended.
+    Plan(Box<Planned>),
+    /// How many records of each input are not read yet.
+    Lag {
+        /// Of the prediction log.
+        predictions: u64,
+        /// Of the labels.
+        labels: u64,
+    },
+}
+
+/// A joined row, with what each answer scored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The model.
+    pub model: ModelName,
+    /// The case and its truth.
+    pub joined: Joined,
+    /// The scores.
+    pub scores: CaseScores,
+}
+
+/// What a lane asks of the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Write a row.
+    Row(Box<Row>),
+    /// Send the sums of a rollout to the judge.
+    Partial(Box<Partial>),
+    /// Put a record with the dead letters.
+    Refuse {
+        /// Of which input.
+        input: Input,
+        /// Its offset.
+        offset: i64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Count something.
+    Count(Counter, u64),
+}
+
+/// What a lane counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Counter {
+    /// Cases taken in.
+    Cases,
+    /// Cases that came twice.
+    CaseDuplicates,
+    /// Cases of a rollout whose plan did not come in time: they are joined, but count in no evidence.
+    CasesUnplanned,
+    /// Cases that had to mature early, or to be forgotten early, because there were too many.
+    CasesEvicted,
+    /// Labels taken in.
+    Labels,
+    /// Labels that came before their case.
+    LabelsEarly,
+    /// Label versions that were known.
+    LabelDuplicates,
+    /// Label versions beyond the bound.
+    LabelsRefused,
+    /// Labels thrown away before a case came, because there were too many.
+    LabelsEvicted,
+    /// Rows written.
+    Rows,
+    /// Records that could not be read.
+    Unreadable,
+}
+
+impl Counter {
+    /// Returns its name in the metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Cases => "analyst_cases",
+            Self::CaseDuplicates => "analyst_case_duplicates",
+            Self::CasesUnplanned => "analyst_cases_unplanned",
+            Self::CasesEvicted => "analyst_cases_evicted",
+            Self::Labels => "analyst_labels",
+            Self::LabelsEarly => "analyst_labels_early",
+            Self::LabelDuplicates => "analyst_label_duplicates",
+            Self::LabelsRefused => "analyst_labels_refused",
+            Self::LabelsEvicted => "analyst_labels_evicted",
+            Self::Rows => "analyst_rows",
+            Self::Unreadable => "analyst_unreadable",
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! One lane's evidence of one rollout at one tick.
+
+use crate::domain::ids::{ModelName, RolloutName};
+use crate::domain::time::Timestamp;
+use crate::join::pending::Clocks;
+use crate::strategy::evidence::Evidence;
+
+/// How far a lane has read its two inputs: the next offsets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Inputs {
+    /// Of the prediction log.
+    pub predictions: i64,
+    /// Of the labels by request id.
+    pub labels: i64,
+}
+
+/// One lane's sums of one rollout, over its whole life so far.
+///
+/// The newest of a partition replaces those before it, and the sums of all partitions add up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partial {
+    /// The model.
+    pub model: ModelName,
+    /// The rollout.
+    pub rollout: RolloutName,
+    /// The partition of the prediction log.
+    pub partition: i32,
+    /// The tick that the lane's event time has passed.
+    pub tick: Timestamp,
+    /// The lane's clocks.
+    pub clocks: Clocks,
+    /// Whether no predictions come, so that others need not wait for this partition.
+    pub is_idle: bool,
+    /// The turn in which it was made.
+    pub turn: u64,
+    /// How far the inputs were read.
+    pub inputs: Inputs,
+    /// Records not yet read.
+    pub lag: u64,
+    /// The sums.
+    pub sums: Evidence,
+}

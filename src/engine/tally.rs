@@ -1,0 +1,370 @@
+//! How one case adds to the evidence: at its arrival what the responses show, at maturity what the label shows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::domain::case::{AnswerStatus, Outcome, Prediction};
+use crate::domain::ids::{MetricName, Version};
+use crate::domain::routing::Role;
+use crate::engine::score::{self, Read, Truth};
+use crate::stats::bounded_bet::Bets;
+use crate::stats::prior::GRID;
+use crate::strategy::design::{ContrastKey, Design, Pairing, Part, Stratum};
+use crate::strategy::evidence::{Evidence, Scores};
+use crate::strategy::metric::{Metric, MetricKind, Shape};
+use crate::strategy::planning;
+use crate::strategy::stage::RolloutPlan;
+
+/// How many units one lane looks at in one stratum for the check of the split.
+const UNITS_MAX: usize = 1024;
+
+/// What each version's answer scored, in the plan's order of metrics.
+pub type CaseScores = Vec<(Version, Vec<(MetricName, f64)>)>;
+
+/// One rollout's sums in one lane, with the bets that they are made of.
+#[derive(Debug)]
+pub struct Book {
+    plan: Arc<RolloutPlan>,
+    design: Design,
+    stable: Version,
+    bets: BTreeMap<ContrastKey, Option<[Bets; 3]>>,
+    sums: Evidence,
+}
+
+/// Which of the units a lane looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// The lane's partition.
+    pub partition: i32,
+    /// Of how many.
+    pub partitions: i32,
+}
+
+impl Book {
+    /// Opens a book with nothing in it.
+    pub fn new(plan: Arc<RolloutPlan>, design: Design, stable: Version) -> Self {
+        Self { plan, design, stable, bets: BTreeMap::new(), sums: Evidence::default() }
+    }
+
+    /// Takes in a newer design; what it says of stages that have begun is the same as before.
+    pub fn redesign(&mut self, design: Design) {
+        self.bets = BTreeMap::new();
+        self.design = design;
+    }
+
+    /// Returns the plan.
+    pub fn plan(&self) -> &Arc<RolloutPlan> {
+        &self.plan
+    }
+
+    /// Returns the sums.
+    pub fn sums(&self) -> &Evidence {
+        &self.sums
+    }
+
+    /// Puts the sums that were published before a restart in place of these.
+    pub fn restore(&mut self, sums: Evidence) {
+        self.sums = sums;
+    }
+
+    /// Adds what a case's responses show.
+    pub fn respond(&mut self, case: &Prediction, watch: Watch) {
+        let stratum = self.design.stratum(case.stage, case.revision);
+        let at = case.event_time();
+        for answer in &case.answers {
+            let Some(part) = part(case, &answer.version, answer.role) else { continue };
+            let key = (stratum, answer.version.clone(), part);
+            let tally = self.sums.arms.entry(key).or_default();
+            tally.exposures += 1;
+            tally.first_at = tally.first_at.min(at);
+            tally.last_at = tally.last_at.max(at);
+            match answer.status {
+                AnswerStatus::Ok => tally.answered += 1,
+                AnswerStatus::Error => tally.errors += 1,
+                AnswerStatus::Late => tally.late += 1,
+                AnswerStatus::Timeout => tally.timeouts += 1,
+            }
+            if let (AnswerStatus::Ok, Some(latency)) = (answer.status, answer.latency) {
+                tally.latency.insert(latency.0 as f64);
+            }
+            if part == Part::Chosen && case.outcome == Outcome::Fallback {
+                tally.fallbacks += 1;
+            }
+        }
+        self.watch(stratum, case, watch);
+        for metric in &Arc::clone(&self.plan).metrics {
+            match metric.kind {
+                MetricKind::ResponseError | MetricKind::Timeout => {
+                    let values = case
+                        .answers
+                        .iter()
+                        .filter_map(|it| {
+                            let part = part(case, &it.version, it.role)?;
+                            let bad = score::response(metric.kind, it.status)?;
+                            Some((it.version.clone(), part, f64::from(bad)))
+                        })
+                        .collect::<Vec<_>>();
+                    self.add(stratum, metric, &values);
+                }
+                MetricKind::Disagreement => self.compare(stratum, metric, case),
+                MetricKind::Latency
+                | MetricKind::Accuracy
+                | MetricKind::ErrorRate
+                | MetricKind::LogLoss
+                | MetricKind::Brier
+                | MetricKind::SquaredError
+                | MetricKind::AbsoluteError
+                | MetricKind::Value
+                | MetricKind::Precision
+                | MetricKind::Recall
+                | MetricKind::F1
+                | MetricKind::Auc => {}
+            }
+        }
+    }
+
+    /// Adds what a case's label shows at maturity; returns what each answer scored.
+    pub fn mature(&mut self, case: &Prediction, truth: Truth<'_>) -> CaseScores {
+        let stratum = self.design.stratum(case.stage, case.revision);
+        let is_labelled = matches!(truth, Truth::Known(_));
+        for answer in &case.answers {
+            let Some(part) = part(case, &answer.version, answer.role) else { continue };
+            let tally = self.sums.arms.entry((stratum, answer.version.clone(), part)).or_default();
+            tally.mature += 1;
+            tally.labelled += u64::from(is_labelled);
+            tally.missing += u64::from(!is_labelled);
+        }
+        let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
+        for metric in Arc::clone(&self.plan).metrics.iter().filter(|it| it.kind.needs_label()) {
+            match metric.kind.shape() {
+                Shape::Binary | Shape::Bounded => {
+                    let values = reads
+                        .iter()
+                        .filter_map(|read| {
+                            let part = part(case, &read.answer.version, read.answer.role)?;
+                            let value = score::labelled(metric, read, truth)?;
+                            Some((read.answer.version.clone(), part, value))
+                        })
+                        .collect::<Vec<_>>();
+                    self.add(stratum, metric, &values);
+                }
+                Shape::Ranking | Shape::Confusion => {
+                    self.rank(stratum, metric, case, &reads, truth);
+                }
+                Shape::Duration => {}
+            }
+        }
+        self.scores(case, truth)
+    }
+
+    /// Counts a label that came after maturity, or was taken back.
+    pub fn relabel(&mut self, case: &Prediction, is_labelled: bool) {
+        let stratum = self.design.stratum(case.stage, case.revision);
+        for answer in &case.answers {
+            let Some(part) = part(case, &answer.version, answer.role) else { continue };
+            let tally = self.sums.arms.entry((stratum, answer.version.clone(), part)).or_default();
+            if is_labelled {
+                tally.labelled += 1;
+            } else {
+                tally.labelled = tally.labelled.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Returns what each answer scores, and adds nothing.
+    pub fn scores(&self, case: &Prediction, truth: Truth<'_>) -> CaseScores {
+        case.answers
+            .iter()
+            .filter(|it| part(case, &it.version, it.role).is_some())
+            .map(|answer| {
+                let read = Read::of(answer);
+                let scores = self
+                    .plan
+                    .metrics
+                    .iter()
+                    .filter_map(|it| Some((it.name.clone(), score::labelled(it, &read, truth)?)))
+                    .collect();
+                (answer.version.clone(), scores)
+            })
+            .filter(|(_, scores): &(Version, Vec<_>)| !scores.is_empty())
+            .collect()
+    }
+
+    /// Looks at the case's unit for the check of the split, if it is this lane's to look at and new.
+    fn watch(&mut self, stratum: Stratum, case: &Prediction, watch: Watch) {
+        let units = self.sums.units.entry(stratum).or_default();
+        if let Some(unit) = &case.unit {
+            let hash = xxh3_64(unit);
+            let partitions = u64::try_from(watch.partitions).unwrap_or(1).max(1);
+            let is_ours = i128::from(hash % partitions) == i128::from(watch.partition);
+            if !is_ours || units.seen.len() >= UNITS_MAX || !units.seen.insert(hash) {
+                return;
+            }
+        }
+        *units.counts.entry(case.arm.clone()).or_default() += 1;
+    }
+
+    /// Adds each version's value in a binary or bounded metric, and the comparisons that follow.
+    fn add(&mut self, stratum: Stratum, metric: &Metric, values: &[(Version, Part, f64)]) {
+        let (low, high) = match metric.kind.shape() {
+            Shape::Bounded => metric.range,
+            Shape::Binary | Shape::Ranking | Shape::Duration | Shape::Confusion => (0.0, 1.0),
+        };
+        let values: Vec<(&Version, Part, f64)> = values
+            .iter()
+            .map(|(version, part, value)| {
+                let clipped = value.clamp(low, high);
+                let scores = self.scores_of(stratum, version, *part, metric);
+                scores.moments.add(clipped);
+                scores.clipped += u64::from((clipped - value).abs() > 0.0);
+                (version, *part, clipped)
+            })
+            .collect();
+        for candidate in &Arc::clone(&self.plan).candidates {
+            let pairing = self.design.pairing(&self.plan, stratum, candidate, &self.stable);
+            let of = |version: &Version| values.iter().find(|(it, _, _)| *it == version);
+            match pairing {
+                Pairing::Apart => {}
+                Pairing::Paired => {
+                    if let (Some((_, _, ours)), Some((_, _, theirs))) =
+                        (of(candidate), of(&self.stable))
+                    {
+                        let difference = ours - theirs;
+                        self.pair(stratum, metric, candidate, difference);
+                    }
+                }
+                Pairing::Split { .. } => {
+                    let chosen = values.iter().find(|(_, part, _)| *part == Part::Chosen);
+                    if let Some((version, _, value)) = chosen {
+                        let is_candidate = *version == candidate;
+                        if is_candidate || **version == self.stable {
+                            self.bet(stratum, metric, candidate, |it| {
+                                it.increments(is_candidate, *value)
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the difference of two answers to one case.
+    fn pair(&mut self, stratum: Stratum, metric: &Metric, candidate: &Version, difference: f64) {
+        let key = key(stratum, metric, candidate);
+        let contrast = self.sums.contrasts.entry(key).or_default();
+        contrast.difference.add(difference);
+        match metric.kind.shape() {
+            Shape::Binary => contrast.pairs.record(difference > 0.5, difference < -0.5),
+            Shape::Bounded => {
+                self.bet(stratum, metric, candidate, |it| it.increments_paired(difference));
+            }
+            Shape::Ranking | Shape::Duration | Shape::Confusion => {}
+        }
+    }
+
+    /// Moves the capitals of a bounded metric.
+    fn bet(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        candidate: &Version,
+        increments: impl Fn(&Bets) -> [i64; GRID],
+    ) {
+        if metric.kind.shape() != Shape::Bounded {
+            return;
+        }
+        let key = key(stratum, metric, candidate);
+        let bets = self.bets.entry(key.clone()).or_insert_with(|| {
+            let assumption = planning::assumption(&self.design, metric, stratum.stage);
+            let pairing = self.design.pairing(&self.plan, stratum, candidate, &self.stable);
+            planning::bets(metric, assumption, pairing)
+        });
+        let Some(bets) = bets else { return };
+        let contrast = self.sums.contrasts.entry(key).or_default();
+        let capitals = contrast.capital.get_or_insert_default();
+        for (capital, bets) in capitals.iter_mut().zip(bets.iter()) {
+            capital.add(&increments(bets));
+        }
+    }
+
+    /// Adds how often each candidate's answer differs from the stable version's on the same case.
+    fn compare(&mut self, stratum: Stratum, metric: &Metric, case: &Prediction) {
+        let of = |version: &Version| {
+            case.answers
+                .iter()
+                .find(|it| it.version == *version && part(case, &it.version, it.role).is_some())
+        };
+        let Some(theirs) = of(&self.stable) else { return };
+        let theirs = Read::of(theirs);
+        for candidate in &Arc::clone(&self.plan).candidates {
+            let Some(ours) = of(candidate) else { continue };
+            let Some(differs) = score::disagree(metric, &Read::of(ours), &theirs) else { continue };
+            let Some(part) = part(case, candidate, ours.role) else { continue };
+            let scores = self.scores_of(stratum, candidate, part, metric);
+            scores.moments.add(f64::from(differs));
+            let key = key(stratum, metric, candidate);
+            let contrast = self.sums.contrasts.entry(key).or_default();
+            contrast.difference.add(f64::from(differs));
+            contrast.pairs.record(differs, false);
+        }
+    }
+
+    /// Adds where each answer stands among positives and negatives.
+    fn rank(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        case: &Prediction,
+        reads: &[Read<'_>],
+        truth: Truth<'_>,
+    ) {
+        let (low, high) = metric.range;
+        for read in reads {
+            let version = &read.answer.version;
+            let Some(part) = part(case, version, read.answer.role) else { continue };
+            let Some(ranked) = score::ranked(metric, read, truth) else { continue };
+            let scores = self.scores_of(stratum, version, part, metric);
+            match metric.kind.shape() {
+                Shape::Ranking => {
+                    let place = (ranked.score - low) / (high - low);
+                    scores.ranks.get_or_insert_default().add(place, ranked.is_positive);
+                }
+                Shape::Confusion => {
+                    let cell = match (ranked.is_called, ranked.is_positive) {
+                        (true, true) => &mut scores.table.hits,
+                        (true, false) => &mut scores.table.alarms,
+                        (false, true) => &mut scores.table.misses,
+                        (false, false) => &mut scores.table.rest,
+                    };
+                    *cell += 1;
+                }
+                Shape::Binary | Shape::Bounded | Shape::Duration => {}
+            }
+        }
+    }
+
+    fn scores_of(
+        &mut self,
+        stratum: Stratum,
+        version: &Version,
+        part: Part,
+        metric: &Metric,
+    ) -> &mut Scores {
+        self.sums.scores.entry((stratum, version.clone(), part, metric.name.clone())).or_default()
+    }
+}
+
+/// Returns a version's part in a case; the stable version's answer in place of a failed one is nobody's part.
+fn part(case: &Prediction, version: &Version, role: Role) -> Option<Part> {
+    match role {
+        Role::Serve if *version == case.arm => Some(Part::Chosen),
+        Role::Serve => None,
+        Role::Shadow => Some(Part::Copied),
+    }
+}
+
+fn key(stratum: Stratum, metric: &Metric, candidate: &Version) -> ContrastKey {
+    ContrastKey { stratum, candidate: candidate.clone(), metric: metric.name.clone() }
+}

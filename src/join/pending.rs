@@ -1,0 +1,405 @@
+//! Predictions awaiting their labels, and labels awaiting their predictions.
+//!
+//! What counts is decided by the times in the records, never by the order in which they came: a label counts when it was
+//! observed within the window after its case. The order of arrival can only decide whether a row is final or a later one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::domain::case::Prediction;
+use crate::domain::ids::{CaseId, RequestId};
+use crate::domain::label::Label;
+use crate::domain::time::{Span, Timestamp};
+
+/// How much may be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many cases may be held, mature ones included.
+    pub cases_max: usize,
+    /// How many request ids may have labels without a case.
+    pub early_ids_max: usize,
+    /// How many versions of its label one request may have.
+    pub label_versions_max: usize,
+}
+
+/// The two clocks of a lane, in event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// How far the predictions have come.
+    pub predictions: Timestamp,
+    /// How far the labels have come.
+    pub labels: Timestamp,
+    /// Whether every label that there is has been read.
+    pub are_labels_read: bool,
+}
+
+/// What is known of a case's truth.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Truth {
+    /// The label's value.
+    pub value: Arc<serde_json::Value>,
+    /// When it became known.
+    pub observed_at: Timestamp,
+    /// Its version.
+    pub version: u64,
+}
+
+/// What a row says about its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LabelStatus {
+    /// The label was there at maturity.
+    Labelled,
+    /// There was none at maturity.
+    Missing,
+    /// It came after maturity.
+    Late,
+    /// A newer version came after maturity.
+    Corrected,
+    /// It was taken back after maturity.
+    Retracted,
+}
+
+/// A row to write: a case with its truth as of now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joined {
+    /// The case.
+    pub prediction: Arc<Prediction>,
+    /// The truth, if any.
+    pub truth: Option<Truth>,
+    /// What the row says about it.
+    pub status: LabelStatus,
+    /// 1 for the final row, more for what came after it.
+    pub row_version: u32,
+}
+
+/// What adding a case did.
+#[must_use = "a duplicate is to be counted"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is held now.
+    Fresh,
+    /// It was held already; nothing changed.
+    Duplicate,
+}
+
+/// What a label did.
+#[must_use = "rows are to be written and the rest counted"]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Credited {
+    /// No case has this id yet: it is kept.
+    Early,
+    /// It was taken in by the cases that wait; rows follow for those that were mature.
+    Joined(Vec<Joined>),
+    /// This version was known already; nothing changed.
+    Duplicate,
+    /// The request has too many versions of its label; it was thrown away.
+    TooMany,
+}
+
+/// What had to go because there was too much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// Mature cases that no longer wait for late labels.
+    pub kept: u64,
+    /// Labels without a case.
+    pub early: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    prediction: Arc<Prediction>,
+    due: Timestamp,
+    due_without_labels: Timestamp,
+    expires: Timestamp,
+    turn: u64,
+    row: Option<(u32, LabelStatus)>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    labels: Vec<Label>,
+    label_turn: u64,
+    early_until: Option<Timestamp>,
+    cases: BTreeMap<CaseId, Waiting>,
+}
+
+/// Everything that waits in one lane.
+#[derive(Debug)]
+pub struct Pending {
+    limits: Limits,
+    entries: HashMap<RequestId, Entry>,
+    ids: BTreeMap<CaseId, RequestId>,
+    due: BTreeSet<(Timestamp, CaseId)>,
+    due_without_labels: BTreeSet<(Timestamp, CaseId)>,
+    expiring: BTreeSet<(Timestamp, CaseId)>,
+    early: BTreeSet<(Timestamp, RequestId)>,
+    turns: BTreeMap<u64, u64>,
+    evicted: Evicted,
+}
+
+impl Pending {
+    /// Makes an empty one.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            entries: HashMap::new(),
+            ids: BTreeMap::new(),
+            due: BTreeSet::new(),
+            due_without_labels: BTreeSet::new(),
+            expiring: BTreeSet::new(),
+            early: BTreeSet::new(),
+            turns: BTreeMap::new(),
+            evicted: Evicted::default(),
+        }
+    }
+
+    /// Holds a case until its label state is read at age `window`, and `keep` longer for late labels.
+    pub fn add(
+        &mut self,
+        prediction: Arc<Prediction>,
+        window: Span,
+        keep: Span,
+        turn: u64,
+    ) -> Added {
+        let case = prediction.case;
+        if self.ids.contains_key(&case) {
+            return Added::Duplicate;
+        }
+        let id = prediction.request_id.clone();
+        let at = prediction.event_time();
+        let waiting = Waiting {
+            due: at + window,
+            due_without_labels: at + window + window,
+            expires: at + window + keep,
+            turn,
+            row: None,
+            prediction,
+        };
+        self.due.insert((waiting.due, case));
+        self.due_without_labels.insert((waiting.due_without_labels, case));
+        *self.turns.entry(turn).or_default() += 1;
+        self.ids.insert(case, id.clone());
+        let entry = self.entries.entry(id.clone()).or_default();
+        entry.cases.insert(case, waiting);
+        if let Some(until) = entry.early_until.take() {
+            self.early.remove(&(until, id));
+        }
+        Added::Fresh
+    }
+
+    /// Takes in a label; without a case it is kept until the prediction clock has passed `early_until`.
+    pub fn credit(&mut self, label: Label, early_until: Timestamp, turn: u64) -> Credited {
+        let id = label.request_id.clone();
+        let entry = self.entries.entry(id.clone()).or_default();
+        let is_known = entry
+            .labels
+            .iter()
+            .any(|it| it.version == label.version && (it.retract || !label.retract));
+        if is_known {
+            return Credited::Duplicate;
+        }
+        if entry.labels.len() >= self.limits.label_versions_max {
+            return Credited::TooMany;
+        }
+        let before = truth(&entry.labels, Timestamp::MAX);
+        if entry.labels.is_empty() {
+            entry.label_turn = turn;
+            *self.turns.entry(turn).or_default() += 1;
+        }
+        entry.labels.push(label);
+        if entry.cases.is_empty() {
+            if let Some(until) = entry.early_until.replace(early_until) {
+                self.early.remove(&(until, id.clone()));
+            }
+            self.early.insert((early_until, id));
+            self.bound_early();
+            return Credited::Early;
+        }
+        let truth = truth(&entry.labels, Timestamp::MAX);
+        let mut rows = Vec::new();
+        if truth != before {
+            for waiting in entry.cases.values_mut() {
+                rows.extend(waiting.follow_up(truth.as_ref()));
+            }
+        }
+        Credited::Joined(rows)
+    }
+
+    /// Returns the next case that is mature under these clocks, with its final row and what must follow it at once.
+    ///
+    /// A case matures when both clocks have passed its window, or the prediction clock alone has passed twice the window
+    /// and no label is left to read: labels that stand still must not hold up everything for ever.
+    pub fn mature(&mut self, clocks: Clocks) -> Option<(Joined, Option<Joined>)> {
+        let both = clocks.predictions.min(clocks.labels);
+        let case = match (self.due.first(), self.due_without_labels.first()) {
+            (Some((due, case)), _) if *due <= both => *case,
+            (_, Some((due, case))) if clocks.are_labels_read && *due <= clocks.predictions => *case,
+            (_, _) => return None,
+        };
+        let id = self.ids.get(&case)?;
+        let entry = self.entries.get_mut(id)?;
+        let waiting = entry.cases.get_mut(&case)?;
+        self.due.remove(&(waiting.due, case));
+        self.due_without_labels.remove(&(waiting.due_without_labels, case));
+        self.expiring.insert((waiting.expires, case));
+        let in_time = truth(&entry.labels, waiting.due);
+        let status = match in_time {
+            Some(_) => LabelStatus::Labelled,
+            None => LabelStatus::Missing,
+        };
+        waiting.row = Some((1, status));
+        let row = Joined {
+            prediction: Arc::clone(&waiting.prediction),
+            truth: in_time.clone(),
+            status,
+            row_version: 1,
+        };
+        let newest = truth(&entry.labels, Timestamp::MAX);
+        let follow_up = if newest == in_time { None } else { waiting.follow_up(newest.as_ref()) };
+        Some((row, follow_up))
+    }
+
+    /// Forgets what nothing can come for any more, and what is over the bounds; returns what had to go early.
+    pub fn forget(&mut self, predictions: Timestamp) -> Evicted {
+        while let Some((expires, case)) = self.expiring.first().copied() {
+            if expires > predictions {
+                break;
+            }
+            self.remove(case);
+        }
+        while let Some((until, id)) = self.early.first().cloned() {
+            if until > predictions {
+                break;
+            }
+            self.early.remove(&(until, id.clone()));
+            self.drop_entry(&id);
+        }
+        self.bound_cases();
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Returns the predictions clock at which something is next due, if anything is.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Returns the oldest turn of which something is still held.
+    pub fn oldest_turn(&self) -> Option<u64> {
+        self.turns.keys().next().copied()
+    }
+
+    /// Returns how many cases are held.
+    pub fn cases(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Returns how many request ids have labels but no case.
+    pub fn early_ids(&self) -> usize {
+        self.early.len()
+    }
+
+    /// Returns whether a case is held.
+    pub fn holds(&self, case: CaseId) -> bool {
+        self.ids.contains_key(&case)
+    }
+
+    /// Returns whether there are more cases than there may be, so that the oldest must mature now.
+    pub fn is_over_full(&self) -> bool {
+        self.ids.len() > self.limits.cases_max
+    }
+
+    /// Matures the oldest immature case before its time, because there is too much.
+    pub fn hurry(&mut self) -> Option<(Joined, Option<Joined>)> {
+        let (due, _) = self.due.first().copied()?;
+        self.mature(Clocks { predictions: due, labels: due, are_labels_read: false })
+    }
+
+    fn remove(&mut self, case: CaseId) {
+        let Some(id) = self.ids.remove(&case) else { return };
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(waiting) = entry.cases.remove(&case) else { return };
+        self.due.remove(&(waiting.due, case));
+        self.due_without_labels.remove(&(waiting.due_without_labels, case));
+        self.expiring.remove(&(waiting.expires, case));
+        release(&mut self.turns, waiting.turn);
+        if entry.cases.is_empty() {
+            self.drop_entry(&id);
+        }
+    }
+
+    fn drop_entry(&mut self, id: &RequestId) {
+        if let Some(entry) = self.entries.remove(id)
+            && !entry.labels.is_empty()
+        {
+            release(&mut self.turns, entry.label_turn);
+        }
+    }
+
+    fn bound_cases(&mut self) {
+        while self.is_over_full() {
+            let Some((_, case)) = self.expiring.first().copied() else { break };
+            self.remove(case);
+            self.evicted.kept += 1;
+        }
+    }
+
+    fn bound_early(&mut self) {
+        while self.early.len() > self.limits.early_ids_max {
+            let Some((_, id)) = self.early.pop_first() else { return };
+            self.drop_entry(&id);
+            self.evicted.early += 1;
+        }
+    }
+}
+
+impl Waiting {
+    /// Returns the row that a new truth asks for, once the final row is out.
+    fn follow_up(&mut self, truth: Option<&Truth>) -> Option<Joined> {
+        let (version, last) = self.row?;
+        let status = match (last, truth) {
+            (LabelStatus::Missing | LabelStatus::Retracted, None) => return None,
+            (LabelStatus::Missing, Some(_)) => LabelStatus::Late,
+            (
+                LabelStatus::Labelled
+                | LabelStatus::Late
+                | LabelStatus::Corrected
+                | LabelStatus::Retracted,
+                Some(_),
+            ) => LabelStatus::Corrected,
+            (LabelStatus::Labelled | LabelStatus::Late | LabelStatus::Corrected, None) => {
+                LabelStatus::Retracted
+            }
+        };
+        self.row = Some((version + 1, status));
+        Some(Joined {
+            prediction: Arc::clone(&self.prediction),
+            truth: truth.cloned(),
+            status,
+            row_version: version + 1,
+        })
+    }
+}
+
+/// Returns the truth among the labels observed by `until`: the highest version wins, and taking back wins over its own version.
+fn truth(labels: &[Label], until: Timestamp) -> Option<Truth> {
+    let newest = labels
+        .iter()
+        .filter(|it| it.observed_at <= until)
+        .max_by_key(|it| (it.version, it.retract))?;
+    (!newest.retract).then(|| Truth {
+        value: Arc::new(newest.value.clone()),
+        observed_at: newest.observed_at,
+        version: newest.version,
+    })
+}
+
+fn release(turns: &mut BTreeMap<u64, u64>, turn: u64) {
+    if let Some(count) = turns.get_mut(&turn) {
+        *count -= 1;
+        if *count == 0 {
+            turns.remove(&turn);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What is learned, as sums: they merge by addition, in any order, to the same to the last bit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::ids::{MetricName, StageIndex, Version};
+use crate::domain::time::Timestamp;
+use crate::stats::bounded_bet::Capital;
+use crate::stats::moments::Moments;
+use crate::stats::paired_bet::PairedCounts;
+use crate::stats::sketch::Sketch;
+use crate::strategy::design::{ContrastKey, Part, Stratum};
+
+/// The evidence of one rollout, over its whole life so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// What happened to each version's cases.
+    pub arms: BTreeMap<(Stratum, Version, Part), Tally>,
+    /// What each version's answers scored.
+    pub scores: BTreeMap<(Stratum, Version, Part, MetricName), Scores>,
+    /// Comparisons that need more than each side's sums.
+    pub contrasts: BTreeMap<ContrastKey, Contrast>,
+    /// The units that the split of traffic is checked on.
+    pub units: BTreeMap<Stratum, Units>,
+}
+
+/// What happened to one version's cases in one stratum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tally {
+    /// Cases that it was chosen for, or copied to.
+    pub exposures: u64,
+    /// Answers in time.
+    pub answered: u64,
+    /// Errors said by the worker.
+    pub errors: u64,
+    /// Answers that never came.
+    pub timeouts: u64,
+    /// Answers that came after the deadline.
+    pub late: u64,
+    /// Cases that another version answered for it.
+    pub fallbacks: u64,
+    /// Cases that have a label now, late ones included.
+    pub labelled: u64,
+    /// Mature cases.
+    pub mature: u64,
+    /// Mature cases without a label.
+    pub missing: u64,
+    /// The first case's event time.
+    pub first_at: Timestamp,
+    /// The newest case's event time.
+    pub last_at: Timestamp,
+    /// How long answers took, in milliseconds.
+    pub latency: Sketch,
+}
+
+/// What one version's answers scored in one metric.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// Sums of the values, clipped to the metric's range.
+    pub moments: Moments,
+    /// How many had to be clipped.
+    pub clipped: u64,
+    /// The two-by-two table of precision, recall and f1.
+    pub table: Table,
+    /// Scores by class, for rankings.
+    pub ranks: Option<Ranks>,
+}
+
+/// Scores by class in bins of equal width over the metric's range, ascending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranks {
+    /// Of cases that are positive.
+    pub positives: Vec<u64>,
+    /// Of cases that are not.
+    pub negatives: Vec<u64>,
+}
+
+/// A two-by-two table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Called positive, and are.
+    pub hits: u64,
+    /// Called positive, and are not.
+    pub alarms: u64,
+    /// Not called positive, but are.
+    pub misses: u64,
+    /// Not called positive, and are not.
+    pub rest: u64,
+}
+
+/// What is kept of a candidate against the stable version.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contrast {
+    /// How often the two differed on the same case, for a binary metric.
+    pub pairs: PairedCounts,
+    /// Sums of candidate minus stable on the same case.
+    pub difference: Moments,
+    /// The capital of the bets on a bounded metric: harm, non-inferior, superior.
+    pub capital: Option<Box<[Capital; 3]>>,
+}
+
+/// Units seen by this lane, for the check of the split.
+///
+/// Requests of one unit always go the same way, so counting them as if they were drawn one by one would find a wrong split
+/// where there is none. Each unit is looked at by one partition only, and only so many by each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Units {
+    /// Hashes of the units counted; empty where every case is a unit of its own.
+    pub seen: BTreeSet<u64>,
+    /// How many units each version was chosen for.
+    pub counts: BTreeMap<Version, u64>,
+}
+
+impl Default for Ranks {
+    fn default() -> Self {
+        Self { positives: vec![0; Self::BINS], negatives: vec![0; Self::BINS] }
+    }
+}
+
+impl Ranks {
+    /// How many bins there are; scores in one bin are ties.
+    pub const BINS: usize = 200;
+
+    /// Counts a score on a scale of 0 to 1.
+    pub fn add(&mut self, score: f64, is_positive: bool) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to the bins before"
+        )]
+        let bin = (score * Self::BINS as f64).clamp(0.0, Self::BINS as f64 - 1.0) as usize;
+        let bins = if is_positive { &mut self.positives } else { &mut self.negatives };
+        bins[bin] += 1;
+    }
+
+    /// Adds another one.
+    pub fn merge(&mut self, other: &Self) {
+        let pairs =
+            [(&mut self.positives, &other.positives), (&mut self.negatives, &other.negatives)];
+        for (ours, theirs) in pairs {
+            for (ours, theirs) in ours.iter_mut().zip(theirs) {
+                *ours += theirs;
+            }
+        }
+    }
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            exposures: 0,
+            answered: 0,
+            errors: 0,
+            timeouts: 0,
+            late: 0,
+            fallbacks: 0,
+            labelled: 0,
+            mature: 0,
+            missing: 0,
+            first_at: Timestamp::MAX,
+            last_at: Timestamp::MIN,
+            latency: Sketch::default(),
+        }
+    }
+}
+
+impl Evidence {
+    /// Adds what another lane learned.
+    pub fn merge(&mut self, other: &Self) {
+        for (key, tally) in &other.arms {
+            self.arms.entry(key.clone()).or_default().merge(tally);
+        }
+        for (key, scores) in &other.scores {
+            self.scores.entry(key.clone()).or_default().merge(scores);
+        }
+        for (key, contrast) in &other.contrasts {
+            self.contrasts.entry(key.clone()).or_default().merge(contrast);
+        }
+        for (stratum, units) in &other.units {
+            self.units.entry(*stratum).or_default().merge(units);
+        }
+    }
+
+    /// Returns the strata that have cases, in order.
+    pub fn strata(&self) -> BTreeSet<Stratum> {
+        self.arms.keys().map(|(stratum, _, _)| *stratum).collect()
+    }
+
+    /// Returns a version's part in one stratum.
+    pub fn tally(&self, stratum: Stratum, version: &Version, part: Part) -> Option<&Tally> {
+        self.arms.get(&(stratum, version.clone(), part))
+    }
+
+    /// Returns the sum of a version's parts in all strata that are wanted.
+    pub fn sum(&self, version: &Version, wanted: impl Fn(Stratum) -> bool) -> Tally {
+        let mut sum = Tally::default();
+        for ((stratum, it, _), tally) in &self.arms {
+            if it == version && wanted(*stratum) {
+                sum.merge(tally);
+            }
+        }
+        sum
+    }
+
+    /// Returns what a version's answers scored in one stratum.
+    pub fn scored(
+        &self,
+        stratum: Stratum,
+        version: &Version,
+        part: Part,
+        metric: &MetricName,
+    ) -> Option<&Scores> {
+        self.scores.get(&(stratum, version.clone(), part, metric.clone()))
+    }
+
+    /// Returns the event times of a stage's first and newest case.
+    pub fn span_of(&self, stage: StageIndex) -> Option<(Timestamp, Timestamp)> {
+        let tallies =
+            || self.arms.iter().filter(|((it, _, _), _)| it.stage == stage).map(|(_, tally)| tally);
+        let first = tallies().map(|it| it.first_at).min()?;
+        let last = tallies().map(|it| it.last_at).max()?;
+        Some((first, last))
+    }
+}
+
+impl Tally {
+    /// Adds another one.
+    pub fn merge(&mut self, other: &Self) {
+        self.exposures += other.exposures;
+        self.answered += other.answered;
+        self.errors += other.errors;
+        self.timeouts += other.timeouts;
+        self.late += other.late;
+        self.fallbacks += other.fallbacks;
+        self.labelled += other.labelled;
+        self.mature += other.mature;
+        self.missing += other.missing;
+        self.first_at = self.first_at.min(other.first_at);
+        self.last_at = self.last_at.max(other.last_at);
+        self.latency.merge(&other.latency);
+    }
+}
+
+impl Scores {
+    /// Adds another one.
+    pub fn merge(&mut self, other: &Self) {
+        self.moments.merge(&other.moments);
+        self.clipped += other.clipped;
+        self.table.hits += other.table.hits;
+        self.table.alarms += other.table.alarms;
+        self.table.misses += other.table.misses;
+        self.table.rest += other.table.rest;
+        if let Some(theirs) = &other.ranks {
+            self.ranks.get_or_insert_default().merge(theirs);
+        }
+    }
+}
+
+impl Contrast {
+    /// Adds another one.
+    pub fn merge(&mut self, other: &Self) {
+        self.pairs.merge(&other.pairs);
+        self.difference.merge(&other.difference);
+        if let Some(theirs) = &other.capital {
+            let ours = self.capital.get_or_insert_default();
+            for (ours, theirs) in ours.iter_mut().zip(theirs.iter()) {
+                ours.merge(theirs);
+            }
+        }
+    }
+}
+
+impl Units {
+    /// Adds another lane's, whose units are others.
+    pub fn merge(&mut self, other: &Self) {
+        self.seen.extend(&other.seen);
+        for (version, n) in &other.counts {
+            *self.counts.entry(version.clone()).or_default() += n;
+        }
+    }
+}

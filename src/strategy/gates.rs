@@ -1,0 +1,278 @@
+//! The gates between a stage and the next, shared by all strategies; the first that blocks is the reason shown.
+//!
+//! In order: held long enough; evidence postdates the stage's start; traffic present; harm; health (split, label parity,
+//! mixed units); minimum sample and coverage; signal metrics; goal and guardrails proved; approval. Harm is acted upon
+//! whatever the other gates say: it aborts from every stage at any tick.
+
+use crate::domain::ids::Version;
+use crate::domain::time::Timestamp;
+use crate::strategy::metric::MetricRole;
+use crate::strategy::stage::{PromoteWhen, WhenNoData};
+use crate::strategy::verdict::{Finding, Look, Proof, Verdict, Wait};
+use crate::strategy::words;
+
+/// What follows the last stage's gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The winner becomes the stable version.
+    Promote,
+    /// The verdict stands, and a person promotes.
+    Conclude,
+}
+
+/// How many ticks without traffic pass before a rollout that aborts without data does.
+const SILENT_TICKS_MAX: i64 = 10;
+
+/// Judges a stage.
+pub fn judge(look: &Look<'_>, ending: Ending) -> Verdict {
+    if let Some(verdict) = harm(look) {
+        return verdict;
+    }
+    if look.health.no_data && look.plan.decide.no_data == WhenNoData::Abort {
+        let silent_since = look.timing.stage_last_at.or(look.timing.entered_at);
+        let patience = look.plan.tick.times(SILENT_TICKS_MAX);
+        if silent_since.is_some_and(|since| look.tick >= since + patience) {
+            let reason = format!("no traffic for {patience}, and this rollout aborts without data");
+            return Verdict::Abort { reason };
+        }
+    }
+    let is_last = look.stage.0 as usize + 1 >= look.plan.stages.len();
+    match blocked(look, is_last) {
+        Some((wait, block)) => hold_or_give_up(look, wait, &block),
+        None if !is_last => {
+            let reason = with_finding(look, "every gate of the stage is passed");
+            Verdict::Advance { reason }
+        }
+        None => match (winner(look), ending) {
+            (Some((winner, reason)), Ending::Promote) => Verdict::Promote { winner, reason },
+            (Some((winner, reason)), Ending::Conclude) => Verdict::Conclude { winner, reason },
+            (None, _) => hold_or_give_up(look, Wait::Proof, "no candidate is left"),
+        },
+    }
+}
+
+/// Returns the proved candidate with the best goal, and why.
+pub fn winner(look: &Look<'_>) -> Option<(Version, String)> {
+    let proved: Vec<&Version> =
+        look.live.iter().filter(|it| unproved(look, it, true).is_none()).collect();
+    let best = proved
+        .iter()
+        .copied()
+        .reduce(|best, it| if goodness(look, it) > goodness(look, best) { it } else { best })?;
+    let reason = if look.live.len() == 1 {
+        with_finding(look, "every gate is passed")
+    } else {
+        let goal = first_goal(look, best).map_or_else(String::new, words::finding);
+        format!("{best} has the best goal of {} proved candidates; {goal}", proved.len())
+    };
+    Some((best.clone(), reason))
+}
+
+/// Returns the candidate with the best estimate of the first goal, proved or not; for a person who promotes by hand.
+pub fn favourite(look: &Look<'_>) -> Option<Version> {
+    let measured = look.live.iter().filter(|it| {
+        look.live.len() == 1 || first_goal(look, it).is_some_and(|goal| goal.difference.is_some())
+    });
+    measured
+        .reduce(|best, it| if goodness(look, it) > goodness(look, best) { it } else { best })
+        .cloned()
+}
+
+fn harm(look: &Look<'_>) -> Option<Verdict> {
+    let harmful: Vec<&Finding> =
+        look.findings.iter().filter(|it| it.aborts && it.proof == Proof::Harmful).collect();
+    let first = harmful.first()?;
+    let is_harmed = |candidate: &Version| harmful.iter().any(|it| it.candidate == *candidate);
+    let reason = format!("{} is worse: {}", first.candidate, words::finding(first));
+    if look.live.iter().all(is_harmed) {
+        return Some(Verdict::Abort { reason });
+    }
+    Some(Verdict::Drop { candidate: first.candidate.clone(), reason })
+}
+
+fn blocked(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
+    not_held(look)
+        .or_else(|| unhealthy(look))
+        .or_else(|| too_small(look))
+        .or_else(|| signalled(look))
+        .or_else(|| not_proved(look, is_last))
+        .or_else(|| unapproved(look))
+}
+
+fn not_held(look: &Look<'_>) -> Option<(Wait, String)> {
+    let stage = look.plan.stage(look.stage)?;
+    let Some(first_at) = look.timing.stage_first_at else {
+        return Some((Wait::Data, "no traffic at this stage yet".to_owned()));
+    };
+    let until = first_at + stage.hold;
+    if look.tick < until {
+        return Some((
+            Wait::Until(until),
+            format!("holding until {}", words::clock(until, look.tick)),
+        ));
+    }
+    if look.health.no_data {
+        let since = look.timing.stage_last_at.unwrap_or(first_at);
+        let since = words::clock(since, look.tick);
+        return Some((
+            Wait::Data,
+            format!("no traffic since {since}, and no data is never a pass"),
+        ));
+    }
+    let fewest = look
+        .arms
+        .iter()
+        .filter(|it| !it.is_stable && look.live.contains(&it.version))
+        .min_by_key(|it| it.stage_exposures)?;
+    (fewest.stage_exposures < stage.exposures_min.max(1)).then(|| {
+        let block = format!(
+            "{} has {} of {} exposures at this stage",
+            fewest.version,
+            words::count(fewest.stage_exposures),
+            words::count(stage.exposures_min.max(1))
+        );
+        (Wait::Data, block)
+    })
+}
+
+fn unhealthy(look: &Look<'_>) -> Option<(Wait, String)> {
+    if !look.health.split.is_ok {
+        let block = format!(
+            "the split of traffic is not as planned (p {:.1e}): no result counts until that is understood",
+            look.health.split.p
+        );
+        return Some((Wait::Health, block));
+    }
+    if !look.health.label_parity.is_ok {
+        let block = format!(
+            "labels are missing more often in one arm (p {:.1e}): a longer maturity may be needed",
+            look.health.label_parity.p
+        );
+        return Some((Wait::Health, block));
+    }
+    (look.health.mixed_units > 0)
+        .then(|| (Wait::Health, format!("{} units were in two arms", look.health.mixed_units)))
+}
+
+fn too_small(look: &Look<'_>) -> Option<(Wait, String)> {
+    let wanted = look.plan.decide.min_labelled;
+    let decides = |it: &&Finding| {
+        matches!(it.role, MetricRole::Goal | MetricRole::Guardrail) && it.kind.needs_label()
+    };
+    let small = look.findings.iter().filter(decides).find(|it| it.n_min < wanted.max(1));
+    if let Some(small) = small {
+        let block = format!(
+            "{}: {} of {} labelled cases in the smaller arm",
+            small.metric,
+            words::count(small.n_min),
+            words::count(wanted.max(1))
+        );
+        return Some((Wait::Data, block));
+    }
+    look.findings.iter().find(decides)?;
+    look.arms.iter().find_map(|arm| {
+        let coverage = arm.coverage()?;
+        (coverage < look.plan.decide.min_coverage).then(|| {
+            let block = format!(
+                "only {:.1}% of {}'s mature cases have a label, {:.1}% are wanted",
+                coverage * 100.0,
+                arm.version,
+                look.plan.decide.min_coverage * 100.0
+            );
+            (Wait::Data, block)
+        })
+    })
+}
+
+/// A signal is bad while its estimate is past its margin; it lets go when the estimate comes back.
+fn signalled(look: &Look<'_>) -> Option<(Wait, String)> {
+    let is_bad = |it: &&Finding| {
+        let worse = it.difference.map(|by| by.value * it.direction.harm_sign());
+        it.role == MetricRole::Signal && worse.is_some_and(|it_is| it_is > it.margin.value())
+    };
+    let bad = look.findings.iter().find(is_bad)?;
+    Some((Wait::Signal, format!("signal {}", words::finding(bad))))
+}
+
+/// Between stages every candidate must be proved, since every one gets more traffic; at the end one is enough.
+fn not_proved(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
+    let open: Vec<&Finding> =
+        look.live.iter().filter_map(|it| unproved(look, it, is_last)).collect();
+    if open.is_empty() || (is_last && open.len() < look.live.len()) {
+        return None;
+    }
+    let open = open.first()?;
+    let wanted = match (open.role, look.plan.decide.promote) {
+        (MetricRole::Goal, PromoteWhen::Superior) if is_last => "better",
+        (_, _) => "non-inferior",
+    };
+    Some((Wait::Proof, format!("{} is not proved {wanted} yet", open.metric)))
+}
+
+fn unapproved(look: &Look<'_>) -> Option<(Wait, String)> {
+    look.plan
+        .stage(look.stage)
+        .is_some_and(|it| it.approve)
+        .then(|| (Wait::Approval, "waiting for approval".to_owned()))
+}
+
+/// Returns the first goal or guardrail of a candidate that is not proved.
+fn unproved<'a>(look: &'a Look<'_>, candidate: &Version, is_last: bool) -> Option<&'a Finding> {
+    look.findings.iter().filter(|it| it.candidate == *candidate).find(|it| match it.role {
+        MetricRole::Goal => {
+            let needs_better = is_last && look.plan.decide.promote == PromoteWhen::Superior;
+            !is_proved(it, needs_better)
+        }
+        MetricRole::Guardrail => !is_proved(it, false),
+        MetricRole::Signal | MetricRole::Watch => false,
+    })
+}
+
+fn is_proved(finding: &Finding, needs_better: bool) -> bool {
+    match finding.proof {
+        Proof::Superior => true,
+        Proof::NonInferior => !needs_better,
+        Proof::NoData | Proof::Open | Proof::Harmful | Proof::Watched => false,
+    }
+}
+
+fn hold_or_give_up(look: &Look<'_>, wait: Wait, block: &str) -> Verdict {
+    let deadline = match (look.timing.rollout_first_at, look.plan.decide.by) {
+        (Some(first_at), Some(by)) => first_at + by,
+        (_, _) => Timestamp::MAX,
+    };
+    if look.tick >= deadline && wait != Wait::Approval {
+        let by = words::clock(deadline, look.tick);
+        let reason = with_finding(look, &format!("nothing decided by {by}: {block}"));
+        return Verdict::Inconclusive { reason };
+    }
+    Verdict::Hold { wait, reason: with_finding(look, block) }
+}
+
+/// Puts what the most telling metric shows in front of a sentence.
+fn with_finding(look: &Look<'_>, sentence: &str) -> String {
+    let goal = look
+        .findings
+        .iter()
+        .filter(|it| it.proof != Proof::NoData)
+        .min_by_key(|it| (it.role, it.proof != Proof::Open));
+    match goal {
+        Some(goal) if look.live.len() > 1 => {
+            format!("{} {}; {sentence}", goal.candidate, words::finding(goal))
+        }
+        Some(goal) => format!("{}; {sentence}", words::finding(goal)),
+        None => sentence.to_owned(),
+    }
+}
+
+fn first_goal<'a>(look: &'a Look<'_>, candidate: &Version) -> Option<&'a Finding> {
+    let mut ours = look.findings.iter().filter(|it| it.candidate == *candidate);
+    ours.clone().find(|it| it.role == MetricRole::Goal).or_else(|| ours.next())
+}
+
+/// How much better than the stable version a candidate looks in its first goal.
+fn goodness(look: &Look<'_>, candidate: &Version) -> f64 {
+    first_goal(look, candidate)
+        .and_then(|goal| Some(-goal.difference?.value * goal.direction.harm_sign()))
+        .unwrap_or(f64::NEG_INFINITY)
+}

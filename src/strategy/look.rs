@@ -1,0 +1,201 @@
+//! Turns evidence into what a strategy looks at: arms, findings and the health of the measurement.
+
+use crate::domain::ids::{StageIndex, Version};
+use crate::domain::time::Timestamp;
+use crate::stats::rr_mix::{self, Coverage};
+use crate::stats::special::p_of_log_e;
+use crate::stats::split::{self, SplitStage};
+use crate::strategy::design::{Design, Pairing, Part, Stratum};
+use crate::strategy::evidence::Evidence;
+use crate::strategy::finding;
+use crate::strategy::stage::{MissingLabels, RolloutPlan};
+use crate::strategy::verdict::{ArmReport, Check, Health, Look, Timing};
+
+/// The level at which unequal labels hold a rollout.
+const PARITY_ALPHA: f64 = 0.001;
+
+/// All that a look is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// The rollout.
+    pub plan: &'a RolloutPlan,
+    /// What its tests are planned with.
+    pub design: &'a Design,
+    /// The merged evidence.
+    pub evidence: &'a Evidence,
+    /// The stage.
+    pub stage: StageIndex,
+    /// The version to compare with.
+    pub stable: &'a Version,
+    /// The candidates that are still in.
+    pub live: &'a [Version],
+    /// The tick.
+    pub tick: Timestamp,
+    /// The tick at which the stage was entered, if any was judged since.
+    pub entered_at: Option<Timestamp>,
+    /// Records not yet read.
+    pub lag: u64,
+}
+
+impl Sight<'_> {
+    /// Returns the strata with cases in which a candidate is compared with the stable version.
+    pub fn compared(&self, candidate: &Version) -> Vec<(Stratum, Pairing)> {
+        self.evidence
+            .strata()
+            .into_iter()
+            .map(|it| (it, self.design.pairing(self.plan, it, candidate, self.stable)))
+            .filter(|(_, pairing)| *pairing != Pairing::Apart)
+            .collect()
+    }
+}
+
+/// Looks at the evidence.
+pub fn look<'a>(sight: &Sight<'a>) -> Look<'a> {
+    let span = sight.evidence.span_of(sight.stage);
+    let first = sight
+        .plan
+        .stages
+        .iter()
+        .zip(0..)
+        .filter_map(|(_, index)| sight.evidence.span_of(StageIndex(index)))
+        .map(|(first, _)| first)
+        .min();
+    let timing = Timing {
+        rollout_first_at: first.or(sight.entered_at),
+        stage_first_at: span.map(|(first, _)| first),
+        stage_last_at: span.map(|(_, last)| last),
+        entered_at: sight.entered_at,
+    };
+    let findings = sight
+        .plan
+        .metrics
+        .iter()
+        .flat_map(|metric| sight.live.iter().map(move |it| finding::finding(sight, metric, it)))
+        .collect();
+    Look {
+        plan: sight.plan,
+        stage: sight.stage,
+        stable: sight.stable,
+        live: sight.live,
+        tick: sight.tick,
+        timing,
+        arms: arms(sight),
+        findings,
+        health: Health {
+            split: split_check(sight),
+            label_parity: parity_check(sight),
+            mixed_units: 0,
+            lag: sight.lag,
+            no_data: !is_fresh(sight, span),
+        },
+    }
+}
+
+/// Traffic is fresh when the newest case is not older than two ticks, the stage's hold, or a tenth of the stage so far.
+fn is_fresh(sight: &Sight<'_>, span: Option<(Timestamp, Timestamp)>) -> bool {
+    let Some((first, last)) = span else { return false };
+    let hold = sight.plan.stage(sight.stage).map_or(sight.plan.tick, |it| it.hold);
+    let tenth = crate::domain::time::Span((sight.tick - first).0 / 10);
+    let patience = sight.plan.tick.times(2).max(hold).max(tenth);
+    sight.tick <= last + patience
+}
+
+fn arms(sight: &Sight<'_>) -> Vec<ArmReport> {
+    let now = Stratum {
+        stage: sight.stage,
+        drops: u32::try_from(sight.design.drops.len()).unwrap_or(u32::MAX),
+    };
+    std::iter::once(sight.stable)
+        .chain(&sight.plan.candidates)
+        .map(|version| {
+            let sum = sight.evidence.sum(version, |_| true);
+            let stage = sight.evidence.sum(version, |it| it.stage == sight.stage);
+            let quantile = |q| sum.latency.quantile(q);
+            let latency_ms = match (quantile(0.5), quantile(0.95), quantile(0.99)) {
+                (Some(p50), Some(p95), Some(p99)) => Some([p50, p95, p99]),
+                (_, _, _) => None,
+            };
+            ArmReport {
+                version: version.clone(),
+                is_stable: version == sight.stable,
+                share: sight.design.share(sight.plan, now, version),
+                exposures: sum.exposures,
+                stage_exposures: stage.exposures,
+                answered: sum.answered,
+                errors: sum.errors,
+                timeouts: sum.timeouts,
+                late: sum.late,
+                fallbacks: sum.fallbacks,
+                labelled: sum.labelled,
+                mature: sum.mature,
+                missing: sum.missing,
+                latency_ms,
+            }
+        })
+        .collect()
+}
+
+/// Compares how many units each version was chosen for with the shares, in every stratum.
+fn split_check(sight: &Sight<'_>) -> Check {
+    let strata: Vec<(Vec<f64>, Vec<u64>)> = sight
+        .evidence
+        .units
+        .iter()
+        .map(|(stratum, units)| {
+            std::iter::once(sight.stable)
+                .chain(&sight.plan.candidates)
+                .map(|version| {
+                    let share = sight.design.share(sight.plan, *stratum, version).fraction();
+                    (share, units.counts.get(version).copied().unwrap_or(0))
+                })
+                .unzip()
+        })
+        .collect();
+    let stages: Vec<SplitStage<'_>> =
+        strata.iter().map(|(weights, counts)| SplitStage { weights, counts }).collect();
+    let log_e = split::log_e(&stages);
+    Check { p: p_of_log_e(log_e), is_ok: log_e < (1.0 / split::ALPHA).ln() }
+}
+
+/// Compares how often labels are missing, candidate by candidate; the worst counts.
+fn parity_check(sight: &Sight<'_>) -> Check {
+    let fine = Check { p: 1.0, is_ok: true };
+    let needs_labels = sight.plan.metrics.iter().any(|it| it.kind.needs_label());
+    if sight.plan.missing == MissingLabels::Negative || !needs_labels {
+        return fine;
+    }
+    let log_e = sight
+        .live
+        .iter()
+        .map(|candidate| rr_mix::label_parity(&coverage(sight, candidate)))
+        .fold(0.0, f64::max);
+    let bar = (sight.live.len().max(1) as f64 / PARITY_ALPHA).ln();
+    Check { p: p_of_log_e(log_e), is_ok: log_e < bar }
+}
+
+fn coverage(sight: &Sight<'_>, candidate: &Version) -> Vec<Coverage> {
+    let mature = |stratum, version| {
+        sight
+            .evidence
+            .tally(stratum, version, Part::Chosen)
+            .map_or((0, 0), |it| (it.mature, it.mature - it.missing))
+    };
+    sight
+        .compared(candidate)
+        .into_iter()
+        .filter_map(|(stratum, pairing)| match pairing {
+            Pairing::Split { rho } => {
+                let (treated, treated_labelled) = mature(stratum, candidate);
+                let (control, control_labelled) = mature(stratum, sight.stable);
+                Some(Coverage {
+                    propensity: rho,
+                    treated,
+                    treated_labelled,
+                    control,
+                    control_labelled,
+                })
+            }
+            Pairing::Paired | Pairing::Apart => None,
+        })
+        .collect()
+}

@@ -1,0 +1,300 @@
+//! What was learned at one tick, and what should become of the stage.
+
+use crate::domain::ids::{MetricName, StageIndex, Version};
+use crate::domain::share::Share;
+use crate::domain::time::Timestamp;
+use crate::strategy::metric::{Direction, Margin, MetricKind, MetricRole};
+use crate::strategy::stage::RolloutPlan;
+
+/// A number with the range that it very likely lies in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The number.
+    pub value: f64,
+    /// The range's lower end; `None` where nothing bounds it.
+    pub low: Option<f64>,
+    /// The range's upper end; `None` where nothing bounds it.
+    pub high: Option<f64>,
+    /// How many observations it rests on.
+    pub n: u64,
+}
+
+/// The evidence against three hypotheses, as logs of e-values: decide at ln(1/alpha), never before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogE {
+    /// Against: the candidate is no worse.
+    pub harm: f64,
+    /// Against: the candidate is worse by the margin or more.
+    pub non_inferior: f64,
+    /// Against: the candidate is no better.
+    pub superior: f64,
+}
+
+/// A two-sample test of fixed size, for the report only.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Classic {
+    /// Which one.
+    pub test: &'static str,
+    /// Its statistic.
+    pub statistic: f64,
+    /// Its two-sided p-value; valid only if looked at once.
+    pub p: f64,
+}
+
+/// What the evidence shows of one metric and candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Proof {
+    /// There is nothing to compare.
+    NoData,
+    /// Nothing is proved yet.
+    Open,
+    /// Not worse than the margin.
+    NonInferior,
+    /// Better.
+    Superior,
+    /// Worse.
+    Harmful,
+    /// This metric never decides.
+    Watched,
+}
+
+impl Proof {
+    /// Returns the contract's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoData => "no_data",
+            Self::Open => "open",
+            Self::NonInferior => "proved",
+            Self::Superior => "superior",
+            Self::Harmful => "harmful",
+            Self::Watched => "watched",
+        }
+    }
+}
+
+/// One metric of one candidate against the stable version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// The metric.
+    pub metric: MetricName,
+    /// What it computes.
+    pub kind: MetricKind,
+    /// What it may decide.
+    pub role: MetricRole,
+    /// Which way is better.
+    pub direction: Direction,
+    /// How much worse is acceptable.
+    pub margin: Margin,
+    /// The candidate.
+    pub candidate: Version,
+    /// How many observations the comparison rests on.
+    pub n: u64,
+    /// The stable version's value.
+    pub stable: Option<Estimate>,
+    /// The candidate's value.
+    pub value: Option<Estimate>,
+    /// Candidate minus stable; for latency relative to the stable version.
+    pub difference: Option<Estimate>,
+    /// The evidence; `None` for what is only reported.
+    pub log_e: Option<LogE>,
+    /// The fixed-size test of the same.
+    pub classic: Option<Classic>,
+    /// What all this shows.
+    pub proof: Proof,
+    /// Whether harm in it may abort.
+    pub aborts: bool,
+    /// How many cases of the arm with fewer had a value, for the minimum sample.
+    pub n_min: u64,
+}
+
+/// One arm's part, over all stages of the rollout so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmReport {
+    /// The version.
+    pub version: Version,
+    /// Whether it is the stable one.
+    pub is_stable: bool,
+    /// What it serves now.
+    pub share: Share,
+    /// Cases that it was chosen for or copied to.
+    pub exposures: u64,
+    /// Of these, in the present stage.
+    pub stage_exposures: u64,
+    /// Answers in time.
+    pub answered: u64,
+    /// Errors said by the worker.
+    pub errors: u64,
+    /// Answers that never came.
+    pub timeouts: u64,
+    /// Answers that came after the deadline.
+    pub late: u64,
+    /// Cases of this arm that another version answered.
+    pub fallbacks: u64,
+    /// Mature cases with a label, and labels that came after maturity.
+    pub labelled: u64,
+    /// Mature cases.
+    pub mature: u64,
+    /// Mature cases without a label.
+    pub missing: u64,
+    /// p50, p95 and p99, once there is an answer.
+    pub latency_ms: Option<[f64; 3]>,
+}
+
+impl ArmReport {
+    /// Returns the share of mature cases that had a label in time.
+    pub fn coverage(&self) -> Option<f64> {
+        (self.mature > 0).then(|| (self.mature - self.missing) as f64 / self.mature as f64)
+    }
+}
+
+/// One check of the measurement itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Check {
+    /// The anytime-valid p-value.
+    pub p: f64,
+    /// Whether nothing speaks against it.
+    pub is_ok: bool,
+}
+
+/// Whether the measurement can be trusted at all.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Health {
+    /// The arms got what the shares say.
+    pub split: Check,
+    /// Labels are missing equally often in all arms.
+    pub label_parity: Check,
+    /// Units seen in more than one arm.
+    pub mixed_units: u64,
+    /// Records not yet read.
+    pub lag: u64,
+    /// Whether there is no fresh traffic to judge.
+    pub no_data: bool,
+}
+
+/// When things happened in the rollout, in event time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// The first case of the rollout.
+    pub rollout_first_at: Option<Timestamp>,
+    /// The first case of the present stage.
+    pub stage_first_at: Option<Timestamp>,
+    /// The newest case of the present stage.
+    pub stage_last_at: Option<Timestamp>,
+    /// The tick at which the present stage was entered, if one was judged before it.
+    pub entered_at: Option<Timestamp>,
+}
+
+/// All that a strategy looks at when it judges.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look<'a> {
+    /// The rollout.
+    pub plan: &'a RolloutPlan,
+    /// Its stage.
+    pub stage: StageIndex,
+    /// The version to compare with.
+    pub stable: &'a Version,
+    /// The candidates that are still in.
+    pub live: &'a [Version],
+    /// The tick, in event time.
+    pub tick: Timestamp,
+    /// When things happened.
+    pub timing: Timing,
+    /// The arms, the stable one first.
+    pub arms: Vec<ArmReport>,
+    /// Every metric of every live candidate, in spec order.
+    pub findings: Vec<Finding>,
+    /// Whether the measurement can be trusted.
+    pub health: Health,
+}
+
+/// What a stage waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Time.
+    Until(Timestamp),
+    /// More cases or labels.
+    Data,
+    /// The measurement to be trusted again.
+    Health,
+    /// A signal metric to recover.
+    Signal,
+    /// Proof.
+    Proof,
+    /// A person.
+    Approval,
+}
+
+/// What should become of the stage, with a sentence that says why.
+#[must_use = "a verdict that nobody acts on is worse than none"]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Stay.
+    Hold {
+        /// For what.
+        wait: Wait,
+        /// Why.
+        reason: String,
+    },
+    /// Go on to the next stage.
+    Advance {
+        /// Why.
+        reason: String,
+    },
+    /// Take one of several candidates out.
+    Drop {
+        /// Which.
+        candidate: Version,
+        /// Why.
+        reason: String,
+    },
+    /// Take everything back.
+    Abort {
+        /// Why.
+        reason: String,
+    },
+    /// The time is over and nothing is proved.
+    Inconclusive {
+        /// Why.
+        reason: String,
+    },
+    /// The question is answered; what to do about it is for a person.
+    Conclude {
+        /// Who won.
+        winner: Version,
+        /// Why.
+        reason: String,
+    },
+    /// Make the winner the stable version.
+    Promote {
+        /// Who won.
+        winner: Version,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// Returns the sentence that says why.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Hold { reason, .. }
+            | Self::Advance { reason }
+            | Self::Drop { reason, .. }
+            | Self::Abort { reason }
+            | Self::Inconclusive { reason }
+            | Self::Conclude { reason, .. }
+            | Self::Promote { reason, .. } => reason,
+        }
+    }
+
+    /// Returns the contract's word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Hold { .. } => "hold",
+            Self::Advance { .. } | Self::Conclude { .. } => "advance",
+            Self::Drop { .. } | Self::Abort { .. } => "abort",
+            Self::Inconclusive { .. } => "inconclusive",
+            Self::Promote { .. } => "promote",
+        }
+    }
+}

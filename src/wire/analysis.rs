@@ -1,0 +1,259 @@
+//! The `analysis` record: a case, its label and what each answer scored.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome};
+use crate::domain::routing::Role;
+use crate::engine::analyst_io::Row;
+use crate::join::pending::LabelStatus;
+use crate::wire::malformed::{Malformed, finite, read, write};
+
+/// One joined row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AnalysisRecord {
+    /// The request's id.
+    pub request_id: String,
+    /// The model.
+    pub model: String,
+    /// The rollout at routing time.
+    pub rollout: Option<String>,
+    /// The routing revision.
+    pub revision: u64,
+    /// The stage at routing time, counted from 0.
+    pub stage: u32,
+    /// What was kept in one arm; null: the request id.
+    pub unit: Option<String>,
+    /// The version that the assignment chose.
+    pub arm: String,
+    /// The probability with which it chose it.
+    pub propensity: f64,
+    /// Which version was served, and how.
+    pub served: ServedRecord,
+    /// The request's own time.
+    pub requested_at: i64,
+    /// When it was routed.
+    pub routed_at: i64,
+    /// When it was answered.
+    pub served_at: i64,
+    /// Everyone who was asked.
+    pub answers: Vec<AnswerRecord>,
+    /// Where the request stands.
+    pub source: SourceRecord,
+    /// The truth; null where there is none.
+    pub label: Option<Value>,
+    /// `labelled`, `missing`, `late`, `corrected` or `retracted`.
+    pub label_status: LabelStatusRecord,
+    /// From the request to the label.
+    pub label_delay_ms: Option<i64>,
+    /// 1 for the final row, more for what came after it.
+    pub row_version: u32,
+    /// What each version's answer scored in each metric.
+    pub scores: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+/// Which version was served, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServedRecord {
+    /// The version, where there is one.
+    pub version: Option<String>,
+    /// `ok`, `fallback`, `default` or `error`.
+    pub outcome: OutcomeRecord,
+}
+
+/// How a caller was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutcomeRecord {
+    /// The assigned version answered in time.
+    Ok,
+    /// The stable version answered for the candidate.
+    Fallback,
+    /// The default value was served.
+    Default,
+    /// Nothing could be served.
+    Error,
+}
+
+/// One version's part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AnswerRecord {
+    /// The version that was asked.
+    pub version: String,
+    /// `serve` or `shadow`.
+    pub role: RoleRecord,
+    /// `ok`, `error`, `timeout` or `late`.
+    pub status: StatusRecord,
+    /// From asking to the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    /// The answer, where it is JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
+    /// The answer's bytes, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_base64: Option<String>,
+    /// What the worker said went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What a copy of a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleRecord {
+    /// Its answer could be served.
+    Serve,
+    /// Its answer was never served.
+    Shadow,
+}
+
+/// What came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StatusRecord {
+    /// An answer in time.
+    Ok,
+    /// An error.
+    Error,
+    /// An answer after the deadline.
+    Late,
+    /// Nothing.
+    Timeout,
+}
+
+/// Where a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceRecord {
+    /// The partition of the request topic.
+    pub partition: i32,
+    /// The offset there.
+    pub offset: i64,
+}
+
+/// What a row says about its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelStatusRecord {
+    /// There at maturity.
+    Labelled,
+    /// Not there at maturity.
+    Missing,
+    /// Came after maturity.
+    Late,
+    /// A newer version came after maturity.
+    Corrected,
+    /// Taken back after maturity.
+    Retracted,
+}
+
+impl AnalysisRecord {
+    /// Reads one.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        read("analysis", bytes)
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Returns the record's key.
+    pub fn key(&self) -> &str {
+        &self.request_id
+    }
+}
+
+impl From<&Row> for AnalysisRecord {
+    fn from(row: &Row) -> Self {
+        let case = &row.joined.prediction;
+        let truth = row.joined.truth.as_ref();
+        Self {
+            request_id: case.request_id.to_string(),
+            model: row.model.to_string(),
+            rollout: case.rollout.as_ref().map(ToString::to_string),
+            revision: case.revision.0,
+            stage: case.stage.0,
+            unit: case.unit.as_ref().map(|it| String::from_utf8_lossy(it).into_owned()),
+            arm: case.arm.to_string(),
+            propensity: finite(case.propensity),
+            served: ServedRecord {
+                version: case.served.as_ref().map(ToString::to_string),
+                outcome: case.outcome.into(),
+            },
+            requested_at: case.requested_at.0,
+            routed_at: case.routed_at.0,
+            served_at: case.served_at.0,
+            answers: case.answers.iter().map(Into::into).collect(),
+            source: SourceRecord { partition: case.case.partition, offset: case.case.offset },
+            label: truth.map(|it| (*it.value).clone()),
+            label_status: row.joined.status.into(),
+            label_delay_ms: truth.map(|it| (it.observed_at - case.event_time()).0),
+            row_version: row.joined.row_version,
+            scores: row
+                .scores
+                .iter()
+                .map(|(version, scores)| {
+                    let scores = scores.iter().map(|(name, it)| (name.to_string(), finite(*it)));
+                    (version.to_string(), scores.collect())
+                })
+                .collect(),
+        }
+    }
+}
+
+impl From<&CaseAnswer> for AnswerRecord {
+    fn from(answer: &CaseAnswer) -> Self {
+        let value: Option<Value> =
+            answer.value.as_deref().and_then(|it| serde_json::from_slice(it).ok());
+        let value_base64 = match (&value, &answer.value) {
+            (None, Some(bytes)) => Some(STANDARD.encode(bytes)),
+            (_, _) => None,
+        };
+        Self {
+            version: answer.version.to_string(),
+            role: match answer.role {
+                Role::Serve => RoleRecord::Serve,
+                Role::Shadow => RoleRecord::Shadow,
+            },
+            status: match answer.status {
+                AnswerStatus::Ok => StatusRecord::Ok,
+                AnswerStatus::Error => StatusRecord::Error,
+                AnswerStatus::Late => StatusRecord::Late,
+                AnswerStatus::Timeout => StatusRecord::Timeout,
+            },
+            latency_ms: answer.latency.map(|it| it.0 as f64),
+            value,
+            value_base64,
+            error: answer.error.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+impl From<Outcome> for OutcomeRecord {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Ok => Self::Ok,
+            Outcome::Fallback => Self::Fallback,
+            Outcome::Default => Self::Default,
+            Outcome::Error => Self::Error,
+        }
+    }
+}
+
+impl From<LabelStatus> for LabelStatusRecord {
+    fn from(status: LabelStatus) -> Self {
+        match status {
+            LabelStatus::Labelled => Self::Labelled,
+            LabelStatus::Missing => Self::Missing,
+            LabelStatus::Late => Self::Late,
+            LabelStatus::Corrected => Self::Corrected,
+            LabelStatus::Retracted => Self::Retracted,
+        }
+    }
+}

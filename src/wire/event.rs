@@ -1,0 +1,282 @@
+//! The `rollout-event` record: one change, or one refusal, with everything that routing needs.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::ids::{Revision, Salt, StageIndex};
+use crate::domain::routing::{Routing, ShadowShare, Slice};
+use crate::domain::share::Share;
+use crate::engine::change::{Change, Deed, Phase, Position};
+use crate::strategy::stage::ModelPlan;
+use crate::wire::design::DesignRecord;
+use crate::wire::malformed::{Malformed, read, write};
+use crate::wire::metrics::MetricsRecord;
+
+/// Where a rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PhaseRecord {
+    /// There is none.
+    Idle,
+    /// It waits for another one's end.
+    Pending,
+    /// It is under way.
+    Progressing,
+    /// It stays where it is, for a person.
+    Paused,
+    /// It ended with a verdict; routing and evidence go on.
+    Concluded,
+    /// A candidate became the stable version.
+    Promoted,
+    /// Everything was taken back.
+    Aborted,
+    /// The time was over, and everything was taken back.
+    Inconclusive,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VerdictRecord {
+    /// A spec was taken in.
+    Apply,
+    /// It stays, and a person should know why.
+    Hold,
+    /// A stage was left for the next, or for a verdict.
+    Advance,
+    /// A candidate became the stable version.
+    Promote,
+    /// Candidates were taken out.
+    Abort,
+    /// It stopped stepping.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// The time was over.
+    Inconclusive,
+    /// An earlier stable version was brought back.
+    Rollback,
+    /// A wish was refused; nothing changed.
+    Conflict,
+    /// Labels that came later speak against a decision.
+    Contested,
+}
+
+/// A phase and the whole of the routing that goes with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PositionRecord {
+    /// The phase.
+    pub phase: PhaseRecord,
+    /// The rollout whose routing this is; null at rest.
+    #[serde(default)]
+    pub rollout: Option<String>,
+    /// Its stage, counted from 0.
+    pub stage: u32,
+    /// Counts every change of the model's routing.
+    pub revision: u64,
+    /// The version that serves everything that no candidate does.
+    pub stable: String,
+    /// The salt of the assignment.
+    pub salt: String,
+    /// What each candidate serves.
+    pub shares: BTreeMap<String, f64>,
+    /// Who gets silent copies, of which share.
+    pub shadows: BTreeMap<String, f64>,
+    /// The candidates' slices of [0, 1), end to end in this order, with their widths.
+    #[serde(default)]
+    pub slices: Vec<(String, f64)>,
+}
+
+/// One change, or one refusal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventRecord {
+    /// The rollout; null when a model was applied.
+    pub rollout: Option<String>,
+    /// The model.
+    pub model: String,
+    /// Counts the model's events without a gap, from 1.
+    pub sequence: u64,
+    /// When it was decided.
+    pub at: i64,
+    /// Who did it: `judge`, or a person.
+    pub actor: String,
+    /// The command that it answers.
+    pub command_id: Option<String>,
+    /// What was done.
+    pub verdict: VerdictRecord,
+    /// Why.
+    pub reason: String,
+    /// Where the model stood; null before the first.
+    pub from: Option<PositionRecord>,
+    /// Where it stands now.
+    pub to: PositionRecord,
+    /// The metrics that it rests on.
+    pub evidence: Option<Box<MetricsRecord>>,
+    /// How far the inputs were read: topic, partition and next offset.
+    pub positions: Vec<(String, i32, i64)>,
+    /// The document that was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Value>,
+    /// What the tests are planned with from here on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub design: Option<DesignRecord>,
+}
+
+impl EventRecord {
+    /// Reads one.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        read("rollout-event", bytes)
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Returns the record's key: the rollout, or the model where there is none.
+    pub fn key(&self) -> &str {
+        self.rollout.as_deref().unwrap_or(&self.model)
+    }
+}
+
+impl From<&Change> for EventRecord {
+    fn from(change: &Change) -> Self {
+        Self {
+            rollout: change.rollout.as_ref().map(ToString::to_string),
+            model: change.model.to_string(),
+            sequence: change.sequence,
+            at: change.at.0,
+            actor: change.actor.clone(),
+            command_id: change.command_id.clone(),
+            verdict: change.deed.into(),
+            reason: change.reason.clone(),
+            from: change.from.as_ref().map(Into::into),
+            to: (&change.to).into(),
+            evidence: change.evidence.as_deref().map(|it| Box::new(it.into())),
+            positions: change.positions.clone(),
+            spec: change.document.clone(),
+            design: change.design.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl From<&Position> for PositionRecord {
+    fn from(position: &Position) -> Self {
+        let routing = &position.routing;
+        Self {
+            phase: position.phase.into(),
+            rollout: routing.rollout.as_ref().map(ToString::to_string),
+            stage: routing.stage.0,
+            revision: routing.revision.0,
+            stable: routing.stable.to_string(),
+            salt: routing.salt.to_string(),
+            shares: routing
+                .slices
+                .iter()
+                .map(|it| (it.version.to_string(), it.share.fraction()))
+                .collect(),
+            shadows: routing
+                .shadows
+                .iter()
+                .map(|it| (it.version.to_string(), it.share.fraction()))
+                .collect(),
+            slices: routing
+                .slices
+                .iter()
+                .map(|it| (it.version.to_string(), it.width.fraction()))
+                .collect(),
+        }
+    }
+}
+
+impl PositionRecord {
+    /// Returns the routing, given the model's plan for what does not change with it.
+    pub fn routing(&self, model: &ModelPlan) -> Result<Routing, Malformed> {
+        let share = |fraction: f64| {
+            Share::from_fraction(fraction)
+                .ok_or_else(|| Malformed::new("routing", format!("{fraction} is not a share")))
+        };
+        let slices = self
+            .slices
+            .iter()
+            .map(|(version, width)| {
+                let serves = self.shares.get(version).copied().unwrap_or(0.0);
+                Ok(Slice {
+                    version: version.as_str().into(),
+                    width: share(*width)?,
+                    share: share(serves)?,
+                })
+            })
+            .collect::<Result<Vec<_>, Malformed>>()?;
+        let shadows = self
+            .shadows
+            .iter()
+            .map(|(version, copied)| {
+                Ok(ShadowShare { version: version.as_str().into(), share: share(*copied)? })
+            })
+            .collect::<Result<Vec<_>, Malformed>>()?;
+        Ok(Routing {
+            rollout: self.rollout.as_deref().map(Into::into),
+            stage: StageIndex(self.stage),
+            salt: Salt::new(&self.salt),
+            slices,
+            shadows,
+            ..model.at_rest(self.stable.as_str().into(), Revision(self.revision))
+        })
+    }
+
+    /// Returns the phase and the routing.
+    pub fn position(&self, model: &ModelPlan) -> Result<Position, Malformed> {
+        Ok(Position { phase: self.phase.into(), routing: self.routing(model)? })
+    }
+}
+
+impl From<Phase> for PhaseRecord {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Idle => Self::Idle,
+            Phase::Pending => Self::Pending,
+            Phase::Progressing => Self::Progressing,
+            Phase::Paused => Self::Paused,
+            Phase::Concluded => Self::Concluded,
+            Phase::Promoted => Self::Promoted,
+            Phase::Aborted => Self::Aborted,
+            Phase::Inconclusive => Self::Inconclusive,
+        }
+    }
+}
+
+impl From<PhaseRecord> for Phase {
+    fn from(phase: PhaseRecord) -> Self {
+        match phase {
+            PhaseRecord::Idle => Self::Idle,
+            PhaseRecord::Pending => Self::Pending,
+            PhaseRecord::Progressing => Self::Progressing,
+            PhaseRecord::Paused => Self::Paused,
+            PhaseRecord::Concluded => Self::Concluded,
+            PhaseRecord::Promoted => Self::Promoted,
+            PhaseRecord::Aborted => Self::Aborted,
+            PhaseRecord::Inconclusive => Self::Inconclusive,
+        }
+    }
+}
+
+impl From<Deed> for VerdictRecord {
+    fn from(deed: Deed) -> Self {
+        match deed {
+            Deed::Apply => Self::Apply,
+            Deed::Hold => Self::Hold,
+            Deed::Advance => Self::Advance,
+            Deed::Promote => Self::Promote,
+            Deed::Abort => Self::Abort,
+            Deed::Pause => Self::Pause,
+            Deed::Resume => Self::Resume,
+            Deed::Inconclusive => Self::Inconclusive,
+            Deed::Rollback => Self::Rollback,
+            Deed::Conflict => Self::Conflict,
+            Deed::Contested => Self::Contested,
+        }
+    }
+}

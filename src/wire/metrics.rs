@@ -1,0 +1,323 @@
+//! The `rollout-metrics` record: the evidence at one tick, and what the judge made of it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ids::Version;
+use crate::engine::report::Report;
+use crate::strategy::verdict::{ArmReport, Check, Estimate, Finding, Health};
+use crate::wire::malformed::{Malformed, finite, read, write};
+
+/// The evidence at one tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MetricsRecord {
+    /// The rollout.
+    pub rollout: String,
+    /// The model.
+    pub model: String,
+    /// `shadow`, `ab` or `canary`.
+    pub strategy: String,
+    /// The routing revision.
+    pub revision: u64,
+    /// The stage, counted from 0.
+    pub stage: u32,
+    /// The tick, in event time.
+    pub tick: i64,
+    /// The arms, the stable one first.
+    pub arms: Vec<ArmRecord>,
+    /// Every metric of every candidate.
+    pub metrics: Vec<FindingRecord>,
+    /// Whether the measurement can be trusted.
+    pub health: HealthRecord,
+    /// What the judge made of it.
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// When it will be looked at again at the earliest, where that is known.
+    pub eta: Option<i64>,
+}
+
+/// One arm, over all stages so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ArmRecord {
+    /// The version.
+    pub version: String,
+    /// `stable` or `candidate`.
+    pub role: String,
+    /// What it serves now.
+    pub share: f64,
+    /// Cases that it was chosen for or copied to.
+    pub exposures: u64,
+    /// Answers in time.
+    pub answered: u64,
+    /// Errors said by the worker.
+    pub errors: u64,
+    /// Answers that never came.
+    pub timeouts: u64,
+    /// Answers that came after the deadline.
+    pub late: u64,
+    /// Cases of this arm that another version answered.
+    pub fallbacks: u64,
+    /// Cases with a label, late ones included.
+    pub labelled: u64,
+    /// Mature cases.
+    pub mature: u64,
+    /// The share of mature cases that had a label in time.
+    pub coverage: Option<f64>,
+    /// How long answers took.
+    pub latency_ms: Option<LatencyRecord>,
+}
+
+/// Quantiles of latency in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LatencyRecord {
+    /// The median.
+    pub p50: f64,
+    /// 95 % are faster.
+    pub p95: f64,
+    /// 99 % are faster.
+    pub p99: f64,
+}
+
+/// One metric of one candidate against the stable version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FindingRecord {
+    /// The metric's name.
+    pub name: String,
+    /// What it computes.
+    pub kind: String,
+    /// `goal`, `guardrail`, `signal` or `watch`.
+    pub role: String,
+    /// The candidate.
+    pub candidate: String,
+    /// How many observations the comparison rests on.
+    pub n: u64,
+    /// Each version's value.
+    pub arms: BTreeMap<String, ValueRecord>,
+    /// Candidate minus stable; for latency relative to the stable version.
+    pub difference: Option<DifferenceRecord>,
+    /// How much worse is acceptable.
+    pub margin: f64,
+    /// Logs of e-values against three hypotheses.
+    pub log_e: Option<TriadRecord>,
+    /// The same as anytime-valid p-values.
+    pub p: Option<TriadRecord>,
+    /// The fixed-size test of the same: valid only if looked at once.
+    pub classic: Option<ClassicRecord>,
+    /// `no_data`, `open`, `proved`, `superior`, `harmful` or `watched`.
+    pub verdict: String,
+}
+
+/// A version's value with its range.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ValueRecord {
+    /// The value.
+    pub estimate: f64,
+    /// The range's lower end.
+    pub low: Option<f64>,
+    /// The range's upper end.
+    pub high: Option<f64>,
+    /// How many observations it rests on.
+    pub n: u64,
+}
+
+/// A difference with its range.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DifferenceRecord {
+    /// The difference.
+    pub estimate: f64,
+    /// The range's lower end.
+    pub low: Option<f64>,
+    /// The range's upper end.
+    pub high: Option<f64>,
+}
+
+/// One number for each of the three questions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TriadRecord {
+    /// Is it worse?
+    pub harm: f64,
+    /// Is it not worse than the margin?
+    pub non_inferior: f64,
+    /// Is it better?
+    pub superior: f64,
+}
+
+/// A fixed-size test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClassicRecord {
+    /// Which one.
+    pub test: String,
+    /// Its statistic.
+    pub statistic: f64,
+    /// Its two-sided p-value.
+    pub p: f64,
+}
+
+/// Whether the measurement can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HealthRecord {
+    /// The arms got what the shares say.
+    pub split: CheckRecord,
+    /// Labels are missing equally often in all arms.
+    pub label_parity: CheckRecord,
+    /// Units seen in more than one arm.
+    pub mixed_units: u64,
+    /// Records not yet read.
+    pub lag: u64,
+    /// Whether there is no fresh traffic to judge.
+    pub no_data: bool,
+}
+
+/// One check.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckRecord {
+    /// The anytime-valid p-value.
+    pub p: f64,
+    /// `ok` or `bad`.
+    pub verdict: CheckVerdict,
+}
+
+/// What a check says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckVerdict {
+    /// Nothing speaks against it.
+    Ok,
+    /// It does not hold.
+    Bad,
+}
+
+impl MetricsRecord {
+    /// Reads one.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        read("rollout-metrics", bytes)
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Returns the record's key.
+    pub fn key(&self) -> &str {
+        &self.rollout
+    }
+}
+
+impl From<&Report> for MetricsRecord {
+    fn from(report: &Report) -> Self {
+        let stable = report.arms.iter().find(|it| it.is_stable).map(|it| &it.version);
+        Self {
+            rollout: report.rollout.to_string(),
+            model: report.model.to_string(),
+            strategy: report.strategy.word().to_owned(),
+            revision: report.revision.0,
+            stage: report.stage.0,
+            tick: report.tick.0,
+            arms: report.arms.iter().map(Into::into).collect(),
+            metrics: report.findings.iter().map(|it| finding(it, stable)).collect(),
+            health: (&report.health).into(),
+            verdict: report.verdict.to_owned(),
+            reason: report.reason.clone(),
+            eta: report.eta.map(|it| it.0),
+        }
+    }
+}
+
+impl From<&ArmReport> for ArmRecord {
+    fn from(arm: &ArmReport) -> Self {
+        Self {
+            version: arm.version.to_string(),
+            role: if arm.is_stable { "stable" } else { "candidate" }.to_owned(),
+            share: arm.share.fraction(),
+            exposures: arm.exposures,
+            answered: arm.answered,
+            errors: arm.errors,
+            timeouts: arm.timeouts,
+            late: arm.late,
+            fallbacks: arm.fallbacks,
+            labelled: arm.labelled,
+            mature: arm.mature,
+            coverage: arm.coverage(),
+            latency_ms: arm.latency_ms.map(|[p50, p95, p99]| LatencyRecord {
+                p50: finite(p50),
+                p95: finite(p95),
+                p99: finite(p99),
+            }),
+        }
+    }
+}
+
+impl From<&Health> for HealthRecord {
+    fn from(health: &Health) -> Self {
+        Self {
+            split: health.split.into(),
+            label_parity: health.label_parity.into(),
+            mixed_units: health.mixed_units,
+            lag: health.lag,
+            no_data: health.no_data,
+        }
+    }
+}
+
+impl From<Check> for CheckRecord {
+    fn from(check: Check) -> Self {
+        let verdict = if check.is_ok { CheckVerdict::Ok } else { CheckVerdict::Bad };
+        Self { p: finite(check.p), verdict }
+    }
+}
+
+fn finding(finding: &Finding, stable: Option<&Version>) -> FindingRecord {
+    let arms = [(stable, finding.stable), (Some(&finding.candidate), finding.value)];
+    let log_e = finding.log_e.map(|it| TriadRecord {
+        harm: finite(it.harm),
+        non_inferior: finite(it.non_inferior),
+        superior: finite(it.superior),
+    });
+    FindingRecord {
+        name: finding.metric.to_string(),
+        kind: finding.kind.word().to_owned(),
+        role: finding.role.word().to_owned(),
+        candidate: finding.candidate.to_string(),
+        n: finding.n,
+        arms: arms
+            .into_iter()
+            .filter_map(|(version, it)| Some((version?.to_string(), value(it?))))
+            .collect(),
+        difference: finding.difference.map(|it| DifferenceRecord {
+            estimate: finite(it.value),
+            low: it.low.filter(|it| it.is_finite()),
+            high: it.high.filter(|it| it.is_finite()),
+        }),
+        margin: finite(finding.margin.value()),
+        log_e,
+        p: log_e.map(|it| TriadRecord {
+            harm: anytime_p(it.harm),
+            non_inferior: anytime_p(it.non_inferior),
+            superior: anytime_p(it.superior),
+        }),
+        classic: finding.classic.map(|it| ClassicRecord {
+            test: it.test.to_owned(),
+            statistic: finite(it.statistic),
+            p: finite(it.p),
+        }),
+        verdict: finding.proof.word().to_owned(),
+    }
+}
+
+fn value(estimate: Estimate) -> ValueRecord {
+    ValueRecord {
+        estimate: finite(estimate.value),
+        low: estimate.low.filter(|it| it.is_finite()),
+        high: estimate.high.filter(|it| it.is_finite()),
+        n: estimate.n,
+    }
+}
+
+/// An e-value of E is a p-value of at most 1/E, at any time it is looked at.
+fn anytime_p(log_e: f64) -> f64 {
+    (-log_e).exp().min(1.0)
+}

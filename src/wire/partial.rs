@@ -1,0 +1,408 @@
+//! The private record of a lane's sums: everything in it is a count or an exact sum, so it comes back the same to the bit.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ids::{StageIndex, Version};
+use crate::domain::time::Timestamp;
+use crate::engine::partial::{Inputs, Partial};
+use crate::join::pending::Clocks;
+use crate::stats::bounded_bet::Capital;
+use crate::stats::moments::Moments;
+use crate::stats::paired_bet::PairedCounts;
+use crate::stats::sketch::Sketch;
+use crate::strategy::design::{ContrastKey, Part, Stratum};
+use crate::strategy::evidence::{Contrast, Evidence, Ranks, Scores, Table, Tally, Units};
+use crate::wire::malformed::{Malformed, read, write};
+
+/// One lane's sums of one rollout at one tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PartialRecord {
+    /// The model.
+    pub model: String,
+    /// The rollout.
+    pub rollout: String,
+    /// The partition of the prediction log.
+    pub partition: i32,
+    /// The tick passed.
+    pub tick: i64,
+    /// The prediction clock and the label clock.
+    pub clocks: (i64, i64),
+    /// Whether every label had been read.
+    pub labels_read: bool,
+    /// Whether no predictions come.
+    pub idle: bool,
+    /// The turn in which it was made.
+    pub turn: u64,
+    /// The next offsets of predictions and labels.
+    pub inputs: (i64, i64),
+    /// Records not yet read.
+    pub lag: u64,
+    /// What happened to each version's cases.
+    pub arms: Vec<TallyRecord>,
+    /// What each version's answers scored.
+    pub scores: Vec<ScoresRecord>,
+    /// Comparisons.
+    pub contrasts: Vec<ContrastRecord>,
+    /// Units looked at.
+    pub units: Vec<UnitsRecord>,
+}
+
+/// What happened to one version's cases in one stratum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TallyRecord {
+    /// Stage and number of candidates taken out.
+    pub stratum: (u32, u32),
+    /// The version.
+    pub version: String,
+    /// Whether of copies.
+    pub copied: bool,
+    /// Exposures, answered, errors, timeouts, late, fallbacks, labelled, mature, missing.
+    pub counts: [u64; 9],
+    /// The first and the newest case's event time.
+    pub span: (i64, i64),
+    /// Latencies of zero.
+    pub latency_zeros: u64,
+    /// Latencies by bucket.
+    pub latency: Vec<(i32, u64)>,
+}
+
+/// What one version's answers scored in one metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScoresRecord {
+    /// Stage and number of candidates taken out.
+    pub stratum: (u32, u32),
+    /// The version.
+    pub version: String,
+    /// Whether of copies.
+    pub copied: bool,
+    /// The metric.
+    pub metric: String,
+    /// Count and sums.
+    pub moments: MomentsRecord,
+    /// How many had to be clipped.
+    pub clipped: u64,
+    /// Hits, alarms, misses, rest.
+    pub table: [u64; 4],
+    /// Scores of positives and negatives by bin: only bins that are not empty.
+    pub ranks: Option<(SparseBins, SparseBins)>,
+}
+
+/// Bins that are not empty, with their counts.
+pub type SparseBins = Vec<(u32, u64)>;
+
+/// Count and exact sums, as decimal text: they do not fit the numbers of every JSON reader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MomentsRecord {
+    /// How many.
+    pub n: u64,
+    /// The sum in millionths, and the squares' two halves.
+    pub sums: [String; 3],
+}
+
+/// A candidate against the stable version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ContrastRecord {
+    /// Stage and number of candidates taken out.
+    pub stratum: (u32, u32),
+    /// The candidate.
+    pub candidate: String,
+    /// The metric.
+    pub metric: String,
+    /// Pairs: candidate alone, stable alone, alike.
+    pub pairs: [u64; 3],
+    /// Differences of pairs.
+    pub difference: MomentsRecord,
+    /// Log-capitals in 2^-40, as decimal text: harm, non-inferior, superior.
+    pub capital: Option<Vec<Vec<String>>>,
+}
+
+/// Units looked at in one stratum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UnitsRecord {
+    /// Stage and number of candidates taken out.
+    pub stratum: (u32, u32),
+    /// Hashes, in hexadecimal.
+    pub seen: Vec<String>,
+    /// How many each version was chosen for.
+    pub counts: Vec<(String, u64)>,
+}
+
+impl PartialRecord {
+    /// Reads one.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        read("partial", bytes)
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Returns the record's key: one for each partition of each rollout, so that compaction keeps the newest.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.rollout, self.partition)
+    }
+
+    /// Returns the partial.
+    pub fn partial(&self) -> Result<Partial, Malformed> {
+        let mut sums = Evidence::default();
+        for it in &self.arms {
+            let key = (stratum(it.stratum), version(&it.version), part(it.copied));
+            sums.arms.insert(key, it.tally());
+        }
+        for it in &self.scores {
+            let key = (
+                stratum(it.stratum),
+                version(&it.version),
+                part(it.copied),
+                it.metric.as_str().into(),
+            );
+            sums.scores.insert(key, it.scores()?);
+        }
+        for it in &self.contrasts {
+            let key = ContrastKey {
+                stratum: stratum(it.stratum),
+                candidate: version(&it.candidate),
+                metric: it.metric.as_str().into(),
+            };
+            sums.contrasts.insert(key, it.contrast()?);
+        }
+        for it in &self.units {
+            sums.units.insert(stratum(it.stratum), it.units()?);
+        }
+        Ok(Partial {
+            model: self.model.as_str().into(),
+            rollout: self.rollout.as_str().into(),
+            partition: self.partition,
+            tick: Timestamp(self.tick),
+            clocks: Clocks {
+                predictions: Timestamp(self.clocks.0),
+                labels: Timestamp(self.clocks.1),
+                are_labels_read: self.labels_read,
+            },
+            is_idle: self.idle,
+            turn: self.turn,
+            inputs: Inputs { predictions: self.inputs.0, labels: self.inputs.1 },
+            lag: self.lag,
+            sums,
+        })
+    }
+}
+
+impl From<&Partial> for PartialRecord {
+    fn from(partial: &Partial) -> Self {
+        let sums = &partial.sums;
+        Self {
+            model: partial.model.to_string(),
+            rollout: partial.rollout.to_string(),
+            partition: partial.partition,
+            tick: partial.tick.0,
+            clocks: (partial.clocks.predictions.0, partial.clocks.labels.0),
+            labels_read: partial.clocks.are_labels_read,
+            idle: partial.is_idle,
+            turn: partial.turn,
+            inputs: (partial.inputs.predictions, partial.inputs.labels),
+            lag: partial.lag,
+            arms: sums.arms.iter().map(|(key, it)| tally_record(key, it)).collect(),
+            scores: sums
+                .scores
+                .iter()
+                .map(|((stratum, version, part, metric), it)| ScoresRecord {
+                    stratum: pair(*stratum),
+                    version: version.to_string(),
+                    copied: *part == Part::Copied,
+                    metric: metric.to_string(),
+                    moments: (&it.moments).into(),
+                    clipped: it.clipped,
+                    table: [it.table.hits, it.table.alarms, it.table.misses, it.table.rest],
+                    ranks: it
+                        .ranks
+                        .as_ref()
+                        .map(|it| (sparse(&it.positives), sparse(&it.negatives))),
+                })
+                .collect(),
+            contrasts: sums
+                .contrasts
+                .iter()
+                .map(|(key, it)| ContrastRecord {
+                    stratum: pair(key.stratum),
+                    candidate: key.candidate.to_string(),
+                    metric: key.metric.to_string(),
+                    pairs: [it.pairs.plus, it.pairs.minus, it.pairs.zero],
+                    difference: (&it.difference).into(),
+                    capital: it.capital.as_deref().map(|it| {
+                        it.iter().map(|it| it.0.iter().map(ToString::to_string).collect()).collect()
+                    }),
+                })
+                .collect(),
+            units: sums
+                .units
+                .iter()
+                .map(|(stratum, it)| UnitsRecord {
+                    stratum: pair(*stratum),
+                    seen: it.seen.iter().map(|it| format!("{it:x}")).collect(),
+                    counts: it.counts.iter().map(|(it, n)| (it.to_string(), *n)).collect(),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn tally_record((stratum, version, part): &(Stratum, Version, Part), it: &Tally) -> TallyRecord {
+    TallyRecord {
+        stratum: pair(*stratum),
+        version: version.to_string(),
+        copied: *part == Part::Copied,
+        counts: [
+            it.exposures,
+            it.answered,
+            it.errors,
+            it.timeouts,
+            it.late,
+            it.fallbacks,
+            it.labelled,
+            it.mature,
+            it.missing,
+        ],
+        span: (it.first_at.0, it.last_at.0),
+        latency_zeros: it.latency.zeros(),
+        latency: it.latency.buckets().collect(),
+    }
+}
+
+impl TallyRecord {
+    fn tally(&self) -> Tally {
+        let [exposures, answered, errors, timeouts, late, fallbacks, labelled, mature, missing] =
+            self.counts;
+        Tally {
+            exposures,
+            answered,
+            errors,
+            timeouts,
+            late,
+            fallbacks,
+            labelled,
+            mature,
+            missing,
+            first_at: Timestamp(self.span.0),
+            last_at: Timestamp(self.span.1),
+            latency: Sketch::from_buckets(self.latency_zeros, self.latency.iter().copied()),
+        }
+    }
+}
+
+impl ScoresRecord {
+    fn scores(&self) -> Result<Scores, Malformed> {
+        let [hits, alarms, misses, rest] = self.table;
+        let ranks = match &self.ranks {
+            Some((positives, negatives)) => {
+                Some(Ranks { positives: dense(positives)?, negatives: dense(negatives)? })
+            }
+            None => None,
+        };
+        Ok(Scores {
+            moments: self.moments.moments()?,
+            clipped: self.clipped,
+            table: Table { hits, alarms, misses, rest },
+            ranks,
+        })
+    }
+}
+
+impl ContrastRecord {
+    fn contrast(&self) -> Result<Contrast, Malformed> {
+        let [plus, minus, zero] = self.pairs;
+        let capital = match &self.capital {
+            None => None,
+            Some(capitals) => {
+                let mut read: Box<[Capital; 3]> = Box::default();
+                if capitals.len() != read.len() {
+                    return Err(Malformed::new("partial", "three capitals are wanted"));
+                }
+                for (capital, texts) in read.iter_mut().zip(capitals) {
+                    if texts.len() != capital.0.len() {
+                        return Err(Malformed::new("partial", "a capital has another grid"));
+                    }
+                    for (sum, text) in capital.0.iter_mut().zip(texts) {
+                        *sum = number(text)?;
+                    }
+                }
+                Some(read)
+            }
+        };
+        Ok(Contrast {
+            pairs: PairedCounts { plus, minus, zero },
+            difference: self.difference.moments()?,
+            capital,
+        })
+    }
+}
+
+impl UnitsRecord {
+    fn units(&self) -> Result<Units, Malformed> {
+        let seen = self
+            .seen
+            .iter()
+            .map(|it| {
+                u64::from_str_radix(it, 16).map_err(|it| Malformed::new("partial", it.to_string()))
+            })
+            .collect::<Result<_, _>>()?;
+        let counts = self.counts.iter().map(|(it, n)| (version(it), *n)).collect();
+        Ok(Units { seen, counts })
+    }
+}
+
+impl From<&Moments> for MomentsRecord {
+    fn from(moments: &Moments) -> Self {
+        let sums = [moments.sum, moments.squares_high, moments.squares_low];
+        Self { n: moments.n, sums: sums.map(|it| it.to_string()) }
+    }
+}
+
+impl MomentsRecord {
+    fn moments(&self) -> Result<Moments, Malformed> {
+        let [sum, squares_high, squares_low] = &self.sums;
+        Ok(Moments {
+            n: self.n,
+            sum: number(sum)?,
+            squares_high: number(squares_high)?,
+            squares_low: number(squares_low)?,
+        })
+    }
+}
+
+fn number(text: &str) -> Result<i128, Malformed> {
+    text.parse().map_err(|error| Malformed::new("partial", format!("{text}: {error}")))
+}
+
+fn sparse(bins: &[u64]) -> SparseBins {
+    (0..).zip(bins).filter(|(_, n)| **n > 0).map(|(bin, n)| (bin, *n)).collect()
+}
+
+fn dense(bins: &SparseBins) -> Result<Vec<u64>, Malformed> {
+    let mut dense = vec![0; Ranks::BINS];
+    for (bin, n) in bins {
+        match dense.get_mut(*bin as usize) {
+            Some(count) => *count += n,
+            None => return Err(Malformed::new("partial", format!("there is no bin {bin}"))),
+        }
+    }
+    Ok(dense)
+}
+
+fn pair(stratum: Stratum) -> (u32, u32) {
+    (stratum.stage.0, stratum.drops)
+}
+
+fn stratum((stage, drops): (u32, u32)) -> Stratum {
+    Stratum { stage: StageIndex(stage), drops }
+}
+
+fn part(is_copied: bool) -> Part {
+    if is_copied { Part::Copied } else { Part::Chosen }
+}
+
+fn version(text: &str) -> Version {
+    text.into()
+}

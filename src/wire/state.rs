@@ -1,0 +1,284 @@
+//! The `rollout-state` record: the spec, where the model stands, and what its judge must know again after a restart.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::time::Timestamp;
+use crate::engine::command::{Parsed, Written};
+use crate::engine::standing::{Condition, Past, Queued, Standing};
+use crate::strategy::stage::{ModelPlan, RolloutPlan};
+use crate::wire::design::DesignRecord;
+use crate::wire::event::{PhaseRecord, PositionRecord};
+use crate::wire::malformed::{Malformed, read, write};
+
+/// Where a model stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StateRecord {
+    /// The rollout in progress, or the last one; null before the first.
+    pub rollout: Option<String>,
+    /// The model.
+    pub model: String,
+    /// The phase.
+    pub phase: PhaseRecord,
+    /// The stage, counted from 0.
+    pub stage: u32,
+    /// Counts every change of the model's routing.
+    pub revision: u64,
+    /// The version that serves everything that no candidate does.
+    pub stable: String,
+    /// The salt of the assignment.
+    pub salt: String,
+    /// What each candidate serves.
+    pub shares: BTreeMap<String, f64>,
+    /// Who gets silent copies, of which share.
+    pub shadows: BTreeMap<String, f64>,
+    /// The candidates' slices of [0, 1), end to end in this order, with their widths.
+    pub slices: Vec<(String, f64)>,
+    /// The rollout's document; the model's before the first rollout.
+    pub spec: Value,
+    /// When the phase or stage last changed.
+    pub since: i64,
+    /// Who changed it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// What a person wants to know at a glance.
+    pub conditions: Vec<ConditionRecord>,
+    /// The newest event's number.
+    pub sequence: u64,
+    /// The rollout whose routing this is; null at rest.
+    pub routed: Option<String>,
+    /// What the judge must know again.
+    pub memory: MemoryRecord,
+}
+
+/// One thing that a person wants to know at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConditionRecord {
+    /// What it is about.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// In a sentence.
+    pub reason: String,
+}
+
+/// What the judge must know again after a restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MemoryRecord {
+    /// The model's document.
+    pub model_spec: Value,
+    /// When the rollout was applied.
+    pub applied_at: i64,
+    /// The tick at which the stage was entered.
+    pub entered_at: Option<i64>,
+    /// The newest tick judged when this was written.
+    pub judged: Option<i64>,
+    /// What the tests are planned with.
+    pub design: DesignRecord,
+    /// Who won, once it is concluded.
+    pub winner: Option<String>,
+    /// Rollouts that wait.
+    pub queue: Vec<QueuedRecord>,
+    /// Rollouts that are over.
+    pub past: Vec<PastRecord>,
+    /// The newest commands' ids.
+    pub commands: Vec<String>,
+}
+
+/// A rollout that waits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct QueuedRecord {
+    /// Its document.
+    pub spec: Value,
+    /// The command that applied it.
+    pub command_id: String,
+    /// Who did.
+    pub by: String,
+}
+
+/// A rollout that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PastRecord {
+    /// Its name.
+    pub rollout: String,
+    /// How it ended.
+    pub phase: PhaseRecord,
+    /// A hash of its document, in hexadecimal.
+    pub fingerprint: String,
+}
+
+impl StateRecord {
+    /// Reads one.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        read("rollout-state", bytes)
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Returns the record's key.
+    pub fn key(&self) -> &str {
+        &self.model
+    }
+
+    /// Returns the phase and routing as a record of their own.
+    pub fn position(&self) -> PositionRecord {
+        PositionRecord {
+            phase: self.phase,
+            rollout: self.routed.clone(),
+            stage: self.stage,
+            revision: self.revision,
+            stable: self.stable.clone(),
+            salt: self.salt.clone(),
+            shares: self.shares.clone(),
+            shadows: self.shadows.clone(),
+            slices: self.slices.clone(),
+        }
+    }
+
+    /// Returns what the judge must know again, with the documents read by `parse`.
+    pub fn standing(&self, parse: impl Fn(&Value) -> Parsed) -> Result<Standing, Malformed> {
+        let model = model(&parse, &self.memory.model_spec)?;
+        let current = match &self.rollout {
+            Some(_) => Some(rollout(&parse, &self.spec)?),
+            None => None,
+        };
+        let queue = self
+            .memory
+            .queue
+            .iter()
+            .map(|it| {
+                Ok(Queued {
+                    written: rollout(&parse, &it.spec)?,
+                    command_id: it.command_id.clone(),
+                    by: it.by.clone(),
+                })
+            })
+            .collect::<Result<Vec<_>, Malformed>>()?;
+        Ok(Standing {
+            position: self.position().position(&model.plan)?,
+            model,
+            rollout: current,
+            sequence: self.sequence,
+            since: Timestamp(self.since),
+            by: self.by.clone(),
+            reason: self.reason.clone(),
+            conditions: self.conditions.iter().filter_map(condition).collect(),
+            applied_at: Timestamp(self.memory.applied_at),
+            entered_at: self.memory.entered_at.map(Timestamp),
+            judged: self.memory.judged.map(Timestamp),
+            design: (&self.memory.design).into(),
+            winner: self.memory.winner.as_deref().map(Into::into),
+            queue,
+            past: self
+                .memory
+                .past
+                .iter()
+                .map(|it| Past {
+                    rollout: it.rollout.as_str().into(),
+                    phase: it.phase.into(),
+                    fingerprint: u64::from_str_radix(&it.fingerprint, 16).unwrap_or(0),
+                })
+                .collect(),
+            commands: self.memory.commands.clone(),
+        })
+    }
+}
+
+impl From<&Standing> for StateRecord {
+    fn from(standing: &Standing) -> Self {
+        let position = PositionRecord::from(&standing.position);
+        let document = match &standing.rollout {
+            Some(rollout) => &rollout.document,
+            None => &standing.model.document,
+        };
+        Self {
+            rollout: standing.rollout.as_ref().map(|it| it.plan.name.to_string()),
+            model: standing.model.plan.name.to_string(),
+            phase: position.phase,
+            stage: position.stage,
+            revision: position.revision,
+            stable: position.stable,
+            salt: position.salt,
+            shares: position.shares,
+            shadows: position.shadows,
+            slices: position.slices,
+            spec: document.clone(),
+            since: standing.since.0,
+            by: standing.by.clone(),
+            reason: standing.reason.clone(),
+            conditions: standing
+                .conditions
+                .iter()
+                .map(|it| ConditionRecord {
+                    name: it.name.to_owned(),
+                    ok: it.is_ok,
+                    reason: it.reason.clone(),
+                })
+                .collect(),
+            sequence: standing.sequence,
+            routed: position.rollout,
+            memory: MemoryRecord {
+                model_spec: standing.model.document.clone(),
+                applied_at: standing.applied_at.0,
+                entered_at: standing.entered_at.map(|it| it.0),
+                judged: standing.judged.map(|it| it.0),
+                design: (&standing.design).into(),
+                winner: standing.winner.as_ref().map(ToString::to_string),
+                queue: standing
+                    .queue
+                    .iter()
+                    .map(|it| QueuedRecord {
+                        spec: it.written.document.clone(),
+                        command_id: it.command_id.clone(),
+                        by: it.by.clone(),
+                    })
+                    .collect(),
+                past: standing
+                    .past
+                    .iter()
+                    .map(|it| PastRecord {
+                        rollout: it.rollout.to_string(),
+                        phase: it.phase.into(),
+                        fingerprint: format!("{:016x}", it.fingerprint),
+                    })
+                    .collect(),
+                commands: standing.commands.clone(),
+            },
+        }
+    }
+}
+
+/// A condition of a newer version of this crate is for people only, and comes back with the next tick.
+fn condition(record: &ConditionRecord) -> Option<Condition> {
+    let name = Condition::NAMES.into_iter().find(|it| *it == record.name)?;
+    Some(Condition { name, is_ok: record.ok, reason: record.reason.clone() })
+}
+
+fn model(
+    parse: &impl Fn(&Value) -> Parsed,
+    document: &Value,
+) -> Result<Written<ModelPlan>, Malformed> {
+    match parse(document) {
+        Parsed::Model(written) => Ok(*written),
+        Parsed::Rollout(_) => Err(Malformed::new("rollout-state", "a rollout where the model is")),
+        Parsed::Invalid(reason) => Err(Malformed::new("rollout-state", reason)),
+    }
+}
+
+fn rollout(
+    parse: &impl Fn(&Value) -> Parsed,
+    document: &Value,
+) -> Result<Written<RolloutPlan>, Malformed> {
+    match parse(document) {
+        Parsed::Rollout(written) => Ok(*written),
+        Parsed::Model(_) => Err(Malformed::new("rollout-state", "a model where the rollout is")),
+        Parsed::Invalid(reason) => Err(Malformed::new("rollout-state", reason)),
+    }
+}

@@ -1,0 +1,361 @@
+//! Runs every `tests/scenarios/*.txt` through lanes and judge; `UPDATE=1` rewrites what they say happens.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use serinus::domain::ids::Version;
+use serinus::domain::label::Label;
+use serinus::domain::time::Timestamp;
+use serinus::engine::analyst_io::Row;
+use serinus::engine::change::Change;
+use serinus::engine::command::{Parsed, Verb};
+use serinus::join::pending::LabelStatus;
+use serinus::strategy::stage::RolloutPlan;
+
+use crate::plans;
+use crate::world::{Answer, MIDNIGHT, World};
+
+/// How many rows a step may bring that are told one by one.
+const ROWS_TOLD_MAX: usize = 4;
+
+#[test]
+fn every_scenario_happens_as_it_is_written() {
+    let mut wrong = Vec::new();
+    for path in scenarios() {
+        let written = std::fs::read_to_string(&path).expect("a scenario can be read");
+        let happened = run(&written);
+        if written == happened {
+            continue;
+        }
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &happened).expect("a scenario can be rewritten");
+        } else {
+            wrong.push(difference(&path, &written, &happened));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nrun with UPDATE=1 to accept", wrong.join("\n"));
+}
+
+#[test]
+fn every_strategy_has_its_four_scenarios() {
+    let names: Vec<String> = scenarios()
+        .iter()
+        .filter_map(|it| Some(it.file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    for strategy in ["shadow", "ab", "canary"] {
+        for what in ["routes", "promotes", "aborts", "holds_without_data"] {
+            let name = format!("{strategy}_{what}");
+            assert!(names.contains(&name), "there is no scenario {name}");
+        }
+    }
+}
+
+fn scenarios() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("there are scenarios")
+        .map(|it| it.expect("a folder's entry can be read").path())
+        .filter(|it| it.extension().is_some_and(|it| it == "txt"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn difference(path: &Path, written: &str, happened: &str) -> String {
+    let mut text = format!("{}:", path.display());
+    let mut lines = written.lines();
+    for line in happened.lines() {
+        let before = lines.next().unwrap_or("");
+        if line != before {
+            let _ = write!(text, "\n  written:  {before}\n  happened: {line}");
+            break;
+        }
+    }
+    text
+}
+
+/// Runs a scenario and returns it as it should have been written.
+fn run(text: &str) -> String {
+    let mut scenario = Scenario::default();
+    let mut happened = String::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("=>") {
+            continue;
+        }
+        happened.push_str(line);
+        happened.push('\n');
+        let bare = line.split('#').next().unwrap_or("").trim();
+        if bare.is_empty() {
+            continue;
+        }
+        for effect in scenario.line(bare) {
+            let _ = writeln!(happened, "      => {effect}");
+        }
+    }
+    happened
+}
+
+#[derive(Default)]
+struct Scenario {
+    model: (String, String),
+    rollouts: BTreeMap<String, (RolloutPlan, String)>,
+    newest: String,
+    world: Option<World>,
+    seen_changes: usize,
+    seen_rows: usize,
+    cases: u64,
+}
+
+impl Scenario {
+    fn line(&mut self, line: &str) -> Vec<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["model", name, stable] => {
+                self.model = ((*name).to_owned(), (*stable).to_owned());
+                self.world = Some(World::new(name, 2));
+                Vec::new()
+            }
+            ["rollout", name, strategy, candidates @ ..] => {
+                let plan = plans::rollout(&self.model.0, name, strategy, candidates);
+                self.rollouts.insert((*name).to_owned(), (plan, line.to_owned()));
+                self.newest = (*name).to_owned();
+                Vec::new()
+            }
+            [clock, step @ ..] if clock.contains(':') => {
+                let until = at(clock);
+                self.world().wait_until(until);
+                let told = self.step(step);
+                told.into_iter().chain(self.effects()).collect()
+            }
+            words => {
+                let (plan, text) = self.rollouts.get_mut(&self.newest).expect("a rollout first");
+                plans::line(plan, words);
+                text.push('\n');
+                text.push_str(line);
+                Vec::new()
+            }
+        }
+    }
+
+    fn world(&mut self) -> &mut World {
+        self.world.as_mut().expect("a scenario begins with its model")
+    }
+
+    fn step(&mut self, words: &[&str]) -> Vec<String> {
+        match words {
+            ["apply", "model"] => {
+                let model = plans::model(&self.model.0, &self.model.1);
+                let spec = Parsed::Model(Box::new(model));
+                self.world().command(Verb::Apply, None, Some(spec), None);
+            }
+            ["apply", name, rest @ ..] => {
+                let (plan, text) = self.rollouts.get(*name).expect("a rollout of the head").clone();
+                let spec = Parsed::Rollout(Box::new(plans::written(plan, &text)));
+                self.world().command(Verb::Apply, Some(name), Some(spec), expected(rest));
+            }
+            ["route", unit] => {
+                let route = self.world().route(unit);
+                let copies: Vec<String> = route.shadows.iter().map(ToString::to_string).collect();
+                let copies =
+                    if copies.is_empty() { "nobody".to_owned() } else { copies.join(", ") };
+                let serve = route.serve;
+                return vec![format!(
+                    "{} serves {unit} (share {:.2}), copies to {copies}",
+                    serve.version, serve.propensity
+                )];
+            }
+            ["case", id, unit, answers @ ..] => {
+                let answers: BTreeMap<String, Answer> =
+                    answers.iter().map(|it| answer(it)).collect();
+                self.world().case(id, unit, |version| {
+                    answers.get(version.as_str()).cloned().unwrap_or(Answer::Nothing)
+                });
+            }
+            ["traffic", n, "over", span, rest @ ..] => self.traffic(n, span, rest),
+            ["label", id, value, rest @ ..] => self.label(id, value, rest),
+            ["wait", span] => {
+                let until = self.world().now + plans::span(span);
+                self.world().wait_until(until);
+            }
+            ["status"] => return self.status(),
+            [verb, name, rest @ ..] => {
+                let verb = Verb::ALL.into_iter().find(|it| it.word() == *verb);
+                let verb = verb.expect("a step of a scenario");
+                self.world().command(verb, Some(name), None, expected(rest));
+            }
+            other => panic!("what is {other:?}?"),
+        }
+        Vec::new()
+    }
+
+    /// Sends requests evenly over a span; each version is right, and fails, as often as it is said.
+    fn traffic(&mut self, n: &str, span: &str, words: &[&str]) {
+        let n: i64 = n.parse().expect("a whole number");
+        let span = plans::span(span);
+        let share =
+            |key: String| words.iter().find_map(|it| it.strip_prefix(&key)).map(plans::fraction);
+        let labels = share("labels=".to_owned()).unwrap_or(1.0);
+        let delay = words.iter().find_map(|it| it.strip_prefix("delay=")).unwrap_or("5s");
+        let delay = plans::span(delay);
+        let start = self.world().now;
+        for index in 0..n {
+            self.cases += 1;
+            let id = format!("t{}", self.cases);
+            let at = Timestamp(start.0 + span.0 * index / n);
+            self.world().wait_until(at);
+            let is_late = chance(&id, "truth") < 0.3;
+            self.world().case(&id, &id, |version: &Version| {
+                if chance(&id, &format!("{version} fails"))
+                    < share(format!("{version}!=")).unwrap_or(0.0)
+                {
+                    return Answer::Error;
+                }
+                let is_right =
+                    chance(&id, version.as_str()) < share(format!("{version}=")).unwrap_or(0.9);
+                Answer::Score(if is_right == is_late { 0.9 } else { 0.1 })
+            });
+            if chance(&id, "label") < labels {
+                let label = Label {
+                    request_id: id.as_str().into(),
+                    value: json!({"late": u8::from(is_late)}),
+                    observed_at: at + delay,
+                    version: 1,
+                    retract: false,
+                };
+                self.world().label_later(label);
+            }
+        }
+        self.world().wait_until(start + span);
+    }
+
+    fn label(&mut self, id: &str, value: &str, words: &[&str]) {
+        let word = |key: &str| words.iter().find_map(|it| it.strip_prefix(key));
+        let now = self.world().now;
+        let label = Label {
+            request_id: id.into(),
+            value: json!({"late": value.parse::<u8>().expect("0 or 1")}),
+            observed_at: word("at=").map_or(now, at),
+            version: word("version=").map_or(1, |it| it.parse().expect("a number")),
+            retract: words.contains(&"retract"),
+        };
+        self.world().label(label);
+    }
+
+    fn status(&mut self) -> Vec<String> {
+        let Some(report) = self.world().report.clone() else { return vec!["nothing".to_owned()] };
+        let arms: Vec<String> = report
+            .arms
+            .iter()
+            .map(|it| {
+                format!(
+                    "{} share {} exposures {} answered {} labelled {}/{}",
+                    it.version, it.share, it.exposures, it.answered, it.labelled, it.mature
+                )
+            })
+            .collect();
+        vec![format!("{}: {}", report.verdict, report.reason), arms.join("; ")]
+    }
+
+    fn effects(&mut self) -> Vec<String> {
+        let (seen_changes, seen_rows) = (self.seen_changes, self.seen_rows);
+        let world = self.world();
+        let mut told: Vec<String> = Vec::new();
+        let rows = &world.rows[seen_rows..];
+        if rows.len() <= ROWS_TOLD_MAX {
+            told.extend(rows.iter().map(row));
+        } else {
+            told.push(summary(rows));
+        }
+        told.extend(world.changes[seen_changes..].iter().map(change));
+        let seen = (world.changes.len(), world.rows.len());
+        (self.seen_changes, self.seen_rows) = seen;
+        told
+    }
+}
+
+/// A number in [0, 1) that is the same in every run.
+fn chance(id: &str, what: &str) -> f64 {
+    serinus::strategy::assign::point(what.as_bytes(), id.as_bytes())
+}
+
+fn at(clock: &str) -> Timestamp {
+    let parts: Vec<i64> = clock.split(':').map(|it| it.parse().expect("HH:MM:SS")).collect();
+    let [hours, minutes, seconds] = parts.as_slice() else { panic!("{clock} is not HH:MM:SS") };
+    Timestamp(MIDNIGHT.0 + 1000 * (3600 * hours + 60 * minutes + seconds))
+}
+
+fn expected(words: &[&str]) -> Option<u64> {
+    words.iter().find_map(|it| it.strip_prefix("expect=")).map(|it| it.parse().expect("a revision"))
+}
+
+fn answer(word: &str) -> (String, Answer) {
+    let (version, answer) = word.split_once('=').expect("version=answer");
+    let answer = match answer {
+        "error" => Answer::Error,
+        "timeout" => Answer::Nothing,
+        score => Answer::Score(score.parse().expect("a score")),
+    };
+    (version.to_owned(), answer)
+}
+
+fn row(row: &Row) -> String {
+    let joined = &row.joined;
+    let scores: Vec<String> = row
+        .scores
+        .iter()
+        .map(|(version, scores)| {
+            let scores: Vec<String> =
+                scores.iter().map(|(metric, it)| format!("{metric} {it:.2}")).collect();
+            format!("{version}: {}", scores.join(" "))
+        })
+        .collect();
+    let label = joined.truth.as_ref().map_or("none".to_owned(), |it| it.value.to_string());
+    format!(
+        "row {} of {}: {}, label {label} {{{}}}",
+        joined.row_version,
+        joined.prediction.request_id,
+        status(joined.status),
+        scores.join(", ")
+    )
+}
+
+fn summary(rows: &[Row]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        *counts.entry(status(row.joined.status)).or_default() += 1;
+    }
+    let counts: Vec<String> = counts.into_iter().map(|(it, n)| format!("{n} {it}")).collect();
+    format!("rows: {}", counts.join(", "))
+}
+
+fn status(status: LabelStatus) -> &'static str {
+    match status {
+        LabelStatus::Labelled => "labelled",
+        LabelStatus::Missing => "missing",
+        LabelStatus::Late => "late",
+        LabelStatus::Corrected => "corrected",
+        LabelStatus::Retracted => "retracted",
+    }
+}
+
+fn change(change: &Change) -> String {
+    let routing = &change.to.routing;
+    let mut serves: Vec<String> = vec![format!("{} {}", routing.stable, routing.stable_share())];
+    serves.extend(routing.slices.iter().map(|it| format!("{} {}", it.version, it.share)));
+    serves.extend(routing.shadows.iter().map(|it| format!("copies {} {}", it.version, it.share)));
+    let name = change.rollout.as_ref().map_or_else(String::new, |it| format!("{it} "));
+    format!(
+        "{}. {} {name}{} stage {} revision {} [{}] by {}: {}",
+        change.sequence,
+        change.deed.word(),
+        change.to.phase.word(),
+        routing.stage,
+        routing.revision,
+        serves.join(", "),
+        change.actor,
+        change.reason
+    )
+}

@@ -3,7 +3,6 @@
 pub mod counter;
 
 pub mod serving;
-//! The machines: everything is decided here, by `(now, event)` in and effects out.
 
 pub mod score;
 pub mod tally;

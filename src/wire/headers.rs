@@ -1,5 +1,6 @@
 //! The names of headers, and what stands in them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::case::Outcome;
@@ -67,20 +68,33 @@ pub fn outcome_word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Returns the token of a case: where its request stands, and until when it is awaited.
-pub fn case_token(case: CaseId, awaited_until: Timestamp) -> String {
-    format!("{}.{}.{}", case.partition, case.offset, awaited_until.0)
+/// What a token names: the case, which ask of it, and until when the answer is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Where the request stands.
+    pub case: CaseId,
+    /// Which ask of the case.
+    pub ask: usize,
+    /// When the case stops waiting.
+    pub awaited_until: Timestamp,
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { case, ask, awaited_until } = self;
+        write!(f, "{}.{}.{ask}.{}", case.partition, case.offset, awaited_until.0)
+    }
 }
 
 /// Reads a token; nothing when it is not one that we wrote.
-pub fn read_case_token(token: &[u8]) -> Option<(CaseId, Timestamp)> {
-    let mut parts = std::str::from_utf8(token).ok()?.split('.');
+pub fn read_token(text: &[u8]) -> Option<Token> {
+    let mut parts = std::str::from_utf8(text).ok()?.split('.');
     let partition = parts.next()?.parse().ok().filter(|it| *it >= 0)?;
     let offset = parts.next()?.parse().ok().filter(|it| *it >= 0)?;
+    let ask = parts.next()?.parse().ok()?;
     let awaited_until = Timestamp(parts.next()?.parse().ok()?);
-    let case = CaseId { partition, offset };
-    (parts.next().is_none() && case_token(case, awaited_until).as_bytes() == token)
-        .then_some((case, awaited_until))
+    let token = Token { case: CaseId { partition, offset }, ask, awaited_until };
+    (parts.next().is_none() && token.to_string().as_bytes() == text).then_some(token)
 }
 
 /// Why a record of the answers' topic is not an answer.
@@ -106,6 +120,8 @@ impl NotAnAnswer {
 }
 
 /// Reads a worker's answer out of a record's headers, in one pass over them.
+///
+/// What it carries beside its value is left out: only an answer that stands on a wrong partition needs it.
 pub fn read_answer<'a>(
     headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     value: Option<Bytes>,
@@ -120,40 +136,54 @@ pub fn read_answer<'a>(
             _ => {}
         }
     }
-    let (case, awaited_until) =
-        read_case_token(case.ok_or(NotAnAnswer::NoCase)?).ok_or(NotAnAnswer::BadCase)?;
+    let token = read_token(case.ok_or(NotAnAnswer::NoCase)?).ok_or(NotAnAnswer::BadCase)?;
     let version =
         version.and_then(|it| std::str::from_utf8(it).ok()).ok_or(NotAnAnswer::NoVersion)?;
     let error = error.map(|it| Arc::from(String::from_utf8_lossy(it)));
-    Ok(Answer { case, awaited_until, version: Version::new(version), error, value })
+    let Token { case, ask, awaited_until } = token;
+    let version = Version::new(version);
+    Ok(Answer { case, ask, awaited_until, version, error, value, carried: Arc::default() })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CASE, ERROR, NotAnAnswer, VERSION, case_token, read_answer, read_case_token};
+    use super::{CASE, ERROR, NotAnAnswer, Token, VERSION, read_answer, read_token};
     use crate::domain::ids::CaseId;
     use crate::domain::time::Timestamp;
 
     #[test]
     fn a_token_is_read_back_and_nothing_else_is() {
         let case = CaseId { partition: 3, offset: 1042 };
-        let token = case_token(case, Timestamp(1_377_990_000_500));
-        assert_eq!(read_case_token(token.as_bytes()), Some((case, Timestamp(1_377_990_000_500))));
-        for wrong in
-            ["", "3", "3.1042", "3.1042.5.6", "-1.2.3", "3.+1.5", "a.b.c", "03.1.5", "3.1.5 "]
-        {
-            assert_eq!(read_case_token(wrong.as_bytes()), None, "{wrong}");
+        let token = Token { case, ask: 1, awaited_until: Timestamp(1_377_990_000_500) };
+        assert_eq!(token.to_string(), "3.1042.1.1377990000500");
+        assert_eq!(read_token(token.to_string().as_bytes()), Some(token));
+        for wrong in [
+            "",
+            "3",
+            "3.1042.0",
+            "3.1042.0.5.6",
+            "-1.2.0.3",
+            "3.+1.0.5",
+            "a.b.0.c",
+            "03.1.0.5",
+            "3.1.0.5 ",
+        ] {
+            assert_eq!(read_token(wrong.as_bytes()), None, "{wrong}");
         }
-        assert_eq!(read_case_token(&[0xff, 0xfe]), None);
+        assert_eq!(read_token(&[0xff, 0xfe]), None);
     }
 
     #[test]
     fn an_answer_needs_its_case_and_its_version() {
         type Pairs<'a> = &'a [(&'a str, Option<&'a [u8]>)];
         let read = |pairs: Pairs<'_>| read_answer(pairs.iter().copied(), None);
-        let answer =
-            read(&[("other", None), (VERSION, Some(b"v2")), (CASE, Some(b"0.7.9")), (ERROR, None)])
-                .expect("it has all it needs");
+        let answer = read(&[
+            ("other", None),
+            (VERSION, Some(b"v2")),
+            (CASE, Some(b"0.7.0.9")),
+            (ERROR, None),
+        ])
+        .expect("it has all it needs");
         assert_eq!(
             (answer.version.as_str(), answer.case.offset, answer.error.as_deref()),
             ("v2", 7, Some(""))
@@ -161,7 +191,7 @@ mod tests {
         assert_eq!(read(&[(VERSION, Some(b"v2"))]), Err(NotAnAnswer::NoCase));
         assert_eq!(read(&[(VERSION, Some(b"v2")), (CASE, Some(b"x"))]), Err(NotAnAnswer::BadCase));
         assert_eq!(
-            read(&[(CASE, Some(b"0.7.9")), (VERSION, Some(&[0xff]))]),
+            read(&[(CASE, Some(b"0.7.0.9")), (VERSION, Some(&[0xff]))]),
             Err(NotAnAnswer::NoVersion)
         );
     }

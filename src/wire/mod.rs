@@ -12,7 +12,6 @@ pub mod prediction;
 pub mod schema;
 
 pub mod any;
-//! Bytes to domain and back: the records of the contract, as JSON.
 
 pub mod malformed;
 

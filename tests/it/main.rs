@@ -7,14 +7,13 @@ mod ledger;
 mod strangers;
 mod throughput;
 mod tidy;
-//! Tests.
 
 mod assignment;
 mod cli;
+mod plans;
 mod schemas;
 mod spec;
 mod spec_errors;
-mod plans;
 mod world;
 
 mod laws_analyst;

@@ -12,7 +12,7 @@ use crate::cli::ask::AskArgs;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{specs, topics};
-use crate::kafka::settings::Settings;
+use crate::kafka::options::RunOptions;
 use crate::kafka::topics::{check, create_missing};
 use crate::spec::plan::Document;
 
@@ -55,25 +55,6 @@ pub enum Role {
     Control,
 }
 
-/// What an instance is started with.
-#[derive(Clone, Debug)]
-pub struct RunOptions {
-    /// How to reach Kafka, and which application this is.
-    pub settings: Settings,
-    /// The instance's name.
-    pub instance: String,
-    /// Where caches live; without one, nowhere.
-    pub data_dir: Option<PathBuf>,
-    /// Where HTTP is served; without one, nowhere.
-    pub http: Option<SocketAddr>,
-    /// Whether it routes and serves.
-    pub serving: bool,
-    /// Whether it joins and sums up.
-    pub analysis: bool,
-    /// Whether it judges.
-    pub control: bool,
-}
-
 /// Makes or checks topics, applies specs, and runs until it is asked to stop.
 pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     // Wrong specs end it before anything is touched.
@@ -94,6 +75,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     start(&RunOptions {
         settings,
         instance,
+        is_static: args.instance.is_some(),
         data_dir: args.data_dir.clone(),
         http: args.http,
         serving: args.roles.contains(&Role::Serving),

@@ -12,6 +12,7 @@ use crate::stats::multiple;
 use crate::stats::paired_bet::{self, PairedCounts, PairedStratum};
 use crate::stats::planning::{self, RatePlan};
 use crate::stats::prior::{GRID, Prior};
+use crate::stats::ranks;
 use crate::stats::roc;
 use crate::stats::rr_mix::{self, Coverage, EventStratum};
 use crate::stats::side::Null;
@@ -287,6 +288,18 @@ fn exact_tests_agree_with_enumeration() {
     close(exact::barnard(treated, control), 2.0 / 64.0);
     let none = exact::clopper_pearson(Rate { events: 0, n: 10 }, 0.05);
     close(none.high, 1.0 - 0.025_f64.powf(0.1));
+}
+
+#[test]
+fn ranks_of_separate_samples_are_extreme() {
+    let test = ranks::mann_whitney(&[1.0, 2.0, 3.0], &[4.0, 5.0, 6.0]);
+    close(test.u, 0.0);
+    close(test.p_exact.unwrap_or(f64::NAN), 0.1);
+    // P(D_2 > d) by hand: D_2 <= d needs both values in their strips, area 2 (2d - 1/2)^2 for d in [1/4, 1/2].
+    close(ranks::kolmogorov_n_sf(2.0, 0.4), 1.0 - 2.0 * (0.8_f64 - 0.5).powi(2));
+    assert!((ranks::kolmogorov_sf(0.799_999_99) - ranks::kolmogorov_sf(0.800_000_01)).abs() < 1e-7);
+    close(ranks::mann_whitney(&[], &[1.0]).p, 1.0);
+    close(ranks::kolmogorov_smirnov(&[], &[1.0]).p, 1.0);
 }
 
 #[test]

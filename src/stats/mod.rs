@@ -50,3 +50,5 @@ pub mod planning;
 mod edges;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod trials;

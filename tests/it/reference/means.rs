@@ -1,7 +1,7 @@
 //! Means, ratios and areas.
 
 use serde_json::{Value, json};
-use serinus::stats::moments::Summary;
+use serinus::stats::moments::{Partial, Summary};
 use serinus::stats::ratio::{self, Confusion, CovariateSums, RateStratum, RatioSums};
 use serinus::stats::roc;
 use serinus::stats::two_sample;
@@ -26,10 +26,8 @@ fn paired_t(input: &Value) -> Value {
 }
 
 fn merge_moments(input: &Value) -> Value {
-    let merged = items(&input["parts"])
-        .iter()
-        .map(|it| Summary::of(&fs(it)))
-        .fold(Summary::default(), Summary::merge);
+    let parts = items(&input["parts"]).iter().map(|it| Partial::of(&fs(it)));
+    let merged = parts.fold(Partial::default(), Partial::merge).summary();
     numbers([("n", merged.n), ("mean", merged.mean), ("m2", merged.m2), ("var", merged.variance())])
 }
 

@@ -10,8 +10,14 @@ use std::time::Duration;
 use crate::kafka::outbox::OutboxContext;
 
 /// Commits the open transaction of a threaded producer.
-#[expect(unsafe_code, reason = "the safe wrapper polls in steps of 100 ms; see the head of this file")]
-pub(super) fn commit(producer: &ThreadedProducer<OutboxContext>, timeout: Duration) -> KafkaResult<()> {
+#[expect(
+    unsafe_code,
+    reason = "the safe wrapper polls in steps of 100 ms; see the head of this file"
+)]
+pub(super) fn commit(
+    producer: &ThreadedProducer<OutboxContext>,
+    timeout: Duration,
+) -> KafkaResult<()> {
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the pointer is that of a live client, kept alive by the borrow of its producer for the whole call, and the error that
     // comes back is owned by us: `from_ptr` takes it over and frees it.

@@ -18,7 +18,12 @@ impl Board {
 
     /// Adds to a counter by its name.
     pub fn add(&self, model: &ModelName, name: &'static str, n: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((model.clone(), name)).or_default() += n;
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry((model.clone(), name))
+            .or_default() += n;
     }
 }
 

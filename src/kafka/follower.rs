@@ -100,7 +100,10 @@ impl Follower {
         let deadline = Deadline::after(Duration::from_secs(60));
         while self.ended != self.partitions {
             if deadline.is_over() {
-                return Err(ShellError::Missing(format!("the end of `{}` was not reached", self.topic)));
+                return Err(ShellError::Missing(format!(
+                    "the end of `{}` was not reached",
+                    self.topic
+                )));
             }
             self.poll(Duration::from_millis(100));
         }
@@ -120,7 +123,9 @@ impl Follower {
                     self.ended.remove(&partition);
                     match read {
                         Some(Ok(event)) => changed |= self.take(event),
-                        Some(Err(error)) => warn!(partition, offset, %error, "an event cannot be read"),
+                        Some(Err(error)) => {
+                            warn!(partition, offset, %error, "an event cannot be read")
+                        }
                         None => {}
                     }
                 }
@@ -181,7 +186,8 @@ impl Follower {
             },
             Some(_) | None => None,
         };
-        let Some(plan) = plan.or_else(|| self.models.get(model).map(|it| Arc::clone(&it.plan))) else {
+        let Some(plan) = plan.or_else(|| self.models.get(model).map(|it| Arc::clone(&it.plan)))
+        else {
             warn!(%model, sequence = event.sequence, "an event of a model that was never applied");
             return false;
         };
@@ -239,7 +245,9 @@ fn follow_rollout(view: &mut ModelView, event: &EventRecord, routing: &Routing) 
             };
             view.rollouts.insert(name, planned);
         }
-        Err(error) => warn!(rollout = %name, %error, "the spec of a rollout in an event cannot be read"),
+        Err(error) => {
+            warn!(rollout = %name, %error, "the spec of a rollout in an event cannot be read")
+        }
     }
 }
 

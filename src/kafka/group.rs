@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::consumer::{
+    BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
@@ -62,8 +64,11 @@ impl ConsumerContext for Companions {
         partitions: &mut TopicPartitionList,
     ) {
         let is_assigning = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        let ours: Vec<_> =
-            partitions.elements().iter().map(|it| (it.topic().to_owned(), it.partition())).collect();
+        let ours: Vec<_> = partitions
+            .elements()
+            .iter()
+            .map(|it| (it.topic().to_owned(), it.partition()))
+            .collect();
         let mut all = TopicPartitionList::new();
         for (topic, partition) in &ours {
             all.add_partition(topic, *partition);
@@ -81,7 +86,8 @@ impl ConsumerContext for Companions {
         if let Err(error) = done {
             warn!(%error, is_assigning, "the group's change of partitions failed");
         }
-        let note = if is_assigning { Rebalanced::Assigned(ours) } else { Rebalanced::Revoked(ours) };
+        let note =
+            if is_assigning { Rebalanced::Assigned(ours) } else { Rebalanced::Revoked(ours) };
         self.with(|it| it.rebalanced.push(note));
     }
 }
@@ -109,7 +115,10 @@ impl Member {
     }
 
     /// Subscribes to these topics, each with its companion if it has one.
-    pub fn subscribe(&mut self, topics: &BTreeMap<String, Option<String>>) -> Result<(), ShellError> {
+    pub fn subscribe(
+        &mut self,
+        topics: &BTreeMap<String, Option<String>>,
+    ) -> Result<(), ShellError> {
         let names: Vec<String> = topics.keys().cloned().collect();
         let pairs =
             topics.iter().filter_map(|(topic, it)| Some((topic.clone(), it.clone()?))).collect();

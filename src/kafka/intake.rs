@@ -79,10 +79,7 @@ pub fn time(message: &BorrowedMessage<'_>) -> Timestamp {
 
 /// Returns a record's headers as pairs.
 pub fn pairs<'a>(message: &'a BorrowedMessage<'_>) -> Vec<(&'a str, Option<&'a [u8]>)> {
-    message
-        .headers()
-        .map(|it| it.iter().map(|it| (it.key, it.value)).collect())
-        .unwrap_or_default()
+    message.headers().map(|it| it.iter().map(|it| (it.key, it.value)).collect()).unwrap_or_default()
 }
 
 fn carried(message: &BorrowedMessage<'_>) -> Carried {

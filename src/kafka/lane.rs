@@ -107,11 +107,15 @@ impl Lane {
             let turn = message.payload().and_then(|it| ServingTurn::read(it).ok());
             // After a crash of a process whose transaction was thrown away its turns are not here: only committed ones are.
             turns.extend(turn.filter(|it| {
-                it.turn >= start.turn && it.requests <= self.requests && it.responses <= self.responses
+                it.turn >= start.turn
+                    && it.requests <= self.requests
+                    && it.responses <= self.responses
             }));
         })?;
         let is_whole = turns.first().is_some_and(|it| it.turn == start.turn)
-            && turns.last().is_some_and(|it| (it.requests, it.responses) == (self.requests, self.responses));
+            && turns
+                .last()
+                .is_some_and(|it| (it.requests, it.responses) == (self.requests, self.responses));
         if !is_whole {
             error!(
                 model = %self.plan.name,
@@ -122,13 +126,25 @@ impl Lane {
             return Ok(());
         }
         let mut requests = VecDeque::new();
-        replay.range(&self.plan.topics.requests, partition, start.first, Some(self.requests), |it| {
-            requests.push_back(Arc::new(intake::request(it, &self.plan)));
-        })?;
+        replay.range(
+            &self.plan.topics.requests,
+            partition,
+            start.first,
+            Some(self.requests),
+            |it| {
+                requests.push_back(Arc::new(intake::request(it, &self.plan)));
+            },
+        )?;
         let mut answers = VecDeque::new();
-        replay.range(&self.plan.topics.responses, partition, start.second, Some(self.responses), |it| {
-            answers.push_back((it.offset(), intake::answer(it)));
-        })?;
+        replay.range(
+            &self.plan.topics.responses,
+            partition,
+            start.second,
+            Some(self.responses),
+            |it| {
+                answers.push_back((it.offset(), intake::answer(it)));
+            },
+        )?;
         self.run_again(view, start, &turns, requests, answers);
         info!(model = %self.plan.name, partition, turns = turns.len(), open = self.machine.open_cases(), "lane restored");
         Ok(())
@@ -151,11 +167,17 @@ impl Lane {
         );
         let mut dropped = Vec::new();
         for it in turns {
-            let mut turn = Turn { routing: view.history.get(&it.revision()).map(Arc::clone), ..Turn::default() };
-            while let Some(request) = requests.pop_front_if(|request| request.case.offset < it.requests) {
+            let mut turn = Turn {
+                routing: view.history.get(&it.revision()).map(Arc::clone),
+                ..Turn::default()
+            };
+            while let Some(request) =
+                requests.pop_front_if(|request| request.case.offset < it.requests)
+            {
                 turn.requests.push(request);
             }
-            while let Some((_, answer)) = answers.pop_front_if(|(offset, _)| *offset < it.responses) {
+            while let Some((_, answer)) = answers.pop_front_if(|(offset, _)| *offset < it.responses)
+            {
                 turn.answers.extend(answer.ok());
             }
             self.begin(it.turn, it.now());
@@ -254,7 +276,12 @@ impl Lane {
     fn begin(&mut self, turn: u64, now: Timestamp) {
         self.turn = turn;
         self.now = now;
-        self.starts.push_back(ReplayStart { turn, now, first: self.requests, second: self.responses });
+        self.starts.push_back(ReplayStart {
+            turn,
+            now,
+            first: self.requests,
+            second: self.responses,
+        });
     }
 
     /// Forgets the turns before the one that opened the oldest open case.

@@ -9,9 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
-use rdkafka::producer::{
-    BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer,
-};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use tracing::debug;
 
 use crate::domain::record::Header;
@@ -104,9 +102,7 @@ impl Outbox {
     /// Opens a transaction unless one is open: also a turn that only moves offsets needs one.
     pub fn open(&mut self) -> Result<(), ShellError> {
         if self.opened_at.is_none() {
-            self.producer
-                .begin_transaction()
-                .map_err(ShellError::kafka("begin a transaction"))?;
+            self.producer.begin_transaction().map_err(ShellError::kafka("begin a transaction"))?;
             self.opened_at = Some(clock::moment());
         }
         Ok(())

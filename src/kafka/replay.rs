@@ -49,7 +49,8 @@ impl Replay {
         let mut deadline = Deadline::after(SILENCE_MAX);
         loop {
             match self.consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) if message.topic() != topic || message.partition() != partition => {}
+                Some(Ok(message))
+                    if message.topic() != topic || message.partition() != partition => {}
                 Some(Ok(message)) => {
                     deadline = Deadline::after(SILENCE_MAX);
                     if to.is_some_and(|to| message.offset() >= to) {

@@ -47,7 +47,9 @@ pub fn run(options: &RunOptions, stop: &Stop) -> Result<(), ShellError> {
         let mut result = Ok(());
         for it in threads {
             let ended = it.join().unwrap_or_else(|_| {
-                Err(ShellError::Missing("a role of the instance crashed; see the log above".to_owned()))
+                Err(ShellError::Missing(
+                    "a role of the instance crashed; see the log above".to_owned(),
+                ))
             });
             if result.is_ok() {
                 result = ended;

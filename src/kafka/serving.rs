@@ -127,7 +127,15 @@ impl Session<'_> {
             // A rebalance happens inside the poll, and comes before the record that the poll returned.
             for change in self.member.rebalanced() {
                 self.commit_before_revoke(&change)?;
-                rebalance(change, &self.follower, &self.member, &self.replay, self.options, &self.topics, &mut self.lanes)?;
+                rebalance(
+                    change,
+                    &self.follower,
+                    &self.member,
+                    &self.replay,
+                    self.options,
+                    &self.topics,
+                    &mut self.lanes,
+                )?;
             }
             match polled {
                 None => break,
@@ -150,9 +158,8 @@ impl Session<'_> {
     fn patience(&self) -> Duration {
         let now = clock::now();
         let next = self.lanes.values().filter_map(Lane::next_wake).min();
-        let until_due = next.map_or(WAIT_MAX, |it| {
-            Duration::from_millis(u64::try_from((it - now).0).unwrap_or(0))
-        });
+        let until_due = next
+            .map_or(WAIT_MAX, |it| Duration::from_millis(u64::try_from((it - now).0).unwrap_or(0)));
         let until_commit = self.outbox.due_in().unwrap_or(WAIT_MAX);
         until_due.min(until_commit).min(WAIT_MAX)
     }

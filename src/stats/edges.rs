@@ -1,14 +1,18 @@
 //! What every function answers at the edges: no data, no events, no variance, one arm, numbers that are none.
 
 use crate::stats::asymp::{self, Estimate, Tuning};
+use crate::stats::bayes;
 use crate::stats::bounded_bet::{Bets, Capital, Range};
+use crate::stats::exact;
 use crate::stats::exceedance::{self, Ladder};
 use crate::stats::interval::Interval;
 use crate::stats::ipw_bet::{self, Counts, Stratum};
 use crate::stats::moments::{self, Moments, Summary};
 use crate::stats::multiple;
 use crate::stats::paired_bet::{self, PairedCounts, PairedStratum};
+use crate::stats::planning::{self, RatePlan};
 use crate::stats::prior::{GRID, Prior};
+use crate::stats::ranks;
 use crate::stats::roc;
 use crate::stats::rr_mix::{self, Coverage, EventStratum};
 use crate::stats::side::Null;
@@ -265,6 +269,49 @@ fn normal_quantiles_invert_their_probabilities() {
     }
     close(normal_quantile(0.975), 1.959_963_984_540_054);
     assert!(normal_quantile(0.0).is_infinite() && normal_quantile(1.0).is_infinite());
+}
+
+#[test]
+fn posteriors_without_events_compare_as_fractions() {
+    // P(Beta(1, 51) > Beta(1, 61)) = 61 / (51 + 61).
+    let got =
+        bayes::beta_comparison(Rate { events: 0, n: 50 }, Rate { events: 0, n: 60 }, 1.0, 1.0);
+    close(got.greater, 61.0 / 112.0);
+    close(got.loss_stable - got.loss_candidate, 1.0 / 52.0 - 1.0 / 62.0);
+}
+
+#[test]
+fn exact_tests_agree_with_enumeration() {
+    let (treated, control) = (Rate { events: 3, n: 3 }, Rate { events: 0, n: 3 });
+    close(exact::fisher(treated, control).p_greater, 1.0 / 20.0);
+    // Only the two corner tables are as extreme: 2 p^3 (1-p)^3, greatest at 1/2.
+    close(exact::barnard(treated, control), 2.0 / 64.0);
+    let none = exact::clopper_pearson(Rate { events: 0, n: 10 }, 0.05);
+    close(none.high, 1.0 - 0.025_f64.powf(0.1));
+}
+
+#[test]
+fn ranks_of_separate_samples_are_extreme() {
+    let test = ranks::mann_whitney(&[1.0, 2.0, 3.0], &[4.0, 5.0, 6.0]);
+    close(test.u, 0.0);
+    close(test.p_exact.unwrap_or(f64::NAN), 0.1);
+    // P(D_2 > d) by hand: D_2 <= d needs both values in their strips, area 2 (2d - 1/2)^2 for d in [1/4, 1/2].
+    close(ranks::kolmogorov_n_sf(2.0, 0.4), 1.0 - 2.0 * (0.8_f64 - 0.5).powi(2));
+    assert!((ranks::kolmogorov_sf(0.799_999_99) - ranks::kolmogorov_sf(0.800_000_01)).abs() < 1e-7);
+    close(ranks::mann_whitney(&[], &[1.0]).p, 1.0);
+    close(ranks::kolmogorov_smirnov(&[], &[1.0]).p, 1.0);
+}
+
+#[test]
+fn a_plan_takes_longer_for_less() {
+    let plan = |difference: f64| RatePlan { base: 0.1, difference, margin: 0.0, propensity: 0.5 };
+    let median = |it: f64| {
+        planning::ipw_duration(&plan(it), Null::greater(0.0), &Prior::planned(0.02), 0.05).median
+    };
+    // Measured: 7,000 observations two-sided for .10 against .12.
+    assert!((4_000.0..8_000.0).contains(&median(0.02)), "{}", median(0.02));
+    assert!(median(0.01) > 3.0 * median(0.02));
+    assert!(median(0.0).is_infinite() && median(-0.01).is_infinite());
 }
 
 #[test]

@@ -114,6 +114,18 @@ impl Design {
         &self.lambdas
     }
 
+    /// Returns what the best of the bets wins by an observation on average, as a logarithm, when the rates are these.
+    pub fn growth(&self, propensity: f64, control_rate: f64, treated_rate: f64) -> f64 {
+        let rest = 1.0 - propensity;
+        let law = [
+            propensity * treated_rate,
+            propensity * (1.0 - treated_rate),
+            rest * control_rate,
+            rest * (1.0 - control_rate),
+        ];
+        self.log_factors.iter().map(|factors| dot(&law, factors)).fold(0.0, f64::max)
+    }
+
     /// Adds this stage's log-capitals to `sums`.
     pub fn add_to(&self, counts: &Counts, sums: &mut LogCapitals) {
         let outcomes = counts.outcomes();

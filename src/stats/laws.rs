@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::stats::bounded_bet::{Bets, Capital, Range};
 use crate::stats::ipw_bet::{self, Counts, Design, Stratum};
-use crate::stats::moments::{Moments, Summary};
+use crate::stats::moments::{Moments, Partial, Summary};
 use crate::stats::paired_bet::{self, PairedCounts, PairedStratum};
 use crate::stats::prior::Prior;
 use crate::stats::rr_mix::{self, EventStratum};
@@ -129,6 +129,17 @@ proptest! {
         let (exact, plain) = (moments.summary(), Summary::of(&values));
         prop_assert!((exact.mean - plain.mean).abs() < 1e-5);
         prop_assert!((exact.m2 - plain.m2).abs() <= 1e-9 * plain.m2);
+    }
+
+    #[test]
+    fn merged_parts_keep_their_digits_at_a_great_mean(a in prop::collection::vec(-3.0..3.0_f64, 1..40), b in prop::collection::vec(-3.0..3.0_f64, 1..40)) {
+        let far = |values: &[f64]| -> Vec<f64> { values.iter().map(|it| 1e9 + it).collect() };
+        let (a, b) = (far(&a), far(&b));
+        let merged = Partial::of(&a).merge(Partial::of(&b)).summary();
+        // What the values are after rounding, less the mean's order of size: this loses nothing.
+        let near: Vec<f64> = a.iter().chain(&b).map(|it| it - 1e9).collect();
+        let exact = Summary::of(&near);
+        prop_assert!((merged.m2 - exact.m2).abs() <= 1e-12 * exact.m2, "{} for {}", merged.m2, exact.m2);
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! Observations that are not numbers are refused by the caller; each file says what becomes of one that comes all the same. No
 //! function here panics on a number.
 
+pub mod beta;
 pub mod interval;
+pub mod quadrature;
 pub mod side;
 pub mod special;
 
@@ -24,13 +26,29 @@ pub mod sketch;
 pub mod split;
 
 pub mod asymp;
-pub mod moments;
+pub mod mixture;
 pub mod msprt;
+pub mod quantile;
+pub mod scheduled;
+
+pub mod agreement;
+pub mod exact;
+pub mod moments;
 pub mod multiple;
+pub mod ranks;
+pub mod ratio;
 pub mod roc;
 pub mod two_sample;
+
+pub mod bayes;
+pub mod completeness;
+pub mod drift;
+pub mod hash;
+pub mod planning;
 
 #[cfg(test)]
 mod edges;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod trials;

@@ -117,16 +117,9 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Summarises values by Welford's recursion.
+    /// Summarises values.
     pub fn of(values: &[f64]) -> Self {
-        let mut summary = Self::default();
-        for value in values {
-            summary.n += 1.0;
-            let before = value - summary.mean;
-            summary.mean += before / summary.n;
-            summary.m2 += before * (value - summary.mean);
-        }
-        summary
+        Partial::of(values).summary()
     }
 
     /// Returns the summary with this variance (with `n - 1`).
@@ -143,22 +136,6 @@ impl Summary {
         Self { n, mean: events / n, m2: events * (1.0 - events / n) }
     }
 
-    /// Merges two parts (Chan, Golub and `LeVeque` 1979). Nearly but not exactly free of order; [`Moments`] is.
-    #[must_use]
-    pub fn merge(self, other: Self) -> Self {
-        let n = self.n + other.n;
-        if n == 0.0 {
-            return self;
-        }
-        let gap = other.mean - self.mean;
-        let weight = other.n / n;
-        Self {
-            n,
-            mean: self.mean + gap * weight,
-            m2: self.m2 + other.m2 + gap * gap * self.n * weight,
-        }
-    }
-
     /// Returns the variance with `n - 1`; not a number for fewer than two values.
     pub fn variance(&self) -> f64 {
         if self.n < 2.0 { f64::NAN } else { self.m2 / (self.n - 1.0) }
@@ -167,6 +144,58 @@ impl Summary {
     /// Returns the standard error of the mean; not a number for fewer than two values.
     pub fn standard_error(&self) -> f64 {
         (self.variance() / self.n).sqrt()
+    }
+}
+
+/// A summary that is merged part by part (Chan, Golub and `LeVeque` 1979), for values that no quantum of 1e-6 would suit.
+///
+/// The mean carries what rounding takes from it: at a mean of 1e9 a plain one moves squares by a ten-millionth. Nearly but not
+/// exactly free of order; [`Moments`] is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Partial {
+    n: f64,
+    mean: f64,
+    rest: f64,
+    m2: f64,
+}
+
+impl Partial {
+    /// Summarises values in two passes.
+    pub fn of(values: &[f64]) -> Self {
+        if values.is_empty() {
+            return Self::default();
+        }
+        let n = values.len() as f64;
+        let mean = values
+            .iter()
+            .fold((0.0, 0.0), |(k, mean), x| (k + 1.0, mean + (x - mean) / (k + 1.0)))
+            .1;
+        let rest = values.iter().map(|x| x - mean).sum::<f64>() / n;
+        let m2 = values.iter().map(|x| (x - mean - rest).powi(2)).sum();
+        Self { n, mean, rest, m2 }
+    }
+
+    /// Merges two parts.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        if self.n == 0.0 {
+            return other;
+        }
+        if other.n == 0.0 {
+            return self;
+        }
+        let n = self.n + other.n;
+        let gap = (other.mean - self.mean) + (other.rest - self.rest);
+        let weight = other.n / n;
+        let shift = self.rest + gap * weight;
+        let mean = self.mean + shift;
+        let rest = (self.mean - mean) + shift;
+        Self { n, mean, rest, m2: self.m2 + other.m2 + gap * gap * self.n * weight }
+    }
+
+    /// Returns the summary of all parts.
+    pub fn summary(&self) -> Summary {
+        Summary { n: self.n, mean: self.mean + self.rest, m2: self.m2 }
     }
 }
 

@@ -10,7 +10,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, LN_2, PI, SQRT_2};
 use statrs::function::gamma;
 
 /// `ln(sqrt(2 pi))`.
-const LN_SQRT_2PI: f64 = 0.918_938_533_204_672_8;
+pub const LN_SQRT_2PI: f64 = 0.918_938_533_204_672_8;
 
 /// Returns the density of the standard normal law at `z`.
 pub fn normal_pdf(z: f64) -> f64 {
@@ -180,8 +180,8 @@ fn ln_gamma_half_ratio(a: f64) -> f64 {
     0.5 * a.ln() + r * (-1.0 / 8.0 + r2 * (1.0 / 192.0 + r2 * (-1.0 / 640.0 + r2 * 17.0 / 14336.0)))
 }
 
-/// Lentz's continued fraction of the incomplete beta function (Numerical Recipes 6.4).
-fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
+/// Returns the continued fraction of the incomplete beta function by Lentz's method (Numerical Recipes 6.4).
+pub fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
     let guard = |it: f64| if it.abs() < 1e-300 { 1e-300 } else { it };
     let mut c = 1.0;
     let mut d = 1.0 / guard(1.0 - (a + b) * x / (a + 1.0));

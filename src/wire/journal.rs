@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_replays_start_is_read_back_from_an_offsets_metadata() {
-        let start = ReplayStart { turn: 7, now: Timestamp(1_700_000_000_000), first: 12, second: 3 };
+        let start =
+            ReplayStart { turn: 7, now: Timestamp(1_700_000_000_000), first: 12, second: 3 };
         assert_eq!(ReplayStart::from_metadata(&start.to_metadata()), Some(start));
         for foreign in ["", "s1", "s2 1 2 3 4", "s1 a 2 3 4", "s1 1 2 3"] {
             assert_eq!(ReplayStart::from_metadata(foreign), None, "{foreign:?}");

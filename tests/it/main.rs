@@ -19,3 +19,6 @@ mod world;
 mod laws_analyst;
 mod records;
 mod scenarios;
+//! Tests.
+
+mod reference;

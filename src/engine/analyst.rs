@@ -27,7 +27,8 @@ struct Open {
     revision: Revision,
     is_live: bool,
     tick: Option<Timestamp>,
-    partial_turn: u64,
+    /// What was held when the sums were last published can change them until they are published again.
+    replay_turn: u64,
 }
 
 /// The analyst lane of one partition.
@@ -118,9 +119,8 @@ impl Analyst {
 
     /// Returns the turn that a replay must start with so that nothing is lost, if anything would be.
     pub fn replay_from(&self) -> Option<u64> {
-        let published = self.books.values().filter(|it| it.is_live).map(|it| it.partial_turn);
-        let unplanned = self.unplanned.iter().map(|it| it.turn);
-        self.pending.oldest_turn().into_iter().chain(published).chain(unplanned).min()
+        let published = self.books.values().filter(|it| it.is_live).map(|it| it.replay_turn);
+        self.oldest_turn().into_iter().chain(published).min()
     }
 
     /// Takes one event and appends what it asks of the world.
@@ -199,6 +199,12 @@ impl Analyst {
     /// Returns how many request ids have labels but no case.
     pub fn early_labels(&self) -> usize {
         self.pending.early_ids()
+    }
+
+    /// Returns the oldest turn of which something is held.
+    fn oldest_turn(&self) -> Option<u64> {
+        let unplanned = self.unplanned.iter().map(|it| it.turn);
+        self.pending.oldest_turn().into_iter().chain(unplanned).min()
     }
 
     /// Moves the prediction clock to a case's time; what that passes is published before the case counts.
@@ -353,13 +359,14 @@ impl Analyst {
             self.newest = Some(Arc::clone(&plan));
         }
         let tick = self.ticks.remove(&name);
+        let replay_turn = self.oldest_turn().unwrap_or(self.turn).min(self.turn);
         let reached = self.predictions.reached;
         let open = self.books.entry(name.clone()).or_insert_with(|| Open {
             tick: tick.or((reached > Timestamp::MIN).then(|| reached.floor_to(plan.tick))),
             book: Book::new(Arc::clone(&plan), design.clone(), stable),
             revision,
             is_live,
-            partial_turn: self.turn,
+            replay_turn,
         });
         open.book.redesign(design);
         open.revision = open.revision.max(revision);
@@ -435,9 +442,10 @@ impl Analyst {
         is_idle: bool,
         out: &mut Vec<Effect>,
     ) {
+        let replay_turn = self.oldest_turn().unwrap_or(self.turn).min(self.turn);
         let Some(open) = self.books.get_mut(name) else { return };
         open.tick = Some(tick);
-        open.partial_turn = self.turn;
+        open.replay_turn = replay_turn;
         let is_restored = self
             .restoring
             .get(name)

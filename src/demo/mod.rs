@@ -1,1 +1,3 @@
 //! The self-contained demonstration on real flights.
+
+pub mod flights;

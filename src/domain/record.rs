@@ -51,6 +51,8 @@ impl Request {
 pub struct Answer {
     /// The case that it names.
     pub case: CaseId,
+    /// Which ask of the case it answers: the assigned version is 0.
+    pub ask: usize,
     /// When the case stops waiting for it, as the token says.
     pub awaited_until: Timestamp,
     /// The version that it says it comes from.
@@ -59,4 +61,15 @@ pub struct Answer {
     pub error: Option<Arc<str>>,
     /// The answer's bytes; `None` is Kafka's null.
     pub value: Option<Bytes>,
+    /// The answer's key and headers, kept for passing it on.
+    pub carried: Arc<Carried>,
+}
+
+/// What a record carries beside its value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The record's key.
+    pub key: Option<Bytes>,
+    /// All its headers, ours too.
+    pub headers: Vec<Header>,
 }

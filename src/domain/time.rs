@@ -18,6 +18,7 @@ impl Timestamp {
     pub const MAX: Self = Self(i64::MAX / 4);
 
     /// Returns the start of the interval of length `every` that holds this instant.
+    #[must_use]
     pub fn floor_to(self, every: Span) -> Self {
         Self(self.0.div_euclid(every.0.max(1)) * every.0.max(1))
     }

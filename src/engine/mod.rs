@@ -1,4 +1,8 @@
-//! The machines: everything is decided here, by `(now, event)` in and effects out.
+//! The machines: pure state machines that take `(now, event)` and append effects.
+
+pub mod counter;
+
+pub mod serving;
 
 pub mod score;
 pub mod tally;

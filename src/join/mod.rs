@@ -1,3 +1,5 @@
-//! The joins: what waits for something else to arrive, and until when.
+//! The bookkeeping of what is open: cases that await answers, predictions that await labels.
+
+pub mod ledger;
 
 pub mod pending;

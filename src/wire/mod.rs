@@ -1,4 +1,17 @@
-//! Bytes to domain and back: the records of the contract, as JSON.
+//! Bytes to domain and back: records, headers, schemas.
+
+pub mod headers;
+pub mod json;
+pub mod placement;
+
+pub mod avro;
+
+pub mod label;
+pub mod prediction;
+
+pub mod schema;
+
+pub mod any;
 
 pub mod malformed;
 

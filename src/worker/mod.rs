@@ -1,1 +1,5 @@
 //! Bridges to models: a worker that answers requests from an ONNX file.
+
+pub mod features;
+
+pub mod onnx;

@@ -1,6 +1,19 @@
-//! Tests.
+//! One test binary: what is checked from outside the rooms, from the house itself to a rollout on a real Kafka.
 
+mod kit;
+
+mod compose;
+mod ledger;
+mod strangers;
+mod throughput;
+mod tidy;
+
+mod assignment;
+mod cli;
 mod plans;
+mod schemas;
+mod spec;
+mod spec_errors;
 mod world;
 
 mod laws_analyst;

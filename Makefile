@@ -1,0 +1,42 @@
+# The commands of this project. `make demo` and `make test` are all that a visitor needs.
+
+# No implicit rules, and a failing command in a pipe fails the target.
+MAKEFLAGS += --no-builtin-rules
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+.PHONY: demo test check fix refresh bench doc
+
+# Rolls out a model on live traffic before your eyes, in about a minute; nothing needs to be installed.
+demo:
+	cargo run --release -- demo
+
+# Runs every test, those on a real Kafka included: starts one, tests, stops it, and keeps the tests' exit code.
+test:
+	tests/kafka/kafka.sh with cargo test --no-fail-fast
+
+# Checks all that CI checks before it tests: format, lints, the core without Kafka, the documentation, licences.
+check:
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo check --no-default-features --lib --locked
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items --locked
+	if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \
+	else echo 'cargo-deny is not installed: the tidy test checks licences and sources'; cargo test --locked --test it tidy::dependencies; fi
+
+# Mends what can be mended by machine.
+fix:
+	cargo clippy --fix --all-targets --allow-dirty --allow-staged
+	cargo fmt
+
+# Rewrites what is generated: schemas, the effects in scenarios, snapshots. Read the diff before you commit it.
+refresh:
+	UPDATE=1 INSTA_UPDATE=always SERINUS_SKIP_KAFKA=1 cargo test
+
+# Measures the serving path beside a raw pass-through, on a real Kafka and a release build.
+bench:
+	SERINUS_THROUGHPUT_REQUESTS=200000 tests/kafka/kafka.sh with cargo test --release --test it throughput -- --nocapture
+
+# Builds the documentation of the inside and opens it.
+doc:
+	cargo doc --no-deps --document-private-items --open

@@ -1,0 +1,192 @@
+//! Asking the application for something, and waiting for its answer: the event that names the command.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::args::duration;
+use crate::cli::context::{Context, value_of};
+use crate::cli::error::CliError;
+use crate::cli::output::talk;
+use crate::cli::state::shares;
+use crate::kafka::deadline::Deadline;
+use crate::kafka::reader::{Follow, NewRecord, Start, produce_one};
+use crate::kafka::settings::Settings;
+
+/// How long a broker may take to accept a command.
+const WRITE_MAX: Duration = Duration::from_secs(15);
+
+/// What every command that changes something takes.
+#[derive(Clone, Debug, Args)]
+pub struct AskArgs {
+    /// Why, for those who read it later
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Refuse it unless the model's routing is still at this revision
+    #[arg(long, value_name = "N")]
+    pub expect_revision: Option<u64>,
+    /// Who asks
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "unknown")]
+    pub by: String,
+    /// How long to wait for the answer
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// A wish, as it goes into the commands topic.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wish {
+    /// The model that it is about.
+    pub(crate) model: String,
+    /// The rollout, unless it is about the model itself.
+    pub(crate) rollout: Option<String>,
+    /// What to do.
+    pub(crate) verb: &'static str,
+    /// The spec to apply.
+    pub(crate) spec: Option<Value>,
+}
+
+impl Wish {
+    /// Returns the command record with this id.
+    fn record(&self, id: &str, args: &AskArgs) -> Value {
+        let mut record = json!({
+            "id": id,
+            "model": self.model,
+            "rollout": self.rollout,
+            "verb": self.verb,
+            "by": args.by,
+            "reason": args.reason,
+            "expect_revision": args.expect_revision,
+        });
+        if let (Some(spec), Some(members)) = (&self.spec, record.as_object_mut()) {
+            members.insert("spec".to_owned(), spec.clone());
+        }
+        record
+    }
+
+    /// Puts the wish into the commands topic, and returns its id.
+    pub(crate) fn send(&self, settings: &Settings, args: &AskArgs) -> Result<String, CliError> {
+        let id = uuid::Uuid::now_v7().to_string();
+        let value = self.record(&id, args).to_string();
+        let topic = settings.topic("commands");
+        let new = NewRecord { topic: &topic, key: &self.model, value: value.as_bytes() };
+        produce_one(settings, new, WRITE_MAX)?;
+        Ok(id)
+    }
+}
+
+/// Sends wishes and waits for their answers.
+pub(crate) struct Asker<'a> {
+    context: &'a Context,
+    settings: Settings,
+    events: Follow,
+}
+
+impl<'a> Asker<'a> {
+    /// Turns to the application's events as they are from now on.
+    pub(crate) fn new(context: &'a Context) -> Result<Self, CliError> {
+        let topic = context.own("rollout-events");
+        let events = context
+            .reader()?
+            .follow(&[&topic], Start::BeforeEnd(0))
+            .map_err(|error| context.own_error(error))?;
+        Ok(Self { context, settings: context.settings()?, events })
+    }
+
+    /// Sends a wish and returns the event that answers it.
+    pub(crate) fn ask(&self, wish: &Wish, args: &AskArgs) -> Result<Value, CliError> {
+        let id = wish.send(&self.settings, args)?;
+        let deadline = Deadline::after(args.timeout);
+        loop {
+            let Some(record) = self.events.next(deadline.left())? else {
+                return Err(CliError::NoAnswer {
+                    app: self.context.app.clone(),
+                    wait: args.timeout,
+                });
+            };
+            let event = value_of(&record);
+            if event["command_id"] == id.as_str() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Asks, prints the answer, and fails when it is a refusal.
+    pub(crate) fn ask_and_print(&self, wish: &Wish, args: &AskArgs) -> Result<(), CliError> {
+        let event = self.ask(wish, args)?;
+        let reason = event["reason"].as_str().unwrap_or("no reason was given").to_owned();
+        if matches!(event["verdict"].as_str(), Some("conflict" | "contested")) {
+            // The record is data also when the answer is no.
+            self.context.output.item(&event, || reason.clone())?;
+            return Err(CliError::Refused(reason));
+        }
+        let name = wish.rollout.as_deref().unwrap_or(&wish.model);
+        self.context.output.item(&event, || answer(name, &event))?;
+        if args.reason.is_none() && wish.verb == "abort" {
+            talk("next time say why with --reason: it is kept beside the decision");
+        }
+        Ok(())
+    }
+}
+
+/// Says what a command has led to.
+fn answer(name: &str, event: &Value) -> String {
+    let to = &event["to"];
+    let phase = to["phase"].as_str().unwrap_or("Idle");
+    let verdict = event["verdict"].as_str().unwrap_or("done");
+    let revision = &to["revision"];
+    let said = format!("{name}: {verdict}, now {phase} at revision {revision}, {}", shares(to));
+    match event["reason"].as_str() {
+        Some(reason) if !reason.is_empty() => format!("{said}\n  {reason}"),
+        Some(_) | None => said,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::{AskArgs, Wish, answer};
+
+    #[test]
+    fn a_command_carries_all_that_the_contract_says() {
+        let args = AskArgs {
+            reason: Some("the pager went off".to_owned()),
+            expect_revision: Some(7),
+            by: "ann".to_owned(),
+            timeout: Duration::from_secs(30),
+        };
+        let mut wish = Wish {
+            model: "flights".to_owned(),
+            rollout: Some("flights-v2".to_owned()),
+            verb: "abort",
+            spec: None,
+        };
+        assert_eq!(
+            wish.record("id-1", &args),
+            json!({"id": "id-1", "model": "flights", "rollout": "flights-v2", "verb": "abort", "by": "ann",
+                   "reason": "the pager went off", "expect_revision": 7})
+        );
+        wish = Wish { rollout: None, verb: "apply", spec: Some(json!({"kind": "Model"})), ..wish };
+        let record = wish.record("id-2", &args);
+        assert_eq!(
+            (&record["rollout"], &record["spec"]),
+            (&json!(null), &json!({"kind": "Model"}))
+        );
+    }
+
+    #[test]
+    fn an_answer_says_what_holds_now() {
+        let event = json!({
+            "verdict": "pause", "reason": "ann: lunch",
+            "to": {"phase": "Paused", "revision": 8, "stable": "v1", "shares": {"v2": 0.05}, "shadows": {}},
+        });
+        assert_eq!(
+            answer("flights-v2", &event),
+            "flights-v2: pause, now Paused at revision 8, v1 95% (stable), v2 5%\n  ann: lunch"
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! `serinus list` and `serinus get`.
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::output::columns;
+use crate::cli::say;
+use crate::cli::state::{self, State};
+
+/// What `get` takes.
+#[derive(Clone, Debug, Args)]
+pub struct GetArgs {
+    /// The rollout or model
+    name: String,
+}
+
+/// Lists every model with its newest rollout.
+pub(crate) fn list(context: &Context) -> Result<Exit, CliError> {
+    let states = state::read_all(context, &context.reader()?)?;
+    let records = states.iter().map(|it| it.record.clone()).collect();
+    context.output.document(&Value::Array(records), || table(&states))?;
+    Ok(Exit::Reached)
+}
+
+/// Prints one state record; for people it is YAML, since it is the whole record that is asked for.
+pub(crate) fn get(args: &GetArgs, context: &Context) -> Result<Exit, CliError> {
+    let states = state::read_all(context, &context.reader()?)?;
+    let state = state::named(states, &args.name)?;
+    context.output.document(&state.record, || {
+        serde_saphyr::to_string(&state.record).unwrap_or_else(|_| state.record.to_string())
+    })?;
+    Ok(Exit::Reached)
+}
+
+fn table(states: &[State]) -> String {
+    if states.is_empty() {
+        return "no model yet: `serinus apply -f SPEC.yaml` brings the first".to_owned();
+    }
+    let rows = states
+        .iter()
+        .map(|it| {
+            vec![
+                it.model.clone(),
+                it.rollout().unwrap_or("-").to_owned(),
+                it.phase().to_owned(),
+                if it.rollout().is_some() { it.stage() } else { "-".to_owned() },
+                it.shares(),
+                say::count_or_dash(it.field("revision")),
+                it.field("since").as_i64().map_or_else(|| "-".to_owned(), say::moment),
+            ]
+        })
+        .collect();
+    columns(&["MODEL", "ROLLOUT", "PHASE", "STAGE", "ROUTING", "REVISION", "SINCE (UTC)"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::table;
+    use crate::cli::state::State;
+
+    #[test]
+    fn models_stand_in_columns() {
+        let state = |model: &str, record| State { model: model.to_owned(), record };
+        let states = [
+            state(
+                "flights",
+                json!({"rollout": "flights-v2", "phase": "Progressing", "stage": 1, "revision": 7, "stable": "v1",
+                       "shares": {"v2": 0.05}, "shadows": {}, "since": 1_377_993_600_000_i64}),
+            ),
+            state("trips", json!({"phase": "Idle", "stable": "v4", "revision": 1})),
+        ];
+        insta::assert_snapshot!(table(&states), @r"
+        MODEL    ROLLOUT     PHASE        STAGE    ROUTING                 REVISION  SINCE (UTC)
+        flights  flights-v2  Progressing  stage 2  v1 95% (stable), v2 5%  7         2013-09-01 00:00:00
+        trips    -           Idle         -        v4 100% (stable)        1         -
+        ");
+    }
+}

@@ -1,0 +1,119 @@
+//! `serinus run`: an instance of the application.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tracing::info;
+
+use crate::cli::apply::wish;
+use crate::cli::ask::AskArgs;
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::{specs, topics};
+use crate::kafka::options::RunOptions;
+use crate::kafka::topics::{check, create_missing};
+use crate::spec::plan::Document;
+
+/// How long the cluster may take to make or describe topics.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// What `run` takes.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// A spec file that is applied once at the start; may be repeated
+    #[arg(long, value_name = "SPEC")]
+    apply: Vec<PathBuf>,
+    /// This instance's name, the same at every start: a restart then takes its own work back at once.
+    /// By default made of host and process id
+    #[arg(long, value_name = "NAME", env = "SERINUS_INSTANCE")]
+    instance: Option<String>,
+    /// Where caches live; they can always be thrown away
+    #[arg(long, value_name = "DIR", env = "SERINUS_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where HTTP is served
+    #[arg(long, value_name = "ADDR:PORT", env = "SERINUS_HTTP")]
+    http: Option<SocketAddr>,
+    /// Which parts of the work this instance takes
+    #[arg(long, value_name = "ROLE", value_enum, value_delimiter = ',',
+          default_values_t = [Role::Serving, Role::Analysis, Role::Control])]
+    roles: Vec<Role>,
+    /// Make the topics that are missing
+    #[arg(long)]
+    create_topics: bool,
+}
+
+/// A part of the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Role {
+    /// Route requests, match and serve answers.
+    Serving,
+    /// Join predictions and labels, sum up.
+    Analysis,
+    /// Judge, and carry commands out.
+    Control,
+}
+
+/// Makes or checks topics, applies specs, and runs until it is asked to stop.
+pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
+    // Wrong specs end it before anything is touched.
+    let documents = specs::read(&args.apply)?;
+    let instance = args.instance.clone().unwrap_or_else(instance_name);
+    let settings = context.settings()?;
+    prepare_topics(args, context, &documents)?;
+    for document in &documents {
+        let ask = AskArgs {
+            reason: Some("applied at the start".to_owned()),
+            expect_revision: None,
+            by: instance.clone(),
+            timeout: WAIT,
+        };
+        let command = wish(document).send(&settings, &ask)?;
+        info!(name = document.name(), command, "spec sent to the application");
+    }
+    start(&RunOptions {
+        settings,
+        instance,
+        is_static: args.instance.is_some(),
+        data_dir: args.data_dir.clone(),
+        http: args.http,
+        serving: args.roles.contains(&Role::Serving),
+        analysis: args.roles.contains(&Role::Analysis),
+        control: args.roles.contains(&Role::Control),
+    })
+}
+
+/// Topics that are not as they must be stop the start.
+fn prepare_topics(
+    args: &RunArgs,
+    context: &Context,
+    documents: &[Document],
+) -> Result<(), CliError> {
+    let settings = context.settings()?;
+    let wanted = topics::wanted(documents, context, &context.reader()?)?;
+    if args.create_topics {
+        let made = create_missing(&settings, &wanted, WAIT)?;
+        if !made.is_empty() {
+            info!(count = made.len(), "topics created");
+        }
+    }
+    let wrong = check(&settings, &wanted, WAIT)?;
+    if wrong.is_empty() { Ok(()) } else { Err(CliError::Mismatch(wrong)) }
+}
+
+/// A name that two instances on one host do not share: the same name would fence the other one off.
+fn instance_name() -> String {
+    let host = std::fs::read_to_string("/etc/hostname")
+        .ok()
+        .map(|it| it.trim().to_owned())
+        .filter(|it| !it.is_empty())
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_else(|| "local".to_owned());
+    format!("{host}-{}", std::process::id())
+}
+
+/// Runs the instance.
+fn start(options: &RunOptions) -> Result<Exit, CliError> {
+    Err(CliError::NotInThisBuild(format!("{options:?}")))
+}

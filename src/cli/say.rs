@@ -1,0 +1,117 @@
+//! How numbers, times and shares are said to people.
+
+use serde_json::Value;
+
+/// Says a count with its thousands apart: `3,900`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut said = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            said.push(',');
+        }
+        said.push(digit);
+    }
+    said
+}
+
+/// Says a number with as many places as tell something: `0.128`, `-0.0031`, `73.9`, `1,204`.
+pub(crate) fn number(value: f64) -> String {
+    let size = value.abs();
+    let places: usize = match size {
+        _ if !value.is_finite() => return value.to_string(),
+        _ if size >= 100.0 => 0,
+        _ if size >= 10.0 => 1,
+        _ if size >= 1.0 => 2,
+        _ if (0.001..0.01).contains(&size) => 4,
+        _ if (5e-6..0.001).contains(&size) => 5,
+        _ => 3,
+    };
+    let said = format!("{value:.places$}");
+    if said.trim_start_matches('-').trim_matches(['0', '.']).is_empty() {
+        return "0".to_owned();
+    }
+    said
+}
+
+/// Says a difference with its sign: `+0.010`.
+pub(crate) fn signed(value: f64) -> String {
+    let said = number(value);
+    if value > 0.0 && said != "0" { format!("+{said}") } else { said }
+}
+
+/// Says a share as a percentage: `12.5%`.
+pub(crate) fn percent(fraction: f64) -> String {
+    // Adding nothing makes the negative zero of a rounded sum a plain one.
+    let percent = (fraction * 1e6).round() / 1e4 + 0.0;
+    format!("{percent}%")
+}
+
+/// Says a number of a record, or `-` where it is absent or null.
+pub(crate) fn or_dash(value: &Value, how: impl FnOnce(f64) -> String) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), how)
+}
+
+/// Says a count of a record, or `-`.
+pub(crate) fn count_or_dash(value: &Value) -> String {
+    value.as_u64().map_or_else(|| "-".to_owned(), count)
+}
+
+/// Says a moment in UTC: `2013-09-03 14:30:00`.
+pub(crate) fn moment(unix_ms: i64) -> String {
+    let days = unix_ms.div_euclid(86_400_000);
+    let ms = unix_ms.rem_euclid(86_400_000);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// Returns the date of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
+///
+/// Years begin in March here, so that the leap day is a year's last.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{count, moment, number, percent, signed};
+
+    #[test]
+    fn numbers_read_easily() {
+        let check = |said: String, expected: &str| assert_eq!(said, expected);
+        check(count(0), "0");
+        check(count(999), "999");
+        check(count(1_234_567), "1,234,567");
+        check(number(0.128_3), "0.128");
+        check(number(-0.003_123), "-0.0031");
+        check(number(0.000_055), "0.00006");
+        check(number(73.94), "73.9");
+        check(number(-0.0), "0");
+        check(number(1e-9), "0");
+        check(signed(0.01), "+0.010");
+        check(signed(-0.013), "-0.013");
+        check(percent(0.125), "12.5%");
+        check(percent(1.0), "100%");
+        check(percent(0.07), "7%");
+        check(percent(-1e-17), "0%");
+    }
+
+    #[test]
+    fn moments_are_in_utc() {
+        let check = |ms: i64, expected: &str| assert_eq!(moment(ms), expected);
+        check(0, "1970-01-01 00:00:00");
+        check(1_377_993_600_000, "2013-09-01 00:00:00");
+        check(1_709_251_199_999, "2024-02-29 23:59:59");
+        check(-1, "1969-12-31 23:59:59");
+    }
+}

@@ -1,0 +1,308 @@
+//! `serinus status`: where a rollout stands, on what evidence, and waiting for its end.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::args::duration;
+use crate::cli::context::{Context, value_of};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::output::{columns, talk};
+use crate::cli::say;
+use crate::cli::state::{self, State};
+use crate::kafka::deadline::Deadline;
+use crate::kafka::reader::{ReadError, Reader, Start, Which};
+
+/// How far back in the metrics the newest is looked for first.
+const METRICS_NEAR: i64 = 500;
+
+/// What `status` takes.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// The rollout or model
+    name: String,
+    /// Wait until the rollout has ended or needs a person; the exit code says how
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most; without it, as long as it takes
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration)]
+    timeout: Option<Duration>,
+}
+
+/// Prints where a rollout stands.
+pub(crate) fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError> {
+    let (state, exit) = if args.wait {
+        await_end(args, context)?
+    } else {
+        let states = state::read_all(context, &context.reader()?)?;
+        (Some(state::named(states, &args.name)?), Exit::Reached)
+    };
+    let Some(state) = state else {
+        talk(&format!("there is still no rollout or model `{}`", args.name));
+        return Ok(exit);
+    };
+    let metrics = newest_metrics(context, &context.reader()?, &state)?;
+    let value = json!({ "state": state.record, "metrics": metrics });
+    context.output.document(&value, || text(&state, metrics.as_ref()))?;
+    Ok(exit)
+}
+
+/// Follows the states until the one that ends the wait; without a state when none came in time.
+fn await_end(args: &StatusArgs, context: &Context) -> Result<(Option<State>, Exit), CliError> {
+    let deadline = Deadline::after(args.timeout.unwrap_or(Duration::MAX));
+    let topic = context.own("rollouts");
+    // Turned to before the present is read, so that no change falls between the two.
+    let changes = context
+        .reader()?
+        .follow(&[&topic], Start::BeforeEnd(0))
+        .map_err(|error| context.own_error(error))?;
+    let states = state::read_all(context, &context.reader()?)?;
+    let mut newest = state::named(states, &args.name).ok();
+    if newest.is_none() {
+        talk(&format!("there is no rollout or model `{}` yet", args.name));
+    }
+    loop {
+        if let Some(exit) = newest.as_ref().and_then(State::ending) {
+            return Ok((newest, exit));
+        }
+        // Far deadlines are waited for in pieces that the client can count.
+        let change = changes.next(deadline.left().min(Duration::from_secs(60)))?;
+        let change = change.as_ref().and_then(State::of).filter(|it| it.is_named(&args.name));
+        if let Some(state) = change {
+            talk(&headline(&state));
+            newest = Some(state);
+        } else if deadline.is_over() {
+            return Ok((newest, Exit::TimedOut));
+        }
+    }
+}
+
+/// Finds the newest metrics of a state's rollout, if any were written.
+pub(crate) fn newest_metrics(
+    context: &Context,
+    reader: &Reader,
+    state: &State,
+) -> Result<Option<Value>, CliError> {
+    let Some(rollout) = state.rollout() else { return Ok(None) };
+    let topic = context.own("rollout-metrics");
+    for start in [Start::BeforeEnd(METRICS_NEAR), Start::Beginning] {
+        let mut newest: Option<Value> = None;
+        let scanned = reader.scan(&topic, Which::All, start, |record| {
+            if record.key_text().is_none_or(|it| it == rollout) {
+                let value = value_of(&record);
+                let is_newer = |it: &Value| value["tick"].as_i64() >= it["tick"].as_i64();
+                if value["rollout"] == rollout && newest.as_ref().is_none_or(is_newer) {
+                    newest = Some(value);
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        match scanned {
+            Err(ReadError::NoTopic(_)) => return Ok(None),
+            scanned => scanned?,
+        }
+        if newest.is_some() {
+            return Ok(newest);
+        }
+    }
+    Ok(None)
+}
+
+/// Says in one line where a rollout stands.
+pub(crate) fn headline(state: &State) -> String {
+    let name = state.rollout().unwrap_or(&state.model);
+    let mut said = vec![state.phase().to_owned()];
+    said.extend(state.rollout().map(|_| state.stage()));
+    said.push(state.shares());
+    format!("{name}: {}", said.join(", "))
+}
+
+fn text(state: &State, metrics: Option<&Value>) -> String {
+    let mut lines = Vec::new();
+    let strategy = metrics.and_then(|it| it["strategy"].as_str());
+    match state.rollout() {
+        Some(rollout) => lines.push(format!(
+            "{rollout}: {} of model {}",
+            strategy.unwrap_or("rollout"),
+            state.model
+        )),
+        None => lines.push(format!("model {}", state.model)),
+    }
+    lines.push(format!("phase     {}", state.phase()));
+    if state.rollout().is_some() {
+        lines.push(format!("stage     {}", state.stage().trim_start_matches("stage ")));
+    }
+    lines.push(format!("routing   {}", state.shares()));
+    lines.push(format!("revision  {}", say::count_or_dash(state.field("revision"))));
+    if let Some(since) = state.field("since").as_i64() {
+        lines.push(format!("since     {} UTC", say::moment(since)));
+    }
+    let metrics = metrics.unwrap_or(&Value::Null);
+    let reason = metrics["reason"].as_str().filter(|_| state.ending().is_none());
+    if let Some(reason) = reason.or_else(|| state.field("reason").as_str()) {
+        lines.push(format!("reason    {reason}"));
+    }
+    for part in [arms(metrics), evidence(metrics), health(metrics)].into_iter().flatten() {
+        lines.push(String::new());
+        lines.push(part);
+    }
+    lines.join("\n")
+}
+
+fn arms(metrics: &Value) -> Option<String> {
+    let rows: Vec<Vec<String>> = list(&metrics["arms"])
+        .map(|it| {
+            let ms = |name: &str| say::or_dash(&it["latency_ms"][name], say::number);
+            vec![
+                word(&it["version"]),
+                word(&it["role"]),
+                say::or_dash(&it["share"], say::percent),
+                say::count_or_dash(&it["exposures"]),
+                say::count_or_dash(&it["errors"]),
+                say::count_or_dash(&it["timeouts"]),
+                say::count_or_dash(&it["fallbacks"]),
+                say::count_or_dash(&it["mature"]),
+                say::count_or_dash(&it["labelled"]),
+                say::or_dash(&it["coverage"], say::percent),
+                format!("{} / {}", ms("p50"), ms("p99")),
+            ]
+        })
+        .collect();
+    let heading = [
+        "ARM",
+        "ROLE",
+        "SHARE",
+        "CASES",
+        "ERRORS",
+        "TIMEOUTS",
+        "FALLBACKS",
+        "MATURE",
+        "LABELLED",
+        "COVERAGE",
+        "MS P50 / P99",
+    ];
+    (!rows.is_empty()).then(|| columns(&heading, rows))
+}
+
+fn evidence(metrics: &Value) -> Option<String> {
+    let stable = list(&metrics["arms"])
+        .find(|it| it["role"] == "stable")
+        .map(|it| word(&it["version"]))
+        .unwrap_or_default();
+    let rows: Vec<Vec<String>> = list(&metrics["metrics"])
+        .map(|it| {
+            let candidate = word(&it["candidate"]);
+            let of = |arm: &str| say::or_dash(&it["arms"][arm]["estimate"], say::number);
+            vec![
+                word(&it["name"]),
+                word(&it["role"]),
+                of(&stable),
+                format!("{candidate} {}", of(&candidate)),
+                difference(it),
+                say::or_dash(&it["margin"], say::number),
+                say::count_or_dash(&it["n"]),
+                word(&it["verdict"]),
+            ]
+        })
+        .collect();
+    let of_stable = stable.to_uppercase();
+    let heading =
+        ["METRIC", "ROLE", &of_stable, "CANDIDATE", "DIFFERENCE", "MARGIN", "N", "VERDICT"];
+    (!rows.is_empty()).then(|| columns(&heading, rows))
+}
+
+/// Says a difference with its interval: `-0.013 [-0.021, -0.004]`.
+pub(crate) fn difference(metric: &Value) -> String {
+    let it = &metric["difference"];
+    let estimate = say::or_dash(&it["estimate"], say::signed);
+    match (it["low"].as_f64(), it["high"].as_f64()) {
+        (Some(low), Some(high)) => {
+            format!("{estimate} [{}, {}]", say::signed(low), say::signed(high))
+        }
+        _ => estimate,
+    }
+}
+
+fn health(metrics: &Value) -> Option<String> {
+    let health = metrics["health"].as_object()?;
+    let said: Vec<String> = health
+        .iter()
+        .map(|(name, it)| {
+            let name = name.replace('_', " ");
+            match it {
+                Value::Object(members) => {
+                    let p = say::or_dash(&it["p"], say::number);
+                    let verdict = members.get("verdict").map(word).unwrap_or_default();
+                    format!("{name}: {verdict} (p {p})")
+                }
+                Value::Bool(is) => format!("{name}: {}", if *is { "yes" } else { "no" }),
+                Value::Number(_) => format!("{name}: {}", say::or_dash(it, say::number)),
+                Value::String(said) => format!("{name}: {said}"),
+                Value::Null | Value::Array(_) => format!("{name}: -"),
+            }
+        })
+        .collect();
+    Some(format!("health    {}", said.join("; ")))
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::text;
+    use crate::cli::state::State;
+
+    #[test]
+    fn a_status_says_stage_evidence_and_reason() {
+        let record = json!({
+            "rollout": "flights-v2", "model": "flights", "phase": "Progressing", "stage": 2, "revision": 7,
+            "stable": "v1", "shares": {"v2": 0.25}, "shadows": {}, "since": 1_377_993_600_000_i64, "reason": "advanced",
+            "spec": {"kind": "Rollout", "spec": {"stages": [{}, {}, {}, {}]}},
+        });
+        let state = State { model: "flights".to_owned(), record };
+        let metrics = json!({
+            "rollout": "flights-v2", "strategy": "canary", "tick": 1_377_990_000_000_i64,
+            "arms": [
+                {"version": "v1", "role": "stable", "share": 0.75, "exposures": 5031, "errors": 0, "timeouts": 1,
+                 "fallbacks": 0, "mature": 3900, "labelled": 4100, "coverage": 0.98,
+                 "latency_ms": {"p50": 3.1, "p99": 9.7}},
+                {"version": "v2", "role": "candidate", "share": 0.25, "exposures": 1677},
+            ],
+            "metrics": [
+                {"name": "brier", "role": "goal", "candidate": "v2", "n": 3900,
+                 "arms": {"v1": {"estimate": 0.128}, "v2": {"estimate": 0.115}},
+                 "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004}, "margin": 0.01, "verdict": "proved"},
+            ],
+            "health": {"split": {"p": 0.4, "verdict": "ok"}, "mixed_units": 0, "no_data": false},
+            "verdict": "hold", "reason": "holding until 14:30",
+        });
+        insta::assert_snapshot!(text(&state, Some(&metrics)), @r"
+        flights-v2: canary of model flights
+        phase     Progressing
+        stage     3 of 4
+        routing   v1 75% (stable), v2 25%
+        revision  7
+        since     2013-09-01 00:00:00 UTC
+        reason    holding until 14:30
+
+        ARM  ROLE       SHARE  CASES  ERRORS  TIMEOUTS  FALLBACKS  MATURE  LABELLED  COVERAGE  MS P50 / P99
+        v1   stable     75%    5,031  0       1         0          3,900   4,100     98%       3.10 / 9.70
+        v2   candidate  25%    1,677  -       -         -          -       -         -         - / -
+
+        METRIC  ROLE  V1     CANDIDATE  DIFFERENCE                MARGIN  N      VERDICT
+        brier   goal  0.128  v2 0.115   -0.013 [-0.021, -0.0040]  0.010   3,900  proved
+
+        health    mixed units: 0; no data: no; split: ok (p 0.400)
+        ");
+    }
+}

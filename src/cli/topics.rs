@@ -1,0 +1,88 @@
+//! `serinus topics check` and `create`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::cli::apply::SpecArgs;
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::{specs, state};
+use crate::kafka::reader::Reader;
+use crate::kafka::topics::{Mismatch, Wanted, check, create_missing};
+use crate::spec::plan::Document;
+
+/// How long the cluster may take.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// What `topics` takes.
+#[derive(Clone, Debug, Args)]
+pub struct TopicsArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Verb {
+    /// Compare the topics that specs need with those that are there; a difference is exit code 1
+    Check(SpecArgs),
+    /// Make those that are missing, and check them all
+    Create(SpecArgs),
+}
+
+pub(crate) fn run(args: &TopicsArgs, context: &Context) -> Result<Exit, CliError> {
+    match &args.verb {
+        Verb::Check(specs) => {
+            let wanted = wanted(&specs.read()?, context, &context.reader()?)?;
+            let wrong = check(&context.settings()?, &wanted, WAIT)?;
+            print(context, &wanted, &[], &wrong)
+        }
+        Verb::Create(specs) => {
+            let wanted = wanted(&specs.read()?, context, &context.reader()?)?;
+            let settings = context.settings()?;
+            let made = create_missing(&settings, &wanted, WAIT)?;
+            let wrong = check(&settings, &wanted, WAIT)?;
+            print(context, &wanted, &made, &wrong)
+        }
+    }
+}
+
+/// Returns the topics that documents need in this cluster, and the application's own.
+pub(crate) fn wanted(
+    documents: &[Document],
+    context: &Context,
+    reader: &Reader,
+) -> Result<Vec<Wanted>, CliError> {
+    let found = reader.topics()?;
+    let known = if found.contains_key(&context.own("rollouts")) {
+        state::plans(&state::read_all(context, reader)?)
+    } else {
+        BTreeMap::new()
+    };
+    specs::wanted(&context.app, documents, &known, &found)
+}
+
+fn print(
+    context: &Context,
+    wanted: &[Wanted],
+    made: &[String],
+    wrong: &[Mismatch],
+) -> Result<Exit, CliError> {
+    let mismatches: Vec<Value> = wrong
+        .iter()
+        .map(|it| json!({"topic": it.topic, "setting": it.setting, "found": it.found, "wanted": it.wanted}))
+        .collect();
+    let names: Vec<&str> = wanted.iter().map(|it| it.name.as_str()).collect();
+    let value = json!({ "topics": names, "created": made, "mismatches": mismatches });
+    context.output.document(&value, || {
+        let mut lines: Vec<String> = made.iter().map(|it| format!("created {it}")).collect();
+        lines.extend(wrong.iter().map(ToString::to_string));
+        if wrong.is_empty() {
+            lines.push(format!("{} topics are as they must be", wanted.len()));
+        }
+        lines.join("\n")
+    })?;
+    Ok(if wrong.is_empty() { Exit::Reached } else { Exit::Failed })
+}

@@ -1,0 +1,127 @@
+//! What is counted, with the help text that people see. Labels are this closed set, never an id.
+
+/// Everything that is dropped, orphaned, doubled, late, shed or refused, by reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Counter {
+    /// A request was routed.
+    Requests,
+    /// A copy of a request was sent to its serving version.
+    Forwarded,
+    /// A silent copy was sent.
+    Shadowed,
+    /// A silent copy was not sent because too many cases were open.
+    ShadowShed,
+    /// A request was answered at once because the partition's cases were all taken.
+    OpenCasesFull,
+    /// The assigned version's answer was served.
+    ServedOk,
+    /// The stable version's answer was served for the candidate.
+    ServedFallback,
+    /// The default value was served.
+    ServedDefault,
+    /// An error was served.
+    ServedError,
+    /// An answer came after its deadline.
+    AnswerLate,
+    /// An answer came twice.
+    AnswerDuplicate,
+    /// An answer named a case or a version that was never asked.
+    AnswerUnknown,
+    /// An answer stood on another partition and was passed on.
+    AnswerMisdirected,
+    /// A record could not be read and is on the dead-letter topic.
+    Refused,
+    /// A label was joined.
+    LabelJoined,
+    /// A label came twice or with an older version.
+    LabelDuplicate,
+    /// A label came after its case had matured.
+    LabelLate,
+    /// A label's request was never seen while it was kept.
+    LabelOrphaned,
+    /// A prediction came twice.
+    PredictionDuplicate,
+    /// Two open cases had one request id.
+    RequestIdDuplicate,
+    /// A metric's value was outside its range and was clipped.
+    ValueClipped,
+    /// A metric could not be computed from the answer or the label.
+    ValueMissing,
+    /// A pending case or early label was let go because the bound was reached.
+    PendingEvicted,
+}
+
+impl Counter {
+    /// Every counter, in the order above.
+    // A new counter: its variant, its line here, its word and help below.
+    pub const ALL: [Self; 23] = [
+        Self::Requests,
+        Self::Forwarded,
+        Self::Shadowed,
+        Self::ShadowShed,
+        Self::OpenCasesFull,
+        Self::ServedOk,
+        Self::ServedFallback,
+        Self::ServedDefault,
+        Self::ServedError,
+        Self::AnswerLate,
+        Self::AnswerDuplicate,
+        Self::AnswerUnknown,
+        Self::AnswerMisdirected,
+        Self::Refused,
+        Self::LabelJoined,
+        Self::LabelDuplicate,
+        Self::LabelLate,
+        Self::LabelOrphaned,
+        Self::PredictionDuplicate,
+        Self::RequestIdDuplicate,
+        Self::ValueClipped,
+        Self::ValueMissing,
+        Self::PendingEvicted,
+    ];
+
+    /// Returns its name in the metrics, and what it means.
+    pub fn describe(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Requests => ("requests", "requests routed"),
+            Self::Forwarded => ("forwarded", "copies sent to serving versions"),
+            Self::Shadowed => ("shadowed", "silent copies sent"),
+            Self::ShadowShed => {
+                ("shadow_shed", "silent copies not sent because too many cases were open")
+            }
+            Self::OpenCasesFull => {
+                ("open_cases_full", "requests answered at once because all cases were taken")
+            }
+            Self::ServedOk => ("served_ok", "answers of the assigned version served"),
+            Self::ServedFallback => {
+                ("served_fallback", "answers of the stable version served for the candidate")
+            }
+            Self::ServedDefault => ("served_default", "default values served"),
+            Self::ServedError => ("served_error", "errors served"),
+            Self::AnswerLate => ("answer_late", "answers after their deadline"),
+            Self::AnswerDuplicate => ("answer_duplicate", "answers that came twice"),
+            Self::AnswerUnknown => {
+                ("answer_unknown", "answers to a case or from a version never asked")
+            }
+            Self::AnswerMisdirected => {
+                ("answer_misdirected", "answers passed on to their right partition")
+            }
+            Self::Refused => ("refused", "records sent to the dead-letter topic"),
+            Self::LabelJoined => ("label_joined", "labels joined with their predictions"),
+            Self::LabelDuplicate => {
+                ("label_duplicate", "labels that came twice or with an older version")
+            }
+            Self::LabelLate => ("label_late", "labels that came after maturity"),
+            Self::LabelOrphaned => ("label_orphaned", "labels whose request was never seen"),
+            Self::PredictionDuplicate => ("prediction_duplicate", "predictions that came twice"),
+            Self::RequestIdDuplicate => {
+                ("request_id_duplicate", "cases that share their request id with another")
+            }
+            Self::ValueClipped => ("value_clipped", "metric values clipped to their range"),
+            Self::ValueMissing => ("value_missing", "metric values that could not be computed"),
+            Self::PendingEvicted => {
+                ("pending_evicted", "pending cases or early labels let go at the bound")
+            }
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The serving lane: one per partition of requests. It forwards, matches answers, and serves each request exactly once.
+
+use std::sync::Arc;
+
+use crate::domain::case::{AnswerStatus, Outcome, Prediction};
+use crate::domain::ids::Version;
+use crate::domain::record::{Answer, Bytes, Request};
+use crate::domain::routing::{OnFailure, Role, Routing};
+use crate::domain::time::Timestamp;
+use crate::engine::counter::Counter;
+use crate::join::ledger::{Ask, Ledger, OpenCase, Reply, Served};
+use crate::strategy::assign;
+
+/// What the lane is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServingEvent {
+    /// The model's routing has changed; requests from here on go by it.
+    Routing(Arc<Routing>),
+    /// A request was read.
+    Request(Arc<Request>),
+    /// An answer was read: the case that it names, which ask of it, and what it says.
+    Answer(Answer),
+}
+
+/// A copy of a request for one version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forward {
+    /// The request.
+    pub request: Arc<Request>,
+    /// Which ask of the case this is; the answer names it.
+    pub ask: usize,
+    /// Who is asked.
+    pub version: Version,
+    /// What for.
+    pub role: Role,
+    /// After this the answer is late.
+    pub deadline: Timestamp,
+    /// When the case stops waiting.
+    pub close_at: Timestamp,
+    /// The routing that it goes by.
+    pub routing: Arc<Routing>,
+}
+
+/// The one answer that the caller sees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Serve {
+    /// The request, for its key, headers and partition; its bytes may be gone.
+    pub request: Arc<Request>,
+    /// Whose answer it is, if any version's.
+    pub version: Option<Version>,
+    /// How it came about.
+    pub outcome: Outcome,
+    /// The answer's bytes.
+    pub value: Option<Bytes>,
+    /// What went wrong, for people; only with an error.
+    pub error: Option<Arc<str>>,
+    /// The routing that it went by.
+    pub routing: Arc<Routing>,
+}
+
+/// What the lane asks of the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServingEffect {
+    /// Send a copy to a version.
+    Forward(Forward),
+    /// Answer the caller.
+    Serve(Serve),
+    /// Write the case's record.
+    Predict(Box<Prediction>),
+    /// Send a misdirected answer to the partition that it belongs to.
+    PassOn(Answer),
+    /// Count something.
+    Count(Counter),
+}
+
+/// The machine of one partition of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServingLane {
+    partition: i32,
+    open_cases_max: usize,
+    routing: Arc<Routing>,
+    ledger: Ledger,
+}
+
+impl ServingLane {
+    /// Makes a lane with nothing open.
+    pub fn new(partition: i32, open_cases_max: usize, routing: Arc<Routing>) -> Self {
+        Self { partition, open_cases_max, routing, ledger: Ledger::default() }
+    }
+
+    /// Takes one event and appends what it asks of the world.
+    pub fn handle(&mut self, now: Timestamp, event: ServingEvent, out: &mut Vec<ServingEffect>) {
+        match event {
+            ServingEvent::Routing(routing) => {
+                if routing.revision >= self.routing.revision {
+                    self.routing = routing;
+                }
+            }
+            ServingEvent::Request(request) => self.open(now, request, out),
+            ServingEvent::Answer(answer) if answer.case.partition != self.partition => {
+                out.push(ServingEffect::Count(Counter::AnswerMisdirected));
+                out.push(ServingEffect::PassOn(answer));
+            }
+            ServingEvent::Answer(answer) => self.answer(now, answer, out),
+        }
+    }
+
+    /// Acts on every deadline that `now` has reached.
+    pub fn tick(&mut self, now: Timestamp, out: &mut Vec<ServingEffect>) {
+        while let Some(mut case) = self.ledger.take_due(now) {
+            if case.served.is_none() && case.hedge_at.is_some_and(|it| it <= now) {
+                case.hedge_at = None;
+                if now < case.deadline {
+                    ask_stable(&mut case, now, out);
+                }
+            }
+            if case.served.is_none() && case.deadline <= now {
+                serve_at_deadline(&mut case, now, out);
+            }
+            self.settle(case, now, out);
+        }
+    }
+
+    /// Returns when `tick` is next needed, if ever.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.ledger.next_due()
+    }
+
+    /// Returns the offset of the oldest request that is still open.
+    pub fn oldest_open(&self) -> Option<i64> {
+        self.ledger.oldest()
+    }
+
+    /// Returns how many cases are open.
+    pub fn open_cases(&self) -> usize {
+        self.ledger.len()
+    }
+
+    /// Returns how many more requests the lane can take.
+    pub fn room(&self) -> usize {
+        self.open_cases_max.saturating_sub(self.ledger.len())
+    }
+
+    /// Returns the routing in force.
+    pub fn routing(&self) -> &Arc<Routing> {
+        &self.routing
+    }
+
+    fn open(&mut self, now: Timestamp, request: Arc<Request>, out: &mut Vec<ServingEffect>) {
+        out.push(ServingEffect::Count(Counter::Requests));
+        let routing = Arc::clone(&self.routing);
+        let arm = assign::arm(&routing, request.unit_bytes());
+        let may_fall_back =
+            routing.on_failure == OnFailure::Stable && arm.version != routing.stable;
+        let deadline = now + routing.timeout;
+        let mut case = OpenCase {
+            request: Arc::clone(&request),
+            arm: arm.version.clone(),
+            propensity: arm.propensity,
+            routed_at: now,
+            deadline,
+            close_at: deadline.max(now + routing.shadow_timeout),
+            // Half of the time is the candidate's alone; then the stable version gets its chance to answer before the deadline.
+            hedge_at: may_fall_back.then(|| now + crate::domain::time::Span(routing.timeout.0 / 2)),
+            asks: Vec::with_capacity(1 + routing.shadows.len()),
+            fallback: None,
+            served: None,
+            routing,
+        };
+        if self.room() == 0 {
+            out.push(ServingEffect::Count(Counter::OpenCasesFull));
+            serve_without_answer(&mut case, now, "too many requests were waiting", out);
+            out.push(ServingEffect::Predict(Box::new(case.into_prediction(now))));
+            return;
+        }
+        ask(&mut case, arm.version, Role::Serve, now, out);
+        out.push(ServingEffect::Count(Counter::Forwarded));
+        self.copy_to_shadows(&mut case, now, out);
+        if !may_fall_back {
+            case.request = Arc::new(Request { value: None, ..(*request).clone() });
+        }
+        self.ledger.insert(case);
+    }
+
+    /// Copies to shadows are the first to go when the lane fills up: they stop at half of its bound.
+    fn copy_to_shadows(&self, case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
+        let is_crowded = self.ledger.len() >= self.open_cases_max / 2;
+        let routing = Arc::clone(&case.routing);
+        for shadow in &routing.shadows {
+            let unit = case.request.unit_bytes();
+            if shadow.version == case.arm || !assign::is_copied(&routing.salt, shadow, unit) {
+                continue;
+            }
+            if is_crowded {
+                out.push(ServingEffect::Count(Counter::ShadowShed));
+                continue;
+            }
+            ask(case, shadow.version.clone(), Role::Shadow, now, out);
+            out.push(ServingEffect::Count(Counter::Shadowed));
+        }
+    }
+
+    fn answer(&mut self, now: Timestamp, answer: Answer, out: &mut Vec<ServingEffect>) {
+        let Some(mut case) = self.ledger.take(answer.case.offset) else {
+            // A case closes before its time only when everyone has answered, so then this is a second answer.
+            let counter = if now > answer.awaited_until {
+                Counter::AnswerLate
+            } else {
+                Counter::AnswerDuplicate
+            };
+            out.push(ServingEffect::Count(counter));
+            return;
+        };
+        match case.asks.get_mut(answer.ask) {
+            Some(ask) if ask.version == answer.version => {
+                if ask.reply.is_some() {
+                    out.push(ServingEffect::Count(Counter::AnswerDuplicate));
+                } else {
+                    let is_late = now > ask.deadline;
+                    let status = match (&answer.error, is_late) {
+                        (_, true) => AnswerStatus::Late,
+                        (Some(_), false) => AnswerStatus::Error,
+                        (None, false) => AnswerStatus::Ok,
+                    };
+                    if is_late {
+                        out.push(ServingEffect::Count(Counter::AnswerLate));
+                    }
+                    ask.reply =
+                        Some(Reply { status, at: now, value: answer.value, error: answer.error });
+                    serve_if_possible(&mut case, now, out);
+                }
+            }
+            Some(_) | None => out.push(ServingEffect::Count(Counter::AnswerUnknown)),
+        }
+        self.settle(case, now, out);
+    }
+
+    /// Closes the case when it waits for nothing more, else keeps it.
+    fn settle(&mut self, case: OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
+        if case.is_complete() || (case.served.is_some() && case.close_at <= now) {
+            out.push(ServingEffect::Predict(Box::new(case.into_prediction(now))));
+        } else {
+            self.ledger.insert(case);
+        }
+    }
+}
+
+fn ask(
+    case: &mut OpenCase,
+    version: Version,
+    role: Role,
+    now: Timestamp,
+    out: &mut Vec<ServingEffect>,
+) {
+    let deadline = match role {
+        Role::Serve => case.deadline,
+        Role::Shadow => case.routed_at + case.routing.shadow_timeout,
+    };
+    out.push(ServingEffect::Forward(Forward {
+        request: Arc::clone(&case.request),
+        ask: case.asks.len(),
+        version: version.clone(),
+        role,
+        deadline,
+        close_at: case.close_at,
+        routing: Arc::clone(&case.routing),
+    }));
+    case.asks.push(Ask { version, role, at: now, deadline, reply: None });
+}
+
+/// Asks the stable version in the candidate's place. Only this and the assignment ask with the role to serve, so a shadow's
+/// answer can never reach a caller.
+fn ask_stable(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
+    if case.fallback.is_none() {
+        case.fallback = Some(case.asks.len());
+        ask(case, case.routing.stable.clone(), Role::Serve, now, out);
+        out.push(ServingEffect::Count(Counter::Forwarded));
+    }
+}
+
+fn serve_if_possible(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
+    if case.served.is_some() || now > case.deadline {
+        return;
+    }
+    if case.asks[0].is_ok() {
+        serve_answer(case, 0, Outcome::Ok, now, out);
+    } else if case.asks[0].has_failed() {
+        match case.fallback {
+            Some(index) if case.asks[index].is_ok() => {
+                serve_answer(case, index, Outcome::Fallback, now, out)
+            }
+            Some(index) if case.asks[index].has_failed() => {
+                serve_without_answer(case, now, "no version could answer", out)
+            }
+            Some(_) => {}
+            None if case.hedge_at.is_some() => {
+                case.hedge_at = None;
+                ask_stable(case, now, out);
+            }
+            None => serve_without_answer(case, now, "the version could not answer", out),
+        }
+    }
+}
+
+fn serve_at_deadline(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
+    match case.fallback {
+        Some(index) if case.asks[index].is_ok() => {
+            serve_answer(case, index, Outcome::Fallback, now, out)
+        }
+        Some(_) | None => serve_without_answer(case, now, "no answer by the deadline", out),
+    }
+}
+
+fn serve_answer(
+    case: &mut OpenCase,
+    index: usize,
+    outcome: Outcome,
+    now: Timestamp,
+    out: &mut Vec<ServingEffect>,
+) {
+    let ask = &case.asks[index];
+    let value = ask.reply.as_ref().and_then(|it| it.value.clone());
+    let version = Some(ask.version.clone());
+    serve(case, version, outcome, value, None, now, out);
+}
+
+fn serve_without_answer(
+    case: &mut OpenCase,
+    now: Timestamp,
+    why: &str,
+    out: &mut Vec<ServingEffect>,
+) {
+    let default =
+        case.routing.default.clone().filter(|_| case.routing.on_failure != OnFailure::Error);
+    match default {
+        Some(value) => serve(case, None, Outcome::Default, Some(value), None, now, out),
+        None => {
+            let said =
+                case.asks.first().and_then(|it| it.reply.as_ref()).and_then(|it| it.error.clone());
+            serve(
+                case,
+                None,
+                Outcome::Error,
+                None,
+                Some(said.unwrap_or_else(|| Arc::from(why))),
+                now,
+                out,
+            );
+        }
+    }
+}
+
+fn serve(
+    case: &mut OpenCase,
+    version: Option<Version>,
+    outcome: Outcome,
+    value: Option<Bytes>,
+    error: Option<Arc<str>>,
+    now: Timestamp,
+    out: &mut Vec<ServingEffect>,
+) {
+    out.push(ServingEffect::Count(match outcome {
+        Outcome::Ok => Counter::ServedOk,
+        Outcome::Fallback => Counter::ServedFallback,
+        Outcome::Default => Counter::ServedDefault,
+        Outcome::Error => Counter::ServedError,
+    }));
+    case.served = Some(Served { version: version.clone(), outcome, at: now });
+    let (request, routing) = (Arc::clone(&case.request), Arc::clone(&case.routing));
+    out.push(ServingEffect::Serve(Serve { request, version, outcome, value, error, routing }));
+}

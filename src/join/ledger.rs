@@ -1,0 +1,189 @@
+//! Open cases: who was asked, what came back, and what falls due when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
+use crate::domain::ids::Version;
+use crate::domain::record::{Bytes, Request};
+use crate::domain::routing::{Role, Routing};
+use crate::domain::time::Timestamp;
+
+/// What came back from one ask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// In time, failed or late.
+    pub status: AnswerStatus,
+    /// When it was read.
+    pub at: Timestamp,
+    /// The answer's bytes.
+    pub value: Option<Bytes>,
+    /// What the worker said went wrong.
+    pub error: Option<Arc<str>>,
+}
+
+/// One version that was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// Who.
+    pub version: Version,
+    /// What for.
+    pub role: Role,
+    /// When.
+    pub at: Timestamp,
+    /// After this its answer is late.
+    pub deadline: Timestamp,
+    /// What came back so far.
+    pub reply: Option<Reply>,
+}
+
+impl Ask {
+    /// Returns whether an answer came that can be served.
+    pub fn is_ok(&self) -> bool {
+        self.reply.as_ref().is_some_and(|it| it.status == AnswerStatus::Ok)
+    }
+
+    /// Returns whether nothing servable will come any more.
+    pub fn has_failed(&self) -> bool {
+        self.reply.as_ref().is_some_and(|it| it.status != AnswerStatus::Ok)
+    }
+}
+
+/// What the caller was told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Served {
+    /// Whose answer, if any version's.
+    pub version: Option<Version>,
+    /// How.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One request that waits for answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenCase {
+    /// The request; its bytes are kept only while a fallback may need them.
+    pub request: Arc<Request>,
+    /// The routing that it was routed by.
+    pub routing: Arc<Routing>,
+    /// The assigned version.
+    pub arm: Version,
+    /// The probability of that.
+    pub propensity: f64,
+    /// When it was routed.
+    pub routed_at: Timestamp,
+    /// By when it must be served.
+    pub deadline: Timestamp,
+    /// When it stops waiting.
+    pub close_at: Timestamp,
+    /// When the stable version is asked as well, unless the candidate has answered.
+    pub hedge_at: Option<Timestamp>,
+    /// Everyone asked; the first is the assigned version.
+    pub asks: Vec<Ask>,
+    /// Which ask is the fallback.
+    pub fallback: Option<usize>,
+    /// What was served.
+    pub served: Option<Served>,
+}
+
+impl OpenCase {
+    /// Returns when it next needs attention.
+    pub fn due(&self) -> Timestamp {
+        match (&self.served, self.hedge_at) {
+            (None, Some(hedge_at)) => hedge_at.min(self.deadline),
+            (None, None) => self.deadline,
+            (Some(_), _) => self.close_at,
+        }
+    }
+
+    /// Returns whether it waits for nothing any more.
+    pub fn is_complete(&self) -> bool {
+        self.served.is_some() && self.asks.iter().all(|it| it.reply.is_some())
+    }
+
+    /// Turns the case into its record; whoever has not answered timed out.
+    pub fn into_prediction(self, now: Timestamp) -> Prediction {
+        let served =
+            self.served.unwrap_or(Served { version: None, outcome: Outcome::Error, at: now });
+        Prediction {
+            case: self.request.case,
+            request_id: self.request.id.clone(),
+            rollout: self.routing.rollout.clone(),
+            revision: self.routing.revision,
+            stage: self.routing.stage,
+            unit: self.request.unit.clone(),
+            arm: self.arm,
+            propensity: self.propensity,
+            served: served.version,
+            outcome: served.outcome,
+            requested_at: self.request.requested_at,
+            routed_at: self.routed_at,
+            served_at: served.at,
+            answers: self.asks.into_iter().map(case_answer).collect(),
+        }
+    }
+}
+
+fn case_answer(ask: Ask) -> CaseAnswer {
+    let (status, latency, value, error) = match ask.reply {
+        Some(reply) => (reply.status, Some(reply.at - ask.at), reply.value, reply.error),
+        None => (AnswerStatus::Timeout, None, None, None),
+    };
+    CaseAnswer { version: ask.version, role: ask.role, status, latency, value, error }
+}
+
+/// The open cases of one partition, by offset, with their due times.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ledger {
+    cases: BTreeMap<i64, OpenCase>,
+    due: BTreeSet<(Timestamp, i64)>,
+}
+
+impl Ledger {
+    /// Returns how many cases are open.
+    pub fn len(&self) -> usize {
+        self.cases.len()
+    }
+
+    /// Returns whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.cases.is_empty()
+    }
+
+    /// Returns the offset of the oldest open case.
+    pub fn oldest(&self) -> Option<i64> {
+        self.cases.first_key_value().map(|(offset, _)| *offset)
+    }
+
+    /// Puts a case in; one that stands there already is replaced.
+    pub fn insert(&mut self, case: OpenCase) {
+        let offset = case.request.case.offset;
+        if let Some(previous) = self.cases.remove(&offset) {
+            self.due.remove(&(previous.due(), offset));
+        }
+        self.due.insert((case.due(), offset));
+        self.cases.insert(offset, case);
+    }
+
+    /// Takes a case out, if it is open. Put it back with `insert` when it stays open.
+    pub fn take(&mut self, offset: i64) -> Option<OpenCase> {
+        let case = self.cases.remove(&offset)?;
+        self.due.remove(&(case.due(), offset));
+        Some(case)
+    }
+
+    /// Takes out the case that has been due the longest at `now`.
+    pub fn take_due(&mut self, now: Timestamp) -> Option<OpenCase> {
+        let (at, offset) = *self.due.first()?;
+        if at > now {
+            return None;
+        }
+        self.take(offset)
+    }
+
+    /// Returns when the next case falls due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,174 @@
+//! How each of our Kafka clients is set up: every property that we rely on, explicitly.
+
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use tracing::{debug, info, warn};
+
+/// Where Kafka is, which application this is, and what the operator wants set beyond that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The brokers to ask first: `HOST:PORT`, several with commas.
+    pub bootstrap: String,
+    /// The application id: instances with one id share the work.
+    pub app: String,
+    /// Properties of the Kafka client that win over ours, in order.
+    pub overrides: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// Returns the settings for a cluster and an application, with nothing overridden.
+    pub fn new(bootstrap: impl Into<String>, app: impl Into<String>) -> Self {
+        Self { bootstrap: bootstrap.into(), app: app.into(), overrides: Vec::new() }
+    }
+
+    /// Returns the name of one of the application's own topics.
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}.{name}", self.app)
+    }
+
+    /// Returns a consumer's properties for the processing of a group; offsets are committed by transactions only.
+    pub fn consumer(&self, group: &str) -> ClientConfig {
+        self.client(&[
+            ("group.id", group),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "earliest"),
+            ("isolation.level", "read_committed"),
+            ("allow.auto.create.topics", "false"),
+            ("enable.partition.eof", "false"),
+            // A dead member's partitions and its open transaction block others for as long.
+            ("session.timeout.ms", "10000"),
+            ("heartbeat.interval.ms", "2000"),
+            ("max.poll.interval.ms", "60000"),
+            ("fetch.wait.max.ms", "10"),
+            // The client waits this long before it fetches again for a full queue; its default of a second stalls a lane.
+            ("fetch.queue.backoff.ms", "10"),
+            ("queued.min.messages", "20000"),
+        ])
+    }
+
+    /// Returns a consumer's properties for looking: assigned by hand, committing nothing, told of each partition's end.
+    pub fn reader(&self) -> ClientConfig {
+        // A group id must be there for `assign`; nothing joins the group.
+        let group = format!("{}.readers", self.app);
+        let mut config = self.consumer(&group);
+        config.set("enable.partition.eof", "true");
+        self.overridden(config)
+    }
+
+    /// Returns a producer's properties: idempotent, placed by explicit partition.
+    pub fn producer(&self) -> ClientConfig {
+        self.client(&[
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("compression.type", "lz4"),
+            ("linger.ms", "1"),
+            ("queue.buffering.max.messages", "500000"),
+            ("message.timeout.ms", "30000"),
+        ])
+    }
+
+    /// Returns a transactional producer's properties.
+    ///
+    /// In a transaction a failed delivery fails the commit, so that reports of success would only cost.
+    pub fn transactional(&self, id: &str) -> ClientConfig {
+        let mut config = self.producer();
+        config
+            .set("transactional.id", id)
+            .set("transaction.timeout.ms", "10000")
+            // No message may outlive its transaction.
+            .set("message.timeout.ms", "10000")
+            .set("delivery.report.only.error", "true");
+        self.overridden(config)
+    }
+
+    /// Returns the properties of the client that makes and describes topics.
+    pub fn admin(&self) -> ClientConfig {
+        self.client(&[])
+    }
+
+    fn client(&self, properties: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set_log_level(RDKafkaLogLevel::Info)
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("client.id", &self.app)
+            // Small records on a quiet link must not wait for their neighbours.
+            .set("socket.nagle.disable", "true")
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("topic.metadata.refresh.interval.ms", "60000");
+        for (key, value) in properties {
+            config.set(*key, *value);
+        }
+        self.overridden(config)
+    }
+
+    fn overridden(&self, mut config: ClientConfig) -> ClientConfig {
+        for (key, value) in &self.overrides {
+            config.set(key, value);
+        }
+        config
+    }
+}
+
+/// Passes what the Kafka client says on to our log.
+///
+/// Nothing of it is an `error` there: the client goes on by itself, and where it cannot, its caller says so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogContext;
+
+impl ClientContext for LogContext {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        log_client_line(level, fac, log_message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(target: "librdkafka", %error, reason, "client error");
+    }
+}
+
+impl ConsumerContext for LogContext {}
+
+/// Writes one line of the Kafka client's own log.
+pub fn log_client_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning => warn!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            info!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Debug => debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+
+    #[test]
+    fn an_operators_property_wins_over_ours() {
+        let mut settings = Settings::new("localhost:9092", "serinus");
+        let check = |settings: &Settings, key: &str, expected: [Option<&str>; 5]| {
+            let found = [
+                settings.consumer("g").get(key).map(str::to_owned),
+                settings.reader().get(key).map(str::to_owned),
+                settings.producer().get(key).map(str::to_owned),
+                settings.transactional("t").get(key).map(str::to_owned),
+                settings.admin().get(key).map(str::to_owned),
+            ];
+            assert_eq!(found.each_ref().map(Option::as_deref), expected, "{key}");
+        };
+        check(&settings, "enable.partition.eof", [Some("false"), Some("true"), None, None, None]);
+        check(&settings, "transactional.id", [None, None, None, Some("t"), None]);
+        settings.overrides = vec![("linger.ms".to_owned(), "7".to_owned())];
+        check(&settings, "linger.ms", [Some("7"); 5]);
+        check(&settings, "bootstrap.servers", [Some("localhost:9092"); 5]);
+    }
+}

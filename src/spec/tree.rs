@@ -1,0 +1,232 @@
+//! A document as a tree that knows where in the text each of its nodes stands.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::{Location, Spanned};
+
+use crate::spec::path::{Aim, Path, Step};
+
+/// A place in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Counted from 1.
+    pub(crate) line: usize,
+    /// Counted from 1.
+    pub(crate) column: usize,
+    /// How many letters it takes.
+    pub(crate) width: usize,
+}
+
+/// One node of a document.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Node {
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Where it stands; `None` when it came out of JSON in a record.
+    pub(crate) place: Option<Place>,
+}
+
+/// What a node is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    /// Nothing.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A number.
+    Number(Number),
+    /// Text.
+    Text(String),
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, in the order in which it is written.
+    Map(Vec<Entry>),
+}
+
+/// One field of a mapping.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where the name stands.
+    pub(crate) place: Option<Place>,
+    /// What it says.
+    pub(crate) node: Node,
+}
+
+impl Node {
+    /// Reads all documents of a YAML or JSON text; empty ones are left out.
+    pub(crate) fn read_all(text: &str) -> Result<Vec<Self>, serde_saphyr::Error> {
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let mut nodes: Vec<Self> = serde_saphyr::from_multiple_with_options(text, options)?;
+        nodes.retain(|it| it.kind != Kind::Null);
+        Ok(nodes)
+    }
+
+    /// Makes a tree without places.
+    pub(crate) fn from_json(value: &Value) -> Self {
+        let kind = match value {
+            Value::Null => Kind::Null,
+            Value::Bool(it) => Kind::Bool(*it),
+            Value::Number(it) => Kind::Number(it.clone()),
+            Value::String(it) => Kind::Text(it.clone()),
+            Value::Array(items) => Kind::List(items.iter().map(Self::from_json).collect()),
+            Value::Object(fields) => Kind::Map(
+                fields
+                    .iter()
+                    .map(|(name, it)| Entry {
+                        name: name.clone(),
+                        place: None,
+                        node: Self::from_json(it),
+                    })
+                    .collect(),
+            ),
+        };
+        Self { kind, place: None }
+    }
+
+    /// Returns the same as JSON.
+    pub(crate) fn to_json(&self) -> Value {
+        match &self.kind {
+            Kind::Null => Value::Null,
+            Kind::Bool(it) => Value::Bool(*it),
+            Kind::Number(it) => Value::Number(it.clone()),
+            Kind::Text(it) => Value::String(it.clone()),
+            Kind::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
+            Kind::Map(fields) => Value::Object(
+                fields.iter().map(|it| (it.name.clone(), it.node.to_json())).collect::<Map<_, _>>(),
+            ),
+        }
+    }
+
+    /// Returns a field's value, if this is a mapping that has it.
+    pub(crate) fn field(&self, name: &str) -> Option<&Self> {
+        Some(&self.entry(name)?.node)
+    }
+
+    /// Returns the place of a path, or of the nearest node above it that there is.
+    pub(crate) fn place_of(&self, path: &Path, aim: Aim) -> Option<Place> {
+        let mut here = self;
+        let mut place = here.place;
+        for (index, step) in path.0.iter().enumerate() {
+            let is_last = index + 1 == path.0.len();
+            match step {
+                Step::Field(name) => {
+                    let Some(entry) = here.entry(name) else { break };
+                    here = &entry.node;
+                    // A block below a name begins a line further down, and an empty value stands nowhere.
+                    let names = (is_last && aim == Aim::Name)
+                        || !matches!(here.kind, Kind::Text(_) | Kind::Number(_) | Kind::Bool(_));
+                    place = if names { entry.place } else { here.place };
+                }
+                Step::Item(item) => {
+                    let Kind::List(items) = &here.kind else { break };
+                    let Some(node) = items.get(*item) else { break };
+                    here = node;
+                    place = here.place;
+                }
+            }
+        }
+        place
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        match &self.kind {
+            Kind::Map(fields) => fields.iter().find(|it| it.name == name),
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::List(_) => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Kind>::deserialize(deserializer)?;
+        let place = place_of(spanned.referenced);
+        let place = match &spanned.value {
+            Kind::List(_) | Kind::Map(_) => place.map(|it| Place { width: 1, ..it }),
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) => place,
+        };
+        Ok(Self { kind: spanned.value, place })
+    }
+}
+
+/// Returns a library's location in our terms.
+pub(crate) fn place_of(location: Location) -> Option<Place> {
+    let number = |it: u64| usize::try_from(it).ok().filter(|it| *it > 0);
+    Some(Place {
+        line: number(location.line())?,
+        column: number(location.column())?,
+        width: number(location.span().len()).unwrap_or(1),
+    })
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KindVisitor)
+    }
+}
+
+struct KindVisitor;
+
+impl<'de> Visitor<'de> for KindVisitor {
+    type Value = Kind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value that JSON can hold")
+    }
+
+    fn visit_unit<E>(self) -> Result<Kind, E> {
+        Ok(Kind::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Kind, E> {
+        Ok(Kind::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Kind, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, it: bool) -> Result<Kind, E> {
+        Ok(Kind::Bool(it))
+    }
+
+    fn visit_i64<E>(self, it: i64) -> Result<Kind, E> {
+        Ok(Kind::Number(it.into()))
+    }
+
+    fn visit_u64<E>(self, it: u64) -> Result<Kind, E> {
+        Ok(Kind::Number(it.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, it: f64) -> Result<Kind, E> {
+        Number::from_f64(it).map(Kind::Number).ok_or_else(|| E::custom("this number is not finite"))
+    }
+
+    fn visit_str<E>(self, it: &str) -> Result<Kind, E> {
+        Ok(Kind::Text(it.to_owned()))
+    }
+
+    fn visit_string<E>(self, it: String) -> Result<Kind, E> {
+        Ok(Kind::Text(it))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Kind, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Kind::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Kind, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(name) = access.next_key::<Spanned<String>>()? {
+            let node = access.next_value()?;
+            fields.push(Entry { place: place_of(name.referenced), name: name.value, node });
+        }
+        Ok(Kind::Map(fields))
+    }
+}

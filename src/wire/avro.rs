@@ -1,0 +1,204 @@
+//! Avro: the records' schemas, and single-object encoding (`C3 01`, the schema's CRC-64-AVRO fingerprint, the datum).
+//!
+//! What is JSON of any shape in a record (an answer's value, a label) is carried as JSON text.
+
+use std::sync::LazyLock;
+
+use apache_avro::headers::{HeaderBuilder, RabinFingerprintHeader};
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::writer::datum::GenericDatumWriter;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::wire::json::Unreadable;
+
+const MARK: [u8; 2] = [0xC3, 0x01];
+const HEADER_LENGTH: usize = 10;
+
+/// Writes and reads the records of one schema.
+pub struct Codec {
+    header: Vec<u8>,
+    writer: GenericDatumWriter<'static>,
+    reader: GenericDatumReader<'static>,
+}
+
+impl Codec {
+    /// Makes the codec of a schema that is part of this program.
+    ///
+    /// The schema is kept for as long as the program runs: make one codec a schema, in a `LazyLock`.
+    #[expect(clippy::missing_panics_doc, reason = "schemas are part of the program and tested")]
+    pub fn new(schema: &Value) -> Self {
+        let parse = |it: &Value| {
+            apache_avro::Schema::parse(it).expect("a schema of this program, which a test parses")
+        };
+        let header = RabinFingerprintHeader::from_schema(&parse(&plain(schema))).build_header();
+        let schema: &'static apache_avro::Schema = Box::leak(Box::new(parse(schema)));
+        let writer = GenericDatumWriter::builder(schema).build();
+        let reader = GenericDatumReader::builder(schema).build();
+        Self {
+            header,
+            writer: writer.expect("a schema that was parsed has all its names"),
+            reader: reader.expect("a schema that was parsed has all its names"),
+        }
+    }
+
+    /// Writes a record, whose fields must be those of the schema.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "records and schemas are part of the program and tested"
+    )]
+    pub fn encode<T: Serialize>(&self, record: &T) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(256);
+        bytes.extend_from_slice(&self.header);
+        self.writer
+            .write_ser(&mut bytes, record)
+            .expect("the record is of the schema, which a test holds");
+        bytes
+    }
+
+    /// Reads a record that was written with the same schema, as JSON of the same shape.
+    pub fn decode_json(&self, bytes: &[u8]) -> Option<Value> {
+        let mut datum = bytes.strip_prefix(&*self.header)?;
+        self.reader.read_value(&mut datum).ok()?.try_into().ok()
+    }
+
+    /// Reads a record that was written with the same schema.
+    pub fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Unreadable> {
+        let mut datum = bytes
+            .strip_prefix(&*self.header)
+            .ok_or_else(|| Unreadable("it was written with another Avro schema".to_owned()))?;
+        // The library's message repeats the whole schema.
+        let record = self.reader.read_deser(&mut datum);
+        let record = record
+            .map_err(|_| Unreadable("it is not of the Avro schema that it names".to_owned()))?;
+        if !datum.is_empty() {
+            return Err(Unreadable(format!("{} bytes follow after its Avro", datum.len())));
+        }
+        Ok(record)
+    }
+}
+
+/// Returns whether bytes are in single-object encoding; no JSON text and no other UTF-8 begins so.
+pub fn is_single_object(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MARK) && bytes.len() >= HEADER_LENGTH
+}
+
+/// Returns the codec of `prediction` records.
+pub fn prediction() -> &'static Codec {
+    static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new(&prediction_schema()));
+    &CODEC
+}
+
+/// Returns the codec of `label` records.
+pub fn label() -> &'static Codec {
+    static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new(&label_schema()));
+    &CODEC
+}
+
+/// Returns the schema of `prediction` records.
+pub fn prediction_schema() -> Value {
+    record(
+        "Prediction",
+        "One closed case: a request, who was asked, and all that came back.",
+        prediction_fields(),
+    )
+}
+
+/// Returns the schema of `label` records.
+pub fn label_schema() -> Value {
+    let fields = vec![
+        json!({"name": "request_id", "type": "string"}),
+        json!({"name": "label", "type": "string", "doc": "The truth as JSON text."}),
+        optional("observed_at", &time()),
+        optional("label_version", &json!("long")),
+        optional("retract", &json!("boolean")),
+    ];
+    record("Label", "Ground truth about one request.", fields)
+}
+
+/// Returns the schema of `analysis` records: a prediction's fields, and what became of it.
+pub fn analysis_schema() -> Value {
+    let mut fields = prediction_fields();
+    let scores = json!({"type": "map", "values": {"type": "map", "values": "double"}});
+    fields.extend([
+        json!({"name": "label", "type": ["null", "string"], "default": null, "doc": "The truth as JSON text."}),
+        json!({"name": "label_status", "type": {"type": "enum", "name": "LabelStatus",
+            "symbols": ["labelled", "missing", "late", "corrected", "retracted"]}}),
+        optional("label_delay_ms", &json!("long")),
+        json!({"name": "row_version", "type": "long"}),
+        json!({"name": "scores", "type": scores, "doc": "By version and metric."}),
+    ]);
+    record("Analysis", "One case with its label, once mature.", fields)
+}
+
+/// Returns a schema for a record without one of its own: its JSON text.
+pub fn text_schema(name: &str) -> Value {
+    record(name, "A record as its JSON text.", vec![json!({"name": "json", "type": "string"})])
+}
+
+fn prediction_fields() -> Vec<Value> {
+    let text = json!("string");
+    let served = json!({"type": "record", "name": "Served", "fields": [
+        optional("version", &text),
+        {"name": "outcome", "type": {"type": "enum", "name": "Outcome", "symbols": ["ok", "fallback", "default", "error"]}},
+    ]});
+    let answer = json!({"type": "record", "name": "Answer", "fields": [
+        {"name": "version", "type": "string"},
+        {"name": "role", "type": {"type": "enum", "name": "Role", "symbols": ["serve", "shadow"]}},
+        {"name": "status", "type": {"type": "enum", "name": "AnswerStatus", "symbols": ["ok", "error", "late", "timeout"]}},
+        optional("latency_ms", &json!("double")),
+        {"name": "value", "type": ["null", "string"], "default": null, "doc": "The answer as JSON text."},
+        optional("value_base64", &text),
+        optional("error", &text),
+    ]});
+    let source = json!({"type": "record", "name": "Source", "fields": [
+        {"name": "partition", "type": "int"},
+        {"name": "offset", "type": "long"},
+    ]});
+    vec![
+        json!({"name": "request_id", "type": "string"}),
+        json!({"name": "model", "type": "string"}),
+        optional("rollout", &text),
+        json!({"name": "revision", "type": "long"}),
+        json!({"name": "stage", "type": "long"}),
+        optional("unit", &text),
+        optional("unit_base64", &text),
+        json!({"name": "arm", "type": "string"}),
+        json!({"name": "propensity", "type": "double"}),
+        json!({"name": "served", "type": served}),
+        json!({"name": "requested_at", "type": time()}),
+        json!({"name": "routed_at", "type": time()}),
+        json!({"name": "served_at", "type": time()}),
+        json!({"name": "answers", "type": {"type": "array", "items": answer}}),
+        json!({"name": "source", "type": source}),
+    ]
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the fields become part of the schema")]
+fn record(name: &str, doc: &str, fields: Vec<Value>) -> Value {
+    json!({"type": "record", "namespace": "io.serinus", "name": name, "doc": doc, "fields": fields})
+}
+
+/// Returns a schema with plain types instead of logical ones.
+///
+/// The fingerprint is that of the canonical form, in which `{"type": "long", "logicalType": ...}` is `"long"`. The library
+/// makes it `{"type": "long"}`, and so another fingerprint than every other language.
+fn plain(schema: &Value) -> Value {
+    match schema {
+        Value::Object(fields) => match (fields.get("logicalType"), fields.get("type")) {
+            (Some(_), Some(kind)) => kind.clone(),
+            _ => fields.iter().map(|(name, it)| (name.clone(), plain(it))).collect(),
+        },
+        Value::Array(items) => items.iter().map(plain).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => schema.clone(),
+    }
+}
+
+fn optional(name: &str, kind: &Value) -> Value {
+    json!({"name": name, "type": ["null", kind], "default": null})
+}
+
+fn time() -> Value {
+    json!({"type": "long", "logicalType": "timestamp-millis"})
+}

@@ -1,0 +1,198 @@
+//! The names of headers, and what stands in them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::domain::case::Outcome;
+use crate::domain::ids::{CaseId, Version};
+use crate::domain::record::{Answer, Bytes, Header};
+use crate::domain::routing::Role;
+use crate::domain::time::Timestamp;
+
+/// The request id, where a producer gives one (`CloudEvents`).
+pub const CE_ID: &str = "ce_id";
+/// The request id, on what we write.
+pub const REQUEST_ID: &str = "serinus-request-id";
+/// The opaque token of a case, which a worker must echo.
+pub const CASE: &str = "serinus-case";
+/// The version asked, answering or served.
+pub const VERSION: &str = "serinus-version";
+/// `serve` or `shadow`.
+pub const ROLE: &str = "serinus-role";
+/// The topic in which the answer belongs.
+pub const REPLY_TOPIC: &str = "serinus-reply-topic";
+/// The partition in which the answer belongs.
+pub const REPLY_PARTITION: &str = "serinus-reply-partition";
+/// Unix milliseconds after which the answer is late.
+pub const DEADLINE: &str = "serinus-deadline";
+/// The routing revision.
+pub const REVISION: &str = "serinus-revision";
+/// Why the worker could not answer.
+pub const ERROR: &str = "serinus-error";
+/// How the caller was answered.
+pub const OUTCOME: &str = "serinus-outcome";
+/// Why a record could not be used.
+pub const DEAD_REASON: &str = "serinus-dead-reason";
+/// The topic in which it stood.
+pub const DEAD_TOPIC: &str = "serinus-dead-topic";
+/// The partition in which it stood.
+pub const DEAD_PARTITION: &str = "serinus-dead-partition";
+/// The offset at which it stood.
+pub const DEAD_OFFSET: &str = "serinus-dead-offset";
+
+/// Returns whether a header is one of ours, which producers do not set and which do not travel on.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with("serinus-")
+}
+
+/// Returns the last value of a header, as Kafka's own clients do; nothing when it is absent or null.
+pub fn find<'a>(headers: &'a [Header], name: &str) -> Option<&'a [u8]> {
+    headers.iter().rev().find(|it| &*it.name == name).and_then(|it| it.value.as_deref())
+}
+
+/// Returns the contract's word for a role.
+pub fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Serve => "serve",
+        Role::Shadow => "shadow",
+    }
+}
+
+/// Returns the contract's word for an outcome.
+pub fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Fallback => "fallback",
+        Outcome::Default => "default",
+        Outcome::Error => "error",
+    }
+}
+
+/// What a token names: the case, which ask of it, and until when the answer is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Where the request stands.
+    pub case: CaseId,
+    /// Which ask of the case.
+    pub ask: usize,
+    /// When the case stops waiting.
+    pub awaited_until: Timestamp,
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { case, ask, awaited_until } = self;
+        write!(f, "{}.{}.{ask}.{}", case.partition, case.offset, awaited_until.0)
+    }
+}
+
+/// Reads a token; nothing when it is not one that we wrote.
+pub fn read_token(text: &[u8]) -> Option<Token> {
+    let mut parts = std::str::from_utf8(text).ok()?.split('.');
+    let partition = parts.next()?.parse().ok().filter(|it| *it >= 0)?;
+    let offset = parts.next()?.parse().ok().filter(|it| *it >= 0)?;
+    let ask = parts.next()?.parse().ok()?;
+    let awaited_until = Timestamp(parts.next()?.parse().ok()?);
+    let token = Token { case: CaseId { partition, offset }, ask, awaited_until };
+    (parts.next().is_none() && token.to_string().as_bytes() == text).then_some(token)
+}
+
+/// Why a record of the answers' topic is not an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAnAnswer {
+    /// The header `serinus-case` is absent.
+    NoCase,
+    /// The header `serinus-case` is not a token of ours.
+    BadCase,
+    /// The header `serinus-version` is absent or not text.
+    NoVersion,
+}
+
+impl NotAnAnswer {
+    /// Returns the reason for people and for counters.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NoCase => "the header serinus-case is missing",
+            Self::BadCase => "the header serinus-case is not a token of this program",
+            Self::NoVersion => "the header serinus-version is missing or not text",
+        }
+    }
+}
+
+/// Reads a worker's answer out of a record's headers, in one pass over them.
+///
+/// What it carries beside its value is left out: only an answer that stands on a wrong partition needs it.
+pub fn read_answer<'a>(
+    headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    value: Option<Bytes>,
+) -> Result<Answer, NotAnAnswer> {
+    let (mut case, mut version, mut error) = (None, None, None);
+    for (name, text) in headers {
+        match name {
+            CASE => case = text,
+            VERSION => version = text,
+            // An error without a text is still an error.
+            ERROR => error = Some(text.unwrap_or_default()),
+            _ => {}
+        }
+    }
+    let token = read_token(case.ok_or(NotAnAnswer::NoCase)?).ok_or(NotAnAnswer::BadCase)?;
+    let version =
+        version.and_then(|it| std::str::from_utf8(it).ok()).ok_or(NotAnAnswer::NoVersion)?;
+    let error = error.map(|it| Arc::from(String::from_utf8_lossy(it)));
+    let Token { case, ask, awaited_until } = token;
+    let version = Version::new(version);
+    Ok(Answer { case, ask, awaited_until, version, error, value, carried: Arc::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CASE, ERROR, NotAnAnswer, Token, VERSION, read_answer, read_token};
+    use crate::domain::ids::CaseId;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn a_token_is_read_back_and_nothing_else_is() {
+        let case = CaseId { partition: 3, offset: 1042 };
+        let token = Token { case, ask: 1, awaited_until: Timestamp(1_377_990_000_500) };
+        assert_eq!(token.to_string(), "3.1042.1.1377990000500");
+        assert_eq!(read_token(token.to_string().as_bytes()), Some(token));
+        for wrong in [
+            "",
+            "3",
+            "3.1042.0",
+            "3.1042.0.5.6",
+            "-1.2.0.3",
+            "3.+1.0.5",
+            "a.b.0.c",
+            "03.1.0.5",
+            "3.1.0.5 ",
+        ] {
+            assert_eq!(read_token(wrong.as_bytes()), None, "{wrong}");
+        }
+        assert_eq!(read_token(&[0xff, 0xfe]), None);
+    }
+
+    #[test]
+    fn an_answer_needs_its_case_and_its_version() {
+        type Pairs<'a> = &'a [(&'a str, Option<&'a [u8]>)];
+        let read = |pairs: Pairs<'_>| read_answer(pairs.iter().copied(), None);
+        let answer = read(&[
+            ("other", None),
+            (VERSION, Some(b"v2")),
+            (CASE, Some(b"0.7.0.9")),
+            (ERROR, None),
+        ])
+        .expect("it has all it needs");
+        assert_eq!(
+            (answer.version.as_str(), answer.case.offset, answer.error.as_deref()),
+            ("v2", 7, Some(""))
+        );
+        assert_eq!(read(&[(VERSION, Some(b"v2"))]), Err(NotAnAnswer::NoCase));
+        assert_eq!(read(&[(VERSION, Some(b"v2")), (CASE, Some(b"x"))]), Err(NotAnAnswer::BadCase));
+        assert_eq!(
+            read(&[(CASE, Some(b"0.7.0.9")), (VERSION, Some(&[0xff]))]),
+            Err(NotAnAnswer::NoVersion)
+        );
+    }
+}

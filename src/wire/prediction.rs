@@ -1,0 +1,363 @@
+//! The `prediction` record: one closed case.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
+use crate::domain::ids::{
+    CaseId, ModelName, RequestId, Revision, RolloutName, StageIndex, Version,
+};
+use crate::domain::record::Bytes;
+use crate::domain::routing::Role;
+use crate::domain::time::{Span, Timestamp};
+use crate::strategy::stage::Format;
+use crate::wire::avro;
+use crate::wire::json::{Unreadable, raw};
+
+/// One closed case: a request, who was asked, and all that came back. Times are Unix milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de>"))]
+#[serde(rename = "Prediction")]
+pub struct PredictionRecord<'a, V: AnswerValue> {
+    /// The caller's id of the request.
+    pub request_id: Cow<'a, str>,
+    /// The model.
+    pub model: Cow<'a, str>,
+    /// The rollout at routing time, if any.
+    pub rollout: Option<Cow<'a, str>>,
+    /// The routing revision.
+    #[serde(with = "as_long")]
+    #[schemars(with = "u64")]
+    pub revision: u64,
+    /// The stage at routing time, counted from 0.
+    pub stage: u32,
+    /// What was kept in one arm; null when it was the request id.
+    pub unit: Option<Cow<'a, str>>,
+    /// The unit's bytes where they are not UTF-8; `unit` then has what can be read of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit_base64: Option<Cow<'a, str>>,
+    /// The version that the assignment chose.
+    pub arm: Cow<'a, str>,
+    /// The probability with which it chose it.
+    pub propensity: f64,
+    /// How the caller was answered.
+    pub served: ServedRecord<'a>,
+    /// The request's own time.
+    pub requested_at: i64,
+    /// When it was routed.
+    pub routed_at: i64,
+    /// When it was answered.
+    pub served_at: i64,
+    /// Everyone who was asked, in the order of asking.
+    pub answers: Vec<AnswerRecord<'a, V>>,
+    /// Where the request stands.
+    pub source: SourceRecord,
+}
+
+/// How a caller was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "Served")]
+pub struct ServedRecord<'a> {
+    /// The version whose answer was served, if any was.
+    pub version: Option<Cow<'a, str>>,
+    /// How.
+    pub outcome: OutcomeWord,
+}
+
+/// What came back from one version that was asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de>"))]
+#[serde(rename = "Answer")]
+pub struct AnswerRecord<'a, V: AnswerValue> {
+    /// The version.
+    pub version: Cow<'a, str>,
+    /// What it was asked for.
+    pub role: RoleWord,
+    /// What came back.
+    pub status: StatusWord,
+    /// From asking to the answer; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    /// The answer as JSON.
+    #[serde(default, skip_serializing_if = "V::is_absent")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub value: V,
+    /// The answer's bytes where they are not JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_base64: Option<Cow<'a, str>>,
+    /// What the worker said went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Cow<'a, str>>,
+}
+
+/// Where a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "Source")]
+pub struct SourceRecord {
+    /// The partition of the request topic.
+    pub partition: i32,
+    /// The offset in it.
+    pub offset: i64,
+}
+
+/// How a caller was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[serde(rename = "Outcome")]
+pub enum OutcomeWord {
+    /// The assigned version answered in time.
+    Ok,
+    /// The stable version answered for the candidate.
+    Fallback,
+    /// The spec's default value was served.
+    Default,
+    /// Nothing could be served.
+    Error,
+}
+
+/// What a version was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[serde(rename = "Role")]
+pub enum RoleWord {
+    /// Its answer may be served.
+    Serve,
+    /// Its answer is never served.
+    Shadow,
+}
+
+/// What came back from a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[serde(rename = "AnswerStatus")]
+pub enum StatusWord {
+    /// It answered in time.
+    Ok,
+    /// It said that it could not.
+    Error,
+    /// It answered after its deadline.
+    Late,
+    /// It did not answer.
+    Timeout,
+}
+
+/// An answer's value in a record, which may be absent; the JSON value `null` is there.
+pub trait AnswerValue: Default {
+    /// Returns whether there is none.
+    fn is_absent(&self) -> bool;
+}
+
+/// A prediction whose answers' values are JSON text.
+pub type TextPrediction<'a> = PredictionRecord<'a, Option<Cow<'a, str>>>;
+
+/// An answer's value as it is written in JSON.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JsonValue<'a>(pub Option<&'a RawValue>);
+
+impl AnswerValue for JsonValue<'_> {
+    fn is_absent(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Serialize for JsonValue<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonValue<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Deserialize::deserialize(deserializer).map(|it| Self(Some(it)))
+    }
+}
+
+/// The JSON text of an answer's value, as Avro carries it.
+impl AnswerValue for Option<Cow<'_, str>> {
+    fn is_absent(&self) -> bool {
+        self.is_none()
+    }
+}
+
+/// Writes a prediction of a model.
+#[expect(clippy::missing_panics_doc, reason = "a record can always be written")]
+pub fn encode(format: Format, model: &ModelName, prediction: &Prediction) -> Vec<u8> {
+    match format {
+        Format::Json => {
+            let record = record(model, prediction, JsonValue);
+            serde_json::to_vec(&record).expect("a record of texts and numbers is always JSON")
+        }
+        Format::Avro => {
+            let record = record(model, prediction, |it| it.map(|it| Cow::Borrowed(it.get())));
+            avro::prediction().encode(&record)
+        }
+    }
+}
+
+/// Reads a prediction and the model that it is of, in either format: Avro begins with bytes that JSON cannot.
+pub fn decode(bytes: &[u8]) -> Result<(ModelName, Prediction), Unreadable> {
+    if avro::is_single_object(bytes) {
+        let record: TextPrediction<'_> = avro::prediction().decode(bytes)?;
+        return to_domain(record, |it| it.as_deref().map(str::as_bytes).map(Bytes::from));
+    }
+    let record: PredictionRecord<'_, JsonValue<'_>> = serde_json::from_slice(bytes)
+        .map_err(|it| Unreadable(format!("it is not a prediction: {it}")))?;
+    to_domain(record, |it| it.0.map(|it| Bytes::from(it.get().as_bytes())))
+}
+
+fn record<'a, V: AnswerValue>(
+    model: &'a ModelName,
+    prediction: &'a Prediction,
+    value: impl Fn(Option<&'a RawValue>) -> V,
+) -> PredictionRecord<'a, V> {
+    let unit = prediction.unit.as_deref();
+    let answers = prediction.answers.iter().map(|it| {
+        let json = it.value.as_deref().and_then(raw);
+        let bytes = it.value.as_deref().filter(|_| json.is_none());
+        AnswerRecord {
+            version: Cow::Borrowed(it.version.as_str()),
+            role: it.role.into(),
+            status: it.status.into(),
+            latency_ms: it.latency.map(|it| it.0 as f64),
+            value: value(json),
+            value_base64: bytes.map(|it| STANDARD.encode(it).into()),
+            error: it.error.as_deref().map(Cow::Borrowed),
+        }
+    });
+    PredictionRecord {
+        request_id: Cow::Borrowed(prediction.request_id.as_str()),
+        model: Cow::Borrowed(model.as_str()),
+        rollout: prediction.rollout.as_ref().map(|it| Cow::Borrowed(it.as_str())),
+        revision: prediction.revision.0,
+        stage: prediction.stage.0,
+        unit: unit.map(String::from_utf8_lossy),
+        unit_base64: unit
+            .filter(|it| std::str::from_utf8(it).is_err())
+            .map(|it| STANDARD.encode(it).into()),
+        arm: Cow::Borrowed(prediction.arm.as_str()),
+        propensity: prediction.propensity,
+        served: ServedRecord {
+            version: prediction.served.as_ref().map(|it| Cow::Borrowed(it.as_str())),
+            outcome: prediction.outcome.into(),
+        },
+        requested_at: prediction.requested_at.0,
+        routed_at: prediction.routed_at.0,
+        served_at: prediction.served_at.0,
+        answers: answers.collect(),
+        source: SourceRecord {
+            partition: prediction.case.partition,
+            offset: prediction.case.offset,
+        },
+    }
+}
+
+fn to_domain<V: AnswerValue>(
+    record: PredictionRecord<'_, V>,
+    value: impl Fn(V) -> Option<Bytes>,
+) -> Result<(ModelName, Prediction), Unreadable> {
+    let answers: Result<Vec<CaseAnswer>, Unreadable> = record
+        .answers
+        .into_iter()
+        .map(|it| {
+            let bytes =
+                it.value_base64.as_deref().map(|it| bytes("value_base64", it)).transpose()?;
+            Ok(CaseAnswer {
+                version: Version::new(&it.version),
+                role: it.role.into(),
+                status: it.status.into(),
+                latency: it.latency_ms.map(span),
+                value: bytes.or_else(|| value(it.value)),
+                error: it.error.map(|it| Arc::from(&*it)),
+            })
+        })
+        .collect();
+    let unit = match (&record.unit_base64, &record.unit) {
+        (Some(it), _) => Some(bytes("unit_base64", it)?),
+        (None, Some(it)) => Some(Bytes::from(it.as_bytes())),
+        (None, None) => None,
+    };
+    if !(0.0..=1.0).contains(&record.propensity) {
+        return Err(Unreadable(format!(
+            "its propensity {} is not between 0 and 1",
+            record.propensity
+        )));
+    }
+    let prediction = Prediction {
+        case: CaseId { partition: record.source.partition, offset: record.source.offset },
+        request_id: RequestId::new(&record.request_id),
+        rollout: record.rollout.as_deref().map(RolloutName::new),
+        revision: Revision(record.revision),
+        stage: StageIndex(record.stage),
+        unit,
+        arm: Version::new(&record.arm),
+        propensity: record.propensity,
+        served: record.served.version.as_deref().map(Version::new),
+        outcome: record.served.outcome.into(),
+        requested_at: Timestamp(record.requested_at),
+        routed_at: Timestamp(record.routed_at),
+        served_at: Timestamp(record.served_at),
+        answers: answers?,
+    };
+    Ok((ModelName::new(&record.model), prediction))
+}
+
+fn bytes(field: &str, text: &str) -> Result<Bytes, Unreadable> {
+    STANDARD
+        .decode(text)
+        .map(Bytes::from)
+        .map_err(|it| Unreadable(format!("its {field} is not base64: {it}")))
+}
+
+fn span(milliseconds: f64) -> Span {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a cast saturates, and longer than the end of time is as good"
+    )]
+    Span(milliseconds.round() as i64)
+}
+
+/// A count as a signed number: Avro has no other.
+mod as_long {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(count: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(i64::try_from(*count).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let count = i64::deserialize(deserializer)?;
+        u64::try_from(count).map_err(|_| D::Error::custom(format_args!("{count} is negative")))
+    }
+}
+
+macro_rules! words {
+    ($word:ident is $noun:ident: $($variant:ident),*) => {
+        impl From<$noun> for $word {
+            fn from(it: $noun) -> Self {
+                match it {
+                    $($noun::$variant => Self::$variant),*
+                }
+            }
+        }
+
+        impl From<$word> for $noun {
+            fn from(it: $word) -> Self {
+                match it {
+                    $($word::$variant => Self::$variant),*
+                }
+            }
+        }
+    };
+}
+
+words!(OutcomeWord is Outcome: Ok, Fallback, Default, Error);
+words!(RoleWord is Role: Serve, Shadow);
+words!(StatusWord is AnswerStatus: Ok, Error, Late, Timeout);

@@ -1,0 +1,43 @@
+//! Real time for tests against real processes: deadlines for what is awaited, stamps for what is sent.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The moment at which a test stops to wait.
+#[derive(Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "processes outside run by the real clock, and a test must not wait for ever"
+    )]
+    pub fn after(wait: Duration) -> Self {
+        Self(Instant::now() + wait)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "see `after`")]
+    pub fn is_over(self) -> bool {
+        Instant::now() >= self.0
+    }
+}
+
+/// Milliseconds since 1970, as records carry them.
+#[expect(clippy::disallowed_methods, reason = "what a producer outside stamps on its records")]
+pub fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+    i64::try_from(since.as_millis()).expect("milliseconds fit for 292 million years")
+}
+
+/// Measures how long something took.
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "a measurement reads the real clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn per_second(&self, count: usize) -> f64 {
+        count as f64 / self.0.elapsed().as_secs_f64()
+    }
+}

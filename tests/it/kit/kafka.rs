@@ -1,0 +1,288 @@
+//! Topics, producers and readers on a real Kafka, by the client library directly.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Headers, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
+use serde_json::Value;
+
+use crate::kit::clock::Deadline;
+
+/// How long a single call to the broker may take.
+const CALL_WAIT: Duration = Duration::from_secs(30);
+
+/// How long one poll waits; short, so that a deadline is kept.
+const POLL_WAIT: Duration = Duration::from_millis(50);
+
+/// A record as it stands on a topic, or as it is to be sent (then the offset says nothing).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    /// The first header of this name, as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .and_then(|(_, value)| std::str::from_utf8(value).ok())
+    }
+
+    /// The value as JSON; a test that asks for it fails where it is not.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.value).unwrap_or_else(|error| {
+            panic!("not JSON: {error}: {}", String::from_utf8_lossy(&self.value))
+        })
+    }
+
+    fn of(message: &rdkafka::message::BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().map(|headers| {
+            headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+                .collect::<Vec<_>>()
+        });
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis().unwrap_or_default(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().unwrap_or_default().to_vec(),
+            headers: headers.unwrap_or_default(),
+        }
+    }
+}
+
+/// The cluster that the tests use.
+#[derive(Clone)]
+pub struct Kafka {
+    pub bootstrap: String,
+}
+
+impl Kafka {
+    /// Finds the Kafka that `tests/kafka/kafka.sh` started. `None` only where skipping was asked for, and then it is said.
+    pub fn find() -> Option<Self> {
+        if std::env::var("SERINUS_SKIP_KAFKA").is_ok_and(|it| it == "1") {
+            skip("SERINUS_SKIP_KAFKA=1");
+            return None;
+        }
+        let bootstrap = std::env::var("KAFKA_BOOTSTRAP")
+            .ok()
+            .filter(|it| !it.is_empty())
+            .or_else(started_by_script);
+        let bootstrap = bootstrap.expect(
+            "no Kafka is up: run `make test`, or `tests/kafka/kafka.sh start` before `cargo test`",
+        );
+        Some(Self { bootstrap })
+    }
+
+    pub fn create_topics(&self, topics: &[(&str, i32)]) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.config().create().expect("an admin client can be made");
+        let topics: Vec<NewTopic<'_>> = topics
+            .iter()
+            .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)))
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(CALL_WAIT));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
+        let results =
+            runtime.block_on(admin.create_topics(&topics, &options)).expect("the broker answers");
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => panic!("topic `{topic}` was not made: {code}"),
+            }
+        }
+    }
+
+    /// Sends records to the partitions that they name and returns the offset of each, in the order given.
+    pub fn send(&self, topic: &str, records: &[Record]) -> Vec<i64> {
+        let producer: BaseProducer<Receipts> = self
+            .config()
+            .set("enable.idempotence", "true")
+            .set("queue.buffering.max.messages", "500000")
+            .create_with_context(Receipts::default())
+            .expect("a producer can be made");
+        for (index, record) in records.iter().enumerate() {
+            let mut headers = OwnedHeaders::new();
+            for (key, value) in &record.headers {
+                headers = headers.insert(Header { key, value: Some(value) });
+            }
+            let mut out =
+                BaseRecord::<'_, [u8], [u8], Box<usize>>::with_opaque_to(topic, Box::new(index))
+                    .partition(record.partition)
+                    .payload(&record.value)
+                    .headers(headers);
+            if record.timestamp != 0 {
+                out = out.timestamp(record.timestamp);
+            }
+            if let Some(key) = &record.key {
+                out = out.key(key);
+            }
+            producer.send(out).unwrap_or_else(|(error, _)| {
+                panic!("record {index} for `{topic}` was refused: {error}")
+            });
+        }
+        producer.flush(CALL_WAIT).expect("all is delivered in time");
+        let mut receipts = producer.context().0.lock().expect("no delivery panicked").clone();
+        assert_eq!(receipts.len(), records.len(), "deliveries to `{topic}`");
+        receipts.sort_unstable();
+        receipts.into_iter().map(|(_, offset)| offset).collect()
+    }
+
+    /// Reads a topic from its beginning to its present end, committed records only.
+    pub fn read_all(&self, topic: &str) -> Vec<Record> {
+        let mut reader = Reader::open(self, topic);
+        let deadline = Deadline::after(Duration::from_secs(60));
+        while !reader.is_at_end() {
+            assert!(
+                !deadline.is_over(),
+                "`{topic}` was not read to its end: an open transaction may stand in the way"
+            );
+            reader.poll();
+        }
+        reader.records
+    }
+
+    pub fn partitions(&self, topic: &str) -> i32 {
+        let consumer: BaseConsumer = self.config().create().expect("a client can be made");
+        let metadata = consumer.fetch_metadata(Some(topic), CALL_WAIT).expect("the broker answers");
+        let partitions = metadata
+            .topics()
+            .iter()
+            .find(|it| it.name() == topic)
+            .map_or(0, |it| it.partitions().len());
+        i32::try_from(partitions).expect("a topic has few partitions")
+    }
+
+    pub fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap).set("client.id", "serinus-tests");
+        config
+    }
+}
+
+/// A reader of one topic from its beginning, committed records only, that can wait for something to be true of them.
+pub struct Reader {
+    topic: String,
+    consumer: BaseConsumer,
+    partitions: usize,
+    ended: BTreeSet<i32>,
+    pub records: Vec<Record>,
+}
+
+impl Reader {
+    pub fn open(kafka: &Kafka, topic: &str) -> Self {
+        let partitions = kafka.partitions(topic);
+        assert!(partitions > 0, "topic `{topic}` does not exist");
+        let consumer: BaseConsumer = kafka
+            .config()
+            .set("group.id", "serinus-tests-never-committed")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "20")
+            .create()
+            .expect("a consumer can be made");
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..partitions {
+            assignment
+                .add_partition_offset(topic, partition, Offset::Beginning)
+                .expect("a partition can be listed");
+        }
+        consumer.assign(&assignment).expect("partitions can be assigned");
+        let partitions = usize::try_from(partitions).expect("it is positive");
+        Self {
+            topic: topic.to_owned(),
+            consumer,
+            partitions,
+            ended: BTreeSet::new(),
+            records: Vec::new(),
+        }
+    }
+
+    /// Reads on until the condition holds of all that was read so far.
+    pub fn until(&mut self, what: &str, wait: Duration, mut holds: impl FnMut(&[Record]) -> bool) {
+        let deadline = Deadline::after(wait);
+        while !holds(&self.records) {
+            assert!(
+                !deadline.is_over(),
+                "waited {wait:?} on `{}` for {what}; {} records came",
+                self.topic,
+                self.records.len()
+            );
+            self.poll();
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.ended.len() == self.partitions
+    }
+
+    /// Takes one record, if one comes.
+    fn poll(&mut self) {
+        match self.consumer.poll(POLL_WAIT) {
+            Some(Ok(message)) => {
+                self.ended.remove(&message.partition());
+                self.records.push(Record::of(&message));
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                self.ended.insert(partition);
+            }
+            // The client connects again by itself; whoever waits has a deadline.
+            Some(Err(_)) | None => {}
+        }
+    }
+}
+
+/// Notes where each record of one `send` came to stand.
+#[derive(Default)]
+struct Receipts(Mutex<Vec<(usize, i64)>>);
+
+impl ClientContext for Receipts {}
+
+impl ProducerContext for Receipts {
+    type DeliveryOpaque = Box<usize>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: Box<usize>) {
+        // A failed delivery leaves no receipt, and `send` counts them.
+        if let Ok(message) = result {
+            self.0.lock().expect("no delivery panicked").push((*index, message.offset()));
+        }
+    }
+}
+
+/// Says, past the test harness's capture, that a test was skipped, why, and the how many-th it is.
+pub fn skip(why: &str) {
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr(), "skipped {count}: {test}: {why}").expect("stderr is open");
+}
+
+/// Where the script started a Kafka for this checkout before plain `cargo test`.
+fn started_by_script() -> Option<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/kafka.sh");
+    let output = Command::new(script).arg("address").output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

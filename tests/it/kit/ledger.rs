@@ -1,0 +1,456 @@
+//! The independent ledger: from what was sent and what stands on the topics, every fault by name.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::kit::kafka::Record;
+use crate::kit::worker::{answer, is_late};
+use crate::kit::world::{Sent, World};
+
+/// All that was sent, and all that a `read_committed` consumer sees of it.
+#[derive(Clone, Default)]
+pub struct Books {
+    pub sent: Vec<Sent>,
+    pub served: Vec<Record>,
+    /// By version: what its workers were asked.
+    pub forwarded: BTreeMap<String, Vec<Record>>,
+    pub predictions: Vec<Record>,
+    pub analysis: Vec<Record>,
+    pub events: Vec<Record>,
+    pub dead_letters: Vec<Record>,
+}
+
+/// What the ledger found besides faults.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub served_by: BTreeMap<String, usize>,
+    pub shadowed_by: BTreeMap<String, usize>,
+    pub revisions: BTreeMap<i64, usize>,
+}
+
+/// The routing of one revision, as its event publishes it.
+#[derive(Clone, Debug, PartialEq)]
+struct Routing {
+    stable: String,
+    salt: String,
+    shares: BTreeMap<String, f64>,
+    shadows: BTreeMap<String, f64>,
+    slices: Vec<(String, f64)>,
+}
+
+/// What should have become of one request.
+struct Expected {
+    revision: i64,
+    arm: String,
+    propensity: f64,
+    shadows: Vec<String>,
+}
+
+impl Books {
+    pub fn read(world: &World, sent: Vec<Sent>, versions: &[&str]) -> Self {
+        let all = |kind: &str| world.kafka.read_all(&world.topic(kind));
+        let dead_letters = world.topic("dead-letters");
+        Self {
+            sent,
+            served: all("served"),
+            forwarded: versions
+                .iter()
+                .map(|version| ((*version).to_owned(), all(&format!("{version}.requests"))))
+                .collect(),
+            predictions: all("predictions"),
+            analysis: all("analysis"),
+            events: all("rollout-events"),
+            dead_letters: if world.kafka.partitions(&dead_letters) > 0 {
+                world.kafka.read_all(&dead_letters)
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// Balances the books: every fault as a sentence, and a summary.
+    pub fn balance(&self) -> (Vec<String>, Summary) {
+        let mut faults = Vec::new();
+        let mut summary = Summary::default();
+        let routings = self.routings(&mut faults);
+        let served = by_id(&self.served, |it| it.header("serinus-request-id").map(str::to_owned));
+        let predictions =
+            by_id(&self.predictions, |it| it.json()["request_id"].as_str().map(str::to_owned));
+        let analysis =
+            by_id(&self.analysis, |it| it.json()["request_id"].as_str().map(str::to_owned));
+        let forwarded: BTreeMap<&str, _> = self
+            .forwarded
+            .iter()
+            .map(|(version, records)| {
+                (
+                    version.as_str(),
+                    by_id(records, |it| it.header("serinus-request-id").map(str::to_owned)),
+                )
+            })
+            .collect();
+        for request in &self.sent {
+            let mut fault = |text: String| faults.push(format!("{}: {text}", request.id));
+            let Some(answer) = exactly_one(&served, request, "served", &mut fault) else {
+                continue;
+            };
+            let expected = match expect(answer, request, &routings) {
+                Ok(expected) => expected,
+                Err(text) => {
+                    fault(text);
+                    continue;
+                }
+            };
+            *summary.served_by.entry(expected.arm.clone()).or_default() += 1;
+            *summary.revisions.entry(expected.revision).or_default() += 1;
+            for version in &expected.shadows {
+                *summary.shadowed_by.entry(version.clone()).or_default() += 1;
+            }
+            check_served(answer, request, &expected, &mut fault);
+            for (version, records) in &forwarded {
+                check_forwarded(
+                    version,
+                    records.get(&request.id).map_or(&[][..], |it| it),
+                    request,
+                    &expected,
+                    &mut fault,
+                );
+            }
+            if let Some(prediction) = exactly_one(&predictions, request, "predictions", &mut fault)
+            {
+                check_prediction(prediction, request, &expected, &mut fault);
+            }
+            if let Some(row) = exactly_one(&analysis, request, "analysis", &mut fault) {
+                check_row(&row.json(), request, &expected, &mut fault);
+            }
+        }
+        self.check_strangers(&mut faults);
+        (faults, summary)
+    }
+
+    /// Nothing may stand on a topic that answers to no request.
+    fn check_strangers(&self, faults: &mut Vec<String>) {
+        let forwarded: usize = self.forwarded.values().map(Vec::len).sum();
+        let known: std::collections::BTreeSet<&str> =
+            self.sent.iter().map(|it| it.id.as_str()).collect();
+        for record in self.served.iter().chain(self.forwarded.values().flatten()) {
+            if !record.header("serinus-request-id").is_some_and(|id| known.contains(id)) {
+                faults.push(format!("a record answers to no request: {record:?}"));
+            }
+        }
+        if self.served.len() != self.sent.len() || forwarded < self.sent.len() {
+            faults.push(format!(
+                "{} sent, {} forwarded, {} served",
+                self.sent.len(),
+                forwarded,
+                self.served.len()
+            ));
+        }
+        for record in &self.dead_letters {
+            faults.push(format!("a dead letter: {:?}", record.header("serinus-dead-reason")));
+        }
+    }
+
+    fn routings(&self, faults: &mut Vec<String>) -> BTreeMap<i64, Routing> {
+        let mut routings: BTreeMap<i64, Routing> = BTreeMap::new();
+        for (index, event) in self.events.iter().map(Record::json).enumerate() {
+            let to = &event["to"];
+            let (Some(revision), Some(routing)) = (to["revision"].as_i64(), Routing::read(to))
+            else {
+                faults.push(format!("event {index} does not say what routing needs: {to}"));
+                continue;
+            };
+            if let Some(known) = routings.insert(revision, routing.clone())
+                && known != routing
+            {
+                faults
+                    .push(format!("revision {revision} means two things: {known:?}, {routing:?}"));
+            }
+        }
+        routings
+    }
+}
+
+impl Routing {
+    fn read(to: &Value) -> Option<Self> {
+        let shares = |value: &Value| -> Option<BTreeMap<String, f64>> {
+            value
+                .as_object()?
+                .iter()
+                .map(|(version, share)| Some((version.clone(), share.as_f64()?)))
+                .collect()
+        };
+        let slice = |value: &Value| Some((value[0].as_str()?.to_owned(), value[1].as_f64()?));
+        Some(Self {
+            stable: to["stable"].as_str()?.to_owned(),
+            salt: to["salt"].as_str().unwrap_or_default().to_owned(),
+            shares: shares(&to["shares"])?,
+            shadows: shares(&to["shadows"])?,
+            slices: to["slices"]
+                .as_array()
+                .map(|it| it.iter().filter_map(slice).collect())
+                .unwrap_or_default(),
+        })
+    }
+
+    /// The published assignment: each candidate serves the first part of its slice, the stable version all else.
+    fn arm(&self, unit: &[u8]) -> (String, f64) {
+        let point = point(&self.salt, unit);
+        let mut start = 0.0;
+        for (version, width) in &self.slices {
+            let share = self.shares.get(version).copied().unwrap_or_default();
+            if (start..start + share).contains(&point) {
+                return (version.clone(), share);
+            }
+            start += width;
+        }
+        (self.stable.clone(), 1.0 - self.shares.values().sum::<f64>())
+    }
+
+    fn shadows(&self, unit: &[u8], arm: &str) -> Vec<String> {
+        let is_drawn = |version: &str, share: f64| {
+            point(&format!("{}/shadow/{version}", self.salt), unit) < share
+        };
+        self.shadows
+            .iter()
+            .filter(|(version, share)| *version != arm && is_drawn(version, **share))
+            .map(|(version, _)| version.clone())
+            .collect()
+    }
+}
+
+/// Contract, section 4.3: `(xxh3_64(salt ++ 0x1f ++ unit) >> 11) * 2^-53`.
+fn point(salt: &str, unit: &[u8]) -> f64 {
+    let bytes = [salt.as_bytes(), &[0x1f], unit].concat();
+    // 53 bits are exact in an f64.
+    let numerator = (xxh3_64(&bytes) >> 11) as f64;
+    numerator * 2f64.powi(-53)
+}
+
+fn expect(
+    answer: &Record,
+    request: &Sent,
+    routings: &BTreeMap<i64, Routing>,
+) -> Result<Expected, String> {
+    let revision = answer
+        .header("serinus-revision")
+        .and_then(|it| it.parse().ok())
+        .ok_or("served without a revision")?;
+    let routing = routings
+        .get(&revision)
+        .ok_or_else(|| format!("served under revision {revision}, which no event published"))?;
+    let (arm, propensity) = routing.arm(request.unit());
+    let shadows = routing.shadows(request.unit(), &arm);
+    Ok(Expected { revision, arm, propensity, shadows })
+}
+
+fn check_served(
+    record: &Record,
+    request: &Sent,
+    expected: &Expected,
+    fault: &mut impl FnMut(String),
+) {
+    let Expected { arm, .. } = expected;
+    if record.partition != request.partition {
+        fault(format!("asked on partition {}, served on {}", request.partition, record.partition));
+    }
+    if record.key != request.key {
+        fault(format!("served under the key {:?}", record.key));
+    }
+    let (version, outcome) = (record.header("serinus-version"), record.header("serinus-outcome"));
+    if (version, outcome) != (Some(arm.as_str()), Some("ok")) {
+        fault(format!("served by {version:?}, outcome {outcome:?}, instead of {arm}"));
+    }
+    if record.value != answer(arm, &request.value) {
+        fault(format!(
+            "served other bytes than {arm} answered: {}",
+            String::from_utf8_lossy(&record.value)
+        ));
+    }
+    check_headers("served", record, request, fault);
+}
+
+fn check_forwarded(
+    version: &str,
+    records: &[&Record],
+    request: &Sent,
+    expected: &Expected,
+    fault: &mut impl FnMut(String),
+) {
+    let role = if version == expected.arm {
+        "serve"
+    } else if expected.shadows.iter().any(|it| it == version) {
+        "shadow"
+    } else {
+        if !records.is_empty() {
+            fault(format!("forwarded to {version}, which had no part in it"));
+        }
+        return;
+    };
+    let [record] = records else {
+        fault(format!("forwarded to {version} {} times", records.len()));
+        return;
+    };
+    if (record.header("serinus-role"), record.header("serinus-version"))
+        != (Some(role), Some(version))
+    {
+        fault(format!(
+            "forwarded to {version} as {:?} of {:?}, not as {role}",
+            record.header("serinus-role"),
+            record.header("serinus-version")
+        ));
+    }
+    if record.header("serinus-revision").and_then(|it| it.parse().ok()) != Some(expected.revision) {
+        fault(format!(
+            "forwarded under revision {:?}, served under {}",
+            record.header("serinus-revision"),
+            expected.revision
+        ));
+    }
+    if (&record.key, &record.value) != (&request.key, &request.value) {
+        fault(format!("forwarded to {version} with another key or other bytes"));
+    }
+    check_headers("forwarded", record, request, fault);
+}
+
+/// Headers that are the producer's own travel on unchanged.
+fn check_headers(kind: &str, record: &Record, request: &Sent, fault: &mut impl FnMut(String)) {
+    for header in &request.headers {
+        if record.headers.iter().filter(|it| *it == header).count() != 1 {
+            fault(format!("{kind} without the producer's header {}", header.0));
+        }
+    }
+}
+
+fn check_prediction(
+    record: &Record,
+    request: &Sent,
+    expected: &Expected,
+    fault: &mut impl FnMut(String),
+) {
+    let json = record.json();
+    if record.key.as_deref() != Some(request.id.as_bytes()) {
+        fault(format!("the prediction's key is {:?}", record.key));
+    }
+    check_case(&json, "prediction", request, expected, fault);
+    let answers = json["answers"].as_array().cloned().unwrap_or_default();
+    let asked: Vec<&Value> = answers.iter().filter(|it| it["role"] == "serve").collect();
+    let value: Value = serde_json::from_slice(&answer(&expected.arm, &request.value))
+        .expect("the test's answers are JSON");
+    match asked[..] {
+        [one]
+            if one["version"] == expected.arm.as_str()
+                && one["status"] == "ok"
+                && one["value"] == value => {}
+        _ => fault(format!("the prediction's serving answers are {asked:?}")),
+    }
+    let mut shadows: Vec<&str> = answers
+        .iter()
+        .filter(|it| it["role"] == "shadow")
+        .filter_map(|it| it["version"].as_str())
+        .collect();
+    shadows.sort_unstable();
+    if shadows != expected.shadows {
+        fault(format!(
+            "the prediction's shadows are {shadows:?} instead of {:?}",
+            expected.shadows
+        ));
+    }
+}
+
+/// What a prediction and its analysis row both say of the case.
+fn check_case(
+    json: &Value,
+    kind: &str,
+    request: &Sent,
+    expected: &Expected,
+    fault: &mut impl FnMut(String),
+) {
+    let said = (
+        json["arm"].as_str(),
+        json["served"]["version"].as_str(),
+        json["served"]["outcome"].as_str(),
+        json["revision"].as_i64(),
+    );
+    if said
+        != (
+            Some(expected.arm.as_str()),
+            Some(expected.arm.as_str()),
+            Some("ok"),
+            Some(expected.revision),
+        )
+    {
+        fault(format!(
+            "the {kind} says {said:?}, served was {} at revision {}",
+            expected.arm, expected.revision
+        ));
+    }
+    if json["unit"].as_str().map(str::as_bytes) != Some(request.unit()) {
+        fault(format!("the {kind}'s unit is {}", json["unit"]));
+    }
+    if !json["propensity"].as_f64().is_some_and(|it| (it - expected.propensity).abs() < 1e-9) {
+        fault(format!(
+            "the {kind}'s propensity is {} instead of {}",
+            json["propensity"], expected.propensity
+        ));
+    }
+    let source = (json["source"]["partition"].as_i64(), json["source"]["offset"].as_i64());
+    if source != (Some(i64::from(request.partition)), Some(request.offset)) {
+        fault(format!(
+            "the {kind}'s source is {source:?}, it stands at {}, {}",
+            request.partition, request.offset
+        ));
+    }
+}
+
+fn check_row(json: &Value, request: &Sent, expected: &Expected, fault: &mut impl FnMut(String)) {
+    check_case(json, "analysis row", request, expected, fault);
+    let status = if request.has_label { "labelled" } else { "missing" };
+    if json["label_status"] != status {
+        fault(format!("the analysis row is {}, it should be {status}", json["label_status"]));
+    }
+    if !request.has_label {
+        return;
+    }
+    let late = f64::from(u8::from(is_late(&request.value)));
+    if json["label"]["late"].as_f64().is_none_or(|it| (it - late).abs() > 1e-12) {
+        fault(format!("the analysis row's label is {}", json["label"]));
+    }
+    let said: Value = serde_json::from_slice(&answer(&expected.arm, &request.value))
+        .expect("the test's answers are JSON");
+    let brier = (said["score"].as_f64().expect("they have a score") - late).powi(2);
+    if !json["scores"][&expected.arm]["brier"].as_f64().is_some_and(|it| (it - brier).abs() < 1e-9)
+    {
+        fault(format!(
+            "the analysis row's scores are {}, {} should have a Brier score of {brier}",
+            json["scores"], expected.arm
+        ));
+    }
+}
+
+fn by_id(
+    records: &[Record],
+    id: impl Fn(&Record) -> Option<String>,
+) -> BTreeMap<String, Vec<&Record>> {
+    let mut found: BTreeMap<String, Vec<&Record>> = BTreeMap::new();
+    for record in records {
+        found.entry(id(record).unwrap_or_default()).or_default().push(record);
+    }
+    found
+}
+
+fn exactly_one<'a>(
+    found: &BTreeMap<String, Vec<&'a Record>>,
+    request: &Sent,
+    topic: &str,
+    fault: &mut impl FnMut(String),
+) -> Option<&'a Record> {
+    match found.get(&request.id).map_or(&[][..], |it| it) {
+        [one] => Some(one),
+        others => {
+            fault(format!("{} records on `{topic}`", others.len()));
+            None
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Runs the built program as a user would: started, killed, stopped, and its log read.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::kit::clock::Deadline;
+
+/// A process that ends with the test that started it. An `ERROR` line in its log fails that test.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a command; its stderr is appended to the log, so that a restarted process goes on in the same file.
+    pub fn start(command: &mut Command, log: &Path) -> Self {
+        let file = append(log);
+        let child = command
+            // Open as long as the test lives: a process that watches its stdin ends with the test whatever becomes of it.
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone().expect("a file handle can be copied"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("{} does not start: {error}", command.get_program().display())
+            });
+        Self { child, log: log.to_owned() }
+    }
+
+    /// Kills it at once, as a power cut would: no handler runs.
+    pub fn kill(mut self) {
+        self.assert_running();
+        self.child.kill().expect("a running child can be killed");
+        self.child.wait().expect("a killed child ends");
+    }
+
+    /// Asks it to end (SIGTERM) and holds it to the promise: exit code 0 within 25 s.
+    pub fn stop(mut self) {
+        self.assert_running();
+        let status = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(status.success(), "SIGTERM could not be sent");
+        let status = self.wait(Duration::from_secs(25));
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "after SIGTERM; the end of its log:\n{}",
+            self.log_end()
+        );
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self, wait: Duration) -> ExitStatus {
+        let deadline = Deadline::after(wait);
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                return status;
+            }
+            assert!(
+                !deadline.is_over(),
+                "it did not end within {wait:?}; the end of its log:\n{}",
+                self.log_end()
+            );
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    pub fn assert_running(&mut self) {
+        let ended = self.child.try_wait().expect("a child can be asked");
+        assert!(
+            ended.is_none(),
+            "it ended by itself ({ended:?}); the end of its log:\n{}",
+            self.log_end()
+        );
+    }
+
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn log_end(&self) -> String {
+        let text = self.log_text();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+        if !std::thread::panicking() {
+            let text = self.log_text();
+            let errors: Vec<&str> = text.lines().filter(|line| is_error(line)).collect();
+            assert!(
+                errors.is_empty(),
+                "logged as an error, which means that a person must act:\n{}",
+                errors.join("\n")
+            );
+        }
+    }
+}
+
+/// A command of the program under test.
+pub fn serinus() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_serinus"));
+    command.env("RUST_BACKTRACE", "1").env("NO_COLOR", "1");
+    command
+}
+
+/// A folder of its own for the files of one test; it stays, for whoever asks why the test failed.
+pub fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&path).expect("a folder can be made in the target folder");
+    path
+}
+
+fn append(path: &Path) -> File {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn is_error(line: &str) -> bool {
+    line.contains(" ERROR ") || line.starts_with("ERROR ") || line.contains("\"level\":\"ERROR\"")
+}

@@ -1,0 +1,250 @@
+//! Model workers that do what the contract asks of one, on threads and as processes that can be killed.
+
+use std::io::Read;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use crate::kit::kafka::{Kafka, Record};
+use crate::kit::process::{Process, folder};
+use crate::kit::world::unique;
+
+/// Under this name a child process of this test binary finds what it shall do.
+const CHILD: &str = "SERINUS_TEST_WORKER";
+
+/// What a worker does with the requests that it is given; `n` in `every` counts from the first request that it sees.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Habits {
+    /// It waits this long before each batch of answers.
+    pub delay: Duration,
+    /// Each n-th request is answered by an error.
+    pub error_every: Option<usize>,
+    /// Each n-th request is never answered.
+    pub drop_every: Option<usize>,
+    /// Each n-th request is answered twice.
+    pub twice_every: Option<usize>,
+    /// Each n-th answer goes to another partition than it was asked for.
+    pub astray_every: Option<usize>,
+}
+
+/// A worker on a thread; it ends when dropped.
+pub struct Worker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    pub fn start(kafka: &Kafka, model: &str, version: &str, habits: Habits) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (kafka, model, version, flag) =
+            (kafka.clone(), model.to_owned(), version.to_owned(), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || serve(&kafka, &model, &version, habits, &flag));
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Starts a worker as a process of its own, which can be killed and started again.
+    pub fn process(kafka: &Kafka, model: &str, version: &str) -> Process {
+        let this = std::env::current_exe().expect("the test binary knows its path");
+        let mut command = Command::new(this);
+        command
+            .args([
+                "--exact",
+                "kit::worker::a_worker_process_answers_and_goes_on_after_a_kill",
+                "--nocapture",
+            ])
+            .env(CHILD, format!("{} {model} {version}", kafka.bootstrap));
+        Process::start(&mut command, &folder(model).join(format!("worker-{version}.log")))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().expect("it is joined once").join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the worker panicked");
+    }
+}
+
+/// The answer of a version to a request: told from the bytes alone, so that a test knows what must come.
+///
+/// Version `v1` says 0.5 to everything; every other version sees the number in the request and is nearly right.
+pub fn answer(version: &str, request: &[u8]) -> Vec<u8> {
+    let sum: u64 = request.iter().map(|byte| u64::from(*byte)).sum();
+    let score = match (version, is_late(request)) {
+        ("v1", _) => 0.5,
+        (_, true) => 0.8,
+        (_, false) => 0.2,
+    };
+    format!("{{\"score\": {score:.1},\"by\":\"{version}\",\"sum\":{sum}}}").into_bytes()
+}
+
+/// The truth about a request, which its label tells later.
+pub fn is_late(request: &[u8]) -> bool {
+    request.iter().map(|byte| u64::from(*byte)).sum::<u64>() % 3 == 0
+}
+
+fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &AtomicBool) {
+    let topic = format!("{model}.{version}.requests");
+    let partitions = kafka.partitions(&topic);
+    assert!(partitions > 0, "topic `{topic}` does not exist");
+    let consumer: BaseConsumer = kafka
+        .config()
+        .set("group.id", format!("{model}.{version}.workers"))
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_uncommitted")
+        .set("fetch.wait.max.ms", "5")
+        .create()
+        .expect("a consumer can be made");
+    // Assigned, not subscribed: a worker that starts again after a kill goes on at once, where it had committed.
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions {
+        assignment
+            .add_partition_offset(&topic, partition, Offset::Stored)
+            .expect("a partition can be listed");
+    }
+    consumer.assign(&assignment).expect("partitions can be assigned");
+    let producer: BaseProducer = kafka
+        .config()
+        .set("linger.ms", "1")
+        .set("queue.buffering.max.messages", "500000")
+        .create()
+        .expect("a producer can be made");
+    let mut seen: usize = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let mut batch = Vec::new();
+        while let Some(message) =
+            consumer.poll(Duration::from_millis(if batch.is_empty() { 20 } else { 0 }))
+        {
+            // The client connects again by itself after an error.
+            batch.extend(message.ok());
+            if batch.len() == 500 {
+                break;
+            }
+        }
+        if batch.is_empty() {
+            continue;
+        }
+        std::thread::park_timeout(habits.delay);
+        for message in &batch {
+            seen += 1;
+            reply(&producer, kafka, version, habits, seen, message);
+        }
+        producer.flush(Duration::from_secs(30)).expect("answers are delivered");
+        // Only now: a worker that is killed before this line answers the batch once more.
+        consumer.commit_consumer_state(CommitMode::Sync).expect("positions are committed");
+    }
+}
+
+fn reply(
+    producer: &BaseProducer,
+    kafka: &Kafka,
+    version: &str,
+    habits: Habits,
+    seen: usize,
+    message: &BorrowedMessage<'_>,
+) {
+    let is_nth = |every: Option<usize>| every.is_some_and(|n| seen.is_multiple_of(n));
+    if is_nth(habits.drop_every) {
+        return;
+    }
+    let asked = message.headers().expect("a forwarded request has headers");
+    let header = |name: &str| {
+        asked
+            .iter()
+            .find(|it| it.key == name)
+            .and_then(|it| it.value)
+            .and_then(|it| std::str::from_utf8(it).ok())
+    };
+    let topic = header("serinus-reply-topic").expect("it says where the answer belongs").to_owned();
+    let mut partition: i32 = header("serinus-reply-partition")
+        .and_then(|it| it.parse().ok())
+        .expect("it says which partition");
+    if is_nth(habits.astray_every) {
+        partition = (partition + 1) % kafka.partitions(&topic);
+    }
+    for _ in 0..if is_nth(habits.twice_every) { 2 } else { 1 } {
+        let mut headers = OwnedHeaders::new();
+        for it in asked.iter().filter(|it| it.key.starts_with("serinus-")) {
+            headers = headers.insert(Header { key: it.key, value: it.value });
+        }
+        let mut value = answer(version, message.payload().unwrap_or_default());
+        if is_nth(habits.error_every) {
+            headers = headers
+                .insert(Header { key: "serinus-error", value: Some("the model is out of sorts") });
+            value = Vec::new();
+        }
+        let record = BaseRecord::<'_, [u8], [u8]>::to(&topic)
+            .partition(partition)
+            .payload(&value)
+            .headers(headers);
+        let record = match message.key() {
+            Some(key) => record.key(key),
+            None => record,
+        };
+        producer.send(record).unwrap_or_else(|(error, _)| panic!("an answer was refused: {error}"));
+    }
+}
+
+/// Both a test of the worker process and, in the child, that process: a test binary has no other way to start itself.
+#[test]
+fn a_worker_process_answers_and_goes_on_after_a_kill() {
+    if let Ok(orders) = std::env::var(CHILD) {
+        return be_the_child(&orders);
+    }
+    let Some(kafka) = Kafka::find() else { return };
+    let model = unique("worker");
+    let (asked, answers) = (format!("{model}.v7.requests"), format!("{model}.responses"));
+    kafka.create_topics(&[(&asked, 1), (&answers, 3)]);
+    let ask = |id: &str| {
+        let headers = [
+            ("serinus-request-id", id),
+            ("serinus-reply-topic", &answers),
+            ("serinus-reply-partition", "2"),
+        ];
+        let headers =
+            headers.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).to_vec();
+        kafka.send(
+            &asked,
+            &[Record { key: Some(b"k".to_vec()), value: id.into(), headers, ..Record::default() }],
+        );
+    };
+    let mut came = crate::kit::kafka::Reader::open(&kafka, &answers);
+    let process = Worker::process(&kafka, &model, "v7");
+    ask("r1");
+    came.until("the first answer", Duration::from_secs(30), |records| !records.is_empty());
+    process.kill();
+    ask("r2");
+    let process = Worker::process(&kafka, &model, "v7");
+    came.until("the answer to the second", Duration::from_secs(30), |records| {
+        records.iter().any(|it| it.value == answer("v7", b"r2"))
+    });
+    drop(process);
+    let first = &came.records[0];
+    assert_eq!(
+        (first.partition, first.key.as_deref(), first.header("serinus-request-id")),
+        (2, Some(&b"k"[..]), Some("r1"))
+    );
+    assert_eq!(first.value, answer("v7", b"r1"));
+}
+
+fn be_the_child(orders: &str) {
+    let words: Vec<&str> = orders.split(' ').collect();
+    let [bootstrap, model, version] = words[..] else { panic!("{CHILD} is `{orders}`") };
+    let kafka = Kafka { bootstrap: bootstrap.to_owned() };
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    // The parent holds the other end: it closes when the parent ends, however it ends.
+    std::thread::spawn(move || {
+        std::io::stdin().read_to_end(&mut Vec::new()).ok();
+        flag.store(true, Ordering::Relaxed);
+    });
+    serve(&kafka, model, version, Habits::default(), &stop);
+}

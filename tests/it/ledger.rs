@@ -1,0 +1,333 @@
+//! The promise of one answer each, held on a real Kafka by an independent ledger, through kill -9 of the program and of a worker.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::ledger::{Books, Summary};
+use crate::kit::worker::{Habits, Worker, answer, is_late};
+use crate::kit::world::{Sent, WAIT, World};
+
+/// Long deadlines: what a crash costs is time, and no request of these tests may be late because of it.
+const MODEL: &str = "
+apiVersion: serinus/v1
+kind: Model
+metadata: {name: MODEL}
+spec:
+  stable: v1
+  unit: key
+  requestId: header:ce_id
+  timeout: 60s
+  shadowTimeout: 90s
+  onFailure: stable
+  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
+---
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {name: MODEL-v2}
+spec:
+  model: MODEL
+  metrics:
+    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
+  labels: {maturity: 3s, missing: exclude}
+";
+
+/// A slow worker keeps requests in flight, so that a kill finds some.
+const SLOW: Habits = Habits {
+    delay: Duration::from_millis(100),
+    error_every: None,
+    drop_every: None,
+    twice_every: None,
+    astray_every: None,
+};
+
+#[test]
+fn shadow_serves_every_request_once_through_kills() {
+    let Some(kafka) = Kafka::find() else { return };
+    let spec = "
+  candidates: [v2]
+  strategy: shadow
+  stages: [{shadow: 100%, until: {exposures: 100000000}}]
+  decide: {alpha: 0.05, by: 14d, no_data: hold}
+";
+    // The shadow is slow, answers twice and fails: nobody who is served may notice.
+    let shadow = Habits { error_every: Some(7), twice_every: Some(5), ..SLOW };
+    let trial = Trial { what: "shadow", spec, versions: &[("v2", shadow)], victim: "v1" };
+    let summary = trial.run(&kafka, |_| {});
+    let all = BTreeMap::from([("v1".to_owned(), requests_total())]);
+    assert_eq!(summary.served_by, all);
+    assert_eq!(summary.shadowed_by, BTreeMap::from([("v2".to_owned(), requests_total())]));
+}
+
+#[test]
+fn ab_serves_every_request_once_through_kills() {
+    let Some(kafka) = Kafka::find() else { return };
+    let spec = "
+  candidates: [v2, v3]
+  strategy: ab
+  stages: [{share: {v2: 30%, v3: 20%}, hold: 1h}]
+  decide: {promote: superior, alpha: 0.05, by: 14d, no_data: hold}
+";
+    let trial = Trial {
+        what: "ab",
+        spec,
+        versions: &[("v1", SLOW), ("v3", Habits { astray_every: Some(11), ..SLOW })],
+        victim: "v2",
+    };
+    let summary = trial.run(&kafka, |_| {});
+    assert_eq!(summary.served_by.keys().collect::<Vec<_>>(), ["v1", "v2", "v3"]);
+    assert_eq!(summary.shadowed_by, BTreeMap::new());
+}
+
+#[test]
+fn canary_serves_every_request_once_through_kills_and_a_change_of_stage() {
+    let Some(kafka) = Kafka::find() else { return };
+    let spec = "
+  candidates: [v2]
+  strategy: canary
+  stages: [{share: 10%, hold: 1h}, {share: 50%, hold: 1h}]
+  decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
+";
+    let trial = Trial {
+        what: "canary",
+        spec,
+        versions: &[("v1", Habits { twice_every: Some(5), astray_every: Some(11), ..SLOW })],
+        victim: "v2",
+    };
+    let summary = trial.run(&kafka, |world| {
+        let event = world.command("promote");
+        assert_eq!(
+            (&event["to"]["stage"], &event["to"]["shares"]["v2"]),
+            (&json!(2), &json!(0.5)),
+            "{event}"
+        );
+    });
+    assert_eq!(summary.served_by.keys().collect::<Vec<_>>(), ["v1", "v2"]);
+    assert_eq!(
+        summary.revisions.len(),
+        2,
+        "requests were served before and after the change of stage: {summary:?}"
+    );
+}
+
+/// One strategy's rollout, its workers, and the version whose worker is killed.
+struct Trial<'a> {
+    what: &'a str,
+    spec: &'a str,
+    versions: &'a [(&'a str, Habits)],
+    victim: &'a str,
+}
+
+impl Trial<'_> {
+    /// Sends all requests in ten parts: a kill of the program in the fourth, `halfway` in the sixth, a kill of a worker in the eighth.
+    fn run(&self, kafka: &Kafka, halfway: impl Fn(&World)) -> Summary {
+        let world = World::new(kafka, self.what, &format!("{MODEL}{}", self.spec));
+        let mut run = world.run();
+        world.await_phase("Progressing", &mut run);
+        let workers: Vec<Worker> = self
+            .versions
+            .iter()
+            .map(|(version, habits)| Worker::start(kafka, &world.name, version, *habits))
+            .collect();
+        let mut victim = Worker::process(kafka, &world.name, self.victim);
+        let mut served = Reader::open(kafka, &world.topic("served"));
+        let mut sent: Vec<Sent> = Vec::new();
+        let total = requests_total();
+        for part in 0..10 {
+            let before = sent.len();
+            sent.extend(world.send_requests(total * part / 10, total * (part + 1) / 10));
+            match part {
+                3 => {
+                    run.kill();
+                    let done = kafka.read_all(&world.topic("served")).len();
+                    assert!(
+                        done < sent.len(),
+                        "the kill came too late to find a request in flight"
+                    );
+                    run = world.run();
+                }
+                5 => halfway(&world),
+                7 => {
+                    victim.kill();
+                    victim = Worker::process(kafka, &world.name, self.victim);
+                }
+                _ => {}
+            }
+            world.send_labels(&sent[before..]);
+            served.until("the parts before this one", WAIT, |records| records.len() >= before);
+        }
+        served.until("an answer to every request", WAIT, |records| records.len() >= total);
+        for kind in ["predictions", "analysis"] {
+            Reader::open(kafka, &world.topic(kind)).until(
+                "a record of every case",
+                WAIT,
+                |records| records.len() >= total,
+            );
+        }
+        run.stop();
+        drop((workers, victim));
+        let versions: Vec<&str> =
+            self.versions.iter().map(|(version, _)| *version).chain([self.victim]).collect();
+        let (faults, summary) = Books::read(&world, sent, &versions).balance();
+        assert!(
+            faults.is_empty(),
+            "{} faults in {total} requests of `{}`, the first:\n{}",
+            faults.len(),
+            world.name,
+            first(&faults)
+        );
+        summary
+    }
+}
+
+/// 20,000 where time does not matter; a crash is a crash also among fewer.
+fn requests_total() -> usize {
+    std::env::var("SERINUS_LEDGER_REQUESTS")
+        .map_or(5_000, |it| it.parse().expect("SERINUS_LEDGER_REQUESTS is a number"))
+}
+
+fn first(faults: &[String]) -> String {
+    faults[..faults.len().min(20)].join("\n")
+}
+
+/// The ledger itself is tried: right books balance, and each wrong entry is found.
+#[test]
+fn the_ledger_finds_every_kind_of_fault() {
+    let (faults, summary) = right_books().balance();
+    assert_eq!(faults, [""; 0]);
+    assert_eq!(summary.served_by, BTreeMap::from([("v2".to_owned(), 2)]));
+    let check = |wrong: fn(&mut Books), expected: &str| {
+        let mut books = right_books();
+        wrong(&mut books);
+        let (faults, _) = books.balance();
+        assert!(faults.iter().any(|it| it.contains(expected)), "no `{expected}` among {faults:?}");
+    };
+    check(|books| drop(books.served.pop()), "0 records on `served`");
+    check(|books| books.served.push(books.served[0].clone()), "2 records on `served`");
+    check(|books| books.served[0].partition = 1, "served on 1");
+    check(|books| books.served[0].key = None, "served under the key");
+    check(|books| books.served[0].value.push(b' '), "served other bytes");
+    check(|books| set_header(&mut books.served[0], "serinus-version", "v1"), "instead of v2");
+    check(|books| set_header(&mut books.served[0], "serinus-outcome", "fallback"), "instead of v2");
+    check(
+        |books| set_header(&mut books.served[0], "serinus-revision", "9"),
+        "which no event published",
+    );
+    check(
+        |books| set_header(&mut books.served[0], "traceparent", "other"),
+        "without the producer's header traceparent",
+    );
+    check(
+        |books| set_header(&mut books.served[0], "serinus-request-id", "r77"),
+        "answers to no request",
+    );
+    check(
+        |books| books.forwarded.entry("v2".to_owned()).or_default().clear(),
+        "forwarded to v2 0 times",
+    );
+    check(
+        |books| books.forwarded.entry("v1".to_owned()).or_default().push(books.served[0].clone()),
+        "which had no part in it",
+    );
+    check(|books| drop(books.predictions.pop()), "0 records on `predictions`");
+    check(|books| set_json(&mut books.predictions[0], "/source/offset", json!(99)), "source is");
+    check(
+        |books| set_json(&mut books.predictions[0], "/propensity", json!(0.5)),
+        "propensity is 0.5",
+    );
+    check(
+        |books| set_json(&mut books.predictions[0], "/answers", json!([])),
+        "serving answers are []",
+    );
+    check(|books| books.analysis.push(books.analysis[0].clone()), "2 records on `analysis`");
+    check(
+        |books| set_json(&mut books.analysis[0], "/label_status", json!("late")),
+        "it should be labelled",
+    );
+    check(|books| set_json(&mut books.analysis[0], "/scores/v2/brier", json!(0.9)), "Brier score");
+    check(|books| books.dead_letters.push(Record::default()), "a dead letter");
+    check(
+        |books| set_json(&mut books.events[0], "/to/stable", json!(null)),
+        "does not say what routing needs",
+    );
+}
+
+/// Two requests, served by a candidate that has all of the traffic.
+fn right_books() -> Books {
+    let mut books = Books::default();
+    let to = json!({"phase": "Progressing", "stage": 1, "revision": 1, "stable": "v1", "salt": "s", "shares": {"v2": 1.0}, "shadows": {}, "slices": [["v2", 1.0]]});
+    books.events.push(record(0, None, json!({"to": to}).to_string().as_bytes(), &[]));
+    for (offset, id) in ["r1", "r2"].into_iter().enumerate() {
+        let body = format!("body of {id}").into_bytes();
+        let said = answer("v2", &body);
+        let own = [("ce_id", id), ("traceparent", "00-1")];
+        let headers = |more: &[(&str, &str)]| {
+            let ours =
+                [("serinus-request-id", id), ("serinus-version", "v2"), ("serinus-revision", "1")];
+            own.iter()
+                .chain(&ours)
+                .chain(more)
+                .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))
+                .collect::<Vec<_>>()
+        };
+        let late = u8::from(is_late(&body));
+        let score = if late == 1 { 0.8 } else { 0.2 };
+        let value: serde_json::Value = serde_json::from_slice(&said).expect("the answer is JSON");
+        let mut case = json!({"request_id": id, "revision": 1, "unit": "k", "arm": "v2", "propensity": 1.0,
+            "served": {"version": "v2", "outcome": "ok"}, "source": {"partition": 0, "offset": offset},
+            "answers": [{"version": "v2", "role": "serve", "status": "ok", "value": value}]});
+        books.served.push(record(0, Some("k"), &said, &headers(&[("serinus-outcome", "ok")])));
+        books.forwarded.entry("v2".to_owned()).or_default().push(record(
+            0,
+            Some("k"),
+            &body,
+            &headers(&[("serinus-role", "serve")]),
+        ));
+        books.predictions.push(record(0, Some(id), case.to_string().as_bytes(), &[]));
+        case["label_status"] = json!("labelled");
+        case["label"] = json!({"late": late});
+        case["scores"] = json!({"v2": {"brier": (score - f64::from(late)).powi(2)}});
+        books.analysis.push(record(0, Some(id), case.to_string().as_bytes(), &[]));
+        let headers = own.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).to_vec();
+        let offset = i64::try_from(offset).expect("there are two");
+        books.sent.push(Sent {
+            id: id.to_owned(),
+            partition: 0,
+            offset,
+            key: Some(b"k".to_vec()),
+            value: body,
+            headers,
+            has_label: true,
+        });
+    }
+    books
+}
+
+fn record(
+    partition: i32,
+    key: Option<&str>,
+    value: &[u8],
+    headers: &[(String, Vec<u8>)],
+) -> Record {
+    Record {
+        partition,
+        key: key.map(|it| it.as_bytes().to_vec()),
+        value: value.to_vec(),
+        headers: headers.to_vec(),
+        ..Record::default()
+    }
+}
+
+fn set_header(record: &mut Record, name: &str, value: &str) {
+    for header in record.headers.iter_mut().filter(|it| it.0 == name) {
+        header.1 = value.into();
+    }
+}
+
+fn set_json(record: &mut Record, pointer: &str, value: serde_json::Value) {
+    let mut json = record.json();
+    *json.pointer_mut(pointer).expect("the field is there") = value;
+    record.value = json.to_string().into_bytes();
+}

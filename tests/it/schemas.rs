@@ -1,0 +1,339 @@
+//! Published schemas are fresh, the records are of them, and what is written is read back.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use serinus::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
+use serinus::domain::ids::{
+    CaseId, ModelName, RequestId, Revision, RolloutName, StageIndex, Version,
+};
+use serinus::domain::label::Label;
+use serinus::domain::routing::Role;
+use serinus::domain::time::{Span, Timestamp};
+use serinus::strategy::stage::{Format, LabelMap, Source};
+use serinus::wire::json::Parts;
+use serinus::wire::label::NotALabel;
+use serinus::wire::{avro, label, prediction, schema};
+
+const FORMATS: [Format; 2] = [Format::Json, Format::Avro];
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+#[test]
+fn published_schemas_are_fresh() {
+    let update = std::env::var_os("UPDATE").is_some();
+    for (name, text) in schema::files() {
+        let path = folder("schemas").join(&name);
+        if update {
+            std::fs::write(&path, &text).expect("the folder of schemas can be written");
+        }
+        let published = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            published == text,
+            "schemas/{name} is not what the types say: run `UPDATE=1 cargo test`"
+        );
+    }
+}
+
+#[test]
+fn every_published_schema_is_one() {
+    for published in schema::PUBLISHED {
+        let schema = (published.json_schema)();
+        assert!(jsonschema::meta::is_valid(&schema), "{}", published.name);
+        if let Some(avro_schema) = published.avro_schema {
+            apache_avro::Schema::parse(&avro_schema()).expect(published.name);
+        }
+    }
+    for schema in [avro::analysis_schema(), avro::text_schema("RolloutEvent")] {
+        apache_avro::Schema::parse(&schema).expect("it is a schema");
+    }
+}
+
+fn validator(name: &str) -> jsonschema::Validator {
+    let published = schema::PUBLISHED.iter().find(|it| it.name == name).expect("it is published");
+    jsonschema::validator_for(&(published.json_schema)()).expect("it is a schema")
+}
+
+#[test]
+fn the_examples_are_of_the_schema_of_the_spec() {
+    let schema = validator("spec");
+    let mut examples = 0;
+    for entry in std::fs::read_dir(folder("examples")).expect("there are examples") {
+        let path = entry.expect("it can be listed").path();
+        if path.extension().is_none_or(|it| it != "yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("it can be read");
+        for document in serde_saphyr::from_multiple::<Value>(&text).expect("it is YAML") {
+            let errors: Vec<String> =
+                schema.iter_errors(&document).map(|it| it.to_string()).collect();
+            assert_eq!(errors, Vec::<String>::new(), "{}", path.display());
+        }
+        serinus::spec::plan::load(&path.to_string_lossy(), &text)
+            .unwrap_or_else(|errors| panic!("{errors}"));
+        examples += 1;
+    }
+    assert!(examples >= 4, "only {examples} examples were found");
+}
+
+#[test]
+fn the_schema_of_the_spec_refuses_what_the_program_refuses() {
+    let schema = validator("spec");
+    let model = json!({"apiVersion": "serinus/v1", "kind": "Model", "metadata": {"name": "m"},
+        "spec": {"stable": "v1", "timeout": "500ms"}});
+    assert!(schema.is_valid(&model));
+    for (field, wrong) in [
+        ("timeout", json!(500)),
+        ("timeuot", json!("5s")),
+        ("unit", json!("tail")),
+        ("onFailure", json!("panic")),
+    ] {
+        let mut document = model.clone();
+        document["spec"][field] = wrong;
+        assert!(!schema.is_valid(&document), "{field}");
+        assert!(serinus::spec::plan::model_from_json(&document).is_err(), "{field}");
+    }
+    let mut rollout = model;
+    rollout["kind"] = json!("Rollout");
+    assert!(!schema.is_valid(&rollout));
+}
+
+fn flight() -> Prediction {
+    Prediction {
+        case: CaseId { partition: 3, offset: 1042 },
+        request_id: RequestId::new("r1"),
+        rollout: Some(RolloutName::new("flights-v2")),
+        revision: Revision(7),
+        stage: StageIndex(2),
+        unit: Some(Arc::from(&b"N14228"[..])),
+        arm: Version::new("v2"),
+        propensity: 0.25,
+        served: Some(Version::new("v2")),
+        outcome: Outcome::Ok,
+        requested_at: Timestamp(1),
+        routed_at: Timestamp(2),
+        served_at: Timestamp(9),
+        answers: vec![
+            CaseAnswer {
+                version: Version::new("v2"),
+                role: Role::Serve,
+                status: AnswerStatus::Ok,
+                latency: Some(Span(6)),
+                value: Some(Arc::from(&br#"{"score":0.12}"#[..])),
+                error: None,
+            },
+            CaseAnswer {
+                version: Version::new("v1"),
+                role: Role::Shadow,
+                status: AnswerStatus::Timeout,
+                latency: None,
+                value: None,
+                error: None,
+            },
+        ],
+    }
+}
+
+#[test]
+fn a_prediction_looks_as_contracted() {
+    let bytes = prediction::encode(Format::Json, &ModelName::new("flights"), &flight());
+    let written: Value = serde_json::from_slice(&bytes).expect("it is JSON");
+    let expected = json!({"request_id":"r1","model":"flights","rollout":"flights-v2","revision":7,"stage":2,"unit":"N14228",
+        "arm":"v2","propensity":0.25,"served":{"version":"v2","outcome":"ok"},"requested_at":1,"routed_at":2,"served_at":9,
+        "answers":[{"version":"v2","role":"serve","status":"ok","latency_ms":6.0,"value":{"score":0.12}},
+                   {"version":"v1","role":"shadow","status":"timeout"}],
+        "source":{"partition":3,"offset":1042}});
+    assert_eq!(written, expected);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |it: u8| char::from_digit(u32::from(it), 16).expect("it is below 16");
+    bytes.iter().flat_map(|it| [digit(it >> 4), digit(it & 15)]).collect()
+}
+
+#[test]
+fn the_avro_fingerprints_are_those_that_other_languages_compute() {
+    // From Python's fastavro. Another fingerprint means another schema, which readers of old topics do not know.
+    let prediction = prediction::encode(Format::Avro, &ModelName::new("flights"), &flight());
+    assert_eq!(hex(&prediction[..10]), "c3018ac38ebe181ca9a8");
+    let label = label::encode(Format::Avro, &truth(json!({"late": 1})));
+    assert_eq!(hex(&label[..10]), "c301b31588e651e2108a");
+}
+
+#[test]
+fn an_avro_prediction_is_bytes_that_other_languages_read() {
+    // Read by fastavro into the same fields as `flight` has.
+    let datum = "0472310e666c69676874730214666c69676874732d76320e04020c4e313432323800047632000000000000d03f0204763200020412\
+                 040476320000020000000000001840021c7b2273636f7265223a302e31327d00000476310206000000000006a410";
+    let bytes = prediction::encode(Format::Avro, &ModelName::new("flights"), &flight());
+    assert_eq!(hex(&bytes[10..]), datum);
+}
+
+prop_compose! {
+    fn any_answer()(
+        version in "[a-z0-9.]{1,5}",
+        role in prop_oneof![Just(Role::Serve), Just(Role::Shadow)],
+        status in prop_oneof![
+            Just(AnswerStatus::Ok), Just(AnswerStatus::Error), Just(AnswerStatus::Late), Just(AnswerStatus::Timeout)
+        ],
+        latency in proptest::option::of(0..100_000_i64),
+        value in proptest::option::of(prop_oneof![
+            Just(b"null".to_vec()), Just(b"\"\\u0000\"".to_vec()), Just(b"[1.0, 1e400 ,{\"a\":[]}]".to_vec()), Just(Vec::new()),
+            proptest::collection::vec(any::<u8>(), 0..20),
+        ]),
+        error in proptest::option::of(".{0,10}"),
+    ) -> CaseAnswer {
+        CaseAnswer {
+            version: Version::new(version), role, status, latency: latency.map(Span),
+            // White space around JSON is the one thing that a record does not keep.
+            value: value.map(|it| it.trim_ascii().into()), error: error.map(Arc::from),
+        }
+    }
+}
+
+prop_compose! {
+    fn any_prediction()(
+        (partition, offset) in (0..i32::MAX, 0..i64::MAX),
+        request_id in ".{0,10}",
+        rollout in proptest::option::of("[a-z]{1,5}"),
+        (revision, stage) in (0..u64::MAX / 2, any::<u32>()),
+        unit in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..12)),
+        propensity in 0.0..=1.0_f64,
+        served in proptest::option::of("[a-z0-9]{1,3}"),
+        outcome in prop_oneof![Just(Outcome::Ok), Just(Outcome::Fallback), Just(Outcome::Default), Just(Outcome::Error)],
+        (requested_at, routed_at, served_at) in (any::<i64>(), any::<i64>(), any::<i64>()),
+        answers in proptest::collection::vec(any_answer(), 0..4),
+    ) -> Prediction {
+        Prediction {
+            case: CaseId { partition, offset }, request_id: RequestId::new(request_id),
+            rollout: rollout.map(RolloutName::from), revision: Revision(revision), stage: StageIndex(stage),
+            unit: unit.map(Arc::from), arm: Version::new("v1"), propensity, served: served.map(Version::from), outcome,
+            requested_at: Timestamp(requested_at), routed_at: Timestamp(routed_at), served_at: Timestamp(served_at), answers,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_prediction_is_read_back(written in any_prediction()) {
+        let model = ModelName::new("flights");
+        let schema = validator("prediction");
+        for format in FORMATS {
+            let bytes = prediction::encode(format, &model, &written);
+            prop_assert_eq!(prediction::decode(&bytes), Ok((model.clone(), written.clone())));
+            if format == Format::Json && !bytes.windows(5).any(|it| it == b"1e400") {
+                let json: Value = serde_json::from_slice(&bytes).expect("it is JSON");
+                prop_assert!(schema.is_valid(&json), "{}", json);
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_break_a_reader(bytes in proptest::collection::vec(any::<u8>(), 0..60), cut in 0..400_usize) {
+        prop_assert!(prediction::decode(&bytes).is_err());
+        let map = usual_map();
+        for format in FORMATS {
+            let mut prediction = prediction::encode(format, &ModelName::new("m"), &flight());
+            if cut < prediction.len() {
+                prediction.truncate(cut);
+                prop_assert!(prediction::decode(&prediction).is_err());
+                prediction.extend_from_slice(&bytes);
+                let _total = prediction::decode(&prediction);
+            }
+            let mut label = label::encode(format, &truth(json!({"late": [1, null]})));
+            label.truncate(cut);
+            label.extend_from_slice(&bytes);
+            let _total = label::decode(&map, Parts { value: Some(&label), ..Parts::default() }, Timestamp(0));
+        }
+    }
+}
+
+fn truth(value: Value) -> Label {
+    Label {
+        request_id: RequestId::new("r1"),
+        value,
+        observed_at: Timestamp(5),
+        version: 0,
+        retract: false,
+    }
+}
+
+fn usual_map() -> LabelMap {
+    LabelMap {
+        request_id: Source::Json("/request_id".to_owned()),
+        value: "/label".to_owned(),
+        observed_at: Some("/observed_at".to_owned()),
+    }
+}
+
+#[test]
+fn a_label_is_read_back() {
+    let schema = validator("label");
+    let written = [
+        truth(json!({"late": 1})),
+        truth(json!(0)),
+        Label { version: 3, ..truth(json!("x")) },
+        Label { version: 4, retract: true, ..truth(Value::Null) },
+    ];
+    for label in written {
+        for format in FORMATS {
+            let bytes = label::encode(format, &label);
+            let read = label::decode(
+                &usual_map(),
+                Parts { value: Some(&bytes), ..Parts::default() },
+                Timestamp(99),
+            );
+            assert_eq!(read.as_ref(), Ok(&label));
+        }
+        let json =
+            serde_json::from_slice(&label::encode(Format::Json, &label)).expect("it is JSON");
+        assert!(schema.is_valid(&json), "{json}");
+    }
+}
+
+#[test]
+fn a_label_may_stand_anywhere() {
+    let map = LabelMap { request_id: Source::Key, value: String::new(), observed_at: None };
+    let parts = Parts { key: Some(b"r9"), value: Some(b"0.5"), ..Parts::default() };
+    let expected =
+        Label { request_id: RequestId::new("r9"), observed_at: Timestamp(99), ..truth(json!(0.5)) };
+    assert_eq!(label::decode(&map, parts, Timestamp(99)), Ok(expected));
+
+    let map = LabelMap {
+        request_id: Source::Header("id".to_owned()),
+        value: "/a/0".to_owned(),
+        observed_at: Some("/t".to_owned()),
+    };
+    let headers = [("id", Some(&b"r8"[..]))];
+    let parts =
+        Parts { headers: &headers, value: Some(br#"{"a":[true],"t":7.0}"#), ..Parts::default() };
+    let expected =
+        Label { request_id: RequestId::new("r8"), observed_at: Timestamp(7), ..truth(json!(true)) };
+    assert_eq!(label::decode(&map, parts, Timestamp(99)), Ok(expected));
+}
+
+#[test]
+fn what_is_not_a_label_says_why() {
+    let check = |value: Option<&str>, expected: NotALabel| {
+        let parts = Parts { value: value.map(str::as_bytes), ..Parts::default() };
+        assert_eq!(label::decode(&usual_map(), parts, Timestamp(99)), Err(expected), "{value:?}");
+    };
+    check(None, NotALabel::Empty);
+    check(Some(""), NotALabel::Unreadable);
+    check(Some("{"), NotALabel::Unreadable);
+    check(Some("7"), NotALabel::NoRequestId);
+    check(Some(r#"{"request_id":"","label":1}"#), NotALabel::NoRequestId);
+    check(Some(r#"{"request_id":{},"label":1}"#), NotALabel::NoRequestId);
+    check(Some(r#"{"request_id":"r"}"#), NotALabel::NoValue);
+    check(Some(r#"{"request_id":"r","label":null}"#), NotALabel::NoValue);
+    check(Some(r#"{"request_id":"r","label":1,"observed_at":"today"}"#), NotALabel::BadTime);
+    check(Some(r#"{"request_id":"r","label":1,"observed_at":1.5}"#), NotALabel::BadTime);
+    check(Some(r#"{"request_id":"r","label":1,"label_version":-1}"#), NotALabel::BadVersion);
+    check(Some(r#"{"request_id":"r","label":1,"retract":"yes"}"#), NotALabel::BadRetract);
+    let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    check(Some(&deep), NotALabel::Unreadable);
+}

@@ -1,0 +1,246 @@
+//! Programs of others on the same topics: kcat, Kafka's own console consumer, a worker in Python.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::kit::kafka::{Kafka, Reader, skip};
+use crate::kit::process::{Process, folder};
+use crate::kit::worker::{Habits, Worker, answer};
+use crate::kit::world::{WAIT, World};
+
+const SPEC: &str = "
+apiVersion: serinus/v1
+kind: Model
+metadata: {name: MODEL}
+spec:
+  stable: v1
+  unit: key
+  requestId: header:ce_id
+  timeout: 30s
+  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
+---
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {name: MODEL-v2}
+spec:
+  model: MODEL
+  candidates: [v2]
+  strategy: shadow
+  stages: [{shadow: 100%, until: {exposures: 100000000}}]
+  metrics:
+    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
+  labels: {maturity: 2s, missing: exclude}
+  decide: {alpha: 0.05, by: 14d, no_data: hold}
+";
+
+#[test]
+fn kcat_asks_and_reads_the_answer() {
+    let Some(kafka) = Kafka::find() else { return };
+    if !runs("kcat", &["-V"]) {
+        return skip("kcat is not installed (Debian: kcat)");
+    }
+    let world = World::new(&kafka, "kcat", SPEC);
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let workers =
+        ["v1", "v2"].map(|version| Worker::start(&kafka, &world.name, version, Habits::default()));
+
+    let body = r#"{"distance": 733}"#;
+    let produce = [
+        "-P",
+        "-b",
+        &kafka.bootstrap,
+        "-t",
+        &world.topic("requests"),
+        "-p",
+        "2",
+        "-k",
+        "N14228",
+        "-H",
+        "ce_id=r1",
+        "-H",
+        "tenant=blue",
+    ];
+    let asked = piped(Command::new("kcat").args(produce), body);
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    Reader::open(&kafka, &world.topic("served"))
+        .until("the answer", WAIT, |records| !records.is_empty());
+
+    // To the end of the topic, and the headers beside the value: key, partition, headers, value.
+    let consume = [
+        "-C",
+        "-e",
+        "-q",
+        "-b",
+        &kafka.bootstrap,
+        "-t",
+        &world.topic("served"),
+        "-X",
+        "isolation.level=read_committed",
+        "-f",
+        "%k|%p|%h|%s\n",
+    ];
+    let output = Command::new("kcat").args(consume).output().expect("kcat runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text.lines().collect();
+    let [line] = lines[..] else { panic!("one answer, not {lines:?}") };
+    let [key, partition, headers, value] = line.splitn(4, '|').collect::<Vec<_>>()[..] else {
+        panic!("four fields: {line}")
+    };
+    assert_eq!((key, partition), ("N14228", "2"));
+    // kcat sends the line without its end.
+    assert_eq!(value.as_bytes(), answer("v1", body.as_bytes()));
+    for header in [
+        "ce_id=r1",
+        "tenant=blue",
+        "serinus-request-id=r1",
+        "serinus-version=v1",
+        "serinus-outcome=ok",
+    ] {
+        assert!(headers.split(',').any(|it| it == header), "{header} is missing in {headers}");
+    }
+    drop(workers);
+    run.stop();
+}
+
+#[test]
+fn kafkas_console_consumer_reads_the_evidence() {
+    let Some(kafka) = Kafka::find() else { return };
+    if !runs("java", &["-version"]) {
+        return skip("Kafka's console consumer needs a JVM");
+    }
+    let world = World::new(&kafka, "console", SPEC);
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let workers =
+        ["v1", "v2"].map(|version| Worker::start(&kafka, &world.name, version, Habits::default()));
+    let sent = world.send_requests(0, 200);
+    world.send_labels(&sent);
+    let metrics = world.app_topic("rollout-metrics");
+    let has_evidence = |json: &Value| {
+        json["metrics"]
+            .as_array()
+            .is_some_and(|it| it.iter().any(|metric| metric["n"].as_u64().unwrap_or_default() > 0))
+    };
+    Reader::open(&kafka, &metrics)
+        .until("evidence", WAIT, |records| records.iter().any(|it| has_evidence(&it.json())));
+
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/kafka.sh");
+    let arguments = [
+        "console-consumer",
+        "--bootstrap-server",
+        &kafka.bootstrap,
+        "--topic",
+        &metrics,
+        "--from-beginning",
+        "--timeout-ms",
+        "5000",
+    ];
+    let output = Command::new(script)
+        .args(arguments)
+        .args(["--isolation-level", "read_committed"])
+        .output()
+        .expect("the script runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let records: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let record = records
+        .iter()
+        .find(|it| has_evidence(it))
+        .unwrap_or_else(|| panic!("no evidence among {} records", records.len()));
+    assert_eq!(
+        (&record["rollout"], &record["model"], &record["strategy"]),
+        (&json!(world.rollout()), &json!(world.name), &json!("shadow"))
+    );
+    let metric = &record["metrics"][0];
+    assert_eq!((&metric["name"], &metric["candidate"]), (&json!("brier"), &json!("v2")));
+    for version in ["v1", "v2"] {
+        assert!(
+            metric["arms"][version]["estimate"].is_number(),
+            "{version} has no estimate in {metric}"
+        );
+    }
+    assert!(
+        record["reason"].as_str().is_some_and(|it| !it.is_empty()),
+        "a verdict says why: {record}"
+    );
+    drop(workers);
+    run.stop();
+}
+
+#[test]
+fn a_worker_in_python_serves_a_model() {
+    let Some(kafka) = Kafka::find() else { return };
+    let python = std::env::var("SERINUS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    if !runs(&python, &["-c", "import confluent_kafka"]) {
+        return skip(
+            "no python3 with confluent_kafka (pip install confluent-kafka; SERINUS_PYTHON names another python)",
+        );
+    }
+    let world =
+        World::new(&kafka, "python", SPEC.split("---").next().expect("the model comes first"));
+    let mut run = world.run();
+    world.await_topic(&world.topic("v1.requests"), &mut run);
+    world.await_topic(&world.topic("served"), &mut run);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/python_worker.py");
+    let log = folder(&world.name).join("python.log");
+    let mut worker = Process::start(
+        Command::new(&python).args([script, &kafka.bootstrap, &world.name, "v1"]),
+        &log,
+    );
+    let sent = world.send_requests(0, 50);
+    let mut served = Reader::open(&kafka, &world.topic("served"));
+    served.until("an answer to every request", Duration::from_secs(60), |records| {
+        worker.assert_running();
+        records.len() >= sent.len()
+    });
+    for request in &sent {
+        let answers: Vec<_> = served
+            .records
+            .iter()
+            .filter(|it| it.header("serinus-request-id") == Some(request.id.as_str()))
+            .collect();
+        let [answer] = answers[..] else { panic!("{}: {} answers", request.id, answers.len()) };
+        assert_eq!(
+            (answer.partition, &answer.key),
+            (request.partition, &request.key),
+            "{}",
+            request.id
+        );
+        assert_eq!(
+            (answer.header("serinus-version"), answer.header("serinus-outcome")),
+            (Some("v1"), Some("ok")),
+            "{}",
+            request.id
+        );
+    }
+    drop(worker);
+    run.stop();
+}
+
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    let quiet = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+fn piped(command: &mut Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    child
+        .stdin
+        .take()
+        .expect("stdin is piped")
+        .write_all(input.as_bytes())
+        .expect("it reads its input");
+    child.wait_with_output().expect("it ends")
+}

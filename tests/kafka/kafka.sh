@@ -1,0 +1,203 @@
+#!/usr/bin/env bash
+# Finds or starts the real Kafka that the tests, the benchmarks and the curious use.
+#
+#   kafka.sh start            prints the bootstrap address of a Kafka that is up (starts one if need be)
+#   kafka.sh address          prints the address of the one that is up, or fails
+#   kafka.sh stop             stops what start started
+#   kafka.sh with CMD...      runs CMD with KAFKA_BOOTSTRAP set, and stops what it started; the exit code is CMD's
+#   kafka.sh TOOL ARGS...     runs one of Kafka's own tools, for example:
+#                             kafka.sh console-consumer --bootstrap-server "$(kafka.sh address)" --topic flights.served
+#
+# In this order: the cluster that KAFKA_BOOTSTRAP names; a docker engine with docker-compose.yml; a JVM with Maven.
+# stdout is data, stderr is talk. SERINUS_SKIP_KAFKA=1 makes `with` run CMD without any Kafka.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")
+jars=$target/kafka/jars-$version
+# One broker a checkout, also where several checkouts share a target folder.
+run=$target/kafka/run-$(printf '%s' "$root" | cksum | cut -d' ' -f1)
+
+say() { echo "kafka.sh: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+has_docker() { command -v docker >/dev/null && docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
+has_java() { command -v java >/dev/null; }
+has_maven() { command -v mvn >/dev/null; }
+compose() { docker compose --project-name "serinus-tests-${run##*-}" --file "$root/docker-compose.yml" "$@"; }
+
+# True where something listens on the port of this machine.
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# Outside the usual range of ephemeral ports, so that no client socket takes it before the broker does.
+free_port() {
+  local port
+  for _ in {1..100}; do
+    port=$((20000 + RANDOM % 10000))
+    listens "$port" || { echo "$port"; return; }
+  done
+  die "no free port found between 20000 and 30000"
+}
+
+is_up() {
+  [[ -f $run/address ]] || return 1
+  case $(cat "$run/kind") in
+    jvm) kill -0 "$(cat "$run/pid")" 2>/dev/null ;;
+    compose) compose ps --status running --services 2>/dev/null | grep -qx kafka ;;
+  esac
+}
+
+fetch_jars() {
+  [[ -f $jars/.complete ]] && return
+  has_maven || return 1
+  say "fetching the jars of Kafka $version with Maven (once)"
+  mkdir -p "$jars"
+  mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$jars" >&2 || return 1
+  touch "$jars/.complete"
+}
+
+start_compose() {
+  local port
+  port=$(free_port)
+  say "starting Kafka $version with docker compose"
+  export SERINUS_KAFKA_PORT=$port
+  compose up --detach --wait kafka >&2
+  echo compose >"$run/kind"
+  echo "localhost:$port" >"$run/address"
+}
+
+write_properties() { # broker port, controller port
+  cat >"$run/server.properties" <<EOF
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$2
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2
+advertised.listeners=PLAINTEXT://127.0.0.1:$1
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=$run/data
+num.partitions=1
+auto.create.topics.enable=false
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=8
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+transaction.max.timeout.ms=900000
+log.retention.check.interval.ms=300000
+EOF
+}
+
+java_kafka() { java -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$jars/*" "$@"; }
+
+start_jvm() {
+  local broker controller id
+  broker=$(free_port)
+  controller=$(free_port)
+  [[ $broker != "$controller" ]] || controller=$((controller + 1))
+  write_properties "$broker" "$controller"
+  id=$(java_kafka kafka.tools.StorageTool random-uuid)
+  java_kafka kafka.tools.StorageTool format --cluster-id "$id" --config "$run/server.properties" >"$run/format.log" 2>&1 ||
+    die "formatting the storage failed, see $run/format.log"
+  say "starting Kafka $version on a JVM"
+  # exec: the pid is the broker's own. setsid: a Ctrl-C meant for the tests does not reach it before they have ended.
+  setsid bash -c 'exec java -Xms256m -Xmx1g -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$1/*" kafka.Kafka "$2"' \
+    kafka "$jars" "$run/server.properties" </dev/null >"$run/server.log" 2>&1 &
+  echo $! >"$run/pid"
+  for _ in {1..600}; do
+    kill -0 "$(cat "$run/pid")" 2>/dev/null || { tail -n 20 "$run/server.log" >&2; die "the broker ended at once, see $run/server.log"; }
+    if listens "$broker"; then
+      echo jvm >"$run/kind"
+      echo "127.0.0.1:$broker" >"$run/address"
+      return
+    fi
+    sleep 0.1
+  done
+  kill "$(cat "$run/pid")"
+  die "the broker did not listen within 60 s, see $run/server.log"
+}
+
+start() {
+  if [[ -n ${KAFKA_BOOTSTRAP:-} ]]; then echo "$KAFKA_BOOTSTRAP"; return; fi
+  if is_up; then cat "$run/address"; return; fi
+  rm -rf "$run"
+  mkdir -p "$run"
+  if has_docker; then
+    start_compose
+  elif has_java && fetch_jars; then
+    start_jvm
+  else
+    die "no Kafka found: set KAFKA_BOOTSTRAP, or start a docker engine, or install a JVM (17 or newer) and Maven; SERINUS_SKIP_KAFKA=1 skips the tests that need one"
+  fi
+  say "up at $(cat "$run/address") after ${SECONDS} s"
+  cat "$run/address"
+}
+
+stop() {
+  is_up || return 0
+  case $(cat "$run/kind") in
+    compose) compose down --volumes >&2 ;;
+    jvm)
+      local pid
+      pid=$(cat "$run/pid")
+      kill "$pid"
+      for _ in {1..150}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+      # A broker that is still there after 15 s holds nothing that a test needs.
+      ! kill -0 "$pid" 2>/dev/null || kill -9 "$pid"
+      ;;
+  esac
+  # The log stays, for whoever asks why a test failed.
+  rm -rf "$run/address" "$run/pid" "$run/data"
+}
+
+address() {
+  if [[ -n ${KAFKA_BOOTSTRAP:-} ]]; then echo "$KAFKA_BOOTSTRAP"; return; fi
+  is_up || die "no Kafka is up for this checkout: run tests/kafka/kafka.sh start"
+  cat "$run/address"
+}
+
+with() {
+  if [[ ${SERINUS_SKIP_KAFKA:-} == 1 ]]; then
+    say "SERINUS_SKIP_KAFKA=1: the tests that need Kafka are skipped, each says so"
+    exec "$@"
+  fi
+  if [[ -z ${KAFKA_BOOTSTRAP:-} ]] && ! is_up; then trap stop EXIT; fi
+  KAFKA_BOOTSTRAP=$(start)
+  export KAFKA_BOOTSTRAP
+  "$@"
+}
+
+tool() { # name, arguments
+  local class
+  case $1 in
+    console-consumer) class=org.apache.kafka.tools.consumer.ConsoleConsumer ;;
+    console-producer) class=org.apache.kafka.tools.ConsoleProducer ;;
+    topics) class=org.apache.kafka.tools.TopicCommand ;;
+    consumer-groups) class=org.apache.kafka.tools.consumer.group.ConsumerGroupCommand ;;
+    transactions) class=org.apache.kafka.tools.TransactionsCommand ;;
+    get-offsets) class=org.apache.kafka.tools.GetOffsetShell ;;
+    *) die "unknown command or tool \`$1\`; see the head of this file" ;;
+  esac
+  if has_java && fetch_jars; then
+    java_kafka "$class" "${@:2}"
+  elif has_docker; then
+    docker run --rm --interactive --network host "apache/kafka:$version" "/opt/kafka/bin/kafka-$1.sh" "${@:2}"
+  else
+    die "Kafka's tools need a JVM and Maven, or a docker engine"
+  fi
+}
+
+case ${1:-} in
+  start | stop | address) "$1" ;;
+  with) with "${@:2}" ;;
+  '') sed -n '2,13p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  *) tool "$@" ;;
+esac

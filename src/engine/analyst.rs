@@ -10,8 +10,9 @@ use crate::domain::case::Prediction;
 use crate::domain::ids::{CaseId, Revision, RolloutName};
 use crate::domain::label::Label;
 use crate::domain::time::Timestamp;
-use crate::engine::analyst_io::{Counter, Effect, Event, Input, Planned, Row, Settings};
+use crate::engine::analyst_io::{Effect, Event, Input, Planned, Row, Settings};
 use crate::engine::clock::{Checkpoint, InputClock};
+use crate::engine::counter::Counter;
 use crate::engine::partial::{Inputs, Partial};
 use crate::engine::score::Truth;
 use crate::engine::tally::{Book, CaseScores, Watch};
@@ -145,7 +146,7 @@ impl Analyst {
                     Input::Labels => &mut self.inputs.labels,
                 };
                 *read = (*read).max(offset + 1);
-                out.push(Effect::Count(Counter::Unreadable, 1));
+                out.push(Effect::Count(Counter::Refused, 1));
                 out.push(Effect::Refuse { input, offset, reason });
             }
             Event::Plan(planned) => self.plan(*planned, out),
@@ -219,10 +220,10 @@ impl Analyst {
         let is_known = self.pending.holds(prediction.case)
             || self.unplanned.iter().any(|it| it.prediction.case == prediction.case);
         if is_known {
-            out.push(Effect::Count(Counter::CaseDuplicates, 1));
+            out.push(Effect::Count(Counter::PredictionDuplicate, 1));
             return;
         }
-        out.push(Effect::Count(Counter::Cases, 1));
+        out.push(Effect::Count(Counter::Predictions, 1));
         if self.is_planned(&prediction) {
             self.hold(&prediction, self.turn, out);
         } else {
@@ -244,8 +245,11 @@ impl Analyst {
         let (window, keep) =
             plan.map_or((self.settings.window, self.settings.keep), |it| (it.maturity, it.keep));
         match self.pending.add(Arc::clone(prediction), window, keep, turn) {
-            Added::Duplicate => out.push(Effect::Count(Counter::CaseDuplicates, 1)),
-            Added::Fresh => {
+            Added::Duplicate => out.push(Effect::Count(Counter::PredictionDuplicate, 1)),
+            added @ (Added::Fresh | Added::Twin) => {
+                if added == Added::Twin {
+                    out.push(Effect::Count(Counter::RequestIdDuplicate, 1));
+                }
                 if let Some(open) = book {
                     let Settings { partition, partitions, .. } = self.settings;
                     open.book.respond(prediction, Watch { partition, partitions });
@@ -255,7 +259,6 @@ impl Analyst {
     }
 
     fn credit(&mut self, label: Label, out: &mut Vec<Effect>) {
-        out.push(Effect::Count(Counter::Labels, 1));
         let held = self
             .books
             .values()
@@ -265,9 +268,9 @@ impl Analyst {
         let (window, keep) = held.unwrap_or((self.settings.window, self.settings.keep));
         let until = label.observed_at.max(self.predictions.reached) + window + keep;
         match self.pending.credit(label, until, self.turn) {
-            Credited::Early => out.push(Effect::Count(Counter::LabelsEarly, 1)),
-            Credited::Duplicate => out.push(Effect::Count(Counter::LabelDuplicates, 1)),
-            Credited::TooMany => out.push(Effect::Count(Counter::LabelsRefused, 1)),
+            Credited::Early => {}
+            Credited::Duplicate => out.push(Effect::Count(Counter::LabelDuplicate, 1)),
+            Credited::TooMany => out.push(Effect::Count(Counter::PendingEvicted, 1)),
             Credited::Joined(rows) => {
                 for joined in rows {
                     self.write_later_row(joined, out);
@@ -297,10 +300,13 @@ impl Analyst {
             too_many += self.pending.forget(clocks.predictions).kept;
         }
         if too_many > 0 {
-            out.push(Effect::Count(Counter::CasesEvicted, too_many));
+            out.push(Effect::Count(Counter::PendingEvicted, too_many));
         }
         if evicted.early > 0 {
-            out.push(Effect::Count(Counter::LabelsEvicted, evicted.early));
+            out.push(Effect::Count(Counter::PendingEvicted, evicted.early));
+        }
+        if evicted.orphaned > 0 {
+            out.push(Effect::Count(Counter::LabelOrphaned, evicted.orphaned));
         }
     }
 
@@ -320,7 +326,15 @@ impl Analyst {
             Some(open) => {
                 let plan = Arc::clone(open.book.plan());
                 let truth = truth(&joined, &plan);
-                open.book.mature(&joined.prediction, truth)
+                let scores = open.book.mature(&joined.prediction, truth);
+                let (clipped, unscored) = open.book.take_faults();
+                if clipped > 0 {
+                    out.push(Effect::Count(Counter::ValueClipped, clipped));
+                }
+                if unscored > 0 {
+                    out.push(Effect::Count(Counter::ValueMissing, unscored));
+                }
+                scores
             }
         };
         self.write(joined, scores, out);
@@ -343,7 +357,12 @@ impl Analyst {
     }
 
     fn write(&self, joined: Joined, scores: CaseScores, out: &mut Vec<Effect>) {
-        out.push(Effect::Count(Counter::Rows, 1));
+        out.push(Effect::Count(Counter::AnalysisRows, 1));
+        match joined.status {
+            LabelStatus::Labelled => out.push(Effect::Count(Counter::LabelJoined, 1)),
+            LabelStatus::Late => out.push(Effect::Count(Counter::LabelLate, 1)),
+            LabelStatus::Missing | LabelStatus::Corrected | LabelStatus::Retracted => {}
+        }
         let model = self.settings.model.clone();
         out.push(Effect::Row(Box::new(Row { model, joined, scores })));
     }
@@ -397,8 +416,10 @@ impl Analyst {
             let it = self.unplanned.remove(0);
             let Settings { window, keep, .. } = self.settings;
             match self.pending.add(it.prediction, window, keep, it.turn) {
-                Added::Fresh => out.push(Effect::Count(Counter::CasesUnplanned, 1)),
-                Added::Duplicate => out.push(Effect::Count(Counter::CaseDuplicates, 1)),
+                Added::Fresh | Added::Twin => {
+                    out.push(Effect::Count(Counter::PredictionUnplanned, 1));
+                }
+                Added::Duplicate => out.push(Effect::Count(Counter::PredictionDuplicate, 1)),
             }
         }
     }

@@ -80,6 +80,8 @@ pub struct Joined {
 pub enum Added {
     /// It is held now.
     Fresh,
+    /// It is held now, and so is another case with the same request id.
+    Twin,
     /// It was held already; nothing changed.
     Duplicate,
 }
@@ -105,6 +107,8 @@ pub struct Evicted {
     pub kept: u64,
     /// Labels without a case.
     pub early: u64,
+    /// Labels whose time is over, and no case ever came.
+    pub orphaned: u64,
 }
 
 #[derive(Debug)]
@@ -124,6 +128,7 @@ struct Entry {
     /// Until when the labels are kept, whatever becomes of the cases: another case may have the same id.
     labels_until: Timestamp,
     cases: BTreeMap<CaseId, Waiting>,
+    had_case: bool,
 }
 
 impl Default for Entry {
@@ -133,6 +138,7 @@ impl Default for Entry {
             label_turn: 0,
             labels_until: Timestamp::MIN,
             cases: BTreeMap::new(),
+            had_case: false,
         }
     }
 }
@@ -194,9 +200,11 @@ impl Pending {
         *self.turns.entry(turn).or_default() += 1;
         self.ids.insert(case, id.clone());
         let entry = self.entries.entry(id.clone()).or_default();
+        let is_twin = !entry.cases.is_empty();
         entry.cases.insert(case, waiting);
+        entry.had_case = true;
         self.early.remove(&(entry.labels_until, id));
-        Added::Fresh
+        if is_twin { Added::Twin } else { Added::Fresh }
     }
 
     /// Takes in a label; it is kept until the prediction clock has passed `until`, for cases yet to come.
@@ -284,6 +292,9 @@ impl Pending {
                 break;
             }
             self.early.remove(&(until, id.clone()));
+            if self.entries.get(&id).is_some_and(|it| !it.had_case) {
+                self.evicted.orphaned += 1;
+            }
             self.drop_entry(&id);
         }
         self.bound_cases(predictions);

@@ -103,13 +103,13 @@ fn prediction(n: usize, id: &str, now: Timestamp, fails: u8, score: u8) -> Predi
     let answer = |version: &Version, role, nth: u8| {
         let is_failed = fails == nth;
         let status = if is_failed { AnswerStatus::Error } else { AnswerStatus::Ok };
-        let score = f64::from((score + 13 * nth) % 101) / 100.0;
-        let bytes: Arc<[u8]> = Arc::from(json!({"score": score}).to_string().into_bytes());
+        let said = f64::from((score + 13 * nth) % 101) / 100.0;
+        let bytes: Arc<[u8]> = Arc::from(json!({"score": said}).to_string().into_bytes());
         CaseAnswer {
             version: version.clone(),
             role,
             status,
-            latency: Some(Span(i64::from(score as u8) + i64::from(nth) + 1)),
+            latency: Some(Span(i64::from(score) + i64::from(nth) + 1)),
             value: (!is_failed).then_some(bytes),
             error: None,
         }

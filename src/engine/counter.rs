@@ -13,6 +13,8 @@ pub enum Counter {
     ShadowShed,
     /// A request was answered at once because the partition's cases were all taken.
     OpenCasesFull,
+    /// A version could not be asked because its topic is not there.
+    VersionAbsent,
     /// The assigned version's answer was served.
     ServedOk,
     /// The stable version's answer was served for the candidate.
@@ -70,12 +72,13 @@ pub enum Counter {
 impl Counter {
     /// Every counter, in the order above.
     // A new counter: its variant, its line here, its word and help below.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Requests,
         Self::Forwarded,
         Self::Shadowed,
         Self::ShadowShed,
         Self::OpenCasesFull,
+        Self::VersionAbsent,
         Self::ServedOk,
         Self::ServedFallback,
         Self::ServedDefault,
@@ -115,6 +118,9 @@ impl Counter {
             }
             Self::OpenCasesFull => {
                 ("open_cases_full", "requests answered at once because all cases were taken")
+            }
+            Self::VersionAbsent => {
+                ("version_absent", "copies not sent because the version's topic is not there")
             }
             Self::ServedOk => ("served_ok", "answers of the assigned version served"),
             Self::ServedFallback => {

@@ -22,6 +22,17 @@ pub enum ServingEvent {
     Answer(Answer),
 }
 
+/// What one turn brings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Turn {
+    /// The routing, where it has changed.
+    pub routing: Option<Arc<Routing>>,
+    /// Requests, in the order of their offsets.
+    pub requests: Vec<Arc<Request>>,
+    /// Answers, in the order of their offsets.
+    pub answers: Vec<Answer>,
+}
+
 /// A copy of a request for one version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forward {
@@ -103,6 +114,20 @@ impl ServingLane {
             }
             ServingEvent::Answer(answer) => self.answer(now, answer, out),
         }
+    }
+
+    /// Takes a whole turn, always in this order: routing, requests, answers, deadlines. A replay of the same turn does the same.
+    pub fn turn(&mut self, now: Timestamp, turn: Turn, out: &mut Vec<ServingEffect>) {
+        if let Some(routing) = turn.routing {
+            self.handle(now, ServingEvent::Routing(routing), out);
+        }
+        for request in turn.requests {
+            self.handle(now, ServingEvent::Request(request), out);
+        }
+        for answer in turn.answers {
+            self.handle(now, ServingEvent::Answer(answer), out);
+        }
+        self.tick(now, out);
     }
 
     /// Acts on every deadline that `now` has reached.

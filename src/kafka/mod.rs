@@ -1,10 +1,30 @@
 //! The shell: clock, clients, transactions, the turn loop. The only room that names the Kafka client.
 
-pub mod options;
-pub mod stop;
-
+pub mod clock;
 pub mod deadline;
+pub mod options;
 pub mod settings;
+pub mod stop;
 
 pub mod reader;
 pub mod topics;
+
+pub mod error;
+
+mod commit;
+pub mod outbox;
+
+pub mod follower;
+pub mod group;
+pub mod intake;
+pub mod replay;
+
+pub mod counts;
+pub mod emit;
+pub mod lane;
+pub mod serving;
+
+pub mod analysis;
+pub mod control;
+
+pub mod runtime;

@@ -23,5 +23,6 @@ pub mod state;
 pub mod analysis;
 
 pub mod checkpoint;
+pub mod journal;
 pub mod design;
 pub mod partial;

@@ -1,0 +1,81 @@
+//! What can go wrong between us and Kafka.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use thiserror::Error;
+
+use crate::kafka::reader::ReadError;
+
+/// A broken world: what was being done, and what the client says.
+#[derive(Debug, Error)]
+pub enum ShellError {
+    /// A call of the client failed.
+    #[error("failed to {doing}")]
+    Kafka {
+        /// What was being done.
+        doing: &'static str,
+        /// What the client says.
+        #[source]
+        source: KafkaError,
+    },
+    /// A topic could not be read.
+    #[error("failed to {doing}")]
+    Read {
+        /// What was being done.
+        doing: &'static str,
+        /// What was wrong.
+        #[source]
+        source: ReadError,
+    },
+    /// The outgoing queue stayed full.
+    #[error("failed to hand a record for `{topic}` to the client: its queue stayed full")]
+    QueueFull {
+        /// The topic.
+        topic: String,
+    },
+    /// Someone else took our slot.
+    #[error(
+        "another process runs as instance `{instance}` of this application; give each its own --instance name"
+    )]
+    Fenced {
+        /// The slot.
+        instance: String,
+    },
+    /// Something that must be there is not.
+    #[error("{0}")]
+    Missing(String),
+}
+
+impl ShellError {
+    /// Wraps what the client says.
+    pub fn kafka(doing: &'static str) -> impl FnOnce(KafkaError) -> Self {
+        move |source| Self::Kafka { doing, source }
+    }
+
+    /// Wraps what a reader says.
+    pub fn read(doing: &'static str) -> impl FnOnce(ReadError) -> Self {
+        move |source| Self::Read { doing, source }
+    }
+
+    /// Returns whether trying again cannot help, because our slot has a new owner.
+    pub fn is_fenced(&self) -> bool {
+        match self {
+            Self::Kafka { source, .. } => {
+                let code = match source {
+                    KafkaError::Transaction(error) => Some(error.code()),
+                    other => other.rdkafka_error_code(),
+                };
+                matches!(
+                    code,
+                    Some(
+                        RDKafkaErrorCode::Fenced
+                            | RDKafkaErrorCode::ProducerFenced
+                            | RDKafkaErrorCode::InvalidProducerEpoch
+                            | RDKafkaErrorCode::FencedInstanceId
+                    )
+                )
+            }
+            Self::Fenced { .. } => true,
+            Self::Read { .. } | Self::QueueFull { .. } | Self::Missing(_) => false,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! From the client's records to the machines' nouns. Total: any record gives something.
+
+use std::sync::Arc;
+
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+
+use crate::domain::ids::CaseId;
+use crate::domain::record::{Answer, Bytes, Carried, Header, Request};
+use crate::domain::time::Timestamp;
+use crate::kafka::clock;
+use crate::strategy::stage::ModelPlan;
+use crate::wire::headers;
+use crate::wire::json::Parts;
+
+/// A record that cannot be used: its bytes, where it stood, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// The topic it stood in.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// Key and headers.
+    pub carried: Carried,
+    /// The bytes.
+    pub value: Option<Bytes>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Reads a request; there is no request that cannot be read.
+pub fn request(message: &BorrowedMessage<'_>, plan: &ModelPlan) -> Request {
+    let pairs = pairs(message);
+    let parts = Parts { key: message.key(), headers: &pairs, value: message.payload() };
+    let case = CaseId { partition: message.partition(), offset: message.offset() };
+    Request {
+        case,
+        id: parts.request_id(plan.request_id.as_ref(), message.topic(), case),
+        unit: parts.text(&plan.unit).map(|it| Bytes::from(it.as_ref())),
+        key: message.key().map(Bytes::from),
+        value: message.payload().map(Bytes::from),
+        headers: pairs.iter().filter(|(name, _)| !headers::is_ours(name)).map(header).collect(),
+        requested_at: time(message),
+    }
+}
+
+/// Reads an answer, or says why it is none.
+pub fn answer(message: &BorrowedMessage<'_>) -> Result<Answer, Dead> {
+    let pairs = pairs(message);
+    let value = message.payload().map(Bytes::from);
+    match headers::read_answer(pairs.iter().copied(), value) {
+        Ok(mut answer) => {
+            if answer.case.partition != message.partition() {
+                answer.carried = Arc::new(carried(message));
+            }
+            Ok(answer)
+        }
+        Err(why) => Err(dead(message, why.reason())),
+    }
+}
+
+/// Makes a dead letter of a record.
+pub fn dead(message: &BorrowedMessage<'_>, reason: impl Into<String>) -> Dead {
+    Dead {
+        topic: message.topic().to_owned(),
+        partition: message.partition(),
+        offset: message.offset(),
+        carried: carried(message),
+        value: message.payload().map(Bytes::from),
+        reason: reason.into(),
+    }
+}
+
+/// Returns the record's own time; one without any was made now.
+pub fn time(message: &BorrowedMessage<'_>) -> Timestamp {
+    message.timestamp().to_millis().filter(|it| *it >= 0).map_or_else(clock::now, Timestamp)
+}
+
+/// Returns a record's headers as pairs.
+pub fn pairs<'a>(message: &'a BorrowedMessage<'_>) -> Vec<(&'a str, Option<&'a [u8]>)> {
+    message
+        .headers()
+        .map(|it| it.iter().map(|it| (it.key, it.value)).collect())
+        .unwrap_or_default()
+}
+
+fn carried(message: &BorrowedMessage<'_>) -> Carried {
+    Carried {
+        key: message.key().map(Bytes::from),
+        headers: pairs(message).iter().map(header).collect(),
+    }
+}
+
+fn header((name, value): &(&str, Option<&[u8]>)) -> Header {
+    Header { name: Arc::from(*name), value: value.map(Bytes::from) }
+}

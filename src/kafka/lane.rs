@@ -1,0 +1,272 @@
+//! One serving lane in the shell: its machine, how far it has read, and where a replay of it would start.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rdkafka::message::Message;
+use tracing::{error, info};
+
+use crate::domain::ids::Revision;
+use crate::domain::record::{Answer, Request};
+use crate::domain::routing::Routing;
+use crate::domain::time::Timestamp;
+use crate::engine::serving::{ServingEffect, ServingLane, Turn};
+use crate::kafka::error::ShellError;
+use crate::kafka::follower::ModelView;
+use crate::kafka::intake::{self, Dead};
+use crate::kafka::replay::Replay;
+use crate::strategy::stage::ModelPlan;
+use crate::wire::journal::{ReplayStart, ServingTurn};
+
+/// What has been read for a lane and not yet been taken in.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    /// Requests.
+    pub requests: VecDeque<Arc<Request>>,
+    /// Answers, with their offsets.
+    pub answers: Vec<(i64, Result<Answer, Dead>)>,
+}
+
+/// One partition of a model's requests, with the same partition of its answers.
+pub struct Lane {
+    /// The model's plan.
+    pub plan: Arc<ModelPlan>,
+    /// The partition.
+    pub partition: i32,
+    /// What waits to be taken in.
+    pub backlog: Backlog,
+    /// Whether the partition's requests are not read on because the lane is full.
+    pub is_paused: bool,
+    /// Whether something was done since the last commit.
+    pub is_touched: bool,
+    machine: ServingLane,
+    now: Timestamp,
+    turn: u64,
+    requests: i64,
+    responses: i64,
+    starts: VecDeque<ReplayStart>,
+}
+
+/// Where a lane's group has got to.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// The next request, and where a replay starts.
+    pub requests: Option<(i64, String)>,
+    /// The next answer.
+    pub responses: Option<(i64, String)>,
+}
+
+impl Lane {
+    /// Builds the lane as it was at the committed offsets: the same turns over the same inputs, their effects thrown away.
+    pub fn restore(
+        view: &ModelView,
+        partition: i32,
+        committed: &Committed,
+        journal: &str,
+        replay: &Replay,
+    ) -> Result<Self, ShellError> {
+        let plan = Arc::clone(&view.plan);
+        let requests = committed.requests.as_ref().map_or(0, |it| it.0);
+        let responses = committed.responses.as_ref().map_or(0, |it| it.0);
+        let start = committed.requests.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+        let routing = Arc::clone(&view.routing);
+        let mut lane = Self {
+            machine: ServingLane::new(partition, plan.open_cases_max, routing),
+            plan,
+            partition,
+            backlog: Backlog::default(),
+            is_paused: false,
+            is_touched: false,
+            now: Timestamp(0),
+            turn: 0,
+            requests,
+            responses,
+            starts: VecDeque::new(),
+        };
+        if let Some(start) = start {
+            lane.turn = start.turn;
+            lane.now = start.now;
+            if start.first < requests || start.second < responses {
+                lane.redo(view, start, journal, replay)?;
+            }
+        }
+        Ok(lane)
+    }
+
+    fn redo(
+        &mut self,
+        view: &ModelView,
+        start: ReplayStart,
+        journal: &str,
+        replay: &Replay,
+    ) -> Result<(), ShellError> {
+        let partition = self.partition;
+        let mut turns: Vec<ServingTurn> = Vec::new();
+        let from = replay.offset_at(journal, partition, start.now)?;
+        replay.range(journal, partition, from, None, |message| {
+            let turn = message.payload().and_then(|it| ServingTurn::read(it).ok());
+            // After a crash of a process whose transaction was thrown away its turns are not here: only committed ones are.
+            turns.extend(turn.filter(|it| {
+                it.turn >= start.turn && it.requests <= self.requests && it.responses <= self.responses
+            }));
+        })?;
+        let is_whole = turns.first().is_some_and(|it| it.turn == start.turn)
+            && turns.last().is_some_and(|it| (it.requests, it.responses) == (self.requests, self.responses));
+        if !is_whole {
+            error!(
+                model = %self.plan.name,
+                partition,
+                "the journal does not reach back to the oldest open case; requests that were open are not answered"
+            );
+            self.turn = turns.last().map_or(start.turn, |it| it.turn + 1);
+            return Ok(());
+        }
+        let mut requests = VecDeque::new();
+        replay.range(&self.plan.topics.requests, partition, start.first, Some(self.requests), |it| {
+            requests.push_back(Arc::new(intake::request(it, &self.plan)));
+        })?;
+        let mut answers = VecDeque::new();
+        replay.range(&self.plan.topics.responses, partition, start.second, Some(self.responses), |it| {
+            answers.push_back((it.offset(), intake::answer(it)));
+        })?;
+        self.run_again(view, start, &turns, requests, answers);
+        info!(model = %self.plan.name, partition, turns = turns.len(), open = self.machine.open_cases(), "lane restored");
+        Ok(())
+    }
+
+    fn run_again(
+        &mut self,
+        view: &ModelView,
+        start: ReplayStart,
+        turns: &[ServingTurn],
+        mut requests: VecDeque<Arc<Request>>,
+        mut answers: VecDeque<(i64, Result<Answer, Dead>)>,
+    ) {
+        (self.requests, self.responses) = (start.first, start.second);
+        let first = turns.first().and_then(|it| view.history.get(&it.revision()));
+        self.machine = ServingLane::new(
+            self.partition,
+            self.plan.open_cases_max,
+            Arc::clone(first.unwrap_or(&view.routing)),
+        );
+        let mut dropped = Vec::new();
+        for it in turns {
+            let mut turn = Turn { routing: view.history.get(&it.revision()).map(Arc::clone), ..Turn::default() };
+            while let Some(request) = requests.pop_front_if(|request| request.case.offset < it.requests) {
+                turn.requests.push(request);
+            }
+            while let Some((_, answer)) = answers.pop_front_if(|(offset, _)| *offset < it.responses) {
+                turn.answers.extend(answer.ok());
+            }
+            self.begin(it.turn, it.now());
+            self.machine.turn(it.now(), turn, &mut dropped);
+            dropped.clear();
+            (self.requests, self.responses) = (it.requests, it.responses);
+            self.end();
+        }
+    }
+
+    /// Takes in what waits and acts on what is due; returns whether there was anything to do.
+    pub fn turn(
+        &mut self,
+        now: Timestamp,
+        routing: &Arc<Routing>,
+        out: &mut Vec<ServingEffect>,
+        dead: &mut Vec<Dead>,
+    ) -> bool {
+        // A machine with a slower clock than the lane's last one goes on at the lane's time.
+        let now = now.max(self.now);
+        let room = self.machine.room();
+        let is_due = self.machine.next_wake().is_some_and(|it| it <= now);
+        let may_take = room > 0 && !self.backlog.requests.is_empty();
+        if !is_due && !may_take && self.backlog.answers.is_empty() {
+            return false;
+        }
+        let mut turn = Turn::default();
+        if routing.revision > self.machine.routing().revision {
+            turn.routing = Some(Arc::clone(routing));
+        }
+        self.begin(self.turn, now);
+        for (offset, answer) in self.backlog.answers.drain(..) {
+            self.responses = offset + 1;
+            match answer {
+                Ok(answer) => turn.answers.push(answer),
+                Err(it) => dead.push(it),
+            }
+        }
+        let taken = room.min(self.backlog.requests.len());
+        turn.requests = self.backlog.requests.drain(..taken).collect();
+        if let Some(last) = turn.requests.last() {
+            self.requests = last.case.offset + 1;
+        }
+        self.machine.turn(now, turn, out);
+        self.is_touched = true;
+        true
+    }
+
+    /// Returns the journal's record of the turn just taken, and counts on.
+    pub fn end_turn(&mut self) -> ServingTurn {
+        let record = ServingTurn {
+            turn: self.turn,
+            now: self.now.0,
+            revision: self.revision().0,
+            requests: self.requests,
+            responses: self.responses,
+        };
+        self.end();
+        record
+    }
+
+    /// Returns the next offsets of requests and answers.
+    pub fn offsets(&self) -> (i64, i64) {
+        (self.requests, self.responses)
+    }
+
+    /// Returns where a replay of the lane as it is now would start: at the turn that opened its oldest open case.
+    pub fn replay_start(&self) -> ReplayStart {
+        self.starts.front().copied().unwrap_or(ReplayStart {
+            turn: self.turn,
+            now: self.now,
+            first: self.requests,
+            second: self.responses,
+        })
+    }
+
+    /// Returns when something falls due.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.machine.next_wake()
+    }
+
+    /// Returns how many cases are open.
+    pub fn open_cases(&self) -> usize {
+        self.machine.open_cases()
+    }
+
+    /// Returns how many requests the lane can take.
+    pub fn room(&self) -> usize {
+        self.machine.room()
+    }
+
+    fn revision(&self) -> Revision {
+        self.machine.routing().revision
+    }
+
+    fn begin(&mut self, turn: u64, now: Timestamp) {
+        self.turn = turn;
+        self.now = now;
+        self.starts.push_back(ReplayStart { turn, now, first: self.requests, second: self.responses });
+    }
+
+    /// Forgets the turns before the one that opened the oldest open case.
+    fn end(&mut self) {
+        self.turn += 1;
+        match self.machine.oldest_open() {
+            None => self.starts.clear(),
+            Some(oldest) => {
+                while self.starts.get(1).is_some_and(|it| it.first <= oldest) {
+                    self.starts.pop_front();
+                }
+            }
+        }
+    }
+}

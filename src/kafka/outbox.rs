@@ -1,0 +1,249 @@
+//! One transaction at a time: records out, offsets in, committed together.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::TopicPartitionList;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer,
+};
+use tracing::debug;
+
+use crate::domain::record::Header;
+use crate::domain::time::Timestamp;
+use crate::kafka::clock;
+use crate::kafka::commit::commit;
+use crate::kafka::deadline::Deadline;
+use crate::kafka::error::ShellError;
+use crate::kafka::settings::{Settings, log_client_line};
+
+/// A transaction begun within a few ms of the last commit makes the client back off for 100 ms.
+const GAP_MIN: Duration = Duration::from_millis(10);
+/// Under load a transaction may grow to this.
+const INTERVAL_MAX: Duration = Duration::from_millis(100);
+/// No call of the client may take longer than this.
+const CALL_MAX: Duration = Duration::from_secs(15);
+/// How long the client's queue may stay full.
+const QUEUE_MAX: Duration = Duration::from_secs(10);
+
+/// Passes the client's log on; a failed delivery fails the commit, so that reports are not needed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OutboxContext;
+
+impl ClientContext for OutboxContext {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        log_client_line(level, fac, log_message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(target: "librdkafka", %error, reason, "client error");
+    }
+}
+
+impl ProducerContext for OutboxContext {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// A record to send, with its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition.
+    pub partition: i32,
+    /// The key.
+    pub key: Option<&'a [u8]>,
+    /// The value.
+    pub value: Option<&'a [u8]>,
+    /// Headers that travel on.
+    pub carried: &'a [Header],
+    /// Headers of ours.
+    pub ours: &'a [(&'a str, &'a str)],
+    /// The record's time; without one, now.
+    pub at: Option<Timestamp>,
+}
+
+/// A transactional producer and the state of its transaction.
+pub struct Outbox {
+    producer: ThreadedProducer<OutboxContext>,
+    opened_at: Option<Instant>,
+    committed_at: Instant,
+    interval: Duration,
+}
+
+impl Outbox {
+    /// Makes a producer and fences off whoever had its transactional id before.
+    pub fn fence(settings: &Settings, transactional_id: &str) -> Result<Self, ShellError> {
+        let producer: ThreadedProducer<OutboxContext> = settings
+            .transactional(transactional_id)
+            .create_with_context(OutboxContext)
+            .map_err(ShellError::kafka("set up the transactional producer"))?;
+        producer
+            .init_transactions(Duration::from_secs(30))
+            .map_err(ShellError::kafka("fence the slot"))?;
+        Ok(Self { producer, opened_at: None, committed_at: clock::moment(), interval: GAP_MIN })
+    }
+
+    /// Returns the client, to ask it for metadata.
+    pub fn client(&self) -> &rdkafka::client::Client<OutboxContext> {
+        self.producer.client()
+    }
+
+    /// Returns whether a transaction is open.
+    pub fn is_open(&self) -> bool {
+        self.opened_at.is_some()
+    }
+
+    /// Opens a transaction unless one is open: also a turn that only moves offsets needs one.
+    pub fn open(&mut self) -> Result<(), ShellError> {
+        if self.opened_at.is_none() {
+            self.producer
+                .begin_transaction()
+                .map_err(ShellError::kafka("begin a transaction"))?;
+            self.opened_at = Some(clock::moment());
+        }
+        Ok(())
+    }
+
+    /// Puts a record into the transaction.
+    pub fn send(&mut self, outgoing: Outgoing<'_>) -> Result<(), ShellError> {
+        self.open()?;
+        let mut deadline = None;
+        loop {
+            match self.producer.send(record(&outgoing)) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    let deadline = *deadline.get_or_insert_with(|| Deadline::after(QUEUE_MAX));
+                    if deadline.is_over() {
+                        return Err(ShellError::QueueFull { topic: outgoing.topic.to_owned() });
+                    }
+                    // The producer's own thread drains the queue; flushing waits for it without spinning.
+                    match self.producer.flush(Duration::from_millis(50)) {
+                        Ok(()) | Err(_) => {}
+                    }
+                }
+                Err((source, _)) => {
+                    return Err(ShellError::Kafka { doing: "send a record", source });
+                }
+            }
+        }
+    }
+
+    /// Returns whether it is time to commit: at once when nothing more is there to read, else when the transaction is old enough.
+    pub fn is_due(&self, is_drained: bool) -> bool {
+        let Some(opened_at) = self.opened_at else { return false };
+        if is_drained {
+            self.committed_at.elapsed() >= GAP_MIN
+        } else {
+            opened_at.elapsed() >= self.interval
+        }
+    }
+
+    /// Returns how long until a drained transaction may be committed; nothing without one.
+    pub fn due_in(&self) -> Option<Duration> {
+        self.opened_at.map(|_| GAP_MIN.saturating_sub(self.committed_at.elapsed()))
+    }
+
+    /// Commits records and offsets together.
+    ///
+    /// Whatever goes wrong, the outcome counts as unknown: the caller drops this outbox, makes a new one, and goes back to the
+    /// committed offsets.
+    pub fn commit(
+        &mut self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), ShellError> {
+        let began = clock::moment();
+        if offsets.count() > 0 {
+            self.producer
+                .send_offsets_to_transaction(offsets, group, CALL_MAX)
+                .map_err(ShellError::kafka("send offsets to the transaction"))?;
+        }
+        self.commit_outputs(began)
+    }
+
+    /// Commits records that rest on no offsets of a group.
+    pub fn commit_alone(&mut self) -> Result<(), ShellError> {
+        self.commit_outputs(clock::moment())
+    }
+
+    fn commit_outputs(&mut self, began: Instant) -> Result<(), ShellError> {
+        commit(&self.producer, CALL_MAX).map_err(ShellError::kafka("commit a transaction"))?;
+        self.opened_at = None;
+        self.committed_at = clock::moment();
+        // Committing may take a fifth of the time.
+        self.interval = (began.elapsed() * 4).clamp(GAP_MIN, INTERVAL_MAX);
+        Ok(())
+    }
+
+    /// Throws the open transaction away, so that its records do not hold readers up until it times out.
+    pub fn abandon(self) {
+        if self.is_open()
+            && let Err(error) = self.producer.abort_transaction(Duration::from_secs(2))
+        {
+            debug!(%error, "the transaction is left to time out");
+        }
+    }
+}
+
+fn record<'a>(outgoing: &Outgoing<'a>) -> BaseRecord<'a, [u8], [u8], ()> {
+    let mut record: BaseRecord<'a, [u8], [u8], ()> =
+        BaseRecord::to(outgoing.topic).partition(outgoing.partition);
+    if let Some(key) = outgoing.key {
+        record = record.key(key);
+    }
+    if let Some(value) = outgoing.value {
+        record = record.payload(value);
+    }
+    if let Some(at) = outgoing.at {
+        record = record.timestamp(at.0);
+    }
+    let count = outgoing.carried.len() + outgoing.ours.len();
+    if count == 0 {
+        return record;
+    }
+    let mut headers = OwnedHeaders::new_with_capacity(count);
+    for header in outgoing.carried {
+        headers = headers.insert(KafkaHeader { key: &header.name, value: header.value.as_deref() });
+    }
+    for (key, value) in outgoing.ours {
+        headers = headers.insert(KafkaHeader { key, value: Some(*value) });
+    }
+    record.headers(headers)
+}
+
+/// How many partitions topics have, remembered.
+#[derive(Debug, Default)]
+pub struct PartitionCounts(hashbrown::HashMap<Arc<str>, (i32, Option<Instant>)>);
+
+impl PartitionCounts {
+    /// A topic that was not there is asked for again after so long.
+    const RETRY: Duration = Duration::from_secs(2);
+
+    /// Returns how many partitions a topic has; 0 while it is not there.
+    pub fn of(&mut self, topic: &str, outbox: &Outbox) -> i32 {
+        match self.0.get(topic) {
+            Some((count, None)) => return *count,
+            Some((_, Some(asked))) if asked.elapsed() < Self::RETRY => return 0,
+            Some(_) | None => {}
+        }
+        let found = outbox.client().fetch_metadata(Some(topic), Duration::from_secs(5));
+        let count = found.ok().and_then(|it| {
+            let topic = it.topics().first()?;
+            i32::try_from(topic.partitions().len()).ok().filter(|_| topic.error().is_none())
+        });
+        let entry = match count {
+            Some(count) if count > 0 => (count, None),
+            Some(_) | None => (0, Some(clock::moment())),
+        };
+        self.0.insert(Arc::from(topic), entry);
+        entry.0
+    }
+}

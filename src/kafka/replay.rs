@@ -1,0 +1,94 @@
+//! Reading a range of a partition again, for a lane that is rebuilt from its inputs.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::domain::time::Timestamp;
+use crate::kafka::deadline::Deadline;
+use crate::kafka::error::ShellError;
+use crate::kafka::settings::{LogContext, Settings};
+
+/// How long nothing may come before a replay gives up.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Reads ranges of partitions.
+pub struct Replay {
+    consumer: BaseConsumer<LogContext>,
+}
+
+impl Replay {
+    /// Makes a reader.
+    pub fn new(settings: &Settings) -> Result<Self, ShellError> {
+        let consumer = settings
+            .reader()
+            .create_with_context(LogContext)
+            .map_err(ShellError::kafka("set up the reader of a replay"))?;
+        Ok(Self { consumer })
+    }
+
+    /// Reads the committed records of a partition from one offset up to, but not with, another; `None` is its end.
+    pub fn range(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        to: Option<i64>,
+        mut visit: impl FnMut(&BorrowedMessage<'_>),
+    ) -> Result<(), ShellError> {
+        if to.is_some_and(|to| from >= to) {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(from))
+            .map_err(ShellError::kafka("assign a replay"))?;
+        self.consumer.assign(&list).map_err(ShellError::kafka("assign a replay"))?;
+        let mut deadline = Deadline::after(SILENCE_MAX);
+        loop {
+            match self.consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) if message.topic() != topic || message.partition() != partition => {}
+                Some(Ok(message)) => {
+                    deadline = Deadline::after(SILENCE_MAX);
+                    if to.is_some_and(|to| message.offset() >= to) {
+                        break;
+                    }
+                    visit(&message);
+                    if to.is_some_and(|to| message.offset() + 1 >= to) {
+                        break;
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition => break,
+                Some(Err(_)) | None if deadline.is_over() => {
+                    return Err(ShellError::Missing(format!(
+                        "nothing came of {topic}/{partition} from {from} for {} s",
+                        SILENCE_MAX.as_secs()
+                    )));
+                }
+                Some(Err(_)) | None => {}
+            }
+        }
+        self.consumer.unassign().map_err(ShellError::kafka("end a replay"))
+    }
+
+    /// Returns the first offset whose record is not older than this; the end where there is none.
+    pub fn offset_at(&self, topic: &str, partition: i32, at: Timestamp) -> Result<i64, ShellError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(at.0))
+            .map_err(ShellError::kafka("look up a time"))?;
+        let found = self
+            .consumer
+            .offsets_for_times(list, Duration::from_secs(20))
+            .map_err(ShellError::kafka("look up a time"))?;
+        match found.find_partition(topic, partition).map(|it| it.offset()) {
+            Some(Offset::Offset(offset)) => Ok(offset),
+            Some(_) | None => self
+                .consumer
+                .fetch_watermarks(topic, partition, Duration::from_secs(20))
+                .map(|(_, high)| high)
+                .map_err(ShellError::kafka("look up the end of a partition")),
+        }
+    }
+}

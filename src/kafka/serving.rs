@@ -1,0 +1,303 @@
+//! The serving role: read a batch, one reading of the clock, turn the lanes, write everything in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::{info, warn};
+
+use crate::domain::ids::ModelName;
+use crate::domain::time::{Span, Timestamp};
+use crate::kafka::clock;
+use crate::kafka::counts::{Board, Counts};
+use crate::kafka::emit::Emitter;
+use crate::kafka::error::ShellError;
+use crate::kafka::follower::Follower;
+use crate::kafka::group::{Member, Rebalanced};
+use crate::kafka::intake;
+use crate::kafka::lane::{Committed, Lane};
+use crate::kafka::options::RunOptions;
+use crate::kafka::outbox::{Outbox, Outgoing};
+use crate::kafka::replay::Replay;
+use crate::kafka::stop::Stop;
+
+/// How many records a turn takes at the most.
+const BATCH_MAX: usize = 2000;
+/// How long the loop sleeps at the most when nothing happens.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+/// Companions' positions are committed this often also when nothing happens: a group's offsets of topics that it does not subscribe
+/// to expire.
+const KEEP_ALIVE: Span = Span(3_600_000);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Requests,
+    Responses,
+}
+
+/// One life of the serving role: from fencing its slot to the first thing that goes wrong.
+struct Session<'a> {
+    options: &'a RunOptions,
+    follower: Follower,
+    member: Member,
+    outbox: Outbox,
+    replay: Replay,
+    emitter: Emitter,
+    counts: Counts,
+    board: &'a Board,
+    topics: HashMap<String, (ModelName, Kind)>,
+    lanes: BTreeMap<(ModelName, i32), Lane>,
+    kept_alive: Timestamp,
+}
+
+/// Serves until it is asked to stop.
+///
+/// Whatever goes wrong in a transaction, its outcome counts as unknown: this returns, and the caller starts anew with a new producer,
+/// from the committed offsets.
+pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
+    let settings = &options.settings;
+    let slot = format!("{}.serving.{}", settings.app, options.instance);
+    // Fence, then read.
+    let outbox = Outbox::fence(settings, &slot)?;
+    let group = format!("{}.serving", settings.app);
+    let mut session = Session {
+        follower: Follower::start(settings)?,
+        member: Member::new(settings, &group, options.is_static.then_some(slot.as_str()))?,
+        replay: Replay::new(settings)?,
+        outbox,
+        options,
+        emitter: Emitter::default(),
+        counts: Counts::default(),
+        board,
+        topics: HashMap::new(),
+        lanes: BTreeMap::new(),
+        kept_alive: clock::now(),
+    };
+    session.subscribe()?;
+    let result = session.run(stop);
+    if result.is_err() {
+        session.counts.forget();
+        session.outbox.abandon();
+    }
+    result
+}
+
+impl Session<'_> {
+    fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
+        while !stop.is_requested() {
+            if self.follower.poll(Duration::ZERO) {
+                self.subscribe()?;
+            }
+            let read = self.read_batch()?;
+            let now = clock::now();
+            self.turn(now)?;
+            self.keep_alive(now)?;
+            if self.outbox.is_due(read < BATCH_MAX) {
+                self.commit()?;
+            }
+        }
+        if self.outbox.is_open() {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self) -> Result<(), ShellError> {
+        let mut pairs = BTreeMap::new();
+        for (name, view) in self.follower.models() {
+            let topics = &view.plan.topics;
+            pairs.insert(topics.requests.clone(), Some(topics.responses.clone()));
+            self.topics.insert(topics.requests.clone(), (name.clone(), Kind::Requests));
+            self.topics.insert(topics.responses.clone(), (name.clone(), Kind::Responses));
+        }
+        self.member.subscribe(&pairs)
+    }
+
+    /// Reads what is there into the lanes' backlogs; waits for the first record until something falls due.
+    fn read_batch(&mut self) -> Result<usize, ShellError> {
+        let mut wait = self.patience();
+        let mut read = 0;
+        while read < BATCH_MAX {
+            let polled = self.member.poll(wait);
+            wait = Duration::ZERO;
+            // A rebalance happens inside the poll, and comes before the record that the poll returned.
+            for change in self.member.rebalanced() {
+                self.commit_before_revoke(&change)?;
+                rebalance(change, &self.follower, &self.member, &self.replay, self.options, &self.topics, &mut self.lanes)?;
+            }
+            match polled {
+                None => break,
+                Some(Ok(message)) => {
+                    read += 1;
+                    take(&message, &self.topics, &mut self.lanes);
+                }
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                        warn!(%error, "a topic is not there");
+                        break;
+                    }
+                    _ => return Err(ShellError::Kafka { doing: "read records", source: error }),
+                },
+            }
+        }
+        Ok(read)
+    }
+
+    fn patience(&self) -> Duration {
+        let now = clock::now();
+        let next = self.lanes.values().filter_map(Lane::next_wake).min();
+        let until_due = next.map_or(WAIT_MAX, |it| {
+            Duration::from_millis(u64::try_from((it - now).0).unwrap_or(0))
+        });
+        let until_commit = self.outbox.due_in().unwrap_or(WAIT_MAX);
+        until_due.min(until_commit).min(WAIT_MAX)
+    }
+
+    fn turn(&mut self, now: Timestamp) -> Result<(), ShellError> {
+        let (mut effects, mut dead) = (Vec::new(), Vec::new());
+        for ((model, partition), lane) in &mut self.lanes {
+            let Some(view) = self.follower.model(model) else { continue };
+            lane.plan = Arc::clone(&view.plan);
+            if lane.turn(now, &view.routing, &mut effects, &mut dead) {
+                let plan = Arc::clone(&lane.plan);
+                for it in dead.drain(..) {
+                    self.emitter.bury(&plan, &it, &mut self.outbox, &mut self.counts)?;
+                }
+                self.emitter.emit(&plan, &mut effects, &mut self.outbox, &mut self.counts)?;
+                let record = lane.end_turn();
+                self.outbox.send(Outgoing {
+                    topic: &journal_topic(self.options, model),
+                    partition: *partition,
+                    key: None,
+                    value: Some(&record.write()),
+                    carried: &[],
+                    ours: &[],
+                    at: Some(Timestamp(record.now)),
+                })?;
+            }
+            let is_full = !lane.backlog.requests.is_empty();
+            if is_full != lane.is_paused {
+                self.member.pause(&lane.plan.topics.requests, *partition, is_full)?;
+                lane.is_paused = is_full;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_alive(&mut self, now: Timestamp) -> Result<(), ShellError> {
+        if now - self.kept_alive < KEEP_ALIVE {
+            return Ok(());
+        }
+        self.kept_alive = now;
+        for lane in self.lanes.values_mut() {
+            lane.is_touched = true;
+        }
+        if self.lanes.is_empty() { Ok(()) } else { self.outbox.open() }
+    }
+
+    fn commit(&mut self) -> Result<(), ShellError> {
+        let mut offsets = TopicPartitionList::new();
+        for lane in self.lanes.values().filter(|it| it.is_touched) {
+            let (requests, responses) = lane.offsets();
+            let topics = &lane.plan.topics;
+            add(&mut offsets, &topics.requests, lane.partition, requests)?;
+            add(&mut offsets, &topics.responses, lane.partition, responses)?;
+            if let Some(mut it) = offsets.find_partition(&topics.requests, lane.partition) {
+                it.set_metadata(lane.replay_start().to_metadata());
+            }
+        }
+        self.outbox.commit(&offsets, &self.member.metadata()?)?;
+        for lane in self.lanes.values_mut() {
+            lane.is_touched = false;
+        }
+        self.counts.tell(self.board);
+        Ok(())
+    }
+
+    /// What was done for partitions that go away is committed while they are still ours; too late, and it is thrown away.
+    fn commit_before_revoke(&mut self, change: &Rebalanced) -> Result<(), ShellError> {
+        match change {
+            Rebalanced::Revoked(_) if self.outbox.is_open() => self.commit(),
+            Rebalanced::Revoked(_) | Rebalanced::Assigned(_) => Ok(()),
+        }
+    }
+}
+
+fn rebalance(
+    change: Rebalanced,
+    follower: &Follower,
+    member: &Member,
+    replay: &Replay,
+    options: &RunOptions,
+    topics: &HashMap<String, (ModelName, Kind)>,
+    lanes: &mut BTreeMap<(ModelName, i32), Lane>,
+) -> Result<(), ShellError> {
+    match change {
+        Rebalanced::Revoked(partitions) => {
+            for (topic, partition) in partitions {
+                if let Some((model, _)) = topics.get(&topic) {
+                    lanes.remove(&(model.clone(), partition));
+                }
+            }
+        }
+        Rebalanced::Assigned(partitions) => {
+            for (topic, partition) in partitions {
+                let Some((model, _)) = topics.get(&topic) else { continue };
+                let Some(view) = follower.model(model) else { continue };
+                let names = &view.plan.topics;
+                let mut found = member
+                    .committed(&[(&names.requests, partition), (&names.responses, partition)])?
+                    .into_iter();
+                let committed = Committed {
+                    requests: found.next().flatten(),
+                    responses: found.next().flatten(),
+                };
+                let journal = journal_topic(options, model);
+                let lane = Lane::restore(view, partition, &committed, &journal, replay)?;
+                info!(%model, partition, open = lane.open_cases(), "lane ready");
+                lanes.insert((model.clone(), partition), lane);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a record into its lane's backlog, unless the lane has had it.
+fn take(
+    message: &BorrowedMessage<'_>,
+    topics: &HashMap<String, (ModelName, Kind)>,
+    lanes: &mut BTreeMap<(ModelName, i32), Lane>,
+) {
+    let Some((model, kind)) = topics.get(message.topic()) else { return };
+    let Some(lane) = lanes.get_mut(&(model.clone(), message.partition())) else { return };
+    let (requests, responses) = lane.offsets();
+    match kind {
+        Kind::Requests if message.offset() >= requests => {
+            lane.backlog.requests.push_back(Arc::new(intake::request(message, &lane.plan)));
+        }
+        Kind::Responses if message.offset() >= responses => {
+            lane.backlog.answers.push((message.offset(), intake::answer(message)));
+        }
+        Kind::Requests | Kind::Responses => {}
+    }
+}
+
+/// Adds the next offset to read, which is one after the last that was taken in.
+fn add(
+    offsets: &mut TopicPartitionList,
+    topic: &str,
+    partition: i32,
+    next_offset: i64,
+) -> Result<(), ShellError> {
+    offsets
+        .add_partition_offset(topic, partition, Offset::Offset(next_offset))
+        .map_err(ShellError::kafka("list offsets"))
+}
+
+fn journal_topic(options: &RunOptions, model: &ModelName) -> String {
+    format!("{}.internal.{model}.journal", options.settings.app)
+}

@@ -1,0 +1,125 @@
+//! The private records of the journals: what each turn of a lane read, and when, so that it can be done again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ids::Revision;
+use crate::domain::time::Timestamp;
+use crate::wire::checkpoint::CheckpointRecord;
+use crate::wire::malformed::{Malformed, read, write};
+
+/// One turn of a serving lane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingTurn {
+    /// Counts the lane's turns.
+    pub turn: u64,
+    /// The one reading of the clock.
+    pub now: i64,
+    /// The routing revision that the turn's requests went by.
+    pub revision: u64,
+    /// The next offset of the requests after the turn.
+    pub requests: i64,
+    /// The next offset of the answers after the turn.
+    pub responses: i64,
+}
+
+impl ServingTurn {
+    /// Reads one.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        read("journal", bytes)
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Returns the clock's reading.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.now)
+    }
+
+    /// Returns the routing revision.
+    pub fn revision(&self) -> Revision {
+        Revision(self.revision)
+    }
+}
+
+/// One turn of an analyst lane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnalystTurn {
+    /// Counts the lane's turns.
+    pub turn: u64,
+    /// The one reading of the clock.
+    pub now: i64,
+    /// The next offset of the predictions after the turn.
+    pub predictions: i64,
+    /// The next offset of the labels after the turn.
+    pub labels: i64,
+    /// How many predictions and labels were not read yet.
+    pub lag: (u64, u64),
+    /// The clocks when the turn began.
+    pub checkpoint: CheckpointRecord,
+}
+
+impl AnalystTurn {
+    /// Reads one.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        read("analyst-journal", bytes)
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Returns the clock's reading.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.now)
+    }
+}
+
+/// Where a replay starts: kept in the metadata of the committed offset of a lane's first input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayStart {
+    /// The first turn to do again.
+    pub turn: u64,
+    /// About when that was: the journal is searched from there.
+    pub now: Timestamp,
+    /// The next offset of the first input before that turn.
+    pub first: i64,
+    /// The next offset of the second input before that turn.
+    pub second: i64,
+}
+
+impl ReplayStart {
+    /// Writes it as the text that Kafka keeps beside an offset.
+    pub fn to_metadata(self) -> String {
+        format!("s1 {} {} {} {}", self.turn, self.now.0, self.first, self.second)
+    }
+
+    /// Reads it; nothing where the text is not ours.
+    pub fn from_metadata(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        if parts.next()? != "s1" {
+            return None;
+        }
+        let turn = parts.next()?.parse().ok()?;
+        let mut number = || parts.next()?.parse::<i64>().ok();
+        Some(Self { turn, now: Timestamp(number()?), first: number()?, second: number()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ReplayStart;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn a_replays_start_is_read_back_from_an_offsets_metadata() {
+        let start = ReplayStart { turn: 7, now: Timestamp(1_700_000_000_000), first: 12, second: 3 };
+        assert_eq!(ReplayStart::from_metadata(&start.to_metadata()), Some(start));
+        for foreign in ["", "s1", "s2 1 2 3 4", "s1 a 2 3 4", "s1 1 2 3"] {
+            assert_eq!(ReplayStart::from_metadata(foreign), None, "{foreign:?}");
+        }
+    }
+}

@@ -10,8 +10,9 @@ use crate::domain::case::Prediction;
 use crate::domain::ids::{CaseId, Revision, RolloutName};
 use crate::domain::label::Label;
 use crate::domain::time::Timestamp;
-use crate::engine::analyst_io::{Counter, Effect, Event, Input, Planned, Row, Settings};
+use crate::engine::analyst_io::{Effect, Event, Input, Planned, Row, Settings};
 use crate::engine::clock::{Checkpoint, InputClock};
+use crate::engine::counter::Counter;
 use crate::engine::partial::{Inputs, Partial};
 use crate::engine::score::Truth;
 use crate::engine::tally::{Book, CaseScores, Watch};
@@ -27,7 +28,8 @@ struct Open {
     revision: Revision,
     is_live: bool,
     tick: Option<Timestamp>,
-    partial_turn: u64,
+    /// What was held when the sums were last published can change them until they are published again.
+    replay_turn: u64,
 }
 
 /// The analyst lane of one partition.
@@ -118,9 +120,8 @@ impl Analyst {
 
     /// Returns the turn that a replay must start with so that nothing is lost, if anything would be.
     pub fn replay_from(&self) -> Option<u64> {
-        let published = self.books.values().filter(|it| it.is_live).map(|it| it.partial_turn);
-        let unplanned = self.unplanned.iter().map(|it| it.turn);
-        self.pending.oldest_turn().into_iter().chain(published).chain(unplanned).min()
+        let published = self.books.values().filter(|it| it.is_live).map(|it| it.replay_turn);
+        self.oldest_turn().into_iter().chain(published).min()
     }
 
     /// Takes one event and appends what it asks of the world.
@@ -145,7 +146,7 @@ impl Analyst {
                     Input::Labels => &mut self.inputs.labels,
                 };
                 *read = (*read).max(offset + 1);
-                out.push(Effect::Count(Counter::Unreadable, 1));
+                out.push(Effect::Count(Counter::Refused, 1));
                 out.push(Effect::Refuse { input, offset, reason });
             }
             Event::Plan(planned) => self.plan(*planned, out),
@@ -201,6 +202,12 @@ impl Analyst {
         self.pending.early_ids()
     }
 
+    /// Returns the oldest turn of which something is held.
+    fn oldest_turn(&self) -> Option<u64> {
+        let unplanned = self.unplanned.iter().map(|it| it.turn);
+        self.pending.oldest_turn().into_iter().chain(unplanned).min()
+    }
+
     /// Moves the prediction clock to a case's time; what that passes is published before the case counts.
     fn hear_prediction(&mut self, now: Timestamp, case: &Prediction, out: &mut Vec<Effect>) {
         self.is_idle = false;
@@ -213,10 +220,10 @@ impl Analyst {
         let is_known = self.pending.holds(prediction.case)
             || self.unplanned.iter().any(|it| it.prediction.case == prediction.case);
         if is_known {
-            out.push(Effect::Count(Counter::CaseDuplicates, 1));
+            out.push(Effect::Count(Counter::PredictionDuplicate, 1));
             return;
         }
-        out.push(Effect::Count(Counter::Cases, 1));
+        out.push(Effect::Count(Counter::Predictions, 1));
         if self.is_planned(&prediction) {
             self.hold(&prediction, self.turn, out);
         } else {
@@ -238,8 +245,11 @@ impl Analyst {
         let (window, keep) =
             plan.map_or((self.settings.window, self.settings.keep), |it| (it.maturity, it.keep));
         match self.pending.add(Arc::clone(prediction), window, keep, turn) {
-            Added::Duplicate => out.push(Effect::Count(Counter::CaseDuplicates, 1)),
-            Added::Fresh => {
+            Added::Duplicate => out.push(Effect::Count(Counter::PredictionDuplicate, 1)),
+            added @ (Added::Fresh | Added::Twin) => {
+                if added == Added::Twin {
+                    out.push(Effect::Count(Counter::RequestIdDuplicate, 1));
+                }
                 if let Some(open) = book {
                     let Settings { partition, partitions, .. } = self.settings;
                     open.book.respond(prediction, Watch { partition, partitions });
@@ -249,7 +259,6 @@ impl Analyst {
     }
 
     fn credit(&mut self, label: Label, out: &mut Vec<Effect>) {
-        out.push(Effect::Count(Counter::Labels, 1));
         let held = self
             .books
             .values()
@@ -259,9 +268,9 @@ impl Analyst {
         let (window, keep) = held.unwrap_or((self.settings.window, self.settings.keep));
         let until = label.observed_at.max(self.predictions.reached) + window + keep;
         match self.pending.credit(label, until, self.turn) {
-            Credited::Early => out.push(Effect::Count(Counter::LabelsEarly, 1)),
-            Credited::Duplicate => out.push(Effect::Count(Counter::LabelDuplicates, 1)),
-            Credited::TooMany => out.push(Effect::Count(Counter::LabelsRefused, 1)),
+            Credited::Early => {}
+            Credited::Duplicate => out.push(Effect::Count(Counter::LabelDuplicate, 1)),
+            Credited::TooMany => out.push(Effect::Count(Counter::PendingEvicted, 1)),
             Credited::Joined(rows) => {
                 for joined in rows {
                     self.write_later_row(joined, out);
@@ -291,10 +300,13 @@ impl Analyst {
             too_many += self.pending.forget(clocks.predictions).kept;
         }
         if too_many > 0 {
-            out.push(Effect::Count(Counter::CasesEvicted, too_many));
+            out.push(Effect::Count(Counter::PendingEvicted, too_many));
         }
         if evicted.early > 0 {
-            out.push(Effect::Count(Counter::LabelsEvicted, evicted.early));
+            out.push(Effect::Count(Counter::PendingEvicted, evicted.early));
+        }
+        if evicted.orphaned > 0 {
+            out.push(Effect::Count(Counter::LabelOrphaned, evicted.orphaned));
         }
     }
 
@@ -314,7 +326,15 @@ impl Analyst {
             Some(open) => {
                 let plan = Arc::clone(open.book.plan());
                 let truth = truth(&joined, &plan);
-                open.book.mature(&joined.prediction, truth)
+                let scores = open.book.mature(&joined.prediction, truth);
+                let (clipped, unscored) = open.book.take_faults();
+                if clipped > 0 {
+                    out.push(Effect::Count(Counter::ValueClipped, clipped));
+                }
+                if unscored > 0 {
+                    out.push(Effect::Count(Counter::ValueMissing, unscored));
+                }
+                scores
             }
         };
         self.write(joined, scores, out);
@@ -337,7 +357,12 @@ impl Analyst {
     }
 
     fn write(&self, joined: Joined, scores: CaseScores, out: &mut Vec<Effect>) {
-        out.push(Effect::Count(Counter::Rows, 1));
+        out.push(Effect::Count(Counter::AnalysisRows, 1));
+        match joined.status {
+            LabelStatus::Labelled => out.push(Effect::Count(Counter::LabelJoined, 1)),
+            LabelStatus::Late => out.push(Effect::Count(Counter::LabelLate, 1)),
+            LabelStatus::Missing | LabelStatus::Corrected | LabelStatus::Retracted => {}
+        }
         let model = self.settings.model.clone();
         out.push(Effect::Row(Box::new(Row { model, joined, scores })));
     }
@@ -353,13 +378,14 @@ impl Analyst {
             self.newest = Some(Arc::clone(&plan));
         }
         let tick = self.ticks.remove(&name);
+        let replay_turn = self.oldest_turn().unwrap_or(self.turn).min(self.turn);
         let reached = self.predictions.reached;
         let open = self.books.entry(name.clone()).or_insert_with(|| Open {
             tick: tick.or((reached > Timestamp::MIN).then(|| reached.floor_to(plan.tick))),
             book: Book::new(Arc::clone(&plan), design.clone(), stable),
             revision,
             is_live,
-            partial_turn: self.turn,
+            replay_turn,
         });
         open.book.redesign(design);
         open.revision = open.revision.max(revision);
@@ -390,8 +416,10 @@ impl Analyst {
             let it = self.unplanned.remove(0);
             let Settings { window, keep, .. } = self.settings;
             match self.pending.add(it.prediction, window, keep, it.turn) {
-                Added::Fresh => out.push(Effect::Count(Counter::CasesUnplanned, 1)),
-                Added::Duplicate => out.push(Effect::Count(Counter::CaseDuplicates, 1)),
+                Added::Fresh | Added::Twin => {
+                    out.push(Effect::Count(Counter::PredictionUnplanned, 1));
+                }
+                Added::Duplicate => out.push(Effect::Count(Counter::PredictionDuplicate, 1)),
             }
         }
     }
@@ -435,9 +463,10 @@ impl Analyst {
         is_idle: bool,
         out: &mut Vec<Effect>,
     ) {
+        let replay_turn = self.oldest_turn().unwrap_or(self.turn).min(self.turn);
         let Some(open) = self.books.get_mut(name) else { return };
         open.tick = Some(tick);
-        open.partial_turn = self.turn;
+        open.replay_turn = replay_turn;
         let is_restored = self
             .restoring
             .get(name)

@@ -6,6 +6,7 @@ use crate::domain::case::Prediction;
 use crate::domain::ids::{ModelName, Revision, Version};
 use crate::domain::label::Label;
 use crate::domain::time::Span;
+use crate::engine::counter::Counter;
 use crate::engine::partial::Partial;
 use crate::engine::tally::CaseScores;
 use crate::join::pending::{Joined, Limits};
@@ -139,50 +140,4 @@ pub enum Effect {
     },
     /// Count something.
     Count(Counter, u64),
-}
-
-/// What a lane counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Counter {
-    /// Cases taken in.
-    Cases,
-    /// Cases that came twice.
-    CaseDuplicates,
-    /// Cases of a rollout whose plan did not come in time: they are joined, but count in no evidence.
-    CasesUnplanned,
-    /// Cases that had to mature early, or to be forgotten early, because there were too many.
-    CasesEvicted,
-    /// Labels taken in.
-    Labels,
-    /// Labels that came before their case.
-    LabelsEarly,
-    /// Label versions that were known.
-    LabelDuplicates,
-    /// Label versions beyond the bound.
-    LabelsRefused,
-    /// Labels thrown away before a case came, because there were too many.
-    LabelsEvicted,
-    /// Rows written.
-    Rows,
-    /// Records that could not be read.
-    Unreadable,
-}
-
-impl Counter {
-    /// Returns its name in the metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Cases => "analyst_cases",
-            Self::CaseDuplicates => "analyst_case_duplicates",
-            Self::CasesUnplanned => "analyst_cases_unplanned",
-            Self::CasesEvicted => "analyst_cases_evicted",
-            Self::Labels => "analyst_labels",
-            Self::LabelsEarly => "analyst_labels_early",
-            Self::LabelDuplicates => "analyst_label_duplicates",
-            Self::LabelsRefused => "analyst_labels_refused",
-            Self::LabelsEvicted => "analyst_labels_evicted",
-            Self::Rows => "analyst_rows",
-            Self::Unreadable => "analyst_unreadable",
-        }
-    }
 }

@@ -51,12 +51,28 @@ pub enum Counter {
     ValueMissing,
     /// A pending case or early label was let go because the bound was reached.
     PendingEvicted,
+    /// A prediction was taken in to be joined.
+    Predictions,
+    /// The plan of a prediction's rollout did not come in time: it is joined, but counts in no evidence.
+    PredictionUnplanned,
+    /// A joined row was written.
+    AnalysisRows,
+    /// A tick was judged.
+    TicksJudged,
+    /// A change, or a refusal, was published.
+    Changes,
+    /// A command was refused.
+    CommandRefused,
+    /// A command came twice and was done once.
+    CommandDuplicate,
+    /// A lane's sums were of a rollout that is over, or older than what is known.
+    PartialStale,
 }
 
 impl Counter {
     /// Every counter, in the order above.
     // A new counter: its variant, its line here, its word and help below.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 32] = [
         Self::Requests,
         Self::Forwarded,
         Self::Shadowed,
@@ -81,6 +97,14 @@ impl Counter {
         Self::ValueClipped,
         Self::ValueMissing,
         Self::PendingEvicted,
+        Self::Predictions,
+        Self::PredictionUnplanned,
+        Self::AnalysisRows,
+        Self::TicksJudged,
+        Self::Changes,
+        Self::CommandRefused,
+        Self::CommandDuplicate,
+        Self::PartialStale,
     ];
 
     /// Returns its name in the metrics, and what it means.
@@ -127,6 +151,20 @@ impl Counter {
             Self::ValueMissing => ("value_missing", "metric values that could not be computed"),
             Self::PendingEvicted => {
                 ("pending_evicted", "pending cases or early labels let go at the bound")
+            }
+            Self::Predictions => ("predictions", "predictions taken in to be joined"),
+            Self::PredictionUnplanned => {
+                ("prediction_unplanned", "predictions whose rollout's plan did not come in time")
+            }
+            Self::AnalysisRows => ("analysis_rows", "joined rows written"),
+            Self::TicksJudged => ("ticks_judged", "ticks judged"),
+            Self::Changes => ("changes", "changes and refusals published"),
+            Self::CommandRefused => ("command_refused", "commands refused"),
+            Self::CommandDuplicate => {
+                ("command_duplicate", "commands that came twice and were done once")
+            }
+            Self::PartialStale => {
+                ("partial_stale", "sums of a rollout that is over, or older than what is known")
             }
         }
     }

@@ -8,7 +8,8 @@ use crate::domain::ids::{Revision, StageIndex, Version};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::change::{Change, Deed, Phase, Position};
-use crate::engine::judge_io::{Counter, Effect, Event, Settings};
+use crate::engine::counter::Counter;
+use crate::engine::judge_io::{Effect, Event, Settings};
 use crate::engine::partial::Partial;
 use crate::engine::report::Report;
 use crate::engine::standing::{
@@ -74,7 +75,7 @@ impl Judge {
             Event::Command(command) => self.command(now, *command, out),
             Event::Partial(partial) => {
                 if !self.is_current(&partial) {
-                    out.push(Effect::Count(Counter::PartialsStale, 1));
+                    out.push(Effect::Count(Counter::PartialStale, 1));
                     return;
                 }
                 self.partials.insert(partial.partition, *partial);
@@ -145,7 +146,7 @@ impl Judge {
         let has_new_conditions = standing.conditions != conditions;
         let was_approval_wanted = standing.conditions.iter().any(is_approval_wanted);
         standing.conditions = conditions;
-        out.push(Effect::Count(Counter::Ticks, 1));
+        out.push(Effect::Count(Counter::TicksJudged, 1));
         let sequence = self.sequence;
         let grounds = Grounds {
             actor: "judge".to_owned(),

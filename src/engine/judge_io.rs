@@ -3,6 +3,7 @@
 use crate::domain::ids::ModelName;
 use crate::engine::change::Change;
 use crate::engine::command::Command;
+use crate::engine::counter::Counter;
 use crate::engine::partial::Partial;
 use crate::engine::report::Report;
 use crate::engine::standing::Standing;
@@ -27,34 +28,6 @@ pub enum Effect {
     Report(Box<Report>),
     /// Count something.
     Count(Counter, u64),
-}
-
-/// What a judge counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Counter {
-    /// Ticks judged.
-    Ticks,
-    /// Changes published.
-    Changes,
-    /// Wishes refused.
-    Refusals,
-    /// Commands that had been done already.
-    CommandDuplicates,
-    /// Partials of a rollout that is not in progress, or older than what is known.
-    PartialsStale,
-}
-
-impl Counter {
-    /// Returns its name in the metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Ticks => "judge_ticks",
-            Self::Changes => "judge_changes",
-            Self::Refusals => "judge_refusals",
-            Self::CommandDuplicates => "judge_command_duplicates",
-            Self::PartialsStale => "judge_partials_stale",
-        }
-    }
 }
 
 /// What does not change while a judge lives.

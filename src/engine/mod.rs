@@ -21,5 +21,6 @@ pub mod standing;
 
 pub mod judge_io;
 
+mod apply;
 pub mod judge;
 mod verbs;

@@ -31,6 +31,8 @@ pub struct Book {
     stable: Version,
     bets: BTreeMap<ContrastKey, Option<[Bets; 3]>>,
     sums: Evidence,
+    clipped: u64,
+    unscored: u64,
 }
 
 /// Which of the units a lane looks at.
@@ -45,7 +47,15 @@ pub struct Watch {
 impl Book {
     /// Opens a book with nothing in it.
     pub fn new(plan: Arc<RolloutPlan>, design: Design, stable: Version) -> Self {
-        Self { plan, design, stable, bets: BTreeMap::new(), sums: Evidence::default() }
+        Self {
+            plan,
+            design,
+            stable,
+            bets: BTreeMap::new(),
+            sums: Evidence::default(),
+            clipped: 0,
+            unscored: 0,
+        }
     }
 
     /// Takes in a newer design; what it says of stages that have begun is the same as before.
@@ -67,6 +77,11 @@ impl Book {
     /// Puts the sums that were published before a restart in place of these.
     pub fn restore(&mut self, sums: Evidence) {
         self.sums = sums;
+    }
+
+    /// Returns how many values were clipped, and how many could not be computed, since this was last asked.
+    pub fn take_faults(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.clipped), std::mem::take(&mut self.unscored))
     }
 
     /// Adds what a case's responses show.
@@ -140,14 +155,22 @@ impl Book {
         for metric in Arc::clone(&self.plan).metrics.iter().filter(|it| it.kind.needs_label()) {
             match metric.kind.shape() {
                 Shape::Binary | Shape::Bounded => {
+                    let mut unscored = 0;
                     let values = reads
                         .iter()
                         .filter_map(|read| {
                             let part = part(case, &read.answer.version, read.answer.role)?;
-                            let value = score::labelled(metric, read, truth)?;
+                            let Some(value) = score::labelled(metric, read, truth) else {
+                                unscored += u64::from(
+                                    truth != Truth::Unknown
+                                        && read.answer.status == AnswerStatus::Ok,
+                                );
+                                return None;
+                            };
                             Some((read.answer.version.clone(), part, value))
                         })
                         .collect::<Vec<_>>();
+                    self.unscored += unscored;
                     self.add(stratum, metric, &values);
                 }
                 Shape::Ranking | Shape::Confusion => {
@@ -218,7 +241,9 @@ impl Book {
                 let clipped = value.clamp(low, high);
                 let scores = self.scores_of(stratum, version, *part, metric);
                 scores.moments.add(clipped);
-                scores.clipped += u64::from((clipped - value).abs() > 0.0);
+                let is_clipped = u64::from((clipped - value).abs() > 0.0);
+                scores.clipped += is_clipped;
+                self.clipped += is_clipped;
                 (version, *part, clipped)
             })
             .collect();

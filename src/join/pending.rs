@@ -80,6 +80,8 @@ pub struct Joined {
 pub enum Added {
     /// It is held now.
     Fresh,
+    /// It is held now, and so is another case with the same request id.
+    Twin,
     /// It was held already; nothing changed.
     Duplicate,
 }
@@ -105,6 +107,8 @@ pub struct Evicted {
     pub kept: u64,
     /// Labels without a case.
     pub early: u64,
+    /// Labels whose time is over, and no case ever came.
+    pub orphaned: u64,
 }
 
 #[derive(Debug)]
@@ -117,12 +121,26 @@ struct Waiting {
     row: Option<(u32, LabelStatus)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Entry {
     labels: Vec<Label>,
     label_turn: u64,
-    early_until: Option<Timestamp>,
+    /// Until when the labels are kept, whatever becomes of the cases: another case may have the same id.
+    labels_until: Timestamp,
     cases: BTreeMap<CaseId, Waiting>,
+    had_case: bool,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            labels: Vec::new(),
+            label_turn: 0,
+            labels_until: Timestamp::MIN,
+            cases: BTreeMap::new(),
+            had_case: false,
+        }
+    }
 }
 
 /// Everything that waits in one lane.
@@ -182,15 +200,15 @@ impl Pending {
         *self.turns.entry(turn).or_default() += 1;
         self.ids.insert(case, id.clone());
         let entry = self.entries.entry(id.clone()).or_default();
+        let is_twin = !entry.cases.is_empty();
         entry.cases.insert(case, waiting);
-        if let Some(until) = entry.early_until.take() {
-            self.early.remove(&(until, id));
-        }
-        Added::Fresh
+        entry.had_case = true;
+        self.early.remove(&(entry.labels_until, id));
+        if is_twin { Added::Twin } else { Added::Fresh }
     }
 
-    /// Takes in a label; without a case it is kept until the prediction clock has passed `early_until`.
-    pub fn credit(&mut self, label: Label, early_until: Timestamp, turn: u64) -> Credited {
+    /// Takes in a label; it is kept until the prediction clock has passed `until`, for cases yet to come.
+    pub fn credit(&mut self, label: Label, until: Timestamp, turn: u64) -> Credited {
         let id = label.request_id.clone();
         let entry = self.entries.entry(id.clone()).or_default();
         let is_known = entry
@@ -209,11 +227,11 @@ impl Pending {
             *self.turns.entry(turn).or_default() += 1;
         }
         entry.labels.push(label);
+        let known_until = entry.labels_until;
+        entry.labels_until = known_until.max(until);
         if entry.cases.is_empty() {
-            if let Some(until) = entry.early_until.replace(early_until) {
-                self.early.remove(&(until, id.clone()));
-            }
-            self.early.insert((early_until, id));
+            self.early.remove(&(known_until, id.clone()));
+            self.early.insert((entry.labels_until, id));
             self.bound_early();
             return Credited::Early;
         }
@@ -267,16 +285,19 @@ impl Pending {
             if expires > predictions {
                 break;
             }
-            self.remove(case);
+            self.remove(case, predictions);
         }
         while let Some((until, id)) = self.early.first().cloned() {
             if until > predictions {
                 break;
             }
             self.early.remove(&(until, id.clone()));
+            if self.entries.get(&id).is_some_and(|it| !it.had_case) {
+                self.evicted.orphaned += 1;
+            }
             self.drop_entry(&id);
         }
-        self.bound_cases();
+        self.bound_cases(predictions);
         std::mem::take(&mut self.evicted)
     }
 
@@ -316,7 +337,7 @@ impl Pending {
         self.mature(Clocks { predictions: due, labels: due, are_labels_read: false })
     }
 
-    fn remove(&mut self, case: CaseId) {
+    fn remove(&mut self, case: CaseId, predictions: Timestamp) {
         let Some(id) = self.ids.remove(&case) else { return };
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some(waiting) = entry.cases.remove(&case) else { return };
@@ -324,8 +345,14 @@ impl Pending {
         self.due_without_labels.remove(&(waiting.due_without_labels, case));
         self.expiring.remove(&(waiting.expires, case));
         release(&mut self.turns, waiting.turn);
-        if entry.cases.is_empty() {
+        if !entry.cases.is_empty() {
+            return;
+        }
+        if entry.labels.is_empty() || entry.labels_until <= predictions {
             self.drop_entry(&id);
+        } else {
+            self.early.insert((entry.labels_until, id));
+            self.bound_early();
         }
     }
 
@@ -337,10 +364,10 @@ impl Pending {
         }
     }
 
-    fn bound_cases(&mut self) {
+    fn bound_cases(&mut self, predictions: Timestamp) {
         while self.is_over_full() {
             let Some((_, case)) = self.expiring.first().copied() else { break };
-            self.remove(case);
+            self.remove(case, predictions);
             self.evicted.kept += 1;
         }
     }

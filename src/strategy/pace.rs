@@ -1,4 +1,4 @@
-//! Latency: is the candidate slower, at any of four heights of the stable version's distribution?
+//! Latency: whether the candidate is slower at any of four heights of the stable version's distribution.
 //!
 //! Thresholds are the stable version's p50, p90, p99 and p99.9, frozen early; only answers after that count. The candidate may
 //! take the margin longer: its answers are held against the thresholds times `1 + margin`, for harm and for non-inferiority.

@@ -12,7 +12,7 @@ use crate::stats::moments::{Moments, Summary};
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::prior::Prior;
 use crate::stats::side::{Null, Side};
-use crate::stats::sketch::Sketch;
+use crate::stats::sketch::{ACCURACY, Sketch};
 use crate::strategy::design::{Assumption, Design, Exceedances, Pairing, Part, Thresholds};
 use crate::strategy::evidence::{Evidence, Scores};
 use crate::strategy::metric::{Metric, MetricKind, Shape};
@@ -120,7 +120,10 @@ pub fn freeze_thresholds(
             continue;
         }
         let Some(ladder) = Ladder::of(&sketch) else { continue };
-        let latency_ms = ladder.thresholds.map(rounded);
+        // One bucket down: answers that take as long as the quantile itself, of which there are many when clocks tick in
+        // whole milliseconds, count as slower for both versions.
+        let below = (1.0 - ACCURACY) / (1.0 + ACCURACY);
+        let latency_ms = ladder.scaled(below).thresholds.map(rounded);
         let mut thresholds = Thresholds { latency_ms, since: tick, counted: BTreeMap::new() };
         for (key, tally) in &evidence.arms {
             let counted = exceedances(&tally.latency, &thresholds, metric);

@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome};
-use crate::domain::routing::Role;
+use crate::domain::case::CaseAnswer;
 use crate::engine::analyst_io::Row;
 use crate::join::pending::LabelStatus;
 use crate::wire::malformed::{Malformed, finite, read, write};
+use crate::wire::prediction::{OutcomeWord, RoleWord, SourceRecord, StatusWord};
 
 /// One joined row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +29,9 @@ pub struct AnalysisRecord {
     pub stage: u32,
     /// What was kept in one arm; null: the request id.
     pub unit: Option<String>,
+    /// The unit's bytes where they are not UTF-8; `unit` then has what can be read of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit_base64: Option<String>,
     /// The version that the assignment chose.
     pub arm: String,
     /// The probability with which it chose it.
@@ -63,21 +66,7 @@ pub struct ServedRecord {
     /// The version, where there is one.
     pub version: Option<String>,
     /// `ok`, `fallback`, `default` or `error`.
-    pub outcome: OutcomeRecord,
-}
-
-/// How a caller was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OutcomeRecord {
-    /// The assigned version answered in time.
-    Ok,
-    /// The stable version answered for the candidate.
-    Fallback,
-    /// The default value was served.
-    Default,
-    /// Nothing could be served.
-    Error,
+    pub outcome: OutcomeWord,
 }
 
 /// One version's part.
@@ -86,9 +75,9 @@ pub struct AnswerRecord {
     /// The version that was asked.
     pub version: String,
     /// `serve` or `shadow`.
-    pub role: RoleRecord,
+    pub role: RoleWord,
     /// `ok`, `error`, `timeout` or `late`.
-    pub status: StatusRecord,
+    pub status: StatusWord,
     /// From asking to the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
@@ -101,39 +90,6 @@ pub struct AnswerRecord {
     /// What the worker said went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-}
-
-/// What a copy of a request was for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum RoleRecord {
-    /// Its answer could be served.
-    Serve,
-    /// Its answer was never served.
-    Shadow,
-}
-
-/// What came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum StatusRecord {
-    /// An answer in time.
-    Ok,
-    /// An error.
-    Error,
-    /// An answer after the deadline.
-    Late,
-    /// Nothing.
-    Timeout,
-}
-
-/// Where a request stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SourceRecord {
-    /// The partition of the request topic.
-    pub partition: i32,
-    /// The offset there.
-    pub offset: i64,
 }
 
 /// What a row says about its label.
@@ -180,6 +136,11 @@ impl From<&Row> for AnalysisRecord {
             revision: case.revision.0,
             stage: case.stage.0,
             unit: case.unit.as_ref().map(|it| String::from_utf8_lossy(it).into_owned()),
+            unit_base64: case
+                .unit
+                .as_ref()
+                .filter(|it| std::str::from_utf8(it).is_err())
+                .map(|it| STANDARD.encode(it)),
             arm: case.arm.to_string(),
             propensity: finite(case.propensity),
             served: ServedRecord {
@@ -217,31 +178,12 @@ impl From<&CaseAnswer> for AnswerRecord {
         };
         Self {
             version: answer.version.to_string(),
-            role: match answer.role {
-                Role::Serve => RoleRecord::Serve,
-                Role::Shadow => RoleRecord::Shadow,
-            },
-            status: match answer.status {
-                AnswerStatus::Ok => StatusRecord::Ok,
-                AnswerStatus::Error => StatusRecord::Error,
-                AnswerStatus::Late => StatusRecord::Late,
-                AnswerStatus::Timeout => StatusRecord::Timeout,
-            },
+            role: answer.role.into(),
+            status: answer.status.into(),
             latency_ms: answer.latency.map(|it| it.0 as f64),
             value,
             value_base64,
             error: answer.error.as_ref().map(ToString::to_string),
-        }
-    }
-}
-
-impl From<Outcome> for OutcomeRecord {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Ok => Self::Ok,
-            Outcome::Fallback => Self::Fallback,
-            Outcome::Default => Self::Default,
-            Outcome::Error => Self::Error,
         }
     }
 }

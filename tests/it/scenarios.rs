@@ -1,7 +1,6 @@
 //! Runs every `tests/scenarios/*.txt` through lanes and judge; `UPDATE=1` rewrites what they say happens.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -70,7 +69,10 @@ fn difference(path: &Path, written: &str, happened: &str) -> String {
     for line in happened.lines() {
         let before = lines.next().unwrap_or("");
         if line != before {
-            let _ = write!(text, "\n  written:  {before}\n  happened: {line}");
+            text.push_str("\n  written:  ");
+            text.push_str(before);
+            text.push_str("\n  happened: ");
+            text.push_str(line);
             break;
         }
     }
@@ -92,7 +94,9 @@ fn run(text: &str) -> String {
             continue;
         }
         for effect in scenario.line(bare) {
-            let _ = writeln!(happened, "      => {effect}");
+            happened.push_str("      => ");
+            happened.push_str(&effect);
+            happened.push('\n');
         }
     }
     happened
@@ -121,7 +125,7 @@ impl Scenario {
             ["rollout", name, strategy, candidates @ ..] => {
                 let plan = plans::rollout(&self.model.0, name, strategy, candidates);
                 self.rollouts.insert((*name).to_owned(), (plan, line.to_owned()));
-                self.newest = (*name).to_owned();
+                (*name).clone_into(&mut self.newest);
                 Vec::new()
             }
             [clock, step @ ..] if clock.contains(':') => {

@@ -1,1 +1,424 @@
-//! The analysis role.
+//! The analysis role: puts labels where their predictions are, joins the two, and sends the sums to the judge.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::{info, warn};
+
+use crate::domain::ids::{ModelName, RolloutName};
+use crate::domain::label::Label;
+use crate::domain::time::Timestamp;
+use crate::engine::analyst_io::{Effect, Input};
+use crate::engine::partial::Partial;
+use crate::kafka::analyst_lane::{
+    self, AnalystLane, Arrival, Committed, LaneTopics, read_foreign_label,
+};
+use crate::kafka::clock;
+use crate::kafka::counts::{Board, Counts};
+use crate::kafka::emit::Emitter;
+use crate::kafka::error::ShellError;
+use crate::kafka::follower::Follower;
+use crate::kafka::group::{Member, Rebalanced};
+use crate::kafka::intake::Dead;
+use crate::kafka::options::RunOptions;
+use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
+use crate::kafka::replay::Replay;
+use crate::kafka::stop::Stop;
+use crate::kafka::table;
+use crate::strategy::stage::Format;
+use crate::wire::analysis::AnalysisRecord;
+use crate::wire::partial::PartialRecord;
+use crate::wire::{label, placement};
+
+/// How many records a turn takes at the most.
+const BATCH_MAX: usize = 5000;
+/// How long a turn collects records: analysis is not in a hurry, and a turn costs a journal record a partition.
+const COLLECT: Duration = Duration::from_millis(20);
+/// How long the loop sleeps at the most when nothing happens.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Predictions,
+    Labels,
+    ForeignLabels,
+}
+
+type LaneKey = (ModelName, i32);
+
+/// What a record turned out to be.
+enum Received {
+    Arrival(Arrival),
+    Label(i64, Box<Result<Label, Dead>>),
+}
+
+/// How far the labels of others were read, and which of them are to be put in their place.
+#[derive(Default)]
+struct LabelLane {
+    next: i64,
+    backlog: Vec<Result<Label, Dead>>,
+    is_touched: bool,
+}
+
+struct Session<'a> {
+    options: &'a RunOptions,
+    follower: Follower,
+    member: Member,
+    outbox: Outbox,
+    replay: Replay,
+    emitter: Emitter,
+    partitions: PartitionCounts,
+    counts: Counts,
+    machine_counts: BTreeMap<(ModelName, &'static str), u64>,
+    board: &'a Board,
+    topics: HashMap<String, (ModelName, Kind)>,
+    lanes: BTreeMap<LaneKey, AnalystLane>,
+    labels: BTreeMap<LaneKey, LabelLane>,
+}
+
+/// Joins until it is asked to stop; after anything goes wrong the caller starts anew, from the committed offsets.
+pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
+    let settings = &options.settings;
+    let slot = format!("{}.analysis.{}", settings.app, options.instance);
+    // Fence, then read.
+    let outbox = Outbox::fence(settings, &slot)?;
+    let group = format!("{}.analysis", settings.app);
+    let mut session = Session {
+        follower: Follower::start(settings)?,
+        member: Member::new(settings, &group, options.is_static.then_some(slot.as_str()))?,
+        replay: Replay::new(settings)?,
+        outbox,
+        options,
+        emitter: Emitter::default(),
+        partitions: PartitionCounts::default(),
+        counts: Counts::default(),
+        machine_counts: BTreeMap::new(),
+        board,
+        topics: HashMap::new(),
+        lanes: BTreeMap::new(),
+        labels: BTreeMap::new(),
+    };
+    session.subscribe()?;
+    let result = session.run(stop);
+    if result.is_err() {
+        session.outbox.abandon();
+    }
+    result
+}
+
+impl Session<'_> {
+    fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
+        while !stop.is_requested() {
+            if self.follower.poll(Duration::ZERO) {
+                self.subscribe()?;
+            }
+            let read = self.read_batch()?;
+            let is_behind = read >= BATCH_MAX;
+            self.place_labels()?;
+            self.turn(clock::now(), is_behind)?;
+            if self.outbox.is_due(!is_behind) {
+                self.commit()?;
+            }
+        }
+        if self.outbox.is_open() {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self) -> Result<(), ShellError> {
+        let mut pairs = BTreeMap::new();
+        for (name, view) in self.follower.models() {
+            let names = &view.plan.topics;
+            let own = LaneTopics::of(&self.options.settings.app, &view.plan);
+            pairs.insert(names.predictions.clone(), Some(own.labels.clone()));
+            pairs.insert(names.labels.clone(), None);
+            let kinds = [
+                (names.predictions.clone(), Kind::Predictions),
+                (own.labels, Kind::Labels),
+                (names.labels.clone(), Kind::ForeignLabels),
+            ];
+            for (topic, kind) in kinds {
+                self.topics.insert(topic, (name.clone(), kind));
+            }
+        }
+        self.member.subscribe(&pairs)
+    }
+
+    fn read_batch(&mut self) -> Result<usize, ShellError> {
+        let mut wait = self.patience();
+        let mut read = 0;
+        let mut collected = None;
+        while read < BATCH_MAX {
+            let polled = self
+                .member
+                .poll(wait)
+                .map(|it| it.map(|message| receive(&message, &self.topics, &self.follower)));
+            for change in self.member.rebalanced() {
+                self.rebalance(change)?;
+            }
+            match polled {
+                None => break,
+                Some(Ok(received)) => {
+                    read += 1;
+                    self.take(received);
+                }
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                        warn!(%error, "a topic is not there");
+                        break;
+                    }
+                    _ => return Err(ShellError::Kafka { doing: "read records", source: error }),
+                },
+            }
+            let began = *collected.get_or_insert_with(clock::moment);
+            wait = COLLECT.saturating_sub(began.elapsed());
+        }
+        Ok(read)
+    }
+
+    fn patience(&self) -> Duration {
+        let now = clock::now();
+        let next = self.lanes.values().filter_map(AnalystLane::next_wake).min();
+        let until_due = next.map_or(WAIT_MAX, |it| {
+            Duration::from_millis(u64::try_from((it - now).0).unwrap_or(0))
+        });
+        until_due.min(self.outbox.due_in().unwrap_or(WAIT_MAX)).min(WAIT_MAX)
+    }
+
+    fn take(&mut self, received: Option<(LaneKey, Received)>) {
+        match received {
+            Some((key, Received::Arrival(arrival))) => {
+                let Some(lane) = self.lanes.get_mut(&key) else { return };
+                let (predictions, labels) = lane.offsets();
+                let next = match arrival.input {
+                    Input::Predictions => predictions,
+                    Input::Labels => labels,
+                };
+                if arrival.offset >= next {
+                    lane.backlog.push(arrival);
+                }
+            }
+            Some((key, Received::Label(offset, label))) => {
+                let Some(lane) = self.labels.get_mut(&key) else { return };
+                if offset >= lane.next {
+                    lane.next = offset + 1;
+                    lane.is_touched = true;
+                    lane.backlog.push(*label);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Puts the labels of others where the predictions of their request ids are.
+    fn place_labels(&mut self) -> Result<(), ShellError> {
+        for ((model, _), lane) in &mut self.labels {
+            let Some(view) = self.follower.model(model) else { continue };
+            let own = LaneTopics::of(&self.options.settings.app, &view.plan);
+            for read in lane.backlog.drain(..) {
+                let label = match read {
+                    Ok(label) => label,
+                    Err(dead) => {
+                        self.emitter.bury(&view.plan, &dead, &mut self.outbox, &mut self.counts)?;
+                        continue;
+                    }
+                };
+                let id = label.request_id.as_str().as_bytes();
+                let count = self.partitions.of(&own.labels, &self.outbox).max(1);
+                self.outbox.send(Outgoing {
+                    topic: &own.labels,
+                    partition: placement::partition(id, count),
+                    key: Some(id),
+                    value: Some(&label::encode(Format::Json, &label)),
+                    carried: &[],
+                    ours: &[],
+                    at: None,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, now: Timestamp, is_behind: bool) -> Result<(), ShellError> {
+        let lag = if is_behind { (1, 1) } else { (0, 0) };
+        let (mut effects, mut dead) = (Vec::new(), Vec::new());
+        for ((model, partition), lane) in &mut self.lanes {
+            let Some(view) = self.follower.model(model) else { continue };
+            if !lane.turn(now, view, lag, &mut effects, &mut dead) {
+                continue;
+            }
+            let own = LaneTopics::of(&self.options.settings.app, &view.plan);
+            for it in dead.drain(..) {
+                self.emitter.bury(&view.plan, &it, &mut self.outbox, &mut self.counts)?;
+            }
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Row(row) => {
+                        let record = AnalysisRecord::from(&*row);
+                        let topic = &view.plan.topics.analysis;
+                        let count = self.partitions.of(topic, &self.outbox).max(1);
+                        let key = record.key().as_bytes();
+                        self.outbox.send(plain(topic, placement::partition(key, count), key, &record.write()))?;
+                    }
+                    Effect::Partial(partial) => {
+                        let record = PartialRecord::from(&*partial);
+                        self.outbox.send(plain(&own.partials, 0, record.key().as_bytes(), &record.write()))?;
+                    }
+                    // The record itself was buried with its bytes.
+                    Effect::Refuse { .. } => {}
+                    Effect::Count(counter, n) => {
+                        *self.machine_counts.entry((model.clone(), counter.word())).or_default() += n;
+                    }
+                }
+            }
+            let record = lane.end_turn();
+            self.outbox.send(Outgoing {
+                topic: &own.journal,
+                partition: *partition,
+                key: None,
+                value: Some(&record.write()),
+                carried: &[],
+                ours: &[],
+                at: Some(Timestamp(record.now)),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), ShellError> {
+        let mut offsets = TopicPartitionList::new();
+        let mut add = |topic: &str, partition: i32, next: i64, metadata: Option<String>| {
+            offsets
+                .add_partition_offset(topic, partition, Offset::Offset(next))
+                .map_err(ShellError::kafka("list offsets"))?;
+            if let (Some(metadata), Some(mut it)) = (metadata, offsets.find_partition(topic, partition)) {
+                it.set_metadata(metadata);
+            }
+            Ok::<(), ShellError>(())
+        };
+        for lane in self.lanes.values().filter(|it| it.is_touched) {
+            let (predictions, labels) = lane.offsets();
+            let own = LaneTopics::of(&self.options.settings.app, &lane.plan);
+            let start = lane.replay_start().to_metadata();
+            add(&lane.plan.topics.predictions, lane.partition, predictions, Some(start))?;
+            add(&own.labels, lane.partition, labels, None)?;
+        }
+        for ((model, partition), lane) in self.labels.iter().filter(|(_, it)| it.is_touched) {
+            if let Some(view) = self.follower.model(model) {
+                add(&view.plan.topics.labels, *partition, lane.next, None)?;
+            }
+        }
+        self.outbox.commit(&offsets, &self.member.metadata()?)?;
+        self.lanes.values_mut().for_each(|it| it.is_touched = false);
+        self.labels.values_mut().for_each(|it| it.is_touched = false);
+        self.counts.tell(self.board);
+        for ((model, name), n) in std::mem::take(&mut self.machine_counts) {
+            self.board.add(&model, name, n);
+        }
+        Ok(())
+    }
+
+    fn rebalance(&mut self, change: Rebalanced) -> Result<(), ShellError> {
+        match change {
+            Rebalanced::Revoked(partitions) => {
+                if self.outbox.is_open() {
+                    self.commit()?;
+                }
+                for (topic, partition) in partitions {
+                    if let Some((model, _)) = self.topics.get(&topic) {
+                        match self.topics.get(&topic).map(|(_, kind)| *kind) {
+                            Some(Kind::ForeignLabels) => {
+                                self.labels.remove(&(model.clone(), partition));
+                            }
+                            Some(Kind::Predictions | Kind::Labels) | None => {
+                                self.lanes.remove(&(model.clone(), partition));
+                            }
+                        }
+                    }
+                }
+            }
+            Rebalanced::Assigned(partitions) => {
+                let mut sums = BTreeMap::new();
+                for (topic, partition) in partitions {
+                    self.restore(&topic, partition, &mut sums)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        sums: &mut BTreeMap<ModelName, BTreeMap<i32, BTreeMap<RolloutName, Partial>>>,
+    ) -> Result<(), ShellError> {
+        let Some((model, kind)) = self.topics.get(topic).cloned() else { return Ok(()) };
+        let Some(view) = self.follower.model(&model) else { return Ok(()) };
+        let names = &view.plan.topics;
+        if kind == Kind::ForeignLabels {
+            let next = self.member.committed(&[(topic, partition)])?.pop().flatten();
+            let lane = LabelLane { next: next.map_or(0, |it| it.0), ..LabelLane::default() };
+            self.labels.insert((model, partition), lane);
+            return Ok(());
+        }
+        let own = LaneTopics::of(&self.options.settings.app, &view.plan);
+        let pair = [(names.predictions.as_str(), partition), (own.labels.as_str(), partition)];
+        let mut found = self.member.committed(&pair)?.into_iter();
+        let committed =
+            Committed { predictions: found.next().flatten(), labels: found.next().flatten() };
+        if committed.predictions.is_some() && !sums.contains_key(&model) {
+            sums.insert(model.clone(), newest_partials(self.options, &own.partials)?);
+        }
+        let partials = sums.get_mut(&model).and_then(|it| it.remove(&partition)).unwrap_or_default();
+        let partitions = self.partitions.of(&names.predictions, &self.outbox);
+        let lane = AnalystLane::restore(
+            view, partition, partitions, &committed, &own, partials, &self.replay,
+        )?;
+        info!(%model, partition, "analyst lane ready");
+        self.lanes.insert((model, partition), lane);
+        Ok(())
+    }
+}
+
+/// Returns the newest sums of each partition and rollout.
+fn newest_partials(
+    options: &RunOptions,
+    topic: &str,
+) -> Result<BTreeMap<i32, BTreeMap<RolloutName, Partial>>, ShellError> {
+    let mut newest: BTreeMap<i32, BTreeMap<RolloutName, Partial>> = BTreeMap::new();
+    table::scan(&options.settings, topic, |message| {
+        let read = message.payload().and_then(|it| PartialRecord::read(it).ok());
+        if let Some(partial) = read.and_then(|it| it.partial().ok()) {
+            newest.entry(partial.partition).or_default().insert(partial.rollout.clone(), partial);
+        }
+    })?;
+    Ok(newest)
+}
+
+fn receive(
+    message: &BorrowedMessage<'_>,
+    topics: &HashMap<String, (ModelName, Kind)>,
+    follower: &Follower,
+) -> Option<(LaneKey, Received)> {
+    let (model, kind) = topics.get(message.topic())?;
+    let plan = Arc::clone(&follower.model(model)?.plan);
+    let received = match kind {
+        Kind::Predictions => Received::Arrival(analyst_lane::read_prediction(message)),
+        Kind::Labels => Received::Arrival(analyst_lane::read_label(message)),
+        Kind::ForeignLabels => {
+            Received::Label(message.offset(), Box::new(read_foreign_label(message, &plan)))
+        }
+    };
+    Some(((model.clone(), message.partition()), received))
+}
+
+fn plain<'a>(topic: &'a str, partition: i32, key: &'a [u8], value: &'a [u8]) -> Outgoing<'a> {
+    Outgoing { topic, partition, key: Some(key), value: Some(value), carried: &[], ours: &[], at: None }
+}

@@ -17,6 +17,9 @@ pub enum ShellError {
         #[source]
         source: KafkaError,
     },
+    /// A transaction did not end well; whether it was committed is unknown.
+    #[error("failed to commit a transaction: {0}")]
+    Commit(RDKafkaErrorCode),
     /// A topic could not be read.
     #[error("failed to {doing}")]
     Read {
@@ -58,24 +61,21 @@ impl ShellError {
 
     /// Returns whether trying again cannot help, because our slot has a new owner.
     pub fn is_fenced(&self) -> bool {
-        match self {
-            Self::Kafka { source, .. } => {
-                let code = match source {
-                    KafkaError::Transaction(error) => Some(error.code()),
-                    other => other.rdkafka_error_code(),
-                };
-                matches!(
-                    code,
-                    Some(
-                        RDKafkaErrorCode::Fenced
-                            | RDKafkaErrorCode::ProducerFenced
-                            | RDKafkaErrorCode::InvalidProducerEpoch
-                            | RDKafkaErrorCode::FencedInstanceId
-                    )
-                )
-            }
-            Self::Fenced { .. } => true,
-            Self::Read { .. } | Self::QueueFull { .. } | Self::Missing(_) => false,
-        }
+        let code = match self {
+            Self::Kafka { source: KafkaError::Transaction(error), .. } => Some(error.code()),
+            Self::Kafka { source, .. } => source.rdkafka_error_code(),
+            Self::Commit(code) => Some(*code),
+            Self::Fenced { .. } => return true,
+            Self::Read { .. } | Self::QueueFull { .. } | Self::Missing(_) => None,
+        };
+        matches!(
+            code,
+            Some(
+                RDKafkaErrorCode::Fenced
+                    | RDKafkaErrorCode::ProducerFenced
+                    | RDKafkaErrorCode::InvalidProducerEpoch
+                    | RDKafkaErrorCode::FencedInstanceId
+            )
+        )
     }
 }

@@ -76,7 +76,7 @@ impl ConsumerContext for Companions {
                 all.add_partition(&companion, *partition);
             }
         }
-        let is_incremental = consumer.rebalance_protocol() == RebalanceProtocol::Cooperative;
+        let is_incremental = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let done = match (is_assigning, is_incremental) {
             (true, true) => consumer.incremental_assign(&all),
             (true, false) => consumer.assign(&all),
@@ -184,15 +184,5 @@ impl Member {
         } else {
             self.consumer.resume(&list).map_err(ShellError::kafka("resume a partition"))
         }
-    }
-
-    /// Returns how many records of a partition are not read yet, as far as the client knows without asking.
-    pub fn position_lag(&self, topic: &str, partition: i32, next: i64) -> u64 {
-        let high = self
-            .consumer
-            .client()
-            .fetch_watermarks(topic, partition, Duration::from_secs(1))
-            .map_or(next, |(_, high)| high);
-        u64::try_from(high - next).unwrap_or(0)
     }
 }

@@ -18,13 +18,16 @@ pub mod follower;
 pub mod group;
 pub mod intake;
 pub mod replay;
+pub mod table;
 
 pub mod counts;
 pub mod emit;
 pub mod lane;
 pub mod serving;
 
+pub mod analyst_lane;
 pub mod analysis;
+
 pub mod control;
 
 pub mod runtime;

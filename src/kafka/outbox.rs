@@ -171,7 +171,7 @@ impl Outbox {
     }
 
     fn commit_outputs(&mut self, began: Instant) -> Result<(), ShellError> {
-        commit(&self.producer, CALL_MAX).map_err(ShellError::kafka("commit a transaction"))?;
+        commit(&self.producer, CALL_MAX).map_err(ShellError::Commit)?;
         self.opened_at = None;
         self.committed_at = clock::moment();
         // Committing may take a fifth of the time.

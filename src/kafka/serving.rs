@@ -11,6 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{info, warn};
 
 use crate::domain::ids::ModelName;
+use crate::domain::record::{Answer, Request};
 use crate::domain::time::{Span, Timestamp};
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts};
@@ -18,7 +19,7 @@ use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::follower::Follower;
 use crate::kafka::group::{Member, Rebalanced};
-use crate::kafka::intake;
+use crate::kafka::intake::{self, Dead};
 use crate::kafka::lane::{Committed, Lane};
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Outbox, Outgoing};
@@ -39,6 +40,14 @@ enum Kind {
     Responses,
 }
 
+type LaneKey = (ModelName, i32);
+
+/// What a record turned out to be.
+enum Received {
+    Request(Arc<Request>),
+    Answer(i64, Result<Answer, Dead>),
+}
+
 /// One life of the serving role: from fencing its slot to the first thing that goes wrong.
 struct Session<'a> {
     options: &'a RunOptions,
@@ -50,7 +59,7 @@ struct Session<'a> {
     counts: Counts,
     board: &'a Board,
     topics: HashMap<String, (ModelName, Kind)>,
-    lanes: BTreeMap<(ModelName, i32), Lane>,
+    lanes: BTreeMap<LaneKey, Lane>,
     kept_alive: Timestamp,
 }
 
@@ -122,7 +131,10 @@ impl Session<'_> {
         let mut wait = self.patience();
         let mut read = 0;
         while read < BATCH_MAX {
-            let polled = self.member.poll(wait);
+            let polled = self
+                .member
+                .poll(wait)
+                .map(|it| it.map(|message| receive(&message, &self.topics, &self.follower)));
             wait = Duration::ZERO;
             // A rebalance happens inside the poll, and comes before the record that the poll returned.
             for change in self.member.rebalanced() {
@@ -139,9 +151,9 @@ impl Session<'_> {
             }
             match polled {
                 None => break,
-                Some(Ok(message)) => {
+                Some(Ok(received)) => {
                     read += 1;
-                    take(&message, &self.topics, &mut self.lanes);
+                    self.take(received);
                 }
                 Some(Err(error)) => match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
@@ -225,6 +237,51 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Puts a record into its lane's backlog, unless the lane is not ours or has had it.
+    fn take(&mut self, received: Option<(LaneKey, Received)>) {
+        let Some((key, received)) = received else { return };
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        let (requests, responses) = lane.offsets();
+        match received {
+            Received::Request(it) if it.case.offset >= requests => lane.backlog.requests.push_back(it),
+            Received::Answer(offset, it) if offset >= responses => lane.backlog.answers.push((offset, it)),
+            Received::Request(_) | Received::Answer(..) => {}
+        }
+    }
+
+    fn rebalance(&mut self, change: Rebalanced) -> Result<(), ShellError> {
+        match change {
+            Rebalanced::Revoked(partitions) => {
+                for (topic, partition) in partitions {
+                    if let Some((model, _)) = self.topics.get(&topic) {
+                        self.lanes.remove(&(model.clone(), partition));
+                    }
+                }
+            }
+            Rebalanced::Assigned(partitions) => {
+                for (topic, partition) in partitions {
+                    self.restore(&topic, partition)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, topic: &str, partition: i32) -> Result<(), ShellError> {
+        let Some((model, _)) = self.topics.get(topic) else { return Ok(()) };
+        let Some(view) = self.follower.model(model) else { return Ok(()) };
+        let names = &view.plan.topics;
+        let pair = [(names.requests.as_str(), partition), (names.responses.as_str(), partition)];
+        let mut found = self.member.committed(&pair)?.into_iter();
+        let committed =
+            Committed { requests: found.next().flatten(), responses: found.next().flatten() };
+        let journal = journal_topic(self.options, model);
+        let lane = Lane::restore(view, partition, &committed, &journal, &self.replay)?;
+        info!(%model, partition, open = lane.open_cases(), "lane ready");
+        self.lanes.insert((model.clone(), partition), lane);
+        Ok(())
+    }
+
     /// What was done for partitions that go away is committed while they are still ours; too late, and it is thrown away.
     fn commit_before_revoke(&mut self, change: &Rebalanced) -> Result<(), ShellError> {
         match change {
@@ -234,63 +291,19 @@ impl Session<'_> {
     }
 }
 
-fn rebalance(
-    change: Rebalanced,
-    follower: &Follower,
-    member: &Member,
-    replay: &Replay,
-    options: &RunOptions,
-    topics: &HashMap<String, (ModelName, Kind)>,
-    lanes: &mut BTreeMap<(ModelName, i32), Lane>,
-) -> Result<(), ShellError> {
-    match change {
-        Rebalanced::Revoked(partitions) => {
-            for (topic, partition) in partitions {
-                if let Some((model, _)) = topics.get(&topic) {
-                    lanes.remove(&(model.clone(), partition));
-                }
-            }
-        }
-        Rebalanced::Assigned(partitions) => {
-            for (topic, partition) in partitions {
-                let Some((model, _)) = topics.get(&topic) else { continue };
-                let Some(view) = follower.model(model) else { continue };
-                let names = &view.plan.topics;
-                let mut found = member
-                    .committed(&[(&names.requests, partition), (&names.responses, partition)])?
-                    .into_iter();
-                let committed = Committed {
-                    requests: found.next().flatten(),
-                    responses: found.next().flatten(),
-                };
-                let journal = journal_topic(options, model);
-                let lane = Lane::restore(view, partition, &committed, &journal, replay)?;
-                info!(%model, partition, open = lane.open_cases(), "lane ready");
-                lanes.insert((model.clone(), partition), lane);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Puts a record into its lane's backlog, unless the lane has had it.
-fn take(
+/// Reads a record of a topic that we know.
+fn receive(
     message: &BorrowedMessage<'_>,
     topics: &HashMap<String, (ModelName, Kind)>,
-    lanes: &mut BTreeMap<(ModelName, i32), Lane>,
-) {
-    let Some((model, kind)) = topics.get(message.topic()) else { return };
-    let Some(lane) = lanes.get_mut(&(model.clone(), message.partition())) else { return };
-    let (requests, responses) = lane.offsets();
-    match kind {
-        Kind::Requests if message.offset() >= requests => {
-            lane.backlog.requests.push_back(Arc::new(intake::request(message, &lane.plan)));
-        }
-        Kind::Responses if message.offset() >= responses => {
-            lane.backlog.answers.push((message.offset(), intake::answer(message)));
-        }
-        Kind::Requests | Kind::Responses => {}
-    }
+    follower: &Follower,
+) -> Option<(LaneKey, Received)> {
+    let (model, kind) = topics.get(message.topic())?;
+    let plan = &follower.model(model)?.plan;
+    let received = match kind {
+        Kind::Requests => Received::Request(Arc::new(intake::request(message, plan))),
+        Kind::Responses => Received::Answer(message.offset(), intake::answer(message)),
+    };
+    Some(((model.clone(), message.partition()), received))
 }
 
 /// Adds the next offset to read, which is one after the last that was taken in.

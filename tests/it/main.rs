@@ -19,6 +19,5 @@ mod world;
 mod laws_analyst;
 mod records;
 mod scenarios;
-//! Tests.
 
 mod reference;

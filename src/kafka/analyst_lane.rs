@@ -1,0 +1,330 @@
+//! One analyst lane in the shell: its machine, how far it has read, and where a replay of it would start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rdkafka::message::Message;
+use tracing::{error, info};
+
+use crate::domain::ids::RolloutName;
+use crate::domain::label::Label;
+use crate::domain::time::{Span, Timestamp};
+use crate::engine::analyst::Analyst;
+use crate::engine::analyst_io::{Effect, Event, Input, Settings as LaneSettings};
+use crate::engine::clock::Checkpoint;
+use crate::engine::partial::Partial;
+use crate::kafka::error::ShellError;
+use crate::kafka::follower::ModelView;
+use crate::kafka::intake::{self, Dead};
+use crate::kafka::replay::Replay;
+use crate::strategy::stage::{LabelMap, ModelPlan, Source};
+use crate::wire::checkpoint::CheckpointRecord;
+use crate::wire::journal::{AnalystTurn, ReplayStart};
+use crate::wire::json::Parts;
+use crate::wire::{label, prediction};
+
+/// Replays start at turns that are at least so far apart: one in every turn would only take memory.
+const STARTS_EVERY: Span = Span::seconds(1);
+
+/// One record for a lane, read.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Of which input.
+    pub input: Input,
+    /// Its offset.
+    pub offset: i64,
+    /// What it is.
+    pub event: Event,
+    /// The record itself, where it could not be read.
+    pub dead: Option<Dead>,
+}
+
+/// The topics that a lane reads and writes beside the model's own.
+#[derive(Clone, Debug)]
+pub struct LaneTopics {
+    /// Labels by request id.
+    pub labels: String,
+    /// The lanes' journal.
+    pub journal: String,
+    /// The lanes' sums.
+    pub partials: String,
+}
+
+impl LaneTopics {
+    /// Returns their names.
+    pub fn of(app: &str, plan: &ModelPlan) -> Self {
+        let name = |suffix: &str| format!("{app}.internal.{}.{suffix}", plan.name);
+        Self { labels: name("labels"), journal: name("analyst-journal"), partials: name("partials") }
+    }
+}
+
+/// One partition of a model's predictions, with the same partition of its labels by request id.
+pub struct AnalystLane {
+    /// The model's plan.
+    pub plan: Arc<ModelPlan>,
+    /// The partition.
+    pub partition: i32,
+    /// What waits to be taken in.
+    pub backlog: Vec<Arrival>,
+    /// Whether something was done since the last commit.
+    pub is_touched: bool,
+    machine: Analyst,
+    known: u64,
+    now: Timestamp,
+    turn: u64,
+    predictions: i64,
+    labels: i64,
+    starts: BTreeMap<u64, ReplayStart>,
+    begun: Option<(Checkpoint, (u64, u64))>,
+}
+
+/// Where a lane's group has got to.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// The next prediction, and where a replay starts.
+    pub predictions: Option<(i64, String)>,
+    /// The next label.
+    pub labels: Option<(i64, String)>,
+}
+
+impl AnalystLane {
+    /// Builds the lane as it was at the committed offsets.
+    pub fn restore(
+        view: &ModelView,
+        partition: i32,
+        partitions: i32,
+        committed: &Committed,
+        topics: &LaneTopics,
+        partials: BTreeMap<RolloutName, Partial>,
+        replay: &Replay,
+    ) -> Result<Self, ShellError> {
+        let mut machine = Analyst::new(LaneSettings::new(view.plan.name.clone(), partition, partitions));
+        for planned in view.rollouts.values() {
+            machine.restore_plan(planned.clone());
+        }
+        let mut lane = Self {
+            plan: Arc::clone(&view.plan),
+            partition,
+            backlog: Vec::new(),
+            is_touched: false,
+            machine,
+            known: view.version,
+            now: Timestamp(0),
+            turn: 0,
+            predictions: committed.predictions.as_ref().map_or(0, |it| it.0),
+            labels: committed.labels.as_ref().map_or(0, |it| it.0),
+            starts: BTreeMap::new(),
+            begun: None,
+        };
+        let start = committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+        if let Some(start) = start {
+            lane.turn = start.turn;
+            lane.now = start.now;
+            lane.redo(start, topics, partials, replay)?;
+        }
+        Ok(lane)
+    }
+
+    fn redo(
+        &mut self,
+        start: ReplayStart,
+        topics: &LaneTopics,
+        partials: BTreeMap<RolloutName, Partial>,
+        replay: &Replay,
+    ) -> Result<(), ShellError> {
+        let partition = self.partition;
+        let mut turns: Vec<AnalystTurn> = Vec::new();
+        let from = replay.offset_at(&topics.journal, partition, start.now)?;
+        replay.range(&topics.journal, partition, from, None, |message| {
+            let turn = message.payload().and_then(|it| AnalystTurn::read(it).ok());
+            turns.extend(turn.filter(|it| it.turn >= start.turn));
+        })?;
+        let Some(first) = turns.first().filter(|it| it.turn == start.turn) else {
+            if start.first < self.predictions || start.second < self.labels {
+                error!(model = %self.plan.name, partition, "the analysts' journal is gone; pending cases are lost");
+            }
+            return Ok(());
+        };
+        self.machine.restore_checkpoint((&first.checkpoint).into());
+        for (_, partial) in partials {
+            self.machine.sums_restored_from(partial);
+        }
+        let mut predictions = std::collections::VecDeque::new();
+        let to = Some(self.predictions);
+        replay.range(&self.plan.topics.predictions, partition, start.first, to, |it| {
+            predictions.push_back(read_prediction(it));
+        })?;
+        let mut labels = std::collections::VecDeque::new();
+        replay.range(&topics.labels, partition, start.second, Some(self.labels), |it| {
+            labels.push_back(read_label(it));
+        })?;
+        let mut dropped = Vec::new();
+        let count = turns.len();
+        (self.predictions, self.labels) = (start.first, start.second);
+        for turn in turns {
+            while let Some(it) = predictions.pop_front_if(|it: &mut Arrival| it.offset < turn.predictions) {
+                self.backlog.push(it);
+            }
+            while let Some(it) = labels.pop_front_if(|it: &mut Arrival| it.offset < turn.labels) {
+                self.backlog.push(it);
+            }
+            self.turn = turn.turn;
+            self.take(turn.now(), turn.lag, &mut dropped, &mut Vec::new());
+            dropped.clear();
+            (self.predictions, self.labels) = (turn.predictions, turn.labels);
+            self.end();
+        }
+        info!(model = %self.plan.name, partition, turns = count, cases = self.machine.cases(), "analyst lane restored");
+        Ok(())
+    }
+
+    /// Takes in what waits and acts on what is due; returns whether there was anything to do.
+    pub fn turn(
+        &mut self,
+        now: Timestamp,
+        view: &ModelView,
+        lag: (u64, u64),
+        out: &mut Vec<Effect>,
+        dead: &mut Vec<Dead>,
+    ) -> bool {
+        let now = now.max(self.now);
+        let is_due = self.machine.next_wake().is_some_and(|it| it <= now);
+        if !is_due && self.backlog.is_empty() && self.known == view.version {
+            return false;
+        }
+        if self.known != view.version {
+            self.plan = Arc::clone(&view.plan);
+            self.known = view.version;
+            for planned in view.rollouts.values() {
+                self.machine.handle(now, Event::Plan(Box::new(planned.clone())), out);
+            }
+        }
+        self.take(now, lag, out, dead);
+        self.is_touched = true;
+        true
+    }
+
+    fn take(&mut self, now: Timestamp, lag: (u64, u64), out: &mut Vec<Effect>, dead: &mut Vec<Dead>) {
+        self.begun = Some((self.machine.checkpoint(), lag));
+        self.now = now;
+        let start = ReplayStart { turn: self.turn, now, first: self.predictions, second: self.labels };
+        let newest = self.starts.last_key_value().map(|(_, it)| it.now);
+        if newest.is_none_or(|it| now - it >= STARTS_EVERY) {
+            self.starts.insert(self.turn, start);
+        }
+        self.machine.turn_is(self.turn);
+        self.machine.handle(now, Event::Lag { predictions: lag.0, labels: lag.1 }, out);
+        // Predictions before labels, each in the order of their offsets, so that a replay of the turn is the same.
+        self.backlog.sort_by_key(|it| (it.input, it.offset));
+        for arrival in self.backlog.drain(..) {
+            match arrival.input {
+                Input::Predictions => self.predictions = arrival.offset + 1,
+                Input::Labels => self.labels = arrival.offset + 1,
+            }
+            dead.extend(arrival.dead);
+            self.machine.handle(now, arrival.event, out);
+        }
+        self.machine.tick(now, out);
+    }
+
+    /// Returns the journal's record of the turn just taken, and counts on.
+    pub fn end_turn(&mut self) -> AnalystTurn {
+        let (checkpoint, lag) =
+            self.begun.take().unwrap_or_else(|| (self.machine.checkpoint(), (0, 0)));
+        let record = AnalystTurn {
+            turn: self.turn,
+            now: self.now.0,
+            predictions: self.predictions,
+            labels: self.labels,
+            lag,
+            checkpoint: CheckpointRecord::from(&checkpoint),
+        };
+        self.end();
+        record
+    }
+
+    fn end(&mut self) {
+        self.turn += 1;
+        // Everything before the newest start that a replay could use is not needed any more.
+        let wanted = self.machine.replay_from().unwrap_or(self.turn);
+        let keep = self.starts.range(..=wanted).next_back().map(|(turn, _)| *turn);
+        if let Some(keep) = keep {
+            self.starts = self.starts.split_off(&keep);
+        }
+    }
+
+    /// Returns where a replay of the lane as it is now would start.
+    pub fn replay_start(&self) -> ReplayStart {
+        self.starts.first_key_value().map_or(
+            ReplayStart { turn: self.turn, now: self.now, first: self.predictions, second: self.labels },
+            |(_, it)| *it,
+        )
+    }
+
+    /// Returns the next offsets of predictions and labels.
+    pub fn offsets(&self) -> (i64, i64) {
+        (self.predictions, self.labels)
+    }
+
+    /// Returns when something falls due.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.machine.next_wake()
+    }
+}
+
+/// Reads a record of the prediction log.
+pub fn read_prediction(message: &rdkafka::message::BorrowedMessage<'_>) -> Arrival {
+    let offset = message.offset();
+    let input = Input::Predictions;
+    match message.payload().map(prediction::decode) {
+        Some(Ok((_, it))) => {
+            let event = Event::Prediction { offset, prediction: Box::new(it) };
+            Arrival { input, offset, event, dead: None }
+        }
+        Some(Err(error)) => unreadable(message, input, error.to_string()),
+        None => unreadable(message, input, "a prediction without a value".to_owned()),
+    }
+}
+
+/// Reads a label that was put by its request id.
+pub fn read_label(message: &rdkafka::message::BorrowedMessage<'_>) -> Arrival {
+    let offset = message.offset();
+    let parts = Parts { key: message.key(), headers: &[], value: message.payload() };
+    match label::decode(&own_labels(), parts, intake::time(message)) {
+        Ok(it) => {
+            let event = Event::Label { offset, label: Box::new(it) };
+            Arrival { input: Input::Labels, offset, event, dead: None }
+        }
+        Err(error) => unreadable(message, Input::Labels, error.reason().to_owned()),
+    }
+}
+
+/// Reads a label as others write it.
+pub fn read_foreign_label(
+    message: &rdkafka::message::BorrowedMessage<'_>,
+    plan: &ModelPlan,
+) -> Result<Label, Dead> {
+    let pairs = intake::pairs(message);
+    let parts = Parts { key: message.key(), headers: &pairs, value: message.payload() };
+    label::decode(&plan.labels, parts, intake::time(message))
+        .map_err(|why| intake::dead(message, why.reason()))
+}
+
+fn unreadable(
+    message: &rdkafka::message::BorrowedMessage<'_>,
+    input: Input,
+    reason: String,
+) -> Arrival {
+    let dead = Some(intake::dead(message, reason.clone()));
+    let offset = message.offset();
+    Arrival { input, offset, event: Event::Unreadable { input, offset, reason }, dead }
+}
+
+/// Where the parts of a label stand in the contract's own shape.
+fn own_labels() -> LabelMap {
+    LabelMap {
+        request_id: Source::Json("/request_id".to_owned()),
+        value: "/label".to_owned(),
+        observed_at: Some("/observed_at".to_owned()),
+    }
+}

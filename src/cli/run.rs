@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::{register, register_conditional_shutdown};
 use tracing::info;
 
 use crate::cli::apply::wish;
@@ -13,6 +15,8 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{specs, topics};
 use crate::kafka::options::RunOptions;
+use crate::kafka::runtime;
+use crate::kafka::stop::Stop;
 use crate::kafka::topics::{check, create_missing};
 use crate::spec::plan::Document;
 
@@ -113,7 +117,15 @@ fn instance_name() -> String {
     format!("{host}-{}", std::process::id())
 }
 
-/// Runs the instance.
+/// Runs the instance until a signal asks it to stop.
 fn start(options: &RunOptions) -> Result<Exit, CliError> {
-    Err(CliError::NotInThisBuild(format!("{options:?}")))
+    let stop = Stop::default();
+    for signal in [SIGTERM, SIGINT] {
+        // The second one ends it at once: whoever presses twice means it.
+        register_conditional_shutdown(signal, 1, stop.flag())
+            .and_then(|_| register(signal, stop.flag()))
+            .map_err(|error| CliError::Run(Box::new(error)))?;
+    }
+    runtime::run(options, &stop).map_err(|error| CliError::Run(Box::new(error)))?;
+    Ok(Exit::Reached)
 }

@@ -185,9 +185,8 @@ impl Session<'_> {
     fn patience(&self) -> Duration {
         let now = clock::now();
         let next = self.lanes.values().filter_map(AnalystLane::next_wake).min();
-        let until_due = next.map_or(WAIT_MAX, |it| {
-            Duration::from_millis(u64::try_from((it - now).0).unwrap_or(0))
-        });
+        let until_due = next
+            .map_or(WAIT_MAX, |it| Duration::from_millis(u64::try_from((it - now).0).unwrap_or(0)));
         until_due.min(self.outbox.due_in().unwrap_or(WAIT_MAX)).min(WAIT_MAX)
     }
 
@@ -264,16 +263,29 @@ impl Session<'_> {
                         let topic = &view.plan.topics.analysis;
                         let count = self.partitions.of(topic, &self.outbox).max(1);
                         let key = record.key().as_bytes();
-                        self.outbox.send(plain(topic, placement::partition(key, count), key, &record.write()))?;
+                        self.outbox.send(plain(
+                            topic,
+                            placement::partition(key, count),
+                            key,
+                            &record.write(),
+                        ))?;
                     }
                     Effect::Partial(partial) => {
                         let record = PartialRecord::from(&*partial);
-                        self.outbox.send(plain(&own.partials, 0, record.key().as_bytes(), &record.write()))?;
+                        self.outbox.send(plain(
+                            &own.partials,
+                            0,
+                            record.key().as_bytes(),
+                            &record.write(),
+                        ))?;
                     }
                     // The record itself was buried with its bytes.
                     Effect::Refuse { .. } => {}
                     Effect::Count(counter, n) => {
-                        *self.machine_counts.entry((model.clone(), counter.word())).or_default() += n;
+                        *self
+                            .machine_counts
+                            .entry((model.clone(), counter.describe().0))
+                            .or_default() += n;
                     }
                 }
             }
@@ -297,7 +309,9 @@ impl Session<'_> {
             offsets
                 .add_partition_offset(topic, partition, Offset::Offset(next))
                 .map_err(ShellError::kafka("list offsets"))?;
-            if let (Some(metadata), Some(mut it)) = (metadata, offsets.find_partition(topic, partition)) {
+            if let (Some(metadata), Some(mut it)) =
+                (metadata, offsets.find_partition(topic, partition))
+            {
                 it.set_metadata(metadata);
             }
             Ok::<(), ShellError>(())
@@ -376,10 +390,17 @@ impl Session<'_> {
         if committed.predictions.is_some() && !sums.contains_key(&model) {
             sums.insert(model.clone(), newest_partials(self.options, &own.partials)?);
         }
-        let partials = sums.get_mut(&model).and_then(|it| it.remove(&partition)).unwrap_or_default();
+        let partials =
+            sums.get_mut(&model).and_then(|it| it.remove(&partition)).unwrap_or_default();
         let partitions = self.partitions.of(&names.predictions, &self.outbox);
         let lane = AnalystLane::restore(
-            view, partition, partitions, &committed, &own, partials, &self.replay,
+            view,
+            partition,
+            partitions,
+            &committed,
+            &own,
+            partials,
+            &self.replay,
         )?;
         info!(%model, partition, "analyst lane ready");
         self.lanes.insert((model, partition), lane);
@@ -420,5 +441,13 @@ fn receive(
 }
 
 fn plain<'a>(topic: &'a str, partition: i32, key: &'a [u8], value: &'a [u8]) -> Outgoing<'a> {
-    Outgoing { topic, partition, key: Some(key), value: Some(value), carried: &[], ours: &[], at: None }
+    Outgoing {
+        topic,
+        partition,
+        key: Some(key),
+        value: Some(value),
+        carried: &[],
+        ours: &[],
+        at: None,
+    }
 }

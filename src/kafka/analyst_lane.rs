@@ -54,7 +54,11 @@ impl LaneTopics {
     /// Returns their names.
     pub fn of(app: &str, plan: &ModelPlan) -> Self {
         let name = |suffix: &str| format!("{app}.internal.{}.{suffix}", plan.name);
-        Self { labels: name("labels"), journal: name("analyst-journal"), partials: name("partials") }
+        Self {
+            labels: name("labels"),
+            journal: name("analyst-journal"),
+            partials: name("partials"),
+        }
     }
 }
 
@@ -98,7 +102,8 @@ impl AnalystLane {
         partials: BTreeMap<RolloutName, Partial>,
         replay: &Replay,
     ) -> Result<Self, ShellError> {
-        let mut machine = Analyst::new(LaneSettings::new(view.plan.name.clone(), partition, partitions));
+        let mut machine =
+            Analyst::new(LaneSettings::new(view.plan.name.clone(), partition, partitions));
         for planned in view.rollouts.values() {
             machine.restore_plan(planned.clone());
         }
@@ -162,7 +167,9 @@ impl AnalystLane {
         let count = turns.len();
         (self.predictions, self.labels) = (start.first, start.second);
         for turn in turns {
-            while let Some(it) = predictions.pop_front_if(|it: &mut Arrival| it.offset < turn.predictions) {
+            while let Some(it) =
+                predictions.pop_front_if(|it: &mut Arrival| it.offset < turn.predictions)
+            {
                 self.backlog.push(it);
             }
             while let Some(it) = labels.pop_front_if(|it: &mut Arrival| it.offset < turn.labels) {
@@ -204,10 +211,17 @@ impl AnalystLane {
         true
     }
 
-    fn take(&mut self, now: Timestamp, lag: (u64, u64), out: &mut Vec<Effect>, dead: &mut Vec<Dead>) {
+    fn take(
+        &mut self,
+        now: Timestamp,
+        lag: (u64, u64),
+        out: &mut Vec<Effect>,
+        dead: &mut Vec<Dead>,
+    ) {
         self.begun = Some((self.machine.checkpoint(), lag));
         self.now = now;
-        let start = ReplayStart { turn: self.turn, now, first: self.predictions, second: self.labels };
+        let start =
+            ReplayStart { turn: self.turn, now, first: self.predictions, second: self.labels };
         let newest = self.starts.last_key_value().map(|(_, it)| it.now);
         if newest.is_none_or(|it| now - it >= STARTS_EVERY) {
             self.starts.insert(self.turn, start);
@@ -256,7 +270,12 @@ impl AnalystLane {
     /// Returns where a replay of the lane as it is now would start.
     pub fn replay_start(&self) -> ReplayStart {
         self.starts.first_key_value().map_or(
-            ReplayStart { turn: self.turn, now: self.now, first: self.predictions, second: self.labels },
+            ReplayStart {
+                turn: self.turn,
+                now: self.now,
+                first: self.predictions,
+                second: self.labels,
+            },
             |(_, it)| *it,
         )
     }

@@ -11,7 +11,10 @@ use rdkafka::producer::{Producer, ThreadedProducer};
 use crate::kafka::outbox::OutboxContext;
 
 /// Commits the open transaction of a threaded producer.
-#[expect(unsafe_code, reason = "the safe wrapper polls in steps of 100 ms; see the head of this file")]
+#[expect(
+    unsafe_code,
+    reason = "the safe wrapper polls in steps of 100 ms; see the head of this file"
+)]
 pub(super) fn commit(
     producer: &ThreadedProducer<OutboxContext>,
     timeout: Duration,
@@ -20,7 +23,8 @@ pub(super) fn commit(
     // SAFETY: the pointer is that of a live client, kept alive by the borrow of its producer for the whole call. The error that comes
     // back is null or ours: it is read once and destroyed once.
     unsafe {
-        let error = rdkafka_sys::rd_kafka_commit_transaction(producer.client().native_ptr(), timeout_ms);
+        let error =
+            rdkafka_sys::rd_kafka_commit_transaction(producer.client().native_ptr(), timeout_ms);
         if error.is_null() {
             return Ok(());
         }

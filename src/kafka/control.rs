@@ -227,8 +227,7 @@ impl Session<'_> {
         let plan = standing.model.plan.clone();
         let settings = self.judge_settings(&plan, &bench.outbox);
         let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
-        let next =
-            self.member.committed(&[(&partials, 0)])?.pop().flatten().map_or(0, |it| it.0);
+        let next = self.member.committed(&[(&partials, 0)])?.pop().flatten().map_or(0, |it| it.0);
         let mut judge = Judge::restore(settings, standing);
         self.replay.range(&partials, 0, 0, Some(next), |message| {
             let read = message.payload().and_then(|it| PartialRecord::read(it).ok());
@@ -300,7 +299,9 @@ impl Session<'_> {
             let settings = self.judge_settings(&plan, &bench.outbox);
             let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
             let judge = Judge::new(settings);
-            bench.seats.insert(model.clone(), Seat { judge, plan, partials, next: 0, is_touched: false });
+            bench
+                .seats
+                .insert(model.clone(), Seat { judge, plan, partials, next: 0, is_touched: false });
         }
         let mut out = Vec::new();
         if let Some(seat) = bench.seats.get_mut(&model) {
@@ -451,7 +452,7 @@ fn publish(
                 (settings.topic("rollout-metrics"), record.key().to_owned(), record.write())
             }
             Effect::Count(counter, n) => {
-                *bench.counts.entry((model.clone(), counter.word())).or_default() += n;
+                *bench.counts.entry((model.clone(), counter.describe().0)).or_default() += n;
                 continue;
             }
         };
@@ -526,11 +527,7 @@ fn unknown_model(model: &ModelName) -> ModelPlan {
         shadow_timeout: Span::ZERO,
         on_failure: OnFailure::Error,
         default: None,
-        labels: LabelMap {
-            request_id: Source::Key,
-            value: String::new(),
-            observed_at: None,
-        },
+        labels: LabelMap { request_id: Source::Key, value: String::new(), observed_at: None },
         format: Format::Json,
         topics: ModelTopics::of(model),
         open_cases_max: 0,

@@ -76,7 +76,8 @@ impl ConsumerContext for Companions {
                 all.add_partition(&companion, *partition);
             }
         }
-        let is_incremental = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let is_incremental =
+            matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let done = match (is_assigning, is_incremental) {
             (true, true) => consumer.incremental_assign(&all),
             (true, false) => consumer.assign(&all),

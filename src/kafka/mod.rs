@@ -25,8 +25,8 @@ pub mod emit;
 pub mod lane;
 pub mod serving;
 
-pub mod analyst_lane;
 pub mod analysis;
+pub mod analyst_lane;
 
 pub mod control;
 

@@ -139,15 +139,7 @@ impl Session<'_> {
             // A rebalance happens inside the poll, and comes before the record that the poll returned.
             for change in self.member.rebalanced() {
                 self.commit_before_revoke(&change)?;
-                rebalance(
-                    change,
-                    &self.follower,
-                    &self.member,
-                    &self.replay,
-                    self.options,
-                    &self.topics,
-                    &mut self.lanes,
-                )?;
+                self.rebalance(change)?;
             }
             match polled {
                 None => break,
@@ -243,8 +235,12 @@ impl Session<'_> {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         let (requests, responses) = lane.offsets();
         match received {
-            Received::Request(it) if it.case.offset >= requests => lane.backlog.requests.push_back(it),
-            Received::Answer(offset, it) if offset >= responses => lane.backlog.answers.push((offset, it)),
+            Received::Request(it) if it.case.offset >= requests => {
+                lane.backlog.requests.push_back(it)
+            }
+            Received::Answer(offset, it) if offset >= responses => {
+                lane.backlog.answers.push((offset, it))
+            }
             Received::Request(_) | Received::Answer(..) => {}
         }
     }

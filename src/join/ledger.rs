@@ -112,7 +112,7 @@ impl OpenCase {
             rollout: self.routing.rollout.clone(),
             revision: self.routing.revision,
             stage: self.routing.stage,
-            unit: self.request.unit.clone(),
+            unit: Some(Bytes::from(self.request.unit_bytes())),
             arm: self.arm,
             propensity: self.propensity,
             served: served.version,

@@ -1,6 +1,6 @@
 //! The analysis role: puts labels where their predictions are, joins the two, and sends the sums to the judge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ enum Received {
 #[derive(Default)]
 struct LabelLane {
     next: i64,
+    unread: i64,
     backlog: Vec<Result<Label, Dead>>,
     is_touched: bool,
 }
@@ -245,10 +246,17 @@ impl Session<'_> {
     }
 
     fn turn(&mut self, now: Timestamp, is_behind: bool) -> Result<(), ShellError> {
-        let lag = if is_behind { (1, 1) } else { (0, 0) };
+        let labels_behind: BTreeSet<ModelName> = self
+            .labels
+            .iter()
+            .filter(|(_, it)| it.next < it.unread)
+            .map(|((model, _), _)| model.clone())
+            .collect();
         let (mut effects, mut dead) = (Vec::new(), Vec::new());
         for ((model, partition), lane) in &mut self.lanes {
             let Some(view) = self.follower.model(model) else { continue };
+            let is_lagging = is_behind || lane.is_behind(now) || labels_behind.contains(model);
+            let lag = if is_lagging { (1, 1) } else { (0, 0) };
             if !lane.turn(now, view, lag, &mut effects, &mut dead) {
                 continue;
             }
@@ -378,7 +386,9 @@ impl Session<'_> {
         let names = &view.plan.topics;
         if kind == Kind::ForeignLabels {
             let next = self.member.committed(&[(topic, partition)])?.pop().flatten();
-            let lane = LabelLane { next: next.map_or(0, |it| it.0), ..LabelLane::default() };
+            let next = next.map_or(0, |it| it.0);
+            let unread = self.replay.end(topic, partition, next)?;
+            let lane = LabelLane { next, unread, ..LabelLane::default() };
             self.labels.insert((model, partition), lane);
             return Ok(());
         }

@@ -13,6 +13,7 @@ use crate::engine::analyst::Analyst;
 use crate::engine::analyst_io::{Effect, Event, Input, Settings as LaneSettings};
 use crate::engine::clock::Checkpoint;
 use crate::engine::partial::Partial;
+use crate::kafka::clock;
 use crate::kafka::error::ShellError;
 use crate::kafka::follower::ModelView;
 use crate::kafka::intake::{self, Dead};
@@ -25,6 +26,8 @@ use crate::wire::{label, prediction};
 
 /// Replays start at turns that are at least so far apart: one in every turn would only take memory.
 const STARTS_EVERY: Span = Span::seconds(1);
+/// Labels that were read by nobody before a restart take about so long to come to their lane.
+const SETTLE: Span = Span::seconds(2);
 
 /// One record for a lane, read.
 #[derive(Debug)]
@@ -80,6 +83,8 @@ pub struct AnalystLane {
     labels: i64,
     starts: BTreeMap<u64, ReplayStart>,
     begun: Option<(Checkpoint, (u64, u64))>,
+    unread: (i64, i64),
+    settled_at: Timestamp,
 }
 
 /// Where a lane's group has got to.
@@ -120,6 +125,8 @@ impl AnalystLane {
             labels: committed.labels.as_ref().map_or(0, |it| it.0),
             starts: BTreeMap::new(),
             begun: None,
+            unread: (0, 0),
+            settled_at: Timestamp(0),
         };
         let start = committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
         if let Some(start) = start {
@@ -127,7 +134,18 @@ impl AnalystLane {
             lane.now = start.now;
             lane.redo(start, topics, partials, replay)?;
         }
+        // What came while nobody read must be read before event time may flow on.
+        lane.unread = (
+            replay.end(&lane.plan.topics.predictions, partition, lane.predictions)?,
+            replay.end(&topics.labels, partition, lane.labels)?,
+        );
+        lane.settled_at = clock::now() + SETTLE;
         Ok(lane)
+    }
+
+    /// Returns whether records that were there when the lane was restored are still unread, or may be on their way.
+    pub fn is_behind(&self, now: Timestamp) -> bool {
+        self.predictions < self.unread.0 || self.labels < self.unread.1 || now < self.settled_at
     }
 
     fn redo(

@@ -74,6 +74,15 @@ impl Replay {
         self.consumer.unassign().map_err(ShellError::kafka("end a replay"))
     }
 
+    /// Returns the offset after the last committed record of a partition, or `from` where there is none at or after it.
+    ///
+    /// The end that a broker names also counts the marks of transactions, which no reader ever sees.
+    pub fn end(&self, topic: &str, partition: i32, from: i64) -> Result<i64, ShellError> {
+        let mut end = from;
+        self.range(topic, partition, from, None, |message| end = end.max(message.offset() + 1))?;
+        Ok(end)
+    }
+
     /// Returns the first offset whose record is not older than this; the end where there is none.
     pub fn offset_at(&self, topic: &str, partition: i32, at: Timestamp) -> Result<i64, ShellError> {
         let mut list = TopicPartitionList::new();

@@ -440,6 +440,19 @@ fn by_id(
     found
 }
 
+/// What tells two records of one case apart, for people.
+fn summary_of(record: &Record) -> String {
+    let json: Value = serde_json::from_slice(&record.value).unwrap_or_default();
+    let field = |name: &str| json.get(name).map(ToString::to_string).unwrap_or_default();
+    format!(
+        "at {}, row {} {} {}",
+        record.offset,
+        field("row_version"),
+        field("label_status"),
+        field("label_delay_ms")
+    )
+}
+
 fn exactly_one<'a>(
     found: &BTreeMap<String, Vec<&'a Record>>,
     request: &Sent,
@@ -449,7 +462,8 @@ fn exactly_one<'a>(
     match found.get(&request.id).map_or(&[][..], |it| it) {
         [one] => Some(one),
         others => {
-            fault(format!("{} records on `{topic}`", others.len()));
+            let seen: Vec<String> = others.iter().map(|it| summary_of(it)).collect();
+            fault(format!("{} records on `{topic}`: {}", others.len(), seen.join("; ")));
             None
         }
     }

@@ -14,6 +14,7 @@ pub mod schema;
 pub mod any;
 
 pub mod malformed;
+pub mod mark;
 
 pub mod command;
 pub mod event;

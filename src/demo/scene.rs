@@ -134,7 +134,10 @@ impl Scene {
             return Vec::new();
         }
         self.metrics = metrics;
-        if self.ending.is_some() {
+        let has_traffic = self.metrics["arms"]
+            .as_array()
+            .is_some_and(|arms| arms.iter().any(|it| it["exposures"].as_u64() > Some(0)));
+        if self.ending.is_some() || !has_traffic {
             return Vec::new();
         }
         let tick = self.metrics["tick"].as_i64().unwrap_or(0);

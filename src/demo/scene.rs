@@ -1,5 +1,7 @@
 //! What is known of the rollout from its topics, and how it is told. Nothing here comes from inside.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashSet;
 use serde_json::Value;
 
@@ -36,6 +38,8 @@ pub struct Served {
     pub ids: HashSet<String>,
     /// Those that were not served by the version that was asked.
     pub not_ok: u64,
+    /// Records by routing revision and version.
+    pub by: BTreeMap<(u64, String), u64>,
 }
 
 /// What the topics have told so far.
@@ -80,6 +84,9 @@ impl Scene {
             if let Some(id) = record.header(headers::REQUEST_ID) {
                 self.served.ids.insert(id.to_owned());
             }
+            let revision = record.header(headers::REVISION).and_then(|it| it.parse().ok());
+            let version = record.header(headers::VERSION).unwrap_or("nobody").to_owned();
+            *self.served.by.entry((revision.unwrap_or(0), version)).or_default() += 1;
             return Vec::new();
         }
         let value = value_of(record);
@@ -173,6 +180,19 @@ impl Scene {
         )
     }
 
+    /// Says who served at the routing that the rollout ended with; nothing while it goes on.
+    pub fn aftermath(&self) -> Option<String> {
+        let revision = self.ending.as_ref()?["to"]["revision"].as_u64()?;
+        let said: Vec<String> = self
+            .served
+            .by
+            .iter()
+            .filter(|((it, _), _)| *it == revision)
+            .map(|((_, version), n)| format!("{version} {}", say::count(*n)))
+            .collect();
+        (!said.is_empty()).then(|| format!("  Served since then: {}.", said.join(", ")))
+    }
+
     /// Says who serves: `v1 95%, v2 5%`.
     fn serving(&self) -> String {
         let said = shares(&self.routing).replace(" (stable)", "");
@@ -216,7 +236,9 @@ impl Scene {
         }
         let heading =
             ["METRIC", "ROLE", "STABLE", "CANDIDATE", "DIFFERENCE", "LIMIT", "N", "VERDICT"];
-        columns(&heading, rows).lines().map(|it| format!("    {it}\n")).collect()
+        let lines: Vec<String> =
+            columns(&heading, rows).lines().map(|it| format!("    {it}")).collect();
+        lines.join("\n")
     }
 }
 

@@ -54,6 +54,9 @@ pub struct Tally {
     pub undelivered: u64,
 }
 
+/// Gives the bytes of the answer to a request, or says why there are none.
+pub type AnswerOf<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, String> + 'a;
+
 /// A request's place: partition and offset.
 type Place = (i32, i64);
 
@@ -131,7 +134,7 @@ struct Session<'a> {
     committed_at: Instant,
 }
 
-/// Answers requests until it is asked to stop: `answer` gives an answer's bytes, or says why there are none.
+/// Answers requests until it is asked to stop.
 ///
 /// # Errors
 /// The clients cannot be set up, or the consumer is told that it can never go on.
@@ -139,7 +142,7 @@ pub fn answer_all(
     settings: &Settings,
     requests: &Requests,
     stop: &Stop,
-    answer: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, String>,
+    answer: &mut AnswerOf<'_>,
 ) -> Result<Tally, ShellError> {
     let mut session = Session::open(settings, requests)?;
     info!(topic = requests.topic, group = requests.group, "answering");
@@ -189,10 +192,7 @@ impl<'a> Session<'a> {
     }
 
     /// Answers what is there; waits a little where nothing is, or where too many answers are on their way.
-    fn step(
-        &mut self,
-        answer: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, String>,
-    ) -> Result<(), ShellError> {
+    fn step(&mut self, answer: &mut AnswerOf<'_>) -> Result<(), ShellError> {
         let mut wait = WAIT_MAX;
         while self.in_flight() < IN_FLIGHT_MAX {
             // The client's record is done with before anything of the session is changed.
@@ -330,7 +330,7 @@ enum Sent {
 fn send(
     producer: &ThreadedProducer<Receipts>,
     message: &BorrowedMessage<'_>,
-    answer: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, String>,
+    answer: &mut AnswerOf<'_>,
 ) -> Sent {
     let asked = intake::pairs(message);
     let find = |name: &str| {

@@ -286,7 +286,7 @@ impl Watch<'_> {
         self.progress.end.store(to, Ordering::Release);
         self.progress.is_over.store(false, Ordering::Release);
         let progress = self.progress;
-        let played = thread::scope(|scope| {
+        let result = thread::scope(|scope| {
             let playing = scope.spawn(move || {
                 // However it ends, nobody must wait for it.
                 let _over = Over(progress);
@@ -294,14 +294,14 @@ impl Watch<'_> {
             });
             let watched = self.until_over(from, to, stop);
             if watched.is_err() {
-                progress.end.store(0, Ordering::Release);
+                stop.request();
             }
-            let played = playing.join().unwrap_or_else(|_| {
+            let outcome = playing.join().unwrap_or_else(|_| {
                 Err(ShellError::Missing("the player of the month crashed".to_owned()))
             });
-            watched.and(played.map_err(|error| CliError::Run(Box::new(error))))
+            watched.and(outcome.map_err(|error| CliError::Run(Box::new(error))))
         });
-        played?;
+        result?;
         if let Some(said) = self.scene.aftermath() {
             self.screen.line(&said)?;
         }

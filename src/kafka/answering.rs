@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Reb
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header as KafkaHeader, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
@@ -99,7 +100,11 @@ impl ClientContext for Revoked {
 impl ConsumerContext for Revoked {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(partitions) = rebalance {
-            let gone = partitions.elements().iter().map(|it| it.partition()).collect::<Vec<_>>();
+            let gone = partitions
+                .elements()
+                .iter()
+                .map(TopicPartitionListElem::partition)
+                .collect::<Vec<_>>();
             self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(gone);
         }
     }
@@ -117,7 +122,8 @@ impl Window {
         if let Ok(index) = self.open.binary_search_by_key(&offset, |it| it.0) {
             self.open[index].1 = true;
         }
-        while let Some((offset, _)) = self.open.pop_front_if(|it| it.1) {
+        while let Some((offset, true)) = self.open.front().copied() {
+            self.open.pop_front();
             self.next = Some(offset + 1);
         }
     }
@@ -235,7 +241,9 @@ impl<'a> Session<'a> {
     fn took(&mut self, (partition, offset): Place, sent: Sent) {
         let window = self.windows.entry(partition).or_default();
         // A partition that came back begins where its offsets were committed.
-        while window.open.pop_back_if(|it| it.0 >= offset).is_some() {}
+        while window.open.back().is_some_and(|it| it.0 >= offset) {
+            window.open.pop_back();
+        }
         window.open.push_back((offset, false));
         match sent {
             Sent::Answer => self.tally.answered += 1,

@@ -11,7 +11,7 @@ pub mod topics;
 
 pub mod error;
 
-mod commit;
+mod native;
 pub mod outbox;
 
 pub mod follower;
@@ -32,3 +32,7 @@ pub mod analyst_lane;
 pub mod control;
 
 pub mod runtime;
+
+pub mod answering;
+pub mod embedded;
+pub mod feeder;

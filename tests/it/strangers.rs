@@ -195,7 +195,7 @@ fn a_worker_in_python_serves_a_model() {
     );
     let sent = world.send_requests(0, 50);
     let mut served = Reader::open(&kafka, &world.topic("served"));
-    served.until("an answer to every request", Duration::from_secs(60), |records| {
+    served.until("an answer to every request", Duration::from_mins(1), |records| {
         worker.assert_running();
         records.len() >= sent.len()
     });

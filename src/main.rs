@@ -7,12 +7,13 @@ use clap::Parser;
 use serinus::cli::args::Cli;
 use serinus::cli::dispatch::dispatch;
 use serinus::cli::error::CliError;
+use serinus::demo::show::show;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match dispatch(Cli::parse()) {
+    match dispatch(Cli::parse(), show) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {

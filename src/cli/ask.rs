@@ -56,7 +56,7 @@ impl Wish {
             "rollout": self.rollout,
             "verb": self.verb,
             "by": args.by,
-            "reason": args.reason,
+            "reason": args.reason.as_deref().unwrap_or_default(),
             "expect_revision": args.expect_revision,
         });
         if let (Some(spec), Some(members)) = (&self.spec, record.as_object_mut()) {

@@ -4,14 +4,15 @@ use clap::CommandFactory;
 
 use crate::cli::args::{Cli, Command};
 use crate::cli::context::Context;
+use crate::cli::demo::Show;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::log::{self, Talk};
 use crate::cli::{
     apply, demo, inspect, list, run, schema, status, tail, topics, validate, verbs, watch, worker,
 };
 
-/// Carries one command out.
-pub fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+/// Carries one command out; `show` is the demonstration.
+pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
     let talk = match &cli.command {
         Command::Run(_) | Command::Worker(_) => Talk::Long,
         Command::Demo(_)
@@ -35,7 +36,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     let context = Context::new(cli.global);
     match &cli.command {
         Command::Run(args) => run::run(args, &context),
-        Command::Demo(args) => demo::run(args, &context),
+        Command::Demo(args) => demo::run(args, &context, show),
         Command::Apply(args) => apply::run(args, &context),
         Command::Validate(args) => validate::run(args, &context),
         Command::List => list::list(&context),

@@ -108,9 +108,6 @@ pub enum CliError {
         /// What the writer says.
         problem: String,
     },
-    /// This build lacks it.
-    #[error("not available in this build: {0}")]
-    NotInThisBuild(String),
     /// What runs could not go on.
     #[error("{}", chain(&**.0))]
     Run(Box<dyn std::error::Error + Send + Sync>),
@@ -131,7 +128,6 @@ impl CliError {
             | Self::Refused(_)
             | Self::Print(_)
             | Self::Form { .. }
-            | Self::NotInThisBuild(_)
             | Self::Run(_) => Exit::Failed,
         }
     }

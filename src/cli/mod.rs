@@ -5,12 +5,12 @@ pub mod dispatch;
 
 pub mod error;
 mod log;
-mod output;
-mod say;
+pub(crate) mod output;
+pub(crate) mod say;
 
-mod context;
-mod specs;
-mod state;
+pub(crate) mod context;
+pub(crate) mod specs;
+pub(crate) mod state;
 
 pub mod ask;
 

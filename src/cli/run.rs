@@ -119,13 +119,18 @@ fn instance_name() -> String {
 
 /// Runs the instance until a signal asks it to stop.
 fn start(options: &RunOptions) -> Result<Exit, CliError> {
+    let stop = stop_on_signals()?;
+    runtime::run(options, &stop).map_err(|error| CliError::Run(Box::new(error)))?;
+    Ok(Exit::Reached)
+}
+
+/// Returns what SIGTERM and SIGINT ask to stop; the second of them ends the process at once: whoever presses twice means it.
+pub(crate) fn stop_on_signals() -> Result<Stop, CliError> {
     let stop = Stop::default();
     for signal in [SIGTERM, SIGINT] {
-        // The second one ends it at once: whoever presses twice means it.
         register_conditional_shutdown(signal, 1, stop.flag())
             .and_then(|_| register(signal, stop.flag()))
             .map_err(|error| CliError::Run(Box::new(error)))?;
     }
-    runtime::run(options, &stop).map_err(|error| CliError::Run(Box::new(error)))?;
-    Ok(Exit::Reached)
+    Ok(stop)
 }

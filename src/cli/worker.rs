@@ -6,7 +6,9 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
-use crate::kafka::settings::Settings;
+use crate::cli::run::stop_on_signals;
+use crate::worker::bridge;
+use crate::worker::options::WorkerOptions;
 
 /// What `worker` takes.
 #[derive(Clone, Debug, Args)]
@@ -38,29 +40,6 @@ pub struct WorkerArgs {
     partitions: Vec<i32>,
 }
 
-/// What a worker is started with.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WorkerOptions {
-    /// How to reach Kafka.
-    pub settings: Settings,
-    /// The model.
-    pub model: String,
-    /// The version.
-    pub version: String,
-    /// The model's file.
-    pub onnx: PathBuf,
-    /// The features in the model's order, as `FeatureList::parse` reads them.
-    pub features: String,
-    /// What the answer calls the model's decision.
-    pub decision: String,
-    /// The consumer group.
-    pub group: String,
-    /// The topic of the requests.
-    pub topic: String,
-    /// Only these partitions; empty: those that the group gives.
-    pub partitions: Vec<i32>,
-}
-
 pub(crate) fn run(args: &WorkerArgs, context: &Context) -> Result<Exit, CliError> {
     let (model, version) = (&args.model, &args.version);
     start(&WorkerOptions {
@@ -76,7 +55,9 @@ pub(crate) fn run(args: &WorkerArgs, context: &Context) -> Result<Exit, CliError
     })
 }
 
-/// Runs the worker.
+/// Runs the worker until a signal asks it to stop.
 fn start(options: &WorkerOptions) -> Result<Exit, CliError> {
-    Err(CliError::NotInThisBuild(format!("{options:?}")))
+    let stop = stop_on_signals()?;
+    bridge::run(options, &stop).map_err(|error| CliError::Run(Box::new(error)))?;
+    Ok(Exit::Reached)
 }

@@ -107,7 +107,7 @@ impl ServingLane {
                     self.routing = routing;
                 }
             }
-            ServingEvent::Request(request) => self.open(now, request, out),
+            ServingEvent::Request(request) => self.open(now, &request, out),
             ServingEvent::Answer(answer) if answer.case.partition != self.partition => {
                 out.push(ServingEffect::Count(Counter::AnswerMisdirected));
                 out.push(ServingEffect::PassOn(answer));
@@ -171,7 +171,7 @@ impl ServingLane {
         &self.routing
     }
 
-    fn open(&mut self, now: Timestamp, request: Arc<Request>, out: &mut Vec<ServingEffect>) {
+    fn open(&mut self, now: Timestamp, request: &Arc<Request>, out: &mut Vec<ServingEffect>) {
         out.push(ServingEffect::Count(Counter::Requests));
         let routing = Arc::clone(&self.routing);
         let arm = assign::arm(&routing, request.unit_bytes());
@@ -179,7 +179,7 @@ impl ServingLane {
             routing.on_failure == OnFailure::Stable && arm.version != routing.stable;
         let deadline = now + routing.timeout;
         let mut case = OpenCase {
-            request: Arc::clone(&request),
+            request: Arc::clone(request),
             arm: arm.version.clone(),
             propensity: arm.propensity,
             routed_at: now,
@@ -202,7 +202,7 @@ impl ServingLane {
         out.push(ServingEffect::Count(Counter::Forwarded));
         self.copy_to_shadows(&mut case, now, out);
         if !may_fall_back {
-            case.request = Arc::new(Request { value: None, ..(*request).clone() });
+            case.request = Arc::new(Request { value: None, ..Request::clone(request) });
         }
         self.ledger.insert(case);
     }
@@ -312,10 +312,10 @@ fn serve_if_possible(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingE
     } else if case.asks[0].has_failed() {
         match case.fallback {
             Some(index) if case.asks[index].is_ok() => {
-                serve_answer(case, index, Outcome::Fallback, now, out)
+                serve_answer(case, index, Outcome::Fallback, now, out);
             }
             Some(index) if case.asks[index].has_failed() => {
-                serve_without_answer(case, now, "no version could answer", out)
+                serve_without_answer(case, now, "no version could answer", out);
             }
             Some(_) => {}
             None if case.hedge_at.is_some() => {
@@ -330,7 +330,7 @@ fn serve_if_possible(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingE
 fn serve_at_deadline(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
     match case.fallback {
         Some(index) if case.asks[index].is_ok() => {
-            serve_answer(case, index, Outcome::Fallback, now, out)
+            serve_answer(case, index, Outcome::Fallback, now, out);
         }
         Some(_) | None => serve_without_answer(case, now, "no answer by the deadline", out),
     }
@@ -357,22 +357,13 @@ fn serve_without_answer(
 ) {
     let default =
         case.routing.default.clone().filter(|_| case.routing.on_failure != OnFailure::Error);
-    match default {
-        Some(value) => serve(case, None, Outcome::Default, Some(value), None, now, out),
-        None => {
-            let said =
-                case.asks.first().and_then(|it| it.reply.as_ref()).and_then(|it| it.error.clone());
-            serve(
-                case,
-                None,
-                Outcome::Error,
-                None,
-                Some(said.unwrap_or_else(|| Arc::from(why))),
-                now,
-                out,
-            );
-        }
+    if default.is_some() {
+        serve(case, None, Outcome::Default, default, None, now, out);
+        return;
     }
+    let said = case.asks.first().and_then(|it| it.reply.as_ref()).and_then(|it| it.error.clone());
+    let error = said.unwrap_or_else(|| Arc::from(why));
+    serve(case, None, Outcome::Error, None, Some(error), now, out);
 }
 
 fn serve(

@@ -11,12 +11,13 @@ pub mod topics;
 
 pub mod error;
 
-mod commit;
+mod native;
 pub mod outbox;
 
 pub mod follower;
 pub mod group;
 pub mod intake;
+pub mod label_lane;
 pub mod replay;
 pub mod table;
 
@@ -31,3 +32,7 @@ pub mod analyst_lane;
 pub mod control;
 
 pub mod runtime;
+
+pub mod answering;
+pub mod embedded;
+pub mod feeder;

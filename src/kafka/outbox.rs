@@ -15,9 +15,9 @@ use tracing::debug;
 use crate::domain::record::Header;
 use crate::domain::time::Timestamp;
 use crate::kafka::clock;
-use crate::kafka::commit::commit;
 use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
+use crate::kafka::native::commit;
 use crate::kafka::settings::{Settings, log_client_line};
 
 /// A transaction begun within a few ms of the last commit makes the client back off for 100 ms.
@@ -189,7 +189,8 @@ impl Outbox {
     }
 }
 
-fn record<'a>(outgoing: &Outgoing<'a>) -> BaseRecord<'a, [u8], [u8], ()> {
+/// Makes the client's record of it.
+pub(super) fn record<'a>(outgoing: &Outgoing<'a>) -> BaseRecord<'a, [u8], [u8], ()> {
     let mut record: BaseRecord<'a, [u8], [u8], ()> =
         BaseRecord::to(outgoing.topic).partition(outgoing.partition);
     if let Some(key) = outgoing.key {

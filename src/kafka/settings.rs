@@ -59,6 +59,14 @@ impl Settings {
         self.overridden(config)
     }
 
+    /// Returns a consumer's properties for a model's worker: it reads what is not committed yet, since an answer to a request that is
+    /// taken back changes nothing, and so one commit less is waited for.
+    pub fn worker(&self, group: &str) -> ClientConfig {
+        let mut config = self.consumer(group);
+        config.set("isolation.level", "read_uncommitted");
+        self.overridden(config)
+    }
+
     /// Returns a producer's properties: idempotent, placed by explicit partition.
     pub fn producer(&self) -> ClientConfig {
         self.client(&[

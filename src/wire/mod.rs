@@ -16,6 +16,7 @@ pub mod schema;
 pub mod any;
 
 pub mod malformed;
+pub mod mark;
 
 pub mod command;
 pub mod event;

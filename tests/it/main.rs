@@ -3,10 +3,12 @@
 mod kit;
 
 mod compose;
+mod demo;
 mod ledger;
 mod strangers;
 mod throughput;
 mod tidy;
+mod worker;
 
 mod assignment;
 mod cli;

@@ -194,7 +194,7 @@ impl World {
         let lane = self.lane_of(&label.request_id);
         self.offsets[lane].1 += 1;
         let offset = self.offsets[lane].1;
-        self.tell(lane, LaneEvent::Label { offset, label: Box::new(label) });
+        self.tell(lane, LaneEvent::Label { offset, source: None, label: Box::new(label) });
     }
 
     /// Sends a label when its time has come.

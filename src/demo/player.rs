@@ -1,0 +1,193 @@
+//! Plays the month: requests when flights are scheduled to leave, labels when the truth is known, both at their own time, faster.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::demo::flights::Flight;
+use crate::domain::record::Header;
+use crate::domain::time::Timestamp;
+use crate::kafka::clock;
+use crate::kafka::deadline::Deadline;
+use crate::kafka::error::ShellError;
+use crate::kafka::feeder::Feeder;
+use crate::kafka::outbox::Outgoing;
+use crate::kafka::stop::Stop;
+use crate::strategy::stage::ModelTopics;
+use crate::wire::headers::CE_ID;
+use crate::wire::placement;
+
+/// How many requests may wait for their answers: a slow machine makes the month longer, not the queue.
+const WAITING_MAX: u64 = 400;
+/// How long nothing may be served before the player gives up.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    at: i64,
+    is_label: bool,
+    flight: usize,
+}
+
+/// What the player and those who watch know of each other.
+#[derive(Debug)]
+pub struct Progress {
+    /// Requests sent.
+    pub sent: AtomicU64,
+    /// Answers seen on the topic of those that were served.
+    pub served: AtomicU64,
+    /// The month's time.
+    pub now: AtomicI64,
+    /// When this act is to end at the latest.
+    pub end: AtomicI64,
+    /// Whether nothing more comes in this act.
+    pub is_over: AtomicBool,
+}
+
+/// The month on its way to the topics.
+pub struct Player<'a> {
+    flights: &'a [Flight],
+    tape: Vec<Moment>,
+    next: usize,
+    is_sent: Vec<bool>,
+    feeder: Feeder,
+    topics: &'a ModelTopics,
+    partitions: i32,
+}
+
+impl<'a> Player<'a> {
+    /// Puts the month in the order in which it happened.
+    pub fn new(
+        flights: &'a [Flight],
+        feeder: Feeder,
+        topics: &'a ModelTopics,
+        partitions: i32,
+    ) -> Self {
+        let requests = flights.iter().enumerate().map(|(flight, it)| Moment {
+            at: it.scheduled,
+            is_label: false,
+            flight,
+        });
+        let labels = flights
+            .iter()
+            .enumerate()
+            .filter_map(|(flight, it)| Some(Moment { at: it.label_at()?, is_label: true, flight }));
+        let mut tape: Vec<Moment> = requests.chain(labels).collect();
+        tape.sort_unstable();
+        let is_sent = vec![false; flights.len()];
+        Self { flights, tape, next: 0, is_sent, feeder, topics, partitions }
+    }
+
+    /// Plays from a time on until `progress.end`, `speed` times as fast as it happened.
+    pub fn play(
+        &mut self,
+        from: i64,
+        speed: f64,
+        progress: &Progress,
+        stop: &Stop,
+    ) -> Result<(), ShellError> {
+        self.skip_to(from)?;
+        let mut began = clock::moment();
+        let mut waited = Duration::ZERO;
+        while let Some(moment) = self.tape.get(self.next).copied() {
+            if stop.is_requested() || moment.at >= progress.end.load(Ordering::Acquire) {
+                break;
+            }
+            let gone = Duration::from_millis(u64::try_from(moment.at - from).unwrap_or(0));
+            let due = gone.div_f64(speed) + waited;
+            let ahead = due.saturating_sub(began.elapsed());
+            if ahead > Duration::from_millis(1) && stop.wait(ahead) {
+                break;
+            }
+            let stalled = wait_for_answers(progress, stop)?;
+            waited += stalled;
+            self.send(moment, progress)?;
+            progress.now.store(moment.at, Ordering::Release);
+            self.next += 1;
+            // A machine that cannot keep up plays on from here instead of rushing after.
+            let behind = began.elapsed().saturating_sub(due + stalled);
+            if behind > Duration::from_millis(200) {
+                began += behind;
+            }
+        }
+        self.feeder.flush()?;
+        progress.is_over.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Leaves a time out: nobody flies, but the truth about those who flew before becomes known.
+    fn skip_to(&mut self, from: i64) -> Result<(), ShellError> {
+        while let Some(moment) = self.tape.get(self.next).copied().filter(|it| it.at < from) {
+            if moment.is_label {
+                self.send_label(moment)?;
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, moment: Moment, progress: &Progress) -> Result<(), ShellError> {
+        if moment.is_label {
+            return self.send_label(moment);
+        }
+        let flight = &self.flights[moment.flight];
+        let id = flight.request_id.as_bytes();
+        let key = flight.tail_number.as_deref().map_or(id, str::as_bytes);
+        let event_id = Header { name: CE_ID.into(), value: Some(id.into()) };
+        self.feeder.send(&Outgoing {
+            topic: &self.topics.requests,
+            partition: placement::partition(key, self.partitions),
+            key: Some(key),
+            value: Some(&flight.request_body()),
+            carried: &[event_id],
+            ours: &[],
+            at: Some(Timestamp(moment.at)),
+        })?;
+        self.is_sent[moment.flight] = true;
+        progress.sent.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn send_label(&mut self, moment: Moment) -> Result<(), ShellError> {
+        let flight = &self.flights[moment.flight];
+        let Some(body) = flight.label_body(moment.at).filter(|_| self.is_sent[moment.flight])
+        else {
+            return Ok(());
+        };
+        self.feeder.send(&Outgoing {
+            topic: &self.topics.labels,
+            // One after the other, as they came to be known.
+            partition: 0,
+            key: Some(flight.request_id.as_bytes()),
+            value: Some(&body),
+            carried: &[],
+            ours: &[],
+            at: Some(Timestamp(moment.at)),
+        })
+    }
+}
+
+/// Waits until few enough requests are unanswered; returns how long that took.
+fn wait_for_answers(progress: &Progress, stop: &Stop) -> Result<Duration, ShellError> {
+    let began = clock::moment();
+    let waiting = || {
+        let served = progress.served.load(Ordering::Acquire);
+        progress.sent.load(Ordering::Acquire).saturating_sub(served)
+    };
+    let mut last = waiting();
+    let mut deadline = Deadline::after(SILENCE_MAX);
+    while waiting() > WAITING_MAX {
+        if stop.wait(Duration::from_millis(2)) {
+            break;
+        }
+        if waiting() != last {
+            last = waiting();
+            deadline = Deadline::after(SILENCE_MAX);
+        }
+        if deadline.is_over() {
+            let words = format!("nothing was served for {} s", SILENCE_MAX.as_secs());
+            return Err(ShellError::Missing(words));
+        }
+    }
+    Ok(began.elapsed())
+}

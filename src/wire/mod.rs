@@ -5,6 +5,8 @@ pub mod json;
 pub mod placement;
 
 pub mod avro;
+mod avro_json;
+mod avro_schema;
 
 pub mod label;
 pub mod prediction;

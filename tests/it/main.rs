@@ -19,6 +19,7 @@ mod spec_errors;
 mod world;
 
 mod laws_analyst;
+mod laws_serving;
 mod records;
 mod scenarios;
 

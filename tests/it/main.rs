@@ -2,6 +2,7 @@
 
 mod kit;
 
+mod avro;
 mod compose;
 mod demo;
 mod ledger;

@@ -288,7 +288,7 @@ impl Session<'_> {
                             topic,
                             placement::partition(key, count),
                             key,
-                            &record.write(),
+                            &record.encode(view.plan.format),
                         ))?;
                     }
                     Effect::Partial(partial) => {

@@ -61,6 +61,11 @@ impl Codec {
         bytes
     }
 
+    /// Returns what every record begins with.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
     /// Writes a record that is given as JSON; nothing where it is not of the schema.
     pub fn encode_json(&self, record: &Value) -> Option<Vec<u8>> {
         let record = self.shape.to_avro(record)?;

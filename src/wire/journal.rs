@@ -20,6 +20,8 @@ pub struct ServingTurn {
     pub requests: i64,
     /// The next offset of the answers after the turn.
     pub responses: i64,
+    /// How many cases were open before the turn.
+    pub open: usize,
 }
 
 impl ServingTurn {

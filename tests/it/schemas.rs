@@ -241,11 +241,23 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn the_avro_fingerprints_are_those_that_other_languages_compute() {
-    // From Python's fastavro. Another fingerprint means another schema, which readers of old topics do not know.
+    // From Python, of the published files. Another fingerprint means another schema, which readers of old topics do not know.
     let prediction = prediction::encode(Format::Avro, &ModelName::new("flights"), &flight());
     assert_eq!(hex(&prediction[..10]), "c3018ac38ebe181ca9a8");
     let label = label::encode(Format::Avro, &truth(json!({"late": 1})));
     assert_eq!(hex(&label[..10]), "c301b31588e651e2108a");
+    for (name, header) in [
+        ("label", "c301b31588e651e2108a"),
+        ("prediction", "c3018ac38ebe181ca9a8"),
+        ("analysis", "c30162b8399453a308a3"),
+        ("rollout-metrics", "c3019d8e2685f24a504b"),
+        ("rollout-event", "c3018dc4742928fdeadf"),
+        ("rollout-state", "c30176ab88b5c2b28ba0"),
+        ("command", "c301ee6edb14a54e6897"),
+    ] {
+        let codec = schema::codec(name).expect("it is published");
+        assert_eq!(hex(codec.header()), header, "{name}");
+    }
 }
 
 #[test]

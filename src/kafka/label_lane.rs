@@ -19,12 +19,13 @@ pub struct LabelLane {
     pub next: i64,
     /// Whether something was done since the last commit.
     pub is_touched: bool,
-    /// What was read, for [`Self::drain`].
+    /// What was read, to be put in its place.
     pub backlog: Vec<Result<Label, Dead>>,
     partition: i32,
     unread: i64,
     reached: Option<Timestamp>,
     read_at: Timestamp,
+    asked_at: Option<Timestamp>,
     idle_until: Option<Timestamp>,
     told: BTreeMap<i32, Timestamp>,
 }
@@ -40,6 +41,7 @@ impl LabelLane {
             unread,
             reached: None,
             read_at: now,
+            asked_at: None,
             idle_until: None,
             told: BTreeMap::new(),
         }
@@ -80,6 +82,11 @@ impl LabelLane {
         is_busy: bool,
         lease: Span,
     ) -> Option<(Mark, Vec<i32>)> {
+        // While the loop did something else nobody read: that nothing came means nothing.
+        if self.asked_at.is_none_or(|it| it + BEAT < now) {
+            self.read_at = now;
+        }
+        self.asked_at = Some(now);
         let is_behind = is_busy || self.is_behind();
         let is_live = is_behind || now - self.read_at < IDLE_AFTER;
         let due: Vec<i32> = if is_live {
@@ -131,21 +138,46 @@ mod tests {
         assert_eq!(lanes, [0, 1, 2]);
     }
 
+    /// Asks again and again, as the loop does, and returns when something was said, and until when the partition is idle.
+    fn said(
+        lane: &mut LabelLane,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Vec<(Span, Option<Timestamp>)> {
+        let mut said = Vec::new();
+        for ms in (0..=(to - from).0).step_by(100) {
+            let mark = lane.marks(from + Span(ms), 2, false, LEASE);
+            said.extend(mark.map(|(it, _)| (Span(ms), it.idle_until)));
+        }
+        said
+    }
+
     #[test]
     fn that_nothing_comes_any_more_is_said_again_before_it_runs_out() {
         let mut lane = LabelLane::new(0, 0, 0, START);
-        let idle_at = START + IDLE_AFTER;
-        let (mark, lanes) = lane.marks(idle_at, 2, false, LEASE).expect("it is idle");
-        assert_eq!((mark.idle_until, lanes), (Some(idle_at + LEASE), vec![0, 1]));
-        assert_eq!(lane.marks(idle_at + RENEW - Span(1), 2, false, LEASE), None);
-        let (mark, _) = lane.marks(idle_at + RENEW, 2, false, LEASE).expect("it is to be renewed");
-        assert_eq!(mark.idle_until, Some(idle_at + RENEW + LEASE));
+        let end = START + IDLE_AFTER + RENEW;
+        let expected = [
+            (Span(0), None),
+            (BEAT, None),
+            (IDLE_AFTER, Some(START + IDLE_AFTER + LEASE)),
+            (end - START, Some(end + LEASE)),
+        ];
+        assert_eq!(said(&mut lane, START, end), expected);
         // A label ends it for every lane at once.
-        let later = idle_at + RENEW + Span(1);
+        let later = end + Span(1);
         lane.take(later, 0, Ok(label(START)));
         lane.has_told(1, later);
         let (mark, lanes) = lane.marks(later, 2, false, LEASE).expect("it is live again");
         assert_eq!((mark.idle_until, lanes), (None, vec![0]));
+    }
+
+    #[test]
+    fn that_nothing_came_while_nobody_read_means_nothing() {
+        let mut lane = LabelLane::new(0, 0, 0, START);
+        let late_start = START + Span::seconds(3);
+        assert_eq!(said(&mut lane, late_start, late_start), [(Span(0), None)]);
+        let after_a_pause = late_start + Span::seconds(3);
+        assert_eq!(said(&mut lane, after_a_pause, after_a_pause), [(Span(0), None)]);
     }
 
     #[test]

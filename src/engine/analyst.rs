@@ -331,24 +331,22 @@ impl Analyst {
     /// Takes nothing for read to its end that was so before a restart: labels may have come since.
     fn expect_sources(&mut self, now: Timestamp, count: i32) {
         for source in 0..count {
-            self.sources.entry(source).or_insert(SourceClock::UNKNOWN);
+            self.sources.entry(source).or_insert_with(|| SourceClock::unknown(now));
         }
         for clock in self.sources.values_mut() {
-            *clock = SourceClock { reached: clock.reached, since: now, ..SourceClock::UNKNOWN };
+            *clock = SourceClock { reached: clock.reached, ..SourceClock::unknown(now) };
         }
     }
 
-    /// Hears how far the labels of one partition have come, and that there are more.
+    /// Hears how far the labels of one partition have come, and that there may be more.
     fn hear_of(
         &mut self,
         now: Timestamp,
         source: i32,
         reached: Option<Timestamp>,
     ) -> &mut SourceClock {
-        let clock = self.sources.entry(source).or_insert(SourceClock::UNKNOWN);
-        clock.reached = clock.reached.max(reached.unwrap_or(Timestamp::MIN));
-        clock.heard = now;
-        clock.idle_until = None;
+        let clock = self.sources.entry(source).or_insert_with(|| SourceClock::unknown(now));
+        clock.hear(now, reached);
         clock
     }
 
@@ -366,11 +364,8 @@ impl Analyst {
             None if self.lag.1 == 0 && is_silent => Timestamp::MAX,
             None => self.labels.reached,
         };
-        // Whoever reads a partition is heard of often; a partition that nobody reads may hold any labels.
-        let lost_after = idle_after.times(2);
-        let is_attended =
-            |it: &SourceClock| !it.is_live(now) || !it.is_behind && it.heard + lost_after >= now;
-        let are_labels_read = self.lag.1 == 0 && self.sources.values().all(is_attended);
+        let may_pass = |it: &SourceClock| !it.is_live(now) || it.is_stuck(now, idle_after);
+        let are_labels_read = self.lag.1 == 0 && self.sources.values().all(may_pass);
         Clocks { predictions: self.predictions.reached, labels, are_labels_read }
     }
 

@@ -26,6 +26,8 @@ pub struct SourceClock {
     pub reached: Timestamp,
     /// When it was last heard of, by the clock on the wall.
     pub heard: Timestamp,
+    /// When it last came any further, by the clock on the wall.
+    pub moved: Timestamp,
     /// What was said before this, by the clock on the wall, is not believed: nobody may have read it since.
     pub since: Timestamp,
     /// Until when, by the clock on the wall, it counts as read to its end.
@@ -35,14 +37,32 @@ pub struct SourceClock {
 }
 
 impl SourceClock {
-    /// Of a partition that nothing was heard of.
-    pub const UNKNOWN: Self = Self {
-        reached: Timestamp::MIN,
-        heard: Timestamp::MIN,
-        since: Timestamp::MIN,
-        idle_until: None,
-        is_behind: true,
-    };
+    /// Returns the clock of a partition of which nothing that was said before now is believed.
+    pub fn unknown(now: Timestamp) -> Self {
+        Self {
+            reached: Timestamp::MIN,
+            heard: Timestamp::MIN,
+            moved: now,
+            since: now,
+            idle_until: None,
+            is_behind: true,
+        }
+    }
+
+    /// Hears that the partition is being read, and how far it has come.
+    pub fn hear(&mut self, now: Timestamp, reached: Option<Timestamp>) {
+        if let Some(reached) = reached.filter(|it| *it > self.reached) {
+            (self.reached, self.moved) = (reached, now);
+        }
+        self.heard = now;
+        self.idle_until = None;
+    }
+
+    /// Returns whether it holds up the others for nothing: it is read to its end, by someone who says so, and comes no further.
+    pub fn is_stuck(&self, now: Timestamp, idle_after: Span) -> bool {
+        let is_attended = self.heard + idle_after.times(2) >= now;
+        is_attended && !self.is_behind && self.moved + idle_after.times(5) <= now
+    }
 
     /// Returns whether labels of it may be on their way.
     pub fn is_live(&self, now: Timestamp) -> bool {

@@ -42,8 +42,9 @@ pub struct SourceRecord {
     pub reached: i64,
     /// When it was last heard of.
     pub heard: i64,
+    /// When it last came any further.
+    pub moved: i64,
     /// What was said before this is not believed.
-    #[serde(default)]
     pub since: i64,
     /// Until when it counts as read to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +87,7 @@ impl From<SourceClock> for SourceRecord {
         Self {
             reached: clock.reached.0,
             heard: clock.heard.0,
+            moved: clock.moved.0,
             since: clock.since.0,
             idle_until: clock.idle_until.map(|it| it.0),
             behind: clock.is_behind,
@@ -98,6 +100,7 @@ impl From<SourceRecord> for SourceClock {
         Self {
             reached: Timestamp(record.reached),
             heard: Timestamp(record.heard),
+            moved: Timestamp(record.moved),
             since: Timestamp(record.since),
             idle_until: record.idle_until.map(Timestamp),
             is_behind: record.behind,

@@ -30,10 +30,15 @@ impl Shape {
 
     fn avro(&self, schema: &Value, value: &Value) -> Option<Avro> {
         if let Value::Array(choices) = schema {
-            return match value {
-                Value::Null => Some(Avro::Union(0, Box::new(Avro::Null))),
-                some => Some(Avro::Union(1, Box::new(self.avro(choices.get(1)?, some)?))),
+            let (index, made) = match value {
+                Value::Null => (0, Avro::Null),
+                Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Array(_)
+                | Value::Object(_) => (1, self.avro(choices.get(1)?, value)?),
             };
+            return Some(Avro::Union(index, Box::new(made)));
         }
         let schema = self.resolved(schema);
         match word(schema)? {
@@ -82,15 +87,16 @@ impl Shape {
     }
 
     fn json(&self, schema: &Value, value: Avro) -> Option<Value> {
-        if let (Value::Array(choices), Avro::Union(_, inner)) = (schema, &value) {
-            return match &**inner {
-                Avro::Null => Some(Value::Null),
-                some => self.json(choices.get(1)?, some.clone()),
-            };
-        }
+        let (schema, value) = match (schema, value) {
+            (Value::Array(choices), Avro::Union(index, inner)) => {
+                (choices.get(usize::try_from(index).ok()?)?, *inner)
+            }
+            (schema, value) => (schema, value),
+        };
         let schema = self.resolved(schema);
         #[expect(clippy::wildcard_enum_match_arm, reason = "Avro knows more than our records use")]
         match value {
+            Avro::Null => Some(Value::Null),
             Avro::Boolean(it) => Some(json!(it)),
             Avro::Int(it) => Some(json!(it)),
             Avro::Long(it) | Avro::TimestampMillis(it) => Some(json!(it)),

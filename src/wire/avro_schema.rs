@@ -97,14 +97,14 @@ impl Maker<'_> {
             }
             "integer" if schema.get("format") == Some(&json!("int32")) => json!("int"),
             "integer" => json!("long"),
-            "array" => match schema.get("prefixItems").and_then(Value::as_array) {
-                Some(parts) => self.tuple(field, parts),
-                None => {
-                    let items = self.kind(field, &schema["items"]);
-                    assert!(!items.is_json && !items.is_nullable, "{field}: {schema}");
-                    json!({"type": "array", "items": items.schema})
+            "array" => {
+                if let Some(parts) = schema.get("prefixItems").and_then(Value::as_array) {
+                    return self.tuple(field, parts);
                 }
-            },
+                let items = self.kind(field, &schema["items"]);
+                assert!(!items.is_json && !items.is_nullable, "{field}: {schema}");
+                json!({"type": "array", "items": items.schema})
+            }
             "object" => {
                 let values = self.kind(field, &schema["additionalProperties"]);
                 assert!(!values.is_json && !values.is_nullable, "{field}: {schema}");

@@ -86,7 +86,7 @@ fn routing(kind: u8, revision: u64) -> Arc<Routing> {
         _ => (
             vec![slice("v2", 50, 40)],
             vec![shadow("v2", 100)],
-            if revision % 2 == 0 { OnFailure::Default } else { OnFailure::Error },
+            if revision.is_multiple_of(2) { OnFailure::Default } else { OnFailure::Error },
             Some(default),
         ),
     };
@@ -118,6 +118,18 @@ fn request(offset: i64, unit: u8, now: Timestamp) -> Arc<Request> {
         headers: Arc::from([]),
         requested_at: now,
     })
+}
+
+fn answer(n: usize, offset: i64, ask: usize, version: Version, fails: bool) -> Answer {
+    Answer {
+        case: CaseId { partition: 0, offset },
+        ask,
+        awaited_until: MIDNIGHT,
+        version,
+        error: fails.then(|| Arc::from("boom")),
+        value: Some(Arc::from(format!("answer {n}").into_bytes())),
+        carried: Arc::new(Carried::default()),
+    }
 }
 
 /// Turns steps into what the lane would read, each record in a turn of its own, and its deadlines in turns of theirs.
@@ -163,22 +175,14 @@ fn history(steps: &[Step], open_cases_max: usize) -> Vec<Played> {
                 let case = (offset - i64::try_from(*of).expect("small")).max(1);
                 let known = asked.get(&case).and_then(|it| it.get(*ask)).cloned();
                 let (version, awaited_until) = known.unwrap_or(("v2".into(), now));
-                let (partition, case, version) = match wrong {
-                    0 => (0, case, Version::new("v9")),
-                    1 => (7, case, version),
-                    2 => (0, case + 1000, version),
-                    _ => (0, case, version),
-                };
-                let bytes: Bytes = Arc::from(format!("answer {n}").into_bytes());
-                let answer = Answer {
-                    case: CaseId { partition, offset: case },
-                    ask: *ask,
-                    awaited_until,
-                    version,
-                    error: fails.then(|| Arc::from("boom")),
-                    value: Some(bytes),
-                    carried: Arc::new(Carried::default()),
-                };
+                let mut answer = answer(n, case, *ask, version, *fails);
+                answer.awaited_until = awaited_until;
+                match wrong {
+                    0 => answer.version = "v9".into(),
+                    1 => answer.case.partition = 7,
+                    2 => answer.case.offset += 1000,
+                    _ => {}
+                }
                 answers.push(answer.clone());
                 turn.answers.push(answer);
             }
@@ -508,13 +512,8 @@ fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played
         (None, Some(value)) => (None, Outcome::Default, Some(value)),
         (None, None) => (None, Outcome::Error, None),
     };
-    let status = |it: &Asked| match it.first.map(read) {
-        None => AnswerStatus::Timeout,
-        Some((at, _)) if at > it.deadline => AnswerStatus::Late,
-        Some((_, answer)) if answer.error.is_some() => AnswerStatus::Error,
-        Some(_) => AnswerStatus::Ok,
-    };
-    let answers: Vec<_> = asks.iter().map(|it| (it.version.clone(), it.role, status(it))).collect();
+    let answers: Vec<_> =
+        asks.iter().map(|it| (it.version.clone(), it.role, status(it, after))).collect();
     Expected {
         at,
         version,
@@ -523,6 +522,15 @@ fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played
         used: asks.iter().filter(|it| it.first.is_some()).count(),
         late: answers.iter().filter(|it| it.2 == AnswerStatus::Late).count(),
         answers,
+    }
+}
+
+fn status(asked: &Asked, after: &[Played]) -> AnswerStatus {
+    match asked.first.map(|it| (after[it].now, &after[it].turn.answers[0])) {
+        None => AnswerStatus::Timeout,
+        Some((at, _)) if at > asked.deadline => AnswerStatus::Late,
+        Some((_, answer)) if answer.error.is_some() => AnswerStatus::Error,
+        Some(_) => AnswerStatus::Ok,
     }
 }
 

@@ -23,5 +23,6 @@ mod laws_analyst;
 mod laws_serving;
 mod records;
 mod scenarios;
+mod scenarios_serving;
 
 mod reference;

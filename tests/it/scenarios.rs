@@ -22,8 +22,13 @@ const ROWS_TOLD_MAX: usize = 4;
 
 #[test]
 fn every_scenario_happens_as_it_is_written() {
+    happen_as_written("tests/scenarios", run);
+}
+
+/// Runs every scenario of a folder, and says where it is not as it is written, or writes it anew.
+pub(crate) fn happen_as_written(folder: &str, run: impl Fn(&str) -> String) {
     let mut wrong = Vec::new();
-    for path in scenarios() {
+    for path in scenarios(folder) {
         let written = std::fs::read_to_string(&path).expect("a scenario can be read");
         let happened = run(&written);
         if written == happened {
@@ -40,7 +45,7 @@ fn every_scenario_happens_as_it_is_written() {
 
 #[test]
 fn every_strategy_has_its_four_scenarios() {
-    let names: Vec<String> = scenarios()
+    let names: Vec<String> = scenarios("tests/scenarios")
         .iter()
         .filter_map(|it| Some(it.file_stem()?.to_string_lossy().into_owned()))
         .collect();
@@ -52,8 +57,8 @@ fn every_strategy_has_its_four_scenarios() {
     }
 }
 
-fn scenarios() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+fn scenarios(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("there are scenarios")
         .map(|it| it.expect("a folder's entry can be read").path())
@@ -79,9 +84,13 @@ fn difference(path: &Path, written: &str, happened: &str) -> String {
     text
 }
 
-/// Runs a scenario and returns it as it should have been written.
 fn run(text: &str) -> String {
     let mut scenario = Scenario::default();
+    with_effects(text, |line| scenario.line(line))
+}
+
+/// Returns a scenario as it should have been written: each line with what came of it.
+pub(crate) fn with_effects(text: &str, mut step: impl FnMut(&str) -> Vec<String>) -> String {
     let mut happened = String::new();
     for line in text.lines() {
         if line.trim_start().starts_with("=>") {
@@ -93,7 +102,7 @@ fn run(text: &str) -> String {
         if bare.is_empty() {
             continue;
         }
-        for effect in scenario.line(bare) {
+        for effect in step(bare) {
             happened.push_str("      => ");
             happened.push_str(&effect);
             happened.push('\n');

@@ -180,9 +180,13 @@ impl Scene {
         )
     }
 
-    /// Says who served at the routing that the rollout ended with; nothing while it goes on.
+    /// Says who served at the routing that the rollout ended with; nothing while it goes on, or where the end changed no routing.
     pub fn aftermath(&self) -> Option<String> {
-        let revision = self.ending.as_ref()?["to"]["revision"].as_u64()?;
+        let ending = self.ending.as_ref()?;
+        let revision = ending["to"]["revision"].as_u64()?;
+        if ending["from"]["revision"] == revision {
+            return None;
+        }
         let said: Vec<String> = self
             .served
             .by

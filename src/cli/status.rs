@@ -68,7 +68,7 @@ fn await_end(args: &StatusArgs, context: &Context) -> Result<(Option<State>, Exi
             return Ok((newest, exit));
         }
         // Far deadlines are waited for in pieces that the client can count.
-        let change = changes.next(deadline.left().min(Duration::from_secs(60)))?;
+        let change = changes.next(deadline.left().min(Duration::from_mins(1)))?;
         let change = change.as_ref().and_then(State::of).filter(|it| it.is_named(&args.name));
         if let Some(state) = change {
             talk(&headline(&state));

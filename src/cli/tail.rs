@@ -79,7 +79,7 @@ pub(crate) fn run(args: &TailArgs, context: &Context) -> Result<Exit, CliError> 
     }
     if let Some(coming) = coming {
         loop {
-            if let Some(it) = coming.next(Duration::from_secs(60))?
+            if let Some(it) = coming.next(Duration::from_mins(1))?
                 && is_wanted(&it)
             {
                 print(args, context, &it)?;

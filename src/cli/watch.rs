@@ -32,7 +32,7 @@ pub(crate) fn run(args: &WatchArgs, context: &Context) -> Result<Exit, CliError>
     talk(&headline(&state));
     let mut end = end_of_watch(&state);
     while end.is_none() {
-        let Some(record) = coming.next(Duration::from_secs(60))? else { continue };
+        let Some(record) = coming.next(Duration::from_mins(1))? else { continue };
         let value = value_of(&record);
         let name = args.name.as_str();
         if value["rollout"] != name && value["model"] != name {

@@ -19,7 +19,7 @@ use crate::wire::placement;
 /// How many requests may wait for their answers: a slow machine makes the month longer, not the queue.
 const WAITING_MAX: u64 = 400;
 /// How long nothing may be served before the player gives up.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

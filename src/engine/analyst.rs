@@ -11,7 +11,7 @@ use crate::domain::ids::{CaseId, Revision, RolloutName};
 use crate::domain::label::Label;
 use crate::domain::time::Timestamp;
 use crate::engine::analyst_io::{Effect, Event, Input, Planned, Row, Settings};
-use crate::engine::clock::{Checkpoint, InputClock};
+use crate::engine::clock::{Checkpoint, InputClock, SourceClock};
 use crate::engine::counter::Counter;
 use crate::engine::partial::{Inputs, Partial};
 use crate::engine::score::Truth;
@@ -41,6 +41,7 @@ pub struct Analyst {
     lag: (u64, u64),
     predictions: InputClock,
     labels: InputClock,
+    sources: BTreeMap<i32, SourceClock>,
     is_idle: bool,
     pending: Pending,
     books: BTreeMap<RolloutName, Open>,
@@ -70,6 +71,7 @@ impl Analyst {
             lag: (0, 0),
             predictions: clock,
             labels: clock,
+            sources: BTreeMap::new(),
             is_idle: false,
             books: BTreeMap::new(),
             closed: Vec::new(),
@@ -92,6 +94,7 @@ impl Analyst {
         Checkpoint {
             predictions: self.predictions,
             labels: self.labels,
+            sources: self.sources.clone(),
             is_idle: self.is_idle,
             ticks,
         }
@@ -101,6 +104,7 @@ impl Analyst {
     pub fn restore_checkpoint(&mut self, checkpoint: Checkpoint) {
         self.predictions = checkpoint.predictions;
         self.labels = checkpoint.labels;
+        self.sources = checkpoint.sources;
         self.is_idle = checkpoint.is_idle;
         self.ticks = checkpoint.ticks;
     }
@@ -134,11 +138,22 @@ impl Analyst {
                 self.hear_prediction(now, &prediction, out);
                 self.take_in(now, prediction, out);
             }
-            Event::Label { offset, label } => {
+            Event::Label { offset, source, label } => {
                 self.inputs.labels = self.inputs.labels.max(offset + 1);
-                self.credit(*label.clone(), out);
                 // A label from the future must not make everybody's labels look complete.
-                self.labels.hear(now, label.observed_at.min(now));
+                let reached = label.observed_at.min(now);
+                self.credit(*label, out);
+                self.labels.hear(now, reached);
+                if let Some(source) = source {
+                    self.hear_of(now, source, Some(reached));
+                }
+            }
+            Event::Mark { offset, mark } => {
+                self.inputs.labels = self.inputs.labels.max(offset + 1);
+                let clock = self.hear_of(now, mark.source, mark.reached);
+                if mark.said_at >= clock.since {
+                    (clock.idle_until, clock.is_behind) = (mark.idle_until, mark.is_behind);
+                }
             }
             Event::Unreadable { input, offset, reason } => {
                 let read = match input {
@@ -149,6 +164,7 @@ impl Analyst {
                 out.push(Effect::Count(Counter::Refused, 1));
                 out.push(Effect::Refuse { input, offset, reason });
             }
+            Event::Sources(count) => self.expect_sources(now, count),
             Event::Plan(planned) => self.plan(*planned, out),
             Event::Lag { predictions, labels } => self.lag = (predictions, labels),
         }
@@ -163,7 +179,6 @@ impl Analyst {
         if is_idle {
             self.predictions.flow(now, self.settings.idle_after);
         }
-        self.labels.reached = self.labels.reached.max(self.labels.seen.unwrap_or(Timestamp::MIN));
         self.settle(now, out);
         self.publish_passed(is_idle, out);
         if is_idle && !self.is_idle {
@@ -174,13 +189,16 @@ impl Analyst {
     }
 
     /// Returns when `tick` is next needed, if ever.
-    pub fn next_wake(&self) -> Option<Timestamp> {
+    pub fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
         let (seen, arrived) = (self.predictions.seen?, self.predictions.arrived?);
         let silent_at = arrived + self.settings.idle_after;
         let labels_silent_at = self.labels.arrived? + self.settings.idle_after;
         let at = |event_time: Timestamp| silent_at + (event_time - seen);
-        let due = self.pending.next_due().map(|due| {
-            if due <= self.predictions.reached { labels_silent_at } else { at(due).max(silent_at) }
+        let due = self.pending.next_due().and_then(|due| match self.slowest_source(now) {
+            _ if due > self.predictions.reached => Some(at(due).max(silent_at)),
+            // It is heard of again soon.
+            Some(_) => None,
+            None => Some(labels_silent_at),
         });
         let ticks = self
             .books
@@ -310,14 +328,45 @@ impl Analyst {
         }
     }
 
+    /// Takes nothing for read to its end that was so before a restart: labels may have come since.
+    fn expect_sources(&mut self, now: Timestamp, count: i32) {
+        for source in 0..count {
+            self.sources.entry(source).or_insert_with(|| SourceClock::unknown(now));
+        }
+        for clock in self.sources.values_mut() {
+            *clock = SourceClock { reached: clock.reached, ..SourceClock::unknown(now) };
+        }
+    }
+
+    /// Hears how far the labels of one partition have come, and that there may be more.
+    fn hear_of(
+        &mut self,
+        now: Timestamp,
+        source: i32,
+        reached: Option<Timestamp>,
+    ) -> &mut SourceClock {
+        let clock = self.sources.entry(source).or_insert_with(|| SourceClock::unknown(now));
+        clock.hear(now, reached);
+        clock
+    }
+
+    /// Returns how far the slowest partition has come that labels may still come from, if there is one.
+    fn slowest_source(&self, now: Timestamp) -> Option<Timestamp> {
+        self.sources.values().filter(|it| it.is_live(now)).map(|it| it.reached).min()
+    }
+
     /// Labels that are idle have said all they have to say; labels that are not read yet have not.
     fn clocks(&self, now: Timestamp) -> Clocks {
-        let labels = if self.lag.1 == 0 && self.labels.is_silent(now, self.settings.idle_after) {
-            Timestamp::MAX
-        } else {
-            self.labels.reached
+        let idle_after = self.settings.idle_after;
+        let is_silent = !self.sources.is_empty() || self.labels.is_silent(now, idle_after);
+        let labels = match self.slowest_source(now) {
+            Some(slowest) => slowest,
+            None if self.lag.1 == 0 && is_silent => Timestamp::MAX,
+            None => self.labels.reached,
         };
-        Clocks { predictions: self.predictions.reached, labels, are_labels_read: self.lag.1 == 0 }
+        let may_pass = |it: &SourceClock| !it.is_live(now) || it.is_stuck(now, idle_after);
+        let are_labels_read = self.lag.1 == 0 && self.sources.values().all(may_pass);
+        Clocks { predictions: self.predictions.reached, labels, are_labels_read }
     }
 
     fn write_final_row(&mut self, joined: Joined, out: &mut Vec<Effect>) {

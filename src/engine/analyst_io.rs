@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::case::Prediction;
 use crate::domain::ids::{ModelName, Revision, Version};
 use crate::domain::label::Label;
-use crate::domain::time::Span;
+use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
 use crate::engine::partial::Partial;
 use crate::engine::tally::CaseScores;
@@ -59,6 +59,21 @@ pub enum Input {
     Labels,
 }
 
+/// How far the labels of one partition of their own topic have been put in their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The partition.
+    pub source: i32,
+    /// When this was said, by the clock on the wall.
+    pub said_at: Timestamp,
+    /// The newest time among its labels so far; nothing where none was read yet.
+    pub reached: Option<Timestamp>,
+    /// Until when, by the clock on the wall, it counts as read to its end; nothing while it is not.
+    pub idle_until: Option<Timestamp>,
+    /// Whether labels are known to be there that were not read yet.
+    pub is_behind: bool,
+}
+
 /// What a lane must know of a rollout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
@@ -88,8 +103,17 @@ pub enum Event {
     Label {
         /// Its offset.
         offset: i64,
+        /// The partition of the labels' own topic that it came from, where whoever put it here says so.
+        source: Option<i32>,
         /// The label.
         label: Box<Label>,
+    },
+    /// Among the labels by request id, how far the labels of one partition have been put there.
+    Mark {
+        /// Its offset.
+        offset: i64,
+        /// How far.
+        mark: Mark,
     },
     /// A record that cannot be read.
     Unreadable {
@@ -100,6 +124,8 @@ pub enum Event {
         /// What is wrong with it.
         reason: String,
     },
+    /// The lane begins, or goes on after a restart: labels come from so many partitions, and how far they are is not known.
+    Sources(i32),
     /// A rollout began, went on or ended.
     Plan(Box<Planned>),
     /// How many records of each input are not read yet.

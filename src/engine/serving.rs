@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::case::{AnswerStatus, Outcome, Prediction};
 use crate::domain::ids::Version;
 use crate::domain::record::{Answer, Bytes, Request};
-use crate::domain::routing::{OnFailure, Role, Routing};
+use crate::domain::routing::{OnFailure, Role, Routing, ShadowShare};
 use crate::domain::time::Timestamp;
 use crate::engine::counter::Counter;
 use crate::join::ledger::{Ask, Ledger, OpenCase, Reply, Served};
@@ -31,6 +31,10 @@ pub struct Turn {
     pub requests: Vec<Arc<Request>>,
     /// Answers, in the order of their offsets.
     pub answers: Vec<Answer>,
+    /// How many cases were open before the turn when it was first taken, where it is taken again; else the lane counts for itself.
+    ///
+    /// A replay begins at the oldest case that is still open. The older ones are not there again, but they had their part in who was asked.
+    pub open: Option<usize>,
 }
 
 /// A copy of a request for one version.
@@ -107,7 +111,7 @@ impl ServingLane {
                     self.routing = routing;
                 }
             }
-            ServingEvent::Request(request) => self.open(now, request, out),
+            ServingEvent::Request(request) => self.open(now, &request, self.ledger.len(), out),
             ServingEvent::Answer(answer) if answer.case.partition != self.partition => {
                 out.push(ServingEffect::Count(Counter::AnswerMisdirected));
                 out.push(ServingEffect::PassOn(answer));
@@ -121,8 +125,10 @@ impl ServingLane {
         if let Some(routing) = turn.routing {
             self.handle(now, ServingEvent::Routing(routing), out);
         }
+        let mut open = turn.open.unwrap_or(self.ledger.len());
         for request in turn.requests {
-            self.handle(now, ServingEvent::Request(request), out);
+            self.open(now, &request, open, out);
+            open = self.open_cases_max.min(open + 1);
         }
         for answer in turn.answers {
             self.handle(now, ServingEvent::Answer(answer), out);
@@ -171,7 +177,14 @@ impl ServingLane {
         &self.routing
     }
 
-    fn open(&mut self, now: Timestamp, request: Arc<Request>, out: &mut Vec<ServingEffect>) {
+    /// Opens a case where `open` others are open.
+    fn open(
+        &mut self,
+        now: Timestamp,
+        request: &Arc<Request>,
+        open: usize,
+        out: &mut Vec<ServingEffect>,
+    ) {
         out.push(ServingEffect::Count(Counter::Requests));
         let routing = Arc::clone(&self.routing);
         let arm = assign::arm(&routing, request.unit_bytes());
@@ -179,7 +192,7 @@ impl ServingLane {
             routing.on_failure == OnFailure::Stable && arm.version != routing.stable;
         let deadline = now + routing.timeout;
         let mut case = OpenCase {
-            request: Arc::clone(&request),
+            request: Arc::clone(request),
             arm: arm.version.clone(),
             propensity: arm.propensity,
             routed_at: now,
@@ -192,7 +205,7 @@ impl ServingLane {
             served: None,
             routing,
         };
-        if self.room() == 0 {
+        if open >= self.open_cases_max {
             out.push(ServingEffect::Count(Counter::OpenCasesFull));
             serve_without_answer(&mut case, now, "too many requests were waiting", out);
             out.push(ServingEffect::Predict(Box::new(case.into_prediction(now))));
@@ -200,29 +213,15 @@ impl ServingLane {
         }
         ask(&mut case, arm.version, Role::Serve, now, out);
         out.push(ServingEffect::Count(Counter::Forwarded));
-        self.copy_to_shadows(&mut case, now, out);
+        if open < self.open_cases_max / 2 {
+            copy_to_shadows(&mut case, now, out);
+        } else {
+            shed_shadows(&case, out);
+        }
         if !may_fall_back {
-            case.request = Arc::new(Request { value: None, ..(*request).clone() });
+            case.request = Arc::new(Request { value: None, ..Request::clone(request) });
         }
         self.ledger.insert(case);
-    }
-
-    /// Copies to shadows are the first to go when the lane fills up: they stop at half of its bound.
-    fn copy_to_shadows(&self, case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
-        let is_crowded = self.ledger.len() >= self.open_cases_max / 2;
-        let routing = Arc::clone(&case.routing);
-        for shadow in &routing.shadows {
-            let unit = case.request.unit_bytes();
-            if shadow.version == case.arm || !assign::is_copied(&routing.salt, shadow, unit) {
-                continue;
-            }
-            if is_crowded {
-                out.push(ServingEffect::Count(Counter::ShadowShed));
-                continue;
-            }
-            ask(case, shadow.version.clone(), Role::Shadow, now, out);
-            out.push(ServingEffect::Count(Counter::Shadowed));
-        }
     }
 
     fn answer(&mut self, now: Timestamp, answer: Answer, out: &mut Vec<ServingEffect>) {
@@ -293,6 +292,25 @@ fn ask(
     case.asks.push(Ask { version, role, at: now, deadline, reply: None });
 }
 
+fn copy_to_shadows(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
+    for shadow in shadows_of(case) {
+        ask(case, shadow, Role::Shadow, now, out);
+        out.push(ServingEffect::Count(Counter::Shadowed));
+    }
+}
+
+/// Copies to shadows are the first to go when the lane fills up: they stop at half of its bound.
+fn shed_shadows(case: &OpenCase, out: &mut Vec<ServingEffect>) {
+    out.extend(shadows_of(case).iter().map(|_| ServingEffect::Count(Counter::ShadowShed)));
+}
+
+fn shadows_of(case: &OpenCase) -> Vec<Version> {
+    let (routing, unit) = (&case.routing, case.request.unit_bytes());
+    let is_asked =
+        |it: &&ShadowShare| it.version != case.arm && assign::is_copied(&routing.salt, it, unit);
+    routing.shadows.iter().filter(is_asked).map(|it| it.version.clone()).collect()
+}
+
 /// Asks the stable version in the candidate's place. Only this and the assignment ask with the role to serve, so a shadow's
 /// answer can never reach a caller.
 fn ask_stable(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
@@ -312,10 +330,10 @@ fn serve_if_possible(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingE
     } else if case.asks[0].has_failed() {
         match case.fallback {
             Some(index) if case.asks[index].is_ok() => {
-                serve_answer(case, index, Outcome::Fallback, now, out)
+                serve_answer(case, index, Outcome::Fallback, now, out);
             }
             Some(index) if case.asks[index].has_failed() => {
-                serve_without_answer(case, now, "no version could answer", out)
+                serve_without_answer(case, now, "no version could answer", out);
             }
             Some(_) => {}
             None if case.hedge_at.is_some() => {
@@ -330,7 +348,7 @@ fn serve_if_possible(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingE
 fn serve_at_deadline(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
     match case.fallback {
         Some(index) if case.asks[index].is_ok() => {
-            serve_answer(case, index, Outcome::Fallback, now, out)
+            serve_answer(case, index, Outcome::Fallback, now, out);
         }
         Some(_) | None => serve_without_answer(case, now, "no answer by the deadline", out),
     }
@@ -357,22 +375,13 @@ fn serve_without_answer(
 ) {
     let default =
         case.routing.default.clone().filter(|_| case.routing.on_failure != OnFailure::Error);
-    match default {
-        Some(value) => serve(case, None, Outcome::Default, Some(value), None, now, out),
-        None => {
-            let said =
-                case.asks.first().and_then(|it| it.reply.as_ref()).and_then(|it| it.error.clone());
-            serve(
-                case,
-                None,
-                Outcome::Error,
-                None,
-                Some(said.unwrap_or_else(|| Arc::from(why))),
-                now,
-                out,
-            );
-        }
+    if default.is_some() {
+        serve(case, None, Outcome::Default, default, None, now, out);
+        return;
     }
+    let said = case.asks.first().and_then(|it| it.reply.as_ref()).and_then(|it| it.error.clone());
+    let error = said.unwrap_or_else(|| Arc::from(why));
+    serve(case, None, Outcome::Error, None, Some(error), now, out);
 }
 
 fn serve(

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::domain::ids::{ModelName, RolloutName};
 use crate::domain::label::Label;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst_io::{Effect, Input};
 use crate::engine::partial::Partial;
 use crate::kafka::analyst_lane::{
@@ -22,9 +22,10 @@ use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
-use crate::kafka::follower::Follower;
+use crate::kafka::follower::{Follower, ModelView};
 use crate::kafka::group::{Member, Rebalanced};
 use crate::kafka::intake::Dead;
+use crate::kafka::label_lane::LabelLane;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
 use crate::kafka::replay::Replay;
@@ -32,8 +33,9 @@ use crate::kafka::stop::Stop;
 use crate::kafka::table;
 use crate::strategy::stage::Format;
 use crate::wire::analysis::AnalysisRecord;
+use crate::wire::mark::MarkRecord;
 use crate::wire::partial::PartialRecord;
-use crate::wire::{label, placement};
+use crate::wire::{label, mark, placement};
 
 /// How many records a turn takes at the most.
 const BATCH_MAX: usize = 5000;
@@ -41,6 +43,10 @@ const BATCH_MAX: usize = 5000;
 const COLLECT: Duration = Duration::from_millis(20);
 /// How long the loop sleeps at the most when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// The bounds of how long a partition of labels counts as read to its end without being said so again.
+const LEASE_MIN: Span = Span::seconds(1);
+const LEASE_MAX: Span = Span::seconds(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -55,15 +61,6 @@ type LaneKey = (ModelName, i32);
 enum Received {
     Arrival(Arrival),
     Label(i64, Box<Result<Label, Dead>>),
-}
-
-/// How far the labels of others were read, and which of them are to be put in their place.
-#[derive(Default)]
-struct LabelLane {
-    next: i64,
-    unread: i64,
-    backlog: Vec<Result<Label, Dead>>,
-    is_touched: bool,
 }
 
 struct Session<'a> {
@@ -120,8 +117,9 @@ impl Session<'_> {
             }
             let read = self.read_batch()?;
             let is_behind = read >= BATCH_MAX;
-            self.place_labels()?;
-            self.turn(clock::now(), is_behind)?;
+            let now = clock::now();
+            self.place_labels(now, is_behind)?;
+            self.turn(now, is_behind)?;
             if self.outbox.is_due(!is_behind) {
                 self.commit()?;
             }
@@ -185,7 +183,7 @@ impl Session<'_> {
 
     fn patience(&self) -> Duration {
         let now = clock::now();
-        let next = self.lanes.values().filter_map(AnalystLane::next_wake).min();
+        let next = self.lanes.values().filter_map(|it| it.next_wake(now)).min();
         let until_due = next
             .map_or(WAIT_MAX, |it| Duration::from_millis(u64::try_from((it - now).0).unwrap_or(0)));
         until_due.min(self.outbox.due_in().unwrap_or(WAIT_MAX)).min(WAIT_MAX)
@@ -206,22 +204,21 @@ impl Session<'_> {
             }
             Some((key, Received::Label(offset, label))) => {
                 let Some(lane) = self.labels.get_mut(&key) else { return };
-                if offset >= lane.next {
-                    lane.next = offset + 1;
-                    lane.is_touched = true;
-                    lane.backlog.push(*label);
-                }
+                lane.take(clock::now(), offset, *label);
             }
             None => {}
         }
     }
 
-    /// Puts the labels of others where the predictions of their request ids are.
-    fn place_labels(&mut self) -> Result<(), ShellError> {
-        for ((model, _), lane) in &mut self.labels {
+    /// Puts the labels of others where the predictions of their request ids are, and says how far it has come.
+    fn place_labels(&mut self, now: Timestamp, is_behind: bool) -> Result<(), ShellError> {
+        for ((model, source), lane) in &mut self.labels {
             let Some(view) = self.follower.model(model) else { continue };
             let own = LaneTopics::of(&self.options.settings.app, &view.plan);
-            for read in lane.backlog.drain(..) {
+            let count = self.partitions.of(&own.labels, &self.outbox).max(1);
+            let header = [(mark::SOURCE, source.to_string())];
+            let header = header.each_ref().map(|(name, value)| (*name, value.as_str()));
+            for read in std::mem::take(&mut lane.backlog) {
                 let label = match read {
                     Ok(label) => label,
                     Err(dead) => {
@@ -230,12 +227,28 @@ impl Session<'_> {
                     }
                 };
                 let id = label.request_id.as_str().as_bytes();
-                let count = self.partitions.of(&own.labels, &self.outbox).max(1);
+                let to = placement::partition(id, count);
                 self.outbox.send(Outgoing {
                     topic: &own.labels,
-                    partition: placement::partition(id, count),
+                    partition: to,
                     key: Some(id),
                     value: Some(&label::encode(Format::Json, &label)),
+                    carried: &[],
+                    ours: &header,
+                    at: None,
+                })?;
+                lane.has_told(to, now);
+            }
+            let Some((mark, lanes)) = lane.marks(now, count, is_behind, lease(view)) else {
+                continue;
+            };
+            let value = MarkRecord::from(mark).write();
+            for partition in lanes {
+                self.outbox.send(Outgoing {
+                    topic: &own.labels,
+                    partition,
+                    key: None,
+                    value: Some(&value),
                     carried: &[],
                     ours: &[],
                     at: None,
@@ -249,13 +262,13 @@ impl Session<'_> {
         let labels_behind: BTreeSet<ModelName> = self
             .labels
             .iter()
-            .filter(|(_, it)| it.next < it.unread)
+            .filter(|(_, it)| it.is_behind())
             .map(|((model, _), _)| model.clone())
             .collect();
         let (mut effects, mut dead) = (Vec::new(), Vec::new());
         for ((model, partition), lane) in &mut self.lanes {
             let Some(view) = self.follower.model(model) else { continue };
-            let is_lagging = is_behind || lane.is_behind(now) || labels_behind.contains(model);
+            let is_lagging = is_behind || lane.is_behind() || labels_behind.contains(model);
             let lag = if is_lagging { (1, 1) } else { (0, 0) };
             if !lane.turn(now, view, lag, &mut effects, &mut dead) {
                 continue;
@@ -275,7 +288,7 @@ impl Session<'_> {
                             topic,
                             placement::partition(key, count),
                             key,
-                            &record.write(),
+                            &record.encode(view.plan.format),
                         ))?;
                     }
                     Effect::Partial(partial) => {
@@ -388,7 +401,7 @@ impl Session<'_> {
             let next = self.member.committed(&[(topic, partition)])?.pop().flatten();
             let next = next.map_or(0, |it| it.0);
             let unread = self.replay.end(topic, partition, next)?;
-            let lane = LabelLane { next, unread, ..LabelLane::default() };
+            let lane = LabelLane::new(partition, next, unread, clock::now());
             self.labels.insert((model, partition), lane);
             return Ok(());
         }
@@ -403,10 +416,10 @@ impl Session<'_> {
         let partials =
             sums.get_mut(&model).and_then(|it| it.remove(&partition)).unwrap_or_default();
         let partitions = self.partitions.of(&names.predictions, &self.outbox);
+        let sources = self.partitions.of(&names.labels, &self.outbox);
         let lane = AnalystLane::restore(
             view,
-            partition,
-            partitions,
+            (partition, partitions, sources),
             &committed,
             &own,
             partials,
@@ -416,6 +429,12 @@ impl Session<'_> {
         self.lanes.insert((model, partition), lane);
         Ok(())
     }
+}
+
+/// Returns how long what is said of a partition of labels may be believed: short beside the windows that it can close.
+fn lease(view: &ModelView) -> Span {
+    let windows = view.rollouts.values().filter(|it| it.is_live).map(|it| it.plan.maturity.0 / 4);
+    Span(windows.min().map_or(LEASE_MAX.0, |it| it.clamp(LEASE_MIN.0, LEASE_MAX.0)))
 }
 
 /// Returns the newest sums of each partition and rollout.

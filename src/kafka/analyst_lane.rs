@@ -13,7 +13,6 @@ use crate::engine::analyst::Analyst;
 use crate::engine::analyst_io::{Effect, Event, Input, Settings as LaneSettings};
 use crate::engine::clock::Checkpoint;
 use crate::engine::partial::Partial;
-use crate::kafka::clock;
 use crate::kafka::error::ShellError;
 use crate::kafka::follower::ModelView;
 use crate::kafka::intake::{self, Dead};
@@ -22,12 +21,11 @@ use crate::strategy::stage::{LabelMap, ModelPlan, Source};
 use crate::wire::checkpoint::CheckpointRecord;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
 use crate::wire::json::Parts;
-use crate::wire::{label, prediction};
+use crate::wire::mark::MarkRecord;
+use crate::wire::{label, mark, prediction};
 
 /// Replays start at turns that are at least so far apart: one in every turn would only take memory.
 const STARTS_EVERY: Span = Span::seconds(1);
-/// Labels that were read by nobody before a restart take about so long to come to their lane.
-const SETTLE: Span = Span::seconds(2);
 
 /// One record for a lane, read.
 #[derive(Debug)]
@@ -78,13 +76,21 @@ pub struct AnalystLane {
     machine: Analyst,
     known: u64,
     now: Timestamp,
+    lag: (u64, u64),
     turn: u64,
     predictions: i64,
     labels: i64,
     starts: BTreeMap<u64, ReplayStart>,
-    begun: Option<(Checkpoint, (u64, u64))>,
+    sources: Option<i32>,
+    begun: Option<Begun>,
     unread: (i64, i64),
-    settled_at: Timestamp,
+}
+
+/// What the journal says of how a turn began.
+struct Begun {
+    checkpoint: Checkpoint,
+    lag: (u64, u64),
+    sources: Option<i32>,
 }
 
 /// Where a lane's group has got to.
@@ -100,8 +106,7 @@ impl AnalystLane {
     /// Builds the lane as it was at the committed offsets.
     pub fn restore(
         view: &ModelView,
-        partition: i32,
-        partitions: i32,
+        (partition, partitions, sources): (i32, i32, i32),
         committed: &Committed,
         topics: &LaneTopics,
         partials: BTreeMap<RolloutName, Partial>,
@@ -120,13 +125,14 @@ impl AnalystLane {
             machine,
             known: view.version,
             now: Timestamp(0),
+            lag: (0, 0),
             turn: 0,
             predictions: committed.predictions.as_ref().map_or(0, |it| it.0),
             labels: committed.labels.as_ref().map_or(0, |it| it.0),
             starts: BTreeMap::new(),
+            sources: None,
             begun: None,
             unread: (0, 0),
-            settled_at: Timestamp(0),
         };
         let start = committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
         if let Some(start) = start {
@@ -139,13 +145,13 @@ impl AnalystLane {
             replay.end(&lane.plan.topics.predictions, partition, lane.predictions)?,
             replay.end(&topics.labels, partition, lane.labels)?,
         );
-        lane.settled_at = clock::now() + SETTLE;
+        lane.sources = Some(sources);
         Ok(lane)
     }
 
-    /// Returns whether records that were there when the lane was restored are still unread, or may be on their way.
-    pub fn is_behind(&self, now: Timestamp) -> bool {
-        self.predictions < self.unread.0 || self.labels < self.unread.1 || now < self.settled_at
+    /// Returns whether records that were there when the lane was restored are still unread.
+    pub fn is_behind(&self) -> bool {
+        self.predictions < self.unread.0 || self.labels < self.unread.1
     }
 
     fn redo(
@@ -194,6 +200,7 @@ impl AnalystLane {
                 self.backlog.push(it);
             }
             self.turn = turn.turn;
+            self.sources = turn.sources;
             self.take(turn.now(), turn.lag, &mut dropped, &mut Vec::new());
             dropped.clear();
             (self.predictions, self.labels) = (turn.predictions, turn.labels);
@@ -213,7 +220,10 @@ impl AnalystLane {
         dead: &mut Vec<Dead>,
     ) -> bool {
         let now = now.max(self.now);
-        let is_due = self.machine.next_wake().is_some_and(|it| it <= now);
+        // While records are still unread, time alone changes nothing.
+        let has_caught_up = lag != self.lag || self.sources.is_some();
+        let is_due = has_caught_up
+            || lag == (0, 0) && self.machine.next_wake(now).is_some_and(|it| it <= now);
         if !is_due && self.backlog.is_empty() && self.known == view.version {
             return false;
         }
@@ -236,7 +246,9 @@ impl AnalystLane {
         out: &mut Vec<Effect>,
         dead: &mut Vec<Dead>,
     ) {
-        self.begun = Some((self.machine.checkpoint(), lag));
+        let sources = self.sources.take();
+        self.begun = Some(Begun { checkpoint: self.machine.checkpoint(), lag, sources });
+        self.lag = lag;
         self.now = now;
         let start =
             ReplayStart { turn: self.turn, now, first: self.predictions, second: self.labels };
@@ -245,6 +257,9 @@ impl AnalystLane {
             self.starts.insert(self.turn, start);
         }
         self.machine.turn_is(self.turn);
+        if let Some(sources) = sources {
+            self.machine.handle(now, Event::Sources(sources), out);
+        }
         self.machine.handle(now, Event::Lag { predictions: lag.0, labels: lag.1 }, out);
         // Predictions before labels, each in the order of their offsets, so that a replay of the turn is the same.
         self.backlog.sort_by_key(|it| (it.input, it.offset));
@@ -261,15 +276,19 @@ impl AnalystLane {
 
     /// Returns the journal's record of the turn just taken, and counts on.
     pub fn end_turn(&mut self) -> AnalystTurn {
-        let (checkpoint, lag) =
-            self.begun.take().unwrap_or_else(|| (self.machine.checkpoint(), (0, 0)));
+        let begun = self.begun.take().unwrap_or_else(|| Begun {
+            checkpoint: self.machine.checkpoint(),
+            lag: (0, 0),
+            sources: None,
+        });
         let record = AnalystTurn {
             turn: self.turn,
             now: self.now.0,
             predictions: self.predictions,
             labels: self.labels,
-            lag,
-            checkpoint: CheckpointRecord::from(&checkpoint),
+            lag: begun.lag,
+            sources: begun.sources,
+            checkpoint: CheckpointRecord::from(&begun.checkpoint),
         };
         self.end();
         record
@@ -304,8 +323,8 @@ impl AnalystLane {
     }
 
     /// Returns when something falls due.
-    pub fn next_wake(&self) -> Option<Timestamp> {
-        self.machine.next_wake()
+    pub fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.lag == (0, 0) { self.machine.next_wake(now) } else { None }
     }
 }
 
@@ -323,16 +342,27 @@ pub fn read_prediction(message: &rdkafka::message::BorrowedMessage<'_>) -> Arriv
     }
 }
 
-/// Reads a label that was put by its request id.
+/// Reads a label that was put by its request id, or a mark that stands between them.
 pub fn read_label(message: &rdkafka::message::BorrowedMessage<'_>) -> Arrival {
     let offset = message.offset();
+    let input = Input::Labels;
+    if message.key().is_none() {
+        return match MarkRecord::read(message.payload().unwrap_or_default()) {
+            Ok(it) => {
+                let event = Event::Mark { offset, mark: it.into() };
+                Arrival { input, offset, event, dead: None }
+            }
+            Err(error) => unreadable(message, input, error.to_string()),
+        };
+    }
     let parts = Parts { key: message.key(), headers: &[], value: message.payload() };
     match label::decode(&own_labels(), parts, intake::time(message)) {
         Ok(it) => {
-            let event = Event::Label { offset, label: Box::new(it) };
-            Arrival { input: Input::Labels, offset, event, dead: None }
+            let source = mark::source(intake::pairs(message));
+            let event = Event::Label { offset, source, label: Box::new(it) };
+            Arrival { input, offset, event, dead: None }
         }
-        Err(error) => unreadable(message, Input::Labels, error.reason().to_owned()),
+        Err(error) => unreadable(message, input, error.reason().to_owned()),
     }
 }
 

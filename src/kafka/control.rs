@@ -30,7 +30,7 @@ use crate::kafka::settings::LogContext;
 use crate::kafka::stop::Stop;
 use crate::kafka::table;
 use crate::spec::plan::{model_from_json, rollout_from_json};
-use crate::strategy::stage::ModelPlan;
+use crate::strategy::stage::{Format, ModelPlan};
 use crate::wire::command::CommandRecord;
 use crate::wire::event::EventRecord;
 use crate::wire::metrics::MetricsRecord;
@@ -433,23 +433,30 @@ fn publish(
     options: &RunOptions,
 ) -> Result<(), ShellError> {
     let settings = &options.settings;
+    // A model's first change comes with the state that says its format.
+    let applied = effects.iter().find_map(|it| match it {
+        Effect::State(standing) => Some(standing.model.plan.format),
+        Effect::Change(_) | Effect::Report(_) | Effect::Count(..) => None,
+    });
+    let known = bench.seats.get(model).map(|it| it.plan.format);
+    let format = applied.or(known).unwrap_or(Format::Json);
     for effect in effects {
         let (topic, key, value) = match effect {
             Effect::Change(change) => {
                 let record = EventRecord::from(&*change);
                 info!(%model, sequence = record.sequence, reason = record.reason, "decided");
-                (settings.topic("rollout-events"), record.key().to_owned(), record.write())
+                (settings.topic("rollout-events"), record.key().to_owned(), record.encode(format))
             }
             Effect::State(standing) => {
                 let record = StateRecord::from(&*standing);
                 if let Some(seat) = bench.seats.get_mut(model) {
                     seat.plan = standing.model.plan.clone();
                 }
-                (settings.topic("rollouts"), record.key().to_owned(), record.write())
+                (settings.topic("rollouts"), record.key().to_owned(), record.encode(format))
             }
             Effect::Report(report) => {
                 let record = MetricsRecord::from(&*report);
-                (settings.topic("rollout-metrics"), record.key().to_owned(), record.write())
+                (settings.topic("rollout-metrics"), record.key().to_owned(), record.encode(format))
             }
             Effect::Count(counter, n) => {
                 *bench.counts.entry((model.clone(), counter.describe().0)).or_default() += n;
@@ -517,7 +524,7 @@ fn unknown_model(model: &ModelName) -> ModelPlan {
     use crate::domain::ids::Version;
     use crate::domain::routing::OnFailure;
     use crate::domain::time::Span;
-    use crate::strategy::stage::{Format, LabelMap, ModelTopics, Source};
+    use crate::strategy::stage::{LabelMap, ModelTopics, Source};
     ModelPlan {
         name: model.clone(),
         stable: Version::new(""),

@@ -27,7 +27,7 @@ pub enum ShellError {
         doing: &'static str,
         /// What was wrong.
         #[source]
-        source: ReadError,
+        source: Box<ReadError>,
     },
     /// The outgoing queue stayed full.
     #[error("failed to hand a record for `{topic}` to the client: its queue stayed full")]
@@ -56,7 +56,7 @@ impl ShellError {
 
     /// Wraps what a reader says.
     pub fn read(doing: &'static str) -> impl FnOnce(ReadError) -> Self {
-        move |source| Self::Read { doing, source }
+        move |source| Self::Read { doing, source: Box::new(source) }
     }
 
     /// Returns whether trying again cannot help, because our slot has a new owner.

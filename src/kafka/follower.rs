@@ -10,6 +10,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use tracing::{info, warn};
@@ -69,7 +70,7 @@ impl Follower {
         let partitions: BTreeSet<i32> = metadata
             .topics()
             .iter()
-            .flat_map(|it| it.partitions().iter().map(|it| it.id()))
+            .flat_map(|it| it.partitions().iter().map(MetadataPartition::id))
             .collect();
         if partitions.is_empty() {
             return Err(ShellError::Missing(format!(
@@ -97,7 +98,7 @@ impl Follower {
 
     /// Reads to the end of the topic as it is now.
     pub fn catch_up(&mut self) -> Result<(), ShellError> {
-        let deadline = Deadline::after(Duration::from_secs(60));
+        let deadline = Deadline::after(Duration::from_mins(1));
         while self.ended != self.partitions {
             if deadline.is_over() {
                 return Err(ShellError::Missing(format!(
@@ -124,7 +125,7 @@ impl Follower {
                     match read {
                         Some(Ok(event)) => changed |= self.take(event),
                         Some(Err(error)) => {
-                            warn!(partition, offset, %error, "an event cannot be read")
+                            warn!(partition, offset, %error, "an event cannot be read");
                         }
                         None => {}
                     }
@@ -246,7 +247,7 @@ fn follow_rollout(view: &mut ModelView, event: &EventRecord, routing: &Routing) 
             view.rollouts.insert(name, planned);
         }
         Err(error) => {
-            warn!(rollout = %name, %error, "the spec of a rollout in an event cannot be read")
+            warn!(rollout = %name, %error, "the spec of a rollout in an event cannot be read");
         }
     }
 }

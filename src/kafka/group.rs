@@ -170,7 +170,11 @@ impl Member {
                 let it = found.find_partition(topic, *partition)?;
                 match it.offset() {
                     Offset::Offset(offset) => Some((offset, it.metadata().to_owned())),
-                    _ => None,
+                    Offset::Beginning
+                    | Offset::End
+                    | Offset::Stored
+                    | Offset::Invalid
+                    | Offset::OffsetTail(_) => None,
                 }
             })
             .collect())

@@ -42,6 +42,7 @@ pub struct Lane {
     machine: ServingLane,
     now: Timestamp,
     turn: u64,
+    open: usize,
     requests: i64,
     responses: i64,
     starts: VecDeque<ReplayStart>,
@@ -79,6 +80,7 @@ impl Lane {
             is_touched: false,
             now: Timestamp(0),
             turn: 0,
+            open: 0,
             requests,
             responses,
             starts: VecDeque::new(),
@@ -169,6 +171,7 @@ impl Lane {
         for it in turns {
             let mut turn = Turn {
                 routing: view.history.get(&it.revision()).map(Arc::clone),
+                open: Some(it.open),
                 ..Turn::default()
             };
             while let Some(request) =
@@ -234,6 +237,7 @@ impl Lane {
             revision: self.revision().0,
             requests: self.requests,
             responses: self.responses,
+            open: self.open,
         };
         self.end();
         record
@@ -276,6 +280,7 @@ impl Lane {
     fn begin(&mut self, turn: u64, now: Timestamp) {
         self.turn = turn;
         self.now = now;
+        self.open = self.machine.open_cases();
         self.starts.push_back(ReplayStart {
             turn,
             now,

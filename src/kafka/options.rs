@@ -7,6 +7,7 @@ use crate::kafka::settings::Settings;
 
 /// What an instance is started with.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says yes or no to one thing of its own")]
 pub struct RunOptions {
     /// How to reach Kafka, and which application this is.
     pub settings: Settings,

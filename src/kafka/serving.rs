@@ -236,10 +236,10 @@ impl Session<'_> {
         let (requests, responses) = lane.offsets();
         match received {
             Received::Request(it) if it.case.offset >= requests => {
-                lane.backlog.requests.push_back(it)
+                lane.backlog.requests.push_back(it);
             }
             Received::Answer(offset, it) if offset >= responses => {
-                lane.backlog.answers.push((offset, it))
+                lane.backlog.answers.push((offset, it));
             }
             Received::Request(_) | Received::Answer(..) => {}
         }

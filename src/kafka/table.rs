@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::kafka::deadline::Deadline;
@@ -28,8 +29,11 @@ pub fn scan(
     let metadata = consumer
         .fetch_metadata(Some(topic), Duration::from_secs(15))
         .map_err(ShellError::kafka("look up a topic"))?;
-    let mut open: BTreeSet<i32> =
-        metadata.topics().iter().flat_map(|it| it.partitions().iter().map(|it| it.id())).collect();
+    let mut open: BTreeSet<i32> = metadata
+        .topics()
+        .iter()
+        .flat_map(|it| it.partitions().iter().map(MetadataPartition::id))
+        .collect();
     let mut list = TopicPartitionList::new();
     for partition in &open {
         list.add_partition_offset(topic, *partition, Offset::Beginning)

@@ -58,13 +58,10 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
     );
     let metrics = metrics(&mut faults, &at.field("metrics"), spec, strategy, promote, &stages);
 
-    let missing = spec.labels.as_ref().and_then(|it| it.missing).map_or(
-        MissingLabels::Exclude,
-        |it| match it {
-            MissingWord::Exclude => MissingLabels::Exclude,
-            MissingWord::Negative => MissingLabels::Negative,
-        },
-    );
+    let missing = match spec.labels.as_ref().and_then(|it| it.missing) {
+        None | Some(MissingWord::Exclude) => MissingLabels::Exclude,
+        Some(MissingWord::Negative) => MissingLabels::Negative,
+    };
     let maturity = maturity(&mut faults, &at, spec, &metrics);
     let keep = spec.labels.as_ref().and_then(|it| it.keep).map_or(maturity.max(MINUTE), |it| it.0);
     let no_decide = DecideSpec::default();

@@ -1,4 +1,4 @@
-//! The latency guardrail: is the candidate slower, at any of four heights of the champion's distribution?
+//! The latency guardrail: whether the candidate is slower at any of four heights of the stable version's distribution.
 //!
 //! Thresholds are the champion's p50, p90, p99 and p99.9, frozen before the stage. At each the event is "slower than this", its
 //! e-process that of `ipw_bet` (a difference of rates) or `rr_mix` (a ratio), and the evidence is the mean of the four e-values:

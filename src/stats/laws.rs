@@ -1,6 +1,6 @@
 //! The laws of the evidence: merging has no order, taking back is exact, and under the null nothing is won on average.
 
-use proptest::prelude::*;
+use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
 
 use crate::stats::bounded_bet::{Bets, Capital, Range};
 use crate::stats::ipw_bet::{self, Counts, Design, Stratum};

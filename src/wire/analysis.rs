@@ -11,11 +11,13 @@ use serde_json::Value;
 use crate::domain::case::CaseAnswer;
 use crate::engine::analyst_io::Row;
 use crate::join::pending::LabelStatus;
-use crate::wire::malformed::{Malformed, finite, read, write};
+use crate::strategy::stage::Format;
+use crate::wire::malformed::{Malformed, encode, finite, read, write};
 use crate::wire::prediction::{OutcomeWord, RoleWord, SourceRecord, StatusWord};
 
 /// One joined row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Analysis")]
 pub struct AnalysisRecord {
     /// The request's id.
     pub request_id: String,
@@ -62,6 +64,7 @@ pub struct AnalysisRecord {
 
 /// Which version was served, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Served")]
 pub struct ServedRecord {
     /// The version, where there is one.
     pub version: Option<String>,
@@ -71,6 +74,7 @@ pub struct ServedRecord {
 
 /// One version's part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Answer")]
 pub struct AnswerRecord {
     /// The version that was asked.
     pub version: String,
@@ -95,6 +99,7 @@ pub struct AnswerRecord {
 /// What a row says about its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "LabelStatus")]
 pub enum LabelStatusRecord {
     /// There at maturity.
     Labelled,
@@ -114,9 +119,14 @@ impl AnalysisRecord {
         read("analysis", bytes)
     }
 
-    /// Writes it.
+    /// Writes it as JSON.
     pub fn write(&self) -> Vec<u8> {
         write(self)
+    }
+
+    /// Writes it in a model's format.
+    pub fn encode(&self, format: Format) -> Vec<u8> {
+        encode("analysis", format, self)
     }
 
     /// Returns the record's key.

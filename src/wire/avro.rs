@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::wire::avro_json::Shape;
 use crate::wire::json::Unreadable;
 
 const MARK: [u8; 2] = [0xC3, 0x01];
@@ -19,6 +20,7 @@ const HEADER_LENGTH: usize = 10;
 /// Writes and reads the records of one schema.
 pub struct Codec {
     header: Vec<u8>,
+    shape: Shape,
     writer: GenericDatumWriter<'static>,
     reader: GenericDatumReader<'static>,
 }
@@ -33,11 +35,13 @@ impl Codec {
             apache_avro::Schema::parse(it).expect("a schema of this program, which a test parses")
         };
         let header = RabinFingerprintHeader::from_schema(&parse(&plain(schema))).build_header();
+        let shape = Shape::new(schema);
         let schema: &'static apache_avro::Schema = Box::leak(Box::new(parse(schema)));
         let writer = GenericDatumWriter::builder(schema).build();
         let reader = GenericDatumReader::builder(schema).build();
         Self {
             header,
+            shape,
             writer: writer.expect("a schema that was parsed has all its names"),
             reader: reader.expect("a schema that was parsed has all its names"),
         }
@@ -57,10 +61,25 @@ impl Codec {
         bytes
     }
 
-    /// Reads a record that was written with the same schema, as JSON of the same shape.
+    /// Returns what every record begins with.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// Writes a record that is given as JSON; nothing where it is not of the schema.
+    pub fn encode_json(&self, record: &Value) -> Option<Vec<u8>> {
+        let record = self.shape.to_avro(record)?;
+        let mut bytes = Vec::with_capacity(256);
+        bytes.extend_from_slice(&self.header);
+        self.writer.write_value_ref(&mut bytes, &record).ok()?;
+        Some(bytes)
+    }
+
+    /// Reads a record that was written with the same schema, as JSON of the shape that it has there.
     pub fn decode_json(&self, bytes: &[u8]) -> Option<Value> {
         let mut datum = bytes.strip_prefix(&*self.header)?;
-        self.reader.read_value(&mut datum).ok()?.try_into().ok()
+        let record = self.reader.read_value(&mut datum).ok()?;
+        if datum.is_empty() { self.shape.to_json(record) } else { None }
     }
 
     /// Reads a record that was written with the same schema.
@@ -98,43 +117,20 @@ pub fn label() -> &'static Codec {
 
 /// Returns the schema of `prediction` records.
 pub fn prediction_schema() -> Value {
-    record(
-        "Prediction",
-        "One closed case: a request, who was asked, and all that came back.",
-        prediction_fields(),
-    )
+    let doc = "One closed case: a request, who was asked, and all that came back.";
+    record("Prediction", doc, prediction_fields())
 }
 
 /// Returns the schema of `label` records.
 pub fn label_schema() -> Value {
     let fields = vec![
         json!({"name": "request_id", "type": "string"}),
-        json!({"name": "label", "type": "string", "doc": "The truth as JSON text."}),
+        json!({"name": "label", "type": "string", "json": true, "doc": "The truth as JSON text."}),
         optional("observed_at", &time()),
         optional("label_version", &json!("long")),
         optional("retract", &json!("boolean")),
     ];
     record("Label", "Ground truth about one request.", fields)
-}
-
-/// Returns the schema of `analysis` records: a prediction's fields, and what became of it.
-pub fn analysis_schema() -> Value {
-    let mut fields = prediction_fields();
-    let scores = json!({"type": "map", "values": {"type": "map", "values": "double"}});
-    fields.extend([
-        json!({"name": "label", "type": ["null", "string"], "default": null, "doc": "The truth as JSON text."}),
-        json!({"name": "label_status", "type": {"type": "enum", "name": "LabelStatus",
-            "symbols": ["labelled", "missing", "late", "corrected", "retracted"]}}),
-        optional("label_delay_ms", &json!("long")),
-        json!({"name": "row_version", "type": "long"}),
-        json!({"name": "scores", "type": scores, "doc": "By version and metric."}),
-    ]);
-    record("Analysis", "One case with its label, once mature.", fields)
-}
-
-/// Returns a schema for a record without one of its own: its JSON text.
-pub fn text_schema(name: &str) -> Value {
-    record(name, "A record as its JSON text.", vec![json!({"name": "json", "type": "string"})])
 }
 
 fn prediction_fields() -> Vec<Value> {
@@ -148,7 +144,7 @@ fn prediction_fields() -> Vec<Value> {
         {"name": "role", "type": {"type": "enum", "name": "Role", "symbols": ["serve", "shadow"]}},
         {"name": "status", "type": {"type": "enum", "name": "AnswerStatus", "symbols": ["ok", "error", "late", "timeout"]}},
         optional("latency_ms", &json!("double")),
-        {"name": "value", "type": ["null", "string"], "default": null, "doc": "The answer as JSON text."},
+        {"name": "value", "type": ["null", "string"], "default": null, "json": true, "doc": "The answer as JSON text."},
         optional("value_base64", &text),
         optional("error", &text),
     ]});

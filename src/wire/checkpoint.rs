@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::time::Timestamp;
-use crate::engine::clock::{Checkpoint, InputClock};
+use crate::engine::clock::{Checkpoint, InputClock, SourceClock};
 
 /// An analyst lane's clocks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +15,9 @@ pub struct CheckpointRecord {
     pub predictions: ClockRecord,
     /// The label clock.
     pub labels: ClockRecord,
+    /// The clocks of the partitions that labels come from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<i32, SourceRecord>,
     /// Whether the lane has said that it is idle.
     pub idle: bool,
     /// The newest tick published of each rollout.
@@ -32,11 +35,31 @@ pub struct ClockRecord {
     pub reached: i64,
 }
 
+/// The clock of one partition that labels come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceRecord {
+    /// The newest time among its labels.
+    pub reached: i64,
+    /// When it was last heard of.
+    pub heard: i64,
+    /// When it last came any further.
+    pub moved: i64,
+    /// What was said before this is not believed.
+    pub since: i64,
+    /// Until when it counts as read to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_until: Option<i64>,
+    /// Whether it has labels that were not read yet.
+    #[serde(default)]
+    pub behind: bool,
+}
+
 impl From<&Checkpoint> for CheckpointRecord {
     fn from(checkpoint: &Checkpoint) -> Self {
         Self {
             predictions: checkpoint.predictions.into(),
             labels: checkpoint.labels.into(),
+            sources: checkpoint.sources.iter().map(|(id, it)| (*id, (*it).into())).collect(),
             idle: checkpoint.is_idle,
             ticks: checkpoint.ticks.iter().map(|(it, tick)| (it.to_string(), tick.0)).collect(),
         }
@@ -48,12 +71,39 @@ impl From<&CheckpointRecord> for Checkpoint {
         Self {
             predictions: record.predictions.into(),
             labels: record.labels.into(),
+            sources: record.sources.iter().map(|(id, it)| (*id, (*it).into())).collect(),
             is_idle: record.idle,
             ticks: record
                 .ticks
                 .iter()
                 .map(|(it, tick)| (it.as_str().into(), Timestamp(*tick)))
                 .collect(),
+        }
+    }
+}
+
+impl From<SourceClock> for SourceRecord {
+    fn from(clock: SourceClock) -> Self {
+        Self {
+            reached: clock.reached.0,
+            heard: clock.heard.0,
+            moved: clock.moved.0,
+            since: clock.since.0,
+            idle_until: clock.idle_until.map(|it| it.0),
+            behind: clock.is_behind,
+        }
+    }
+}
+
+impl From<SourceRecord> for SourceClock {
+    fn from(record: SourceRecord) -> Self {
+        Self {
+            reached: Timestamp(record.reached),
+            heard: Timestamp(record.heard),
+            moved: Timestamp(record.moved),
+            since: Timestamp(record.since),
+            idle_until: record.idle_until.map(Timestamp),
+            is_behind: record.behind,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::wire::malformed::{Malformed, read, write};
 /// What is wished for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Verb")]
 pub enum VerbRecord {
     /// Take in a model or a rollout.
     Apply,
@@ -34,6 +35,7 @@ pub enum VerbRecord {
 
 /// An operator's wish.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Command")]
 pub struct CommandRecord {
     /// Its own id; the answer carries it.
     pub id: String,

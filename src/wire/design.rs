@@ -9,6 +9,7 @@ use crate::strategy::design::{Assumption, Design, Exceedances, Part, Stratum, Th
 
 /// Everything frozen so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Design")]
 pub struct DesignRecord {
     /// By stage and metric.
     pub assumptions: Vec<AssumptionRecord>,
@@ -22,6 +23,7 @@ pub struct DesignRecord {
 
 /// What the bets of one metric assume at one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Assumption")]
 pub struct AssumptionRecord {
     /// The stage, counted from 0.
     pub stage: u32,
@@ -39,6 +41,7 @@ pub struct AssumptionRecord {
 
 /// Latency thresholds of one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Thresholds")]
 pub struct ThresholdsRecord {
     /// The metric.
     pub metric: String,
@@ -52,6 +55,7 @@ pub struct ThresholdsRecord {
 
 /// What had been counted of one version in one stratum when thresholds were frozen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Counted")]
 pub struct CountedRecord {
     /// Stage and number of candidates taken out.
     pub stratum: (u32, u32),

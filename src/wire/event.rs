@@ -10,13 +10,14 @@ use crate::domain::ids::{Revision, Salt, StageIndex};
 use crate::domain::routing::{Routing, ShadowShare, Slice};
 use crate::domain::share::Share;
 use crate::engine::change::{Change, Deed, Phase, Position};
-use crate::strategy::stage::ModelPlan;
+use crate::strategy::stage::{Format, ModelPlan};
 use crate::wire::design::DesignRecord;
-use crate::wire::malformed::{Malformed, read, write};
+use crate::wire::malformed::{Malformed, encode, read, write};
 use crate::wire::metrics::MetricsRecord;
 
 /// Where a rollout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Phase")]
 pub enum PhaseRecord {
     /// There is none.
     Idle,
@@ -39,6 +40,7 @@ pub enum PhaseRecord {
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "Verdict")]
 pub enum VerdictRecord {
     /// A spec was taken in.
     Apply,
@@ -66,6 +68,7 @@ pub enum VerdictRecord {
 
 /// A phase and the whole of the routing that goes with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Position")]
 pub struct PositionRecord {
     /// The phase.
     pub phase: PhaseRecord,
@@ -91,6 +94,7 @@ pub struct PositionRecord {
 
 /// One change, or one refusal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RolloutEvent")]
 pub struct EventRecord {
     /// The rollout; null when a model was applied.
     pub rollout: Option<String>,
@@ -130,9 +134,14 @@ impl EventRecord {
         read("rollout-event", bytes)
     }
 
-    /// Writes it.
+    /// Writes it as JSON.
     pub fn write(&self) -> Vec<u8> {
         write(self)
+    }
+
+    /// Writes it in a model's format.
+    pub fn encode(&self, format: Format) -> Vec<u8> {
+        encode("rollout-event", format, self)
     }
 
     /// Returns the record's key: the rollout, or the model where there is none.

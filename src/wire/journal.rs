@@ -20,6 +20,8 @@ pub struct ServingTurn {
     pub requests: i64,
     /// The next offset of the answers after the turn.
     pub responses: i64,
+    /// How many cases were open before the turn.
+    pub open: usize,
 }
 
 impl ServingTurn {
@@ -57,6 +59,9 @@ pub struct AnalystTurn {
     pub labels: i64,
     /// How many predictions and labels were not read yet.
     pub lag: (u64, u64),
+    /// From how many partitions labels come, where the lane was restored before the turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<i32>,
     /// The clocks when the turn began.
     pub checkpoint: CheckpointRecord,
 }

@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::Version;
 use crate::engine::report::Report;
+use crate::strategy::stage::Format;
 use crate::strategy::verdict::{ArmReport, Check, Estimate, Finding, Health};
-use crate::wire::malformed::{Malformed, finite, read, write};
+use crate::wire::malformed::{Malformed, encode, finite, read, write};
 
 /// The evidence at one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RolloutMetrics")]
 pub struct MetricsRecord {
     /// The rollout.
     pub rollout: String,
@@ -41,6 +43,7 @@ pub struct MetricsRecord {
 
 /// One arm, over all stages so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Arm")]
 pub struct ArmRecord {
     /// The version.
     pub version: String,
@@ -72,6 +75,7 @@ pub struct ArmRecord {
 
 /// Quantiles of latency in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Latency")]
 pub struct LatencyRecord {
     /// The median.
     pub p50: f64,
@@ -83,6 +87,7 @@ pub struct LatencyRecord {
 
 /// One metric of one candidate against the stable version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Finding")]
 pub struct FindingRecord {
     /// The metric's name.
     pub name: String,
@@ -112,6 +117,7 @@ pub struct FindingRecord {
 
 /// A version's value with its range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Value")]
 pub struct ValueRecord {
     /// The value.
     pub estimate: f64,
@@ -125,6 +131,7 @@ pub struct ValueRecord {
 
 /// A difference with its range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Difference")]
 pub struct DifferenceRecord {
     /// The difference.
     pub estimate: f64,
@@ -136,6 +143,7 @@ pub struct DifferenceRecord {
 
 /// One number for each of the three questions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Triad")]
 pub struct TriadRecord {
     /// Is it worse?
     pub harm: f64,
@@ -147,6 +155,7 @@ pub struct TriadRecord {
 
 /// A fixed-size test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Classic")]
 pub struct ClassicRecord {
     /// Which one.
     pub test: String,
@@ -158,6 +167,7 @@ pub struct ClassicRecord {
 
 /// Whether the measurement can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Health")]
 pub struct HealthRecord {
     /// The arms got what the shares say.
     pub split: CheckRecord,
@@ -173,6 +183,7 @@ pub struct HealthRecord {
 
 /// One check.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Check")]
 pub struct CheckRecord {
     /// The anytime-valid p-value.
     pub p: f64,
@@ -196,9 +207,14 @@ impl MetricsRecord {
         read("rollout-metrics", bytes)
     }
 
-    /// Writes it.
+    /// Writes it as JSON.
     pub fn write(&self) -> Vec<u8> {
         write(self)
+    }
+
+    /// Writes it in a model's format.
+    pub fn encode(&self, format: Format) -> Vec<u8> {
+        encode("rollout-metrics", format, self)
     }
 
     /// Returns the record's key.

@@ -5,6 +5,8 @@ pub mod json;
 pub mod placement;
 
 pub mod avro;
+mod avro_json;
+mod avro_schema;
 
 pub mod label;
 pub mod prediction;
@@ -14,6 +16,7 @@ pub mod schema;
 pub mod any;
 
 pub mod malformed;
+pub mod mark;
 
 pub mod command;
 pub mod event;

@@ -1,13 +1,21 @@
 //! The published schemas: of the spec and of every record, generated from the types.
 
+use std::sync::LazyLock;
+
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use crate::spec::raw;
-use crate::wire::avro;
+use crate::wire::analysis::AnalysisRecord;
+use crate::wire::avro::{self, Codec};
+use crate::wire::avro_schema;
+use crate::wire::command::CommandRecord;
+use crate::wire::event::EventRecord;
 use crate::wire::label::LabelRecord;
+use crate::wire::metrics::MetricsRecord;
 use crate::wire::prediction::TextPrediction;
+use crate::wire::state::StateRecord;
 
 /// Something that has a published schema.
 #[derive(Clone, Copy)]
@@ -34,6 +42,31 @@ pub const PUBLISHED: &[Published] = &[
         json_schema: written_by_us::<TextPrediction<'static>>,
         avro_schema: Some(avro::prediction_schema),
     },
+    Published {
+        name: "analysis",
+        json_schema: written_by_us::<AnalysisRecord>,
+        avro_schema: Some(|| avro_schema::of(&written_by_us::<AnalysisRecord>())),
+    },
+    Published {
+        name: "rollout-metrics",
+        json_schema: written_by_us::<MetricsRecord>,
+        avro_schema: Some(|| avro_schema::of(&written_by_us::<MetricsRecord>())),
+    },
+    Published {
+        name: "rollout-event",
+        json_schema: written_by_us::<EventRecord>,
+        avro_schema: Some(|| avro_schema::of(&written_by_us::<EventRecord>())),
+    },
+    Published {
+        name: "rollout-state",
+        json_schema: written_by_us::<StateRecord>,
+        avro_schema: Some(|| avro_schema::of(&written_by_us::<StateRecord>())),
+    },
+    Published {
+        name: "command",
+        json_schema: read_by_us::<CommandRecord>,
+        avro_schema: Some(|| avro_schema::of(&read_by_us::<CommandRecord>())),
+    },
 ];
 
 /// Returns every published file by its name in `schemas/`.
@@ -47,6 +80,20 @@ pub fn files() -> Vec<(String, String)> {
         }
     }
     files
+}
+
+/// Returns the Avro codec of a published record, if it has one.
+pub fn codec(name: &str) -> Option<&'static Codec> {
+    codecs().iter().find(|it| it.0 == name).map(|it| &it.1)
+}
+
+/// Returns the Avro codecs of all published records, by name.
+pub fn codecs() -> &'static [(&'static str, Codec)] {
+    static CODECS: LazyLock<Vec<(&str, Codec)>> = LazyLock::new(|| {
+        let made = PUBLISHED.iter().map(|it| Some((it.name, Codec::new(&(it.avro_schema?)()))));
+        made.flatten().collect()
+    });
+    &CODECS
 }
 
 /// Returns the schema of what others write: fields with a default may be left out.

@@ -9,13 +9,14 @@ use serde_json::Value;
 use crate::domain::time::Timestamp;
 use crate::engine::command::{Parsed, Written};
 use crate::engine::standing::{Condition, Past, Queued, Standing};
-use crate::strategy::stage::{ModelPlan, RolloutPlan};
+use crate::strategy::stage::{Format, ModelPlan, RolloutPlan};
 use crate::wire::design::DesignRecord;
 use crate::wire::event::{PhaseRecord, PositionRecord};
-use crate::wire::malformed::{Malformed, read, write};
+use crate::wire::malformed::{Malformed, encode, read, write};
 
 /// Where a model stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RolloutState")]
 pub struct StateRecord {
     /// The rollout in progress, or the last one; null before the first.
     pub rollout: Option<String>,
@@ -57,6 +58,7 @@ pub struct StateRecord {
 
 /// One thing that a person wants to know at a glance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Condition")]
 pub struct ConditionRecord {
     /// What it is about.
     pub name: String,
@@ -68,6 +70,7 @@ pub struct ConditionRecord {
 
 /// What the judge must know again after a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Memory")]
 pub struct MemoryRecord {
     /// The model's document.
     pub model_spec: Value,
@@ -91,6 +94,7 @@ pub struct MemoryRecord {
 
 /// A rollout that waits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Queued")]
 pub struct QueuedRecord {
     /// Its document.
     pub spec: Value,
@@ -102,6 +106,7 @@ pub struct QueuedRecord {
 
 /// A rollout that is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Past")]
 pub struct PastRecord {
     /// Its name.
     pub rollout: String,
@@ -117,9 +122,14 @@ impl StateRecord {
         read("rollout-state", bytes)
     }
 
-    /// Writes it.
+    /// Writes it as JSON.
     pub fn write(&self) -> Vec<u8> {
         write(self)
+    }
+
+    /// Writes it in a model's format.
+    pub fn encode(&self, format: Format) -> Vec<u8> {
+        encode("rollout-state", format, self)
     }
 
     /// Returns the record's key.

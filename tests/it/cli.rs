@@ -67,12 +67,12 @@ fn fed(args: &[&str], input: &str) -> Ran {
 
 #[test]
 fn a_valid_spec_is_said_back_as_understood() {
-    let ran = serinus(&["validate", "examples/flights-canary.yaml"]).check(0);
+    let ran = serinus(&["validate", "examples/canary.yaml"]).check(0);
     assert!(ran.stdout.contains("rollout flights-v2 of flights: canary of v2"), "{}", ran.stdout);
     assert!(
         ran.stdout.contains("stage 3  serves v2 25%, for 2h or longer, then a person approves")
     );
-    let ran = serinus(&["validate", "-o", "json", "-f", "examples/flights-model.yaml"]).check(0);
+    let ran = serinus(&["validate", "-o", "json", "-f", "examples/model.yaml"]).check(0);
     assert_eq!(ran.json()["documents"][0]["spec"]["stable"], "v1");
 }
 
@@ -333,7 +333,7 @@ fn a_verb_returns_when_its_event_is_there() {
     let ran = world.run(&args).check(0);
     assert!(ran.stdout.contains("flights-v2: pause, now Paused at revision 7"), "{}", ran.stdout);
     world.run(&["promote", "flights", "--full", "-o", "json"]).check(0);
-    world.run(&["apply", "examples/flights-model.yaml"]).check(0);
+    world.run(&["apply", "examples/model.yaml"]).check(0);
     let seen = answers.end();
     let [pause, promote, apply] = &seen[..] else { panic!("{seen:?}") };
     assert_eq!(

@@ -18,8 +18,8 @@ fn start(arguments: &[&str], log: &str) -> Process {
 
 #[test]
 fn the_first_act_ends_with_its_verdict_and_every_request_served_once() {
-    let mut process = start(&["--act", "1", "--speed", "90000"], "shadow.log");
-    let status = process.wait(Duration::from_secs(120));
+    let mut process = start(&["--act", "1", "--speed", "60000"], "shadow.log");
+    let status = process.wait(Duration::from_mins(2));
     let text = process.log_text();
     assert_eq!(status.code(), Some(0), "{text}");
     for said in [
@@ -37,8 +37,8 @@ fn the_first_act_ends_with_its_verdict_and_every_request_served_once() {
 
 #[test]
 fn others_can_look_at_the_broken_build_being_stopped() {
-    let mut process = start(&["--act", "3", "--speed", "90000", "--keep"], "broken.log");
-    let deadline = Deadline::after(Duration::from_secs(120));
+    let mut process = start(&["--act", "3", "--speed", "60000", "--keep"], "broken.log");
+    let deadline = Deadline::after(Duration::from_mins(2));
     while !process.log_text().contains("The world goes on running") {
         process.assert_running();
         assert!(!deadline.is_over(), "{}", process.log_text());

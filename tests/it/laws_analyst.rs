@@ -170,7 +170,7 @@ fn history(steps: &[Step]) -> Vec<Record> {
                     retract: *retract,
                 };
                 labels += 1;
-                Event::Label { offset: labels, label: Box::new(label) }
+                Event::Label { offset: labels, source: None, label: Box::new(label) }
             }
             // A lane knows a record again for as long as it holds it: the window and the keep time.
             Step::Again { of, .. } => match records.iter().rev().nth(*of) {
@@ -193,11 +193,11 @@ fn again(event: &Event, predictions: &mut i64, labels: &mut i64) -> Event {
             *predictions += 1;
             *offset = *predictions;
         }
-        Event::Label { offset, .. } => {
+        Event::Label { offset, .. } | Event::Mark { offset, .. } => {
             *labels += 1;
             *offset = *labels;
         }
-        Event::Unreadable { .. } | Event::Plan(_) | Event::Lag { .. } => {}
+        Event::Unreadable { .. } | Event::Sources(_) | Event::Plan(_) | Event::Lag { .. } => {}
     }
     event
 }
@@ -373,7 +373,11 @@ proptest! {
         let is_even = |it: &&Record| match &it.event {
             Event::Prediction { prediction, .. } => prediction.request_id.as_str().len() % 2 == 0,
             Event::Label { label, .. } => label.request_id.as_str().len() % 2 == 0,
-            Event::Unreadable { .. } | Event::Plan(_) | Event::Lag { .. } => true,
+            Event::Mark { .. }
+            | Event::Sources(_)
+            | Event::Unreadable { .. }
+            | Event::Plan(_)
+            | Event::Lag { .. } => true,
         };
         let (even, odd): (Vec<_>, Vec<_>) = records.iter().partition::<Vec<_>, _>(is_even);
         let owned = |it: Vec<&Record>| it.into_iter().cloned().collect::<Vec<_>>();

@@ -100,7 +100,7 @@ fn canary_serves_every_request_once_through_kills_and_a_change_of_stage() {
         let event = world.command("promote");
         assert_eq!(
             (&event["to"]["stage"], &event["to"]["shares"]["v2"]),
-            (&json!(2), &json!(0.5)),
+            (&json!(1), &json!(0.5)),
             "{event}"
         );
     });

@@ -2,6 +2,7 @@
 
 mod kit;
 
+mod avro;
 mod compose;
 mod demo;
 mod ledger;
@@ -19,6 +20,7 @@ mod spec_errors;
 mod world;
 
 mod laws_analyst;
+mod laws_serving;
 mod records;
 mod scenarios;
 

@@ -5,6 +5,8 @@ use serinus::wire::command::{CommandRecord, VerbRecord};
 use serinus::wire::event::EventRecord;
 use serinus::wire::metrics::{CheckVerdict, MetricsRecord};
 
+use crate::schemas::assert_as_published;
+
 const METRICS: &str = r#"{"rollout":"flights-v2","model":"flights","strategy":"canary","revision":7,"stage":2,"tick":1377990000000,
  "arms":[{"version":"v1","role":"stable","share":0.75,"exposures":5031,"answered":5030,"errors":0,"timeouts":1,"late":0,"fallbacks":0,
           "labelled":4100,"mature":3900,"coverage":0.98,"latency_ms":{"p50":3.1,"p95":6.0,"p99":9.7}}],
@@ -40,6 +42,7 @@ fn the_examples_of_the_contract_can_be_read() {
     assert_eq!(EventRecord::read(&event.write()), Ok(event));
     let command = CommandRecord::read(COMMAND.as_bytes()).expect("a command");
     assert_eq!((command.verb, command.expect_revision), (VerbRecord::Pause, Some(7)));
+    assert_as_published("command", &command);
     let row = AnalysisRecord::read(ANALYSIS.as_bytes()).expect("a row");
     assert_eq!(AnalysisRecord::read(&row.write()), Ok(row));
 }

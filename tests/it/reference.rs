@@ -32,7 +32,6 @@ fn path(variable: &str, default: &str) -> String {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "how many cases ran is worth seeing")]
 fn reference_cases_are_met() {
     let path = path("SERINUS_STAT_REFERENCE", "stat-reference-public.json");
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("failed to read {path}: {e}"));

@@ -10,10 +10,10 @@ use serinus::strategy::stage::{
     ModelPlan, PromoteWhen, RolloutPlan, Source, StrategyKind, WhenInconclusive,
 };
 
-const MODEL: &str = include_str!("../../examples/flights-model.yaml");
-const SHADOW: &str = include_str!("../../examples/flights-shadow.yaml");
-const AB: &str = include_str!("../../examples/flights-ab.yaml");
-const CANARY: &str = include_str!("../../examples/flights-canary.yaml");
+const MODEL: &str = include_str!("../../examples/model.yaml");
+const SHADOW: &str = include_str!("../../examples/shadow.yaml");
+const AB: &str = include_str!("../../examples/ab.yaml");
+const CANARY: &str = include_str!("../../examples/canary.yaml");
 
 fn documents(text: &str) -> Vec<Document> {
     load("flights.yaml", text).unwrap_or_else(|errors| panic!("{errors}"))

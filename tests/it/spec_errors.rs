@@ -2,10 +2,10 @@
 
 use serinus::spec::plan::{load, model_from_json, rollout_from_json};
 
-const MODEL: &str = include_str!("../../examples/flights-model.yaml");
-const SHADOW: &str = include_str!("../../examples/flights-shadow.yaml");
-const AB: &str = include_str!("../../examples/flights-ab.yaml");
-const CANARY: &str = include_str!("../../examples/flights-canary.yaml");
+const MODEL: &str = include_str!("../../examples/model.yaml");
+const SHADOW: &str = include_str!("../../examples/shadow.yaml");
+const AB: &str = include_str!("../../examples/ab.yaml");
+const CANARY: &str = include_str!("../../examples/canary.yaml");
 
 /// Holds what is said of a spec against what should be.
 fn check(said: &str, expected: &str) {

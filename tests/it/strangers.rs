@@ -125,19 +125,26 @@ fn kafkas_console_consumer_reads_the_evidence() {
             .as_array()
             .is_some_and(|it| it.iter().any(|metric| metric["n"].as_u64().unwrap_or_default() > 0))
     };
-    Reader::open(&kafka, &metrics)
-        .until("evidence", WAIT, |records| records.iter().any(|it| has_evidence(&it.json())));
+    let mut seen = 0;
+    Reader::open(&kafka, &metrics).until("evidence", WAIT, |records| {
+        seen = records.len();
+        records.iter().any(|it| has_evidence(&it.json()))
+    });
 
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/kafka.sh");
+    // Metrics go on at every tick: so many records are enough.
+    let enough = seen.to_string();
     let arguments = [
         "console-consumer",
+        "--max-messages",
+        &enough,
         "--bootstrap-server",
         &kafka.bootstrap,
         "--topic",
         &metrics,
         "--from-beginning",
         "--timeout-ms",
-        "5000",
+        "30000",
     ];
     let output = Command::new(script)
         .args(arguments)
@@ -195,7 +202,7 @@ fn a_worker_in_python_serves_a_model() {
     );
     let sent = world.send_requests(0, 50);
     let mut served = Reader::open(&kafka, &world.topic("served"));
-    served.until("an answer to every request", Duration::from_secs(60), |records| {
+    served.until("an answer to every request", Duration::from_mins(1), |records| {
         worker.assert_running();
         records.len() >= sent.len()
     });

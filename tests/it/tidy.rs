@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("join", &["domain"]),
     ("engine", &["domain", "stats", "strategy", "join"]),
     ("spec", &["domain", "strategy"]),
-    ("wire", &["domain", "engine"]),
+    ("wire", &["domain", "stats", "strategy", "join", "engine", "spec"]),
     ("kafka", &["domain", "stats", "strategy", "join", "engine", "spec", "wire"]),
     ("worker", &["domain", "wire", "kafka"]),
     ("cli", &["domain", "stats", "strategy", "join", "engine", "spec", "wire", "kafka", "worker"]),

@@ -63,7 +63,7 @@ fn a_worker_answers_where_it_is_told_and_never_stops_for_a_bad_request() {
     );
     let mut answers = Reader::open(&kafka, "m.responses");
     let process = start(&kafka.bootstrap, &["--partitions", "0"], "assigned.log");
-    answers.until("five answers", Duration::from_secs(60), |records| records.len() >= 5);
+    answers.until("five answers", Duration::from_mins(1), |records| records.len() >= 5);
     process.stop();
 
     let answer_to = |id: &str| {
@@ -97,7 +97,7 @@ fn a_worker_answers_where_it_is_told_and_never_stops_for_a_bad_request() {
     // What was answered is committed: another worker of the group goes on after it.
     kafka.send("m.v2.requests", &[request("r3", FLIGHT, &place)]);
     let process = start(&kafka.bootstrap, &[], "grouped.log");
-    answers.until("the sixth answer", Duration::from_secs(60), |records| records.len() >= 6);
+    answers.until("the sixth answer", Duration::from_mins(1), |records| records.len() >= 6);
     process.stop();
     let again = kafka.read_all("m.responses");
     assert_eq!(again.len(), 6, "nothing is answered twice");

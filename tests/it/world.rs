@@ -22,11 +22,14 @@ use serinus::engine::partial::Partial;
 use serinus::engine::report::Report;
 use serinus::engine::standing::Standing;
 use serinus::strategy::contract::Route;
-use serinus::strategy::stage::RolloutPlan;
+use serinus::strategy::stage::{Format, RolloutPlan};
+use serinus::wire::analysis::AnalysisRecord;
 use serinus::wire::event::EventRecord;
 use serinus::wire::metrics::MetricsRecord;
 use serinus::wire::partial::PartialRecord;
 use serinus::wire::state::StateRecord;
+
+use crate::schemas::assert_as_published;
 
 /// Midnight of the scenarios' day.
 pub(crate) const MIDNIGHT: Timestamp = Timestamp(1_700_006_400_000);
@@ -191,7 +194,7 @@ impl World {
         let lane = self.lane_of(&label.request_id);
         self.offsets[lane].1 += 1;
         let offset = self.offsets[lane].1;
-        self.tell(lane, LaneEvent::Label { offset, label: Box::new(label) });
+        self.tell(lane, LaneEvent::Label { offset, source: None, label: Box::new(label) });
     }
 
     /// Sends a label when its time has come.
@@ -240,7 +243,13 @@ impl World {
     fn hear(&mut self, effects: Vec<LaneEffect>) {
         for effect in effects {
             match effect {
-                LaneEffect::Row(row) => self.rows.push(*row),
+                LaneEffect::Row(row) => {
+                    let sent = AnalysisRecord::from(&*row);
+                    assert_as_published("analysis", &sent);
+                    let read = AnalysisRecord::read(&sent.encode(Format::Avro));
+                    assert_eq!(read, Ok(sent), "a row comes back as it was sent");
+                    self.rows.push(*row);
+                }
                 LaneEffect::Partial(partial) => {
                     let sent = PartialRecord::from(&*partial).write();
                     let read = PartialRecord::read(&sent).and_then(|it| it.partial());
@@ -263,12 +272,18 @@ impl World {
                     let sent = EventRecord::from(&*change);
                     let read = EventRecord::read(&sent.write()).expect("an event can be read");
                     assert_eq!(read, sent, "an event comes back as it was sent");
+                    let read = EventRecord::read(&sent.encode(Format::Avro));
+                    assert_eq!(read.as_ref(), Ok(&sent), "an event in Avro");
+                    assert_as_published("rollout-event", &sent);
                     self.changes.push(*change);
                 }
                 Effect::State(standing) => {
                     let sent = StateRecord::from(&*standing);
                     let read = StateRecord::read(&sent.write()).expect("a state can be read");
                     assert_eq!(read, sent, "a state comes back as it was sent");
+                    let in_avro = StateRecord::read(&sent.encode(Format::Avro));
+                    assert_eq!(in_avro.as_ref(), Ok(&sent), "a state in Avro");
+                    assert_as_published("rollout-state", &sent);
                     let documents = documents(&standing);
                     let restored = read.standing(|it| documents(it)).expect("a state is whole");
                     assert_eq!(restored, *standing, "nothing of a state is lost");
@@ -279,6 +294,9 @@ impl World {
                     let sent = MetricsRecord::from(&*report);
                     let read = MetricsRecord::read(&sent.write()).expect("metrics can be read");
                     assert_eq!(read.reason, sent.reason);
+                    let read = MetricsRecord::read(&sent.encode(Format::Avro));
+                    assert_eq!(read.as_ref(), Ok(&sent), "metrics in Avro");
+                    assert_as_published("rollout-metrics", &sent);
                     self.report = Some(*report);
                 }
                 Effect::Count(..) => {}

@@ -6,7 +6,7 @@ use std::io::Read;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use flate2::read::GzDecoder;
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, any, prop, proptest};
 use serde_json::Value;
 
 use crate::worker::onnx::error::OnnxError;

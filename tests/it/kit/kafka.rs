@@ -152,7 +152,7 @@ impl Kafka {
     /// Reads a topic from its beginning to its present end, committed records only.
     pub fn read_all(&self, topic: &str) -> Vec<Record> {
         let mut reader = Reader::open(self, topic);
-        let deadline = Deadline::after(Duration::from_secs(60));
+        let deadline = Deadline::after(Duration::from_mins(1));
         while !reader.is_at_end() {
             assert!(
                 !deadline.is_over(),

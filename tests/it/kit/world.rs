@@ -14,7 +14,7 @@ use crate::kit::worker::is_late;
 pub const PARTITIONS: i32 = 4;
 
 /// How long a test waits for what must come.
-pub const WAIT: Duration = Duration::from_secs(120);
+pub const WAIT: Duration = Duration::from_mins(2);
 
 /// An application id, a model of the same name, and the files of one test.
 pub struct World {

@@ -122,7 +122,6 @@ fn method(name: &str, plan: &Plan) -> Option<Method> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "how many streams ran is worth seeing")]
 fn reference_streams_are_replayed() {
     let path = path("SERINUS_STAT_STREAMS", "stat-streams-public.json.gz");
     let file = File::open(&path).unwrap_or_else(|e| panic!("failed to open {path}: {e}"));

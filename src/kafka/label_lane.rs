@@ -1,0 +1,160 @@
+//! One partition of the labels' own topic: how far it was read, what waits to be put in its place, and what the analysts know of it.
+
+use std::collections::BTreeMap;
+
+use crate::domain::label::Label;
+use crate::domain::time::{Span, Timestamp};
+use crate::engine::analyst_io::Mark;
+use crate::kafka::intake::Dead;
+
+/// After how long without a label the partition counts as read to its end.
+const IDLE_AFTER: Span = Span::seconds(1);
+/// How often each lane hears of a partition that is being read.
+const BEAT: Span = Span(500);
+
+/// How far the labels of others were read, and which of them are to be put in their places.
+#[derive(Debug)]
+pub struct LabelLane {
+    /// The next offset.
+    pub next: i64,
+    /// Whether something was done since the last commit.
+    pub is_touched: bool,
+    /// What was read, for [`Self::drain`].
+    pub backlog: Vec<Result<Label, Dead>>,
+    partition: i32,
+    unread: i64,
+    reached: Option<Timestamp>,
+    read_at: Timestamp,
+    idle_until: Option<Timestamp>,
+    told: BTreeMap<i32, Timestamp>,
+}
+
+impl LabelLane {
+    /// Begins at an offset; up to another one there are records that nobody has read yet.
+    pub fn new(partition: i32, next: i64, unread: i64, now: Timestamp) -> Self {
+        Self {
+            next,
+            is_touched: false,
+            backlog: Vec::new(),
+            partition,
+            unread,
+            reached: None,
+            read_at: now,
+            idle_until: None,
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// Takes what stands at an offset, unless it was taken before.
+    pub fn take(&mut self, now: Timestamp, offset: i64, label: Result<Label, Dead>) {
+        if offset < self.next {
+            return;
+        }
+        self.next = offset + 1;
+        self.is_touched = true;
+        self.read_at = now;
+        if let Ok(label) = &label {
+            self.reached = self.reached.max(Some(label.observed_at.min(now)));
+        }
+        self.backlog.push(label);
+    }
+
+    /// Returns whether records that were there when the lane began are still unread.
+    pub fn is_behind(&self) -> bool {
+        self.next < self.unread
+    }
+
+    /// Notes that a lane was sent a label of ours, which says as much as a mark.
+    pub fn has_told(&mut self, lane: i32, now: Timestamp) {
+        self.told.insert(lane, now);
+    }
+
+    /// Returns what the lanes must be told of this partition now, and which of them.
+    ///
+    /// `is_busy` says that more is waiting to be read than was read at once; `lease`, for how long the partition may count as read to
+    /// its end without being said so again, because whoever reads it may be gone.
+    pub fn marks(
+        &mut self,
+        now: Timestamp,
+        lanes: i32,
+        is_busy: bool,
+        lease: Span,
+    ) -> Option<(Mark, Vec<i32>)> {
+        let is_behind = is_busy || self.is_behind();
+        let is_live = is_behind || now - self.read_at < IDLE_AFTER;
+        let due: Vec<i32> = if is_live {
+            if self.idle_until.take().is_some() {
+                // All were told that nothing would come.
+                self.told.retain(|_, at| *at >= self.read_at);
+            }
+            let is_due = |lane: &i32| self.told.get(lane).is_none_or(|it| *it + BEAT <= now);
+            (0..lanes).filter(is_due).collect()
+        } else if self.idle_until.is_none_or(|it| it <= now + Span(lease.0 / 2)) {
+            self.idle_until = Some(now + lease);
+            (0..lanes).collect()
+        } else {
+            return None;
+        };
+        self.told.extend(due.iter().map(|it| (*it, now)));
+        let Self { partition: source, reached, idle_until, .. } = *self;
+        let mark = Mark { source, said_at: now, reached, idle_until, is_behind };
+        (!due.is_empty()).then_some((mark, due))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BEAT, IDLE_AFTER, LabelLane};
+    use crate::domain::ids::RequestId;
+    use crate::domain::label::Label;
+    use crate::domain::time::{Span, Timestamp};
+
+    const START: Timestamp = Timestamp(1_000_000);
+    const LEASE: Span = Span::seconds(10);
+    const RENEW: Span = Span::seconds(5);
+
+    fn label(observed_at: Timestamp) -> Label {
+        let value = serde_json::json!(true);
+        Label { request_id: RequestId::new("r"), value, observed_at, version: 0, retract: false }
+    }
+
+    #[test]
+    fn every_lane_hears_of_a_partition_that_is_read_at_every_beat() {
+        let mut lane = LabelLane::new(3, 0, 0, START);
+        lane.take(START, 0, Ok(label(START)));
+        lane.has_told(1, START);
+        let (mark, lanes) = lane.marks(START, 3, false, LEASE).expect("two lanes know nothing yet");
+        assert_eq!((mark.source, mark.reached, mark.idle_until), (3, Some(START), None));
+        assert_eq!(lanes, [0, 2]);
+        assert_eq!(lane.marks(START + Span(1), 3, false, LEASE), None);
+        let (_, lanes) = lane.marks(START + BEAT, 3, false, LEASE).expect("a beat has passed");
+        assert_eq!(lanes, [0, 1, 2]);
+    }
+
+    #[test]
+    fn that_nothing_comes_any_more_is_said_again_before_it_runs_out() {
+        let mut lane = LabelLane::new(0, 0, 0, START);
+        let idle_at = START + IDLE_AFTER;
+        let (mark, lanes) = lane.marks(idle_at, 2, false, LEASE).expect("it is idle");
+        assert_eq!((mark.idle_until, lanes), (Some(idle_at + LEASE), vec![0, 1]));
+        assert_eq!(lane.marks(idle_at + RENEW - Span(1), 2, false, LEASE), None);
+        let (mark, _) = lane.marks(idle_at + RENEW, 2, false, LEASE).expect("it is to be renewed");
+        assert_eq!(mark.idle_until, Some(idle_at + RENEW + LEASE));
+        // A label ends it for every lane at once.
+        let later = idle_at + RENEW + Span(1);
+        lane.take(later, 0, Ok(label(START)));
+        lane.has_told(1, later);
+        let (mark, lanes) = lane.marks(later, 2, false, LEASE).expect("it is live again");
+        assert_eq!((mark.idle_until, lanes), (None, vec![0]));
+    }
+
+    #[test]
+    fn a_partition_with_unread_labels_is_never_idle() {
+        let mut lane = LabelLane::new(0, 5, 7, START);
+        let later = START + Span::seconds(60);
+        let (mark, _) = lane.marks(later, 1, false, LEASE).expect("it is live");
+        assert_eq!((mark.idle_until, mark.reached, mark.is_behind), (None, None, true));
+        lane.take(later, 6, Ok(label(later)));
+        assert!(!lane.is_behind());
+    }
+}

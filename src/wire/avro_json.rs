@@ -1,0 +1,165 @@
+//! Records between JSON and Avro, led by the Avro schema.
+
+use std::collections::{BTreeMap, HashMap};
+
+use apache_avro::types::Value as Avro;
+use serde_json::{Map, Value, json};
+
+/// A schema with its named parts at hand.
+pub(crate) struct Shape {
+    root: Value,
+    named: BTreeMap<String, Value>,
+}
+
+impl Shape {
+    pub(crate) fn new(schema: &Value) -> Self {
+        let mut named = BTreeMap::new();
+        collect(schema, &mut named);
+        Self { root: schema.clone(), named }
+    }
+
+    /// Returns a JSON record as Avro; nothing where it is not of the schema.
+    pub(crate) fn to_avro(&self, record: &Value) -> Option<Avro> {
+        self.avro(&self.root, record)
+    }
+
+    /// Returns an Avro record as JSON of the shape that it would have been written in.
+    pub(crate) fn to_json(&self, record: Avro) -> Option<Value> {
+        self.json(&self.root, record)
+    }
+
+    fn avro(&self, schema: &Value, value: &Value) -> Option<Avro> {
+        if let Value::Array(choices) = schema {
+            return match value {
+                Value::Null => Some(Avro::Union(0, Box::new(Avro::Null))),
+                some => Some(Avro::Union(1, Box::new(self.avro(choices.get(1)?, some)?))),
+            };
+        }
+        let schema = self.resolved(schema);
+        match word(schema)? {
+            "boolean" => value.as_bool().map(Avro::Boolean),
+            "int" => value.as_i64().and_then(|it| i32::try_from(it).ok()).map(Avro::Int),
+            "long" => whole(value).map(Avro::Long),
+            "double" => value.as_f64().map(Avro::Double),
+            "string" => value.as_str().map(|it| Avro::String(it.to_owned())),
+            "enum" => {
+                let symbol = value.as_str()?;
+                let index =
+                    schema.get("symbols")?.as_array()?.iter().position(|it| it == symbol)?;
+                Some(Avro::Enum(u32::try_from(index).ok()?, symbol.to_owned()))
+            }
+            "array" => {
+                let items = schema.get("items")?;
+                let made = value.as_array()?.iter().map(|it| self.avro(items, it));
+                made.collect::<Option<_>>().map(Avro::Array)
+            }
+            "map" => {
+                let values = schema.get("values")?;
+                let made = value.as_object()?.iter();
+                let made = made.map(|(key, it)| Some((key.clone(), self.avro(values, it)?)));
+                made.collect::<Option<HashMap<_, _>>>().map(Avro::Map)
+            }
+            "record" => {
+                let fields = schema.get("fields")?.as_array()?.iter().enumerate();
+                let made = fields.map(|(index, field)| {
+                    let name = field.get("name")?.as_str()?;
+                    let part =
+                        if is_marked(schema, "tuple") { value.get(index) } else { value.get(name) };
+                    let part = part.unwrap_or(&Value::Null);
+                    let kind = field.get("type")?;
+                    let is_text = is_marked(field, "json") && !(part.is_null() && kind.is_array());
+                    let made = if is_text {
+                        self.avro(kind, &json!(part.to_string()))
+                    } else {
+                        self.avro(kind, part)
+                    };
+                    Some((name.to_owned(), made?))
+                });
+                made.collect::<Option<_>>().map(Avro::Record)
+            }
+            _ => None,
+        }
+    }
+
+    fn json(&self, schema: &Value, value: Avro) -> Option<Value> {
+        if let (Value::Array(choices), Avro::Union(_, inner)) = (schema, &value) {
+            return match &**inner {
+                Avro::Null => Some(Value::Null),
+                some => self.json(choices.get(1)?, some.clone()),
+            };
+        }
+        let schema = self.resolved(schema);
+        #[expect(clippy::wildcard_enum_match_arm, reason = "Avro knows more than our records use")]
+        match value {
+            Avro::Boolean(it) => Some(json!(it)),
+            Avro::Int(it) => Some(json!(it)),
+            Avro::Long(it) | Avro::TimestampMillis(it) => Some(json!(it)),
+            Avro::Double(it) => Some(json!(it)),
+            Avro::String(it) | Avro::Enum(_, it) => Some(json!(it)),
+            Avro::Array(items) => {
+                let kind = schema.get("items")?;
+                items.into_iter().map(|it| self.json(kind, it)).collect::<Option<_>>()
+            }
+            Avro::Map(values) => {
+                let kind = schema.get("values")?;
+                let made = values.into_iter().map(|(key, it)| Some((key, self.json(kind, it)?)));
+                made.collect::<Option<Map<_, _>>>().map(Value::Object)
+            }
+            Avro::Record(parts) => {
+                let fields = schema.get("fields")?.as_array()?;
+                let made = fields.iter().zip(parts).map(|(field, (name, part))| {
+                    let made = self.json(field.get("type")?, part)?;
+                    let made = match (is_marked(field, "json"), made) {
+                        // Text that is no JSON is shown as it is.
+                        (true, Value::String(it)) => {
+                            serde_json::from_str(&it).unwrap_or(Value::String(it))
+                        }
+                        (_, made) => made,
+                    };
+                    // What JSON would have left out is left out.
+                    let is_absent = made.is_null() && field.get("default").is_some();
+                    Some((name, made, is_absent))
+                });
+                let made: Vec<(String, Value, bool)> = made.collect::<Option<_>>()?;
+                if is_marked(schema, "tuple") {
+                    return Some(made.into_iter().map(|(_, it, _)| it).collect());
+                }
+                let present = made.into_iter().filter(|(_, _, is_absent)| !is_absent);
+                Some(Value::Object(present.map(|(name, it, _)| (name, it)).collect()))
+            }
+            _ => None,
+        }
+    }
+
+    fn resolved<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        schema.as_str().and_then(|it| self.named.get(it)).unwrap_or(schema)
+    }
+}
+
+fn collect(schema: &Value, named: &mut BTreeMap<String, Value>) {
+    match schema {
+        Value::Object(parts) => {
+            if let (Some(Value::String(name)), Some("record" | "enum")) =
+                (parts.get("name"), parts.get("type").and_then(Value::as_str))
+            {
+                named.insert(name.clone(), schema.clone());
+            }
+            parts.values().for_each(|it| collect(it, named));
+        }
+        Value::Array(items) => items.iter().for_each(|it| collect(it, named)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn word(schema: &Value) -> Option<&str> {
+    schema.as_str().or_else(|| schema.get("type")?.as_str())
+}
+
+fn is_marked(schema: &Value, mark: &str) -> bool {
+    schema.get(mark) == Some(&Value::Bool(true))
+}
+
+/// Returns a whole number; Avro has none beyond 2^63.
+fn whole(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_u64().map(|_| i64::MAX))
+}

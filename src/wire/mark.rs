@@ -1,0 +1,74 @@
+//! The private record that stands among the labels by request id: how far one partition of the labels' own topic has been placed.
+//!
+//! It has no key, which tells it from a label, and labels name their partition in a header.
+
+use std::str;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::time::Timestamp;
+use crate::engine::analyst_io::Mark;
+use crate::wire::malformed::{Malformed, read, write};
+
+/// The header of a placed label that names the partition it came from.
+pub const SOURCE: &str = "serinus-source";
+
+/// How far one partition's labels have been placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkRecord {
+    /// The partition.
+    pub source: i32,
+    /// When this was said, in Unix milliseconds.
+    pub said_at: i64,
+    /// The newest time among its labels so far, in Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<i64>,
+    /// Until when it counts as read to its end, in Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_until: Option<i64>,
+    /// Whether it has labels that were not read yet.
+    #[serde(default)]
+    pub behind: bool,
+}
+
+impl MarkRecord {
+    /// Reads one.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        read("mark", bytes)
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        write(self)
+    }
+}
+
+impl From<Mark> for MarkRecord {
+    fn from(mark: Mark) -> Self {
+        Self {
+            source: mark.source,
+            said_at: mark.said_at.0,
+            reached: mark.reached.map(|it| it.0),
+            idle_until: mark.idle_until.map(|it| it.0),
+            behind: mark.is_behind,
+        }
+    }
+}
+
+impl From<MarkRecord> for Mark {
+    fn from(record: MarkRecord) -> Self {
+        Self {
+            source: record.source,
+            said_at: Timestamp(record.said_at),
+            reached: record.reached.map(Timestamp),
+            idle_until: record.idle_until.map(Timestamp),
+            is_behind: record.behind,
+        }
+    }
+}
+
+/// Returns the partition that a placed label came from, where its headers say so.
+pub fn source<'a>(headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> Option<i32> {
+    let (_, value) = headers.into_iter().find(|(name, _)| *name == SOURCE)?;
+    str::from_utf8(value?).ok()?.parse().ok()
+}

@@ -197,6 +197,7 @@ fn play(
         sent: AtomicU64::new(0),
         served: AtomicU64::new(0),
         now: AtomicI64::new(0),
+        tick: AtomicI64::new(0),
         end: AtomicI64::new(0),
         is_over: AtomicBool::new(false),
     };
@@ -297,6 +298,7 @@ impl Watch<'_> {
         self.screen.line("")?;
         self.apply(&rollout, place, stop)?;
         self.progress.end.store(to, Ordering::Release);
+        self.progress.tick.store(from, Ordering::Release);
         self.progress.is_over.store(false, Ordering::Release);
         let progress = self.progress;
         let result = thread::scope(|scope| {
@@ -361,6 +363,9 @@ impl Watch<'_> {
                 self.screen.line(&line)?;
             }
             self.progress.served.store(self.scene.served.records, Ordering::Release);
+            // After the end of a rollout nothing is judged any more.
+            let tick = if self.scene.ending.is_some() { i64::MAX } else { self.scene.tick };
+            self.progress.tick.fetch_max(tick, Ordering::AcqRel);
         }
         Ok(())
     }

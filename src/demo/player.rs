@@ -18,6 +18,11 @@ use crate::wire::placement;
 
 /// How many requests may wait for their answers: a slow machine makes the month longer, not the queue.
 const WAITING_MAX: u64 = 400;
+/// How far the month may be ahead of the newest evidence: less than the labels' maturity, so that nobody's truth is found missing only
+/// because the analysts are still on their way.
+const LEAD_MAX_MS: i64 = 12 * 3_600_000;
+/// How long evidence is waited for; where nobody flies for long there is none.
+const EVIDENCE_WAIT: Duration = Duration::from_secs(10);
 /// How long nothing may be served before the player gives up.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
@@ -38,6 +43,8 @@ pub struct Progress {
     pub served: AtomicU64,
     /// The month's time.
     pub now: AtomicI64,
+    /// The time of the newest evidence, or `i64::MAX` where no more is to come.
+    pub tick: AtomicI64,
     /// When this act is to end at the latest.
     pub end: AtomicI64,
     /// Whether nothing more comes in this act.
@@ -99,7 +106,8 @@ impl<'a> Player<'a> {
             if ahead > Duration::from_millis(1) && stop.wait(ahead) {
                 break;
             }
-            let stalled = wait_for_answers(progress, stop)?;
+            let stalled =
+                wait_for_answers(progress, stop)? + wait_for_evidence(moment.at, progress, stop);
             waited += stalled;
             self.send(moment, progress)?;
             progress.now.store(moment.at, Ordering::Release);
@@ -190,4 +198,13 @@ fn wait_for_answers(progress: &Progress, stop: &Stop) -> Result<Duration, ShellE
         }
     }
     Ok(began.elapsed())
+}
+
+/// Waits until the evidence is not too far behind; returns how long that took.
+fn wait_for_evidence(at: i64, progress: &Progress, stop: &Stop) -> Duration {
+    let began = clock::moment();
+    let deadline = Deadline::after(EVIDENCE_WAIT);
+    let is_far = || at.saturating_sub(progress.tick.load(Ordering::Acquire)) > LEAD_MAX_MS;
+    while is_far() && !deadline.is_over() && !stop.wait(Duration::from_millis(2)) {}
+    began.elapsed()
 }

@@ -63,6 +63,8 @@ pub struct Scene {
     pub ending: Option<Value>,
     /// The answer to the last command.
     pub answer: Option<Value>,
+    /// The time of the newest evidence that rests on traffic.
+    pub tick: i64,
     day: i64,
 }
 
@@ -73,7 +75,7 @@ impl Scene {
         self.stages = stages;
         self.metrics = Value::Null;
         self.ending = None;
-        self.day = 0;
+        (self.tick, self.day) = (0, 0);
     }
 
     /// Takes a record in; returns the lines that it is worth.
@@ -148,6 +150,7 @@ impl Scene {
             return Vec::new();
         }
         let tick = self.metrics["tick"].as_i64().unwrap_or(0);
+        self.tick = tick;
         let day = tick.div_euclid(DAY_MS);
         if day <= self.day {
             return Vec::new();
@@ -180,9 +183,13 @@ impl Scene {
         )
     }
 
-    /// Says who served at the routing that the rollout ended with; nothing while it goes on.
+    /// Says who served at the routing that the rollout ended with; nothing while it goes on, or where the end changed no routing.
     pub fn aftermath(&self) -> Option<String> {
-        let revision = self.ending.as_ref()?["to"]["revision"].as_u64()?;
+        let ending = self.ending.as_ref()?;
+        let revision = ending["to"]["revision"].as_u64()?;
+        if ending["from"]["revision"] == revision {
+            return None;
+        }
         let said: Vec<String> = self
             .served
             .by

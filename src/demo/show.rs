@@ -24,7 +24,7 @@ use crate::kafka::embedded::Embedded;
 use crate::kafka::error::ShellError;
 use crate::kafka::feeder::Feeder;
 use crate::kafka::options::RunOptions;
-use crate::kafka::reader::{Follow, Reader, Start};
+use crate::kafka::reader::{Follow, ReadError, Reader, Start};
 use crate::kafka::runtime;
 use crate::kafka::settings::Settings;
 use crate::kafka::stop::Stop;
@@ -192,11 +192,12 @@ fn play(
         metrics: place.settings.topic("rollout-metrics"),
     };
     let names = [&*sources.served, &*sources.analysis, &*sources.events, &*sources.metrics];
-    let records = Reader::new(&place.settings, WAIT)?.follow(&names, Start::Beginning)?;
+    let records = follow(&place.settings, &names)?;
     let progress = Progress {
         sent: AtomicU64::new(0),
         served: AtomicU64::new(0),
         now: AtomicI64::new(0),
+        tick: AtomicI64::new(0),
         end: AtomicI64::new(0),
         is_over: AtomicBool::new(false),
     };
@@ -234,6 +235,19 @@ fn play(
         it.ending.as_ref().is_some_and(|event| event["to"]["phase"] == it.act.ending)
     };
     Ok(if outcomes.iter().all(is_as_told) { Exit::Reached } else { Exit::Failed })
+}
+
+/// Turns to the topics from their beginning; those of a cluster that has only just made them have no leader for a moment.
+fn follow(settings: &Settings, topics: &[&str]) -> Result<Follow, CliError> {
+    let deadline = Deadline::after(WAIT);
+    loop {
+        match Reader::new(settings, WAIT)?.follow(topics, Start::Beginning) {
+            Err(ReadError::Read { .. }) if !deadline.is_over() => {
+                thread::park_timeout(Duration::from_millis(200));
+            }
+            followed => return Ok(followed?),
+        }
+    }
 }
 
 impl Watch<'_> {
@@ -284,6 +298,7 @@ impl Watch<'_> {
         self.screen.line("")?;
         self.apply(&rollout, place, stop)?;
         self.progress.end.store(to, Ordering::Release);
+        self.progress.tick.store(from, Ordering::Release);
         self.progress.is_over.store(false, Ordering::Release);
         let progress = self.progress;
         let result = thread::scope(|scope| {
@@ -348,6 +363,9 @@ impl Watch<'_> {
                 self.screen.line(&line)?;
             }
             self.progress.served.store(self.scene.served.records, Ordering::Release);
+            // After the end of a rollout nothing is judged any more.
+            let tick = if self.scene.ending.is_some() { i64::MAX } else { self.scene.tick };
+            self.progress.tick.fetch_max(tick, Ordering::AcqRel);
         }
         Ok(())
     }

@@ -168,7 +168,11 @@ impl World {
         // Every hundredth body is no text at all: bytes are bytes.
         let value = match number % 100 {
             99 => vec![0xff, 0x00, u8::try_from(number % 251).expect("it is below 251"), 0xfe],
-            _ => format!("{{\"number\":{number},  \"note\":\"é\"}}").into_bytes(),
+            _ => format!(
+                "{{\"number\":{number},  \"features\":{{\"mins\":{}}}, \"note\":\"é\"}}",
+                number % 1_440
+            )
+            .into_bytes(),
         };
         let headers = vec![
             ("ce_id".to_owned(), id.clone().into_bytes()),

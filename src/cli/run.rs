@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_shutdown};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::cli::apply::wish;
 use crate::cli::ask::AskArgs;
@@ -33,10 +33,10 @@ pub struct RunArgs {
     /// By default made of host and process id
     #[arg(long, value_name = "NAME", env = "SERINUS_INSTANCE")]
     instance: Option<String>,
-    /// Where caches live; they can always be thrown away
+    /// Where caches live; they can always be thrown away. There are none yet: lanes restore from the topics alone
     #[arg(long, value_name = "DIR", env = "SERINUS_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Where HTTP is served
+    /// Where HTTP is served; not served yet, which is said in the log
     #[arg(long, value_name = "ADDR:PORT", env = "SERINUS_HTTP")]
     http: Option<SocketAddr>,
     /// Which parts of the work this instance takes
@@ -65,6 +65,9 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     let documents = specs::read(&args.apply)?;
     let instance = args.instance.clone().unwrap_or_else(instance_name);
     let settings = context.settings()?;
+    if let Some(address) = args.http {
+        warn!(%address, "HTTP is not served yet; the topics tell all that there is to know");
+    }
     prepare_topics(args, context, &documents)?;
     for document in &documents {
         let ask = AskArgs {
@@ -80,8 +83,6 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
         settings,
         instance,
         is_static: args.instance.is_some(),
-        data_dir: args.data_dir.clone(),
-        http: args.http,
         serving: args.roles.contains(&Role::Serving),
         analysis: args.roles.contains(&Role::Analysis),
         control: args.roles.contains(&Role::Control),

@@ -74,8 +74,6 @@ pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
         settings: place.settings.clone(),
         instance: "demo".to_owned(),
         is_static: false,
-        data_dir: None,
-        http: None,
         serving: true,
         analysis: true,
         control: true,

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::mocking::MockCluster;
 
 use crate::kafka::error::ShellError;
 use crate::kafka::native::groups_begin_after;
@@ -43,9 +44,14 @@ impl Embedded {
         &self.bootstrap
     }
 
+    /// Returns its controls, for whoever wants to see it fail; absent where the client was built without it.
+    pub fn controls(&self) -> Option<MockCluster<'_, LogContext>> {
+        self.client.client().mock_cluster()
+    }
+
     /// Makes topics with the partitions that they want; it knows no settings.
     pub fn create(&self, wanted: &[Wanted]) -> Result<(), ShellError> {
-        let Some(cluster) = self.client.client().mock_cluster() else { return Ok(()) };
+        let Some(cluster) = self.controls() else { return Ok(()) };
         for it in wanted {
             cluster
                 .create_topic(&it.name, it.partitions.count(), 1)

@@ -1,8 +1,5 @@
 //! What an instance is started with.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
 use crate::kafka::settings::Settings;
 
 /// What an instance is started with.
@@ -15,10 +12,6 @@ pub struct RunOptions {
     pub instance: String,
     /// Whether the name stays the same over restarts, so that a restart takes its own work back at once.
     pub is_static: bool,
-    /// Where caches live; without one, nowhere.
-    pub data_dir: Option<PathBuf>,
-    /// Where HTTP is served; without one, nowhere.
-    pub http: Option<SocketAddr>,
     /// Whether it routes and serves.
     pub serving: bool,
     /// Whether it joins and sums up.

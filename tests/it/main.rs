@@ -3,6 +3,7 @@
 mod kit;
 
 mod avro;
+mod broker_errors;
 mod compose;
 mod demo;
 mod ledger;

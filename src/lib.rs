@@ -14,6 +14,8 @@ pub mod engine;
 pub mod spec;
 pub mod wire;
 
+pub mod simulate;
+
 #[cfg(feature = "kafka")]
 pub mod kafka;
 

@@ -10,6 +10,7 @@ use crate::cli::inspect::InspectArgs;
 use crate::cli::list::GetArgs;
 use crate::cli::run::RunArgs;
 use crate::cli::schema::{CompletionArgs, SchemaArgs};
+use crate::cli::simulate::SimulateArgs;
 use crate::cli::status::StatusArgs;
 use crate::cli::tail::TailArgs;
 use crate::cli::topics::TopicsArgs;
@@ -108,6 +109,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Print the records of a topic
     Tail(TailArgs),
+    /// Let a spec decide over thousands of synthetic worlds: how often it errs, and how long it takes
+    Simulate(SimulateArgs),
     /// Answer requests from a model in an ONNX file
     Worker(WorkerArgs),
     /// Check or create the topics that specs need

@@ -8,7 +8,8 @@ use crate::cli::demo::Show;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::log::{self, Talk};
 use crate::cli::{
-    apply, demo, inspect, list, run, schema, status, tail, topics, validate, verbs, watch, worker,
+    apply, demo, inspect, list, run, schema, simulate, status, tail, topics, validate, verbs,
+    watch, worker,
 };
 
 /// Carries one command out; `show` is the demonstration.
@@ -28,6 +29,7 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         | Command::Abort(_)
         | Command::Inspect(_)
         | Command::Tail(_)
+        | Command::Simulate(_)
         | Command::Topics(_)
         | Command::Schema(_)
         | Command::Completion(_) => Talk::Short,
@@ -49,6 +51,7 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         Command::Abort(args) => verbs::abort(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),
+        Command::Simulate(args) => simulate::run(args, &context),
         Command::Worker(args) => worker::run(args, &context),
         Command::Topics(args) => topics::run(args, &context),
         Command::Schema(args) => schema::run(args, &context),

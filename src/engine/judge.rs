@@ -15,6 +15,7 @@ use crate::engine::report::Report;
 use crate::engine::standing::{
     Standing, conditions, is_approval_wanted, live, of_phase, remember, route,
 };
+use crate::strategy::bet_cache::BetCache;
 use crate::strategy::contract;
 use crate::strategy::design::Design;
 use crate::strategy::evidence::Evidence;
@@ -36,6 +37,7 @@ pub struct Judge {
     judged: Option<Timestamp>,
     spoke_at: Timestamp,
     pub(super) sequence: u64,
+    bets: BetCache,
 }
 
 impl Judge {
@@ -48,6 +50,7 @@ impl Judge {
             judged: None,
             spoke_at: Timestamp::MIN,
             sequence: 0,
+            bets: BetCache::default(),
         }
     }
 
@@ -139,6 +142,8 @@ impl Judge {
             tick,
             entered_at: standing.entered_at,
             lag,
+            bets: &self.bets,
+            detail: self.settings.detail,
         });
         let verdict = of_phase(standing, contract::of(&rollout.plan).judge(&look));
         let conditions = conditions(&look, &verdict);
@@ -366,6 +371,8 @@ impl Judge {
             tick: self.judged.unwrap_or(now.floor_to(rollout.plan.tick)),
             entered_at: standing.entered_at,
             lag: self.lag(),
+            bets: &self.bets,
+            detail: self.settings.detail,
         });
         let report = Report::of(look, standing.position.routing.revision, verdict);
         self.say(now, report, out);
@@ -395,6 +402,8 @@ impl Judge {
             tick,
             entered_at: if is_unheard { Some(standing.applied_at) } else { standing.entered_at },
             lag: self.lag(),
+            bets: &self.bets,
+            detail: self.settings.detail,
         });
         look.health.no_data = true;
         let verdict = if is_unheard {
@@ -509,6 +518,8 @@ impl Judge {
             tick: self.judged.unwrap_or(now),
             entered_at: standing.entered_at,
             lag: 0,
+            bets: &self.bets,
+            detail: self.settings.detail,
         });
         gates::favourite(&look)
     }

@@ -7,6 +7,7 @@ use crate::engine::counter::Counter;
 use crate::engine::partial::Partial;
 use crate::engine::report::Report;
 use crate::engine::standing::Standing;
+use crate::strategy::look::Detail;
 
 /// What a judge is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,4 +40,6 @@ pub struct Settings {
     pub partitions: i32,
     /// The topic of labels by request id, for the positions in events.
     pub labels_topic: String,
+    /// How much of each look is computed.
+    pub detail: Detail,
 }

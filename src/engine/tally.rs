@@ -10,7 +10,10 @@ use crate::domain::ids::{MetricName, Version};
 use crate::domain::routing::Role;
 use crate::engine::score::{self, Read, Truth};
 use crate::stats::bounded_bet::Bets;
-use crate::stats::prior::GRID;
+use crate::stats::cluster::Clusters;
+use crate::stats::ipw_bet;
+use crate::stats::paired_bet::PairedDesign;
+use crate::stats::prior::{GRID, MIDDLE};
 use crate::strategy::design::{ContrastKey, Design, Pairing, Part, Stratum};
 use crate::strategy::evidence::{Evidence, Scores};
 use crate::strategy::metric::{Metric, MetricKind, Shape};
@@ -30,6 +33,7 @@ pub struct Book {
     design: Design,
     stable: Version,
     bets: BTreeMap<ContrastKey, Option<[Bets; 3]>>,
+    stakes: BTreeMap<ContrastKey, f64>,
     sums: Evidence,
     clipped: u64,
     unscored: u64,
@@ -52,6 +56,7 @@ impl Book {
             design,
             stable,
             bets: BTreeMap::new(),
+            stakes: BTreeMap::new(),
             sums: Evidence::default(),
             clipped: 0,
             unscored: 0,
@@ -61,6 +66,7 @@ impl Book {
     /// Takes in a newer design; what it says of stages that have begun is the same as before.
     pub fn redesign(&mut self, design: Design) {
         self.bets = BTreeMap::new();
+        self.stakes = BTreeMap::new();
         self.design = design;
     }
 
@@ -72,6 +78,11 @@ impl Book {
     /// Returns the sums.
     pub fn sums(&self) -> &Evidence {
         &self.sums
+    }
+
+    /// Returns the sums, for who adds to them what cannot be told by cases.
+    pub fn sums_mut(&mut self) -> &mut Evidence {
+        &mut self.sums
     }
 
     /// Puts the sums that were published before a restart in place of these.
@@ -87,6 +98,7 @@ impl Book {
     /// Adds what a case's responses show.
     pub fn respond(&mut self, case: &Prediction, watch: Watch) {
         let stratum = self.design.stratum(case.stage, case.revision);
+        let bucket = bucket(case);
         let at = case.event_time();
         for answer in &case.answers {
             let Some(part) = part(case, &answer.version, answer.role) else { continue };
@@ -121,9 +133,9 @@ impl Book {
                             Some((it.version.clone(), part, f64::from(bad)))
                         })
                         .collect::<Vec<_>>();
-                    self.add(stratum, metric, &values);
+                    self.add(stratum, metric, bucket, &values);
                 }
-                MetricKind::Disagreement => self.compare(stratum, metric, case),
+                MetricKind::Disagreement => self.compare(stratum, metric, bucket, case),
                 MetricKind::Latency
                 | MetricKind::Accuracy
                 | MetricKind::ErrorRate
@@ -143,6 +155,7 @@ impl Book {
     /// Adds what a case's label shows at maturity; returns what each answer scored.
     pub fn mature(&mut self, case: &Prediction, truth: Truth<'_>) -> CaseScores {
         let stratum = self.design.stratum(case.stage, case.revision);
+        let bucket = bucket(case);
         let is_labelled = matches!(truth, Truth::Known(_));
         for answer in &case.answers {
             let Some(part) = part(case, &answer.version, answer.role) else { continue };
@@ -171,7 +184,7 @@ impl Book {
                         })
                         .collect::<Vec<_>>();
                     self.unscored += unscored;
-                    self.add(stratum, metric, &values);
+                    self.add(stratum, metric, bucket, &values);
                 }
                 Shape::Ranking | Shape::Confusion => {
                     self.rank(stratum, metric, case, &reads, truth);
@@ -230,7 +243,13 @@ impl Book {
     }
 
     /// Adds each version's value in a binary or bounded metric, and the comparisons that follow.
-    fn add(&mut self, stratum: Stratum, metric: &Metric, values: &[(Version, Part, f64)]) {
+    pub fn add(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        bucket: usize,
+        values: &[(Version, Part, f64)],
+    ) {
         let (low, high) = match metric.kind.shape() {
             Shape::Bounded => metric.range,
             Shape::Binary | Shape::Ranking | Shape::Duration | Shape::Confusion => (0.0, 1.0),
@@ -258,9 +277,10 @@ impl Book {
                     {
                         let difference = ours - theirs;
                         self.pair(stratum, metric, candidate, difference);
+                        self.cluster(stratum, metric, candidate, bucket, difference);
                     }
                 }
-                Pairing::Split { .. } => {
+                Pairing::Split { rho } => {
                     let chosen = values.iter().find(|(_, part, _)| *part == Part::Chosen);
                     if let Some((version, _, value)) = chosen {
                         let is_candidate = *version == candidate;
@@ -268,6 +288,10 @@ impl Book {
                             self.bet(stratum, metric, candidate, |it| {
                                 it.increments(is_candidate, *value)
                             });
+                            let base = planning::assumption(&self.design, metric, stratum.stage);
+                            let weight = if is_candidate { 1.0 / rho } else { -1.0 / (1.0 - rho) };
+                            let off = weight * (value - base.centre);
+                            self.cluster(stratum, metric, candidate, bucket, off);
                         }
                     }
                 }
@@ -287,6 +311,45 @@ impl Book {
             }
             Shape::Ranking | Shape::Duration | Shape::Confusion => {}
         }
+    }
+
+    /// Adds what the middle bet against harm stakes on a case to the bucket of its unit.
+    fn cluster(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        candidate: &Version,
+        bucket: usize,
+        off: f64,
+    ) {
+        let key = key(stratum, metric, candidate);
+        if !self.stakes.contains_key(&key) {
+            self.stakes.insert(key.clone(), self.stake(&key, metric));
+        }
+        let lambda = self.stakes.get(&key).copied().unwrap_or(0.0);
+        let key = (candidate.clone(), metric.name.clone());
+        self.sums.clusters.entry(key).or_default().add(bucket, lambda * off);
+    }
+
+    /// Returns the middle bet against harm.
+    fn stake(&self, key: &ContrastKey, metric: &Metric) -> f64 {
+        let [harm, ..] = planning::nulls(metric);
+        let prior = planning::prior(metric);
+        let assumption = planning::assumption(&self.design, metric, key.stratum.stage);
+        let pairing = self.design.pairing(&self.plan, key.stratum, &key.candidate, &self.stable);
+        let lambdas = match (metric.kind.shape(), pairing) {
+            (Shape::Binary, Pairing::Split { rho }) => {
+                *ipw_bet::Design::new(rho, assumption.centre, harm, &prior).lambdas()
+            }
+            (Shape::Binary, Pairing::Paired | Pairing::Apart) => {
+                *PairedDesign::new(assumption.discordance, harm, &prior).lambdas()
+            }
+            (_, _) => match planning::bets(metric, assumption, pairing) {
+                Some([bets, _, _]) => *bets.lambdas(),
+                None => [0.0; GRID],
+            },
+        };
+        lambdas[MIDDLE]
     }
 
     /// Moves the capitals of a bounded metric.
@@ -315,7 +378,7 @@ impl Book {
     }
 
     /// Adds how often each candidate's answer differs from the stable version's on the same case.
-    fn compare(&mut self, stratum: Stratum, metric: &Metric, case: &Prediction) {
+    fn compare(&mut self, stratum: Stratum, metric: &Metric, bucket: usize, case: &Prediction) {
         let of = |version: &Version| {
             case.answers
                 .iter()
@@ -329,11 +392,24 @@ impl Book {
             let Some(part) = part(case, candidate, ours.role) else { continue };
             let scores = self.scores_of(stratum, candidate, part, metric);
             scores.moments.add(f64::from(differs));
-            let key = key(stratum, metric, candidate);
-            let contrast = self.sums.contrasts.entry(key).or_default();
-            contrast.difference.add(f64::from(differs));
-            contrast.pairs.record(differs, false);
+            self.differ(stratum, metric, bucket, candidate, differs);
         }
+    }
+
+    /// Adds whether a candidate's answer differs from the stable version's on the same case.
+    pub fn differ(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        bucket: usize,
+        candidate: &Version,
+        differs: bool,
+    ) {
+        let key = key(stratum, metric, candidate);
+        let contrast = self.sums.contrasts.entry(key).or_default();
+        contrast.difference.add(f64::from(differs));
+        contrast.pairs.record(differs, false);
+        self.cluster(stratum, metric, candidate, bucket, f64::from(differs));
     }
 
     /// Adds where each answer stands among positives and negatives.
@@ -388,6 +464,12 @@ fn part(case: &Prediction, version: &Version, role: Role) -> Option<Part> {
         Role::Serve => None,
         Role::Shadow => Some(Part::Copied),
     }
+}
+
+/// Returns the bucket of a case's unit; a case without one is a unit of its own.
+fn bucket(case: &Prediction) -> usize {
+    let unit = case.unit.as_deref().unwrap_or(case.request_id.as_str().as_bytes());
+    Clusters::bucket(xxh3_64(unit))
 }
 
 fn key(stratum: Stratum, metric: &Metric, candidate: &Version) -> ContrastKey {

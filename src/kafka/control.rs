@@ -30,6 +30,7 @@ use crate::kafka::settings::LogContext;
 use crate::kafka::stop::Stop;
 use crate::kafka::table;
 use crate::spec::plan::{model_from_json, rollout_from_json};
+use crate::strategy::look::Detail;
 use crate::strategy::stage::{Format, ModelPlan};
 use crate::wire::command::CommandRecord;
 use crate::wire::event::EventRecord;
@@ -243,6 +244,7 @@ impl Session<'_> {
             model: plan.name.clone(),
             partitions: self.partitions.of(&plan.topics.predictions, outbox).max(1),
             labels_topic: LaneTopics::of(&self.options.settings.app, plan).labels,
+            detail: Detail::Full,
         }
     }
 

@@ -154,17 +154,32 @@ pub fn log_e(strata: &[Stratum], null: Null, prior: &Prior) -> f64 {
 /// with such bets each capital is monotone in `m`, so the set is an interval and bisection finds its ends. Ends are within
 /// [-1, 1]; with hardly any data it is all of that. The ends can cross only where the propensities are wrong.
 pub fn interval(strata: &[Stratum], prior: &Prior, alpha: f64) -> Interval {
+    let plan = |it: &Stratum, null| Design::new(it.propensity, it.base, null, prior);
+    interval_with(strata, prior, alpha, 1.0, plan)
+}
+
+/// Returns the same with bets that were planned before, by `plan` at no difference, and with log-capitals divided by `inflation`.
+///
+/// The inflation is what units with several cases add to the variance of the sum; 1 where every case is a unit of its own.
+pub fn interval_with(
+    strata: &[Stratum],
+    prior: &Prior,
+    alpha: f64,
+    inflation: f64,
+    plan: impl Fn(&Stratum, Null) -> Design,
+) -> Interval {
     let bound = (2.0 / alpha).ln();
     let end = |side: Side| -> f64 {
+        let null = Null { at: 0.0, side };
         let ladders: Vec<Ladder> =
-            strata.iter().filter_map(|it| Ladder::new(it, side, prior)).collect();
+            strata.iter().filter_map(|it| Ladder::new(it, null, &plan(it, null))).collect();
         // Mirrored for the upper end, so that what is sought is always the greatest rejected number.
         let rejected = |at: f64| {
             let mut sums = [0.0; GRID];
             for ladder in &ladders {
                 ladder.add_to(at, &mut sums);
             }
-            prior.mixture(&sums) >= bound
+            prior.mixture(&sums.map(|it| it / inflation)) >= bound
         };
         if !rejected(-1.0) {
             return -1.0;
@@ -192,12 +207,10 @@ struct Ladder {
 }
 
 impl Ladder {
-    fn new(stratum: &Stratum, side: Side, prior: &Prior) -> Option<Self> {
+    fn new(stratum: &Stratum, null: Null, design: &Design) -> Option<Self> {
         if stratum.counts == Counts::default() || !comparable(stratum.propensity, stratum.base) {
             return None;
         }
-        let null = Null { at: 0.0, side };
-        let design = Design::new(stratum.propensity, stratum.base, null, prior);
         let payoffs = payoffs(stratum.propensity, stratum.base.clamp(0.0, 1.0), null);
         let worst = payoffs.iter().fold(0.0, |worst: f64, x| worst.max(-x));
         Some(Self { lambdas: design.lambdas, payoffs, worst, outcomes: stratum.counts.outcomes() })

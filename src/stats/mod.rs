@@ -17,6 +17,7 @@ pub mod kelly;
 pub mod prior;
 
 pub mod bounded_bet;
+pub mod cluster;
 pub mod ipw_bet;
 pub mod paired_bet;
 pub mod rr_mix;

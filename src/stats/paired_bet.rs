@@ -129,6 +129,18 @@ pub fn log_e(strata: &[PairedStratum], null: Null, prior: &Prior) -> f64 {
 /// Built as in `ipw_bet::interval`: bets planned at no difference, cut so that no outcome ruins them, which makes each capital
 /// monotone in the null.
 pub fn interval(strata: &[PairedStratum], prior: &Prior, alpha: f64) -> Interval {
+    let plan = |it: &PairedStratum, null| PairedDesign::new(it.discordance, null, prior);
+    interval_with(strata, prior, alpha, 1.0, plan)
+}
+
+/// Returns the same with bets that were planned before, by `plan` at no difference, and with log-capitals divided by `inflation`.
+pub fn interval_with(
+    strata: &[PairedStratum],
+    prior: &Prior,
+    alpha: f64,
+    inflation: f64,
+    plan: impl Fn(&PairedStratum, Null) -> PairedDesign,
+) -> Interval {
     let bound = (2.0 / alpha).ln();
     let end = |side: Side| -> f64 {
         let null = Null { at: 0.0, side };
@@ -136,9 +148,7 @@ pub fn interval(strata: &[PairedStratum], prior: &Prior, alpha: f64) -> Interval
         let stages: Vec<([f64; GRID], [f64; 3])> = strata
             .iter()
             .filter(|it| it.counts.pairs() > 0)
-            .map(|it| {
-                (PairedDesign::new(it.discordance, null, prior).lambdas, it.counts.outcomes())
-            })
+            .map(|it| (plan(it, null).lambdas, it.counts.outcomes()))
             .collect();
         let rejected = |at: f64| {
             let mut sums = [0.0; GRID];
@@ -149,7 +159,7 @@ pub fn interval(strata: &[PairedStratum], prior: &Prior, alpha: f64) -> Interval
                     *sum += dot(seen, &outcomes.map(|x| (lambda * (x - at)).ln_1p()));
                 }
             }
-            prior.mixture(&sums) >= bound
+            prior.mixture(&sums.map(|it| it / inflation)) >= bound
         };
         if !rejected(-1.0) {
             return -1.0;

@@ -5,6 +5,9 @@ use crate::stats::special::log_sum_exp;
 /// How many effects a mixture bets on.
 pub const GRID: usize = 11;
 
+/// Where in the grid the smallest effect that matters stands.
+pub const MIDDLE: usize = 4;
+
 /// A sum for each effect of the grid: the log-capital of the bet that was planned for it.
 pub type LogCapitals = [f64; GRID];
 

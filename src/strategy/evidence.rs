@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::ids::{MetricName, StageIndex, Version};
 use crate::domain::time::Timestamp;
 use crate::stats::bounded_bet::Capital;
+use crate::stats::cluster::Clusters;
 use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
@@ -21,6 +22,8 @@ pub struct Evidence {
     pub contrasts: BTreeMap<ContrastKey, Contrast>,
     /// The units that the split of traffic is checked on.
     pub units: BTreeMap<Stratum, Units>,
+    /// What is bet on each case, summed by buckets of units over all strata: how far cases of one unit resemble each other.
+    pub clusters: BTreeMap<(Version, MetricName), Clusters>,
 }
 
 /// What happened to one version's cases in one stratum.
@@ -178,6 +181,9 @@ impl Evidence {
         for (stratum, units) in &other.units {
             self.units.entry(*stratum).or_default().merge(units);
         }
+        for (key, clusters) in &other.clusters {
+            self.clusters.entry(key.clone()).or_default().merge(clusters);
+        }
     }
 
     /// Returns the strata that have cases, in order.
@@ -210,6 +216,12 @@ impl Evidence {
         metric: &MetricName,
     ) -> Option<&Scores> {
         self.scores.get(&(stratum, version.clone(), part, metric.clone()))
+    }
+
+    /// Returns by how much the cases of one unit inflate the variance of a comparison.
+    pub fn inflation(&self, candidate: &Version, metric: &MetricName) -> f64 {
+        let clusters = self.clusters.get(&(candidate.clone(), metric.clone()));
+        clusters.map_or(1.0, Clusters::inflation)
     }
 
     /// Returns the event times of a stage's first and newest case.

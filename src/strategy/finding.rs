@@ -9,14 +9,14 @@ use crate::stats::bounded_bet::Capital;
 use crate::stats::interval::Interval;
 use crate::stats::ipw_bet;
 use crate::stats::moments::{Moments, Summary};
-use crate::stats::paired_bet::{self, PairedDesign, PairedStratum};
+use crate::stats::paired_bet::{self, PairedStratum};
 use crate::stats::prior::GRID;
 use crate::stats::roc::{self, Auc};
 use crate::stats::side::Null;
 use crate::stats::two_sample::{Rate, two_proportion_z, welch_t};
 use crate::strategy::design::{ContrastKey, Pairing, Part, Stratum};
 use crate::strategy::evidence::{Contrast, Ranks, Scores, Table};
-use crate::strategy::look::Sight;
+use crate::strategy::look::{Detail, Sight};
 use crate::strategy::metric::{Metric, MetricKind, MetricRole, Shape};
 use crate::strategy::verdict::{Classic, Estimate, Finding, LogE, Proof};
 use crate::strategy::{pace, planning};
@@ -133,13 +133,19 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
         };
     }
     let is_binary = metric.kind.shape() == Shape::Binary;
-    let interval = if is_binary && difference.weight > 0.0 {
-        rate_interval(sight, metric, &strata)
+    let inflation = sight.evidence.inflation(candidate, &metric.name);
+    let interval = if sight.detail == Detail::Verdict {
+        Interval::WHOLE
+    } else if is_binary && difference.weight > 0.0 {
+        rate_interval(sight, metric, &strata, inflation)
     } else {
-        difference.interval(n as f64, sight.plan.decide.alpha)
+        difference.inflated(inflation).interval(n as f64, sight.plan.decide.alpha)
     };
-    let [harm, non_inferior, superior] =
-        if is_binary { rate_log_e(sight, metric, &strata) } else { mean_log_e(metric, &strata) };
+    let [harm, non_inferior, superior] = if is_binary {
+        rate_log_e(sight, metric, &strata, inflation)
+    } else {
+        mean_log_e(metric, &strata, inflation)
+    };
     Reading {
         n,
         n_min,
@@ -147,7 +153,7 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
         value: estimate(sight, metric, &ours),
         difference: difference.mean().map(|value| with_interval(value, interval, n)),
         log_e: Some(LogE { harm, non_inferior, superior }),
-        classic: classic(metric, &ours, &theirs),
+        classic: classic(metric, &ours, &theirs).filter(|_| sight.detail == Detail::Full),
     }
 }
 
@@ -201,25 +207,34 @@ fn compared<'a>(sight: &Sight<'a>, metric: &Metric, candidate: &Version) -> Vec<
 }
 
 /// Log-capitals of each planned effect add over all strata before the mixture: one process for the whole rollout.
-fn rate_log_e(sight: &Sight<'_>, metric: &Metric, strata: &[Compared<'_>]) -> [f64; 3] {
+fn rate_log_e(
+    sight: &Sight<'_>,
+    metric: &Metric,
+    strata: &[Compared<'_>],
+    inflation: f64,
+) -> [f64; 3] {
     let prior = planning::prior(metric);
     planning::nulls(metric).map(|null| {
         let mut sums = [0.0; GRID];
         for it in strata {
             if let Some(split) = it.split(sight, metric) {
-                ipw_bet::Design::new(split.propensity, split.base, null, &prior)
+                sight
+                    .bets
+                    .split(split.propensity, split.base, null, &prior)
                     .add_to(&split.counts, &mut sums);
             } else {
                 let paired = it.paired(sight, metric);
-                PairedDesign::new(paired.discordance, null, &prior)
+                sight
+                    .bets
+                    .paired(paired.discordance, null, &prior)
                     .add_to(&paired.counts, &mut sums);
             }
         }
-        prior.mixture(&sums)
+        prior.mixture(&sums.map(|it| it / inflation))
     })
 }
 
-fn mean_log_e(metric: &Metric, strata: &[Compared<'_>]) -> [f64; 3] {
+fn mean_log_e(metric: &Metric, strata: &[Compared<'_>], inflation: f64) -> [f64; 3] {
     let prior = planning::prior(metric);
     let mut capitals = [Capital::default(); 3];
     for it in strata {
@@ -229,11 +244,16 @@ fn mean_log_e(metric: &Metric, strata: &[Compared<'_>]) -> [f64; 3] {
             }
         }
     }
-    capitals.map(|it| it.log_e(&prior))
+    capitals.map(|it| prior.mixture(&it.log_capitals().map(|it| it / inflation)))
 }
 
 /// The interval comes from whichever kind of stratum has more cases; the e-values use all.
-fn rate_interval(sight: &Sight<'_>, metric: &Metric, strata: &[Compared<'_>]) -> Interval {
+fn rate_interval(
+    sight: &Sight<'_>,
+    metric: &Metric,
+    strata: &[Compared<'_>],
+    inflation: f64,
+) -> Interval {
     let prior = planning::prior(metric);
     let split: Vec<ipw_bet::Stratum> =
         strata.iter().filter_map(|it| it.split(sight, metric)).collect();
@@ -246,9 +266,13 @@ fn rate_interval(sight: &Sight<'_>, metric: &Metric, strata: &[Compared<'_>]) ->
     let pairs: u64 = paired.iter().map(|it| it.counts.pairs()).sum();
     let alpha = sight.plan.decide.alpha;
     if pairs > arms {
-        paired_bet::interval(&paired, &prior, alpha)
+        paired_bet::interval_with(&paired, &prior, alpha, inflation, |it, null| {
+            sight.bets.paired(it.discordance, null, &prior)
+        })
     } else {
-        ipw_bet::interval(&split, &prior, alpha)
+        ipw_bet::interval_with(&split, &prior, alpha, inflation, |it, null| {
+            sight.bets.split(it.propensity, it.base, null, &prior)
+        })
     }
 }
 
@@ -293,6 +317,11 @@ impl Average {
             self.squares += weight * weight * variance;
             self.weight += weight;
         }
+    }
+
+    /// Returns the same with a variance so many times as large.
+    fn inflated(self, inflation: f64) -> Self {
+        Self { squares: self.squares * inflation, ..self }
     }
 
     fn mean(&self) -> Option<f64> {

@@ -5,6 +5,7 @@ use crate::domain::time::Timestamp;
 use crate::stats::rr_mix::{self, Coverage};
 use crate::stats::special::p_of_log_e;
 use crate::stats::split::{self, SplitStage};
+use crate::strategy::bet_cache::BetCache;
 use crate::strategy::design::{Design, Pairing, Part, Stratum};
 use crate::strategy::evidence::Evidence;
 use crate::strategy::finding;
@@ -35,6 +36,19 @@ pub struct Sight<'a> {
     pub entered_at: Option<Timestamp>,
     /// Records not yet read.
     pub lag: u64,
+    /// Bets that were planned before.
+    pub bets: &'a BetCache,
+    /// How much is computed.
+    pub detail: Detail,
+}
+
+/// How much of a look is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Everything that is published.
+    Full,
+    /// What a verdict rests on, without ranges, quantiles and tests of fixed size.
+    Verdict,
 }
 
 impl Sight<'_> {
@@ -110,7 +124,8 @@ fn arms(sight: &Sight<'_>) -> Vec<ArmReport> {
         .map(|version| {
             let sum = sight.evidence.sum(version, |_| true);
             let stage = sight.evidence.sum(version, |it| it.stage == sight.stage);
-            let quantile = |q| sum.latency.quantile(q);
+            let is_full = sight.detail == Detail::Full;
+            let quantile = |q| sum.latency.quantile(q).filter(|_| is_full);
             let latency_ms = match (quantile(0.5), quantile(0.95), quantile(0.99)) {
                 (Some(p50), Some(p95), Some(p99)) => Some([p50, p95, p99]),
                 (_, _, _) => None,

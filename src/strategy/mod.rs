@@ -5,6 +5,8 @@ pub mod stage;
 
 pub mod assign;
 
+pub mod bet_cache;
+
 pub mod design;
 pub mod evidence;
 pub mod planning;

@@ -8,6 +8,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::partial::{Inputs, Partial};
 use crate::join::pending::Clocks;
 use crate::stats::bounded_bet::Capital;
+use crate::stats::cluster::Clusters;
 use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
@@ -46,6 +47,9 @@ pub struct PartialRecord {
     pub contrasts: Vec<ContrastRecord>,
     /// Units looked at.
     pub units: Vec<UnitsRecord>,
+    /// What is bet on each case, by buckets of units.
+    #[serde(default)]
+    pub clusters: Vec<ClustersRecord>,
 }
 
 /// What happened to one version's cases in one stratum.
@@ -128,6 +132,19 @@ pub struct UnitsRecord {
     pub counts: Vec<(String, u64)>,
 }
 
+/// What is bet on each case of a comparison, by buckets of units.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClustersRecord {
+    /// The candidate.
+    pub candidate: String,
+    /// The metric.
+    pub metric: String,
+    /// The sum of each bucket in 2^-40, as decimal text.
+    pub sums: Vec<String>,
+    /// The sum of all squares in 2^-40, as decimal text.
+    pub squares: String,
+}
+
 impl PartialRecord {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -170,6 +187,10 @@ impl PartialRecord {
         }
         for it in &self.units {
             sums.units.insert(stratum(it.stratum), it.units()?);
+        }
+        for it in &self.clusters {
+            let key = (version(&it.candidate), it.metric.as_str().into());
+            sums.clusters.insert(key, it.clusters()?);
         }
         Ok(Partial {
             model: self.model.as_str().into(),
@@ -243,6 +264,16 @@ impl From<&Partial> for PartialRecord {
                     stratum: pair(*stratum),
                     seen: it.seen.iter().map(|it| format!("{it:x}")).collect(),
                     counts: it.counts.iter().map(|(it, n)| (it.to_string(), *n)).collect(),
+                })
+                .collect(),
+            clusters: sums
+                .clusters
+                .iter()
+                .map(|((candidate, metric), it)| ClustersRecord {
+                    candidate: candidate.to_string(),
+                    metric: metric.to_string(),
+                    sums: it.sums.iter().map(ToString::to_string).collect(),
+                    squares: it.squares.to_string(),
                 })
                 .collect(),
         }
@@ -350,6 +381,19 @@ impl UnitsRecord {
             .collect::<Result<_, _>>()?;
         let counts = self.counts.iter().map(|(it, n)| (version(it), *n)).collect();
         Ok(Units { seen, counts })
+    }
+}
+
+impl ClustersRecord {
+    fn clusters(&self) -> Result<Clusters, Malformed> {
+        let mut read = Clusters { squares: number(&self.squares)?, ..Clusters::default() };
+        if self.sums.len() != read.sums.len() {
+            return Err(Malformed::new("partial", "clusters have another number of buckets"));
+        }
+        for (sum, text) in read.sums.iter_mut().zip(&self.sums) {
+            *sum = number(text)?;
+        }
+        Ok(read)
     }
 }
 

@@ -20,6 +20,8 @@ mod spec;
 mod spec_errors;
 mod world;
 
+mod simulate;
+
 mod laws_analyst;
 mod laws_serving;
 mod records;

@@ -18,9 +18,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["domain", "stats", "strategy", "join"]),
     ("spec", &["domain", "strategy"]),
     ("wire", &["domain", "stats", "strategy", "join", "engine", "spec"]),
+    ("simulate", &["domain", "stats", "strategy", "join", "engine", "spec"]),
     ("kafka", &["domain", "stats", "strategy", "join", "engine", "spec", "wire"]),
     ("worker", &["domain", "wire", "kafka"]),
-    ("cli", &["domain", "stats", "strategy", "join", "engine", "spec", "wire", "kafka", "worker"]),
+    (
+        "cli",
+        &[
+            "domain", "stats", "strategy", "join", "engine", "spec", "wire", "simulate", "kafka",
+            "worker",
+        ],
+    ),
     (
         "demo",
         &[

@@ -22,6 +22,7 @@ use serinus::engine::partial::Partial;
 use serinus::engine::report::Report;
 use serinus::engine::standing::Standing;
 use serinus::strategy::contract::Route;
+use serinus::strategy::look::Detail;
 use serinus::strategy::stage::{Format, RolloutPlan};
 use serinus::wire::analysis::AnalysisRecord;
 use serinus::wire::event::EventRecord;
@@ -70,6 +71,7 @@ impl World {
             model: model.into(),
             partitions,
             labels_topic: format!("serinus.internal.{model}.labels"),
+            detail: Detail::Full,
         };
         Self {
             now: MIDNIGHT,

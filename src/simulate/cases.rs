@@ -1,0 +1,361 @@
+//! Any metric, and units that come again: cases drawn one by one, added up by the lane's own book.
+
+use std::sync::Arc;
+
+use rand::{Rng, RngExt};
+use rand_distr::{Beta, Distribution, LogNormal, StandardNormal};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::domain::ids::Version;
+use crate::engine::tally::Book;
+use crate::simulate::flow::Tick;
+use crate::simulate::nature::{Nature, Truth};
+use crate::stats::cluster::Clusters;
+use crate::stats::special::{normal_cdf, normal_quantile};
+use crate::strategy::assign;
+use crate::strategy::design::{Part, Stratum};
+use crate::strategy::metric::{Metric, MetricKind, Shape};
+use crate::strategy::planning;
+use crate::strategy::stage::{MissingLabels, RolloutPlan};
+
+/// How much the latencies of one version vary: the standard deviation of their logarithm.
+const LATENCY_SPREAD: f64 = 0.6;
+/// The share of positive cases in a ranking.
+const POSITIVES: f64 = 0.2;
+
+/// What the units of a world are like.
+#[derive(Debug)]
+pub(super) struct Population {
+    /// Each unit's own mean, by metric, on the scale of a metric's range; empty where units do not come again.
+    levels: Vec<Vec<f64>>,
+    units: u32,
+    seen: Vec<Option<Stratum>>,
+}
+
+/// A case whose label is read later.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    stratum: Stratum,
+    bucket: usize,
+    parts: Vec<(Version, Part)>,
+    is_missing: bool,
+    values: Vec<Drawn>,
+}
+
+/// What was drawn of one metric.
+#[derive(Debug)]
+struct Drawn {
+    metric: usize,
+    values: Vec<(Version, Part, f64)>,
+    is_positive: bool,
+}
+
+impl Population {
+    /// Draws the units of a world.
+    pub(super) fn draw(plan: &RolloutPlan, nature: &Nature, rng: &mut impl Rng) -> Self {
+        let Some(sticky) = nature.sticky else {
+            return Self { levels: Vec::new(), units: 0, seen: Vec::new() };
+        };
+        let levels = plan
+            .metrics
+            .iter()
+            .zip(&nature.truths)
+            .map(|(metric, truth)| {
+                let is_level = matches!(metric.kind.shape(), Shape::Binary | Shape::Bounded);
+                if !is_level || metric.kind == MetricKind::Disagreement {
+                    return vec![truth.base; sticky.units as usize];
+                }
+                let (low, high) = scale(metric);
+                let mean = ((truth.base - low) / (high - low)).clamp(1e-6, 1.0 - 1e-6);
+                let strength = (1.0 / sticky.likeness.clamp(1e-6, 0.999)) - 1.0;
+                let law = Beta::new(mean * strength, (1.0 - mean) * strength).ok();
+                (0..sticky.units)
+                    .map(|_| law.as_ref().map_or(mean, |it| it.sample(rng)))
+                    .map(|it| low + it * (high - low))
+                    .collect()
+            })
+            .collect();
+        Self { levels, units: sticky.units, seen: vec![None; sticky.units as usize] }
+    }
+}
+
+/// Draws a tick's cases into the book; those that wait for labels come back.
+pub(super) fn draw(
+    tick: &Tick<'_>,
+    nature: &Nature,
+    people: &mut Population,
+    book: &mut Book,
+    rng: &mut impl Rng,
+) -> Vec<Waiting> {
+    let mut waiting = Vec::new();
+    for _ in 0..tick.requests {
+        let unit = if people.units == 0 {
+            rng.random::<u64>()
+        } else {
+            u64::from(rng.random_range(0..people.units))
+        };
+        if let Some(case) = draw_case(tick, nature, people, unit, book, rng) {
+            waiting.push(case);
+        }
+    }
+    waiting
+}
+
+fn draw_case(
+    tick: &Tick<'_>,
+    nature: &Nature,
+    people: &mut Population,
+    unit: u64,
+    book: &mut Book,
+    rng: &mut impl Rng,
+) -> Option<Waiting> {
+    let bytes = unit.to_le_bytes();
+    let arm = assign::arm(tick.routing, &bytes);
+    let mut parts = vec![(arm.version.clone(), Part::Chosen)];
+    for shadow in tick.routing.shadows.iter().filter(|it| it.version != arm.version) {
+        if assign::is_copied(&tick.routing.salt, shadow, &bytes) {
+            parts.push((shadow.version.clone(), Part::Copied));
+        }
+    }
+    for (version, part) in &parts {
+        tick.expose(book.sums_mut(), version, *part, 1);
+    }
+    let slot = usize::try_from(unit).ok().and_then(|it| people.seen.get_mut(it));
+    let is_new = slot.is_none_or(|it| it.replace(tick.stratum) != Some(tick.stratum));
+    if is_new {
+        let units = book.sums_mut().units.entry(tick.stratum).or_default();
+        *units.counts.entry(arm.version).or_default() += 1;
+    }
+    let bucket = Clusters::bucket(xxh3_64(&bytes));
+    let mut later = Vec::new();
+    for (index, (metric, truth)) in tick.plan.metrics.iter().zip(&nature.truths).enumerate() {
+        let level = usize::try_from(unit)
+            .ok()
+            .and_then(|it| people.levels.get(index)?.get(it).copied())
+            .unwrap_or(truth.base);
+        let source = Source { tick, metric, truth: *truth, level, parts: &parts };
+        let (values, is_positive) = source.draw(rng);
+        let drawn = Drawn { metric: index, values, is_positive };
+        if metric.kind.needs_label() {
+            later.push(drawn);
+        } else {
+            add(book, tick.plan, tick.stratum, bucket, &drawn);
+        }
+    }
+    if later.is_empty() {
+        return None;
+    }
+    let is_event = later[0].is_positive;
+    let is_missing = rng.random::<f64>() < nature.delay.missing(is_event, tick.plan.maturity);
+    Some(Waiting { stratum: tick.stratum, bucket, parts, is_missing, values: later })
+}
+
+/// Adds what the labels of cases show that have come of age.
+pub(super) fn mature(plan: &Arc<RolloutPlan>, cases: Vec<Waiting>, book: &mut Book) {
+    for case in cases {
+        for (version, part) in &case.parts {
+            let key = (case.stratum, version.clone(), *part);
+            let tally = book.sums_mut().arms.entry(key).or_default();
+            tally.mature += 1;
+            tally.missing += u64::from(case.is_missing);
+            tally.labelled += u64::from(!case.is_missing);
+        }
+        for mut drawn in case.values {
+            match (case.is_missing, plan.missing) {
+                (true, MissingLabels::Exclude) => continue,
+                (true, MissingLabels::Negative) => {
+                    drawn.values.iter_mut().for_each(|(_, _, value)| *value = 0.0);
+                    drawn.is_positive = false;
+                }
+                (false, _) => {}
+            }
+            add(book, plan, case.stratum, case.bucket, &drawn);
+        }
+    }
+}
+
+fn add(book: &mut Book, plan: &RolloutPlan, stratum: Stratum, bucket: usize, drawn: &Drawn) {
+    let Some(metric) = plan.metrics.get(drawn.metric) else { return };
+    match (metric.kind, metric.kind.shape()) {
+        (MetricKind::Disagreement, _) => {
+            for (version, part, value) in &drawn.values {
+                let key = (stratum, version.clone(), *part, metric.name.clone());
+                book.sums_mut().scores.entry(key).or_default().moments.add(*value);
+                book.differ(stratum, metric, bucket, version, *value > 0.5);
+            }
+        }
+        (_, Shape::Binary | Shape::Bounded) => book.add(stratum, metric, bucket, &drawn.values),
+        (_, Shape::Ranking) => {
+            let (low, high) = metric.range;
+            for (version, part, score) in &drawn.values {
+                let key = (stratum, version.clone(), *part, metric.name.clone());
+                let scores = book.sums_mut().scores.entry(key).or_default();
+                let place = (score - low) / (high - low);
+                scores.ranks.get_or_insert_default().add(place, drawn.is_positive);
+            }
+        }
+        (_, Shape::Duration) => {
+            for (version, part, value) in &drawn.values {
+                let key = (stratum, version.clone(), *part);
+                book.sums_mut().arms.entry(key).or_default().latency.insert(*value);
+            }
+        }
+        (_, Shape::Confusion) => {}
+    }
+}
+
+/// What one metric is drawn from in one case.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    tick: &'a Tick<'a>,
+    metric: &'a Metric,
+    truth: Truth,
+    /// The unit's own mean.
+    level: f64,
+    parts: &'a [(Version, Part)],
+}
+
+impl Source<'_> {
+    /// Draws each version's value, and whether the case is a positive one.
+    fn draw(&self, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {
+        match self.metric.kind.shape() {
+            Shape::Binary if self.metric.kind == MetricKind::Disagreement => {
+                (self.draw_differences(rng), false)
+            }
+            Shape::Binary => self.draw_events(rng),
+            Shape::Bounded => self.draw_bounded(rng),
+            Shape::Ranking => self.draw_scores(rng),
+            Shape::Duration => (self.draw_durations(rng), false),
+            Shape::Confusion => (Vec::new(), false),
+        }
+    }
+
+    /// Returns the stable version's mean now.
+    fn mean(&self) -> f64 {
+        self.level * self.tick.factor
+    }
+
+    fn effect_of(&self, version: &Version) -> f64 {
+        if version == self.tick.stable() { 0.0 } else { self.truth.effect }
+    }
+
+    fn draw_differences(&self, rng: &mut impl Rng) -> Vec<(Version, Part, f64)> {
+        let stable = self.tick.stable();
+        let has_stable = self.parts.iter().any(|(it, _)| it == stable);
+        let candidates = self.parts.iter().filter(|(it, _)| has_stable && it != stable);
+        candidates
+            .map(|(version, part)| {
+                let differs = rng.random::<f64>() < self.truth.base + self.truth.effect;
+                (version.clone(), *part, f64::from(differs))
+            })
+            .collect()
+    }
+
+    fn draw_events(&self, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {
+        let (mean, effect) = (self.mean(), self.truth.effect);
+        if let [(version, part)] = self.parts {
+            let happens = rng.random::<f64>() < mean + self.effect_of(version);
+            return (vec![(version.clone(), *part, f64::from(happens))], happens);
+        }
+        let assumed = planning::assumption(self.tick.design, self.metric, self.tick.stratum.stage);
+        // Given the stable answer, so that the two differ as often as they should.
+        let widest = 2.0 * mean.min(1.0 - mean);
+        let apart = self.truth.apart.unwrap_or(assumed.discordance).min(widest).max(effect.abs());
+        let (plus, minus) = (0.5 * (apart + effect), 0.5 * (apart - effect));
+        let theirs = rng.random::<f64>() < mean;
+        let p = if theirs { 1.0 - minus / mean } else { plus / (1.0 - mean) };
+        let values = self.parts.iter().map(|(version, part)| {
+            let happens =
+                if version == self.tick.stable() { theirs } else { rng.random::<f64>() < p };
+            (version.clone(), *part, f64::from(happens))
+        });
+        (values.collect(), theirs)
+    }
+
+    fn draw_bounded(&self, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {
+        let assumed = planning::assumption(self.tick.design, self.metric, self.tick.stratum.stage);
+        let (low, high) = scale(self.metric);
+        let mean = self.mean().clamp(low + 1e-9, high - 1e-9);
+        let theirs = bounded(self.metric, mean, assumed.variance, rng);
+        let redrawn = (assumed.paired_variance / (2.0 * assumed.variance)).clamp(0.02, 1.0);
+        let values = self.parts.iter().map(|(version, part)| {
+            let mut value = theirs;
+            if version != self.tick.stable() {
+                if rng.random::<f64>() < redrawn {
+                    value = bounded(self.metric, mean, assumed.variance, rng);
+                }
+                value = shifted(value, self.truth.effect, mean, (low, high));
+            }
+            (version.clone(), *part, value)
+        });
+        (values.collect(), theirs > mean)
+    }
+
+    fn draw_scores(&self, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {
+        let is_positive = rng.random::<f64>() < POSITIVES;
+        let shared: f64 = StandardNormal.sample(rng);
+        let (low, high) = self.metric.range;
+        let values = self.parts.iter().map(|(version, part)| {
+            let area = (self.level + self.effect_of(version)).clamp(0.01, 0.99);
+            let apart = std::f64::consts::SQRT_2 * normal_quantile(area);
+            let own: f64 = StandardNormal.sample(rng);
+            let z = 0.9 * shared + (1.0 - 0.81_f64).sqrt() * own;
+            let z = z + if is_positive { apart } else { 0.0 };
+            (version.clone(), *part, low + normal_cdf(z) * (high - low))
+        });
+        (values.collect(), is_positive)
+    }
+
+    fn draw_durations(&self, rng: &mut impl Rng) -> Vec<(Version, Part, f64)> {
+        let one = |(version, part): &(Version, Part)| {
+            let median = (self.mean() * (1.0 + self.effect_of(version))).max(1e-6);
+            let law = LogNormal::new(median.ln(), LATENCY_SPREAD).ok()?;
+            Some((version.clone(), *part, law.sample(rng)))
+        };
+        self.parts.iter().filter_map(one).collect()
+    }
+}
+
+/// Draws a value of a bounded metric with this mean, and this variance where the range allows it.
+fn bounded(metric: &Metric, mean: f64, variance: f64, rng: &mut impl Rng) -> f64 {
+    let (low, high) = scale(metric);
+    let width = high - low;
+    let m = ((mean - low) / width).clamp(1e-6, 1.0 - 1e-6);
+    let most = m * (1.0 - m);
+    let v = (variance / (width * width)).clamp(most * 1e-3, most * 0.95);
+    let strength = most / v - 1.0;
+    match Beta::new(m * strength, (1.0 - m) * strength) {
+        Ok(law) => low + width * law.sample(rng),
+        Err(_) => mean,
+    }
+}
+
+/// Moves a value so that the mean moves by exactly `by` and nothing leaves the range.
+fn shifted(value: f64, by: f64, mean: f64, (low, high): (f64, f64)) -> f64 {
+    let room = if by > 0.0 { (high - value) / (high - mean) } else { (value - low) / (mean - low) };
+    (value + by * room).clamp(low, high)
+}
+
+fn scale(metric: &Metric) -> (f64, f64) {
+    match metric.kind.shape() {
+        Shape::Bounded => metric.range,
+        Shape::Binary | Shape::Ranking | Shape::Duration | Shape::Confusion => (0.0, 1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shifted;
+
+    #[test]
+    fn a_shift_moves_the_mean_and_stays_inside() {
+        let values = [0.0, 0.1, 0.3, 0.8, 1.0];
+        let mean = values.iter().sum::<f64>() / 5.0;
+        for by in [0.05, -0.05] {
+            let moved: Vec<f64> =
+                values.iter().map(|it| shifted(*it, by, mean, (0.0, 1.0))).collect();
+            assert!(moved.iter().all(|it| (0.0..=1.0).contains(it)), "{moved:?}");
+            assert!((moved.iter().sum::<f64>() / 5.0 - mean - by).abs() < 1e-12, "{moved:?}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! One tick of traffic: who is asked how often, and what a drawn number adds to the sums.
+
+use rand::Rng;
+use rand_distr::{Binomial, Distribution};
+
+use crate::domain::ids::Version;
+use crate::domain::routing::Routing;
+use crate::domain::time::Timestamp;
+use crate::stats::moments::Moments;
+use crate::strategy::design::{Design, Part, Stratum};
+use crate::strategy::evidence::{Evidence, Tally};
+use crate::strategy::stage::RolloutPlan;
+
+/// A tick of a world's traffic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tick<'a> {
+    pub(super) plan: &'a RolloutPlan,
+    pub(super) design: &'a Design,
+    pub(super) routing: &'a Routing,
+    pub(super) stratum: Stratum,
+    /// It lasts from here, exclusive,
+    pub(super) from: Timestamp,
+    /// to here.
+    pub(super) to: Timestamp,
+    pub(super) requests: u64,
+    /// What the stable version's rates are multiplied by.
+    pub(super) factor: f64,
+}
+
+impl Tick<'_> {
+    /// Returns the version that candidates are compared with.
+    pub(super) fn stable(&self) -> &Version {
+        &self.routing.stable
+    }
+
+    /// Counts `n` cases of a version's as answered.
+    pub(super) fn expose<'e>(
+        &self,
+        sums: &'e mut Evidence,
+        version: &Version,
+        part: Part,
+        n: u64,
+    ) -> &'e mut Tally {
+        let tally = sums.arms.entry((self.stratum, version.clone(), part)).or_default();
+        tally.exposures += n;
+        tally.answered += n;
+        if n > 0 {
+            tally.first_at = tally.first_at.min(Timestamp(self.from.0 + 1));
+            tally.last_at = tally.last_at.max(self.to);
+        }
+        tally
+    }
+}
+
+/// Draws how many of `n` happen, each with probability `p`.
+pub(super) fn binomial(rng: &mut impl Rng, n: u64, p: f64) -> u64 {
+    match Binomial::new(n, p.clamp(0.0, 1.0)) {
+        Ok(law) => law.sample(rng),
+        Err(_) => 0,
+    }
+}
+
+/// Returns the sums of `n` values of which `plus` are one, `minus` are minus one, and the rest zero.
+pub(super) fn counted(n: u64, plus: u64, minus: u64) -> Moments {
+    const ONE: i128 = 1_000_000;
+    Moments {
+        n,
+        sum: (i128::from(plus) - i128::from(minus)) * ONE,
+        squares_high: 0,
+        squares_low: i128::from(plus + minus) * ONE * ONE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+    use crate::stats::moments::Moments;
+
+    #[test]
+    fn counts_are_the_sums_of_their_values() {
+        let mut one_by_one = Moments::default();
+        for value in [1.0, -1.0, 0.0, 1.0, 0.0] {
+            one_by_one.add(value);
+        }
+        assert_eq!(counted(5, 2, 1), one_by_one);
+    }
+}

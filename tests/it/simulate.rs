@@ -1,0 +1,73 @@
+//! The acceptance protocol on few worlds, and `simulate` as its users meet it.
+
+use std::process::Command;
+
+use serde_json::Value;
+use serinus::simulate::acceptance::{Expected, check, scenarios};
+use serinus::simulate::survey::Ending;
+
+/// The scenarios that the tests have time for; all of them run by `serinus simulate --acceptance`.
+const CHOSEN: [&str; 9] = [
+    "T1",
+    "T2",
+    "T5",
+    "T8",
+    "canary at the limit",
+    "the same",
+    "the margin",
+    "late labels",
+    "500 users",
+];
+
+#[test]
+fn the_acceptance_protocol_holds_on_a_tenth_of_its_worlds() {
+    let mut seen = 0;
+    for scenario in scenarios().into_iter().filter(|it| CHOSEN.contains(&it.name)) {
+        seen += 1;
+        let it = check(scenario, true, 11).expect("its spec is right");
+        assert!(it.within, "{}: {:?}, median {:?}, seed 11", it.scenario.name, it.rates, it.median);
+    }
+    assert_eq!(seen, CHOSEN.len(), "every scenario is there");
+}
+
+#[test]
+fn the_protocol_would_notice_a_test_that_errs() {
+    // What is expected of a healthy candidate is asked of one that is twice as bad: a check that cannot fail shows here.
+    let mut scenario = scenarios().into_iter().find(|it| it.name == "T4").expect("it is there");
+    scenario.expected = Expected::AtMost(0.05, &[Ending::Aborted]);
+    let it = check(scenario, true, 11).expect("its spec is right");
+    assert!(!it.within && it.rates[0].1 > 0.9, "{:?}", it.rates);
+}
+
+#[test]
+fn a_spec_is_simulated_and_the_same_seed_says_the_same() {
+    let run = |more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_serinus"))
+            .args(["simulate", "examples/canary.yaml", "--worlds", "8", "-o", "json"])
+            .args(["--traffic", "1", "--for", "2d", "--looks", "40"])
+            .args(more)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let once = run(&[]);
+    assert_eq!(once, run(&[]), "the same seed, the same worlds");
+    assert_ne!(once["scenarios"], run(&["--seed", "2"])["scenarios"], "another seed, other worlds");
+    let names: Vec<&str> = once["scenarios"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|it| it["name"].as_str())
+        .collect();
+    assert_eq!(names[..4], ["A/A", "better by the mde", "at the limit", "worse by twice that"]);
+    for it in once["scenarios"].as_array().expect("a list") {
+        let rates = ["promoted", "aborted", "inconclusive", "undecided"]
+            .map(|ending| it[ending]["rate"].as_f64().expect("a rate"));
+        assert!((rates.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{it}");
+    }
+    let worse = run(&["--effect", "brier=0.2"]);
+    assert!(worse["scenarios"][0]["aborted"]["rate"].as_f64() > Some(0.9), "{worse}");
+}

@@ -8,6 +8,7 @@ use crate::cli::apply::ApplyArgs;
 use crate::cli::demo::DemoArgs;
 use crate::cli::inspect::InspectArgs;
 use crate::cli::list::GetArgs;
+use crate::cli::plan::PlanArgs;
 use crate::cli::run::RunArgs;
 use crate::cli::schema::{CompletionArgs, SchemaArgs};
 use crate::cli::simulate::SimulateArgs;
@@ -109,6 +110,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Print the records of a topic
     Tail(TailArgs),
+    /// Tell how long a rollout will take with this traffic, and what it can find
+    Plan(PlanArgs),
     /// Let a spec decide over thousands of synthetic worlds: how often it errs, and how long it takes
     Simulate(SimulateArgs),
     /// Answer requests from a model in an ONNX file

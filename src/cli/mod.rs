@@ -17,6 +17,7 @@ pub mod ask;
 pub mod apply;
 pub mod inspect;
 pub mod list;
+pub mod plan;
 pub mod schema;
 pub mod simulate;
 pub mod status;

@@ -106,6 +106,13 @@ impl PairedDesign {
         &self.lambdas
     }
 
+    /// Returns what the best of the bets wins by a pair on average, as a logarithm, when so many differ and `D` has this mean.
+    pub fn growth(&self, discordance: f64, mean: f64) -> f64 {
+        let apart = discordance.max(mean.abs());
+        let law = [0.5 * (apart + mean), 0.5 * (apart - mean), 1.0 - apart];
+        self.log_factors.iter().map(|factors| dot(&law, factors)).fold(0.0, f64::max)
+    }
+
     /// Adds this stage's log-capitals to `sums`.
     pub fn add_to(&self, counts: &PairedCounts, sums: &mut LogCapitals) {
         let outcomes = counts.outcomes();

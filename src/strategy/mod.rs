@@ -11,6 +11,8 @@ pub mod design;
 pub mod evidence;
 pub mod planning;
 
+pub mod forecast;
+
 pub mod verdict;
 pub mod words;
 

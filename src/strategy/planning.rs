@@ -8,8 +8,9 @@ use crate::domain::ids::{MetricName, StageIndex, Version};
 use crate::domain::time::Timestamp;
 use crate::stats::bounded_bet::{Bets, Range};
 use crate::stats::exceedance::{Ladder, RUNGS};
+use crate::stats::ipw_bet;
 use crate::stats::moments::{Moments, Summary};
-use crate::stats::paired_bet::PairedCounts;
+use crate::stats::paired_bet::{PairedCounts, PairedDesign};
 use crate::stats::prior::Prior;
 use crate::stats::side::{Null, Side};
 use crate::stats::sketch::{ACCURACY, Sketch};
@@ -60,6 +61,56 @@ pub fn bets(metric: &Metric, assumption: Assumption, pairing: Pairing) -> Option
             Some(nulls(metric).map(|null| Bets::split(range, rho, null, &prior)))
         }
     }
+}
+
+/// Returns what a binary metric's best bet wins by a case on average, as a logarithm, where the candidate differs by `truth`.
+pub fn rate_growth(
+    metric: &Metric,
+    assumption: Assumption,
+    pairing: Pairing,
+    null: Null,
+    truth: f64,
+) -> f64 {
+    let prior = prior(metric);
+    match pairing {
+        Pairing::Split { rho } => {
+            let base = assumption.centre;
+            let ours = (base + truth).clamp(0.0, 1.0);
+            ipw_bet::Design::new(rho, base, null, &prior).growth(rho, base, ours)
+        }
+        Pairing::Paired => {
+            let discordance = assumption.discordance;
+            PairedDesign::new(discordance, null, &prior).growth(discordance, truth)
+        }
+        Pairing::Apart => 0.0,
+    }
+}
+
+/// Returns the same for a bounded metric, from its mean and variance alone: `lambda m - lambda^2 (V + m^2) / 2`.
+pub fn mean_growth(
+    metric: &Metric,
+    assumption: Assumption,
+    pairing: Pairing,
+    null: Null,
+    truth: f64,
+) -> f64 {
+    let (low, high) = metric.range;
+    let prior = prior(metric);
+    let range = |variance| Range { low, high, centre: assumption.centre, variance };
+    let (bets, variance) = match pairing {
+        Pairing::Apart => return 0.0,
+        Pairing::Paired => {
+            let variance = assumption.paired_variance;
+            (Bets::paired(range(variance), null, &prior), variance)
+        }
+        Pairing::Split { rho } => {
+            let variance = assumption.variance;
+            (Bets::split(range(variance), rho, null, &prior), variance / (rho * (1.0 - rho)))
+        }
+    };
+    let edge = null.side.sign() * (truth - null.at);
+    let win = |lambda: &f64| lambda * edge - 0.5 * lambda * lambda * (variance + edge * edge);
+    bets.lambdas().iter().map(win).fold(0.0, f64::max)
 }
 
 /// Returns what is assumed of a metric at a stage.

@@ -40,6 +40,47 @@ fn the_protocol_would_notice_a_test_that_errs() {
 }
 
 #[test]
+fn what_is_forecast_is_what_worlds_show() {
+    let spec = "
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {name: r}
+spec:
+  model: m
+  candidates: [v2]
+  strategy: canary
+  stages: [{share: 10%, hold: 10m}, {share: 50%, hold: 10m}]
+  metrics: [{kind: error_rate, prediction: json:/p, label: json:/y, role: goal, margin: 0.02, base: 0.1}]
+  labels: {maturity: 2m}
+  decide: {alpha: 0.05, by: 12h}
+";
+    let file = crate::kit::process::folder("simulate").join("forecast.yaml");
+    std::fs::write(&file, spec).expect("the spec can be written");
+    let run = |args: &[&str]| -> Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_serinus"))
+            .args(args)
+            .arg(&file)
+            .args(["--traffic", "5", "-o", "json"])
+            .output()
+            .expect("it runs");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    };
+    let planned = run(&["plan"]);
+    let end = &planned["rollouts"][0]["stages"][1]["left_after_ms"];
+    let worlds = run(&["simulate", "--worlds", "200", "--effect", "error_rate=0"]);
+    let found = &worlds["scenarios"][0];
+    assert!(found["promoted"]["rate"].as_f64() > Some(0.9), "{found}");
+    for (planned, found) in
+        [(&end["p50"], &found["after_ms"]["p50"]), (&end["p80"], &found["after_ms"]["p90"])]
+    {
+        let (planned, found) = (planned.as_f64().expect("a time"), found.as_f64().expect("a time"));
+        let ratio = planned / found;
+        assert!((0.6..1.4).contains(&ratio), "planned {planned} ms, found {found} ms");
+    }
+}
+
+#[test]
 fn a_spec_is_simulated_and_the_same_seed_says_the_same() {
     let run = |more: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_serinus"))

@@ -1,0 +1,163 @@
+//! `serinus plan`: how long a rollout will take with this traffic, and what it can find.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::{output, specs};
+use crate::domain::time::Span;
+use crate::spec::plan::Document;
+use crate::strategy::forecast::{Forecast, StageForecast, Traffic, forecast, is_forecast};
+use crate::strategy::metric::MetricRole;
+use crate::strategy::stage::RolloutPlan;
+
+/// What `plan` takes.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// Spec files with rollouts; `-` is stdin
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Requests per second
+    #[arg(long, value_name = "RATE", default_value_t = 10.0)]
+    traffic: f64,
+    /// The share of cases whose label comes in time
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    coverage: f64,
+}
+
+/// Prints a forecast of each rollout.
+pub(crate) fn run(args: &PlanArgs, context: &Context) -> Result<Exit, CliError> {
+    let is_share = args.coverage > 0.0 && args.coverage <= 1.0;
+    if args.traffic.is_nan() || args.traffic <= 0.0 || !is_share {
+        let problem = "--traffic must be above 0, and --coverage above 0 and at most 1";
+        return Err(CliError::Usage(problem.to_owned()));
+    }
+    let traffic = Traffic { rate: args.traffic, coverage: args.coverage };
+    let mut said = Vec::new();
+    let mut texts = Vec::new();
+    for document in specs::read(&args.files)? {
+        if let Document::Rollout(plan, _) = document {
+            let forecast = forecast(&plan, traffic);
+            said.push(as_json(&plan, &forecast));
+            texts.push(as_text(&plan, &forecast, args));
+        }
+    }
+    if said.is_empty() {
+        return Err(CliError::Usage("there is no rollout in these files".to_owned()));
+    }
+    let value = json!({"traffic": args.traffic, "coverage": args.coverage, "rollouts": said});
+    context.output.document(&value, || texts.join("\n\n"))?;
+    Ok(Exit::Reached)
+}
+
+fn as_json(plan: &RolloutPlan, forecast: &Forecast) -> Value {
+    let ms = |it: Option<Span>| it.map(|it| it.0);
+    let stages: Vec<Value> = forecast
+        .stages
+        .iter()
+        .map(|it| {
+            json!({
+                "stage": it.stage.0 + 1,
+                "left_after_ms": {"p50": ms(it.median), "p80": ms(it.likely)},
+                "slowest": it.slowest,
+                "harm_found_after_ms": ms(it.harm),
+            })
+        })
+        .collect();
+    let reach: Vec<Value> = forecast
+        .reach
+        .iter()
+        .map(|it| json!({"metric": it.metric, "harm": it.harm, "margin": it.margin}))
+        .collect();
+    json!({
+        "rollout": plan.name.to_string(),
+        "stages": stages,
+        "reach": reach,
+        "by_ms": ms(plan.decide.by),
+        "fits": fits(plan, forecast),
+    })
+}
+
+/// Returns whether four fifths of all candidates that are as planned come to the end in time.
+fn fits(plan: &RolloutPlan, forecast: &Forecast) -> bool {
+    let end = forecast.stages.last().and_then(|it| it.likely);
+    end.is_some_and(|end| plan.decide.by.is_none_or(|by| end <= by))
+}
+
+fn as_text(plan: &RolloutPlan, forecast: &Forecast, args: &PlanArgs) -> String {
+    let mut lines = vec![format!(
+        "{}: {} of {} at {} requests/s, labels for {:.0} %\n",
+        plan.name,
+        plan.strategy.word(),
+        plan.model,
+        args.traffic,
+        args.coverage * 100.0
+    )];
+    let heading =
+        ["STAGE", "HOLDS", "HALF HAVE LEFT IT BY", "FOUR FIFTHS BY", "SLOWEST", "HARM FOUND AFTER"];
+    let rows = forecast.stages.iter().map(|it| row(plan, it)).collect();
+    lines.push(output::columns(&heading, rows));
+    lines.push(String::new());
+    lines.push(summary(plan, forecast));
+    for it in &forecast.reach {
+        lines.push(match it.harm {
+            Some(harm) => format!(
+                "  {}: harm of {harm:.2e} or more is found in time by four of five (the margin is {})",
+                it.metric, it.margin
+            ),
+            None => format!("  {}: no harm is found in time with this traffic", it.metric),
+        });
+    }
+    let unplanned = plan.metrics.iter().filter(|it| {
+        matches!(it.role, MetricRole::Goal | MetricRole::Guardrail) && !is_forecast(it)
+    });
+    for it in unplanned {
+        lines.push(format!(
+            "  {}: `{}` is not forecast here; `serinus simulate` shows it",
+            it.name,
+            it.kind.word()
+        ));
+    }
+    lines.join("\n")
+}
+
+fn row(plan: &RolloutPlan, it: &StageForecast) -> Vec<String> {
+    let said = |it: Option<Span>| it.map_or("never".to_owned(), |it| rough(it).to_string());
+    let hold = plan.stage(it.stage).map_or(Span::ZERO, |it| it.hold);
+    vec![
+        (it.stage.0 + 1).to_string(),
+        hold.to_string(),
+        said(it.median),
+        said(it.likely),
+        it.slowest.clone().unwrap_or_else(|| "its hold".to_owned()),
+        said(it.harm),
+    ]
+}
+
+fn summary(plan: &RolloutPlan, forecast: &Forecast) -> String {
+    let Some(end) = forecast.stages.last() else { return String::new() };
+    let allowed =
+        plan.decide.by.map_or(String::new(), |by| format!(", of the {by} that it may take"));
+    let (Some(median), Some(likely)) = (end.median, end.likely) else {
+        let slowest = end.slowest.as_deref().unwrap_or("a metric");
+        return format!(
+            "It never ends: {slowest} cannot be proved with this margin and these shares."
+        );
+    };
+    let verdict = if fits(plan, forecast) { "It fits" } else { "It does not fit" };
+    format!(
+        "{verdict}: a candidate as planned is through after {} (half) to {} (four fifths){allowed}.",
+        rough(median),
+        rough(likely)
+    )
+}
+
+/// Nobody plans to the second.
+fn rough(it: Span) -> Span {
+    const MINUTE: i64 = 60_000;
+    let unit = if it.0 < 60 * MINUTE { 1000 } else { MINUTE };
+    Span((it.0 + unit - 1) / unit * unit)
+}

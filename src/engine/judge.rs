@@ -187,7 +187,7 @@ impl Judge {
                 }
             }
             Verdict::Hold {
-                wait: Wait::Until(_) | Wait::Data | Wait::Health | Wait::Signal | Wait::Proof,
+                wait: Wait::Until(_) | Wait::Data | Wait::Health | Wait::Signal | Wait::Proof(_),
                 ..
             } => {}
             Verdict::Advance { reason } => {

@@ -38,9 +38,9 @@ impl Report {
     /// Writes down a look and its verdict.
     pub fn of(look: Look<'_>, revision: Revision, verdict: &Verdict) -> Self {
         let eta = match verdict {
-            Verdict::Hold { wait: Wait::Until(at), .. } => Some(*at),
+            Verdict::Hold { wait: Wait::Until(at) | Wait::Proof(Some(at)), .. } => Some(*at),
             Verdict::Hold {
-                wait: Wait::Data | Wait::Health | Wait::Signal | Wait::Proof | Wait::Approval,
+                wait: Wait::Data | Wait::Health | Wait::Signal | Wait::Proof(None) | Wait::Approval,
                 ..
             }
             | Verdict::Advance { .. }

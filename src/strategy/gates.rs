@@ -5,7 +5,7 @@
 //! whatever the other gates say: it aborts from every stage at any tick.
 
 use crate::domain::ids::Version;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::strategy::metric::MetricRole;
 use crate::strategy::stage::{PromoteWhen, WhenNoData};
 use crate::strategy::verdict::{Finding, Look, Proof, Verdict, Wait};
@@ -46,7 +46,7 @@ pub fn judge(look: &Look<'_>, ending: Ending) -> Verdict {
         None => match (winner(look), ending) {
             (Some((winner, reason)), Ending::Promote) => Verdict::Promote { winner, reason },
             (Some((winner, reason)), Ending::Conclude) => Verdict::Conclude { winner, reason },
-            (None, _) => hold_or_give_up(look, Wait::Proof, "no candidate is left"),
+            (None, _) => hold_or_give_up(look, Wait::Proof(None), "no candidate is left"),
         },
     }
 }
@@ -202,11 +202,44 @@ fn not_proved(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
         return None;
     }
     let open = open.first()?;
-    let wanted = match (open.role, look.plan.decide.promote) {
-        (MetricRole::Goal, PromoteWhen::Superior) if is_last => "better",
-        (_, _) => "non-inferior",
+    let needs_better = open.role == MetricRole::Goal
+        && look.plan.decide.promote == PromoteWhen::Superior
+        && is_last;
+    let wanted = if needs_better { "better" } else { "non-inferior" };
+    let eta = proved_at(look, open, needs_better);
+    let by = deadline(look);
+    let pace = match eta {
+        Some(eta) if eta <= by => String::new(),
+        Some(_) => {
+            format!(", and at the pace so far it will not be by {}", words::clock(by, look.tick))
+        }
+        None => String::new(),
     };
-    Some((Wait::Proof, format!("{} is not proved {wanted} yet", open.metric)))
+    let block = format!("{} is not proved {wanted} yet{pace}", open.metric);
+    Some((Wait::Proof(eta), block))
+}
+
+/// Returns when evidence that goes on growing as it did will be enough: futility, which binds nobody and costs no alpha.
+///
+/// Early on a pace says nothing: it is asked for only once the evidence has come a fifth of its way.
+fn proved_at(look: &Look<'_>, finding: &Finding, needs_better: bool) -> Option<Timestamp> {
+    const SHARE_MIN: f64 = 0.2;
+    let log_e = finding.log_e?;
+    let reached = if needs_better { log_e.superior } else { log_e.non_inferior };
+    let bar = (1.0 / look.plan.decide.alpha).ln();
+    let first_at = look.timing.rollout_first_at?;
+    let so_far = (look.tick - first_at).0 as f64;
+    #[expect(clippy::cast_possible_truncation, reason = "at most five times a span of time")]
+    let whole = (so_far * (bar / reached)) as i64;
+    (reached >= SHARE_MIN * bar && so_far > 0.0)
+        .then(|| (first_at + Span(whole)).max(look.tick + look.plan.tick))
+}
+
+fn deadline(look: &Look<'_>) -> Timestamp {
+    match (look.timing.rollout_first_at, look.plan.decide.by) {
+        (Some(first_at), Some(by)) => first_at + by,
+        (_, _) => Timestamp::MAX,
+    }
 }
 
 fn unapproved(look: &Look<'_>) -> Option<(Wait, String)> {
@@ -237,10 +270,7 @@ fn is_proved(finding: &Finding, needs_better: bool) -> bool {
 }
 
 fn hold_or_give_up(look: &Look<'_>, wait: Wait, block: &str) -> Verdict {
-    let deadline = match (look.timing.rollout_first_at, look.plan.decide.by) {
-        (Some(first_at), Some(by)) => first_at + by,
-        (_, _) => Timestamp::MAX,
-    };
+    let deadline = deadline(look);
     if look.tick >= deadline && wait != Wait::Approval {
         let by = words::clock(deadline, look.tick);
         let reason = with_finding(look, &format!("nothing decided by {by}: {block}"));

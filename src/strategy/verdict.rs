@@ -218,8 +218,8 @@ pub enum Wait {
     Health,
     /// A signal metric to recover.
     Signal,
-    /// Proof.
-    Proof,
+    /// Proof; where evidence grows, until it will be enough at the pace so far.
+    Proof(Option<Timestamp>),
     /// A person.
     Approval,
 }

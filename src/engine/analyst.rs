@@ -375,7 +375,7 @@ impl Analyst {
             Some(open) => {
                 let plan = Arc::clone(open.book.plan());
                 let truth = truth(&joined, &plan);
-                let scores = open.book.mature(&joined.prediction, truth);
+                let scores = open.book.mature(&joined.prediction, truth, joined.known_by);
                 let (clipped, unscored) = open.book.take_faults();
                 if clipped > 0 {
                     out.push(Effect::Count(Counter::ValueClipped, clipped));

@@ -8,7 +8,7 @@ use crate::engine::change::{Phase, Position};
 use crate::engine::command::Written;
 use crate::strategy::design::Design;
 use crate::strategy::stage::{ModelPlan, RolloutPlan};
-use crate::strategy::verdict::{Look, Verdict, Wait};
+use crate::strategy::verdict::{LabelAge, Look, Verdict, Wait};
 
 /// One thing that a person wants to know at a glance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,15 +159,19 @@ pub fn conditions(look: &Look<'_>, verdict: &Verdict) -> Vec<Condition> {
         condition("data", !health.no_data, "traffic is coming", "no fresh traffic"),
         condition(
             "split",
-            health.split.is_ok,
+            health.split.all.is_ok,
             "traffic is split as planned",
             "traffic is not split as planned",
         ),
         condition(
             "label_parity",
-            health.label_parity.is_ok,
+            health.label_parity.all.is_ok,
             "labels are missing equally often in all arms",
-            "labels are missing more often in one arm",
+            if health.label_parity.points[LabelAge::FULL].is_ok {
+                "labels come later in one arm"
+            } else {
+                "labels are missing more often in one arm"
+            },
         ),
         condition("approval", !wants_approval, "nobody is waited for", "waiting for a person"),
     ]

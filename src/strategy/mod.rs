@@ -8,11 +8,13 @@ pub mod assign;
 pub mod design;
 pub mod evidence;
 pub mod planning;
+pub mod units;
 
 pub mod verdict;
 pub mod words;
 
 pub mod finding;
+pub mod health;
 pub mod look;
 mod pace;
 

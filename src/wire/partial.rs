@@ -12,7 +12,8 @@ use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
 use crate::strategy::design::{ContrastKey, Part, Stratum};
-use crate::strategy::evidence::{Contrast, Evidence, Ranks, Scores, Table, Tally, Units};
+use crate::strategy::evidence::{Contrast, Evidence, Ranks, Scores, Table, Tally};
+use crate::strategy::units::{Seen, UnitCounts, Units};
 use crate::wire::malformed::{Malformed, read, write};
 
 /// One lane's sums of one rollout at one tick.
@@ -57,8 +58,8 @@ pub struct TallyRecord {
     pub version: String,
     /// Whether of copies.
     pub copied: bool,
-    /// Exposures, answered, errors, timeouts, late, fallbacks, labelled, mature, missing.
-    pub counts: [u64; 9],
+    /// Exposures, answered, errors, timeouts, late, fallbacks, labelled, mature, missing, labelled by a quarter, by half.
+    pub counts: [u64; 11],
     /// The first and the newest case's event time.
     pub span: (i64, i64),
     /// Latencies of zero.
@@ -122,10 +123,14 @@ pub struct ContrastRecord {
 pub struct UnitsRecord {
     /// Stage and number of candidates taken out.
     pub stratum: (u32, u32),
-    /// Hashes, in hexadecimal.
-    pub seen: Vec<String>,
-    /// How many each version was chosen for.
-    pub counts: Vec<(String, u64)>,
+    /// How many units of each arm were assigned, answered, labelled, mature, and labelled by a quarter, by half, at maturity.
+    pub counts: Vec<(String, [u64; 7])>,
+    /// How many more cases of them came.
+    pub repeats: u64,
+    /// The arms of the units that are looked at.
+    pub arms: Vec<String>,
+    /// Each unit: its hash in hexadecimal, its arm's place in `arms`, and what is known: 1 answered, 2 labelled, 4 mature, 8 mixed.
+    pub seen: Vec<(String, u32, u8)>,
 }
 
 impl PartialRecord {
@@ -236,15 +241,7 @@ impl From<&Partial> for PartialRecord {
                     }),
                 })
                 .collect(),
-            units: sums
-                .units
-                .iter()
-                .map(|(stratum, it)| UnitsRecord {
-                    stratum: pair(*stratum),
-                    seen: it.seen.iter().map(|it| format!("{it:x}")).collect(),
-                    counts: it.counts.iter().map(|(it, n)| (it.to_string(), *n)).collect(),
-                })
-                .collect(),
+            units: sums.units.iter().map(|(stratum, it)| units_record(*stratum, it)).collect(),
         }
     }
 }
@@ -264,6 +261,8 @@ fn tally_record((stratum, version, part): &(Stratum, Version, Part), it: &Tally)
             it.labelled,
             it.mature,
             it.missing,
+            it.labelled_by[0],
+            it.labelled_by[1],
         ],
         span: (it.first_at.0, it.last_at.0),
         latency_zeros: it.latency.zeros(),
@@ -273,8 +272,19 @@ fn tally_record((stratum, version, part): &(Stratum, Version, Part), it: &Tally)
 
 impl TallyRecord {
     fn tally(&self) -> Tally {
-        let [exposures, answered, errors, timeouts, late, fallbacks, labelled, mature, missing] =
-            self.counts;
+        let [
+            exposures,
+            answered,
+            errors,
+            timeouts,
+            late,
+            fallbacks,
+            labelled,
+            mature,
+            missing,
+            quarter,
+            half,
+        ] = self.counts;
         Tally {
             exposures,
             answered,
@@ -285,6 +295,7 @@ impl TallyRecord {
             labelled,
             mature,
             missing,
+            labelled_by: [quarter, half],
             first_at: Timestamp(self.span.0),
             last_at: Timestamp(self.span.1),
             latency: Sketch::from_buckets(self.latency_zeros, self.latency.iter().copied()),
@@ -341,16 +352,75 @@ impl ContrastRecord {
 
 impl UnitsRecord {
     fn units(&self) -> Result<Units, Malformed> {
+        let arms: Vec<Version> = self.arms.iter().map(|it| version(it)).collect();
         let seen = self
             .seen
             .iter()
-            .map(|it| {
-                u64::from_str_radix(it, 16).map_err(|it| Malformed::new("partial", it.to_string()))
+            .map(|(hash, arm, known)| {
+                let hash = u64::from_str_radix(hash, 16)
+                    .map_err(|it| Malformed::new("partial", it.to_string()))?;
+                let arm = arms
+                    .get(*arm as usize)
+                    .ok_or_else(|| Malformed::new("partial", format!("there is no arm {arm}")))?;
+                let seen = Seen {
+                    arm: arm.clone(),
+                    is_answered: known & ANSWERED != 0,
+                    is_labelled: known & LABELLED != 0,
+                    is_mature: known & MATURE != 0,
+                    is_mixed: known & MIXED != 0,
+                };
+                Ok((hash, seen))
             })
-            .collect::<Result<_, _>>()?;
-        let counts = self.counts.iter().map(|(it, n)| (version(it), *n)).collect();
-        Ok(Units { seen, counts })
+            .collect::<Result<_, Malformed>>()?;
+        let counts = self
+            .counts
+            .iter()
+            .map(|(it, counts)| {
+                let [assigned, answered, labelled, mature, labelled_by @ ..] = *counts;
+                (version(it), UnitCounts { assigned, answered, labelled, mature, labelled_by })
+            })
+            .collect();
+        Ok(Units { seen, counts, repeats: self.repeats })
     }
+}
+
+const ANSWERED: u8 = 1;
+const LABELLED: u8 = 2;
+const MATURE: u8 = 4;
+const MIXED: u8 = 8;
+
+fn units_record(stratum: Stratum, units: &Units) -> UnitsRecord {
+    let mut arms: Vec<String> = Vec::new();
+    let mut place = |version: &Version| {
+        let known = arms.iter().position(|it| it == version.as_str());
+        let index = known.unwrap_or_else(|| {
+            arms.push(version.to_string());
+            arms.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
+    };
+    let mark = |is: bool, bit: u8| if is { bit } else { 0 };
+    let seen = units
+        .seen
+        .iter()
+        .map(|(hash, it)| {
+            let known = mark(it.is_answered, ANSWERED)
+                | mark(it.is_labelled, LABELLED)
+                | mark(it.is_mature, MATURE)
+                | mark(it.is_mixed, MIXED);
+            (format!("{hash:x}"), place(&it.arm), known)
+        })
+        .collect();
+    let counts = units
+        .counts
+        .iter()
+        .map(|(version, it)| {
+            let UnitCounts { assigned, answered, labelled, mature, labelled_by } = *it;
+            let [quarter, half, full] = labelled_by;
+            (version.to_string(), [assigned, answered, labelled, mature, quarter, half, full])
+        })
+        .collect();
+    UnitsRecord { stratum: pair(stratum), counts, repeats: units.repeats, arms, seen }
 }
 
 impl From<&Moments> for MomentsRecord {

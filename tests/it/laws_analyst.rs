@@ -123,7 +123,7 @@ fn prediction(n: usize, id: &str, now: Timestamp, fails: u8, score: u8) -> Predi
         rollout: Some("r".into()),
         revision: Revision(2),
         stage: StageIndex(0),
-        unit: None,
+        unit: (!n.is_multiple_of(3)).then(|| Arc::from(id.as_bytes())),
         arm: route.serve.version.clone(),
         propensity: route.serve.propensity,
         served: Some(route.serve.version),
@@ -394,6 +394,16 @@ proptest! {
             prop_assert_eq!(&tally.latency, &other.latency);
         }
         prop_assert_eq!(whole.arms.len(), merged.arms.len());
+        for (stratum, units) in &whole.units {
+            let other = merged.units.get(stratum).cloned().unwrap_or_default();
+            prop_assert_eq!(units.seen.len(), other.seen.len());
+            for (version, counts) in &units.counts {
+                let other = other.of(version);
+                prop_assert_eq!(counts.assigned, other.assigned);
+                prop_assert_eq!(counts.answered, other.answered);
+                prop_assert_eq!(counts.mature, other.mature);
+            }
+        }
     }
 }
 

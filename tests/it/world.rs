@@ -144,6 +144,17 @@ impl World {
     /// Answers a request with `answer` for every version asked, and logs the prediction.
     pub(crate) fn case(&mut self, id: &str, unit: &str, answer: impl Fn(&Version) -> Answer) {
         let route = self.route(unit);
+        self.case_by(route, id, unit, answer);
+    }
+
+    /// The same for a request that went another way than it should.
+    pub(crate) fn case_by(
+        &mut self,
+        route: Route,
+        id: &str,
+        unit: &str,
+        answer: impl Fn(&Version) -> Answer,
+    ) {
         let routing = self.routing().clone();
         let stable = routing.stable.clone();
         let asked = std::iter::once((route.serve.version.clone(), Role::Serve))

@@ -6,6 +6,7 @@ use crate::domain::share::Share;
 use crate::domain::time::Timestamp;
 use crate::engine::change::{Phase, Position};
 use crate::engine::command::Written;
+use crate::engine::decision::Decision;
 use crate::strategy::design::Design;
 use crate::strategy::stage::{ModelPlan, RolloutPlan};
 use crate::strategy::verdict::{LabelAge, Look, Verdict, Wait};
@@ -77,6 +78,8 @@ pub struct Standing {
     pub design: Design,
     /// Who won, once it is concluded.
     pub winner: Option<Version>,
+    /// The newest decisions, so that labels which come or change afterwards can be held against them.
+    pub decisions: Vec<Decision>,
     /// Rollouts that wait.
     pub queue: Vec<Queued>,
     /// Rollouts that are over, newest last.

@@ -11,6 +11,7 @@ use crate::domain::routing::Role;
 use crate::engine::score::{self, Read, Truth};
 use crate::stats::bounded_bet::Bets;
 use crate::stats::prior::GRID;
+use crate::strategy::amended::{Amended, Values};
 use crate::strategy::design::{ContrastKey, Design, Pairing, Part, Stratum};
 use crate::strategy::evidence::{Evidence, Scores};
 use crate::strategy::metric::{Metric, MetricKind, Shape};
@@ -164,6 +165,32 @@ impl Book {
                 *count += u64::from(is_known);
             }
         }
+        self.value(stratum, case, truth);
+        self.scores(case, truth)
+    }
+
+    /// Keeps beside the sums what a label that came or changed after maturity would change in them.
+    pub fn amend(&mut self, case: &Prediction, before: Truth<'_>, after: Truth<'_>) {
+        let stratum = self.design.stratum(case.stage, case.revision);
+        let faults = (self.clipped, self.unscored);
+        let Amended { labels, mut given, mut taken } = std::mem::take(&mut self.sums.amended);
+        self.swap(&mut taken);
+        self.value(stratum, case, before);
+        self.swap(&mut taken);
+        self.swap(&mut given);
+        self.value(stratum, case, after);
+        self.swap(&mut given);
+        self.sums.amended = Amended { labels: labels + 1, given, taken };
+        (self.clipped, self.unscored) = faults;
+    }
+
+    fn swap(&mut self, values: &mut Values) {
+        std::mem::swap(&mut self.sums.scores, &mut values.scores);
+        std::mem::swap(&mut self.sums.contrasts, &mut values.contrasts);
+    }
+
+    /// Adds what the metrics that need a label make of a case.
+    fn value(&mut self, stratum: Stratum, case: &Prediction, truth: Truth<'_>) {
         let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
         for metric in Arc::clone(&self.plan).metrics.iter().filter(|it| it.kind.needs_label()) {
             match metric.kind.shape() {
@@ -192,7 +219,6 @@ impl Book {
                 Shape::Duration => {}
             }
         }
-        self.scores(case, truth)
     }
 
     /// Counts a label that came after maturity, or was taken back.

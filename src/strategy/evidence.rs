@@ -8,6 +8,7 @@ use crate::stats::bounded_bet::Capital;
 use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
+use crate::strategy::amended::Amended;
 use crate::strategy::design::{ContrastKey, Part, Stratum};
 use crate::strategy::units::Units;
 
@@ -22,6 +23,8 @@ pub struct Evidence {
     pub contrasts: BTreeMap<ContrastKey, Contrast>,
     /// The units that the split of traffic is checked on.
     pub units: BTreeMap<Stratum, Units>,
+    /// What labels that changed after maturity would change; no decision rests on it.
+    pub amended: Amended,
 }
 
 /// What happened to one version's cases in one stratum.
@@ -170,6 +173,7 @@ impl Evidence {
         for (stratum, units) in &other.units {
             self.units.entry(*stratum).or_default().merge(units);
         }
+        self.amended.merge(&other.amended);
     }
 
     /// Returns the strata that have cases, in order.

@@ -5,6 +5,7 @@ pub mod stage;
 
 pub mod assign;
 
+pub mod amended;
 pub mod design;
 pub mod evidence;
 pub mod planning;
@@ -19,6 +20,7 @@ pub mod look;
 mod pace;
 
 pub mod gates;
+pub mod support;
 
 pub mod ab;
 pub mod canary;

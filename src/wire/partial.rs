@@ -1,9 +1,11 @@
 //! The private record of a lane's sums: everything in it is a count or an exact sum, so it comes back the same to the bit.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{StageIndex, Version};
+use crate::domain::ids::{MetricName, StageIndex, Version};
 use crate::domain::time::Timestamp;
 use crate::engine::partial::{Inputs, Partial};
 use crate::join::pending::Clocks;
@@ -11,6 +13,7 @@ use crate::stats::bounded_bet::Capital;
 use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
+use crate::strategy::amended::{Amended, Values};
 use crate::strategy::design::{ContrastKey, Part, Stratum};
 use crate::strategy::evidence::{Contrast, Evidence, Ranks, Scores, Table, Tally};
 use crate::strategy::units::{Seen, UnitCounts, Units};
@@ -47,6 +50,24 @@ pub struct PartialRecord {
     pub contrasts: Vec<ContrastRecord>,
     /// Units looked at.
     pub units: Vec<UnitsRecord>,
+    /// What labels that changed after maturity would change, where any did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amended: Option<AmendedRecord>,
+}
+
+/// What labels that changed after maturity would change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AmendedRecord {
+    /// How many times a label changed.
+    pub labels: u64,
+    /// What the newer labels show: scores.
+    pub given_scores: Vec<ScoresRecord>,
+    /// What the newer labels show: comparisons.
+    pub given_contrasts: Vec<ContrastRecord>,
+    /// What the labels before them had shown: scores.
+    pub taken_scores: Vec<ScoresRecord>,
+    /// What the labels before them had shown: comparisons.
+    pub taken_contrasts: Vec<ContrastRecord>,
 }
 
 /// What happened to one version's cases in one stratum.
@@ -156,22 +177,14 @@ impl PartialRecord {
             let key = (stratum(it.stratum), version(&it.version), part(it.copied));
             sums.arms.insert(key, it.tally());
         }
-        for it in &self.scores {
-            let key = (
-                stratum(it.stratum),
-                version(&it.version),
-                part(it.copied),
-                it.metric.as_str().into(),
-            );
-            sums.scores.insert(key, it.scores()?);
-        }
-        for it in &self.contrasts {
-            let key = ContrastKey {
-                stratum: stratum(it.stratum),
-                candidate: version(&it.candidate),
-                metric: it.metric.as_str().into(),
-            };
-            sums.contrasts.insert(key, it.contrast()?);
+        sums.scores = scores(&self.scores)?;
+        sums.contrasts = contrasts(&self.contrasts)?;
+        if let Some(it) = &self.amended {
+            let given = (scores(&it.given_scores)?, contrasts(&it.given_contrasts)?);
+            let taken = (scores(&it.taken_scores)?, contrasts(&it.taken_contrasts)?);
+            let values = |(scores, contrasts)| Values { scores, contrasts };
+            sums.amended =
+                Amended { labels: it.labels, given: values(given), taken: values(taken) };
         }
         for it in &self.units {
             sums.units.insert(stratum(it.stratum), it.units()?);
@@ -210,40 +223,72 @@ impl From<&Partial> for PartialRecord {
             inputs: (partial.inputs.predictions, partial.inputs.labels),
             lag: partial.lag,
             arms: sums.arms.iter().map(|(key, it)| tally_record(key, it)).collect(),
-            scores: sums
-                .scores
-                .iter()
-                .map(|((stratum, version, part, metric), it)| ScoresRecord {
-                    stratum: pair(*stratum),
-                    version: version.to_string(),
-                    copied: *part == Part::Copied,
-                    metric: metric.to_string(),
-                    moments: (&it.moments).into(),
-                    clipped: it.clipped,
-                    table: [it.table.hits, it.table.alarms, it.table.misses, it.table.rest],
-                    ranks: it
-                        .ranks
-                        .as_ref()
-                        .map(|it| (sparse(&it.positives), sparse(&it.negatives))),
-                })
-                .collect(),
-            contrasts: sums
-                .contrasts
-                .iter()
-                .map(|(key, it)| ContrastRecord {
-                    stratum: pair(key.stratum),
-                    candidate: key.candidate.to_string(),
-                    metric: key.metric.to_string(),
-                    pairs: [it.pairs.plus, it.pairs.minus, it.pairs.zero],
-                    difference: (&it.difference).into(),
-                    capital: it.capital.as_deref().map(|it| {
-                        it.iter().map(|it| it.0.iter().map(ToString::to_string).collect()).collect()
-                    }),
-                })
-                .collect(),
+            scores: scores_records(&sums.scores),
+            contrasts: contrast_records(&sums.contrasts),
             units: sums.units.iter().map(|(stratum, it)| units_record(*stratum, it)).collect(),
+            amended: (sums.amended.labels > 0).then(|| AmendedRecord {
+                labels: sums.amended.labels,
+                given_scores: scores_records(&sums.amended.given.scores),
+                given_contrasts: contrast_records(&sums.amended.given.contrasts),
+                taken_scores: scores_records(&sums.amended.taken.scores),
+                taken_contrasts: contrast_records(&sums.amended.taken.contrasts),
+            }),
         }
     }
+}
+
+type ScoresByKey = BTreeMap<(Stratum, Version, Part, MetricName), Scores>;
+
+fn scores(records: &[ScoresRecord]) -> Result<ScoresByKey, Malformed> {
+    let keyed = |it: &ScoresRecord| {
+        let metric = it.metric.as_str().into();
+        Ok(((stratum(it.stratum), version(&it.version), part(it.copied), metric), it.scores()?))
+    };
+    records.iter().map(keyed).collect()
+}
+
+fn contrasts(records: &[ContrastRecord]) -> Result<BTreeMap<ContrastKey, Contrast>, Malformed> {
+    let keyed = |it: &ContrastRecord| {
+        let key = ContrastKey {
+            stratum: stratum(it.stratum),
+            candidate: version(&it.candidate),
+            metric: it.metric.as_str().into(),
+        };
+        Ok((key, it.contrast()?))
+    };
+    records.iter().map(keyed).collect()
+}
+
+fn scores_records(scores: &ScoresByKey) -> Vec<ScoresRecord> {
+    scores
+        .iter()
+        .map(|((stratum, version, part, metric), it)| ScoresRecord {
+            stratum: pair(*stratum),
+            version: version.to_string(),
+            copied: *part == Part::Copied,
+            metric: metric.to_string(),
+            moments: (&it.moments).into(),
+            clipped: it.clipped,
+            table: [it.table.hits, it.table.alarms, it.table.misses, it.table.rest],
+            ranks: it.ranks.as_ref().map(|it| (sparse(&it.positives), sparse(&it.negatives))),
+        })
+        .collect()
+}
+
+fn contrast_records(contrasts: &BTreeMap<ContrastKey, Contrast>) -> Vec<ContrastRecord> {
+    contrasts
+        .iter()
+        .map(|(key, it)| ContrastRecord {
+            stratum: pair(key.stratum),
+            candidate: key.candidate.to_string(),
+            metric: key.metric.to_string(),
+            pairs: [it.pairs.plus, it.pairs.minus, it.pairs.zero],
+            difference: (&it.difference).into(),
+            capital: it.capital.as_deref().map(|it| {
+                it.iter().map(|it| it.0.iter().map(ToString::to_string).collect()).collect()
+            }),
+        })
+        .collect()
 }
 
 fn tally_record((stratum, version, part): &(Stratum, Version, Part), it: &Tally) -> TallyRecord {

@@ -120,6 +120,8 @@ struct Scenario {
     seen_changes: usize,
     seen_rows: usize,
     cases: u64,
+    /// What traffic there was: each case's id, who served it, and what its label said.
+    sent: Vec<(String, Version, bool)>,
 }
 
 impl Scenario {
@@ -198,6 +200,8 @@ impl Scenario {
             }
             ["traffic", n, "over", span, rest @ ..] => self.traffic(n, span, rest),
             ["label", id, value, rest @ ..] => self.label(id, value, rest),
+            ["relabel", version, share] => self.relabel(version, plans::fraction(share)),
+            ["restart", "judge"] => self.world().restart_judge(),
             ["wait", span] => {
                 let until = self.world().now + plans::span(span);
                 self.world().wait_until(until);
@@ -236,6 +240,7 @@ impl Scenario {
             if chance(&id, &format!("{arm} is lost")) < share(format!("{arm}-=")).unwrap_or(0.0) {
                 continue;
             }
+            self.sent.push((id.clone(), arm.clone(), is_late));
             let labels = share(format!("{arm}.labels=")).or(share("labels=".to_owned()));
             let delay = word(&format!("{arm}.delay=")).or(word("delay="));
             let delay = plans::span(delay.unwrap_or("5s"));
@@ -261,6 +266,18 @@ impl Scenario {
             }
         }
         self.world().wait_until(start + span);
+    }
+
+    /// Corrects the labels of that share of all traffic that a version served so far to their opposites.
+    fn relabel(&mut self, version: &str, share: f64) {
+        for (id, arm, is_late) in std::mem::take(&mut self.sent) {
+            if arm.as_str() != version || chance(&id, "relabel") >= share {
+                self.sent.push((id, arm, is_late));
+                continue;
+            }
+            let value = u8::from(!is_late).to_string();
+            self.label(&id, &value, &["version=2"]);
+        }
     }
 
     fn label(&mut self, id: &str, value: &str, words: &[&str]) {

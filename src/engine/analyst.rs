@@ -7,49 +7,42 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::case::Prediction;
-use crate::domain::ids::{CaseId, Revision, RolloutName};
+use crate::domain::ids::{CaseId, RolloutName};
 use crate::domain::label::Label;
 use crate::domain::time::Timestamp;
 use crate::engine::analyst_io::{Effect, Event, Input, Planned, Row, Settings};
 use crate::engine::clock::{Checkpoint, InputClock, SourceClock};
 use crate::engine::counter::Counter;
 use crate::engine::partial::{Inputs, Partial};
+use crate::engine::publish::Open;
 use crate::engine::score::Truth;
 use crate::engine::tally::{Book, CaseScores, Watch};
-use crate::join::pending::{Added, Clocks, Credited, Joined, LabelStatus, Pending};
+use crate::join::pending::{
+    Added, Clocks, Credited, Joined, LabelStatus, Pending, Truth as KnownTruth,
+};
 use crate::strategy::stage::{MissingLabels, RolloutPlan};
 
 /// How many rollouts that are over a lane still scores cases for.
 const BOOKS_CLOSED_MAX: usize = 8;
 
-#[derive(Debug)]
-struct Open {
-    book: Book,
-    revision: Revision,
-    is_live: bool,
-    tick: Option<Timestamp>,
-    /// What was held when the sums were last published can change them until they are published again.
-    replay_turn: u64,
-}
-
 /// The analyst lane of one partition.
 #[derive(Debug)]
 pub struct Analyst {
-    settings: Settings,
-    turn: u64,
-    inputs: Inputs,
-    lag: (u64, u64),
-    predictions: InputClock,
-    labels: InputClock,
+    pub(super) settings: Settings,
+    pub(super) turn: u64,
+    pub(super) inputs: Inputs,
+    pub(super) lag: (u64, u64),
+    pub(super) predictions: InputClock,
+    pub(super) labels: InputClock,
     sources: BTreeMap<i32, SourceClock>,
     is_idle: bool,
     pending: Pending,
-    books: BTreeMap<RolloutName, Open>,
+    pub(super) books: BTreeMap<RolloutName, Open>,
     closed: Vec<RolloutName>,
     newest: Option<Arc<RolloutPlan>>,
     unplanned: Vec<Unplanned>,
     ticks: BTreeMap<RolloutName, Timestamp>,
-    restoring: BTreeMap<RolloutName, Partial>,
+    pub(super) restoring: BTreeMap<RolloutName, Partial>,
 }
 
 #[derive(Debug)]
@@ -112,20 +105,6 @@ impl Analyst {
     /// Takes a rollout's plan before a replay; like the event, but at no time of its own.
     pub fn restore_plan(&mut self, planned: Planned) {
         self.plan(planned, &mut Vec::new());
-    }
-
-    /// Takes the newest partial of a rollout that was published before a restart.
-    ///
-    /// The replay comes to the very point at which it was published, and from there its sums count: what came before the
-    /// replay's start is in them.
-    pub fn sums_restored_from(&mut self, partial: Partial) {
-        self.restoring.insert(partial.rollout.clone(), partial);
-    }
-
-    /// Returns the turn that a replay must start with so that nothing is lost, if anything would be.
-    pub fn replay_from(&self) -> Option<u64> {
-        let published = self.books.values().filter(|it| it.is_live).map(|it| it.replay_turn);
-        self.oldest_turn().into_iter().chain(published).min()
     }
 
     /// Takes one event and appends what it asks of the world.
@@ -203,7 +182,7 @@ impl Analyst {
         let ticks = self
             .books
             .values()
-            .filter(|it| it.is_live)
+            .filter(|it| it.is_live || it.is_changed)
             .filter_map(|it| Some(at(it.tick? + it.book.plan().tick).max(silent_at)));
         let idle = (!self.is_idle).then_some(silent_at);
         let unplanned = self.unplanned.first().map(|it| it.since + self.settings.plan_wait_max);
@@ -221,7 +200,7 @@ impl Analyst {
     }
 
     /// Returns the oldest turn of which something is held.
-    fn oldest_turn(&self) -> Option<u64> {
+    pub(super) fn oldest_turn(&self) -> Option<u64> {
         let unplanned = self.unplanned.iter().map(|it| it.turn);
         self.pending.oldest_turn().into_iter().chain(unplanned).min()
     }
@@ -271,6 +250,7 @@ impl Analyst {
                 if let Some(open) = book {
                     let Settings { partition, partitions, .. } = self.settings;
                     open.book.respond(prediction, Watch { partition, partitions });
+                    open.touch(self.predictions.reached);
                 }
             }
         }
@@ -370,12 +350,14 @@ impl Analyst {
     }
 
     fn write_final_row(&mut self, joined: Joined, out: &mut Vec<Effect>) {
+        let reached = self.predictions.reached;
         let scores = match self.book_of(&joined) {
             None => CaseScores::new(),
             Some(open) => {
                 let plan = Arc::clone(open.book.plan());
-                let truth = truth(&joined, &plan);
-                let scores = open.book.mature(&joined.prediction, truth);
+                let truth = truth(joined.truth.as_ref(), &plan);
+                let scores = open.book.mature(&joined.prediction, truth, joined.known_by);
+                open.touch(reached);
                 let (clipped, unscored) = open.book.take_faults();
                 if clipped > 0 {
                     out.push(Effect::Count(Counter::ValueClipped, clipped));
@@ -390,6 +372,7 @@ impl Analyst {
     }
 
     fn write_later_row(&mut self, joined: Joined, out: &mut Vec<Effect>) {
+        let reached = self.predictions.reached;
         let scores = match self.book_of(&joined) {
             None => CaseScores::new(),
             Some(open) => {
@@ -399,7 +382,11 @@ impl Analyst {
                     LabelStatus::Labelled | LabelStatus::Missing | LabelStatus::Corrected => {}
                 }
                 let plan = Arc::clone(open.book.plan());
-                open.book.scores(&joined.prediction, truth(&joined, &plan))
+                let before = truth(joined.before.as_ref(), &plan);
+                let after = truth(joined.truth.as_ref(), &plan);
+                open.book.amend(&joined.prediction, before, after);
+                open.touch(reached);
+                open.book.scores(&joined.prediction, after)
             }
         };
         self.write(joined, scores, out);
@@ -434,6 +421,7 @@ impl Analyst {
             book: Book::new(Arc::clone(&plan), design.clone(), stable),
             revision,
             is_live,
+            is_changed: false,
             replay_turn,
         });
         open.book.redesign(design);
@@ -443,8 +431,7 @@ impl Analyst {
         if !is_live {
             self.closed.push(name);
             if self.closed.len() > BOOKS_CLOSED_MAX {
-                let oldest = self.closed.remove(0);
-                self.books.remove(&oldest);
+                self.forget_oldest_book();
             }
         }
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unplanned)
@@ -453,6 +440,16 @@ impl Analyst {
         self.unplanned = waiting;
         for it in ready {
             self.hold(&it.prediction, it.turn, out);
+        }
+    }
+
+    /// Forgets the rollout that ended first, in whatever order the lane came to know of them.
+    fn forget_oldest_book(&mut self) {
+        let revision = |name: &RolloutName| self.books.get(name).map(|it| it.revision);
+        let oldest = (0..self.closed.len()).min_by_key(|it| revision(&self.closed[*it]));
+        if let Some(oldest) = oldest {
+            let name = self.closed.remove(oldest);
+            self.books.remove(&name);
         }
     }
 
@@ -473,82 +470,14 @@ impl Analyst {
         }
     }
 
-    /// Publishes the newest tick that the prediction clock has passed, of every rollout that is live.
-    fn publish_passed(&mut self, is_idle: bool, out: &mut Vec<Effect>) {
-        let reached = self.predictions.reached;
-        if reached == Timestamp::MIN {
-            return;
-        }
-        let passed: Vec<(RolloutName, Timestamp)> = self
-            .books
-            .iter()
-            .filter(|(_, it)| it.is_live)
-            .map(|(name, it)| (name.clone(), reached.floor_to(it.book.plan().tick), it.tick))
-            .filter(|(_, tick, published)| published.is_none_or(|it| it < *tick))
-            .map(|(name, tick, _)| (name, tick))
-            .collect();
-        for (name, tick) in passed {
-            self.publish(&name, tick, is_idle, out);
-        }
-    }
-
-    /// Says that nobody need wait for this lane, with the newest sums.
-    fn publish_idle(&mut self, out: &mut Vec<Effect>) {
-        let live: Vec<(RolloutName, Timestamp)> = self
-            .books
-            .iter()
-            .filter(|(_, it)| it.is_live)
-            .filter_map(|(name, it)| Some((name.clone(), it.tick?)))
-            .collect();
-        for (name, tick) in live {
-            self.publish(&name, tick, true, out);
-        }
-    }
-
-    fn publish(
-        &mut self,
-        name: &RolloutName,
-        tick: Timestamp,
-        is_idle: bool,
-        out: &mut Vec<Effect>,
-    ) {
-        let replay_turn = self.oldest_turn().unwrap_or(self.turn).min(self.turn);
-        let Some(open) = self.books.get_mut(name) else { return };
-        open.tick = Some(tick);
-        open.replay_turn = replay_turn;
-        let is_restored = self
-            .restoring
-            .get(name)
-            .is_some_and(|it| (it.turn, it.tick, it.is_idle) == (self.turn, tick, is_idle));
-        if is_restored && let Some(partial) = self.restoring.remove(name) {
-            open.book.restore(partial.sums);
-        }
-        out.push(Effect::Partial(Box::new(Partial {
-            model: self.settings.model.clone(),
-            rollout: name.clone(),
-            partition: self.settings.partition,
-            tick,
-            clocks: Clocks {
-                predictions: self.predictions.reached,
-                labels: self.labels.reached,
-                are_labels_read: self.lag.1 == 0,
-            },
-            is_idle,
-            turn: self.turn,
-            inputs: self.inputs,
-            lag: self.lag.0 + self.lag.1,
-            sums: open.book.sums().clone(),
-        })));
-    }
-
     /// Returns whether a case is held; for tests and for people who ask.
     pub fn holds(&self, case: CaseId) -> bool {
         self.pending.holds(case)
     }
 }
 
-fn truth<'a>(joined: &'a Joined, plan: &RolloutPlan) -> Truth<'a> {
-    match (&joined.truth, plan.missing) {
+fn truth<'a>(known: Option<&'a KnownTruth>, plan: &RolloutPlan) -> Truth<'a> {
+    match (known, plan.missing) {
         (Some(truth), _) => Truth::Known(&truth.value),
         (None, MissingLabels::Negative) => Truth::Negative,
         (None, MissingLabels::Exclude) => Truth::Unknown,

@@ -307,6 +307,7 @@ fn first_standing(
         judged: None,
         design: Design::default(),
         winner: None,
+        decisions: Vec::new(),
         queue: Vec::new(),
         past: Vec::new(),
         commands: vec![command.id.clone()],

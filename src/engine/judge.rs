@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::ids::{Revision, StageIndex, Version};
+use crate::domain::ids::{Revision, RolloutName, StageIndex, Version};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::change::{Change, Deed, Phase, Position};
 use crate::engine::counter::Counter;
+use crate::engine::decision::{self, Decision};
 use crate::engine::judge_io::{Effect, Event, Settings};
 use crate::engine::partial::Partial;
 use crate::engine::report::Report;
@@ -23,6 +24,7 @@ use crate::strategy::gates;
 use crate::strategy::look::{self, Sight};
 use crate::strategy::planning;
 use crate::strategy::stage::{RolloutPlan, WhenInconclusive};
+use crate::strategy::support;
 use crate::strategy::verdict::{Verdict, Wait};
 
 /// How long nobody is told anything when no evidence comes, at the most.
@@ -33,7 +35,9 @@ const SILENCE_MAX: Span = Span::seconds(10);
 pub struct Judge {
     pub(super) settings: Settings,
     pub(super) standing: Option<Standing>,
-    partials: BTreeMap<i32, Partial>,
+    pub(super) partials: BTreeMap<i32, Partial>,
+    /// The newest sums of rollouts that are over, as long as labels may speak against their decisions.
+    pub(super) past: BTreeMap<RolloutName, BTreeMap<i32, Partial>>,
     judged: Option<Timestamp>,
     spoke_at: Timestamp,
     pub(super) sequence: u64,
@@ -47,6 +51,7 @@ impl Judge {
             settings,
             standing: None,
             partials: BTreeMap::new(),
+            past: BTreeMap::new(),
             judged: None,
             spoke_at: Timestamp::MIN,
             sequence: 0,
@@ -69,6 +74,8 @@ impl Judge {
         if self.is_current(&partial) {
             self.partials.insert(partial.partition, partial);
             self.judged = self.judged.max(self.complete_tick());
+        } else if self.is_of_the_past(&partial) {
+            self.keep_past(partial);
         }
     }
 
@@ -76,6 +83,11 @@ impl Judge {
     pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Vec<Effect>) {
         match event {
             Event::Command(command) => self.command(now, *command, out),
+            Event::Partial(partial) if self.is_of_the_past(&partial) => {
+                let name = partial.rollout.clone();
+                self.keep_past(*partial);
+                self.reconsider(now, &name, out);
+            }
             Event::Partial(partial) => {
                 if !self.is_current(&partial) {
                     out.push(Effect::Count(Counter::PartialStale, 1));
@@ -146,11 +158,15 @@ impl Judge {
             detail: self.settings.detail,
         });
         let verdict = of_phase(standing, contract::of(&rollout.plan).judge(&look));
+        let supports = support::of(&look, &verdict);
         let conditions = conditions(&look, &verdict);
         let report = Report::of(look, standing.position.routing.revision, &verdict);
         let has_new_conditions = standing.conditions != conditions;
         let was_approval_wanted = standing.conditions.iter().any(is_approval_wanted);
         standing.conditions = conditions;
+        if let Some(decision) = Decision::of(standing, &verdict, supports) {
+            decision::keep(&mut standing.decisions, decision);
+        }
         out.push(Effect::Count(Counter::TicksJudged, 1));
         let sequence = self.sequence;
         let grounds = Grounds {
@@ -161,6 +177,7 @@ impl Judge {
         };
         self.act(now, tick, verdict, was_approval_wanted, grounds, out);
         self.say(now, report, out);
+        self.reconsider(now, &rollout.plan.name, out);
         let Some(standing) = &self.standing else { return };
         let must_keep = has_new_conditions || has_new_thresholds || is_first_look;
         if self.sequence == sequence && must_keep {
@@ -306,6 +323,11 @@ impl Judge {
             ..standing.model.plan.at_rest(stable, revision)
         };
         remember(&mut standing.past, rollout, phase);
+        let name = rollout.plan.name.clone();
+        decision::settle(&mut standing.decisions, &name, phase);
+        if standing.decisions.iter().any(|it| it.rollout.plan.name == name) {
+            self.past.insert(name, std::mem::take(&mut self.partials));
+        }
         standing.conditions = Vec::new();
         standing.design = Design::default();
         standing.entered_at = None;
@@ -427,12 +449,9 @@ impl Judge {
     }
 
     fn is_current(&self, partial: &Partial) -> bool {
-        let is_open = self.standing.as_ref().is_some_and(|it| {
-            it.position.phase.is_open()
-                && it.rollout.as_ref().is_some_and(|it| it.plan.name == partial.rollout)
-        });
         let known = self.partials.get(&partial.partition);
-        is_open && known.is_none_or(|it| (it.tick, it.turn) <= (partial.tick, partial.turn))
+        self.is_running(&partial.rollout)
+            && known.is_none_or(|it| (it.tick, it.turn) <= (partial.tick, partial.turn))
     }
 
     /// Returns the newest tick that every partition with traffic has passed.
@@ -459,17 +478,7 @@ impl Judge {
 
     pub(super) fn positions(&self) -> Vec<(String, i32, i64)> {
         let Some(standing) = &self.standing else { return Vec::new() };
-        let predictions = &standing.model.plan.topics.predictions;
-        let labels = &self.settings.labels_topic;
-        self.partials
-            .values()
-            .flat_map(|it| {
-                [
-                    (predictions.clone(), it.partition, it.inputs.predictions),
-                    (labels.clone(), it.partition, it.inputs.labels),
-                ]
-            })
-            .collect()
+        positions_of(&self.partials, standing, &self.settings)
     }
 
     fn lag(&self) -> u64 {
@@ -491,6 +500,10 @@ impl Judge {
 
     pub(super) fn plan(&self) -> Option<&RolloutPlan> {
         self.standing.as_ref()?.rollout.as_ref().map(|it| &it.plan)
+    }
+
+    pub(super) fn bets(&self) -> &BetCache {
+        &self.bets
     }
 
     pub(super) fn newest_tick(&self) -> Option<Timestamp> {
@@ -523,6 +536,25 @@ impl Judge {
         });
         gates::favourite(&look)
     }
+}
+
+/// Returns how far the lanes had read for these partials.
+pub(super) fn positions_of(
+    partials: &BTreeMap<i32, Partial>,
+    standing: &Standing,
+    settings: &Settings,
+) -> Vec<(String, i32, i64)> {
+    let predictions = &standing.model.plan.topics.predictions;
+    let labels = &settings.labels_topic;
+    partials
+        .values()
+        .flat_map(|it| {
+            [
+                (predictions.clone(), it.partition, it.inputs.predictions),
+                (labels.clone(), it.partition, it.inputs.labels),
+            ]
+        })
+        .collect()
 }
 
 /// Who makes a change, and what it rests on.

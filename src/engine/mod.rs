@@ -13,14 +13,17 @@ pub mod partial;
 pub mod analyst_io;
 
 pub mod analyst;
+mod publish;
 
 pub mod change;
 pub mod command;
+pub mod decision;
 pub mod report;
 pub mod standing;
 
 pub mod judge_io;
 
 mod apply;
+mod contest;
 pub mod judge;
 mod verbs;

@@ -6,9 +6,10 @@ use crate::domain::share::Share;
 use crate::domain::time::Timestamp;
 use crate::engine::change::{Phase, Position};
 use crate::engine::command::Written;
+use crate::engine::decision::Decision;
 use crate::strategy::design::Design;
 use crate::strategy::stage::{ModelPlan, RolloutPlan};
-use crate::strategy::verdict::{Look, Verdict, Wait};
+use crate::strategy::verdict::{LabelAge, Look, Verdict, Wait};
 
 /// One thing that a person wants to know at a glance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,8 @@ pub struct Standing {
     pub design: Design,
     /// Who won, once it is concluded.
     pub winner: Option<Version>,
+    /// The newest decisions, so that labels which come or change afterwards can be held against them.
+    pub decisions: Vec<Decision>,
     /// Rollouts that wait.
     pub queue: Vec<Queued>,
     /// Rollouts that are over, newest last.
@@ -159,15 +162,19 @@ pub fn conditions(look: &Look<'_>, verdict: &Verdict) -> Vec<Condition> {
         condition("data", !health.no_data, "traffic is coming", "no fresh traffic"),
         condition(
             "split",
-            health.split.is_ok,
+            health.split.all.is_ok,
             "traffic is split as planned",
             "traffic is not split as planned",
         ),
         condition(
             "label_parity",
-            health.label_parity.is_ok,
+            health.label_parity.all.is_ok,
             "labels are missing equally often in all arms",
-            "labels are missing more often in one arm",
+            if health.label_parity.points[LabelAge::FULL].is_ok {
+                "labels come later in one arm"
+            } else {
+                "labels are missing more often in one arm"
+            },
         ),
         condition("approval", !wants_approval, "nobody is waited for", "waiting for a person"),
     ]

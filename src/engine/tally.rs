@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::domain::case::{AnswerStatus, Outcome, Prediction};
+use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use crate::domain::ids::{MetricName, Version};
 use crate::domain::routing::Role;
 use crate::engine::score::{self, Read, Truth};
@@ -14,14 +14,12 @@ use crate::stats::cluster::Clusters;
 use crate::stats::ipw_bet;
 use crate::stats::paired_bet::PairedDesign;
 use crate::stats::prior::{GRID, MIDDLE};
+use crate::strategy::amended::{Amended, Values};
 use crate::strategy::design::{ContrastKey, Design, Pairing, Part, Stratum};
 use crate::strategy::evidence::{Evidence, Scores};
 use crate::strategy::metric::{Metric, MetricKind, Shape};
 use crate::strategy::planning;
 use crate::strategy::stage::RolloutPlan;
-
-/// How many units one lane looks at in one stratum for the check of the split.
-const UNITS_MAX: usize = 1024;
 
 /// What each version's answer scored, in the plan's order of metrics.
 pub type CaseScores = Vec<(Version, Vec<(MetricName, f64)>)>;
@@ -153,17 +151,62 @@ impl Book {
     }
 
     /// Adds what a case's label shows at maturity; returns what each answer scored.
-    pub fn mature(&mut self, case: &Prediction, truth: Truth<'_>) -> CaseScores {
+    ///
+    /// `known_by` says whether there was a label at a quarter and at half of the maturity.
+    pub fn mature(
+        &mut self,
+        case: &Prediction,
+        truth: Truth<'_>,
+        known_by: [bool; 2],
+    ) -> CaseScores {
         let stratum = self.design.stratum(case.stage, case.revision);
-        let bucket = bucket(case);
         let is_labelled = matches!(truth, Truth::Known(_));
+        let units = self.sums.units.entry(stratum).or_default();
+        let [quarter, half] = known_by;
+        units.mature(unit(case), &case.arm, [quarter, half, is_labelled]);
+        if is_labelled && is_answered(case) {
+            units.label(unit(case), &case.arm);
+        }
         for answer in &case.answers {
             let Some(part) = part(case, &answer.version, answer.role) else { continue };
             let tally = self.sums.arms.entry((stratum, answer.version.clone(), part)).or_default();
             tally.mature += 1;
             tally.labelled += u64::from(is_labelled);
             tally.missing += u64::from(!is_labelled);
+            for (count, is_known) in tally.labelled_by.iter_mut().zip(known_by) {
+                *count += u64::from(is_known);
+            }
         }
+        self.value(stratum, case, truth);
+        self.scores(case, truth)
+    }
+
+    /// Keeps beside the sums what a label that came or changed after maturity would change in them.
+    pub fn amend(&mut self, case: &Prediction, before: Truth<'_>, after: Truth<'_>) {
+        let stratum = self.design.stratum(case.stage, case.revision);
+        let faults = (self.clipped, self.unscored);
+        // How alike the cases of a unit are does not hang on a few labels.
+        let clusters = self.sums.clusters.clone();
+        let Amended { labels, mut given, mut taken } = std::mem::take(&mut self.sums.amended);
+        self.swap(&mut taken);
+        self.value(stratum, case, before);
+        self.swap(&mut taken);
+        self.swap(&mut given);
+        self.value(stratum, case, after);
+        self.swap(&mut given);
+        self.sums.amended = Amended { labels: labels + 1, given, taken };
+        self.sums.clusters = clusters;
+        (self.clipped, self.unscored) = faults;
+    }
+
+    fn swap(&mut self, values: &mut Values) {
+        std::mem::swap(&mut self.sums.scores, &mut values.scores);
+        std::mem::swap(&mut self.sums.contrasts, &mut values.contrasts);
+    }
+
+    /// Adds what the metrics that need a label make of a case.
+    fn value(&mut self, stratum: Stratum, case: &Prediction, truth: Truth<'_>) {
+        let bucket = bucket(case);
         let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
         for metric in Arc::clone(&self.plan).metrics.iter().filter(|it| it.kind.needs_label()) {
             match metric.kind.shape() {
@@ -192,7 +235,6 @@ impl Book {
                 Shape::Duration => {}
             }
         }
-        self.scores(case, truth)
     }
 
     /// Counts a label that came after maturity, or was taken back.
@@ -228,18 +270,16 @@ impl Book {
             .collect()
     }
 
-    /// Looks at the case's unit for the check of the split, if it is this lane's to look at and new.
+    /// Looks at the case's unit for the check of the split, if it is this lane's to look at.
     fn watch(&mut self, stratum: Stratum, case: &Prediction, watch: Watch) {
-        let units = self.sums.units.entry(stratum).or_default();
-        if let Some(unit) = &case.unit {
-            let hash = xxh3_64(unit);
-            let partitions = u64::try_from(watch.partitions).unwrap_or(1).max(1);
-            let is_ours = i128::from(hash % partitions) == i128::from(watch.partition);
-            if !is_ours || units.seen.len() >= UNITS_MAX || !units.seen.insert(hash) {
-                return;
-            }
+        let unit = unit(case);
+        let partitions = u64::try_from(watch.partitions).unwrap_or(1).max(1);
+        let is_ours =
+            unit.is_none_or(|it| i128::from(it % partitions) == i128::from(watch.partition));
+        if is_ours {
+            let units = self.sums.units.entry(stratum).or_default();
+            units.assign(unit, &case.arm, is_answered(case));
         }
-        *units.counts.entry(case.arm.clone()).or_default() += 1;
     }
 
     /// Adds each version's value in a binary or bounded metric, and the comparisons that follow.
@@ -470,6 +510,17 @@ fn part(case: &Prediction, version: &Version, role: Role) -> Option<Part> {
 fn bucket(case: &Prediction) -> usize {
     let unit = case.unit.as_deref().unwrap_or(case.request_id.as_str().as_bytes());
     Clusters::bucket(xxh3_64(unit))
+}
+
+/// Returns what the case's unit is known by; nothing where every case is a unit of its own.
+fn unit(case: &Prediction) -> Option<u64> {
+    case.unit.as_deref().map(xxh3_64)
+}
+
+/// Returns whether the version that was chosen answered, and in time.
+fn is_answered(case: &Prediction) -> bool {
+    let is_its = |it: &&CaseAnswer| it.role == Role::Serve && it.version == case.arm;
+    case.answers.iter().find(is_its).is_some_and(|it| it.status == AnswerStatus::Ok)
 }
 
 fn key(stratum: Stratum, metric: &Metric, candidate: &Version) -> ContrastKey {

@@ -68,6 +68,10 @@ pub struct Joined {
     pub prediction: Arc<Prediction>,
     /// The truth, if any.
     pub truth: Option<Truth>,
+    /// The truth that the row before this one said; nothing for the final row.
+    pub before: Option<Truth>,
+    /// Whether there was a label at a quarter of the window, and at half of it; only told by the final row.
+    pub known_by: [bool; 2],
     /// What the row says about it.
     pub status: LabelStatus,
     /// 1 for the final row, more for what came after it.
@@ -239,7 +243,7 @@ impl Pending {
         let mut rows = Vec::new();
         if truth != before {
             for waiting in entry.cases.values_mut() {
-                rows.extend(waiting.follow_up(truth.as_ref()));
+                rows.extend(waiting.follow_up(before.as_ref(), truth.as_ref()));
             }
         }
         Credited::Joined(rows)
@@ -271,11 +275,17 @@ impl Pending {
         let row = Joined {
             prediction: Arc::clone(&waiting.prediction),
             truth: in_time.clone(),
+            before: None,
+            known_by: waiting.known_by(&entry.labels),
             status,
             row_version: 1,
         };
         let newest = truth(&entry.labels, Timestamp::MAX);
-        let follow_up = if newest == in_time { None } else { waiting.follow_up(newest.as_ref()) };
+        let follow_up = if newest == in_time {
+            None
+        } else {
+            waiting.follow_up(in_time.as_ref(), newest.as_ref())
+        };
         Some((row, follow_up))
     }
 
@@ -382,8 +392,15 @@ impl Pending {
 }
 
 impl Waiting {
+    /// Returns whether there was a label at a quarter and at half of the window, by the labels' own times.
+    fn known_by(&self, labels: &[Label]) -> [bool; 2] {
+        let at = self.prediction.event_time();
+        let window = self.due - at;
+        [4, 2].map(|part| newest(labels, at + Span(window.0 / part)).is_some_and(|it| !it.retract))
+    }
+
     /// Returns the row that a new truth asks for, once the final row is out.
-    fn follow_up(&mut self, truth: Option<&Truth>) -> Option<Joined> {
+    fn follow_up(&mut self, before: Option<&Truth>, truth: Option<&Truth>) -> Option<Joined> {
         let (version, last) = self.row?;
         let status = match (last, truth) {
             (LabelStatus::Missing | LabelStatus::Retracted, None) => return None,
@@ -403,6 +420,8 @@ impl Waiting {
         Some(Joined {
             prediction: Arc::clone(&self.prediction),
             truth: truth.cloned(),
+            before: before.cloned(),
+            known_by: [false; 2],
             status,
             row_version: version + 1,
         })
@@ -411,15 +430,16 @@ impl Waiting {
 
 /// Returns the truth among the labels observed by `until`: the highest version wins, and taking back wins over its own version.
 fn truth(labels: &[Label], until: Timestamp) -> Option<Truth> {
-    let newest = labels
-        .iter()
-        .filter(|it| it.observed_at <= until)
-        .max_by_key(|it| (it.version, it.retract))?;
+    let newest = newest(labels, until)?;
     (!newest.retract).then(|| Truth {
         value: Arc::new(newest.value.clone()),
         observed_at: newest.observed_at,
         version: newest.version,
     })
+}
+
+fn newest(labels: &[Label], until: Timestamp) -> Option<&Label> {
+    labels.iter().filter(|it| it.observed_at <= until).max_by_key(|it| (it.version, it.retract))
 }
 
 fn release(turns: &mut BTreeMap<u64, u64>, turn: u64) {
@@ -428,5 +448,90 @@ fn release(turns: &mut BTreeMap<u64, u64>, turn: u64) {
         if *count == 0 {
             turns.remove(&turn);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::{Clocks, LabelStatus, Limits, Pending};
+    use crate::domain::case::{Outcome, Prediction};
+    use crate::domain::ids::{CaseId, Revision, StageIndex};
+    use crate::domain::label::Label;
+    use crate::domain::time::{Span, Timestamp};
+
+    const START: Timestamp = Timestamp(1_000_000);
+
+    fn case(id: &str) -> Arc<Prediction> {
+        Arc::new(Prediction {
+            case: CaseId { partition: 0, offset: 1 },
+            request_id: id.into(),
+            rollout: None,
+            revision: Revision(1),
+            stage: StageIndex(0),
+            unit: None,
+            arm: "v1".into(),
+            propensity: 1.0,
+            served: None,
+            outcome: Outcome::Ok,
+            requested_at: START,
+            routed_at: START,
+            served_at: START,
+            answers: Vec::new(),
+        })
+    }
+
+    fn label(seconds: i64, late: u8, version: u64, retract: bool) -> Label {
+        Label {
+            request_id: "r".into(),
+            value: json!(late),
+            observed_at: START + Span::seconds(seconds),
+            version,
+            retract,
+        }
+    }
+
+    fn held(labels: &[Label]) -> Pending {
+        let limits = Limits { cases_max: 10, early_ids_max: 10, label_versions_max: 16 };
+        let mut pending = Pending::new(limits);
+        let _added = pending.add(case("r"), Span::seconds(40), Span::seconds(1000), 0);
+        for label in labels {
+            let _credited = pending.credit(label.clone(), START + Span::seconds(9000), 0);
+        }
+        pending
+    }
+
+    fn mature(pending: &mut Pending) -> (super::Joined, Option<super::Joined>) {
+        let at = START + Span::seconds(50);
+        let clocks = Clocks { predictions: at, labels: at, are_labels_read: true };
+        pending.mature(clocks).expect("the case is mature")
+    }
+
+    #[test]
+    fn a_case_knows_at_which_ages_it_had_a_label() {
+        let check = |labels: &[Label], expected: [bool; 2]| {
+            assert_eq!(mature(&mut held(labels)).0.known_by, expected, "{labels:?}");
+        };
+        check(&[], [false, false]);
+        check(&[label(10, 1, 1, false)], [true, true]);
+        check(&[label(11, 1, 1, false)], [false, true]);
+        check(&[label(21, 1, 1, false)], [false, false]);
+        // A correction does not make the label any later, and taking it back leaves nothing.
+        check(&[label(5, 1, 1, false), label(30, 0, 2, false)], [true, true]);
+        check(&[label(5, 1, 1, false), label(15, 1, 1, true)], [true, false]);
+    }
+
+    #[test]
+    fn a_later_row_says_what_the_row_before_it_said() {
+        let mut pending = held(&[label(5, 1, 1, false), label(45, 0, 2, false)]);
+        let (row, later) = mature(&mut pending);
+        let later = later.expect("the correction came after the window");
+        assert_eq!((later.before, later.status), (row.truth, LabelStatus::Corrected));
+        let taken_back = pending.credit(label(60, 0, 2, true), START, 0);
+        let super::Credited::Joined(rows) = taken_back else { panic!("{taken_back:?}") };
+        assert_eq!((rows[0].before.clone(), rows[0].truth.clone()), (later.truth, None));
     }
 }

@@ -175,6 +175,7 @@ impl AnalystLane {
             return Ok(());
         };
         self.machine.restore_checkpoint((&first.checkpoint).into());
+        self.machine.turn_is(start.turn);
         for (_, partial) in partials {
             self.machine.sums_restored_from(partial);
         }

@@ -7,6 +7,7 @@ use rand_distr::{Beta, Distribution, LogNormal, StandardNormal};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::ids::Version;
+use crate::domain::time::Span;
 use crate::engine::tally::Book;
 use crate::simulate::flow::Tick;
 use crate::simulate::nature::{Nature, Truth};
@@ -29,7 +30,6 @@ pub(super) struct Population {
     /// Each unit's own mean, by metric, on the scale of a metric's range; empty where units do not come again.
     levels: Vec<Vec<f64>>,
     units: u32,
-    seen: Vec<Option<Stratum>>,
 }
 
 /// A case whose label is read later.
@@ -37,8 +37,10 @@ pub(super) struct Population {
 pub(super) struct Waiting {
     stratum: Stratum,
     bucket: usize,
+    unit: Option<u64>,
     parts: Vec<(Version, Part)>,
-    is_missing: bool,
+    /// Whether there is a label at a quarter of the maturity, at half of it, and at it.
+    labelled_by: [bool; 3],
     values: Vec<Drawn>,
 }
 
@@ -54,7 +56,7 @@ impl Population {
     /// Draws the units of a world.
     pub(super) fn draw(plan: &RolloutPlan, nature: &Nature, rng: &mut impl Rng) -> Self {
         let Some(sticky) = nature.sticky else {
-            return Self { levels: Vec::new(), units: 0, seen: Vec::new() };
+            return Self { levels: Vec::new(), units: 0 };
         };
         let levels = plan
             .metrics
@@ -75,7 +77,7 @@ impl Population {
                     .collect()
             })
             .collect();
-        Self { levels, units: sticky.units, seen: vec![None; sticky.units as usize] }
+        Self { levels, units: sticky.units }
     }
 }
 
@@ -83,7 +85,7 @@ impl Population {
 pub(super) fn draw(
     tick: &Tick<'_>,
     nature: &Nature,
-    people: &mut Population,
+    people: &Population,
     book: &mut Book,
     rng: &mut impl Rng,
 ) -> Vec<Waiting> {
@@ -104,7 +106,7 @@ pub(super) fn draw(
 fn draw_case(
     tick: &Tick<'_>,
     nature: &Nature,
-    people: &mut Population,
+    people: &Population,
     unit: u64,
     book: &mut Book,
     rng: &mut impl Rng,
@@ -120,13 +122,11 @@ fn draw_case(
     for (version, part) in &parts {
         tick.expose(book.sums_mut(), version, *part, 1);
     }
-    let slot = usize::try_from(unit).ok().and_then(|it| people.seen.get_mut(it));
-    let is_new = slot.is_none_or(|it| it.replace(tick.stratum) != Some(tick.stratum));
-    if is_new {
-        let units = book.sums_mut().units.entry(tick.stratum).or_default();
-        *units.counts.entry(arm.version).or_default() += 1;
-    }
-    let bucket = Clusters::bucket(xxh3_64(&bytes));
+    let hash = xxh3_64(&bytes);
+    let known_by = (people.units > 0).then_some(hash);
+    let units = book.sums_mut().units.entry(tick.stratum).or_default();
+    units.assign(known_by, &arm.version, true);
+    let bucket = Clusters::bucket(hash);
     let mut later = Vec::new();
     for (index, (metric, truth)) in tick.plan.metrics.iter().zip(&nature.truths).enumerate() {
         let level = usize::try_from(unit)
@@ -146,22 +146,42 @@ fn draw_case(
         return None;
     }
     let is_event = later[0].is_positive;
-    let is_missing = rng.random::<f64>() < nature.delay.missing(is_event, tick.plan.maturity);
-    Some(Waiting { stratum: tick.stratum, bucket, parts, is_missing, values: later })
+    // One draw says for every age whether the label is there by then.
+    let patience: f64 = rng.random();
+    let is_there = |age| patience >= nature.delay.missing(is_event, age);
+    let labelled_by = [4, 2, 1].map(|part| is_there(Span(tick.plan.maturity.0 / part)));
+    Some(Waiting {
+        stratum: tick.stratum,
+        bucket,
+        unit: known_by,
+        parts,
+        labelled_by,
+        values: later,
+    })
 }
 
 /// Adds what the labels of cases show that have come of age.
 pub(super) fn mature(plan: &Arc<RolloutPlan>, cases: Vec<Waiting>, book: &mut Book) {
     for case in cases {
+        let [quarter, half, is_labelled] = case.labelled_by;
+        if let Some((arm, _)) = case.parts.first() {
+            let units = book.sums_mut().units.entry(case.stratum).or_default();
+            units.mature(case.unit, arm, case.labelled_by);
+            if is_labelled {
+                units.label(case.unit, arm);
+            }
+        }
         for (version, part) in &case.parts {
             let key = (case.stratum, version.clone(), *part);
             let tally = book.sums_mut().arms.entry(key).or_default();
             tally.mature += 1;
-            tally.missing += u64::from(case.is_missing);
-            tally.labelled += u64::from(!case.is_missing);
+            tally.missing += u64::from(!is_labelled);
+            tally.labelled += u64::from(is_labelled);
+            tally.labelled_by[0] += u64::from(quarter);
+            tally.labelled_by[1] += u64::from(half);
         }
         for mut drawn in case.values {
-            match (case.is_missing, plan.missing) {
+            match (!is_labelled, plan.missing) {
                 (true, MissingLabels::Exclude) => continue,
                 (true, MissingLabels::Negative) => {
                     drawn.values.iter_mut().for_each(|(_, _, value)| *value = 0.0);

@@ -3,6 +3,7 @@
 use rand::Rng;
 
 use crate::domain::ids::Version;
+use crate::domain::time::Span;
 use crate::simulate::flow::{Tick, binomial, counted};
 use crate::simulate::nature::{Nature, Truth};
 use crate::stats::paired_bet::PairedCounts;
@@ -34,10 +35,6 @@ pub(super) fn draw(tick: &Tick<'_>, nature: &Nature, rng: &mut impl Rng) -> Adde
     let share = tick.design.share(tick.plan, tick.stratum, candidate).fraction();
     let chosen = binomial(rng, tick.requests, share);
     let rest = tick.requests - chosen;
-    let units = added.now.units.entry(tick.stratum).or_default();
-    for (version, n) in [(candidate, chosen), (stable, rest)] {
-        *units.counts.entry(version.clone()).or_default() += n;
-    }
     let pairing = tick.design.pairing(tick.plan, tick.stratum, candidate, stable);
     let arms = match pairing {
         Pairing::Paired => {
@@ -79,12 +76,32 @@ pub(super) fn draw(tick: &Tick<'_>, nature: &Nature, rng: &mut impl Rng) -> Adde
             (Part::Chosen, false) => lost_theirs,
         };
         let key = (tick.stratum, version.clone(), part);
-        let tally = added.at_maturity.arms.entry(key).or_default();
+        let labelled = n - lost.min(n);
+        let [quarter, half] = early(tick, nature).map(|p| binomial(rng, labelled, p));
+        let tally = added.at_maturity.arms.entry(key.clone()).or_default();
         tally.mature += n;
-        tally.missing += lost.min(n);
-        tally.labelled += n - lost.min(n);
+        tally.missing += n - labelled;
+        tally.labelled += labelled;
+        tally.labelled_by = [quarter, half];
+        if part == Part::Chosen {
+            let answered = added.now.arms.get(&key).map_or(n, |it| it.answered);
+            let units = added.now.units.entry(tick.stratum).or_default();
+            let counts = units.counts.entry(version.clone()).or_default();
+            (counts.assigned, counts.answered) = (n, answered);
+            let units = added.at_maturity.units.entry(tick.stratum).or_default();
+            let counts = units.counts.entry(version.clone()).or_default();
+            (counts.mature, counts.labelled) = (n, labelled.min(answered));
+            counts.labelled_by = [quarter, half, labelled];
+        }
     }
     added
+}
+
+/// Returns how likely a label that is there at maturity was there at a quarter and at half of it.
+fn early(tick: &Tick<'_>, nature: &Nature) -> [f64; 2] {
+    let there = |age: Span| 1.0 - nature.delay.missing(false, age);
+    let full = there(tick.plan.maturity).max(1e-12);
+    [4, 2].map(|part| (there(Span(tick.plan.maturity.0 / part)) / full).clamp(0.0, 1.0))
 }
 
 #[derive(Clone, Copy)]

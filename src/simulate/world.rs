@@ -243,7 +243,7 @@ impl Flow {
                     book.redesign(tick.design.clone());
                     it.revision = Some(tick.routing.revision);
                 }
-                let waiting = cases::draw(tick, nature, &mut it.people, book, rng);
+                let waiting = cases::draw(tick, nature, &it.people, book, rng);
                 it.waiting.push_back(waiting);
                 if it.waiting.len() > delay
                     && let Some(mature) = it.waiting.pop_front()

@@ -9,7 +9,9 @@ use crate::stats::cluster::Clusters;
 use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
+use crate::strategy::amended::Amended;
 use crate::strategy::design::{ContrastKey, Part, Stratum};
+use crate::strategy::units::Units;
 
 /// The evidence of one rollout, over its whole life so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +26,8 @@ pub struct Evidence {
     pub units: BTreeMap<Stratum, Units>,
     /// What is bet on each case, summed by buckets of units over all strata: how far cases of one unit resemble each other.
     pub clusters: BTreeMap<(Version, MetricName), Clusters>,
+    /// What labels that changed after maturity would change; no decision rests on it.
+    pub amended: Amended,
 }
 
 /// What happened to one version's cases in one stratum.
@@ -47,6 +51,8 @@ pub struct Tally {
     pub mature: u64,
     /// Mature cases without a label.
     pub missing: u64,
+    /// Mature cases that had a label by a quarter of the maturity, and by half of it.
+    pub labelled_by: [u64; 2],
     /// The first case's event time.
     pub first_at: Timestamp,
     /// The newest case's event time.
@@ -101,18 +107,6 @@ pub struct Contrast {
     pub capital: Option<Box<[Capital; 3]>>,
 }
 
-/// Units seen by this lane, for the check of the split.
-///
-/// Requests of one unit always go the same way, so counting them as if they were drawn one by one would find a wrong split
-/// where there is none. Each unit is looked at by one partition only, and only so many by each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Units {
-    /// Hashes of the units counted; empty where every case is a unit of its own.
-    pub seen: BTreeSet<u64>,
-    /// How many units each version was chosen for.
-    pub counts: BTreeMap<Version, u64>,
-}
-
 impl Default for Ranks {
     fn default() -> Self {
         Self { positives: vec![0; Self::BINS], negatives: vec![0; Self::BINS] }
@@ -159,6 +153,7 @@ impl Default for Tally {
             labelled: 0,
             mature: 0,
             missing: 0,
+            labelled_by: [0; 2],
             first_at: Timestamp::MAX,
             last_at: Timestamp::MIN,
             latency: Sketch::default(),
@@ -184,6 +179,7 @@ impl Evidence {
         for (key, clusters) in &other.clusters {
             self.clusters.entry(key.clone()).or_default().merge(clusters);
         }
+        self.amended.merge(&other.amended);
     }
 
     /// Returns the strata that have cases, in order.
@@ -235,6 +231,12 @@ impl Evidence {
 }
 
 impl Tally {
+    /// Returns how many mature cases had a label by a quarter of the maturity, by half of it, and at it.
+    pub fn labelled_by_age(&self) -> [u64; 3] {
+        let [quarter, half] = self.labelled_by;
+        [quarter, half, self.mature - self.missing]
+    }
+
     /// Adds another one.
     pub fn merge(&mut self, other: &Self) {
         self.exposures += other.exposures;
@@ -246,6 +248,9 @@ impl Tally {
         self.labelled += other.labelled;
         self.mature += other.mature;
         self.missing += other.missing;
+        for (ours, theirs) in self.labelled_by.iter_mut().zip(other.labelled_by) {
+            *ours += theirs;
+        }
         self.first_at = self.first_at.min(other.first_at);
         self.last_at = self.last_at.max(other.last_at);
         self.latency.merge(&other.latency);
@@ -277,16 +282,6 @@ impl Contrast {
             for (ours, theirs) in ours.iter_mut().zip(theirs.iter()) {
                 ours.merge(theirs);
             }
-        }
-    }
-}
-
-impl Units {
-    /// Adds another lane's, whose units are others.
-    pub fn merge(&mut self, other: &Self) {
-        self.seen.extend(&other.seen);
-        for (version, n) in &other.counts {
-            *self.counts.entry(version.clone()).or_default() += n;
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::ids::Version;
 use crate::domain::time::{Span, Timestamp};
 use crate::strategy::metric::MetricRole;
 use crate::strategy::stage::{PromoteWhen, WhenNoData};
-use crate::strategy::verdict::{Finding, Look, Proof, Verdict, Wait};
+use crate::strategy::verdict::{Finding, LabelAge, Look, Proof, SplitPoint, Verdict, Wait};
 use crate::strategy::words;
 
 /// What follows the last stage's gates.
@@ -136,22 +136,61 @@ fn not_held(look: &Look<'_>) -> Option<(Wait, String)> {
 }
 
 fn unhealthy(look: &Look<'_>) -> Option<(Wait, String)> {
-    if !look.health.split.is_ok {
-        let block = format!(
-            "the split of traffic is not as planned (p {:.1e}): no result counts until that is understood",
-            look.health.split.p
-        );
-        return Some((Wait::Health, block));
-    }
-    if !look.health.label_parity.is_ok {
-        let block = format!(
-            "labels are missing more often in one arm (p {:.1e}): a longer maturity may be needed",
-            look.health.label_parity.p
-        );
-        return Some((Wait::Health, block));
-    }
-    (look.health.mixed_units > 0)
-        .then(|| (Wait::Health, format!("{} units were in two arms", look.health.mixed_units)))
+    // That labels are missing says more than that labelled units are.
+    let lost = units_lost(look);
+    let before_labels = lost.clone().filter(|(point, _)| *point < SplitPoint::LABELLED);
+    let block = before_labels
+        .map(|(_, block)| block)
+        .or_else(|| labels_differ(look))
+        .or_else(|| lost.map(|(_, block)| block))
+        .or_else(|| {
+            (look.health.mixed_units > 0).then(|| {
+                format!(
+                    "units that met two arms at one stage: {}; somebody else decides who is served by whom",
+                    words::count(look.health.mixed_units)
+                )
+            })
+        })?;
+    Some((Wait::Health, block))
+}
+
+/// Returns the first point at which units go missing, and a sentence.
+fn units_lost(look: &Look<'_>) -> Option<(usize, String)> {
+    let split = &look.health.split;
+    let (point, version) = split.bad.as_ref()?;
+    let what = match *point {
+        SplitPoint::ASSIGNED => {
+            format!(
+                "the split of traffic is not as planned: units of {version} are too few from the start"
+            )
+        }
+        SplitPoint::ANSWERED => {
+            format!("units of {version} go missing between assignment and answer")
+        }
+        _ => format!("units of {version} go missing between answer and label"),
+    };
+    let p = split.points[*point].p;
+    Some((*point, format!("{what} (p {p:.1e}): no result counts until that is understood")))
+}
+
+/// Returns a sentence when labels come later, or less often, in one arm.
+fn labels_differ(look: &Look<'_>) -> Option<String> {
+    let parity = &look.health.label_parity;
+    let (point, version) = parity.bad.as_ref()?;
+    let p = parity.points[*point].p;
+    let age = match *point {
+        LabelAge::QUARTER => "a quarter of the maturity",
+        LabelAge::HALF => "half of the maturity",
+        _ => {
+            return Some(format!(
+                "labels are missing more often for {version} (p {p:.1e}): no result counts until that is understood"
+            ));
+        }
+    };
+    let maturity = look.plan.maturity;
+    Some(format!(
+        "delay shift: labels of {version} come later (p {p:.1e} at {age}): a longer maturity than {maturity} is proposed"
+    ))
 }
 
 fn too_small(look: &Look<'_>) -> Option<(Wait, String)> {

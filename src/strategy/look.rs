@@ -2,18 +2,12 @@
 
 use crate::domain::ids::{StageIndex, Version};
 use crate::domain::time::Timestamp;
-use crate::stats::rr_mix::{self, Coverage};
-use crate::stats::special::p_of_log_e;
-use crate::stats::split::{self, SplitStage};
 use crate::strategy::bet_cache::BetCache;
-use crate::strategy::design::{Design, Pairing, Part, Stratum};
+use crate::strategy::design::{Design, Pairing, Stratum};
 use crate::strategy::evidence::Evidence;
-use crate::strategy::finding;
-use crate::strategy::stage::{MissingLabels, RolloutPlan};
-use crate::strategy::verdict::{ArmReport, Check, Health, Look, Timing};
-
-/// The level at which unequal labels hold a rollout.
-const PARITY_ALPHA: f64 = 0.001;
+use crate::strategy::stage::RolloutPlan;
+use crate::strategy::verdict::{ArmReport, Look, Timing};
+use crate::strategy::{finding, health};
 
 /// All that a look is made of.
 #[derive(Clone, Copy, Debug)]
@@ -95,13 +89,7 @@ pub fn look<'a>(sight: &Sight<'a>) -> Look<'a> {
         timing,
         arms: arms(sight),
         findings,
-        health: Health {
-            split: split_check(sight),
-            label_parity: parity_check(sight),
-            mixed_units: 0,
-            lag: sight.lag,
-            no_data: !is_fresh(sight, span),
-        },
+        health: health::health(sight, !is_fresh(sight, span)),
     }
 }
 
@@ -144,73 +132,9 @@ fn arms(sight: &Sight<'_>) -> Vec<ArmReport> {
                 labelled: sum.labelled,
                 mature: sum.mature,
                 missing: sum.missing,
+                labelled_by: sum.labelled_by,
                 latency_ms,
             }
-        })
-        .collect()
-}
-
-/// Compares how many units each version was chosen for with the shares, in every stratum.
-fn split_check(sight: &Sight<'_>) -> Check {
-    let strata: Vec<(Vec<f64>, Vec<u64>)> = sight
-        .evidence
-        .units
-        .iter()
-        .map(|(stratum, units)| {
-            std::iter::once(sight.stable)
-                .chain(&sight.plan.candidates)
-                .map(|version| {
-                    let share = sight.design.share(sight.plan, *stratum, version).fraction();
-                    (share, units.counts.get(version).copied().unwrap_or(0))
-                })
-                .unzip()
-        })
-        .collect();
-    let stages: Vec<SplitStage<'_>> =
-        strata.iter().map(|(weights, counts)| SplitStage { weights, counts }).collect();
-    let log_e = split::log_e(&stages);
-    Check { p: p_of_log_e(log_e), is_ok: log_e < (1.0 / split::ALPHA).ln() }
-}
-
-/// Compares how often labels are missing, candidate by candidate; the worst counts.
-fn parity_check(sight: &Sight<'_>) -> Check {
-    let fine = Check { p: 1.0, is_ok: true };
-    let needs_labels = sight.plan.metrics.iter().any(|it| it.kind.needs_label());
-    if sight.plan.missing == MissingLabels::Negative || !needs_labels {
-        return fine;
-    }
-    let log_e = sight
-        .live
-        .iter()
-        .map(|candidate| rr_mix::label_parity(&coverage(sight, candidate)))
-        .fold(0.0, f64::max);
-    let bar = (sight.live.len().max(1) as f64 / PARITY_ALPHA).ln();
-    Check { p: p_of_log_e(log_e), is_ok: log_e < bar }
-}
-
-fn coverage(sight: &Sight<'_>, candidate: &Version) -> Vec<Coverage> {
-    let mature = |stratum, version| {
-        sight
-            .evidence
-            .tally(stratum, version, Part::Chosen)
-            .map_or((0, 0), |it| (it.mature, it.mature - it.missing))
-    };
-    sight
-        .compared(candidate)
-        .into_iter()
-        .filter_map(|(stratum, pairing)| match pairing {
-            Pairing::Split { rho } => {
-                let (treated, treated_labelled) = mature(stratum, candidate);
-                let (control, control_labelled) = mature(stratum, sight.stable);
-                Some(Coverage {
-                    propensity: rho,
-                    treated,
-                    treated_labelled,
-                    control,
-                    control_labelled,
-                })
-            }
-            Pairing::Paired | Pairing::Apart => None,
         })
         .collect()
 }

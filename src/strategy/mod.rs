@@ -7,9 +7,11 @@ pub mod assign;
 
 pub mod bet_cache;
 
+pub mod amended;
 pub mod design;
 pub mod evidence;
 pub mod planning;
+pub mod units;
 
 pub mod forecast;
 
@@ -17,10 +19,12 @@ pub mod verdict;
 pub mod words;
 
 pub mod finding;
+pub mod health;
 pub mod look;
 mod pace;
 
 pub mod gates;
+pub mod support;
 
 pub mod ab;
 pub mod canary;

@@ -136,6 +136,8 @@ pub struct ArmReport {
     pub mature: u64,
     /// Mature cases without a label.
     pub missing: u64,
+    /// Mature cases that had a label by a quarter of the maturity, and by half of it.
+    pub labelled_by: [u64; 2],
     /// p50, p95 and p99, once there is an answer.
     pub latency_ms: Option<[f64; 3]>,
 }
@@ -144,6 +146,12 @@ impl ArmReport {
     /// Returns the share of mature cases that had a label in time.
     pub fn coverage(&self) -> Option<f64> {
         (self.mature > 0).then(|| (self.mature - self.missing) as f64 / self.mature as f64)
+    }
+
+    /// Returns the share of mature cases that had a label by a quarter of the maturity, by half of it, and at it.
+    pub fn delay_curve(&self) -> Option<[f64; 3]> {
+        let [quarter, half] = self.labelled_by.map(|it| it as f64 / self.mature as f64);
+        Some([quarter, half, self.coverage()?])
     }
 }
 
@@ -156,14 +164,51 @@ pub struct Check {
     pub is_ok: bool,
 }
 
+/// One check made at three points in turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trail {
+    /// All points together: bad where any is.
+    pub all: Check,
+    /// Each point by itself.
+    pub points: [Check; 3],
+    /// The bad point that tells most, and who comes off worst there.
+    pub bad: Option<(usize, Version)>,
+}
+
+/// The points of the split check, by their places.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitPoint;
+
+impl SplitPoint {
+    /// Units that an arm was chosen for.
+    pub const ASSIGNED: usize = 0;
+    /// Those with an answer of it.
+    pub const ANSWERED: usize = 1;
+    /// Those with a label of an answered case.
+    pub const LABELLED: usize = 2;
+}
+
+/// The ages at which labels are compared, by their places.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelAge;
+
+impl LabelAge {
+    /// A quarter of the maturity.
+    pub const QUARTER: usize = 0;
+    /// Half of it.
+    pub const HALF: usize = 1;
+    /// The maturity itself.
+    pub const FULL: usize = 2;
+}
+
 /// Whether the measurement can be trusted at all.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Health {
-    /// The arms got what the shares say.
-    pub split: Check,
-    /// Labels are missing equally often in all arms.
-    pub label_parity: Check,
-    /// Units seen in more than one arm.
+    /// The arms got what the shares say: of units assigned, answered and labelled.
+    pub split: Trail,
+    /// Labels are missing equally often in all arms: at a quarter of the maturity, at half of it, and at it.
+    pub label_parity: Trail,
+    /// Of the units looked at, those seen in more than one arm within a stratum.
     pub mixed_units: u64,
     /// Records not yet read.
     pub lag: u64,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::Version;
 use crate::engine::report::Report;
 use crate::strategy::stage::Format;
-use crate::strategy::verdict::{ArmReport, Check, Estimate, Finding, Health};
+use crate::strategy::verdict::{ArmReport, Check, Estimate, Finding, Health, Trail};
 use crate::wire::malformed::{Malformed, encode, finite, read, write};
 
 /// The evidence at one tick.
@@ -69,8 +69,23 @@ pub struct ArmRecord {
     pub mature: u64,
     /// The share of mature cases that had a label in time.
     pub coverage: Option<f64>,
+    /// The share of mature cases that had a label by each age.
+    #[serde(default)]
+    pub coverage_by_age: Option<CoverageRecord>,
     /// How long answers took.
     pub latency_ms: Option<LatencyRecord>,
+}
+
+/// How labels come with age: the share of mature cases that had one by then.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CoverageByAge")]
+pub struct CoverageRecord {
+    /// By a quarter of the maturity.
+    pub quarter: f64,
+    /// By half of the maturity.
+    pub half: f64,
+    /// At maturity.
+    pub maturity: f64,
 }
 
 /// Quantiles of latency in milliseconds.
@@ -169,16 +184,46 @@ pub struct ClassicRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Health")]
 pub struct HealthRecord {
-    /// The arms got what the shares say.
+    /// The arms got what the shares say; bad where any of its points is.
     pub split: CheckRecord,
-    /// Labels are missing equally often in all arms.
+    /// The same at each point: where units go missing.
+    #[serde(default)]
+    pub split_points: Option<SplitPointsRecord>,
+    /// Labels are missing equally often in all arms; bad where it is at any age.
     pub label_parity: CheckRecord,
-    /// Units seen in more than one arm.
+    /// The same at each age: an early one that is bad by itself means that labels come later in one arm.
+    #[serde(default)]
+    pub label_parity_ages: Option<ParityAgesRecord>,
+    /// Of the units looked at, those seen in more than one arm at one stage.
     pub mixed_units: u64,
     /// Records not yet read.
     pub lag: u64,
     /// Whether there is no fresh traffic to judge.
     pub no_data: bool,
+}
+
+/// The check of the split at three points, each by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "SplitPoints")]
+pub struct SplitPointsRecord {
+    /// Of the units that each version was chosen for.
+    pub assigned: CheckRecord,
+    /// Of those with an answer of it.
+    pub answered: CheckRecord,
+    /// Of those with a label of an answered case at maturity.
+    pub labelled: CheckRecord,
+}
+
+/// The check of the labels at three ages, each by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ParityAges")]
+pub struct ParityAgesRecord {
+    /// At a quarter of the maturity.
+    pub quarter: CheckRecord,
+    /// At half of the maturity.
+    pub half: CheckRecord,
+    /// At maturity.
+    pub maturity: CheckRecord,
 }
 
 /// One check.
@@ -258,6 +303,11 @@ impl From<&ArmReport> for ArmRecord {
             labelled: arm.labelled,
             mature: arm.mature,
             coverage: arm.coverage(),
+            coverage_by_age: arm.delay_curve().map(|[quarter, half, maturity]| CoverageRecord {
+                quarter,
+                half,
+                maturity,
+            }),
             latency_ms: arm.latency_ms.map(|[p50, p95, p99]| LatencyRecord {
                 p50: finite(p50),
                 p95: finite(p95),
@@ -270,13 +320,25 @@ impl From<&ArmReport> for ArmRecord {
 impl From<&Health> for HealthRecord {
     fn from(health: &Health) -> Self {
         Self {
-            split: health.split.into(),
-            label_parity: health.label_parity.into(),
+            split: health.split.all.into(),
+            split_points: Some(split_points(&health.split)),
+            label_parity: health.label_parity.all.into(),
+            label_parity_ages: Some(parity_ages(&health.label_parity)),
             mixed_units: health.mixed_units,
             lag: health.lag,
             no_data: health.no_data,
         }
     }
+}
+
+fn split_points(split: &Trail) -> SplitPointsRecord {
+    let [assigned, answered, labelled] = split.points.map(Into::into);
+    SplitPointsRecord { assigned, answered, labelled }
+}
+
+fn parity_ages(parity: &Trail) -> ParityAgesRecord {
+    let [quarter, half, maturity] = parity.points.map(Into::into);
+    ParityAgesRecord { quarter, half, maturity }
 }
 
 impl From<Check> for CheckRecord {

@@ -26,6 +26,7 @@ pub mod state;
 pub mod analysis;
 
 pub mod checkpoint;
+pub mod decision;
 pub mod design;
 pub mod journal;
 pub mod partial;

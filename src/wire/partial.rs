@@ -1,9 +1,11 @@
 //! The private record of a lane's sums: everything in it is a count or an exact sum, so it comes back the same to the bit.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{StageIndex, Version};
+use crate::domain::ids::{MetricName, StageIndex, Version};
 use crate::domain::time::Timestamp;
 use crate::engine::partial::{Inputs, Partial};
 use crate::join::pending::Clocks;
@@ -12,8 +14,10 @@ use crate::stats::cluster::Clusters;
 use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
+use crate::strategy::amended::{Amended, Values};
 use crate::strategy::design::{ContrastKey, Part, Stratum};
-use crate::strategy::evidence::{Contrast, Evidence, Ranks, Scores, Table, Tally, Units};
+use crate::strategy::evidence::{Contrast, Evidence, Ranks, Scores, Table, Tally};
+use crate::strategy::units::{Seen, UnitCounts, Units};
 use crate::wire::malformed::{Malformed, read, write};
 
 /// One lane's sums of one rollout at one tick.
@@ -50,6 +54,24 @@ pub struct PartialRecord {
     /// What is bet on each case, by buckets of units.
     #[serde(default)]
     pub clusters: Vec<ClustersRecord>,
+    /// What labels that changed after maturity would change, where any did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amended: Option<AmendedRecord>,
+}
+
+/// What labels that changed after maturity would change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AmendedRecord {
+    /// How many times a label changed.
+    pub labels: u64,
+    /// What the newer labels show: scores.
+    pub given_scores: Vec<ScoresRecord>,
+    /// What the newer labels show: comparisons.
+    pub given_contrasts: Vec<ContrastRecord>,
+    /// What the labels before them had shown: scores.
+    pub taken_scores: Vec<ScoresRecord>,
+    /// What the labels before them had shown: comparisons.
+    pub taken_contrasts: Vec<ContrastRecord>,
 }
 
 /// What happened to one version's cases in one stratum.
@@ -61,8 +83,8 @@ pub struct TallyRecord {
     pub version: String,
     /// Whether of copies.
     pub copied: bool,
-    /// Exposures, answered, errors, timeouts, late, fallbacks, labelled, mature, missing.
-    pub counts: [u64; 9],
+    /// Exposures, answered, errors, timeouts, late, fallbacks, labelled, mature, missing, labelled by a quarter, by half.
+    pub counts: [u64; 11],
     /// The first and the newest case's event time.
     pub span: (i64, i64),
     /// Latencies of zero.
@@ -126,10 +148,14 @@ pub struct ContrastRecord {
 pub struct UnitsRecord {
     /// Stage and number of candidates taken out.
     pub stratum: (u32, u32),
-    /// Hashes, in hexadecimal.
-    pub seen: Vec<String>,
-    /// How many each version was chosen for.
-    pub counts: Vec<(String, u64)>,
+    /// How many units of each arm were assigned, answered, labelled, mature, and labelled by a quarter, by half, at maturity.
+    pub counts: Vec<(String, [u64; 7])>,
+    /// How many more cases of them came.
+    pub repeats: u64,
+    /// The arms of the units that are looked at.
+    pub arms: Vec<String>,
+    /// Each unit: its hash in hexadecimal, its arm's place in `arms`, and what is known: 1 answered, 2 labelled, 4 mature, 8 mixed.
+    pub seen: Vec<(String, u32, u8)>,
 }
 
 /// What is bet on each case of a comparison, by buckets of units.
@@ -168,22 +194,14 @@ impl PartialRecord {
             let key = (stratum(it.stratum), version(&it.version), part(it.copied));
             sums.arms.insert(key, it.tally());
         }
-        for it in &self.scores {
-            let key = (
-                stratum(it.stratum),
-                version(&it.version),
-                part(it.copied),
-                it.metric.as_str().into(),
-            );
-            sums.scores.insert(key, it.scores()?);
-        }
-        for it in &self.contrasts {
-            let key = ContrastKey {
-                stratum: stratum(it.stratum),
-                candidate: version(&it.candidate),
-                metric: it.metric.as_str().into(),
-            };
-            sums.contrasts.insert(key, it.contrast()?);
+        sums.scores = scores(&self.scores)?;
+        sums.contrasts = contrasts(&self.contrasts)?;
+        if let Some(it) = &self.amended {
+            let given = (scores(&it.given_scores)?, contrasts(&it.given_contrasts)?);
+            let taken = (scores(&it.taken_scores)?, contrasts(&it.taken_contrasts)?);
+            let values = |(scores, contrasts)| Values { scores, contrasts };
+            sums.amended =
+                Amended { labels: it.labels, given: values(given), taken: values(taken) };
         }
         for it in &self.units {
             sums.units.insert(stratum(it.stratum), it.units()?);
@@ -226,46 +244,16 @@ impl From<&Partial> for PartialRecord {
             inputs: (partial.inputs.predictions, partial.inputs.labels),
             lag: partial.lag,
             arms: sums.arms.iter().map(|(key, it)| tally_record(key, it)).collect(),
-            scores: sums
-                .scores
-                .iter()
-                .map(|((stratum, version, part, metric), it)| ScoresRecord {
-                    stratum: pair(*stratum),
-                    version: version.to_string(),
-                    copied: *part == Part::Copied,
-                    metric: metric.to_string(),
-                    moments: (&it.moments).into(),
-                    clipped: it.clipped,
-                    table: [it.table.hits, it.table.alarms, it.table.misses, it.table.rest],
-                    ranks: it
-                        .ranks
-                        .as_ref()
-                        .map(|it| (sparse(&it.positives), sparse(&it.negatives))),
-                })
-                .collect(),
-            contrasts: sums
-                .contrasts
-                .iter()
-                .map(|(key, it)| ContrastRecord {
-                    stratum: pair(key.stratum),
-                    candidate: key.candidate.to_string(),
-                    metric: key.metric.to_string(),
-                    pairs: [it.pairs.plus, it.pairs.minus, it.pairs.zero],
-                    difference: (&it.difference).into(),
-                    capital: it.capital.as_deref().map(|it| {
-                        it.iter().map(|it| it.0.iter().map(ToString::to_string).collect()).collect()
-                    }),
-                })
-                .collect(),
-            units: sums
-                .units
-                .iter()
-                .map(|(stratum, it)| UnitsRecord {
-                    stratum: pair(*stratum),
-                    seen: it.seen.iter().map(|it| format!("{it:x}")).collect(),
-                    counts: it.counts.iter().map(|(it, n)| (it.to_string(), *n)).collect(),
-                })
-                .collect(),
+            scores: scores_records(&sums.scores),
+            contrasts: contrast_records(&sums.contrasts),
+            units: sums.units.iter().map(|(stratum, it)| units_record(*stratum, it)).collect(),
+            amended: (sums.amended.labels > 0).then(|| AmendedRecord {
+                labels: sums.amended.labels,
+                given_scores: scores_records(&sums.amended.given.scores),
+                given_contrasts: contrast_records(&sums.amended.given.contrasts),
+                taken_scores: scores_records(&sums.amended.taken.scores),
+                taken_contrasts: contrast_records(&sums.amended.taken.contrasts),
+            }),
             clusters: sums
                 .clusters
                 .iter()
@@ -278,6 +266,60 @@ impl From<&Partial> for PartialRecord {
                 .collect(),
         }
     }
+}
+
+type ScoresByKey = BTreeMap<(Stratum, Version, Part, MetricName), Scores>;
+
+fn scores(records: &[ScoresRecord]) -> Result<ScoresByKey, Malformed> {
+    let keyed = |it: &ScoresRecord| {
+        let metric = it.metric.as_str().into();
+        Ok(((stratum(it.stratum), version(&it.version), part(it.copied), metric), it.scores()?))
+    };
+    records.iter().map(keyed).collect()
+}
+
+fn contrasts(records: &[ContrastRecord]) -> Result<BTreeMap<ContrastKey, Contrast>, Malformed> {
+    let keyed = |it: &ContrastRecord| {
+        let key = ContrastKey {
+            stratum: stratum(it.stratum),
+            candidate: version(&it.candidate),
+            metric: it.metric.as_str().into(),
+        };
+        Ok((key, it.contrast()?))
+    };
+    records.iter().map(keyed).collect()
+}
+
+fn scores_records(scores: &ScoresByKey) -> Vec<ScoresRecord> {
+    scores
+        .iter()
+        .map(|((stratum, version, part, metric), it)| ScoresRecord {
+            stratum: pair(*stratum),
+            version: version.to_string(),
+            copied: *part == Part::Copied,
+            metric: metric.to_string(),
+            moments: (&it.moments).into(),
+            clipped: it.clipped,
+            table: [it.table.hits, it.table.alarms, it.table.misses, it.table.rest],
+            ranks: it.ranks.as_ref().map(|it| (sparse(&it.positives), sparse(&it.negatives))),
+        })
+        .collect()
+}
+
+fn contrast_records(contrasts: &BTreeMap<ContrastKey, Contrast>) -> Vec<ContrastRecord> {
+    contrasts
+        .iter()
+        .map(|(key, it)| ContrastRecord {
+            stratum: pair(key.stratum),
+            candidate: key.candidate.to_string(),
+            metric: key.metric.to_string(),
+            pairs: [it.pairs.plus, it.pairs.minus, it.pairs.zero],
+            difference: (&it.difference).into(),
+            capital: it.capital.as_deref().map(|it| {
+                it.iter().map(|it| it.0.iter().map(ToString::to_string).collect()).collect()
+            }),
+        })
+        .collect()
 }
 
 fn tally_record((stratum, version, part): &(Stratum, Version, Part), it: &Tally) -> TallyRecord {
@@ -295,6 +337,8 @@ fn tally_record((stratum, version, part): &(Stratum, Version, Part), it: &Tally)
             it.labelled,
             it.mature,
             it.missing,
+            it.labelled_by[0],
+            it.labelled_by[1],
         ],
         span: (it.first_at.0, it.last_at.0),
         latency_zeros: it.latency.zeros(),
@@ -304,8 +348,19 @@ fn tally_record((stratum, version, part): &(Stratum, Version, Part), it: &Tally)
 
 impl TallyRecord {
     fn tally(&self) -> Tally {
-        let [exposures, answered, errors, timeouts, late, fallbacks, labelled, mature, missing] =
-            self.counts;
+        let [
+            exposures,
+            answered,
+            errors,
+            timeouts,
+            late,
+            fallbacks,
+            labelled,
+            mature,
+            missing,
+            quarter,
+            half,
+        ] = self.counts;
         Tally {
             exposures,
             answered,
@@ -316,6 +371,7 @@ impl TallyRecord {
             labelled,
             mature,
             missing,
+            labelled_by: [quarter, half],
             first_at: Timestamp(self.span.0),
             last_at: Timestamp(self.span.1),
             latency: Sketch::from_buckets(self.latency_zeros, self.latency.iter().copied()),
@@ -372,15 +428,35 @@ impl ContrastRecord {
 
 impl UnitsRecord {
     fn units(&self) -> Result<Units, Malformed> {
+        let arms: Vec<Version> = self.arms.iter().map(|it| version(it)).collect();
         let seen = self
             .seen
             .iter()
-            .map(|it| {
-                u64::from_str_radix(it, 16).map_err(|it| Malformed::new("partial", it.to_string()))
+            .map(|(hash, arm, known)| {
+                let hash = u64::from_str_radix(hash, 16)
+                    .map_err(|it| Malformed::new("partial", it.to_string()))?;
+                let arm = arms
+                    .get(*arm as usize)
+                    .ok_or_else(|| Malformed::new("partial", format!("there is no arm {arm}")))?;
+                let seen = Seen {
+                    arm: arm.clone(),
+                    is_answered: known & ANSWERED != 0,
+                    is_labelled: known & LABELLED != 0,
+                    is_mature: known & MATURE != 0,
+                    is_mixed: known & MIXED != 0,
+                };
+                Ok((hash, seen))
             })
-            .collect::<Result<_, _>>()?;
-        let counts = self.counts.iter().map(|(it, n)| (version(it), *n)).collect();
-        Ok(Units { seen, counts })
+            .collect::<Result<_, Malformed>>()?;
+        let counts = self
+            .counts
+            .iter()
+            .map(|(it, counts)| {
+                let [assigned, answered, labelled, mature, labelled_by @ ..] = *counts;
+                (version(it), UnitCounts { assigned, answered, labelled, mature, labelled_by })
+            })
+            .collect();
+        Ok(Units { seen, counts, repeats: self.repeats })
     }
 }
 
@@ -395,6 +471,45 @@ impl ClustersRecord {
         }
         Ok(read)
     }
+}
+
+const ANSWERED: u8 = 1;
+const LABELLED: u8 = 2;
+const MATURE: u8 = 4;
+const MIXED: u8 = 8;
+
+fn units_record(stratum: Stratum, units: &Units) -> UnitsRecord {
+    let mut arms: Vec<String> = Vec::new();
+    let mut place = |version: &Version| {
+        let known = arms.iter().position(|it| it == version.as_str());
+        let index = known.unwrap_or_else(|| {
+            arms.push(version.to_string());
+            arms.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
+    };
+    let mark = |is: bool, bit: u8| if is { bit } else { 0 };
+    let seen = units
+        .seen
+        .iter()
+        .map(|(hash, it)| {
+            let known = mark(it.is_answered, ANSWERED)
+                | mark(it.is_labelled, LABELLED)
+                | mark(it.is_mature, MATURE)
+                | mark(it.is_mixed, MIXED);
+            (format!("{hash:x}"), place(&it.arm), known)
+        })
+        .collect();
+    let counts = units
+        .counts
+        .iter()
+        .map(|(version, it)| {
+            let UnitCounts { assigned, answered, labelled, mature, labelled_by } = *it;
+            let [quarter, half, full] = labelled_by;
+            (version.to_string(), [assigned, answered, labelled, mature, quarter, half, full])
+        })
+        .collect();
+    UnitsRecord { stratum: pair(stratum), counts, repeats: units.repeats, arms, seen }
 }
 
 impl From<&Moments> for MomentsRecord {

@@ -10,6 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::command::{Parsed, Written};
 use crate::engine::standing::{Condition, Past, Queued, Standing};
 use crate::strategy::stage::{Format, ModelPlan, RolloutPlan};
+use crate::wire::decision::DecisionRecord;
 use crate::wire::design::DesignRecord;
 use crate::wire::event::{PhaseRecord, PositionRecord};
 use crate::wire::malformed::{Malformed, encode, read, write};
@@ -84,6 +85,9 @@ pub struct MemoryRecord {
     pub design: DesignRecord,
     /// Who won, once it is concluded.
     pub winner: Option<String>,
+    /// The newest decisions that labels may still speak against.
+    #[serde(default)]
+    pub decisions: Vec<DecisionRecord>,
     /// Rollouts that wait.
     pub queue: Vec<QueuedRecord>,
     /// Rollouts that are over.
@@ -171,6 +175,12 @@ impl StateRecord {
                 })
             })
             .collect::<Result<Vec<_>, Malformed>>()?;
+        let decisions = self
+            .memory
+            .decisions
+            .iter()
+            .map(|it| it.decision(rollout(&parse, &it.spec)?))
+            .collect::<Result<Vec<_>, Malformed>>()?;
         Ok(Standing {
             position: self.position().position(&model.plan)?,
             model,
@@ -185,6 +195,7 @@ impl StateRecord {
             judged: self.memory.judged.map(Timestamp),
             design: (&self.memory.design).into(),
             winner: self.memory.winner.as_deref().map(Into::into),
+            decisions,
             queue,
             past: self
                 .memory
@@ -241,6 +252,7 @@ impl From<&Standing> for StateRecord {
                 judged: standing.judged.map(|it| it.0),
                 design: (&standing.design).into(),
                 winner: standing.winner.as_ref().map(ToString::to_string),
+                decisions: standing.decisions.iter().map(Into::into).collect(),
                 queue: standing
                     .queue
                     .iter()

@@ -16,6 +16,8 @@ use serinus::engine::analyst_io::{Effect, Event, Planned, Settings};
 use serinus::engine::clock::Checkpoint;
 use serinus::engine::command::{Parsed, Verb};
 use serinus::engine::partial::Partial;
+use serinus::engine::score::Truth;
+use serinus::engine::tally::Book;
 use serinus::join::pending::LabelStatus;
 use serinus::strategy::contract::Route;
 use serinus::strategy::evidence::Evidence;
@@ -123,7 +125,7 @@ fn prediction(n: usize, id: &str, now: Timestamp, fails: u8, score: u8) -> Predi
         rollout: Some("r".into()),
         revision: Revision(2),
         stage: StageIndex(0),
-        unit: None,
+        unit: (!n.is_multiple_of(3)).then(|| Arc::from(id.as_bytes())),
         arm: route.serve.version.clone(),
         propensity: route.serve.propensity,
         served: Some(route.serve.version),
@@ -268,6 +270,16 @@ fn told_with_crashes(records: &[Record], crashes: &BTreeSet<usize>) -> Vec<Effec
     written
 }
 
+/// The same history, in which the rollout ends after so many records.
+fn ending(records: &[Record], after: usize) -> Vec<Record> {
+    let mut records = records.to_vec();
+    let at = after.min(records.len());
+    let now = if at == 0 { MIDNIGHT } else { records[at - 1].now };
+    let over = Planned { is_live: false, ..planned() };
+    records.insert(at, Record { now, event: Event::Plan(Box::new(over)) });
+    records
+}
+
 fn play(lane: &mut Analyst, turn: u64, record: &Record, out: &mut Vec<Effect>) {
     lane.turn_is(turn);
     lane.handle(record.now, record.event.clone(), out);
@@ -287,12 +299,21 @@ fn replayed(
     lane.restore_checkpoint(Checkpoint::from(&checkpoint.1));
     lane.turn_is(from);
     let mut dropped = Vec::new();
-    lane.restore_plan(planned());
+    // Whether the rollout is over is known from its events before anything is replayed.
+    let is_over =
+        (1_u64..).zip(records).any(|(turn, it)| turn <= to && matches!(it.event, Event::Plan(_)));
+    lane.restore_plan(Planned { is_live: !is_over, ..planned() });
     if let Some(partial) = newest {
         lane.sums_restored_from(partial);
     }
     for (turn, record) in (1_u64..).zip(records) {
-        if (from..=to).contains(&turn) {
+        if !(from..=to).contains(&turn) {
+            continue;
+        }
+        if matches!(record.event, Event::Plan(_)) {
+            lane.turn_is(turn);
+            lane.tick(record.now, &mut dropped);
+        } else {
             play(&mut lane, turn, record, &mut dropped);
         }
     }
@@ -321,6 +342,62 @@ proptest! {
             prop_assert_eq!(whole, broken);
         }
         prop_assert_eq!(whole.len(), broken.len());
+    }
+
+    #[test]
+    fn what_changes_after_a_rollout_is_over_survives_a_restart_anywhere(
+        steps in steps(),
+        over in 0_usize..80,
+        crashes in prop::collection::btree_set(1_usize..120, 1..4),
+    ) {
+        let records = ending(&history(&steps), over);
+        let whole = told_with_crashes(&records, &BTreeSet::new());
+        let broken = told_with_crashes(&records, &crashes);
+        let (whole, broken) = (without_counts(&whole), without_counts(&broken));
+        for (whole, broken) in whole.iter().zip(&broken) {
+            prop_assert_eq!(whole, broken);
+        }
+        prop_assert_eq!(whole.len(), broken.len());
+    }
+
+    #[test]
+    fn batch_size_never_matters_after_a_rollout_is_over(steps in steps(), over in 0_usize..80) {
+        let records = ending(&history(&steps), over);
+        prop_assert_eq!(told(&records, 0), told(&records, 2));
+    }
+
+    /// Whatever became of the labels, the amended view is what the evidence would be had they never been otherwise.
+    #[test]
+    fn amended_evidence_is_that_of_the_newest_labels(
+        cases in prop::collection::vec(
+            (0_u8..6, 0_u8..=100, prop::collection::vec(prop::option::of(0_u8..2), 1..5)), 1..40),
+    ) {
+        let Planned { plan, design, stable, .. } = planned();
+        let book = || Book::new(Arc::clone(&plan), design.clone(), stable.clone());
+        let (mut amended, mut direct) = (book(), book());
+        let values = [json!({"late": 0}), json!({"late": 1})];
+        let truth = |label: Option<u8>| {
+            label.map_or(Truth::Unknown, |it| Truth::Known(&values[usize::from(it)]))
+        };
+        for (n, (fails, score, labels)) in cases.iter().enumerate() {
+            let case = prediction(n, &format!("id{n}"), MIDNIGHT, *fails, *score);
+            let _scores = amended.mature(&case, truth(labels[0]), [false; 2]);
+            for pair in labels.windows(2) {
+                amended.amend(&case, truth(pair[0]), truth(pair[1]));
+            }
+            let newest = labels.last().copied().flatten();
+            let _scores = direct.mature(&case, truth(newest), [false; 2]);
+        }
+        let sums = amended.sums();
+        let view = sums.as_amended().expect("nothing is taken back that was not there");
+        for (key, scores) in &direct.sums().scores {
+            prop_assert_eq!(view.scores.get(key), Some(scores), "{:?}", key);
+        }
+        for (key, contrast) in &direct.sums().contrasts {
+            prop_assert_eq!(view.contrasts.get(key), Some(contrast), "{:?}", key);
+        }
+        let changes: usize = cases.iter().map(|(_, _, labels)| labels.len() - 1).sum();
+        prop_assert_eq!(sums.amended.labels, changes as u64);
     }
 
     #[test]
@@ -394,6 +471,16 @@ proptest! {
             prop_assert_eq!(&tally.latency, &other.latency);
         }
         prop_assert_eq!(whole.arms.len(), merged.arms.len());
+        for (stratum, units) in &whole.units {
+            let other = merged.units.get(stratum).cloned().unwrap_or_default();
+            prop_assert_eq!(units.seen.len(), other.seen.len());
+            for (version, counts) in &units.counts {
+                let other = other.of(version);
+                prop_assert_eq!(counts.assigned, other.assigned);
+                prop_assert_eq!(counts.answered, other.answered);
+                prop_assert_eq!(counts.mature, other.mature);
+            }
+        }
     }
 }
 

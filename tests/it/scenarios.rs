@@ -120,6 +120,8 @@ struct Scenario {
     seen_changes: usize,
     seen_rows: usize,
     cases: u64,
+    /// What traffic there was: each case's id, who served it, and what its label said.
+    sent: Vec<(String, Version, bool)>,
 }
 
 impl Scenario {
@@ -180,6 +182,15 @@ impl Scenario {
                     serve.version, serve.propensity
                 )];
             }
+            ["case", id, unit, astray, answers @ ..] if astray.starts_with("arm=") => {
+                let answers: BTreeMap<String, Answer> =
+                    answers.iter().map(|it| answer(it)).collect();
+                let mut route = self.world().route(unit);
+                route.serve.version = astray.trim_start_matches("arm=").into();
+                self.world().case_by(route, id, unit, |version| {
+                    answers.get(version.as_str()).cloned().unwrap_or(Answer::Nothing)
+                });
+            }
             ["case", id, unit, answers @ ..] => {
                 let answers: BTreeMap<String, Answer> =
                     answers.iter().map(|it| answer(it)).collect();
@@ -189,6 +200,8 @@ impl Scenario {
             }
             ["traffic", n, "over", span, rest @ ..] => self.traffic(n, span, rest),
             ["label", id, value, rest @ ..] => self.label(id, value, rest),
+            ["relabel", version, share] => self.relabel(version, plans::fraction(share)),
+            ["restart", "judge"] => self.world().restart_judge(),
             ["wait", span] => {
                 let until = self.world().now + plans::span(span);
                 self.world().wait_until(until);
@@ -205,14 +218,16 @@ impl Scenario {
     }
 
     /// Sends requests evenly over a span; each version is right, and fails, as often as it is said.
+    ///
+    /// `v2=85%` is right, `v2!=1%` fails, `v2-=10%` never comes to the log; `labels` and `delay` of one arm are `v2.labels` and
+    /// `v2.delay`; `units` is how many units come again and again.
     fn traffic(&mut self, n: &str, span: &str, words: &[&str]) {
         let n: i64 = n.parse().expect("a whole number");
         let span = plans::span(span);
         let share =
             |key: String| words.iter().find_map(|it| it.strip_prefix(&key)).map(plans::fraction);
-        let labels = share("labels=".to_owned()).unwrap_or(1.0);
-        let delay = words.iter().find_map(|it| it.strip_prefix("delay=")).unwrap_or("5s");
-        let delay = plans::span(delay);
+        let word = |key: &str| words.iter().find_map(|it| it.strip_prefix(key));
+        let units: Option<u64> = word("units=").map(|it| it.parse().expect("a whole number"));
         let start = self.world().now;
         for index in 0..n {
             self.cases += 1;
@@ -220,7 +235,16 @@ impl Scenario {
             let at = Timestamp(start.0 + span.0 * index / n);
             self.world().wait_until(at);
             let is_late = chance(&id, "truth") < 0.3;
-            self.world().case(&id, &id, |version: &Version| {
+            let unit = units.map_or(id.clone(), |it| format!("u{}", self.cases % it));
+            let arm = self.world().route(&unit).serve.version;
+            if chance(&id, &format!("{arm} is lost")) < share(format!("{arm}-=")).unwrap_or(0.0) {
+                continue;
+            }
+            self.sent.push((id.clone(), arm.clone(), is_late));
+            let labels = share(format!("{arm}.labels=")).or(share("labels=".to_owned()));
+            let delay = word(&format!("{arm}.delay=")).or(word("delay="));
+            let delay = plans::span(delay.unwrap_or("5s"));
+            self.world().case(&id, &unit, |version: &Version| {
                 if chance(&id, &format!("{version} fails"))
                     < share(format!("{version}!=")).unwrap_or(0.0)
                 {
@@ -230,7 +254,7 @@ impl Scenario {
                     chance(&id, version.as_str()) < share(format!("{version}=")).unwrap_or(0.9);
                 Answer::Score(if is_right == is_late { 0.9 } else { 0.1 })
             });
-            if chance(&id, "label") < labels {
+            if chance(&id, "label") < labels.unwrap_or(1.0) {
                 let label = Label {
                     request_id: id.as_str().into(),
                     value: json!({"late": u8::from(is_late)}),
@@ -242,6 +266,18 @@ impl Scenario {
             }
         }
         self.world().wait_until(start + span);
+    }
+
+    /// Corrects the labels of that share of all traffic that a version served so far to their opposites.
+    fn relabel(&mut self, version: &str, share: f64) {
+        for (id, arm, is_late) in std::mem::take(&mut self.sent) {
+            if arm.as_str() != version || chance(&id, "relabel") >= share {
+                self.sent.push((id, arm, is_late));
+                continue;
+            }
+            let value = u8::from(!is_late).to_string();
+            self.label(&id, &value, &["version=2"]);
+        }
     }
 
     fn label(&mut self, id: &str, value: &str, words: &[&str]) {

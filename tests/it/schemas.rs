@@ -250,9 +250,9 @@ fn the_avro_fingerprints_are_those_that_other_languages_compute() {
         ("label", "c301b31588e651e2108a"),
         ("prediction", "c3018ac38ebe181ca9a8"),
         ("analysis", "c30162b8399453a308a3"),
-        ("rollout-metrics", "c3019d8e2685f24a504b"),
-        ("rollout-event", "c3018dc4742928fdeadf"),
-        ("rollout-state", "c30176ab88b5c2b28ba0"),
+        ("rollout-metrics", "c301052566e15549a986"),
+        ("rollout-event", "c301c37e3dd90633595c"),
+        ("rollout-state", "c3015b2343da90a216a1"),
         ("command", "c301ee6edb14a54e6897"),
     ] {
         let codec = schema::codec(name).expect("it is published");

@@ -22,6 +22,7 @@ use serinus::engine::partial::Partial;
 use serinus::engine::report::Report;
 use serinus::engine::standing::Standing;
 use serinus::strategy::contract::Route;
+use serinus::strategy::design::Design;
 use serinus::strategy::look::Detail;
 use serinus::strategy::stage::{Format, RolloutPlan};
 use serinus::wire::analysis::AnalysisRecord;
@@ -60,6 +61,7 @@ pub(crate) struct World {
     commands: u32,
     due_labels: BTreeMap<Timestamp, VecDeque<Label>>,
     plan: Option<Arc<RolloutPlan>>,
+    design: Design,
     pub(crate) changes: Vec<Change>,
     pub(crate) rows: Vec<Row>,
     pub(crate) report: Option<Report>,
@@ -88,6 +90,7 @@ impl World {
             commands: 0,
             due_labels: BTreeMap::new(),
             plan: None,
+            design: Design::default(),
             changes: Vec::new(),
             rows: Vec::new(),
             report: None,
@@ -146,6 +149,17 @@ impl World {
     /// Answers a request with `answer` for every version asked, and logs the prediction.
     pub(crate) fn case(&mut self, id: &str, unit: &str, answer: impl Fn(&Version) -> Answer) {
         let route = self.route(unit);
+        self.case_by(route, id, unit, answer);
+    }
+
+    /// The same for a request that went another way than it should.
+    pub(crate) fn case_by(
+        &mut self,
+        route: Route,
+        id: &str,
+        unit: &str,
+        answer: impl Fn(&Version) -> Answer,
+    ) {
         let routing = self.routing().clone();
         let stable = routing.stable.clone();
         let asked = std::iter::once((route.serve.version.clone(), Role::Serve))
@@ -316,9 +330,13 @@ impl World {
         };
         self.plan = Some(Arc::clone(&plan));
         let is_live = standing.position.phase.is_open();
+        // Events carry a design only while a rollout is in progress; after that the last one stays known.
+        if is_live {
+            self.design = standing.design.clone();
+        }
         let planned = Planned {
             plan,
-            design: standing.design.clone(),
+            design: self.design.clone(),
             stable: standing.position.routing.stable.clone(),
             revision: standing.position.routing.revision,
             is_live,
@@ -336,6 +354,7 @@ fn documents(standing: &Standing) -> impl Fn(&Value) -> Parsed + use<> {
         .rollout
         .iter()
         .chain(standing.queue.iter().map(|it| &it.written))
+        .chain(standing.decisions.iter().map(|it| &it.rollout))
         .cloned()
         .collect();
     move |document| {

@@ -1,0 +1,104 @@
+//! A decision as it travels in the state: what its tests were, for labels that change afterwards.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::ids::StageIndex;
+use crate::engine::command::Written;
+use crate::engine::decision::Decision;
+use crate::strategy::stage::RolloutPlan;
+use crate::strategy::support::{Question, Support};
+use crate::wire::design::DesignRecord;
+use crate::wire::event::PhaseRecord;
+use crate::wire::malformed::Malformed;
+
+/// A decision that newer labels may speak against.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Decision")]
+pub struct DecisionRecord {
+    /// The rollout's document.
+    pub spec: Value,
+    /// What its tests were planned with.
+    pub design: DesignRecord,
+    /// The version that the candidates were compared with.
+    pub stable: String,
+    /// The stage, counted from 0.
+    pub stage: u32,
+    /// What was decided.
+    pub phase: PhaseRecord,
+    /// The tests of labels that it rests on.
+    pub supports: Vec<SupportRecord>,
+    /// Whether it was said that newer labels speak against it.
+    pub contested: bool,
+}
+
+/// One test that a decision rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Support")]
+pub struct SupportRecord {
+    /// The metric.
+    pub metric: String,
+    /// The candidate.
+    pub candidate: String,
+    /// `harm`, `non_inferior` or `superior`.
+    pub question: String,
+    /// The log of the e-value when it was decided.
+    pub log_e: f64,
+    /// What it had to reach.
+    pub bar: f64,
+}
+
+impl DecisionRecord {
+    /// Returns the decision, with its document read before.
+    pub fn decision(&self, rollout: Written<RolloutPlan>) -> Result<Decision, Malformed> {
+        let supports = self
+            .supports
+            .iter()
+            .map(|it| {
+                let question = Question::ALL.into_iter().find(|known| known.word() == it.question);
+                let wrong = || Malformed::new("rollout-state", format!("what is {}?", it.question));
+                Ok(Support {
+                    metric: it.metric.as_str().into(),
+                    candidate: it.candidate.as_str().into(),
+                    question: question.ok_or_else(wrong)?,
+                    log_e: it.log_e,
+                    bar: it.bar,
+                })
+            })
+            .collect::<Result<Vec<_>, Malformed>>()?;
+        Ok(Decision {
+            rollout,
+            design: (&self.design).into(),
+            stable: self.stable.as_str().into(),
+            stage: StageIndex(self.stage),
+            phase: self.phase.into(),
+            supports,
+            is_contested: self.contested,
+        })
+    }
+}
+
+impl From<&Decision> for DecisionRecord {
+    fn from(decision: &Decision) -> Self {
+        Self {
+            spec: decision.rollout.document.clone(),
+            design: (&decision.design).into(),
+            stable: decision.stable.to_string(),
+            stage: decision.stage.0,
+            phase: decision.phase.into(),
+            supports: decision
+                .supports
+                .iter()
+                .map(|it| SupportRecord {
+                    metric: it.metric.to_string(),
+                    candidate: it.candidate.to_string(),
+                    question: it.question.word().to_owned(),
+                    log_e: it.log_e,
+                    bar: it.bar,
+                })
+                .collect(),
+            contested: decision.is_contested,
+        }
+    }
+}

@@ -17,7 +17,7 @@ use crate::cli::{specs, topics};
 use crate::kafka::options::RunOptions;
 use crate::kafka::runtime;
 use crate::kafka::stop::Stop;
-use crate::kafka::topics::{check, create_missing};
+use crate::kafka::topics::check;
 use crate::spec::plan::Document;
 
 /// How long the cluster may take to make or describe topics.
@@ -96,13 +96,15 @@ fn prepare_topics(
     documents: &[Document],
 ) -> Result<(), CliError> {
     let settings = context.settings()?;
-    let wanted = topics::wanted(documents, context, &context.reader()?)?;
-    if args.create_topics {
-        let made = create_missing(&settings, &wanted, WAIT)?;
+    let wanted = if args.create_topics {
+        let (wanted, made) = topics::create(documents, context)?;
         if !made.is_empty() {
             info!(count = made.len(), "topics created");
         }
-    }
+        wanted
+    } else {
+        topics::wanted(documents, context, &context.reader()?)?
+    };
     let wrong = check(&settings, &wanted, WAIT)?;
     if wrong.is_empty() { Ok(()) } else { Err(CliError::Mismatch(wrong)) }
 }

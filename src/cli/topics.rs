@@ -40,9 +40,8 @@ pub(crate) fn run(args: &TopicsArgs, context: &Context) -> Result<Exit, CliError
             print(context, &wanted, &[], &wrong)
         }
         Verb::Create(specs) => {
-            let wanted = wanted(&specs.read()?, context, &context.reader()?)?;
             let settings = context.settings()?;
-            let made = create_missing(&settings, &wanted, WAIT)?;
+            let (wanted, made) = create(&specs.read()?, context)?;
             let wrong = check(&settings, &wanted, WAIT)?;
             print(context, &wanted, &made, &wrong)
         }
@@ -62,6 +61,23 @@ pub(crate) fn wanted(
         BTreeMap::new()
     };
     specs::wanted(&context.app, documents, &known, &found)
+}
+
+/// Makes the topics that are missing; returns all that are wanted, and the names of the new ones.
+///
+/// Those that others take their number of partitions from come first: a topic that was made a moment ago, by its owner or by
+/// another instance, may not be shown yet, and is found only by the attempt to make it.
+pub(crate) fn create(
+    documents: &[Document],
+    context: &Context,
+) -> Result<(Vec<Wanted>, Vec<String>), CliError> {
+    let settings = context.settings()?;
+    let mut leading = wanted(documents, context, &context.reader()?)?;
+    leading.retain(|it| it.leads);
+    let mut made = create_missing(&settings, &leading, WAIT)?;
+    let all = wanted(documents, context, &context.reader()?)?;
+    made.extend(create_missing(&settings, &all, WAIT)?);
+    Ok((all, made))
 }
 
 fn print(

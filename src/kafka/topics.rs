@@ -88,16 +88,22 @@ pub struct Wanted {
     pub partitions: Partitions,
     /// Its settings.
     pub config: Vec<Setting>,
+    /// Whether how many partitions it has decides how many others get.
+    pub leads: bool,
 }
 
 impl Wanted {
     fn new(name: impl Into<String>, partitions: Partitions) -> Self {
-        Self { name: name.into(), partitions, config: Vec::new() }
+        Self { name: name.into(), partitions, config: Vec::new(), leads: false }
     }
 
     fn with(mut self, key: &'static str, value: &str, demand: Demand) -> Self {
         self.config.push(Setting { key, value: value.to_owned(), demand });
         self
+    }
+
+    fn leading(self) -> Self {
+        Self { leads: true, ..self }
     }
 
     /// What others write: kept for ever where we make it, left alone where it is there.
@@ -151,10 +157,10 @@ pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> 
     let internal = |suffix: &str| format!("{app}.internal.{}.{suffix}", plan.name);
     let long = |it: Wanted| it.with("retention.ms", KEEP_ALL, Demand::AtLeast(needs.kept));
     let mut wanted = vec![
-        Wanted::new(&topics.requests, Partitions::AtLeast(requests)).kept(),
+        Wanted::new(&topics.requests, Partitions::AtLeast(requests)).kept().leading(),
         Wanted::new(&topics.responses, Partitions::AtLeast(requests)).kept(),
         Wanted::new(&topics.served, home).log().kept(),
-        long(Wanted::new(&topics.predictions, joined).log()),
+        long(Wanted::new(&topics.predictions, joined).log()).leading(),
         long(Wanted::new(&topics.labels, Partitions::AtLeast(1))),
         Wanted::new(&topics.analysis, joined).log().kept(),
         Wanted::new(&topics.dead_letters, any).log().kept(),

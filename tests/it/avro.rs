@@ -14,6 +14,7 @@ use crate::kit::ledger::Books;
 use crate::kit::process::serinus;
 use crate::kit::worker::{Habits, Worker, is_late};
 use crate::kit::world::{Sent, WAIT, World};
+use crate::schemas::FINGERPRINTS;
 
 const REQUESTS: usize = 300;
 
@@ -50,7 +51,7 @@ fn a_model_in_avro_balances_like_one_in_json() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "avro", SPEC);
     let mut run = world.run();
-    let events = Published::of("rollout-event", "c3018dc4742928fdeadf");
+    let events = Published::of("rollout-event");
     world.await_topic(&world.app_topic("rollout-events"), &mut run);
     Reader::open(&kafka, &world.app_topic("rollout-events")).until("progress", WAIT, |records| {
         records.iter().any(|it| events.json(it)["to"]["phase"] == "Progressing")
@@ -62,8 +63,8 @@ fn a_model_in_avro_balances_like_one_in_json() {
         Reader::open(&kafka, &world.topic(kind))
             .until("a record of every case", WAIT, |records| records.len() >= REQUESTS);
     }
-    let states = Published::of("rollout-state", "c30176ab88b5c2b28ba0");
-    let metrics = Published::of("rollout-metrics", "c3019d8e2685f24a504b");
+    let states = Published::of("rollout-state");
+    let metrics = Published::of("rollout-metrics");
     Reader::open(&kafka, &world.app_topic("rollout-metrics")).until("metrics", WAIT, |records| {
         records.iter().any(|it| metrics.json(it)["arms"][0]["labelled"].as_i64() > Some(0))
     });
@@ -84,8 +85,8 @@ fn a_model_in_avro_balances_like_one_in_json() {
     drop(workers);
     let mut books = Books::read(&world, sent, &["v1", "v2"]);
     events.open(&mut books.events);
-    Published::of("prediction", "c3018ac38ebe181ca9a8").open(&mut books.predictions);
-    Published::of("analysis", "c30162b8399453a308a3").open(&mut books.analysis);
+    Published::of("prediction").open(&mut books.predictions);
+    Published::of("analysis").open(&mut books.analysis);
     let (faults, summary) = books.balance();
     assert!(faults.is_empty(), "{} faults, the first:\n{}", faults.len(), faults[0]);
     assert_eq!(summary.served_by.keys().collect::<Vec<_>>(), ["v1", "v2"]);
@@ -99,7 +100,9 @@ struct Published {
 }
 
 impl Published {
-    fn of(name: &str, header: &str) -> Self {
+    fn of(name: &str) -> Self {
+        let (_, header) =
+            FINGERPRINTS.iter().find(|(it, _)| *it == name).expect("its fingerprint is known");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schemas/{name}.avsc"));
         let text = std::fs::read_to_string(path).expect("the schema is published");
         let digits: Vec<char> = header.chars().collect();
@@ -158,7 +161,7 @@ fn field((name, value): (String, Value)) -> (String, Value) {
 
 /// Tells the truth in Avro, on whichever partition.
 fn send_labels(world: &World, sent: &[Sent]) {
-    let labels = Published::of("label", "c301b31588e651e2108a");
+    let labels = Published::of("label");
     let partitions = world.kafka.partitions(&world.topic("labels"));
     let some = |it: Avro| Avro::Union(1, Box::new(it));
     let none = || Avro::Union(0, Box::new(Avro::Null));

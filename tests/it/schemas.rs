@@ -239,6 +239,17 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|it| [digit(it >> 4), digit(it & 15)]).collect()
 }
 
+/// What records in Avro begin with: the marker of single objects and the schema's fingerprint, computed by Python of the published files.
+pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
+    ("label", "c301b31588e651e2108a"),
+    ("prediction", "c3018ac38ebe181ca9a8"),
+    ("analysis", "c30162b8399453a308a3"),
+    ("rollout-metrics", "c301052566e15549a986"),
+    ("rollout-event", "c301c37e3dd90633595c"),
+    ("rollout-state", "c3015b2343da90a216a1"),
+    ("command", "c301ee6edb14a54e6897"),
+];
+
 #[test]
 fn the_avro_fingerprints_are_those_that_other_languages_compute() {
     // From Python, of the published files. Another fingerprint means another schema, which readers of old topics do not know.
@@ -246,15 +257,7 @@ fn the_avro_fingerprints_are_those_that_other_languages_compute() {
     assert_eq!(hex(&prediction[..10]), "c3018ac38ebe181ca9a8");
     let label = label::encode(Format::Avro, &truth(json!({"late": 1})));
     assert_eq!(hex(&label[..10]), "c301b31588e651e2108a");
-    for (name, header) in [
-        ("label", "c301b31588e651e2108a"),
-        ("prediction", "c3018ac38ebe181ca9a8"),
-        ("analysis", "c30162b8399453a308a3"),
-        ("rollout-metrics", "c301052566e15549a986"),
-        ("rollout-event", "c301c37e3dd90633595c"),
-        ("rollout-state", "c3015b2343da90a216a1"),
-        ("command", "c301ee6edb14a54e6897"),
-    ] {
+    for (name, header) in FINGERPRINTS {
         let codec = schema::codec(name).expect("it is published");
         assert_eq!(hex(codec.header()), header, "{name}");
     }

@@ -9,6 +9,7 @@ use crate::cli::demo::DemoArgs;
 use crate::cli::inspect::InspectArgs;
 use crate::cli::list::GetArgs;
 use crate::cli::plan::PlanArgs;
+use crate::cli::report::ReportArgs;
 use crate::cli::run::RunArgs;
 use crate::cli::schema::{CompletionArgs, SchemaArgs};
 use crate::cli::simulate::SimulateArgs;
@@ -96,6 +97,8 @@ pub enum Command {
     Get(GetArgs),
     /// Tell where a rollout stands and on what evidence
     Status(StatusArgs),
+    /// Say in sentences what the evidence shows, and when each number may be believed
+    Report(ReportArgs),
     /// Follow a rollout as it goes
     Watch(WatchArgs),
     /// Keep a rollout's routing as it is until it is resumed

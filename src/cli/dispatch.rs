@@ -8,8 +8,8 @@ use crate::cli::demo::Show;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::log::{self, Talk};
 use crate::cli::{
-    apply, demo, inspect, list, plan, run, schema, simulate, status, tail, topics, validate, verbs,
-    watch, worker,
+    apply, demo, inspect, list, plan, report, run, schema, simulate, status, tail, topics,
+    validate, verbs, watch, worker,
 };
 
 /// Carries one command out; `show` is the demonstration.
@@ -30,6 +30,7 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         | Command::Inspect(_)
         | Command::Tail(_)
         | Command::Plan(_)
+        | Command::Report(_)
         | Command::Simulate(_)
         | Command::Topics(_)
         | Command::Schema(_)
@@ -52,6 +53,7 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         Command::Abort(args) => verbs::abort(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),
+        Command::Report(args) => report::run(args, &context),
         Command::Plan(args) => plan::run(args, &context),
         Command::Simulate(args) => simulate::run(args, &context),
         Command::Worker(args) => worker::run(args, &context),

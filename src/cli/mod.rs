@@ -18,6 +18,7 @@ pub mod apply;
 pub mod inspect;
 pub mod list;
 pub mod plan;
+pub mod report;
 pub mod schema;
 pub mod simulate;
 pub mod status;

@@ -52,6 +52,35 @@ pub struct Ranked {
     pub is_positive: bool,
 }
 
+impl Ranked {
+    /// Returns by how much the case moves the metric's value, up to a factor; 0 on average where the value is `base`.
+    ///
+    /// For the area under the curve it is the residual of the score, which is alike within a unit where ranks are.
+    pub fn influence(&self, metric: &Metric, base: f64) -> f64 {
+        let (called, is) = (f64::from(self.is_called), f64::from(self.is_positive));
+        match metric.kind {
+            MetricKind::Precision => called * (is - base),
+            MetricKind::Recall => is * (called - base),
+            MetricKind::F1 => 2.0 * called * is - base * (called + is),
+            MetricKind::Auc
+            | MetricKind::Accuracy
+            | MetricKind::ErrorRate
+            | MetricKind::LogLoss
+            | MetricKind::Brier
+            | MetricKind::SquaredError
+            | MetricKind::AbsoluteError
+            | MetricKind::Value
+            | MetricKind::ResponseError
+            | MetricKind::Timeout
+            | MetricKind::Latency
+            | MetricKind::Disagreement => {
+                let (low, high) = metric.range;
+                (self.score - low) / (high - low) - is
+            }
+        }
+    }
+}
+
 /// Returns what an answer scores in a metric that waits for labels, unclipped.
 pub fn labelled(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Option<f64> {
     let score = match metric.kind {

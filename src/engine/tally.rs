@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use crate::domain::ids::{MetricName, Version};
 use crate::domain::routing::Role;
-use crate::engine::score::{self, Read, Truth};
+use crate::engine::score::{self, Ranked, Read, Truth};
 use crate::stats::bounded_bet::Bets;
 use crate::stats::cluster::Clusters;
 use crate::stats::ipw_bet;
@@ -230,7 +230,7 @@ impl Book {
                     self.add(stratum, metric, bucket, &values);
                 }
                 Shape::Ranking | Shape::Confusion => {
-                    self.rank(stratum, metric, case, &reads, truth);
+                    self.rank(stratum, metric, bucket, case, &reads, truth);
                 }
                 Shape::Duration => {}
             }
@@ -322,17 +322,15 @@ impl Book {
                 }
                 Pairing::Split { rho } => {
                     let chosen = values.iter().find(|(_, part, _)| *part == Part::Chosen);
-                    if let Some((version, _, value)) = chosen {
-                        let is_candidate = *version == candidate;
-                        if is_candidate || **version == self.stable {
-                            self.bet(stratum, metric, candidate, |it| {
-                                it.increments(is_candidate, *value)
-                            });
-                            let base = planning::assumption(&self.design, metric, stratum.stage);
-                            let weight = if is_candidate { 1.0 / rho } else { -1.0 / (1.0 - rho) };
-                            let off = weight * (value - base.centre);
-                            self.cluster(stratum, metric, candidate, bucket, off);
-                        }
+                    if let Some((version, _, value)) = chosen
+                        && let Some(weight) = weight(version, candidate, &self.stable, rho)
+                    {
+                        self.bet(stratum, metric, candidate, |it| {
+                            it.increments(*version == candidate, *value)
+                        });
+                        let base = planning::assumption(&self.design, metric, stratum.stage);
+                        let off = weight * (value - base.centre);
+                        self.cluster(stratum, metric, candidate, bucket, off);
                     }
                 }
             }
@@ -378,6 +376,8 @@ impl Book {
         let assumption = planning::assumption(&self.design, metric, key.stratum.stage);
         let pairing = self.design.pairing(&self.plan, key.stratum, &key.candidate, &self.stable);
         let lambdas = match (metric.kind.shape(), pairing) {
+            // No bet, but a mean of what each case moves the value by.
+            (Shape::Ranking | Shape::Confusion, _) => return 1.0,
             (Shape::Binary, Pairing::Split { rho }) => {
                 *ipw_bet::Design::new(rho, assumption.centre, harm, &prior).lambdas()
             }
@@ -457,31 +457,57 @@ impl Book {
         &mut self,
         stratum: Stratum,
         metric: &Metric,
+        bucket: usize,
         case: &Prediction,
         reads: &[Read<'_>],
         truth: Truth<'_>,
     ) {
-        let (low, high) = metric.range;
+        let mut places = Vec::new();
         for read in reads {
             let version = &read.answer.version;
             let Some(part) = part(case, version, read.answer.role) else { continue };
             let Some(ranked) = score::ranked(metric, read, truth) else { continue };
-            let scores = self.scores_of(stratum, version, part, metric);
-            match metric.kind.shape() {
-                Shape::Ranking => {
-                    let place = (ranked.score - low) / (high - low);
-                    scores.ranks.get_or_insert_default().add(place, ranked.is_positive);
+            places.push((version.clone(), part, ranked));
+        }
+        self.place(stratum, metric, bucket, &places);
+    }
+
+    /// Adds where answers stand among positives and negatives, and how far that is alike within units.
+    pub fn place(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        bucket: usize,
+        places: &[(Version, Part, Ranked)],
+    ) {
+        let (low, high) = metric.range;
+        for (version, part, ranked) in places {
+            let scores = self.scores_of(stratum, version, *part, metric);
+            if metric.kind.shape() == Shape::Ranking {
+                let place = (ranked.score - low) / (high - low);
+                scores.ranks.get_or_insert_default().add(place, ranked.is_positive);
+            } else {
+                scores.table.count(ranked.is_called, ranked.is_positive);
+            }
+        }
+        let base = planning::assumption(&self.design, metric, stratum.stage).centre;
+        let influence = |it: &Ranked| it.influence(metric, base);
+        for candidate in &Arc::clone(&self.plan).candidates {
+            let of = |version: &Version| places.iter().find(|(it, _, _)| it == version);
+            let off = match self.design.pairing(&self.plan, stratum, candidate, &self.stable) {
+                Pairing::Apart => None,
+                Pairing::Paired => of(candidate)
+                    .zip(of(&self.stable))
+                    .map(|((_, _, ours), (_, _, theirs))| influence(ours) - influence(theirs)),
+                Pairing::Split { rho } => {
+                    let chosen = places.iter().find(|(_, part, _)| *part == Part::Chosen);
+                    chosen.and_then(|(version, _, ranked)| {
+                        Some(weight(version, candidate, &self.stable, rho)? * influence(ranked))
+                    })
                 }
-                Shape::Confusion => {
-                    let cell = match (ranked.is_called, ranked.is_positive) {
-                        (true, true) => &mut scores.table.hits,
-                        (true, false) => &mut scores.table.alarms,
-                        (false, true) => &mut scores.table.misses,
-                        (false, false) => &mut scores.table.rest,
-                    };
-                    *cell += 1;
-                }
-                Shape::Binary | Shape::Bounded | Shape::Duration => {}
+            };
+            if let Some(off) = off {
+                self.cluster(stratum, metric, candidate, bucket, off);
             }
         }
     }
@@ -503,6 +529,15 @@ fn part(case: &Prediction, version: &Version, role: Role) -> Option<Part> {
         Role::Serve if *version == case.arm => Some(Part::Chosen),
         Role::Serve => None,
         Role::Shadow => Some(Part::Copied),
+    }
+}
+
+/// Returns how much a case of this version counts in candidate minus stable; nothing where it is of neither.
+fn weight(version: &Version, candidate: &Version, stable: &Version, rho: f64) -> Option<f64> {
+    if version == candidate {
+        Some(1.0 / rho)
+    } else {
+        (version == stable).then_some(-1.0 / (1.0 - rho))
     }
 }
 

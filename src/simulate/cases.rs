@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::ids::Version;
 use crate::domain::time::Span;
+use crate::engine::score::Ranked;
 use crate::engine::tally::Book;
 use crate::simulate::flow::Tick;
 use crate::simulate::nature::{Nature, Truth};
@@ -23,6 +24,10 @@ use crate::strategy::stage::{MissingLabels, RolloutPlan};
 const LATENCY_SPREAD: f64 = 0.6;
 /// The share of positive cases in a ranking.
 const POSITIVES: f64 = 0.2;
+/// The share of positive cases that are called so, where only precision is said.
+const RECALL: f64 = 0.8;
+/// The share of the others that are called positive, where only recall is said.
+const ALARMS: f64 = 0.05;
 
 /// What the units of a world are like.
 #[derive(Debug)]
@@ -184,8 +189,11 @@ pub(super) fn mature(plan: &Arc<RolloutPlan>, cases: Vec<Waiting>, book: &mut Bo
             match (!is_labelled, plan.missing) {
                 (true, MissingLabels::Exclude) => continue,
                 (true, MissingLabels::Negative) => {
-                    drawn.values.iter_mut().for_each(|(_, _, value)| *value = 0.0);
                     drawn.is_positive = false;
+                    let shape = plan.metrics.get(drawn.metric).map(|it| it.kind.shape());
+                    if matches!(shape, Some(Shape::Binary | Shape::Bounded)) {
+                        drawn.values.iter_mut().for_each(|(_, _, value)| *value = 0.0);
+                    }
                 }
                 (false, _) => {}
             }
@@ -205,14 +213,14 @@ fn add(book: &mut Book, plan: &RolloutPlan, stratum: Stratum, bucket: usize, dra
             }
         }
         (_, Shape::Binary | Shape::Bounded) => book.add(stratum, metric, bucket, &drawn.values),
-        (_, Shape::Ranking) => {
-            let (low, high) = metric.range;
-            for (version, part, score) in &drawn.values {
-                let key = (stratum, version.clone(), *part, metric.name.clone());
-                let scores = book.sums_mut().scores.entry(key).or_default();
-                let place = (score - low) / (high - low);
-                scores.ranks.get_or_insert_default().add(place, drawn.is_positive);
-            }
+        (_, Shape::Ranking | Shape::Confusion) => {
+            let place = |(version, part, score): &(Version, Part, f64)| {
+                let is_called = *score >= metric.threshold;
+                let ranked = Ranked { score: *score, is_called, is_positive: drawn.is_positive };
+                (version.clone(), *part, ranked)
+            };
+            let places: Vec<(Version, Part, Ranked)> = drawn.values.iter().map(place).collect();
+            book.place(stratum, metric, bucket, &places);
         }
         (_, Shape::Duration) => {
             for (version, part, value) in &drawn.values {
@@ -220,7 +228,6 @@ fn add(book: &mut Book, plan: &RolloutPlan, stratum: Stratum, bucket: usize, dra
                 book.sums_mut().arms.entry(key).or_default().latency.insert(*value);
             }
         }
-        (_, Shape::Confusion) => {}
     }
 }
 
@@ -246,7 +253,7 @@ impl Source<'_> {
             Shape::Bounded => self.draw_bounded(rng),
             Shape::Ranking => self.draw_scores(rng),
             Shape::Duration => (self.draw_durations(rng), false),
-            Shape::Confusion => (Vec::new(), false),
+            Shape::Confusion => self.draw_calls(rng),
         }
     }
 
@@ -322,6 +329,29 @@ impl Source<'_> {
             let z = 0.9 * shared + (1.0 - 0.81_f64).sqrt() * own;
             let z = z + if is_positive { apart } else { 0.0 };
             (version.clone(), *part, low + normal_cdf(z) * (high - low))
+        });
+        (values.collect(), is_positive)
+    }
+
+    /// Draws who is called positive: 1 above any threshold, 0 below it.
+    ///
+    /// Precision moves by the false alarms, recall by the hits, F1 by both, so that precision is recall.
+    fn draw_calls(&self, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {
+        let is_positive = rng.random::<f64>() < POSITIVES;
+        let odds = POSITIVES / (1.0 - POSITIVES);
+        let shared: f64 = rng.random();
+        let values = self.parts.iter().map(|(version, part)| {
+            let value = (self.level + self.effect_of(version)).clamp(0.01, 0.99);
+            let hit = if self.metric.kind == MetricKind::Precision { RECALL } else { value };
+            let alarm = if self.metric.kind == MetricKind::Recall {
+                ALARMS
+            } else {
+                (odds * hit * (1.0 - value) / value).min(1.0)
+            };
+            let alike = rng.random::<f64>() < 0.8;
+            let draw = if alike { shared } else { rng.random() };
+            let is_called = draw < if is_positive { hit } else { alarm };
+            (version.clone(), *part, f64::from(is_called))
         });
         (values.collect(), is_positive)
     }

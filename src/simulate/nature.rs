@@ -1,7 +1,7 @@
 //! What is true in a synthetic world.
 
 use crate::domain::time::Span;
-use crate::strategy::metric::{Metric, MetricKind, Shape};
+use crate::strategy::metric::{Metric, Shape};
 use crate::strategy::stage::RolloutPlan;
 
 /// What is true of one metric.
@@ -124,26 +124,5 @@ impl Nature {
         self.sticky.is_none()
             && plan.candidates.len() == 1
             && plan.metrics.iter().all(|it| it.kind.shape() == Shape::Binary)
-    }
-}
-
-/// Returns why a metric cannot be simulated, if it cannot.
-pub fn unknown(metric: &Metric) -> Option<&'static str> {
-    match metric.kind {
-        MetricKind::Precision | MetricKind::Recall | MetricKind::F1 => {
-            Some("two-by-two metrics are not simulated yet")
-        }
-        MetricKind::Accuracy
-        | MetricKind::ErrorRate
-        | MetricKind::LogLoss
-        | MetricKind::Brier
-        | MetricKind::SquaredError
-        | MetricKind::AbsoluteError
-        | MetricKind::Value
-        | MetricKind::Auc
-        | MetricKind::ResponseError
-        | MetricKind::Timeout
-        | MetricKind::Latency
-        | MetricKind::Disagreement => None,
     }
 }

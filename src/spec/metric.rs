@@ -20,7 +20,7 @@ pub(crate) fn plan(
     let kind = kind(spec.kind);
     let role = role(spec.role);
     check_fields(faults, at, spec, kind);
-    check_role(faults, at, spec, kind, role);
+    check_role(faults, at, spec, role);
     let range = range(faults, at, spec, kind);
     let base = base(faults, at, spec, kind, range);
     let margin = margin(faults, at, spec, kind, role, promote);
@@ -145,18 +145,7 @@ fn check_fields(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricK
     }
 }
 
-fn check_role(
-    faults: &mut Faults,
-    at: &Path,
-    spec: &MetricSpec,
-    kind: MetricKind,
-    role: MetricRole,
-) {
-    let word = kind.word();
-    if kind.shape() == Shape::Confusion && role != MetricRole::Watch {
-        let help = "write `role: watch`, and let `error_rate`, `brier` or `auc` decide";
-        faults.add(at.field("role"), format!("`{word}` is measured only, it cannot decide"), help);
-    }
+fn check_role(faults: &mut Faults, at: &Path, spec: &MetricSpec, role: MetricRole) {
     if spec.abort == Some(true) && matches!(role, MetricRole::Signal | MetricRole::Watch) {
         let problem = format!("a `{}` metric never ends a rollout", role.word());
         faults.add(at.field("abort"), problem, "take it out, or write `role: guardrail`");

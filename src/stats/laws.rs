@@ -7,6 +7,7 @@ use crate::stats::ipw_bet::{self, Counts, Design, Stratum};
 use crate::stats::moments::{Moments, Partial, Summary};
 use crate::stats::paired_bet::{self, PairedCounts, PairedStratum};
 use crate::stats::prior::Prior;
+use crate::stats::ranks::{mann_whitney, mann_whitney_binned};
 use crate::stats::rr_mix::{self, EventStratum};
 use crate::stats::side::{Null, Side};
 use crate::stats::sketch::Sketch;
@@ -380,4 +381,23 @@ fn looks_through_a_design_are_the_same_as_whole_ones() {
     Design::new(0.1, 0.09, null, &prior).add_to(&counts, &mut sums);
     let whole = ipw_bet::log_e(&[Stratum { propensity: 0.1, base: 0.09, counts }], null, &prior);
     assert_eq!(prior.mixture(&sums).to_bits(), whole.to_bits());
+}
+
+#[test]
+fn ranks_of_bins_are_ranks_of_values_that_tie() {
+    let values = |counts: &[u64]| -> Vec<f64> {
+        let each =
+            |(bin, count): (usize, &u64)| vec![bin as f64; usize::try_from(*count).unwrap_or(0)];
+        counts.iter().enumerate().flat_map(each).collect()
+    };
+    for (ours, theirs) in
+        [([3, 0, 5, 2], [1, 4, 4, 0]), ([0, 0, 1, 9], [10, 0, 0, 0]), ([0, 0, 0, 0], [1, 1, 1, 1])]
+    {
+        let binned = mann_whitney_binned(&ours, &theirs);
+        let whole = mann_whitney(&values(&ours), &values(&theirs));
+        assert_eq!(
+            (binned.u.to_bits(), binned.p.to_bits()),
+            (whole.u.to_bits(), whole.p.to_bits())
+        );
+    }
 }

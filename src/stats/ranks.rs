@@ -20,19 +20,42 @@ const EXACT_MAX: usize = 10_000;
 
 /// Compares two samples by ranks. With an empty sample, or all values equal: p = 1.
 pub fn mann_whitney(treated: &[f64], control: &[f64]) -> MannWhitney {
-    let (n1, n0) = (treated.len() as f64, control.len() as f64);
-    let n = n1 + n0;
     let mut all: Vec<(f64, bool)> =
         treated.iter().map(|it| (*it, true)).chain(control.iter().map(|it| (*it, false))).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut rank_sum, mut ties, mut before) = (0.0, 0.0, 0.0);
-    for group in all.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
-        let size = group.len() as f64;
-        let rank = before + 0.5 * (size + 1.0);
-        rank_sum += rank * group.iter().filter(|it| it.1).count() as f64;
+    let groups: Vec<(u64, u64)> = all
+        .chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq())
+        .map(|group| {
+            let of_treated = group.iter().filter(|it| it.1).count() as u64;
+            (of_treated, group.len() as u64 - of_treated)
+        })
+        .collect();
+    let has_ties = groups.iter().any(|(ours, theirs)| ours + theirs > 1);
+    let result = of_groups(groups.into_iter());
+    let is_small = treated.len() * control.len() <= EXACT_MAX;
+    let greater = result.u.max(treated.len() as f64 * control.len() as f64 - result.u);
+    let p_exact =
+        (!has_ties && is_small).then(|| exact_tail(treated.len(), control.len(), greater));
+    MannWhitney { p_exact, ..result }
+}
+
+/// Compares two samples by ranks from their counts in the same bins, ascending; values in one bin tie.
+pub fn mann_whitney_binned(treated: &[u64], control: &[u64]) -> MannWhitney {
+    of_groups(treated.iter().copied().zip(control.iter().copied()))
+}
+
+/// Compares by the counts of each group of equal values, ascending.
+fn of_groups(groups: impl Iterator<Item = (u64, u64)>) -> MannWhitney {
+    let (mut n1, mut n0, mut rank_sum, mut ties) = (0.0, 0.0, 0.0, 0.0);
+    for (treated, control) in groups {
+        let (treated, control) = (treated as f64, control as f64);
+        let size = treated + control;
+        rank_sum += (n1 + n0 + 0.5 * (size + 1.0)) * treated;
         ties += size * size * size - size;
-        before += size;
+        n1 += treated;
+        n0 += control;
     }
+    let n: f64 = n1 + n0;
     let u = rank_sum - 0.5 * n1 * (n1 + 1.0);
     let deviation = (n1 * n0 / 12.0 * (n + 1.0 - ties / (n * (n - 1.0)))).sqrt();
     let greater = u.max(n1 * n0 - u);
@@ -41,9 +64,7 @@ pub fn mann_whitney(treated: &[f64], control: &[f64]) -> MannWhitney {
     } else {
         1.0
     };
-    let small = treated.len() * control.len() <= EXACT_MAX;
-    let p_exact = (ties == 0.0 && small).then(|| exact_tail(treated.len(), control.len(), greater));
-    MannWhitney { u, p, p_exact, superiority: u / (n1 * n0) }
+    MannWhitney { u, p, p_exact: None, superiority: u / (n1 * n0) }
 }
 
 /// `2 P(U >= u)`: the law of `U` counts partitions, built up by one treated value at a time (Mann and Whitney 1947).

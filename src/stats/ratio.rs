@@ -207,12 +207,16 @@ impl Confusion {
     pub fn f1(&self) -> WithVariance {
         let (hit, wrong) =
             (self.true_positive as f64, (self.false_positive + self.false_negative) as f64);
-        let whole = 2.0 * hit + wrong;
         WithVariance {
-            estimate: 2.0 * hit / whole,
-            variance: 4.0 * hit * wrong * (hit + wrong) / whole.powi(4),
+            estimate: 2.0 * hit / (2.0 * hit + wrong),
+            variance: f1_variance(hit, wrong),
         }
     }
+}
+
+/// Returns the multinomial delta variance of F1 from the true positives and from all that was said wrong.
+pub fn f1_variance(hit: f64, wrong: f64) -> f64 {
+    4.0 * hit * wrong * (hit + wrong) / (2.0 * hit + wrong).powi(4)
 }
 
 fn share(part: u64, whole: u64) -> WithVariance {

@@ -141,6 +141,19 @@ impl Ranks {
     }
 }
 
+impl Table {
+    /// Counts a case.
+    pub fn count(&mut self, is_called: bool, is_positive: bool) {
+        let cell = match (is_called, is_positive) {
+            (true, true) => &mut self.hits,
+            (true, false) => &mut self.alarms,
+            (false, true) => &mut self.misses,
+            (false, false) => &mut self.rest,
+        };
+        *cell += 1;
+    }
+}
+
 impl Default for Tally {
     fn default() -> Self {
         Self {

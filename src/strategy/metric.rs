@@ -48,7 +48,7 @@ pub enum Shape {
     Ranking,
     /// Durations in a sketch: exceedance of frozen thresholds.
     Duration,
-    /// Counts of a two-by-two table: reported, never decides.
+    /// Counts of a two-by-two table: an asymptotic confidence sequence of a share in it.
     Confusion,
 }
 

@@ -18,10 +18,13 @@ pub mod forecast;
 pub mod verdict;
 pub mod words;
 
+mod classic;
 pub mod finding;
 pub mod health;
 pub mod look;
 mod pace;
+mod ranked;
+mod strata;
 
 pub mod gates;
 pub mod support;

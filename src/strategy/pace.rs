@@ -13,10 +13,10 @@ use crate::stats::sketch::Sketch;
 use crate::stats::special::log_mean_exp;
 use crate::strategy::design::{Exceedances, Pairing, Part, Stratum, Thresholds};
 use crate::strategy::finding::Reading;
-use crate::strategy::look::Sight;
+use crate::strategy::look::{Detail, Sight};
 use crate::strategy::metric::Metric;
-use crate::strategy::planning;
 use crate::strategy::verdict::{Estimate, LogE};
+use crate::strategy::{classic, planning};
 
 /// The growth of exceedances that the bets are planned for, as a share of the threshold's own.
 const GROWTH: f64 = 0.5;
@@ -83,7 +83,9 @@ pub(super) fn duration(sight: &Sight<'_>, metric: &Metric, candidate: &Version) 
         value,
         difference,
         log_e,
-        classic: None,
+        classic: (sight.detail == Detail::Full)
+            .then(|| classic::durations(&ours, &theirs))
+            .flatten(),
     }
 }
 

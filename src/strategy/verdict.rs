@@ -105,6 +105,8 @@ pub struct Finding {
     pub aborts: bool,
     /// How many cases of the arm with fewer had a value, for the minimum sample.
     pub n_min: u64,
+    /// How many cases of one unit tell as much as one case of its own; infinite with too few units to tell.
+    pub design_effect: f64,
 }
 
 /// One arm's part, over all stages of the rollout so far.

@@ -130,6 +130,7 @@ mod tests {
             proof: Proof::NonInferior,
             aborts: true,
             n_min: 1_000,
+            design_effect: 1.0,
         };
         assert_eq!(
             finding(&brier),

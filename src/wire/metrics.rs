@@ -126,6 +126,9 @@ pub struct FindingRecord {
     pub p: Option<TriadRecord>,
     /// The fixed-size test of the same: valid only if looked at once.
     pub classic: Option<ClassicRecord>,
+    /// How many cases of one unit tell as much as one case of its own; absent with too few units to tell.
+    #[serde(default)]
+    pub design_effect: Option<f64>,
     /// `no_data`, `open`, `proved`, `superior`, `harmful` or `watched`.
     pub verdict: String,
 }
@@ -382,6 +385,7 @@ fn finding(finding: &Finding, stable: Option<&Version>) -> FindingRecord {
             statistic: finite(it.statistic),
             p: finite(it.p),
         }),
+        design_effect: Some(finding.design_effect).filter(|it| it.is_finite()),
         verdict: finding.proof.word().to_owned(),
     }
 }

@@ -244,8 +244,8 @@ pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
     ("label", "c301b31588e651e2108a"),
     ("prediction", "c3018ac38ebe181ca9a8"),
     ("analysis", "c30162b8399453a308a3"),
-    ("rollout-metrics", "c301052566e15549a986"),
-    ("rollout-event", "c301c37e3dd90633595c"),
+    ("rollout-metrics", "c30122324efb6fd1fabf"),
+    ("rollout-event", "c301199350d808a8d388"),
     ("rollout-state", "c3015b2343da90a216a1"),
     ("command", "c301ee6edb14a54e6897"),
 ];

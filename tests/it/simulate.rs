@@ -7,7 +7,7 @@ use serinus::simulate::acceptance::{Expected, check, scenarios};
 use serinus::simulate::survey::Ending;
 
 /// The scenarios that the tests have time for; all of them run by `serinus simulate --acceptance`.
-const CHOSEN: [&str; 9] = [
+const CHOSEN: [&str; 13] = [
     "T1",
     "T2",
     "T5",
@@ -16,6 +16,10 @@ const CHOSEN: [&str; 9] = [
     "the same",
     "the margin",
     "late labels",
+    "recall at the limit",
+    "f1 A/A",
+    "auc A/A",
+    "auc at the limit",
     "500 users",
 ];
 

@@ -1,0 +1,188 @@
+//! Rankings and two-by-two tables: the area under the curve, precision, recall and F1.
+//!
+//! None of them is a mean over cases that could be bet on, so they are tested by asymptotic confidence sequences, stratum by
+//! stratum, after a burn-in of a hundred positives in each arm. In a stratum of pairs the two arms count as independent: that
+//! overstates the variance, since answers to one case resemble each other. Harm in them does not abort unless the spec says so.
+
+use crate::domain::ids::Version;
+use crate::stats::asymp::{self, POSITIVES_MIN};
+use crate::stats::interval::Interval;
+use crate::stats::ratio;
+use crate::stats::roc;
+use crate::stats::special::normal_sf;
+use crate::stats::two_sample::Rate;
+use crate::strategy::evidence::{Scores, Table};
+use crate::strategy::finding::Reading;
+use crate::strategy::look::{Detail, Sight};
+use crate::strategy::metric::{Metric, MetricKind};
+use crate::strategy::strata::{Average, compared, tuning, with_interval};
+use crate::strategy::verdict::{Classic, Estimate, LogE};
+use crate::strategy::{classic, planning};
+
+/// From how many cases of each kind that a value rests on a stratum counts.
+const RANKED_MIN: u64 = 30;
+
+/// One arm's value, and how well it is known.
+#[derive(Clone, Copy, Debug)]
+struct Arm {
+    value: f64,
+    variance: f64,
+    /// Cases.
+    n: u64,
+    /// Of these, such as are positive.
+    positives: u64,
+    /// The smallest of the counts that the value is a quotient of.
+    fewest: u64,
+}
+
+/// Reads a ranking or a two-by-two metric.
+pub(super) fn ranked(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
+    let alpha = sight.plan.decide.alpha;
+    let inflation = sight.evidence.inflation(candidate, &metric.name);
+    let mut difference = Average::default();
+    let (mut ours_all, mut theirs_all) = (Scores::default(), Scores::default());
+    let (mut n, mut n_min) = (0, 0);
+    let (mut positives, mut cases) = (0, 0);
+    for it in compared(sight, metric, candidate) {
+        let (Some(ours), Some(theirs)) = (arm(metric, &it.ours), arm(metric, &it.theirs)) else {
+            continue;
+        };
+        ours_all.merge(&it.ours);
+        theirs_all.merge(&it.theirs);
+        n += ours.n + theirs.n;
+        n_min += ours.n.min(theirs.n);
+        if ours.fewest.min(theirs.fewest) >= RANKED_MIN {
+            positives += ours.positives.min(theirs.positives);
+            cases += ours.n + theirs.n;
+            let weight = (ours.n as f64) * (theirs.n as f64) / (ours.n + theirs.n) as f64;
+            difference.add(ours.value - theirs.value, ours.variance + theirs.variance, weight);
+        }
+    }
+    let one = |scores: &Scores| {
+        let arm = arm(metric, scores)?;
+        let mut alone = Average::default();
+        alone.add(arm.value, arm.variance, 1.0);
+        let interval = alone.inflated(inflation).interval(arm.n as f64, alpha);
+        arm.value.is_finite().then(|| with_interval(arm.value, interval, arm.n))
+    };
+    let (stable, value) = (one(&theirs_all), one(&ours_all));
+    let asymptotic = difference
+        .inflated(inflation)
+        .asymptotic(cases as f64)
+        .filter(|_| positives >= POSITIVES_MIN);
+    let log_e = asymptotic.map(|it| {
+        let [harm, non_inferior, superior] =
+            planning::nulls(metric).map(|null| asymp::log_e_one_sided(&it, null, tuning(alpha)));
+        LogE { harm, non_inferior, superior }
+    });
+    let interval = asymptotic.map_or(Interval::WHOLE, |it| asymp::interval(&it, tuning(alpha)));
+    Reading {
+        n,
+        n_min,
+        stable,
+        value,
+        difference: difference
+            .mean()
+            .or_else(|| raw(value, stable))
+            .map(|it| with_interval(it, interval, n)),
+        // Without enough positives nothing is said yet, and that is an open question, not a lack of data.
+        log_e: log_e.or((n_min > 0).then_some(LogE {
+            harm: 0.0,
+            non_inferior: 0.0,
+            superior: 0.0,
+        })),
+        classic: classic(metric, &ours_all, &theirs_all).filter(|_| sight.detail == Detail::Full),
+    }
+}
+
+fn raw(value: Option<Estimate>, stable: Option<Estimate>) -> Option<f64> {
+    Some(value?.value - stable?.value)
+}
+
+/// Returns one arm's value; nothing where it has no case.
+fn arm(metric: &Metric, scores: &Scores) -> Option<Arm> {
+    if metric.kind == MetricKind::Auc {
+        let ranks = scores.ranks.as_ref()?;
+        let auc = roc::binned(&ranks.positives, &ranks.negatives);
+        return Some(Arm {
+            value: auc.area,
+            variance: auc.variance,
+            n: auc.positives + auc.negatives,
+            positives: auc.positives,
+            fewest: auc.positives.min(auc.negatives),
+        });
+    }
+    let table = &scores.table;
+    let n = table.hits + table.alarms + table.misses + table.rest;
+    let quotient = quotient(metric.kind, table);
+    let value = quotient.part / quotient.whole;
+    (n > 0).then_some(Arm {
+        value,
+        variance: quotient.variance,
+        n,
+        positives: table.hits + table.misses,
+        fewest: quotient.fewest,
+    })
+}
+
+/// What a two-by-two metric is a share of.
+struct Quotient {
+    part: f64,
+    whole: f64,
+    variance: f64,
+    fewest: u64,
+}
+
+/// Half a case is added to either side for the variance, so that a value of 0 or 1 is not taken for certain.
+fn quotient(kind: MetricKind, table: &Table) -> Quotient {
+    let (hits, wrong) = (table.hits as f64, (table.alarms + table.misses) as f64);
+    let share = |among: u64| {
+        let whole = among as f64;
+        let p = (hits + 0.5) / (whole + 1.0);
+        Quotient { part: hits, whole, variance: p * (1.0 - p) / whole, fewest: among }
+    };
+    let called = table.hits + table.alarms;
+    let positive = table.hits + table.misses;
+    match kind {
+        MetricKind::Precision => share(called),
+        MetricKind::Recall => share(positive),
+        MetricKind::F1
+        | MetricKind::Accuracy
+        | MetricKind::ErrorRate
+        | MetricKind::LogLoss
+        | MetricKind::Brier
+        | MetricKind::SquaredError
+        | MetricKind::AbsoluteError
+        | MetricKind::Value
+        | MetricKind::Auc
+        | MetricKind::ResponseError
+        | MetricKind::Timeout
+        | MetricKind::Latency
+        | MetricKind::Disagreement => {
+            let spread = ratio::f1_variance(hits + 0.5, wrong + 0.5);
+            Quotient {
+                part: 2.0 * hits,
+                whole: 2.0 * hits + wrong,
+                variance: spread,
+                fewest: called.min(positive),
+            }
+        }
+    }
+}
+
+/// The same compared once: `DeLong`'s test of two areas of different cases, and z-tests of shares.
+fn classic(metric: &Metric, ours: &Scores, theirs: &Scores) -> Option<Classic> {
+    let rate = |it: &Scores, among: u64| Rate { events: it.table.hits, n: among };
+    if metric.kind == MetricKind::Precision {
+        let called = |it: &Scores| rate(it, it.table.hits + it.table.alarms);
+        return classic::rates(called(ours), called(theirs));
+    }
+    if metric.kind == MetricKind::Recall {
+        let positive = |it: &Scores| rate(it, it.table.hits + it.table.misses);
+        return classic::rates(positive(ours), positive(theirs));
+    }
+    let test = if metric.kind == MetricKind::Auc { "delong" } else { "delta_z" };
+    let (ours, theirs) = (arm(metric, ours)?, arm(metric, theirs)?);
+    let z = (ours.value - theirs.value) / (ours.variance + theirs.variance).sqrt();
+    classic::test(test, z, 2.0 * normal_sf(z.abs()))
+}

@@ -1,0 +1,143 @@
+//! The strata in which a candidate is compared with the stable version, and the mean over them.
+
+use crate::domain::ids::Version;
+use crate::stats::asymp::{self, N_STAR, Tuning};
+use crate::stats::interval::Interval;
+use crate::stats::moments::{Moments, Summary};
+use crate::strategy::design::{ContrastKey, Pairing, Part, Stratum};
+use crate::strategy::evidence::{Contrast, Scores};
+use crate::strategy::look::Sight;
+use crate::strategy::metric::{Metric, MetricKind};
+use crate::strategy::verdict::Estimate;
+
+/// From how many values on a mean gets a range.
+pub(super) const VALUES_MIN: f64 = 30.0;
+
+/// What one stratum shows of a metric that answers score in.
+pub(super) struct Compared<'a> {
+    pub(super) stratum: Stratum,
+    pub(super) pairing: Pairing,
+    pub(super) ours: Scores,
+    pub(super) theirs: Scores,
+    pub(super) contrast: Option<&'a Contrast>,
+}
+
+/// Returns what the strata show in which the two are compared.
+pub(super) fn compared<'a>(
+    sight: &Sight<'a>,
+    metric: &Metric,
+    candidate: &Version,
+) -> Vec<Compared<'a>> {
+    let parts = |stratum, version: &Version, parts: &[Part]| {
+        let mut sum = Scores::default();
+        for part in parts {
+            if let Some(scores) = sight.evidence.scored(stratum, version, *part, &metric.name) {
+                sum.merge(scores);
+            }
+        }
+        sum
+    };
+    sight
+        .compared(candidate)
+        .into_iter()
+        .map(|(stratum, pairing)| {
+            // Two answers to one case are all that there is to compare, whoever was served.
+            let pairing = match metric.kind {
+                MetricKind::Disagreement => Pairing::Paired,
+                MetricKind::Accuracy
+                | MetricKind::ErrorRate
+                | MetricKind::LogLoss
+                | MetricKind::Brier
+                | MetricKind::SquaredError
+                | MetricKind::AbsoluteError
+                | MetricKind::Value
+                | MetricKind::Precision
+                | MetricKind::Recall
+                | MetricKind::F1
+                | MetricKind::Auc
+                | MetricKind::ResponseError
+                | MetricKind::Timeout
+                | MetricKind::Latency => pairing,
+            };
+            let wanted: &[Part] = match pairing {
+                Pairing::Paired => &[Part::Chosen, Part::Copied],
+                Pairing::Split { .. } | Pairing::Apart => &[Part::Chosen],
+            };
+            let key =
+                ContrastKey { stratum, candidate: candidate.clone(), metric: metric.name.clone() };
+            Compared {
+                stratum,
+                pairing,
+                ours: parts(stratum, candidate, wanted),
+                theirs: parts(stratum, sight.stable, wanted),
+                contrast: sight.evidence.contrasts.get(&key),
+            }
+        })
+        .collect()
+}
+
+/// A mean over strata, each weighted by how much it can tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Average {
+    sum: f64,
+    squares: f64,
+    pub(super) weight: f64,
+}
+
+impl Average {
+    /// Adds a stratum; one without a value, or without a variance, is left out.
+    pub(super) fn add(&mut self, value: f64, variance: f64, weight: f64) {
+        if value.is_finite() && variance.is_finite() && weight.is_finite() && weight > 0.0 {
+            self.sum += weight * value;
+            self.squares += weight * weight * variance;
+            self.weight += weight;
+        }
+    }
+
+    /// Returns the same with a variance so many times as large.
+    pub(super) fn inflated(self, inflation: f64) -> Self {
+        Self { squares: self.squares * inflation, ..self }
+    }
+
+    pub(super) fn mean(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.sum / self.weight)
+    }
+
+    fn error(&self) -> f64 {
+        self.squares.sqrt() / self.weight
+    }
+
+    pub(super) fn asymptotic(&self, n: f64) -> Option<asymp::Estimate> {
+        Some(asymp::Estimate { n, difference: self.mean()?, error: self.error() })
+    }
+
+    pub(super) fn interval(&self, n: f64, alpha: f64) -> Interval {
+        match self.asymptotic(n) {
+            Some(estimate) if n >= VALUES_MIN => asymp::interval(&estimate, tuning(alpha)),
+            Some(_) | None => Interval::WHOLE,
+        }
+    }
+}
+
+/// Returns how the boundary of an asymptotic statement is tuned.
+pub(super) fn tuning(alpha: f64) -> Tuning {
+    Tuning { alpha, n_star: N_STAR }
+}
+
+/// Returns an estimate with its range, without the ends that nothing bounds.
+pub(super) fn with_interval(value: f64, interval: Interval, n: u64) -> Estimate {
+    let bound = |it: f64| it.is_finite().then_some(it);
+    Estimate { value, low: bound(interval.low), high: bound(interval.high), n }
+}
+
+/// The sum of zeros and ones, which is how many ones there were.
+pub(super) fn events(moments: &Moments) -> u64 {
+    let summary: Summary = moments.summary();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count of events is a small whole number"
+    )]
+    let events = (summary.mean * summary.n).round().max(0.0) as u64;
+    events.min(moments.n)
+}

@@ -33,9 +33,9 @@ fix:
 refresh:
 	UPDATE=1 INSTA_UPDATE=always SERINUS_SKIP_KAFKA=1 cargo test
 
-# Measures the serving path beside a raw pass-through, on a real Kafka and a release build.
+# Measures with a release build: the serving path beside a raw pass-through on a real Kafka, a look, a labelled row.
 bench:
-	SERINUS_THROUGHPUT_REQUESTS=200000 tests/kafka/kafka.sh with cargo test --release --test it throughput -- --nocapture
+	SERINUS_THROUGHPUT_REQUESTS=200000 tests/kafka/kafka.sh with cargo test --release --test it -- throughput costs --nocapture
 
 # Builds the documentation of the inside and opens it.
 doc:

@@ -87,8 +87,7 @@ pub(crate) fn wanted(
 fn versions(model: &ModelPlan, rollouts: &[&RolloutPlan]) -> Vec<Version> {
     let mut versions = vec![model.stable.clone()];
     for rollout in rollouts {
-        let copied = rollout.stages.iter().flat_map(|it| it.shadows.iter().map(|(it, _)| it));
-        for version in rollout.candidates.iter().chain(copied) {
+        for version in rollout.versions() {
             if !versions.contains(version) {
                 versions.push(version.clone());
             }

@@ -69,9 +69,10 @@ impl Analyst {
             .iter()
             .map(|(name, it)| (name, it, reached.floor_to(it.book.plan().tick)))
             .filter(|(name, it, tick)| {
-                it.is_live || it.is_changed || self.was_published(name, *tick, is_idle)
+                let is_due = (it.is_live || it.is_changed) && it.tick.is_none_or(|it| it < *tick);
+                // In a replay what is over now may have been live then, and its tick may have moved on with a change.
+                is_due || self.was_published(name, *tick, is_idle)
             })
-            .filter(|(_, it, tick)| it.tick.is_none_or(|it| it < *tick))
             .map(|(name, _, tick)| (name.clone(), tick))
             .collect();
         for (name, tick) in passed {

@@ -289,6 +289,7 @@ mod tests {
             base: 0.1,
             tolerance: 0.01,
             ignore: vec!["/at".to_owned()],
+            twin: None,
             aborts: true,
         }
     }

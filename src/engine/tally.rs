@@ -425,31 +425,47 @@ impl Book {
                 .find(|it| it.version == *version && part(case, &it.version, it.role).is_some())
         };
         let Some(theirs) = of(&self.stable) else { return };
-        let theirs = Read::of(theirs);
+        let stable = Read::of(theirs);
+        let by_itself = match &metric.twin {
+            None => None,
+            Some(twin) => {
+                let differs =
+                    of(twin).and_then(|it| score::disagree(metric, &Read::of(it), &stable));
+                // Without the twin's answer there is nothing to subtract, and the case does not count.
+                let Some(differs) = differs else { return };
+                if let Some(part) = part(case, &self.stable, theirs.role) {
+                    let name = self.stable.clone();
+                    let scores = self.scores_of(stratum, &name, part, metric);
+                    scores.moments.add(f64::from(differs));
+                }
+                Some(differs)
+            }
+        };
         for candidate in &Arc::clone(&self.plan).candidates {
             let Some(ours) = of(candidate) else { continue };
-            let Some(differs) = score::disagree(metric, &Read::of(ours), &theirs) else { continue };
+            let Some(differs) = score::disagree(metric, &Read::of(ours), &stable) else { continue };
             let Some(part) = part(case, candidate, ours.role) else { continue };
             let scores = self.scores_of(stratum, candidate, part, metric);
             scores.moments.add(f64::from(differs));
-            self.differ(stratum, metric, bucket, candidate, differs);
+            self.differ(stratum, metric, bucket, candidate, [differs, by_itself.unwrap_or(false)]);
         }
     }
 
-    /// Adds whether a candidate's answer differs from the stable version's on the same case.
+    /// Adds whether a candidate's answer differs from the stable version's on the same case, and whether its twin's does.
     pub fn differ(
         &mut self,
         stratum: Stratum,
         metric: &Metric,
         bucket: usize,
         candidate: &Version,
-        differs: bool,
+        [differs, by_itself]: [bool; 2],
     ) {
         let key = key(stratum, metric, candidate);
         let contrast = self.sums.contrasts.entry(key).or_default();
-        contrast.difference.add(f64::from(differs));
-        contrast.pairs.record(differs, false);
-        self.cluster(stratum, metric, candidate, bucket, f64::from(differs));
+        let difference = f64::from(differs) - f64::from(by_itself);
+        contrast.difference.add(difference);
+        contrast.pairs.record(differs, by_itself);
+        self.cluster(stratum, metric, candidate, bucket, difference);
     }
 
     /// Adds where each answer stands among positives and negatives.

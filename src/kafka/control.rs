@@ -411,7 +411,7 @@ fn refuse_missing_topics(command: &mut Command, bench: &Bench, partitions: &mut 
         }
         Some(Parsed::Rollout(written)) => {
             if let Some(seat) = bench.seats.get(&written.plan.model) {
-                for version in &written.plan.candidates {
+                for version in written.plan.versions() {
                     want(seat.plan.topics.of_version(version));
                 }
             }

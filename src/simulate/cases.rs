@@ -209,7 +209,7 @@ fn add(book: &mut Book, plan: &RolloutPlan, stratum: Stratum, bucket: usize, dra
             for (version, part, value) in &drawn.values {
                 let key = (stratum, version.clone(), *part, metric.name.clone());
                 book.sums_mut().scores.entry(key).or_default().moments.add(*value);
-                book.differ(stratum, metric, bucket, version, *value > 0.5);
+                book.differ(stratum, metric, bucket, version, [*value > 0.5, false]);
             }
         }
         (_, Shape::Binary | Shape::Bounded) => book.add(stratum, metric, bucket, &drawn.values),

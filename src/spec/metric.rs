@@ -1,6 +1,6 @@
 //! A metric, from what is written to what is meant: what its kind needs, and what it takes when nothing is said.
 
-use crate::domain::ids::MetricName;
+use crate::domain::ids::{MetricName, Version};
 use crate::spec::path::{Faults, Path};
 use crate::spec::raw::{DirectionWord, MetricKindWord, MetricRoleWord, MetricSpec};
 use crate::spec::scalar::Limit;
@@ -57,6 +57,7 @@ pub(crate) fn plan(
         base,
         tolerance,
         ignore: spec.ignore.iter().flatten().map(|it| it.0.clone()).collect(),
+        twin: spec.twin.as_deref().map(Version::new),
         aborts: spec
             .abort
             .unwrap_or(decides && !matches!(kind.shape(), Shape::Ranking | Shape::Confusion)),
@@ -134,6 +135,7 @@ fn check_fields(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricK
         ("range", spec.range.is_some(), kind.shape() == Shape::Bounded),
         ("tolerance", spec.tolerance.is_some(), is_disagreement),
         ("ignore", spec.ignore.is_some(), is_disagreement),
+        ("twin", spec.twin.is_some(), is_disagreement),
     ] {
         if is_there && !fits {
             faults.add_name(

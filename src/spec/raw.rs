@@ -277,7 +277,11 @@ pub struct MetricSpec {
     pub tolerance: Option<f64>,
     /// What is not compared (`disagreement`).
     pub ignore: Option<Vec<Pointer>>,
-    /// Whether proved harm in this metric ends the rollout. Default: true for goals and guardrails, but not for `auc`.
+    /// A second instance of the stable version: how often its answer differs from the stable one is subtracted
+    /// (`disagreement`). It gets copies where the stage's `shadow` names it, or names nobody.
+    pub twin: Option<String>,
+    /// Whether proved harm in this metric ends the rollout. Default: true for goals and guardrails, but not for `auc`, `precision`,
+    /// `recall` and `f1`.
     pub abort: Option<bool>,
 }
 

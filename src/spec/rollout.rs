@@ -134,13 +134,14 @@ fn stages(
                 help,
             );
         }
-        let shadows = candidates.iter().map(|it| (it.clone(), Share::ALL)).collect();
+        let twins = twins(spec, candidates);
+        let shadows = candidates.iter().chain(&twins).map(|it| (it.clone(), Share::ALL)).collect();
         return vec![Stage { shadows, ..Stage::default() }];
     };
     let stages: Vec<Stage> = written
         .iter()
         .enumerate()
-        .map(|(index, it)| stage(faults, &at.item(index), it, candidates))
+        .map(|(index, it)| stage(faults, &at.item(index), it, candidates, &twins(spec, candidates)))
         .collect();
     if faults.0.iter().any(|it| it.path.0.starts_with(&at.0)) {
         // What follows from a stage that was not understood would only be noise.
@@ -176,11 +177,41 @@ fn stages(
     stages
 }
 
+fn check_twin(
+    faults: &mut Faults,
+    at: &Path,
+    metric: &Metric,
+    spec: &RolloutSpec,
+    stages: &[Stage],
+) {
+    let Some(twin) = &metric.twin else { return };
+    check_name(faults, at.clone(), "version", twin.as_str());
+    if spec.candidates.iter().any(|it| it == twin.as_str()) {
+        let help = "name a second instance of the stable version, deployed under a name of its own";
+        faults.add(at.clone(), format!("`{twin}` is a candidate"), help);
+    } else if !stages.iter().any(|it| it.shadows.iter().any(|(it, _)| it == twin)) {
+        let help = format!("add it to a stage: `shadow: {{{twin}: 100%}}`");
+        faults.add(at.clone(), format!("no stage copies requests to `{twin}`"), help);
+    }
+}
+
+/// Returns the versions that metrics name as twins of the stable one, by name.
+fn twins(spec: &RolloutSpec, candidates: &[Version]) -> Vec<Version> {
+    let named = spec.metrics.iter().filter_map(|it| it.twin.as_deref().map(Version::new));
+    named.filter(|it| !candidates.contains(it)).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 fn serves(stage: &Stage) -> bool {
     stage.shares.iter().any(|(_, share)| *share > Share::NONE)
 }
 
-fn stage(faults: &mut Faults, at: &Path, written: &StageSpec, candidates: &[Version]) -> Stage {
+fn stage(
+    faults: &mut Faults,
+    at: &Path,
+    written: &StageSpec,
+    candidates: &[Version],
+    twins: &[Version],
+) -> Stage {
     if written.share.is_none() && written.shadow.is_none() {
         let help = "write `share: 5%` to serve some traffic, or `shadow: 100%` to copy it";
         faults.add(at.clone(), "a stage needs the field `share` or `shadow`", help);
@@ -201,9 +232,13 @@ fn stage(faults: &mut Faults, at: &Path, written: &StageSpec, candidates: &[Vers
             check_name(faults, at.field("shadow").field(name), "version", name);
         }
     }
+    let mut shadows = in_order(written.shadow.as_ref(), candidates, |_| true);
+    if let Some(Shares::Each(share)) = &written.shadow {
+        shadows.extend(twins.iter().map(|it| (it.clone(), share.0)));
+    }
     Stage {
         shares: in_order(written.share.as_ref(), candidates, |_| false),
-        shadows: in_order(written.shadow.as_ref(), candidates, |_| true),
+        shadows,
         hold: written.hold.map_or(Span::ZERO, |it| it.0),
         exposures_min: written.until.as_ref().map_or(0, |it| it.exposures),
         approve: written.approve.unwrap_or(false),
@@ -316,6 +351,7 @@ fn metrics(
                 help,
             );
         }
+        check_twin(faults, &at.item(index).field("twin"), &metric, spec, stages);
         metrics.push(metric);
     }
     let decides = |it: &Metric| matches!(it.role, MetricRole::Goal | MetricRole::Guardrail);

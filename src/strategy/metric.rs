@@ -1,6 +1,6 @@
 //! What a rollout measures: kinds, roles, directions and limits.
 
-use crate::domain::ids::MetricName;
+use crate::domain::ids::{MetricName, Version};
 
 /// What is computed for each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,6 +121,8 @@ pub struct Metric {
     pub tolerance: f64,
     /// JSON pointers that are not compared (disagreement).
     pub ignore: Vec<String>,
+    /// A second instance of the stable version, whose disagreement with it is subtracted (disagreement).
+    pub twin: Option<Version>,
     /// Whether harm in this metric may abort by itself.
     pub aborts: bool,
 }

@@ -277,6 +277,18 @@ impl RolloutPlan {
             .collect()
     }
 
+    /// Returns the versions that the stages ask beside the stable one: the candidates, then such as only get copies.
+    pub fn versions(&self) -> Vec<&Version> {
+        let copied = self.stages.iter().flat_map(|it| it.shadows.iter().map(|(it, _)| it));
+        let mut versions: Vec<&Version> = Vec::new();
+        for version in self.candidates.iter().chain(copied) {
+            if !versions.contains(&version) {
+                versions.push(version);
+            }
+        }
+        versions
+    }
+
     /// Returns who gets silent copies at a stage.
     pub fn shadows(&self, index: StageIndex) -> Vec<ShadowShare> {
         let Some(stage) = self.stage(index) else { return Vec::new() };

@@ -22,6 +22,9 @@ mod world;
 
 mod simulate;
 
+mod costs;
+mod kinds;
+
 mod laws_analyst;
 mod laws_serving;
 mod records;

@@ -167,6 +167,7 @@ fn metric(name: &str, kind: &str, role: &str, words: &[&str]) -> Metric {
         range: (0.0, 1.0),
         base: if is_higher { 0.9 } else { 0.1 },
         tolerance: 1e-9,
+        twin: None,
         ignore: Vec::new(),
         aborts: kind != MetricKind::Auc,
     };

@@ -442,6 +442,35 @@ flights.yaml:13:70: spec.metrics[1].threshold: `disagreement` does not use this 
 }
 
 #[test]
+fn a_twin_that_is_a_candidate() {
+    check(
+        &mistake(SHADOW, "tolerance: 0.1", "twin: v2"),
+        r"
+flights.yaml:13:76: spec.metrics[1].twin: `v2` is a candidate
+   |
+13 |     - {name: agreement, kind: disagreement, prediction: json:/score, twin: v2, role: watch}
+   |                                                                            ^^
+   = name a second instance of the stable version, deployed under a name of its own
+",
+    );
+}
+
+#[test]
+fn a_twin_that_gets_nothing() {
+    let example = SHADOW.replace("shadow: 100%", "shadow: {v2: 100%}");
+    check(
+        &mistake(&example, "tolerance: 0.1", "twin: v1b"),
+        r"
+flights.yaml:13:76: spec.metrics[1].twin: no stage copies requests to `v1b`
+   |
+13 |     - {name: agreement, kind: disagreement, prediction: json:/score, twin: v1b, role: watch}
+   |                                                                            ^^^
+   = add it to a stage: `shadow: {v1b: 100%}`
+",
+    );
+}
+
+#[test]
 fn an_empty_file() {
     check(
         &mistake(MODEL, MODEL, "# nothing"),

@@ -41,6 +41,8 @@ pub(crate) const MIDNIGHT: Timestamp = Timestamp(1_700_006_400_000);
 pub(crate) enum Answer {
     /// With this score.
     Score(f64),
+    /// With this score, after so many milliseconds.
+    After(f64, i64),
     /// With an error.
     Error,
     /// Not at all.
@@ -369,12 +371,14 @@ fn documents(standing: &Standing) -> impl Fn(&Value) -> Parsed + use<> {
 }
 
 fn answered(version: &Version, role: Role, answer: &Answer) -> CaseAnswer {
+    let scored = |score: f64, ms: i64| {
+        let text = json!({"score": score}).to_string();
+        let bytes: Arc<[u8]> = Arc::from(text.into_bytes());
+        (AnswerStatus::Ok, Some(Span(ms)), Some(bytes))
+    };
     let (status, latency, value) = match answer {
-        Answer::Score(score) => {
-            let text = json!({"score": score}).to_string();
-            let bytes: Arc<[u8]> = Arc::from(text.into_bytes());
-            (AnswerStatus::Ok, Some(Span(10)), Some(bytes))
-        }
+        Answer::Score(score) => scored(*score, 10),
+        Answer::After(score, ms) => scored(*score, *ms),
         Answer::Error => (AnswerStatus::Error, Some(Span(10)), None),
         Answer::Nothing => (AnswerStatus::Timeout, None, None),
     };

@@ -69,7 +69,9 @@ impl Instance {
         let file = crate::kit::process::folder("broker_errors").join("model.json");
         std::fs::write(&file, MODEL).expect("the spec can be written");
         let output = serinus()
-            .args(["apply", "--bootstrap", &self.kafka.bootstrap, "--app", APP, "-f"])
+            .args(["apply", "--bootstrap", &self.kafka.bootstrap, "--app", APP])
+            // The instance joins its groups first, which takes its time where other tests run.
+            .args(["--timeout", "120s", "-f"])
             .arg(&file)
             .output()
             .expect("it runs");

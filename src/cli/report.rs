@@ -25,7 +25,7 @@ pub(crate) fn run(args: &ReportArgs, context: &Context) -> Result<Exit, CliError
         return Err(CliError::NotFound(format!("there is no evidence of `{}` yet", args.name)));
     };
     let confidence = confidence(&state);
-    let sentences: Vec<Value> = list(&metrics["metrics"])
+    let sentences: Vec<Value> = told(&metrics)
         .map(|it| {
             json!({
                 "metric": it["name"],
@@ -60,7 +60,7 @@ fn text(state: &State, metrics: &Value, confidence: f64) -> String {
         lines.push(format!("Evidence up to {} UTC.", say::moment(tick)));
     }
     lines.push(String::new());
-    for it in list(&metrics["metrics"]) {
+    for it in told(metrics) {
         lines.push(format!(
             "{} of {} ({})",
             word(&it["name"]),
@@ -78,6 +78,12 @@ fn text(state: &State, metrics: &Value, confidence: f64) -> String {
     lines.push(format!("Verdict: {}. {}", word(&metrics["verdict"]), word(&metrics["reason"])));
     lines.push(next(state, metrics));
     lines.join("\n")
+}
+
+/// Returns every metric, and of the segments those that should be looked at.
+fn told(metrics: &Value) -> impl Iterator<Item = &Value> {
+    let alerts = list(&metrics["segments"]).filter(|it| it["verdict"] == "alert");
+    list(&metrics["metrics"]).chain(alerts)
 }
 
 /// Says all that one metric shows, a sentence for each thing.
@@ -136,6 +142,9 @@ fn verdict(it: &Value) -> String {
         "proved" => format!("{candidate} is proved not to be worse than allowed."),
         "superior" => format!("{candidate} is proved better."),
         "harmful" => format!("{candidate} is proved worse."),
+        "alert" => format!(
+            "{candidate} is proved worse in this segment; at most one alert in ten is false. It decides nothing."
+        ),
         "watched" => "This metric is watched and decides nothing.".to_owned(),
         "no_data" => "There is no data to judge by.".to_owned(),
         _ => "Nothing is proved yet.".to_owned(),

@@ -78,7 +78,9 @@ pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<Exit, CliErr
     if args.acceptance {
         return accept(args, context);
     }
-    let (model, plan) = read(&args.files)?;
+    let (model, mut plan) = read(&args.files)?;
+    // Segments decide nothing, and nothing is known of them.
+    plan.metrics.retain(|it| it.segment.is_none());
     if !args.traffic.is_finite() || args.traffic <= 0.0 {
         return Err(CliError::Usage("--traffic must be above 0".to_owned()));
     }

@@ -187,11 +187,14 @@ fn arms(metrics: &Value) -> Option<String> {
 }
 
 fn evidence(metrics: &Value) -> Option<String> {
+    // Of the segments only those that should be looked at.
+    let alerts = list(&metrics["segments"]).filter(|it| it["verdict"] == "alert");
     let stable = list(&metrics["arms"])
         .find(|it| it["role"] == "stable")
         .map(|it| word(&it["version"]))
         .unwrap_or_default();
     let rows: Vec<Vec<String>> = list(&metrics["metrics"])
+        .chain(alerts)
         .map(|it| {
             let candidate = word(&it["candidate"]);
             let of = |arm: &str| say::or_dash(&it["arms"][arm]["estimate"], say::number);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::ids::{CaseId, RequestId, Revision, RolloutName, StageIndex, Version};
-use crate::domain::record::Bytes;
+use crate::domain::record::{Bytes, Segments};
 use crate::domain::routing::Role;
 use crate::domain::time::{Span, Timestamp};
 
@@ -65,6 +65,8 @@ pub struct Prediction {
     pub stage: StageIndex,
     /// What was kept in one arm; `None` means the request id.
     pub unit: Option<Bytes>,
+    /// What the request is part of.
+    pub segments: Segments,
     /// The version that the assignment chose.
     pub arm: Version,
     /// The probability with which it chose it.

@@ -8,6 +8,9 @@ use crate::domain::time::Timestamp;
 /// Bytes that are passed on and never looked into.
 pub type Bytes = Arc<[u8]>;
 
+/// What a request is part of: the name of each partition of traffic that the model knows, and where in it the request falls.
+pub type Segments = Arc<[(Arc<str>, Arc<str>)]>;
+
 /// One header of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -34,6 +37,8 @@ pub struct Request {
     pub headers: Arc<[Header]>,
     /// The record's own time.
     pub requested_at: Timestamp,
+    /// What it is part of, for analysis only.
+    pub segments: Segments,
 }
 
 impl Request {

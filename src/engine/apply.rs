@@ -280,6 +280,11 @@ fn unfit(standing: &Standing, written: &Written<RolloutPlan>) -> Option<String> 
     if plan.model != *model {
         return Some(format!("`{}` is a rollout of `{}`, not of `{model}`", plan.name, plan.model));
     }
+    let known = &standing.model.plan.segments;
+    let named = plan.metrics.iter().filter_map(|it| it.segment.as_ref());
+    if let Some((by, _)) = named.into_iter().find(|(by, _)| known.iter().all(|(it, _)| it != by)) {
+        return Some(format!("`{model}` knows no segments by `{by}`; add them to its `segments`"));
+    }
     let stable = &standing.position.routing.stable;
     let is_known = standing.rollout.as_ref().is_some_and(|it| it.plan.name == plan.name)
         || standing.past.iter().any(|it| it.rollout == plan.name);

@@ -24,6 +24,8 @@ pub struct Report {
     pub arms: Vec<ArmReport>,
     /// Every metric of every candidate.
     pub findings: Vec<Finding>,
+    /// The deciding metrics in each segment that is watched.
+    pub segments: Vec<Finding>,
     /// Whether the measurement can be trusted.
     pub health: Health,
     /// The verdict, in the contract's word.
@@ -59,6 +61,7 @@ impl Report {
             tick: look.tick,
             arms: look.arms,
             findings: look.findings,
+            segments: look.segments,
             health: look.health,
             verdict: verdict.word(),
             reason: verdict.reason().to_owned(),

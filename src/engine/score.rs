@@ -290,6 +290,7 @@ mod tests {
             tolerance: 0.01,
             ignore: vec!["/at".to_owned()],
             twin: None,
+            segment: None,
             aborts: true,
         }
     }

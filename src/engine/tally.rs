@@ -119,7 +119,7 @@ impl Book {
             }
         }
         self.watch(stratum, case, watch);
-        for metric in &Arc::clone(&self.plan).metrics {
+        for metric in Arc::clone(&self.plan).metrics.iter().filter(|it| it.counts(&case.segments)) {
             match metric.kind {
                 MetricKind::ResponseError | MetricKind::Timeout => {
                     let values = case
@@ -208,7 +208,9 @@ impl Book {
     fn value(&mut self, stratum: Stratum, case: &Prediction, truth: Truth<'_>) {
         let bucket = bucket(case);
         let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
-        for metric in Arc::clone(&self.plan).metrics.iter().filter(|it| it.kind.needs_label()) {
+        let plan = Arc::clone(&self.plan);
+        let counts = |it: &&Metric| it.kind.needs_label() && it.counts(&case.segments);
+        for metric in plan.metrics.iter().filter(counts) {
             match metric.kind.shape() {
                 Shape::Binary | Shape::Bounded => {
                     let mut unscored = 0;
@@ -262,6 +264,7 @@ impl Book {
                     .plan
                     .metrics
                     .iter()
+                    .filter(|it| it.segment.is_none())
                     .filter_map(|it| Some((it.name.clone(), score::labelled(it, &read, truth)?)))
                     .collect();
                 (answer.version.clone(), scores)

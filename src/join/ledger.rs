@@ -113,6 +113,7 @@ impl OpenCase {
             revision: self.routing.revision,
             stage: self.routing.stage,
             unit: Some(Bytes::from(self.request.unit_bytes())),
+            segments: Arc::clone(&self.request.segments),
             arm: self.arm,
             propensity: self.propensity,
             served: served.version,

@@ -473,6 +473,7 @@ mod tests {
             revision: Revision(1),
             stage: StageIndex(0),
             unit: None,
+            segments: Arc::default(),
             arm: "v1".into(),
             propensity: 1.0,
             served: None,

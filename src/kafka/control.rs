@@ -532,6 +532,7 @@ fn unknown_model(model: &ModelName) -> ModelPlan {
         stable: Version::new(""),
         unit: Source::Key,
         request_id: None,
+        segments: Vec::new(),
         timeout: Span::ZERO,
         shadow_timeout: Span::ZERO,
         on_failure: OnFailure::Error,

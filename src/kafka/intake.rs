@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use crate::domain::ids::CaseId;
-use crate::domain::record::{Answer, Bytes, Carried, Header, Request};
+use crate::domain::record::{Answer, Bytes, Carried, Header, Request, Segments};
 use crate::domain::time::Timestamp;
 use crate::kafka::clock;
 use crate::strategy::stage::ModelPlan;
@@ -42,7 +42,17 @@ pub fn request(message: &BorrowedMessage<'_>, plan: &ModelPlan) -> Request {
         value: message.payload().map(Bytes::from),
         headers: pairs.iter().filter(|(name, _)| !headers::is_ours(name)).map(header).collect(),
         requested_at: time(message),
+        segments: segments(&parts, plan),
     }
+}
+
+/// Reads what a request is part of; a place where it says nothing is left out.
+fn segments(parts: &Parts<'_>, plan: &ModelPlan) -> Segments {
+    let value = |source| Some(Arc::from(String::from_utf8_lossy(&parts.text(source)?)));
+    plan.segments
+        .iter()
+        .filter_map(|(name, source)| Some((Arc::clone(name), value(source)?)))
+        .collect()
 }
 
 /// Reads an answer, or says why it is none.

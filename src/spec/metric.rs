@@ -57,6 +57,7 @@ pub(crate) fn plan(
         base,
         tolerance,
         ignore: spec.ignore.iter().flatten().map(|it| it.0.clone()).collect(),
+        segment: None,
         twin: spec.twin.as_deref().map(Version::new),
         aborts: spec
             .abort

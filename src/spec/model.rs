@@ -7,7 +7,9 @@ use crate::domain::ids::{ModelName, Version};
 use crate::domain::routing::OnFailure;
 use crate::domain::time::Span;
 use crate::spec::path::{Fault, Faults, Path};
-use crate::spec::raw::{FormatWord, LabelsOfModel, ModelDocument, OnFailureWord, Topics};
+use crate::spec::raw::{
+    FormatWord, LabelsOfModel, ModelDocument, ModelSpec, OnFailureWord, Topics,
+};
 use crate::strategy::stage::{Format, LabelMap, ModelPlan, ModelTopics, Source};
 
 /// Returns the plan of a model, or all that is wrong with it.
@@ -63,6 +65,7 @@ pub(crate) fn plan(document: &ModelDocument) -> Result<ModelPlan, Vec<Fault>> {
         stable: Version::new(&spec.stable),
         unit: spec.unit.as_ref().map_or(Source::Key, |it| it.0.clone()),
         request_id: spec.request_id.as_ref().map(|it| it.0.clone()),
+        segments: segments(&mut faults, &at.field("segments"), spec),
         timeout: spec.timeout.0,
         shadow_timeout: spec.shadow_timeout.map_or(spec.timeout.0.times(10), |it| it.0),
         on_failure,
@@ -100,6 +103,18 @@ fn check_text_place(faults: &mut Faults, path: Path, source: Option<&Source>) {
         let help = "point at a field of it, such as `json:/tailnum`";
         faults.add(path, "`json` is the whole value", help);
     }
+}
+
+fn segments(faults: &mut Faults, at: &Path, spec: &ModelSpec) -> Vec<(Arc<str>, Source)> {
+    let mut segments = Vec::new();
+    for (name, place) in spec.segments.iter().flatten() {
+        if name.is_empty() {
+            faults.add(at.clone(), "segments need a name", "write one, such as `carrier`");
+        }
+        check_text_place(faults, at.field(name), Some(&place.0));
+        segments.push((Arc::from(name.as_str()), place.0.clone()));
+    }
+    segments
 }
 
 fn labels(faults: &mut Faults, at: &Path, labels: Option<&LabelsOfModel>) -> LabelMap {

@@ -1,5 +1,7 @@
 //! The spec as it is written. Doc comments here become descriptions in the JSON Schema.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -86,6 +88,8 @@ pub struct ModelSpec {
     pub unit: Option<Place>,
     /// Where the request id stands. Default: the header `ce_id`, else topic, partition and offset.
     pub request_id: Option<Place>,
+    /// Segments of traffic by name, and where a request says into which one it falls. Kept with its prediction.
+    pub segments: Option<BTreeMap<String, Place>>,
     /// The deadline of the serving version.
     pub timeout: Duration,
     /// The deadline of shadows. Default: ten times `timeout`.
@@ -180,12 +184,25 @@ pub struct RolloutSpec {
     /// What is measured.
     #[schemars(length(min = 1))]
     pub metrics: Vec<MetricSpec>,
+    /// Segments in which goals and guardrails are watched apart: harm in one is an alert, it decides nothing.
+    pub segments: Option<Vec<SegmentSpec>>,
     /// How labels are waited for; `maturity` is required when a metric needs them.
     pub labels: Option<LabelsOfRollout>,
     /// How the rollout is decided.
     pub decide: Option<DecideSpec>,
     /// What to do about another rollout in progress. Default: `refuse`.
     pub on_conflict: Option<OnConflictWord>,
+}
+
+/// Segments that are watched apart.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentSpec {
+    /// The model's name for them.
+    pub by: String,
+    /// Which of them.
+    #[schemars(length(min = 1))]
+    pub values: Vec<String>,
 }
 
 /// The kinds of rollouts.

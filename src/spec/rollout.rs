@@ -14,7 +14,7 @@ use crate::spec::raw::{
 };
 use crate::spec::scalar::Shares;
 use crate::spec::suggest::did_you_mean;
-use crate::strategy::metric::{Metric, MetricKind, MetricRole};
+use crate::strategy::metric::{Metric, MetricKind, MetricRole, Shape};
 use crate::strategy::stage::{
     Decide, MissingLabels, OnConflict, PromoteWhen, RolloutPlan, Stage, StrategyKind,
     WhenInconclusive, WhenNoData,
@@ -56,7 +56,9 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
             PromoteWord::Superior => PromoteWhen::Superior,
         },
     );
-    let metrics = metrics(&mut faults, &at.field("metrics"), spec, strategy, promote, &stages);
+    let mut metrics = metrics(&mut faults, &at.field("metrics"), spec, strategy, promote, &stages);
+    let watched = segments(&mut faults, &at.field("segments"), spec, &metrics);
+    metrics.extend(watched);
 
     let missing = match spec.labels.as_ref().and_then(|it| it.missing) {
         None | Some(MissingWord::Exclude) => MissingLabels::Exclude,
@@ -175,6 +177,39 @@ fn stages(
     }
     check_widths(faults, at, &stages, candidates);
     stages
+}
+
+/// How many metrics may be watched in segments: each is kept apart in every lane and stage.
+const WATCHED_MAX: usize = 200;
+
+/// Returns each deciding metric once more for every segment that is watched.
+fn segments(faults: &mut Faults, at: &Path, spec: &RolloutSpec, metrics: &[Metric]) -> Vec<Metric> {
+    let decides = |it: &&Metric| {
+        matches!(it.role, MetricRole::Goal | MetricRole::Guardrail)
+            && matches!(it.kind.shape(), Shape::Binary | Shape::Bounded)
+    };
+    let mut watched = Vec::new();
+    let mut names = BTreeSet::new();
+    for (index, segment) in spec.segments.iter().flatten().enumerate() {
+        if segment.values.is_empty() {
+            let help = "write which ones to watch, such as `values: [AA, DL]`";
+            faults.add(at.item(index).field("values"), "no segment is named", help);
+        }
+        for value in &segment.values {
+            if !names.insert((&segment.by, value)) {
+                let problem = format!("`{value}` is there twice");
+                faults.add(at.item(index).field("values"), problem, "take one out");
+            }
+            watched.extend(metrics.iter().filter(decides).map(|it| it.within(&segment.by, value)));
+        }
+    }
+    if watched.len() > WATCHED_MAX {
+        let problem = format!("{} metrics would be watched in segments", watched.len());
+        let help =
+            format!("name fewer segments: {WATCHED_MAX} metrics times segments are the most");
+        faults.add(at.clone(), problem, help);
+    }
+    watched
 }
 
 fn check_twin(

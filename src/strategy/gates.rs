@@ -304,7 +304,7 @@ fn is_proved(finding: &Finding, needs_better: bool) -> bool {
     match finding.proof {
         Proof::Superior => true,
         Proof::NonInferior => !needs_better,
-        Proof::NoData | Proof::Open | Proof::Harmful | Proof::Watched => false,
+        Proof::NoData | Proof::Open | Proof::Harmful | Proof::Watched | Proof::Alerting => false,
     }
 }
 

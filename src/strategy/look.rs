@@ -2,11 +2,12 @@
 
 use crate::domain::ids::{StageIndex, Version};
 use crate::domain::time::Timestamp;
+use crate::stats::multiple;
 use crate::strategy::bet_cache::BetCache;
 use crate::strategy::design::{Design, Pairing, Stratum};
 use crate::strategy::evidence::Evidence;
 use crate::strategy::stage::RolloutPlan;
-use crate::strategy::verdict::{ArmReport, Look, Timing};
+use crate::strategy::verdict::{ArmReport, Finding, Look, Proof, Timing};
 use crate::strategy::{finding, health};
 
 /// All that a look is made of.
@@ -74,12 +75,14 @@ pub fn look<'a>(sight: &Sight<'a>) -> Look<'a> {
         stage_last_at: span.map(|(_, last)| last),
         entered_at: sight.entered_at,
     };
-    let findings = sight
-        .plan
-        .metrics
-        .iter()
-        .flat_map(|metric| sight.live.iter().map(move |it| finding::finding(sight, metric, it)))
-        .collect();
+    let read = |is_segment: bool| -> Vec<Finding> {
+        let metrics = sight.plan.metrics.iter().filter(|it| it.segment.is_some() == is_segment);
+        metrics
+            .flat_map(|metric| sight.live.iter().map(move |it| finding::finding(sight, metric, it)))
+            .collect()
+    };
+    let findings = read(false);
+    let segments = if sight.detail == Detail::Full { alerted(read(true)) } else { Vec::new() };
     Look {
         plan: sight.plan,
         stage: sight.stage,
@@ -89,8 +92,22 @@ pub fn look<'a>(sight: &Sight<'a>) -> Look<'a> {
         timing,
         arms: arms(sight),
         findings,
+        segments,
         health: health::health(sight, !is_fresh(sight, span)),
     }
+}
+
+/// The share of segments alerted on that may be false alarms.
+const FALSE_ALARMS: f64 = 0.1;
+
+/// Marks the segments in which harm is proved, all that are watched taken together (e-BH).
+fn alerted(mut findings: Vec<Finding>) -> Vec<Finding> {
+    let log_e: Vec<f64> =
+        findings.iter().map(|it| it.log_e.map_or(f64::NEG_INFINITY, |it| it.harm)).collect();
+    for index in multiple::e_bh(&log_e, FALSE_ALARMS) {
+        findings[index].proof = Proof::Alerting;
+    }
+    findings
 }
 
 /// Traffic is fresh when the newest case is not older than two ticks, the stage's hold, or a tenth of the stage so far.

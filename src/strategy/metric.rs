@@ -1,5 +1,7 @@
 //! What a rollout measures: kinds, roles, directions and limits.
 
+use std::sync::Arc;
+
 use crate::domain::ids::{MetricName, Version};
 
 /// What is computed for each case.
@@ -123,8 +125,29 @@ pub struct Metric {
     pub ignore: Vec<String>,
     /// A second instance of the stable version, whose disagreement with it is subtracted (disagreement).
     pub twin: Option<Version>,
+    /// The segment in which alone it is measured: by what, and which.
+    pub segment: Option<(Arc<str>, Arc<str>)>,
     /// Whether harm in this metric may abort by itself.
     pub aborts: bool,
+}
+
+impl Metric {
+    /// Returns whether it counts what falls into these segments.
+    pub fn counts(&self, segments: &[(Arc<str>, Arc<str>)]) -> bool {
+        self.segment.as_ref().is_none_or(|it| segments.contains(it))
+    }
+
+    /// Returns the same metric in one segment alone, where it is watched.
+    #[must_use]
+    pub fn within(&self, by: &str, value: &str) -> Self {
+        Self {
+            name: MetricName::new(format!("{}[{by}={value}]", self.name)),
+            role: MetricRole::Watch,
+            segment: Some((Arc::from(by), Arc::from(value))),
+            aborts: false,
+            ..self.clone()
+        }
+    }
 }
 
 impl MetricKind {

@@ -93,6 +93,8 @@ pub struct ModelPlan {
     pub unit: Source,
     /// Where the request id stands; `None`: the header `ce_id`, else made of topic, partition and offset.
     pub request_id: Option<Source>,
+    /// Segments of traffic by name, and where a request says into which one it falls.
+    pub segments: Vec<(Arc<str>, Source)>,
     /// The serving version's deadline.
     pub timeout: Span,
     /// The shadows' deadline.

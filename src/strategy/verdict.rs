@@ -56,6 +56,8 @@ pub enum Proof {
     Harmful,
     /// This metric never decides.
     Watched,
+    /// Worse in one segment, which decides nothing but should be looked at.
+    Alerting,
 }
 
 impl Proof {
@@ -68,6 +70,7 @@ impl Proof {
             Self::Superior => "superior",
             Self::Harmful => "harmful",
             Self::Watched => "watched",
+            Self::Alerting => "alert",
         }
     }
 }
@@ -250,6 +253,8 @@ pub struct Look<'a> {
     pub arms: Vec<ArmReport>,
     /// Every metric of every live candidate, in spec order.
     pub findings: Vec<Finding>,
+    /// The deciding metrics in each segment that is watched.
+    pub segments: Vec<Finding>,
     /// Whether the measurement can be trusted.
     pub health: Health,
 }

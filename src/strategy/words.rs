@@ -39,6 +39,7 @@ pub fn finding(finding: &Finding) -> String {
         Proof::Superior => "better proved",
         Proof::Harmful => "worse proved",
         Proof::Watched => "watched",
+        Proof::Alerting => "worse in this segment",
     };
     let Some(difference) = finding.difference else {
         return format!("{}: {what} (n {})", finding.metric, count(finding.n));

@@ -34,6 +34,9 @@ pub struct AnalysisRecord {
     /// The unit's bytes where they are not UTF-8; `unit` then has what can be read of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_base64: Option<String>,
+    /// What the request is part of: segments by name. Absent where the model knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<BTreeMap<String, String>>,
     /// The version that the assignment chose.
     pub arm: String,
     /// The probability with which it chose it.
@@ -151,6 +154,9 @@ impl From<&Row> for AnalysisRecord {
                 .as_ref()
                 .filter(|it| std::str::from_utf8(it).is_err())
                 .map(|it| STANDARD.encode(it)),
+            segments: (!case.segments.is_empty()).then(|| {
+                case.segments.iter().map(|(by, it)| (by.to_string(), it.to_string())).collect()
+            }),
             arm: case.arm.to_string(),
             propensity: finite(case.propensity),
             served: ServedRecord {

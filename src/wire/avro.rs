@@ -160,6 +160,7 @@ fn prediction_fields() -> Vec<Value> {
         json!({"name": "stage", "type": "long"}),
         optional("unit", &text),
         optional("unit_base64", &text),
+        optional("segments", &json!({"type": "map", "values": "string"})),
         json!({"name": "arm", "type": "string"}),
         json!({"name": "propensity", "type": "double"}),
         json!({"name": "served", "type": served}),

@@ -31,6 +31,9 @@ pub struct MetricsRecord {
     pub arms: Vec<ArmRecord>,
     /// Every metric of every candidate.
     pub metrics: Vec<FindingRecord>,
+    /// The deciding metrics in each segment that is watched, named `metric[by=segment]`.
+    #[serde(default)]
+    pub segments: Vec<FindingRecord>,
     /// Whether the measurement can be trusted.
     pub health: HealthRecord,
     /// What the judge made of it.
@@ -129,7 +132,7 @@ pub struct FindingRecord {
     /// How many cases of one unit tell as much as one case of its own; absent with too few units to tell.
     #[serde(default)]
     pub design_effect: Option<f64>,
-    /// `no_data`, `open`, `proved`, `superior`, `harmful` or `watched`.
+    /// `no_data`, `open`, `proved`, `superior`, `harmful` or `watched`; of a segment `alert` where harm is proved.
     pub verdict: String,
 }
 
@@ -283,6 +286,7 @@ impl From<&Report> for MetricsRecord {
             tick: report.tick.0,
             arms: report.arms.iter().map(Into::into).collect(),
             metrics: report.findings.iter().map(|it| finding(it, stable)).collect(),
+            segments: report.segments.iter().map(|it| finding(it, stable)).collect(),
             health: (&report.health).into(),
             verdict: report.verdict.to_owned(),
             reason: report.reason.clone(),

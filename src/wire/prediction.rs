@@ -1,6 +1,7 @@
 //! The `prediction` record: one closed case.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -42,6 +43,9 @@ pub struct PredictionRecord<'a, V: AnswerValue> {
     /// The unit's bytes where they are not UTF-8; `unit` then has what can be read of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_base64: Option<Cow<'a, str>>,
+    /// What the request is part of: segments by name. Absent where the model knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<BTreeMap<Cow<'a, str>, Cow<'a, str>>>,
     /// The version that the assignment chose.
     pub arm: Cow<'a, str>,
     /// The probability with which it chose it.
@@ -240,6 +244,7 @@ fn record<'a, V: AnswerValue>(
         unit_base64: unit
             .filter(|it| std::str::from_utf8(it).is_err())
             .map(|it| STANDARD.encode(it).into()),
+        segments: segments(&prediction.segments),
         arm: Cow::Borrowed(prediction.arm.as_str()),
         propensity: prediction.propensity,
         served: ServedRecord {
@@ -255,6 +260,11 @@ fn record<'a, V: AnswerValue>(
             offset: prediction.case.offset,
         },
     }
+}
+
+fn segments(segments: &[(Arc<str>, Arc<str>)]) -> Option<BTreeMap<Cow<'_, str>, Cow<'_, str>>> {
+    let pairs = segments.iter().map(|(by, it)| (Cow::Borrowed(&**by), Cow::Borrowed(&**it)));
+    (!segments.is_empty()).then(|| pairs.collect())
 }
 
 fn to_domain<V: AnswerValue>(
@@ -295,6 +305,12 @@ fn to_domain<V: AnswerValue>(
         revision: Revision(record.revision),
         stage: StageIndex(record.stage),
         unit,
+        segments: record
+            .segments
+            .iter()
+            .flatten()
+            .map(|(by, it)| (Arc::from(&**by), Arc::from(&**it)))
+            .collect(),
         arm: Version::new(&record.arm),
         propensity: record.propensity,
         served: record.served.version.as_deref().map(Version::new),

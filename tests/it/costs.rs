@@ -60,6 +60,7 @@ fn cases(plan: &RolloutPlan) -> Vec<Prediction> {
                 revision: Revision(2),
                 stage,
                 unit: Some(Arc::from(id.as_bytes())),
+                segments: Arc::default(),
                 arm: route.serve.version.clone(),
                 propensity: route.serve.propensity,
                 served: Some(route.serve.version.clone()),

@@ -126,6 +126,7 @@ fn prediction(n: usize, id: &str, now: Timestamp, fails: u8, score: u8) -> Predi
         revision: Revision(2),
         stage: StageIndex(0),
         unit: (!n.is_multiple_of(3)).then(|| Arc::from(id.as_bytes())),
+        segments: Arc::default(),
         arm: route.serve.version.clone(),
         propensity: route.serve.propensity,
         served: Some(route.serve.version),

@@ -117,6 +117,7 @@ fn request(offset: i64, unit: u8, now: Timestamp) -> Arc<Request> {
         value: Some(Arc::from(format!("body {offset}").into_bytes())),
         headers: Arc::from([]),
         requested_at: now,
+        segments: Arc::default(),
     })
 }
 

@@ -24,6 +24,7 @@ mod simulate;
 
 mod costs;
 mod kinds;
+mod segments;
 
 mod laws_analyst;
 mod laws_serving;

@@ -20,6 +20,7 @@ pub(crate) fn model(name: &str, stable: &str) -> Written<ModelPlan> {
         stable: stable.into(),
         unit: Source::Key,
         request_id: None,
+        segments: Vec::new(),
         timeout: Span(500),
         shadow_timeout: Span(5000),
         on_failure: OnFailure::Stable,
@@ -168,6 +169,7 @@ fn metric(name: &str, kind: &str, role: &str, words: &[&str]) -> Metric {
         base: if is_higher { 0.9 } else { 0.1 },
         tolerance: 1e-9,
         twin: None,
+        segment: None,
         ignore: Vec::new(),
         aborts: kind != MetricKind::Auc,
     };

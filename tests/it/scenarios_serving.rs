@@ -84,6 +84,7 @@ impl Scenario {
                     value: Some(Arc::from(id.as_bytes())),
                     headers: Arc::from([]),
                     requested_at: now,
+                    segments: Arc::default(),
                 };
                 Turn { requests: vec![Arc::new(request)], ..Turn::default() }
             }

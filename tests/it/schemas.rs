@@ -194,6 +194,7 @@ fn flight() -> Prediction {
         revision: Revision(7),
         stage: StageIndex(2),
         unit: Some(Arc::from(&b"N14228"[..])),
+        segments: Arc::default(),
         arm: Version::new("v2"),
         propensity: 0.25,
         served: Some(Version::new("v2")),
@@ -242,10 +243,10 @@ fn hex(bytes: &[u8]) -> String {
 /// What records in Avro begin with: the marker of single objects and the schema's fingerprint, computed by Python of the published files.
 pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
     ("label", "c301b31588e651e2108a"),
-    ("prediction", "c3018ac38ebe181ca9a8"),
-    ("analysis", "c30162b8399453a308a3"),
-    ("rollout-metrics", "c30122324efb6fd1fabf"),
-    ("rollout-event", "c301199350d808a8d388"),
+    ("prediction", "c3015f40613552893fa9"),
+    ("analysis", "c301e6c3af9e9ee1c5c1"),
+    ("rollout-metrics", "c301507a74cf4f978b9f"),
+    ("rollout-event", "c30192163b17a2fcb7f4"),
     ("rollout-state", "c3015b2343da90a216a1"),
     ("command", "c301ee6edb14a54e6897"),
 ];
@@ -254,7 +255,7 @@ pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
 fn the_avro_fingerprints_are_those_that_other_languages_compute() {
     // From Python, of the published files. Another fingerprint means another schema, which readers of old topics do not know.
     let prediction = prediction::encode(Format::Avro, &ModelName::new("flights"), &flight());
-    assert_eq!(hex(&prediction[..10]), "c3018ac38ebe181ca9a8");
+    assert_eq!(hex(&prediction[..10]), "c3015f40613552893fa9");
     let label = label::encode(Format::Avro, &truth(json!({"late": 1})));
     assert_eq!(hex(&label[..10]), "c301b31588e651e2108a");
     for (name, header) in FINGERPRINTS {
@@ -266,7 +267,7 @@ fn the_avro_fingerprints_are_those_that_other_languages_compute() {
 #[test]
 fn an_avro_prediction_is_bytes_that_other_languages_read() {
     // Read by fastavro into the same fields as `flight` has.
-    let datum = "0472310e666c69676874730214666c69676874732d76320e04020c4e313432323800047632000000000000d03f0204763200020412\
+    let datum = "0472310e666c69676874730214666c69676874732d76320e04020c4e31343232380000047632000000000000d03f0204763200020412\
                  040476320000020000000000001840021c7b2273636f7265223a302e31327d00000476310206000000000006a410";
     let bytes = prediction::encode(Format::Avro, &ModelName::new("flights"), &flight());
     assert_eq!(hex(&bytes[10..]), datum);
@@ -301,6 +302,7 @@ prop_compose! {
         rollout in proptest::option::of("[a-z]{1,5}"),
         (revision, stage) in (0..u64::MAX / 2, any::<u32>()),
         unit in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..12)),
+        segments in proptest::collection::btree_map("[a-z]{1,4}", ".{0,5}", 0..3),
         propensity in 0.0..=1.0_f64,
         served in proptest::option::of("[a-z0-9]{1,3}"),
         outcome in prop_oneof![Just(Outcome::Ok), Just(Outcome::Fallback), Just(Outcome::Default), Just(Outcome::Error)],
@@ -310,7 +312,8 @@ prop_compose! {
         Prediction {
             case: CaseId { partition, offset }, request_id: RequestId::new(request_id),
             rollout: rollout.map(RolloutName::from), revision: Revision(revision), stage: StageIndex(stage),
-            unit: unit.map(Arc::from), arm: Version::new("v1"), propensity, served: served.map(Version::from), outcome,
+            unit: unit.map(Arc::from), segments: segments.iter().map(|(by, it)| (by.as_str().into(), it.as_str().into())).collect(),
+            arm: Version::new("v1"), propensity, served: served.map(Version::from), outcome,
             requested_at: Timestamp(requested_at), routed_at: Timestamp(routed_at), served_at: Timestamp(served_at), answers,
         }
     }

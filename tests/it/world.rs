@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use serinus::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use serinus::domain::ids::{CaseId, ModelName, RequestId, Version};
 use serinus::domain::label::Label;
+use serinus::domain::record::Segments;
 use serinus::domain::routing::{Role, Routing};
 use serinus::domain::time::{Span, Timestamp};
 use serinus::engine::analyst::Analyst;
@@ -67,6 +68,8 @@ pub(crate) struct World {
     pub(crate) changes: Vec<Change>,
     pub(crate) rows: Vec<Row>,
     pub(crate) report: Option<Report>,
+    /// What the next requests are part of.
+    pub(crate) segments: Segments,
 }
 
 impl World {
@@ -96,6 +99,7 @@ impl World {
             changes: Vec::new(),
             rows: Vec::new(),
             report: None,
+            segments: Arc::default(),
         }
     }
 
@@ -186,6 +190,7 @@ impl World {
             revision: routing.revision,
             stage: routing.stage,
             unit: Some(Arc::from(unit.as_bytes())),
+            segments: Arc::clone(&self.segments),
             arm: route.serve.version.clone(),
             propensity: route.serve.propensity,
             served: Some(route.serve.version),

@@ -102,7 +102,7 @@ fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String> {
     };
     let of = |arm: &str| say::or_dash(&it["arms"][arm]["estimate"], say::number);
     said.push(format!(
-        "{candidate} has {}, {stable} has {}: a difference of {} over {n} cases.",
+        "{candidate} has {}, {stable} has {} over all stages; stage by stage the difference is {}, over {n} cases.",
         of(&candidate),
         of(&stable),
         amount(difference)
@@ -125,6 +125,12 @@ fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String> {
             test.replace('_', " "),
             small(p)
         ));
+    }
+    if it["design_effect"].is_null() {
+        said.push(
+            "The same few units come again and again: too few of them to tell chance from a difference, so nothing can be proved."
+                .to_owned(),
+        );
     }
     if let Some(effect) = it["design_effect"].as_f64().filter(|it| *it > 1.0) {
         said.push(format!(
@@ -270,7 +276,7 @@ mod tests {
         Evidence up to 2013-08-31 23:00:00 UTC.
 
         brier of v2 (goal)
-          v2 has 0.115, v1 has 0.128: a difference of -0.013 over 3,900 cases.
+          v2 has 0.115, v1 has 0.128 over all stages; stage by stage the difference is -0.013, over 3,900 cases.
           It lies between -0.021 and -0.0040, at 95 % for all looks together; worse by 0.010 is allowed.
           v2 is proved not to be worse than allowed. However often you look: p 5.5e-5 for non-inferior, 0.012 for superior, 1.000 for harm.
           A classic welch t gives p 0.002: to be believed only had the size been fixed beforehand and looked at once.

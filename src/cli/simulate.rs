@@ -176,7 +176,7 @@ fn course(
 
 fn natures(args: &SimulateArgs, course: &Course) -> Result<Vec<Nature>, CliError> {
     let plan = &course.plan;
-    let needs_labels = plan.metrics.iter().any(|it| it.kind.needs_label());
+    let needs_labels = plan.metrics.iter().any(Metric::needs_label);
     let base = |name: &str| {
         let mut nature = Nature::alike(name, plan);
         if let Some(mean) = args.label_delay {

@@ -244,7 +244,8 @@ fn is_right(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Option<bool> 
     }
 }
 
-/// A value out of the label belongs to the version whose answer was acted upon; one out of the answer to whoever gave it.
+/// A value out of the label belongs to the version that was chosen, even where another answered in its place; one out of the
+/// answer to whoever gave it.
 fn value(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Option<f64> {
     if metric.label.is_none() {
         return number(prediction(metric, read)?);

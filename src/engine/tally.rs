@@ -134,6 +134,17 @@ impl Book {
                     self.add(stratum, metric, bucket, &values);
                 }
                 MetricKind::Disagreement => self.compare(stratum, metric, bucket, case),
+                MetricKind::Value if metric.label.is_none() => {
+                    let reads = case.answers.iter().map(Read::of);
+                    let values = reads
+                        .filter_map(|read| {
+                            let part = part(case, &read.answer.version, read.answer.role)?;
+                            let value = score::labelled(metric, &read, Truth::Unknown)?;
+                            Some((read.answer.version.clone(), part, value))
+                        })
+                        .collect::<Vec<_>>();
+                    self.add(stratum, metric, bucket, &values);
+                }
                 MetricKind::Latency
                 | MetricKind::Accuracy
                 | MetricKind::ErrorRate
@@ -209,7 +220,7 @@ impl Book {
         let bucket = bucket(case);
         let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
         let plan = Arc::clone(&self.plan);
-        let counts = |it: &&Metric| it.kind.needs_label() && it.counts(&case.segments);
+        let counts = |it: &&Metric| it.needs_label() && it.counts(&case.segments);
         for metric in plan.metrics.iter().filter(counts) {
             match metric.kind.shape() {
                 Shape::Binary | Shape::Bounded => {

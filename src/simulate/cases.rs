@@ -140,8 +140,9 @@ fn draw_case(
             .unwrap_or(truth.base);
         let source = Source { tick, metric, truth: *truth, level, parts: &parts };
         let (values, is_positive) = source.draw(rng);
+        let is_positive = source.is_event(&values, rng).unwrap_or(is_positive);
         let drawn = Drawn { metric: index, values, is_positive };
-        if metric.kind.needs_label() {
+        if metric.needs_label() {
             later.push(drawn);
         } else {
             add(book, tick.plan, tick.stratum, bucket, &drawn);
@@ -255,6 +256,18 @@ impl Source<'_> {
             Shape::Duration => (self.draw_durations(rng), false),
             Shape::Confusion => self.draw_calls(rng),
         }
+    }
+
+    /// Returns whether what the label is about happened, of which its delay depends: by the value of any version alike, so that
+    /// missing labels favour none. Nothing for rankings, that know themselves.
+    fn is_event(&self, values: &[(Version, Part, f64)], rng: &mut impl Rng) -> Option<bool> {
+        let middle = match self.metric.kind.shape() {
+            Shape::Binary => 0.5,
+            Shape::Bounded => self.mean(),
+            Shape::Ranking | Shape::Duration | Shape::Confusion => return None,
+        };
+        let (_, _, value) = values.get(rng.random_range(0..values.len().max(1)))?;
+        Some(*value > middle)
     }
 
     /// Returns the stable version's mean now.

@@ -64,7 +64,7 @@ pub(super) fn draw(tick: &Tick<'_>, nature: &Nature, rng: &mut impl Rng) -> Adde
             continue;
         }
         let lost = split(tick, metric, *truth, labels, arms, &mut added, rng);
-        if metric.kind.needs_label() {
+        if metric.needs_label() {
             missing.get_or_insert(lost);
         }
     }
@@ -112,7 +112,7 @@ struct Arms {
 }
 
 fn labels(tick: &Tick<'_>, nature: &Nature, metric: &Metric) -> Labels {
-    if !metric.kind.needs_label() {
+    if !metric.needs_label() {
         return Labels { missing_event: 0.0, missing_rest: 0.0 };
     }
     let age = tick.plan.maturity;
@@ -226,5 +226,5 @@ fn put(
 }
 
 fn side<'a>(metric: &Metric, added: &'a mut Added) -> &'a mut Evidence {
-    if metric.kind.needs_label() { &mut added.at_maturity } else { &mut added.now }
+    if metric.needs_label() { &mut added.at_maturity } else { &mut added.now }
 }

@@ -65,11 +65,6 @@ pub(crate) fn plan(
     }
 }
 
-/// Returns whether a metric waits for labels: all of a kind that does, but a `value` out of the answer does not.
-pub(crate) fn needs_label(metric: &Metric) -> bool {
-    metric.kind.needs_label() && (metric.kind != MetricKind::Value || metric.label.is_some())
-}
-
 fn kind(word: MetricKindWord) -> MetricKind {
     match word {
         MetricKindWord::Accuracy => MetricKind::Accuracy,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::domain::ids::{ModelName, RolloutName, Version};
 use crate::domain::share::Share;
 use crate::domain::time::Span;
-use crate::spec::metric::{self, needs_label};
+use crate::spec::metric;
 use crate::spec::model::check_name;
 use crate::spec::path::{Fault, Faults, Path};
 use crate::spec::raw::{
@@ -404,7 +404,7 @@ fn maturity(faults: &mut Faults, at: &Path, spec: &RolloutSpec, metrics: &[Metri
     if let Some(written) = spec.labels.as_ref().and_then(|it| it.maturity) {
         return written.0;
     }
-    if let Some(metric) = metrics.iter().find(|it| needs_label(it)) {
+    if let Some(metric) = metrics.iter().find(|it| it.needs_label()) {
         let path = match &spec.labels {
             Some(_) => at.field("labels").field("maturity"),
             None => at.field("labels"),

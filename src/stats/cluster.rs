@@ -1,6 +1,6 @@
 //! Units with several cases: how much wider the sum of the bets spreads than if every case were a unit of its own.
 //!
-//! Cases of one unit resemble each other, so a test that takes them for independent rejects too often (measured: 40 % of healthy
+//! Cases of one unit resemble each other, so a test that takes them for independent rejects too often (measured: 35 % of healthy
 //! candidates, 500 users with 40 requests each). Units are thrown into buckets by a hash; what is bet on each case is summed by
 //! bucket. The variance between buckets over the sum of squares is the design effect `v`: 1 for independent cases, up to the
 //! number of cases a unit has where they all agree. Log-capitals are divided by it. For a sum of variance `v` times as large, and

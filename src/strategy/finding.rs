@@ -14,6 +14,7 @@ use crate::stats::prior::GRID;
 use crate::strategy::design::Pairing;
 use crate::strategy::look::{Detail, Sight};
 use crate::strategy::metric::{Metric, MetricRole, Shape};
+use crate::strategy::stage::PromoteWhen;
 use crate::strategy::strata::{
     Average, Compared, VALUES_MIN, compared, events, tuning, with_interval,
 };
@@ -43,6 +44,9 @@ pub fn finding(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Findi
         metric: metric.name.clone(),
         kind: metric.kind,
         role: metric.role,
+        needs_label: metric.needs_label(),
+        wants_better: metric.role == MetricRole::Goal
+            && sight.plan.decide.promote == PromoteWhen::Superior,
         direction: metric.direction,
         margin: metric.margin,
         candidate: candidate.clone(),
@@ -109,15 +113,15 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
             }
         }
     }
+    let inflation = sight.evidence.inflation(candidate, &metric.name);
     if n_min == 0 {
         return Reading {
-            stable: estimate(sight, metric, &theirs),
-            value: estimate(sight, metric, &ours),
+            stable: estimate(sight, metric, &theirs, inflation),
+            value: estimate(sight, metric, &ours, inflation),
             ..Reading::default()
         };
     }
     let is_binary = metric.kind.shape() == Shape::Binary;
-    let inflation = sight.evidence.inflation(candidate, &metric.name);
     let interval = if sight.detail == Detail::Verdict {
         Interval::WHOLE
     } else if is_binary && difference.weight > 0.0 {
@@ -133,8 +137,8 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
     Reading {
         n,
         n_min,
-        stable: estimate(sight, metric, &theirs),
-        value: estimate(sight, metric, &ours),
+        stable: estimate(sight, metric, &theirs, inflation),
+        value: estimate(sight, metric, &ours, inflation),
         difference: difference.mean().map(|value| with_interval(value, interval, n)),
         log_e: Some(LogE { harm, non_inferior, superior }),
         classic: classic::values(metric, &strata).filter(|_| sight.detail == Detail::Full),
@@ -237,7 +241,12 @@ impl Compared<'_> {
 }
 
 /// One arm's mean with its asymptotic confidence sequence.
-fn estimate(sight: &Sight<'_>, metric: &Metric, moments: &Moments) -> Option<Estimate> {
+fn estimate(
+    sight: &Sight<'_>,
+    metric: &Metric,
+    moments: &Moments,
+    inflation: f64,
+) -> Option<Estimate> {
     let summary = moments.summary();
     if moments.n == 0 {
         return None;
@@ -251,6 +260,7 @@ fn estimate(sight: &Sight<'_>, metric: &Metric, moments: &Moments) -> Option<Est
             summary.standard_error()
         }
     };
+    let error = error * inflation.sqrt();
     let asymptotic = asymp::Estimate { n: summary.n, difference: summary.mean, error };
     let interval = if summary.n >= VALUES_MIN {
         asymp::interval(&asymptotic, tuning(sight.plan.decide.alpha))

@@ -166,7 +166,7 @@ impl Outlook<'_> {
             return Some(Span::ZERO);
         }
         let growth = self.growth(question, stage)?;
-        let age = if question.metric.kind.needs_label() { self.plan.maturity } else { Span::ZERO };
+        let age = if question.metric.needs_label() { self.plan.maturity } else { Span::ZERO };
         span(wanted / growth).map(|it| it + age)
     }
 
@@ -186,7 +186,7 @@ impl Outlook<'_> {
         let ways = self.plan.metrics.iter().filter(|it| it.aborts).count().max(1)
             * self.plan.candidates.len().max(1);
         let wanted = (ways as f64 / self.plan.decide.alpha).ln() * factor;
-        let age = if metric.kind.needs_label() { self.plan.maturity } else { Span::ZERO };
+        let age = if metric.needs_label() { self.plan.maturity } else { Span::ZERO };
         span(wanted / self.growth(question, stage)?).map(|it| it + age)
     }
 
@@ -252,7 +252,7 @@ impl Outlook<'_> {
             }
             Shape::Ranking | Shape::Duration | Shape::Confusion => return None,
         };
-        let coverage = if metric.kind.needs_label() { self.traffic.coverage } else { 1.0 };
+        let coverage = if metric.needs_label() { self.traffic.coverage } else { 1.0 };
         let per_ms = each * compared * coverage * self.traffic.rate / 1000.0;
         (per_ms > 0.0).then_some(per_ms)
     }

@@ -8,7 +8,9 @@ use crate::domain::ids::Version;
 use crate::domain::time::{Span, Timestamp};
 use crate::strategy::metric::MetricRole;
 use crate::strategy::stage::{PromoteWhen, WhenNoData};
-use crate::strategy::verdict::{Finding, LabelAge, Look, Proof, SplitPoint, Verdict, Wait};
+use crate::strategy::verdict::{
+    ArmReport, Finding, LabelAge, Look, Proof, SplitPoint, Verdict, Wait,
+};
 use crate::strategy::words;
 
 /// What follows the last stage's gates.
@@ -196,7 +198,7 @@ fn labels_differ(look: &Look<'_>) -> Option<String> {
 fn too_small(look: &Look<'_>) -> Option<(Wait, String)> {
     let wanted = look.plan.decide.min_labelled;
     let decides = |it: &&Finding| {
-        matches!(it.role, MetricRole::Goal | MetricRole::Guardrail) && it.kind.needs_label()
+        matches!(it.role, MetricRole::Goal | MetricRole::Guardrail) && it.needs_label
     };
     let small = look.findings.iter().filter(decides).find(|it| it.n_min < wanted.max(1));
     if let Some(small) = small {
@@ -209,7 +211,8 @@ fn too_small(look: &Look<'_>) -> Option<(Wait, String)> {
         return Some((Wait::Data, block));
     }
     look.findings.iter().find(decides)?;
-    look.arms.iter().find_map(|arm| {
+    let is_in = |arm: &&ArmReport| arm.is_stable || look.live.contains(&arm.version);
+    look.arms.iter().filter(is_in).find_map(|arm| {
         let coverage = arm.coverage()?;
         (coverage < look.plan.decide.min_coverage).then(|| {
             let block = format!(

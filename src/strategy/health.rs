@@ -10,7 +10,7 @@ use crate::stats::special::p_of_log_e;
 use crate::stats::split::{self, SplitStage};
 use crate::strategy::design::{Pairing, Part};
 use crate::strategy::look::Sight;
-use crate::strategy::metric::{MetricKind, MetricRole};
+use crate::strategy::metric::{Metric, MetricKind, MetricRole};
 use crate::strategy::stage::MissingLabels;
 use crate::strategy::units::{UnitCounts, Units};
 use crate::strategy::verdict::{Check, Health, LabelAge, SplitPoint, Trail};
@@ -33,7 +33,7 @@ pub fn health(sight: &Sight<'_>, no_data: bool) -> Health {
 
 /// Returns whether a missing label says something about the measurement, and not about the truth.
 fn are_labels_expected(sight: &Sight<'_>) -> bool {
-    let needs_labels = sight.plan.metrics.iter().any(|it| it.kind.needs_label());
+    let needs_labels = sight.plan.metrics.iter().any(Metric::needs_label);
     sight.plan.missing == MissingLabels::Exclude && needs_labels
 }
 

@@ -132,6 +132,11 @@ pub struct Metric {
 }
 
 impl Metric {
+    /// Returns whether it waits for labels: all of a kind that does, but a `value` out of the answer does not.
+    pub fn needs_label(&self) -> bool {
+        self.kind.needs_label() && (self.kind != MetricKind::Value || self.label.is_some())
+    }
+
     /// Returns whether it counts what falls into these segments.
     pub fn counts(&self, segments: &[(Arc<str>, Arc<str>)]) -> bool {
         self.segment.as_ref().is_none_or(|it| segments.contains(it))
@@ -170,7 +175,7 @@ impl MetricKind {
         }
     }
 
-    /// Returns whether it waits for a label.
+    /// Returns whether it usually waits for a label.
     pub fn needs_label(self) -> bool {
         match self {
             Self::Accuracy

@@ -90,7 +90,7 @@ fn supports<'a>(
     bar: f64,
 ) -> Vec<Support> {
     findings
-        .filter(|it| it.kind.needs_label())
+        .filter(|it| it.needs_label)
         .filter_map(|it| {
             let question = question(it);
             let log_e = question.of(it.log_e?);

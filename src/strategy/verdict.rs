@@ -61,13 +61,13 @@ pub enum Proof {
 }
 
 impl Proof {
-    /// Returns the contract's word for it.
-    pub fn word(self) -> &'static str {
+    /// Returns the contract's word for it: what a promotion wants is `proved`, what goes beyond that too.
+    pub fn word(self, wants_better: bool) -> &'static str {
         match self {
             Self::NoData => "no_data",
             Self::Open => "open",
-            Self::NonInferior => "proved",
-            Self::Superior => "superior",
+            Self::Superior if wants_better => "superior",
+            Self::NonInferior | Self::Superior => "proved",
             Self::Harmful => "harmful",
             Self::Watched => "watched",
             Self::Alerting => "alert",
@@ -84,6 +84,10 @@ pub struct Finding {
     pub kind: MetricKind,
     /// What it may decide.
     pub role: MetricRole,
+    /// Whether it waits for labels.
+    pub needs_label: bool,
+    /// Whether a promotion wants it better, not only not worse.
+    pub wants_better: bool,
     /// Which way is better.
     pub direction: Direction,
     /// How much worse is acceptable.

@@ -34,6 +34,9 @@ pub fn clock(at: Timestamp, seen_from: Timestamp) -> String {
 pub fn finding(finding: &Finding) -> String {
     let what = match finding.proof {
         Proof::NoData => return format!("{}: no data", finding.metric),
+        Proof::Open if finding.design_effect.is_infinite() => {
+            "nothing proved: the same few units come again and again"
+        }
         Proof::Open => "nothing proved yet",
         Proof::NonInferior => "non-inferior proved",
         Proof::Superior => "better proved",
@@ -128,6 +131,8 @@ mod tests {
             }),
             log_e: None,
             classic: None,
+            needs_label: true,
+            wants_better: false,
             proof: Proof::NonInferior,
             aborts: true,
             n_min: 1_000,

@@ -390,7 +390,7 @@ fn finding(finding: &Finding, stable: Option<&Version>) -> FindingRecord {
             p: finite(it.p),
         }),
         design_effect: Some(finding.design_effect).filter(|it| it.is_finite()),
-        verdict: finding.proof.word().to_owned(),
+        verdict: finding.proof.word(finding.wants_better).to_owned(),
     }
 }
 

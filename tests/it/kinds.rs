@@ -180,7 +180,10 @@ fn outcome(kind: &Kind, is_worse: bool) -> (Phase, String) {
             version: 1,
             retract: false,
         };
-        world.label_later(label);
+        // What needs no label must not wait for one.
+        if kind.metric.contains("label:") {
+            world.label_later(label);
+        }
     }
     let reason = world.changes.last().map_or_else(String::new, |it| it.reason.clone());
     (world.standing().position.phase, reason)

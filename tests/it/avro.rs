@@ -30,6 +30,7 @@ spec:
   shadowTimeout: 90s
   onFailure: stable
   format: avro
+  segments: {note: json:/note, nowhere: json:/nowhere}
   labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
 ---
 apiVersion: serinus/v1
@@ -42,6 +43,7 @@ spec:
   stages: [{share: 50%, shadow: {v1: 100%}, hold: 1h}]
   metrics:
     - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
+  segments: [{by: note, values: [é]}]
   labels: {maturity: 3s, missing: exclude}
   decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
 ";
@@ -87,6 +89,14 @@ fn a_model_in_avro_balances_like_one_in_json() {
     events.open(&mut books.events);
     Published::of("prediction").open(&mut books.predictions);
     Published::of("analysis").open(&mut books.analysis);
+    // Every hundredth request is no text, and says nothing of its segment.
+    let noted = |records: &[Record]| {
+        records.iter().filter(|it| it.json()["segments"] == json!({"note": "é"})).count()
+    };
+    let texts = REQUESTS - REQUESTS / 100;
+    assert_eq!((noted(&books.predictions), noted(&books.analysis)), (texts, texts));
+    let newest = kafka.read_all(&world.app_topic("rollout-metrics")).pop().expect("there are some");
+    assert_eq!(metrics.json(&newest)["segments"][0]["name"], "brier[note=é]");
     let (faults, summary) = books.balance();
     assert!(faults.is_empty(), "{} faults, the first:\n{}", faults.len(), faults[0]);
     assert_eq!(summary.served_by.keys().collect::<Vec<_>>(), ["v1", "v2"]);

@@ -32,3 +32,4 @@ mod scenarios;
 mod scenarios_serving;
 
 mod reference;
+mod scipy_check;

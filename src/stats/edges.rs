@@ -286,6 +286,9 @@ fn exact_tests_agree_with_enumeration() {
     close(exact::fisher(treated, control).p_greater, 1.0 / 20.0);
     // Only the two corner tables are as extreme: 2 p^3 (1-p)^3, greatest at 1/2.
     close(exact::barnard(treated, control), 2.0 / 64.0);
+    // Found in fractions: tables tie that rounding would part.
+    let (treated, control) = (Rate { events: 12, n: 16 }, Rate { events: 2, n: 3 });
+    assert!((exact::boschloo(treated, control) - 0.861_252_187_6).abs() < 1e-9);
     let none = exact::clopper_pearson(Rate { events: 0, n: 10 }, 0.05);
     close(none.high, 1.0 - 0.025_f64.powf(0.1));
 }
@@ -295,11 +298,29 @@ fn ranks_of_separate_samples_are_extreme() {
     let test = ranks::mann_whitney(&[1.0, 2.0, 3.0], &[4.0, 5.0, 6.0]);
     close(test.u, 0.0);
     close(test.p_exact.unwrap_or(f64::NAN), 0.1);
+    // One order among all ways to choose 40 of 80, and its mirror.
+    let (low, high): (Vec<f64>, Vec<f64>) = (0..80).map(f64::from).partition(|it| *it < 40.0);
+    let p = ranks::mann_whitney(&low, &high).p_exact.unwrap_or(f64::NAN);
+    close(p * 107_507_208_733_336_176_461_620.0, 2.0);
     // P(D_2 > d) by hand: D_2 <= d needs both values in their strips, area 2 (2d - 1/2)^2 for d in [1/4, 1/2].
     close(ranks::kolmogorov_n_sf(2.0, 0.4), 1.0 - 2.0 * (0.8_f64 - 0.5).powi(2));
     assert!((ranks::kolmogorov_sf(0.799_999_99) - ranks::kolmogorov_sf(0.800_000_01)).abs() < 1e-7);
     close(ranks::mann_whitney(&[], &[1.0]).p, 1.0);
     close(ranks::kolmogorov_smirnov(&[], &[1.0]).p, 1.0);
+    // The effective size is 2.5: the law is that of two values, the figure that above.
+    let (x, y) = ([1.0, 2.0, 3.0, 4.0, 5.0], [3.0, 4.0, 5.0, 6.0, 7.0]);
+    close(ranks::kolmogorov_smirnov(&x, &y).p, 1.0 - 2.0 * (0.8_f64 - 0.5).powi(2));
+}
+
+#[test]
+fn zeros_of_either_sign_tie() {
+    let (x, y) = ([-0.0, 0.0, 1.0], [0.0, -0.0, 2.0]);
+    let test = ranks::mann_whitney(&x, &y);
+    close(test.u, 4.0);
+    assert_eq!(test.p_exact, None, "there are ties");
+    close(ranks::kolmogorov_smirnov(&x, &y).d, 1.0 / 3.0);
+    let labels = [true, true, true, false, false, false];
+    close(roc::exact(&labels, &[x, y].concat()).area, 4.0 / 9.0);
 }
 
 #[test]

@@ -20,16 +20,7 @@ const EXACT_MAX: usize = 10_000;
 
 /// Compares two samples by ranks. With an empty sample, or all values equal: p = 1.
 pub fn mann_whitney(treated: &[f64], control: &[f64]) -> MannWhitney {
-    let mut all: Vec<(f64, bool)> =
-        treated.iter().map(|it| (*it, true)).chain(control.iter().map(|it| (*it, false))).collect();
-    all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let groups: Vec<(u64, u64)> = all
-        .chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq())
-        .map(|group| {
-            let of_treated = group.iter().filter(|it| it.1).count() as u64;
-            (of_treated, group.len() as u64 - of_treated)
-        })
-        .collect();
+    let groups = groups(treated, control);
     let has_ties = groups.iter().any(|(ours, theirs)| ours + theirs > 1);
     let result = of_groups(groups.into_iter());
     let is_small = treated.len() * control.len() <= EXACT_MAX;
@@ -42,6 +33,22 @@ pub fn mann_whitney(treated: &[f64], control: &[f64]) -> MannWhitney {
 /// Compares two samples by ranks from their counts in the same bins, ascending; values in one bin tie.
 pub fn mann_whitney_binned(treated: &[u64], control: &[u64]) -> MannWhitney {
     of_groups(treated.iter().copied().zip(control.iter().copied()))
+}
+
+/// Counts the values of either sample in each group of equal ones, ascending.
+fn groups(treated: &[f64], control: &[f64]) -> Vec<(u64, u64)> {
+    // A sum with zero has no sign: -0 ties with 0.
+    let of = |values: &[f64], is_treated: bool| -> Vec<(f64, bool)> {
+        values.iter().map(|it| (it + 0.0, is_treated)).collect()
+    };
+    let mut all = [of(treated, true), of(control, false)].concat();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    all.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq())
+        .map(|group| {
+            let of_treated = group.iter().filter(|it| it.1).count() as u64;
+            (of_treated, group.len() as u64 - of_treated)
+        })
+        .collect()
 }
 
 /// Compares by the counts of each group of equal values, ascending.
@@ -67,25 +74,27 @@ fn of_groups(groups: impl Iterator<Item = (u64, u64)>) -> MannWhitney {
     MannWhitney { u, p, p_exact: None, superiority: u / (n1 * n0) }
 }
 
-/// `2 P(U >= u)`: the law of `U` counts partitions, built up by one treated value at a time (Mann and Whitney 1947).
+/// `2 P(U >= u)`: the law of `U` by which arm has the greatest value (Mann and Whitney 1947). Only sums: nothing cancels.
 fn exact_tail(n1: usize, n0: usize, u: f64) -> f64 {
-    // The coefficients of prod_{i=1..n1} (1 - q^(n0+i)) / (1 - q^i), scaled so that they stay probabilities.
-    let size = n1 * n0 + 1;
-    let mut law = vec![0.0; size];
-    law[0] = 1.0;
-    for i in 1..=n1 {
-        for k in (n0 + i..size).rev() {
-            law[k] -= law[k - n0 - i];
-        }
-        for k in i..size {
-            law[k] += law[k - i];
-        }
-        let scale = i as f64 / (n0 + i) as f64;
-        for it in &mut law {
-            *it *= scale;
+    let (few, many) = (n1.min(n0), n1.max(n0));
+    // The laws for none to all of the fewer values and, so far, none of the others.
+    let mut laws = vec![vec![1.0]; few + 1];
+    for j in 1..=many {
+        for i in 1..=few {
+            let mut law = vec![0.0; i * j + 1];
+            let share = i as f64 / (i + j) as f64;
+            // The greatest is one of the fewer, and above all of the others; or one of the others, which adds nothing.
+            for (k, p) in laws[i - 1].iter().enumerate() {
+                law[k + j] += share * p;
+            }
+            for (k, p) in laws[i].iter().enumerate() {
+                law[k] += (1.0 - share) * p;
+            }
+            laws[i] = law;
         }
     }
-    let tail: f64 = law.iter().enumerate().filter(|(k, _)| *k as f64 >= u).map(|(_, p)| p).sum();
+    let tail: f64 =
+        laws[few].iter().enumerate().filter(|(k, _)| *k as f64 >= u).map(|(_, p)| p).sum();
     (2.0 * tail).min(1.0)
 }
 
@@ -94,7 +103,7 @@ fn exact_tail(n1: usize, n0: usize, u: f64) -> f64 {
 pub struct KolmogorovSmirnov {
     /// The greatest distance of the two distribution functions.
     pub d: f64,
-    /// The p-value by the exact one-sample law at the effective size, rounded.
+    /// The p-value by the exact one-sample law at the effective size, rounded as scipy does: a half to the even size.
     pub p: f64,
     /// The p-value by the limiting law.
     pub p_limit: f64,
@@ -105,21 +114,17 @@ pub fn kolmogorov_smirnov(treated: &[f64], control: &[f64]) -> KolmogorovSmirnov
     if treated.is_empty() || control.is_empty() {
         return KolmogorovSmirnov { d: 0.0, p: 1.0, p_limit: 1.0 };
     }
-    let mut all: Vec<(f64, bool)> =
-        treated.iter().map(|it| (*it, true)).chain(control.iter().map(|it| (*it, false))).collect();
-    all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (n1, n0) = (treated.len() as f64, control.len() as f64);
     let (mut below1, mut below0, mut d) = (0.0, 0.0, 0.0_f64);
-    for group in all.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
-        let of_treated = group.iter().filter(|it| it.1).count() as f64;
-        below1 += of_treated;
-        below0 += group.len() as f64 - of_treated;
+    for (of_treated, of_control) in groups(treated, control) {
+        below1 += of_treated as f64;
+        below0 += of_control as f64;
         d = d.max((below1 / n1 - below0 / n0).abs());
     }
     let size = n1 * n0 / (n1 + n0);
     KolmogorovSmirnov {
         d,
-        p: kolmogorov_n_sf(size.round(), d),
+        p: kolmogorov_n_sf(size.round_ties_even(), d),
         p_limit: kolmogorov_sf(size.sqrt() * d),
     }
 }

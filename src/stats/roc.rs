@@ -100,7 +100,8 @@ fn placements(labels: &[bool], scores: &[f64]) -> Placements {
             .iter()
             .zip(scores)
             .filter(|(label, _)| **label == wanted)
-            .map(|(_, score)| *score)
+            // A sum with zero has no sign: -0 ties with 0.
+            .map(|(_, score)| score + 0.0)
             .collect()
     };
     let (positives, negatives) = (of(true), of(false));

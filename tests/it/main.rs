@@ -33,3 +33,4 @@ mod scenarios;
 mod scenarios_serving;
 
 mod reference;
+mod scipy_check;

@@ -4,6 +4,7 @@ pub mod counter;
 
 pub mod serving;
 
+mod placing;
 pub mod score;
 pub mod tally;
 

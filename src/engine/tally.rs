@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use crate::domain::ids::{MetricName, Version};
 use crate::domain::routing::Role;
-use crate::engine::score::{self, Ranked, Read, Truth};
+use crate::engine::score::{self, Read, Truth};
 use crate::stats::bounded_bet::Bets;
 use crate::stats::cluster::Clusters;
 use crate::stats::ipw_bet;
@@ -27,12 +27,12 @@ pub type CaseScores = Vec<(Version, Vec<(MetricName, f64)>)>;
 /// One rollout's sums in one lane, with the bets that they are made of.
 #[derive(Debug)]
 pub struct Book {
-    plan: Arc<RolloutPlan>,
-    design: Design,
-    stable: Version,
+    pub(super) plan: Arc<RolloutPlan>,
+    pub(super) design: Design,
+    pub(super) stable: Version,
     bets: BTreeMap<ContrastKey, Option<[Bets; 3]>>,
     stakes: BTreeMap<ContrastKey, f64>,
-    sums: Evidence,
+    pub(super) sums: Evidence,
     clipped: u64,
     unscored: u64,
 }
@@ -145,8 +145,19 @@ impl Book {
                         .collect::<Vec<_>>();
                     self.add(stratum, metric, bucket, &values);
                 }
-                MetricKind::Latency
-                | MetricKind::Accuracy
+                MetricKind::Latency => {
+                    let values = case
+                        .answers
+                        .iter()
+                        .filter(|it| it.status == AnswerStatus::Ok)
+                        .filter_map(|it| {
+                            let part = part(case, &it.version, it.role)?;
+                            Some((it.version.clone(), part, it.latency?.0 as f64))
+                        })
+                        .collect::<Vec<_>>();
+                    self.last(stratum, metric, bucket, &values);
+                }
+                MetricKind::Accuracy
                 | MetricKind::ErrorRate
                 | MetricKind::LogLoss
                 | MetricKind::Brier
@@ -366,7 +377,7 @@ impl Book {
     }
 
     /// Adds what the middle bet against harm stakes on a case to the bucket of its unit.
-    fn cluster(
+    pub(super) fn cluster(
         &mut self,
         stratum: Stratum,
         metric: &Metric,
@@ -482,67 +493,8 @@ impl Book {
         self.cluster(stratum, metric, candidate, bucket, difference);
     }
 
-    /// Adds where each answer stands among positives and negatives.
-    fn rank(
-        &mut self,
-        stratum: Stratum,
-        metric: &Metric,
-        bucket: usize,
-        case: &Prediction,
-        reads: &[Read<'_>],
-        truth: Truth<'_>,
-    ) {
-        let mut places = Vec::new();
-        for read in reads {
-            let version = &read.answer.version;
-            let Some(part) = part(case, version, read.answer.role) else { continue };
-            let Some(ranked) = score::ranked(metric, read, truth) else { continue };
-            places.push((version.clone(), part, ranked));
-        }
-        self.place(stratum, metric, bucket, &places);
-    }
-
-    /// Adds where answers stand among positives and negatives, and how far that is alike within units.
-    pub fn place(
-        &mut self,
-        stratum: Stratum,
-        metric: &Metric,
-        bucket: usize,
-        places: &[(Version, Part, Ranked)],
-    ) {
-        let (low, high) = metric.range;
-        for (version, part, ranked) in places {
-            let scores = self.scores_of(stratum, version, *part, metric);
-            if metric.kind.shape() == Shape::Ranking {
-                let place = (ranked.score - low) / (high - low);
-                scores.ranks.get_or_insert_default().add(place, ranked.is_positive);
-            } else {
-                scores.table.count(ranked.is_called, ranked.is_positive);
-            }
-        }
-        let base = planning::assumption(&self.design, metric, stratum.stage).centre;
-        let influence = |it: &Ranked| it.influence(metric, base);
-        for candidate in &Arc::clone(&self.plan).candidates {
-            let of = |version: &Version| places.iter().find(|(it, _, _)| it == version);
-            let off = match self.design.pairing(&self.plan, stratum, candidate, &self.stable) {
-                Pairing::Apart => None,
-                Pairing::Paired => of(candidate)
-                    .zip(of(&self.stable))
-                    .map(|((_, _, ours), (_, _, theirs))| influence(ours) - influence(theirs)),
-                Pairing::Split { rho } => {
-                    let chosen = places.iter().find(|(_, part, _)| *part == Part::Chosen);
-                    chosen.and_then(|(version, _, ranked)| {
-                        Some(weight(version, candidate, &self.stable, rho)? * influence(ranked))
-                    })
-                }
-            };
-            if let Some(off) = off {
-                self.cluster(stratum, metric, candidate, bucket, off);
-            }
-        }
-    }
-
-    fn scores_of(
+    /// Returns what a version's answers scored so far.
+    pub(super) fn scores_of(
         &mut self,
         stratum: Stratum,
         version: &Version,
@@ -554,7 +506,7 @@ impl Book {
 }
 
 /// Returns a version's part in a case; the stable version's answer in place of a failed one is nobody's part.
-fn part(case: &Prediction, version: &Version, role: Role) -> Option<Part> {
+pub(super) fn part(case: &Prediction, version: &Version, role: Role) -> Option<Part> {
     match role {
         Role::Serve if *version == case.arm => Some(Part::Chosen),
         Role::Serve => None,
@@ -563,7 +515,12 @@ fn part(case: &Prediction, version: &Version, role: Role) -> Option<Part> {
 }
 
 /// Returns how much a case of this version counts in candidate minus stable; nothing where it is of neither.
-fn weight(version: &Version, candidate: &Version, stable: &Version, rho: f64) -> Option<f64> {
+pub(super) fn weight(
+    version: &Version,
+    candidate: &Version,
+    stable: &Version,
+    rho: f64,
+) -> Option<f64> {
     if version == candidate {
         Some(1.0 / rho)
     } else {

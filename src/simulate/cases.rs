@@ -228,6 +228,7 @@ fn add(book: &mut Book, plan: &RolloutPlan, stratum: Stratum, bucket: usize, dra
                 let key = (stratum, version.clone(), *part);
                 book.sums_mut().arms.entry(key).or_default().latency.insert(*value);
             }
+            book.last(stratum, metric, bucket, &drawn.values);
         }
     }
 }

@@ -66,21 +66,75 @@ impl Clusters {
     ///
     /// An estimate within two standard errors of 1 is taken as 1, so that cases that are units of their own lose nothing.
     pub fn inflation(&self) -> f64 {
-        let buckets = BUCKETS as f64;
-        let squares = self.squares as f64 / ONE;
-        if squares <= 0.0 {
-            return 1.0;
-        }
-        let sums = self.sums.map(|it| it as f64 / ONE);
-        let mean = sums.iter().sum::<f64>() / buckets;
-        let between: f64 = sums.iter().map(|it| (it - mean).powi(2)).sum();
-        let inflation = between / squares * (buckets / (buckets - 1.0));
-        if inflation <= 1.0 + 2.0 * (2.0 / buckets).sqrt() {
-            return 1.0;
-        }
-        let filled = self.sums.iter().filter(|it| **it != 0).count();
-        if filled < FILLED_MIN { f64::INFINITY } else { inflation }
+        inflation(&self.sums.map(plain), plain(self.squares), self.filled())
     }
+
+    /// Returns how many buckets have something.
+    fn filled(&self) -> usize {
+        self.sums.iter().filter(|it| **it != 0).count()
+    }
+}
+
+/// The same for values whose middle nobody knows beforehand: sums that are centred when they are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Levels {
+    /// Weighted values.
+    pub values: Clusters,
+    /// The weights alone.
+    pub weights: Clusters,
+    /// The sum of each squared weight times its value, times 2^40.
+    pub cross: i128,
+}
+
+impl Levels {
+    /// Adds a value of one case of a unit of this bucket; what is not a number counts as nothing.
+    pub fn add(&mut self, bucket: usize, weight: f64, value: f64) {
+        self.values.add(bucket, weight * value);
+        self.weights.add(bucket, weight);
+        self.cross += fixed(weight * weight * value);
+    }
+
+    /// Adds what another part has seen.
+    pub fn merge(&mut self, other: &Self) {
+        self.values.merge(&other.values);
+        self.weights.merge(&other.weights);
+        self.cross += other.cross;
+    }
+
+    /// Returns the design effect of the values around their own weighted mean; see [`Clusters::inflation`].
+    pub fn inflation(&self) -> f64 {
+        let (weights, cross) = (plain(self.weights.squares), plain(self.cross));
+        if weights <= 0.0 {
+            return 1.0;
+        }
+        let centre = cross / weights;
+        let mut sums = self.values.sums.map(plain);
+        for (sum, weight) in sums.iter_mut().zip(self.weights.sums) {
+            *sum -= centre * plain(weight);
+        }
+        let squares = plain(self.values.squares) - cross * centre;
+        // Values that are all alike differ by rounding only, and that says nothing.
+        let is_spread = squares > 1e-9 * plain(self.values.squares);
+        if is_spread { inflation(&sums, squares, self.weights.filled()) } else { 1.0 }
+    }
+}
+
+fn inflation(sums: &[f64; BUCKETS], squares: f64, filled: usize) -> f64 {
+    let buckets = BUCKETS as f64;
+    if squares <= 0.0 {
+        return 1.0;
+    }
+    let mean = sums.iter().sum::<f64>() / buckets;
+    let between: f64 = sums.iter().map(|it| (it - mean).powi(2)).sum();
+    let inflation = between / squares * (buckets / (buckets - 1.0));
+    if inflation <= 1.0 + 2.0 * (2.0 / buckets).sqrt() {
+        return 1.0;
+    }
+    if filled < FILLED_MIN { f64::INFINITY } else { inflation }
+}
+
+fn plain(fixed: i128) -> f64 {
+    fixed as f64 / ONE
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and bets are far smaller")]
@@ -90,7 +144,7 @@ fn fixed(value: f64) -> i128 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUCKETS, Clusters};
+    use super::{BUCKETS, Clusters, Levels};
 
     /// A plain generator, so that the test needs no other.
     fn draws(seed: u64) -> impl FnMut() -> f64 {
@@ -125,6 +179,25 @@ mod tests {
         }
         let inflation = clusters.inflation();
         assert!((7.0..13.0).contains(&inflation), "ten cases that agree count as one: {inflation}");
+    }
+
+    #[test]
+    fn levels_are_centred_when_they_are_read() {
+        let (mut alone, mut alike, mut draw) = (Levels::default(), Levels::default(), draws(9));
+        for unit in 0..8_000 {
+            let weight = if unit % 10 == 0 { 10.0 } else { -10.0 / 9.0 };
+            let value = draw();
+            for _ in 0..10 {
+                alike.add(unit % BUCKETS, weight, 5.0 + value);
+            }
+            alone.add(unit % BUCKETS, weight, 5.0 + value);
+        }
+        assert_eq!(alone.inflation().to_bits(), 1.0_f64.to_bits(), "{}", alone.inflation());
+        let inflation = alike.inflation();
+        assert!((7.0..13.0).contains(&inflation), "ten cases that agree count as one: {inflation}");
+        let mut merged = Levels::default();
+        merged.merge(&alike);
+        assert_eq!(merged, alike);
     }
 
     #[test]

@@ -67,12 +67,13 @@ pub(super) fn duration(sight: &Sight<'_>, metric: &Metric, candidate: &Version) 
         // Until the thresholds are frozen nothing is said: an open question.
         None => (n_min > 0).then_some(LogE { harm: 0.0, non_inferior: 0.0, superior: 0.0 }),
         Some(thresholds) => {
+            let inflation = sight.evidence.inflation(candidate, &metric.name);
             let counted: Vec<Counted> =
                 strata.iter().map(|it| count(sight, metric, candidate, thresholds, *it)).collect();
             Some(LogE {
-                harm: log_mean_exp(&log_es(&counted, Side::Greater, Held::ToLimits)),
-                non_inferior: log_es(&counted, Side::Less, Held::ToLimits)[0],
-                superior: log_es(&counted, Side::Less, Held::ToThresholds)[0],
+                harm: log_mean_exp(&log_es(&counted, Side::Greater, Held::ToLimits, inflation)),
+                non_inferior: log_es(&counted, Side::Less, Held::ToLimits, inflation)[0],
+                superior: log_es(&counted, Side::Less, Held::ToThresholds, inflation)[0],
             })
         }
     };
@@ -122,7 +123,7 @@ fn count(
 }
 
 /// Returns the evidence at each threshold, over all strata.
-fn log_es(strata: &[Counted], side: Side, held: Held) -> [f64; RUNGS] {
+fn log_es(strata: &[Counted], side: Side, held: Held, inflation: f64) -> [f64; RUNGS] {
     let mut log_es = [0.0; RUNGS];
     let null = Null { at: 0.0, side };
     for (rung, (log_e, base)) in log_es.iter_mut().zip(Ladder::bases()).enumerate() {
@@ -152,7 +153,7 @@ fn log_es(strata: &[Counted], side: Side, held: Held) -> [f64; RUNGS] {
                 Pairing::Apart => {}
             }
         }
-        *log_e = prior.mixture(&sums);
+        *log_e = prior.mixture(&sums.map(|it| it / inflation));
     }
     log_es
 }

@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::partial::{Inputs, Partial};
 use crate::join::pending::Clocks;
 use crate::stats::bounded_bet::Capital;
-use crate::stats::cluster::Clusters;
+use crate::stats::cluster::{Clusters, Levels};
 use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
@@ -54,6 +54,9 @@ pub struct PartialRecord {
     /// What is bet on each case, by buckets of units.
     #[serde(default)]
     pub clusters: Vec<ClustersRecord>,
+    /// The logarithms of latencies, by buckets of units.
+    #[serde(default)]
+    pub levels: Vec<LevelsRecord>,
     /// What labels that changed after maturity would change, where any did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amended: Option<AmendedRecord>,
@@ -171,6 +174,17 @@ pub struct ClustersRecord {
     pub squares: String,
 }
 
+/// The logarithms of latencies of a comparison, by buckets of units.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LevelsRecord {
+    /// Weighted values.
+    pub values: ClustersRecord,
+    /// The weights alone.
+    pub weights: ClustersRecord,
+    /// The sum of squared weights times values in 2^-40, as decimal text.
+    pub cross: String,
+}
+
 impl PartialRecord {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -209,6 +223,11 @@ impl PartialRecord {
         for it in &self.clusters {
             let key = (version(&it.candidate), it.metric.as_str().into());
             sums.clusters.insert(key, it.clusters()?);
+        }
+        for it in &self.levels {
+            let key = (version(&it.values.candidate), it.values.metric.as_str().into());
+            let (values, weights) = (it.values.clusters()?, it.weights.clusters()?);
+            sums.levels.insert(key, Levels { values, weights, cross: number(&it.cross)? });
         }
         Ok(Partial {
             model: self.model.as_str().into(),
@@ -254,17 +273,26 @@ impl From<&Partial> for PartialRecord {
                 taken_scores: scores_records(&sums.amended.taken.scores),
                 taken_contrasts: contrast_records(&sums.amended.taken.contrasts),
             }),
-            clusters: sums
-                .clusters
+            clusters: sums.clusters.iter().map(|(key, it)| clusters(key, it)).collect(),
+            levels: sums
+                .levels
                 .iter()
-                .map(|((candidate, metric), it)| ClustersRecord {
-                    candidate: candidate.to_string(),
-                    metric: metric.to_string(),
-                    sums: it.sums.iter().map(ToString::to_string).collect(),
-                    squares: it.squares.to_string(),
+                .map(|(key, it)| LevelsRecord {
+                    values: clusters(key, &it.values),
+                    weights: clusters(key, &it.weights),
+                    cross: it.cross.to_string(),
                 })
                 .collect(),
         }
+    }
+}
+
+fn clusters((candidate, metric): &(Version, MetricName), it: &Clusters) -> ClustersRecord {
+    ClustersRecord {
+        candidate: candidate.to_string(),
+        metric: metric.to_string(),
+        sums: it.sums.iter().map(ToString::to_string).collect(),
+        squares: it.squares.to_string(),
     }
 }
 

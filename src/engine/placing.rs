@@ -1,0 +1,103 @@
+//! What is no sum of scores: where answers stand among positives and negatives, and how long they took.
+
+use std::sync::Arc;
+
+use crate::domain::case::Prediction;
+use crate::domain::ids::Version;
+use crate::engine::score::{self, Ranked, Read, Truth};
+use crate::engine::tally::{Book, part, weight};
+use crate::strategy::design::{Pairing, Part, Stratum};
+use crate::strategy::metric::{Metric, Shape};
+use crate::strategy::planning;
+
+impl Book {
+    /// Adds where each answer stands among positives and negatives.
+    pub(super) fn rank(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        bucket: usize,
+        case: &Prediction,
+        reads: &[Read<'_>],
+        truth: Truth<'_>,
+    ) {
+        let mut places = Vec::new();
+        for read in reads {
+            let version = &read.answer.version;
+            let Some(part) = part(case, version, read.answer.role) else { continue };
+            let Some(ranked) = score::ranked(metric, read, truth) else { continue };
+            places.push((version.clone(), part, ranked));
+        }
+        self.place(stratum, metric, bucket, &places);
+    }
+
+    /// Adds where answers stand among positives and negatives, and how far that is alike within units.
+    pub fn place(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        bucket: usize,
+        places: &[(Version, Part, Ranked)],
+    ) {
+        let (low, high) = metric.range;
+        for (version, part, ranked) in places {
+            let scores = self.scores_of(stratum, version, *part, metric);
+            if metric.kind.shape() == Shape::Ranking {
+                let place = (ranked.score - low) / (high - low);
+                scores.ranks.get_or_insert_default().add(place, ranked.is_positive);
+            } else {
+                scores.table.count(ranked.is_called, ranked.is_positive);
+            }
+        }
+        let base = planning::assumption(&self.design, metric, stratum.stage).centre;
+        let influence = |it: &Ranked| it.influence(metric, base);
+        for candidate in &Arc::clone(&self.plan).candidates {
+            let of = |version: &Version| places.iter().find(|(it, _, _)| it == version);
+            let off = match self.design.pairing(&self.plan, stratum, candidate, &self.stable) {
+                Pairing::Apart => None,
+                Pairing::Paired => of(candidate)
+                    .zip(of(&self.stable))
+                    .map(|((_, _, ours), (_, _, theirs))| influence(ours) - influence(theirs)),
+                Pairing::Split { rho } => {
+                    let chosen = places.iter().find(|(_, part, _)| *part == Part::Chosen);
+                    chosen.and_then(|(version, _, ranked)| {
+                        Some(weight(version, candidate, &self.stable, rho)? * influence(ranked))
+                    })
+                }
+            };
+            if let Some(off) = off {
+                self.cluster(stratum, metric, candidate, bucket, off);
+            }
+        }
+    }
+
+    /// Adds how long answers took, in milliseconds, for how far that is alike within units.
+    pub fn last(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        bucket: usize,
+        values: &[(Version, Part, f64)],
+    ) {
+        for candidate in &Arc::clone(&self.plan).candidates {
+            let of = |version: &Version| values.iter().find(|(it, _, _)| it == version);
+            let level = |ms: f64| (ms + 1.0).ln();
+            let added = match self.design.pairing(&self.plan, stratum, candidate, &self.stable) {
+                Pairing::Apart => None,
+                Pairing::Paired => of(candidate)
+                    .zip(of(&self.stable))
+                    .map(|((_, _, ours), (_, _, theirs))| (1.0, level(*ours) - level(*theirs))),
+                Pairing::Split { rho } => {
+                    let chosen = values.iter().find(|(_, part, _)| *part == Part::Chosen);
+                    chosen.and_then(|(version, _, ms)| {
+                        Some((weight(version, candidate, &self.stable, rho)?, level(*ms)))
+                    })
+                }
+            };
+            if let Some((weight, level)) = added {
+                let key = (candidate.clone(), metric.name.clone());
+                self.sums.levels.entry(key).or_default().add(bucket, weight, level);
+            }
+        }
+    }
+}

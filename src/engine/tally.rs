@@ -119,56 +119,68 @@ impl Book {
             }
         }
         self.watch(stratum, case, watch);
-        for metric in Arc::clone(&self.plan).metrics.iter().filter(|it| it.counts(&case.segments)) {
-            match metric.kind {
-                MetricKind::ResponseError | MetricKind::Timeout => {
-                    let values = case
-                        .answers
-                        .iter()
-                        .filter_map(|it| {
-                            let part = part(case, &it.version, it.role)?;
-                            let bad = score::response(metric.kind, it.status)?;
-                            Some((it.version.clone(), part, f64::from(bad)))
-                        })
-                        .collect::<Vec<_>>();
-                    self.add(stratum, metric, bucket, &values);
-                }
-                MetricKind::Disagreement => self.compare(stratum, metric, bucket, case),
-                MetricKind::Value if metric.label.is_none() => {
-                    let reads = case.answers.iter().map(Read::of);
-                    let values = reads
-                        .filter_map(|read| {
-                            let part = part(case, &read.answer.version, read.answer.role)?;
-                            let value = score::labelled(metric, &read, Truth::Unknown)?;
-                            Some((read.answer.version.clone(), part, value))
-                        })
-                        .collect::<Vec<_>>();
-                    self.add(stratum, metric, bucket, &values);
-                }
-                MetricKind::Latency => {
-                    let values = case
-                        .answers
-                        .iter()
-                        .filter(|it| it.status == AnswerStatus::Ok)
-                        .filter_map(|it| {
-                            let part = part(case, &it.version, it.role)?;
-                            Some((it.version.clone(), part, it.latency?.0 as f64))
-                        })
-                        .collect::<Vec<_>>();
-                    self.last(stratum, metric, bucket, &values);
-                }
-                MetricKind::Accuracy
-                | MetricKind::ErrorRate
-                | MetricKind::LogLoss
-                | MetricKind::Brier
-                | MetricKind::SquaredError
-                | MetricKind::AbsoluteError
-                | MetricKind::Value
-                | MetricKind::Precision
-                | MetricKind::Recall
-                | MetricKind::F1
-                | MetricKind::Auc => {}
+        let plan = Arc::clone(&self.plan);
+        for metric in plan.metrics.iter().filter(|it| it.counts(&case.segments)) {
+            self.measure_response(stratum, metric, bucket, case);
+        }
+    }
+
+    /// Adds what one metric makes of a case's responses; nothing where it waits for the label.
+    fn measure_response(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        bucket: usize,
+        case: &Prediction,
+    ) {
+        match metric.kind {
+            MetricKind::ResponseError | MetricKind::Timeout => {
+                let values = case
+                    .answers
+                    .iter()
+                    .filter_map(|it| {
+                        let part = part(case, &it.version, it.role)?;
+                        let bad = score::response(metric.kind, it.status)?;
+                        Some((it.version.clone(), part, f64::from(bad)))
+                    })
+                    .collect::<Vec<_>>();
+                self.add(stratum, metric, bucket, &values);
             }
+            MetricKind::Disagreement => self.compare(stratum, metric, bucket, case),
+            MetricKind::Value if metric.label.is_none() => {
+                let reads = case.answers.iter().map(Read::of);
+                let values = reads
+                    .filter_map(|read| {
+                        let part = part(case, &read.answer.version, read.answer.role)?;
+                        let value = score::labelled(metric, &read, Truth::Unknown)?;
+                        Some((read.answer.version.clone(), part, value))
+                    })
+                    .collect::<Vec<_>>();
+                self.add(stratum, metric, bucket, &values);
+            }
+            MetricKind::Latency => {
+                let values = case
+                    .answers
+                    .iter()
+                    .filter(|it| it.status == AnswerStatus::Ok)
+                    .filter_map(|it| {
+                        let part = part(case, &it.version, it.role)?;
+                        Some((it.version.clone(), part, it.latency?.0 as f64))
+                    })
+                    .collect::<Vec<_>>();
+                self.last(stratum, metric, bucket, &values);
+            }
+            MetricKind::Accuracy
+            | MetricKind::ErrorRate
+            | MetricKind::LogLoss
+            | MetricKind::Brier
+            | MetricKind::SquaredError
+            | MetricKind::AbsoluteError
+            | MetricKind::Value
+            | MetricKind::Precision
+            | MetricKind::Recall
+            | MetricKind::F1
+            | MetricKind::Auc => {}
         }
     }
 

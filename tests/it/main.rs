@@ -7,6 +7,7 @@ mod broker_errors;
 mod compose;
 mod demo;
 mod ledger;
+mod slots;
 mod strangers;
 mod throughput;
 mod tidy;

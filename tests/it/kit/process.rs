@@ -39,11 +39,7 @@ impl Process {
     /// Asks it to end (SIGTERM) and holds it to the promise: exit code 0 within 25 s.
     pub fn stop(mut self) {
         self.assert_running();
-        let status = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status()
-            .expect("kill runs");
-        assert!(status.success(), "SIGTERM could not be sent");
+        self.signal("TERM");
         let status = self.wait(Duration::from_secs(25));
         assert_eq!(
             status.code(),
@@ -51,6 +47,14 @@ impl Process {
             "after SIGTERM; the end of its log:\n{}",
             self.log_end()
         );
+    }
+
+    /// Sends it a signal: `STOP` holds it still, `CONT` lets it go on.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs");
+        assert!(status.success(), "SIG{name} could not be sent");
     }
 
     /// Waits until it has ended by itself.

@@ -21,7 +21,7 @@ pub struct World {
     pub kafka: Kafka,
     /// Both the application id and the model's name.
     pub name: String,
-    spec: PathBuf,
+    pub spec: PathBuf,
 }
 
 /// A request as it was sent, and where it came to stand.

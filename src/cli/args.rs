@@ -6,9 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::apply::ApplyArgs;
 use crate::cli::demo::DemoArgs;
+use crate::cli::explain::ExplainArgs;
 use crate::cli::inspect::InspectArgs;
 use crate::cli::list::GetArgs;
 use crate::cli::plan::PlanArgs;
+use crate::cli::replay::ReplayArgs;
 use crate::cli::report::ReportArgs;
 use crate::cli::run::RunArgs;
 use crate::cli::schema::{CompletionArgs, SchemaArgs};
@@ -99,6 +101,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Say in sentences what the evidence shows, and when each number may be believed
     Report(ReportArgs),
+    /// Tell the way to a decision: from where, to where, why, and what it rests on
+    Explain(ExplainArgs),
+    /// Recompute every decision from the topics, and compare byte for byte
+    Replay(ReplayArgs),
     /// Follow a rollout as it goes
     Watch(WatchArgs),
     /// Keep a rollout's routing as it is until it is resumed

@@ -15,9 +15,11 @@ pub(crate) mod state;
 pub mod ask;
 
 pub mod apply;
+pub mod explain;
 pub mod inspect;
 pub mod list;
 pub mod plan;
+pub mod replay;
 pub mod report;
 pub mod schema;
 pub mod simulate;

@@ -20,11 +20,13 @@ use crate::kafka::analyst_lane::{
 };
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts};
+use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
-use crate::kafka::follower::{Follower, ModelView};
+use crate::kafka::follower::Follower;
 use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::Dead;
+use crate::kafka::known::ModelView;
 use crate::kafka::label_lane::LabelLane;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
@@ -37,6 +39,8 @@ use crate::wire::mark::MarkRecord;
 use crate::wire::partial::PartialRecord;
 use crate::wire::{label, mark, placement};
 
+/// The role's name, where it is told from the others.
+const ROLE: Role = "analysis";
 /// How many records a turn takes at the most.
 const BATCH_MAX: usize = 5000;
 /// How long a turn collects records: analysis is not in a hurry, and a turn costs a journal record a partition.
@@ -86,7 +90,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
     let settings = &options.settings;
     let slot = format!("{}.analysis.{}", settings.app, options.instance);
     // Fence, then read.
-    let outbox = Outbox::fence(settings, &slot)?;
+    let outbox = Outbox::fence(settings, &slot, ROLE)?;
     let group = format!("{}.analysis", settings.app);
     let mut session = Session {
         follower: Follower::start(settings)?,
@@ -319,6 +323,7 @@ impl Session<'_> {
                 }
             }
             let record = lane.end_turn();
+            crash::at(ROLE, Point::BeforeJournal);
             self.outbox.send(Outgoing {
                 topic: &own.journal,
                 partition: *partition,
@@ -328,6 +333,7 @@ impl Session<'_> {
                 ours: &[],
                 at: Some(Timestamp(record.now)),
             })?;
+            crash::at(ROLE, Point::AfterJournal);
         }
         Ok(())
     }
@@ -375,7 +381,9 @@ impl Session<'_> {
                     if self.outbox.is_open() {
                         self.commit()?;
                     }
+                    crash::at(ROLE, Point::BeforeRelease);
                     self.give_up(&partitions)?;
+                    crash::at(ROLE, Point::AfterRelease);
                 }
                 Rebalanced::Lost(_) => return Err(ShellError::Lost),
                 Rebalanced::Assigned(partitions) => {
@@ -385,6 +393,7 @@ impl Session<'_> {
                     for (topic, partition) in partitions {
                         self.open(&topic, partition, &mut sums)?;
                     }
+                    crash::at(ROLE, Point::AfterRestore);
                 }
             }
         }

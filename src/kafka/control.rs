@@ -14,13 +14,14 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::domain::ids::ModelName;
-
+use crate::domain::time::Timestamp;
 use crate::engine::command::{Command, Parsed, Verb, Written};
 use crate::engine::judge::Judge;
 use crate::engine::judge_io::{Effect, Event, Settings as JudgeSettings};
 use crate::kafka::analyst_lane::LaneTopics;
 use crate::kafka::clock;
 use crate::kafka::counts::Board;
+use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::error::ShellError;
 use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::options::RunOptions;
@@ -29,16 +30,20 @@ use crate::kafka::replay::Replay;
 use crate::kafka::settings::LogContext;
 use crate::kafka::stop::Stop;
 use crate::kafka::table;
+use crate::kafka::verdicts;
 use crate::spec::plan::{model_from_json, rollout_from_json};
 use crate::strategy::look::Detail;
-use crate::strategy::stage::{Format, ModelPlan};
+use crate::strategy::stage::ModelPlan;
 use crate::wire::command::CommandRecord;
-use crate::wire::event::EventRecord;
-use crate::wire::metrics::MetricsRecord;
+use crate::wire::journal::{JudgeStep, Told};
 use crate::wire::partial::PartialRecord;
 use crate::wire::placement;
 use crate::wire::state::StateRecord;
 
+/// The topic, after the application id, of what each step of the judges was told.
+pub const JOURNAL: &str = "internal.judge-journal";
+/// The role's name, where it is told from the others.
+const ROLE: Role = "control";
 /// How long the loop sleeps at the most when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// How many partials are judged in one transaction at the most.
@@ -122,7 +127,8 @@ impl Session<'_> {
                     if let Some(seat) = bench.seats.get_mut(&model) {
                         seat.judge.tick(now, &mut out);
                     }
-                    publish(bench, &model, out, &mut self.partitions, self.options)?;
+                    let step = step(&model, now, Told::Silence);
+                    publish(bench, &step, &out, &mut self.partitions, self.options)?;
                 }
                 if bench.outbox.is_due(true) {
                     commit(bench, &self.commands, &self.member, self.board)?;
@@ -172,7 +178,9 @@ impl Session<'_> {
                 }
                 let gone: Vec<(&str, i32)> =
                     partitions.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
+                crash::at(ROLE, Point::BeforeRelease);
                 self.member.release(&gone)?;
+                crash::at(ROLE, Point::AfterRelease);
             }
             Rebalanced::Lost(_) => return Err(ShellError::Lost),
             Rebalanced::Assigned(partitions) => {
@@ -183,6 +191,7 @@ impl Session<'_> {
                     self.member.accept(&[(&topic, partition, from)])?;
                     self.benches.insert(partition, bench);
                 }
+                crash::at(ROLE, Point::AfterRestore);
             }
         }
         self.assign_feed()
@@ -191,7 +200,7 @@ impl Session<'_> {
     /// Fences, then reads where the models stand, then what the lanes said until the last judgement.
     fn open_bench(&mut self, partition: i32) -> Result<(Bench, Offset), ShellError> {
         let settings = &self.options.settings;
-        let outbox = Outbox::fence(settings, &format!("{}.judge.{partition}", settings.app))?;
+        let outbox = Outbox::fence(settings, &format!("{}.judge.{partition}", settings.app), ROLE)?;
         let count = self.partitions.of(&self.commands, &outbox);
         let mut states: BTreeMap<String, StateRecord> = BTreeMap::new();
         table::scan(settings, &settings.topic("rollouts"), |message| {
@@ -217,7 +226,9 @@ impl Session<'_> {
                 match state.standing(parse) {
                     Ok(standing) => {
                         let seat = self.restore(&mut bench, standing)?;
-                        bench.seats.insert(ModelName::from(model), seat);
+                        let name = ModelName::from(model);
+                        bench.seats.insert(name.clone(), seat);
+                        self.begin(&mut bench, &name)?;
                     }
                     Err(error) => warn!(model, %error, "where a model stands cannot be read"),
                 }
@@ -244,6 +255,18 @@ impl Session<'_> {
             }
         })?;
         Ok(Seat { judge, plan, partials, next, is_touched: false })
+    }
+
+    /// Lets a model's judge begin, and writes that down.
+    fn begin(&mut self, bench: &mut Bench, model: &ModelName) -> Result<(), ShellError> {
+        let Some(seat) = bench.seats.get_mut(model) else { return Ok(()) };
+        let now = clock::now();
+        let predictions = &seat.plan.topics.predictions;
+        let partitions = self.partitions.of(predictions, &bench.outbox).max(1);
+        seat.judge.open(now, partitions);
+        let sequence = seat.judge.standing().map_or(0, |it| it.sequence);
+        let step = step(model, now, Told::Open { partitions, sequence });
+        publish(bench, &step, &[], &mut self.partitions, self.options)
     }
 
     fn judge_settings(&mut self, plan: &ModelPlan, outbox: &Outbox) -> JudgeSettings {
@@ -290,33 +313,40 @@ impl Session<'_> {
             });
         }
         let mut command = record.command(|document| parse(&document));
-        if command.verb == Verb::Apply {
-            refuse_missing_topics(&mut command, bench, &mut self.partitions);
+        let refused = if command.verb == Verb::Apply {
+            missing_topics(&command, bench, &mut self.partitions)
+        } else {
+            None
+        };
+        if let Some(words) = &refused {
+            command.spec = Some(Parsed::Invalid(words.clone()));
         }
-        self.carry_out(partition, command)
+        self.carry_out(partition, command, Told::Command { partition, offset, refused })
     }
 
-    fn carry_out(&mut self, partition: i32, command: Command) -> Result<(), ShellError> {
+    fn carry_out(
+        &mut self,
+        partition: i32,
+        command: Command,
+        told: Told,
+    ) -> Result<(), ShellError> {
         let model = command.model.clone();
         let Some(mut bench) = self.benches.remove(&partition) else { return Ok(()) };
         if !bench.seats.contains_key(&model) {
-            // The first spec of a model makes its judge; anything else is answered by one that knows nothing.
-            let plan = match &command.spec {
-                Some(Parsed::Model(written)) => written.plan.clone(),
-                Some(Parsed::Rollout(_) | Parsed::Invalid(_)) | None => unknown_model(&model),
-            };
+            let plan = first_plan(&command);
             let settings = self.judge_settings(&plan, &bench.outbox);
             let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
             let judge = Judge::new(settings);
-            bench
-                .seats
-                .insert(model.clone(), Seat { judge, plan, partials, next: 0, is_touched: false });
+            let seat = Seat { judge, plan, partials, next: 0, is_touched: false };
+            bench.seats.insert(model.clone(), seat);
+            self.begin(&mut bench, &model)?;
         }
-        let mut out = Vec::new();
+        let (now, mut out) = (clock::now(), Vec::new());
         if let Some(seat) = bench.seats.get_mut(&model) {
-            seat.judge.handle(clock::now(), Event::Command(Box::new(command)), &mut out);
+            seat.judge.handle(now, Event::Command(Box::new(command)), &mut out);
         }
-        publish(&mut bench, &model, out, &mut self.partitions, self.options)?;
+        let step = step(&model, now, told);
+        publish(&mut bench, &step, &out, &mut self.partitions, self.options)?;
         // A judge that still knows nothing is made anew with the next command, with the topics of then.
         if bench.seats.get(&model).is_some_and(|it| it.judge.standing().is_none()) {
             bench.seats.remove(&model);
@@ -380,12 +410,12 @@ impl Session<'_> {
             seat.next = offset + 1;
             seat.is_touched = true;
             let model = model.clone();
-            let mut out = Vec::new();
+            let (now, mut out) = (clock::now(), Vec::new());
             if let Some(partial) = partial {
-                seat.judge.handle(clock::now(), Event::Partial(Box::new(partial)), &mut out);
+                seat.judge.handle(now, Event::Partial(Box::new(partial)), &mut out);
             }
-            bench.outbox.open()?;
-            return publish(bench, &model, out, &mut self.partitions, self.options);
+            let step = step(&model, now, Told::Partial { offset });
+            return publish(bench, &step, &out, &mut self.partitions, self.options);
         }
         Ok(())
     }
@@ -399,8 +429,24 @@ fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, St
     (message.partition(), message.offset(), record)
 }
 
-/// A spec whose topics are not there is refused with words: nobody could be asked, and nothing could be joined.
-fn refuse_missing_topics(command: &mut Command, bench: &Bench, partitions: &mut PartitionCounts) {
+fn step(model: &ModelName, now: Timestamp, told: Told) -> JudgeStep {
+    JudgeStep { model: model.to_string(), now: now.0, told }
+}
+
+/// Returns what a judge begins with: the first spec of a model makes it; anything else is answered by one that knows nothing.
+pub fn first_plan(command: &Command) -> ModelPlan {
+    match &command.spec {
+        Some(Parsed::Model(written)) => written.plan.clone(),
+        Some(Parsed::Rollout(_) | Parsed::Invalid(_)) | None => unknown_model(&command.model),
+    }
+}
+
+/// A spec whose topics are not there is refused with these words: nobody could be asked, and nothing could be joined.
+fn missing_topics(
+    command: &Command,
+    bench: &Bench,
+    partitions: &mut PartitionCounts,
+) -> Option<String> {
     let mut missing = Vec::new();
     let mut want = |topic: String| {
         if partitions.of(&topic, &bench.outbox) == 0 {
@@ -425,65 +471,68 @@ fn refuse_missing_topics(command: &mut Command, bench: &Bench, partitions: &mut 
         }
         Some(Parsed::Invalid(_)) | None => {}
     }
-    if !missing.is_empty() {
-        let words = format!(
+    (!missing.is_empty()).then(|| {
+        format!(
             "topics are missing: {}; `serinus topics create` with this spec makes them",
             missing.join(", ")
-        );
-        command.spec = Some(Parsed::Invalid(words));
-    }
+        )
+    })
 }
 
+/// Publishes what a judge said in one step, and the step itself.
 fn publish(
     bench: &mut Bench,
-    model: &ModelName,
-    effects: Vec<Effect>,
+    step: &JudgeStep,
+    effects: &[Effect],
     partitions: &mut PartitionCounts,
     options: &RunOptions,
 ) -> Result<(), ShellError> {
-    let settings = &options.settings;
-    // A model's first change comes with the state that says its format.
-    let applied = effects.iter().find_map(|it| match it {
-        Effect::State(standing) => Some(standing.model.plan.format),
-        Effect::Change(_) | Effect::Report(_) | Effect::Count(..) => None,
-    });
-    let known = bench.seats.get(model).map(|it| it.plan.format);
-    let format = applied.or(known).unwrap_or(Format::Json);
+    let model = ModelName::new(&step.model);
+    let known = bench.seats.get(&model).map(|it| it.plan.format);
+    for published in verdicts::records(effects, known) {
+        let topic = options.settings.topic(published.place.topic());
+        send(bench, partitions, &topic, published.key.as_bytes(), &published.value)?;
+    }
     for effect in effects {
-        let (topic, key, value) = match effect {
+        match effect {
             Effect::Change(change) => {
-                let record = EventRecord::from(&*change);
-                info!(%model, sequence = record.sequence, reason = record.reason, "decided");
-                (settings.topic("rollout-events"), record.key().to_owned(), record.encode(format))
+                info!(%model, sequence = change.sequence, reason = change.reason, "decided");
             }
             Effect::State(standing) => {
-                let record = StateRecord::from(&*standing);
-                if let Some(seat) = bench.seats.get_mut(model) {
+                if let Some(seat) = bench.seats.get_mut(&model) {
                     seat.plan = standing.model.plan.clone();
                 }
-                (settings.topic("rollouts"), record.key().to_owned(), record.encode(format))
             }
-            Effect::Report(report) => {
-                let record = MetricsRecord::from(&*report);
-                (settings.topic("rollout-metrics"), record.key().to_owned(), record.encode(format))
-            }
+            Effect::Report(_) => {}
             Effect::Count(counter, n) => {
                 *bench.counts.entry((model.clone(), counter.describe().0)).or_default() += n;
-                continue;
             }
-        };
-        let count = partitions.of(&topic, &bench.outbox).max(1);
-        bench.outbox.send(Outgoing {
-            topic: &topic,
-            partition: placement::partition(key.as_bytes(), count),
-            key: Some(key.as_bytes()),
-            value: Some(&value),
-            carried: &[],
-            ours: &[],
-            at: None,
-        })?;
+        }
     }
+    let topic = options.settings.topic(JOURNAL);
+    crash::at(ROLE, Point::BeforeJournal);
+    send(bench, partitions, &topic, step.model.as_bytes(), &step.write())?;
+    crash::at(ROLE, Point::AfterJournal);
     Ok(())
+}
+
+fn send(
+    bench: &mut Bench,
+    partitions: &mut PartitionCounts,
+    topic: &str,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), ShellError> {
+    let count = partitions.of(topic, &bench.outbox).max(1);
+    bench.outbox.send(Outgoing {
+        topic,
+        partition: placement::partition(key, count),
+        key: Some(key),
+        value: Some(value),
+        carried: &[],
+        ours: &[],
+        at: None,
+    })
 }
 
 fn commit(
@@ -533,7 +582,7 @@ fn unknown_model(model: &ModelName) -> ModelPlan {
     use crate::domain::ids::Version;
     use crate::domain::routing::OnFailure;
     use crate::domain::time::Span;
-    use crate::strategy::stage::{LabelMap, ModelTopics, Source};
+    use crate::strategy::stage::{Format, LabelMap, ModelTopics, Source};
     ModelPlan {
         name: model.clone(),
         stable: Version::new(""),

@@ -11,6 +11,7 @@ pub mod topics;
 
 pub mod error;
 
+pub mod crash;
 mod native;
 pub mod outbox;
 
@@ -18,6 +19,7 @@ pub mod admission;
 pub mod follower;
 pub mod group;
 pub mod intake;
+pub mod known;
 pub mod label_lane;
 pub mod replay;
 pub mod slot;
@@ -32,6 +34,9 @@ pub mod analysis;
 pub mod analyst_lane;
 
 pub mod control;
+pub mod verdicts;
+
+pub mod audit;
 
 pub mod runtime;
 

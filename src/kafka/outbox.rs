@@ -15,6 +15,7 @@ use tracing::debug;
 use crate::domain::record::Header;
 use crate::domain::time::Timestamp;
 use crate::kafka::clock;
+use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
 use crate::kafka::native::commit;
@@ -74,11 +75,17 @@ pub struct Outbox {
     opened_at: Option<Instant>,
     committed_at: Instant,
     interval: Duration,
+    role: Role,
 }
 
 impl Outbox {
     /// Makes a producer and fences off whoever had its transactional id before.
-    pub fn fence(settings: &Settings, transactional_id: &str) -> Result<Self, ShellError> {
+    pub fn fence(
+        settings: &Settings,
+        transactional_id: &str,
+        role: Role,
+    ) -> Result<Self, ShellError> {
+        crash::at(role, Point::BeforeFence);
         let producer: ThreadedProducer<OutboxContext> = settings
             .transactional(transactional_id)
             .create_with_context(OutboxContext)
@@ -86,7 +93,9 @@ impl Outbox {
         producer
             .init_transactions(Duration::from_secs(30))
             .map_err(ShellError::kafka("fence the slot"))?;
-        Ok(Self { producer, opened_at: None, committed_at: clock::moment(), interval: GAP_MIN })
+        crash::at(role, Point::AfterFence);
+        let committed_at = clock::moment();
+        Ok(Self { producer, opened_at: None, committed_at, interval: GAP_MIN, role })
     }
 
     /// Returns how many partitions a topic has now, 0 where it is not there; nothing where the brokers do not say.
@@ -110,6 +119,7 @@ impl Outbox {
         if self.opened_at.is_none() {
             self.producer.begin_transaction().map_err(ShellError::kafka("begin a transaction"))?;
             self.opened_at = Some(clock::moment());
+            crash::at(self.role, Point::AfterBegin);
         }
         Ok(())
     }
@@ -120,7 +130,10 @@ impl Outbox {
         let mut deadline = None;
         loop {
             match self.producer.send(record(&outgoing)) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    crash::at(self.role, Point::AfterSend);
+                    return Ok(());
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     let deadline = *deadline.get_or_insert_with(|| Deadline::after(QUEUE_MAX));
                     if deadline.is_over() {
@@ -164,20 +177,15 @@ impl Outbox {
     ) -> Result<(), ShellError> {
         let began = clock::moment();
         if offsets.count() > 0 {
+            crash::at(self.role, Point::BeforeOffsets);
             self.producer
                 .send_offsets_to_transaction(offsets, group, CALL_MAX)
                 .map_err(ShellError::kafka("send offsets to the transaction"))?;
+            crash::at(self.role, Point::AfterOffsets);
         }
-        self.commit_outputs(began)
-    }
-
-    /// Commits records that rest on no offsets of a group.
-    pub fn commit_alone(&mut self) -> Result<(), ShellError> {
-        self.commit_outputs(clock::moment())
-    }
-
-    fn commit_outputs(&mut self, began: Instant) -> Result<(), ShellError> {
+        crash::at(self.role, Point::BeforeCommit);
         commit(&self.producer, CALL_MAX).map_err(ShellError::Commit)?;
+        crash::at(self.role, Point::AfterCommit);
         self.opened_at = None;
         self.committed_at = clock::moment();
         // Committing may take a fifth of the time.

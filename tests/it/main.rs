@@ -2,9 +2,11 @@
 
 mod kit;
 
+mod audit;
 mod avro;
 mod broker_errors;
 mod compose;
+mod crash_points;
 mod demo;
 mod ledger;
 mod slots;

@@ -29,6 +29,20 @@ const PART: usize = 100;
 /// Longer than a transaction and a member's session may take.
 const TOO_LONG: Duration = Duration::from_secs(12);
 
+/// Slow, and within the time that a transaction has.
+const SLOW: Duration = Duration::from_secs(5);
+
+// What a broker may answer instead of doing it, as the protocol numbers it.
+const UNKNOWN_SERVER_ERROR: i16 = -1;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const NOT_COORDINATOR: i16 = 16;
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const INVALID_TXN_STATE: i16 = 48;
+const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+const CONCURRENT_TRANSACTIONS: i16 = 51;
+const UNKNOWN_PRODUCER_ID: i16 = 59;
+const PRODUCER_FENCED: i16 = 90;
+
 /// What the program does about a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cure {
@@ -148,26 +162,67 @@ fn once(kind: Kind, effect: Effect) -> Fault {
 }
 
 #[test]
-fn a_commit_that_nobody_heard_of_is_not_done_twice() {
+fn what_was_done_and_nobody_heard_of_is_not_done_twice() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "unheard");
-    trial.through_both(once(Kind::Commit, Effect::SwallowAndCut), Cure::AskAgain);
+    for kind in [
+        Kind::Produce,
+        Kind::AddPartitionsToTxn,
+        Kind::AddOffsetsToTxn,
+        Kind::TxnOffsetCommit,
+        Kind::Commit,
+    ] {
+        trial.through_both(once(kind, Effect::SwallowAndCut), Cure::AskAgain);
+    }
     let of_judge = Fault::once(Kind::Commit, JUDGE, Effect::SwallowAndCut);
     trial.through(&[of_judge], Cure::AskAgain);
-    // Nothing tells the client that it has to ask again, until its patience is over.
-    trial.through_both(once(Kind::Commit, Effect::SwallowInSilence), Cure::BeginAnew);
     trial.finish();
 }
 
 #[test]
-fn a_commit_that_comes_late_or_never_is_done_once() {
+fn a_commit_that_is_cut_off_or_slow_or_not_possible_yet_is_asked_for_again() {
     let Some(kafka) = Kafka::find() else { return };
-    let mut trial = Trial::start(&kafka, "late");
+    let mut trial = Trial::start(&kafka, "refused");
     trial.through_both(once(Kind::Commit, Effect::Cut), Cure::AskAgain);
-    let late = Effect::Delay(Duration::from_secs(5));
-    trial.through_both(once(Kind::Commit, late), Cure::AskAgain);
-    // By then the broker has aborted the transaction.
-    trial.through_both(once(Kind::Commit, Effect::Delay(TOO_LONG)), Cure::BeginAnew);
+    trial.through_both(once(Kind::Commit, Effect::Delay(SLOW)), Cure::AskAgain);
+    for (code, times) in
+        [(CONCURRENT_TRANSACTIONS, 3), (COORDINATOR_NOT_AVAILABLE, 3), (NOT_COORDINATOR, 1)]
+    {
+        for kind in [Kind::AddOffsetsToTxn, Kind::Commit] {
+            let fault = Fault { times, ..once(kind, Effect::Error(code)) };
+            trial.through_both(fault, Cure::AskAgain);
+        }
+    }
+    trial.finish();
+}
+
+#[test]
+fn a_commit_that_fails_or_stays_unanswered_makes_the_role_begin_anew() {
+    let Some(kafka) = Kafka::find() else { return };
+    let mut trial = Trial::start(&kafka, "never");
+    // The connection stands, and nothing tells the client to ask again.
+    trial.through_both(once(Kind::Commit, Effect::SwallowInSilence), Cure::BeginAnew);
+    for (serving, analysis) in [
+        (INVALID_TXN_STATE, UNKNOWN_PRODUCER_ID),
+        (INVALID_PRODUCER_ID_MAPPING, UNKNOWN_SERVER_ERROR),
+        // What a broker also says whose transaction took too long: nobody else has the name.
+        (INVALID_PRODUCER_EPOCH, PRODUCER_FENCED),
+        (PRODUCER_FENCED, INVALID_PRODUCER_EPOCH),
+    ] {
+        let faults = [
+            Fault::once(Kind::Commit, SERVING, Effect::Error(serving)),
+            Fault::once(Kind::Commit, ANALYSIS, Effect::Error(analysis)),
+        ];
+        trial.through(&faults, Cure::BeginAnew);
+    }
+    // Who begins anew fences its slot; that nobody heard of it must not fence itself.
+    let faults = [SERVING, ANALYSIS].map(|role| {
+        [
+            Fault::once(Kind::Commit, role, Effect::Error(INVALID_TXN_STATE)),
+            Fault::once(Kind::InitProducerId, role, Effect::SwallowAndCut),
+        ]
+    });
+    trial.through(faults.as_flattened(), Cure::BeginAnew);
     trial.finish();
 }
 
@@ -175,42 +230,29 @@ fn a_commit_that_comes_late_or_never_is_done_once() {
 #[test]
 fn a_commit_that_comes_late_does_not_commit_what_came_after_it() {
     let Some(kafka) = Kafka::find() else { return };
-    let mut trial = Trial::start(&kafka, "overtaken");
-    let late = Fault::once(Kind::Commit, SERVING, Effect::Delay(TOO_LONG));
-    let late = trial.proxy.plan(late);
+    let mut trial = Trial::start(&kafka, "late");
+    let plan = |trial: &Trial, kind, role| {
+        trial.proxy.plan(Fault::once(kind, role, Effect::Delay(TOO_LONG)))
+    };
+    let late = [SERVING, ANALYSIS].map(|role| plan(&trial, Kind::Commit, role));
     trial.ask();
-    trial.proxy.await_begun(late, WAIT);
+    for it in late {
+        trial.proxy.await_begun(it, WAIT);
+    }
     // The next transaction has its records and not yet its offsets when the late commit comes, and then ends with its process.
-    let next = Fault::once(Kind::TxnOffsetCommit, SERVING, Effect::Delay(TOO_LONG));
-    let next = trial.proxy.plan(next);
+    let next = [SERVING, ANALYSIS].map(|role| plan(&trial, Kind::TxnOffsetCommit, role));
     trial.ask();
-    trial.proxy.await_begun(next, WAIT);
-    trial.proxy.await_done(late, WAIT);
+    for it in next {
+        trial.proxy.await_begun(it, WAIT);
+    }
+    for it in late {
+        trial.proxy.await_done(it, WAIT);
+    }
     // The broker may take its time over the commit.
     trial.proxy.hold(Duration::from_secs(1));
     trial.run.kill();
     trial.run = run(&trial.world, &trial.proxy);
     trial.ask();
-    trial.finish();
-}
-
-#[test]
-fn a_step_before_a_commit_that_nobody_heard_of_is_not_done_twice() {
-    let Some(kafka) = Kafka::find() else { return };
-    let mut trial = Trial::start(&kafka, "steps");
-    for kind in
-        [Kind::Produce, Kind::AddPartitionsToTxn, Kind::AddOffsetsToTxn, Kind::TxnOffsetCommit]
-    {
-        trial.through_both(once(kind, Effect::SwallowAndCut), Cure::AskAgain);
-    }
-    // A commit that fails for good makes the role begin anew, and fence its slot.
-    for role in [SERVING, ANALYSIS] {
-        let faults = [
-            Fault::once(Kind::Commit, role, Effect::Error(INVALID_TXN_STATE)),
-            Fault::once(Kind::InitProducerId, role, Effect::SwallowAndCut),
-        ];
-        trial.through(&faults, Cure::BeginAnew);
-    }
     trial.finish();
 }
 
@@ -225,48 +267,5 @@ fn a_broker_out_of_reach_longer_than_a_session_is_waited_for() {
     trial.proxy.resume();
     trial.ask();
     trial.await_served();
-    trial.finish();
-}
-
-const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-const NOT_COORDINATOR: i16 = 16;
-const INVALID_PRODUCER_EPOCH: i16 = 47;
-const INVALID_TXN_STATE: i16 = 48;
-const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
-const CONCURRENT_TRANSACTIONS: i16 = 51;
-const UNKNOWN_PRODUCER_ID: i16 = 59;
-const PRODUCER_FENCED: i16 = 90;
-const UNKNOWN_SERVER_ERROR: i16 = -1;
-
-#[test]
-fn a_coordinator_that_does_not_commit_now_is_asked_again() {
-    let Some(kafka) = Kafka::find() else { return };
-    let mut trial = Trial::start(&kafka, "refused");
-    for (code, times) in
-        [(CONCURRENT_TRANSACTIONS, 3), (COORDINATOR_NOT_AVAILABLE, 3), (NOT_COORDINATOR, 1)]
-    {
-        for kind in [Kind::AddOffsetsToTxn, Kind::Commit] {
-            let fault = Fault { times, ..once(kind, Effect::Error(code)) };
-            trial.through_both(fault, Cure::AskAgain);
-        }
-    }
-    trial.finish();
-}
-
-#[test]
-fn a_coordinator_that_will_not_commit_makes_the_role_begin_anew() {
-    let Some(kafka) = Kafka::find() else { return };
-    let mut trial = Trial::start(&kafka, "never");
-    for code in [
-        INVALID_TXN_STATE,
-        INVALID_PRODUCER_ID_MAPPING,
-        UNKNOWN_PRODUCER_ID,
-        UNKNOWN_SERVER_ERROR,
-        // What a broker also says whose transaction took too long: nobody else has the name.
-        INVALID_PRODUCER_EPOCH,
-        PRODUCER_FENCED,
-    ] {
-        trial.through_both(once(Kind::Commit, Effect::Error(code)), Cure::BeginAnew);
-    }
     trial.finish();
 }

@@ -25,8 +25,12 @@ use crate::kafka::settings::{Settings, log_client_line};
 const GAP_MIN: Duration = Duration::from_millis(10);
 /// Under load a transaction may grow to this.
 const INTERVAL_MAX: Duration = Duration::from_millis(100);
-/// No call of the client may take longer than this.
-const CALL_MAX: Duration = Duration::from_secs(15);
+/// No call of the client may take longer than this: less than `socket.timeout.ms`, after which the client asks again.
+///
+/// A broker tells the requests of one transaction from those of the next by the producer's epoch alone. Were the client to ask again,
+/// hear that the transaction was committed, and begin the next, then the first request, still under way, would commit a part of that.
+/// So who waits in vain begins anew, with a new epoch.
+const CALL_MAX: Duration = Duration::from_secs(9);
 /// How long the client's queue may stay full.
 const QUEUE_MAX: Duration = Duration::from_secs(10);
 

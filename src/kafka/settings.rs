@@ -87,6 +87,8 @@ impl Settings {
         config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", "10000")
+            // Longer than an outbox waits: it begins anew before the client asks a second time.
+            .set("socket.timeout.ms", "9900")
             // No message may outlive its transaction.
             .set("message.timeout.ms", "10000")
             .set("delivery.report.only.error", "true");

@@ -8,6 +8,7 @@ mod broker_errors;
 mod compose;
 mod crash_points;
 mod demo;
+mod faults;
 mod ledger;
 mod slots;
 mod strangers;

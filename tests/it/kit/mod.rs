@@ -5,5 +5,6 @@ pub mod clock;
 pub mod kafka;
 pub mod ledger;
 pub mod process;
+pub mod proxy;
 pub mod worker;
 pub mod world;

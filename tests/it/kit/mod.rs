@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside; `pub` marks what the tests use")]
 
 pub mod clock;
+pub mod evidence;
 pub mod kafka;
 pub mod ledger;
 pub mod process;

@@ -36,14 +36,20 @@ impl Process {
         self.child.wait().expect("a killed child ends");
     }
 
+    /// Puts it to sleep where it stands (SIGSTOP), as a machine that is suspended does.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Wakes it up again (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
     /// Asks it to end (SIGTERM) and holds it to the promise: exit code 0 within 25 s.
     pub fn stop(mut self) {
         self.assert_running();
-        let status = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status()
-            .expect("kill runs");
-        assert!(status.success(), "SIGTERM could not be sent");
+        self.signal("TERM");
         let status = self.wait(Duration::from_secs(25));
         assert_eq!(
             status.code(),
@@ -53,11 +59,26 @@ impl Process {
         );
     }
 
+    /// Holds it to leaving by itself, with exit code 1 and a log that says why.
+    pub fn leave(mut self, wait: Duration, why: &str) {
+        let status = self.wait(wait);
+        assert!(
+            status.code() == Some(1) && self.log_text().contains(why),
+            "it left with {status} and did not say `{why}`; the end of its log:\n{}",
+            self.log_end()
+        );
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked")
+    }
+
     /// Waits until it has ended by itself.
     pub fn wait(&mut self, wait: Duration) -> ExitStatus {
         let deadline = Deadline::after(wait);
         loop {
-            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(
@@ -70,7 +91,7 @@ impl Process {
     }
 
     pub fn assert_running(&mut self) {
-        let ended = self.child.try_wait().expect("a child can be asked");
+        let ended = self.ended();
         assert!(
             ended.is_none(),
             "it ended by itself ({ended:?}); the end of its log:\n{}",
@@ -82,7 +103,15 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn log_end(&self) -> String {
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(status.success(), "SIG{name} could not be sent");
+    }
+
+    pub fn log_end(&self) -> String {
         let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")

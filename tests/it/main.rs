@@ -4,6 +4,7 @@ mod kit;
 
 mod avro;
 mod broker_errors;
+mod chaos;
 mod compose;
 mod demo;
 mod ledger;

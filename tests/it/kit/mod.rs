@@ -6,5 +6,6 @@ pub mod evidence;
 pub mod kafka;
 pub mod ledger;
 pub mod process;
+pub mod traffic;
 pub mod worker;
 pub mod world;

@@ -7,6 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::args::LogFormat;
 use crate::cli::error::CliError;
+use crate::kafka::settings::SILENCED;
 
 /// How much is logged when `SERINUS_LOG` does not say.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +27,7 @@ pub(crate) fn start(format: LogFormat, talk: Talk) -> Result<(), CliError> {
     let filter = match std::env::var("SERINUS_LOG") {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
             .map_err(|error| CliError::Usage(format!("SERINUS_LOG is `{text}`: {error}")))?,
-        Ok(_) | Err(_) => EnvFilter::new(default),
+        Ok(_) | Err(_) => EnvFilter::new(format!("{default},{SILENCED}")),
     };
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {

@@ -30,7 +30,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "SPEC")]
     apply: Vec<PathBuf>,
     /// This instance's name, the same at every start: a restart then takes its own work back at once.
-    /// By default made of host and process id
+    /// By default made of the host's name and chance
     #[arg(long, value_name = "NAME", env = "SERINUS_INSTANCE")]
     instance: Option<String>,
     /// Where caches live; they can always be thrown away. There are none yet: lanes restore from the topics alone
@@ -98,8 +98,11 @@ fn prepare_topics(
     let settings = context.settings()?;
     let wanted = if args.create_topics {
         let (wanted, made) = topics::create(documents, context)?;
-        if !made.is_empty() {
-            info!(count = made.len(), "topics created");
+        if !made.created.is_empty() {
+            info!(count = made.created.len(), "topics created");
+        }
+        if !made.grown.is_empty() {
+            info!(topics = made.grown.join(", "), "partitions added");
         }
         wanted
     } else {
@@ -109,7 +112,7 @@ fn prepare_topics(
     if wrong.is_empty() { Ok(()) } else { Err(CliError::Mismatch(wrong)) }
 }
 
-/// A name that two instances on one host do not share: the same name would fence the other one off.
+/// A name that no other instance has, whatever host, container or process it runs in: the same name would fence the other one off.
 fn instance_name() -> String {
     let host = std::fs::read_to_string("/etc/hostname")
         .ok()
@@ -117,7 +120,9 @@ fn instance_name() -> String {
         .filter(|it| !it.is_empty())
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_else(|| "local".to_owned());
-    format!("{host}-{}", std::process::id())
+    // The last digits of a version 7 id are random; its first ones are the time.
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    format!("{host}-{}", &id[id.len() - 8..])
 }
 
 /// Runs the instance until a signal asks it to stop.

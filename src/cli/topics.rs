@@ -11,7 +11,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{specs, state};
 use crate::kafka::reader::Reader;
-use crate::kafka::topics::{Mismatch, Wanted, check, create_missing};
+use crate::kafka::topics::{Mismatch, Wanted, check, create_missing, grow};
 use crate::spec::plan::Document;
 
 /// How long the cluster may take.
@@ -28,7 +28,7 @@ pub struct TopicsArgs {
 enum Verb {
     /// Compare the topics that specs need with those that are there; a difference is exit code 1
     Check(SpecArgs),
-    /// Make those that are missing, and check them all
+    /// Make those that are missing, add partitions where the requests have more, and check them all
     Create(SpecArgs),
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &TopicsArgs, context: &Context) -> Result<Exit, CliError
         Verb::Check(specs) => {
             let wanted = wanted(&specs.read()?, context, &context.reader()?)?;
             let wrong = check(&context.settings()?, &wanted, WAIT)?;
-            print(context, &wanted, &[], &wrong)
+            print(context, &wanted, &Made::default(), &wrong)
         }
         Verb::Create(specs) => {
             let settings = context.settings()?;
@@ -63,27 +63,38 @@ pub(crate) fn wanted(
     specs::wanted(&context.app, documents, &known, &found)
 }
 
-/// Makes the topics that are missing; returns all that are wanted, and the names of the new ones.
+/// What was done to topics.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    /// Those that are new.
+    pub(crate) created: Vec<String>,
+    /// Those that were given more partitions.
+    pub(crate) grown: Vec<String>,
+}
+
+/// Makes the topics that are missing, and adds the partitions that the requests have and their partners lack; returns all that are
+/// wanted, and what was done.
 ///
 /// Those that others take their number of partitions from come first: a topic that was made a moment ago, by its owner or by
 /// another instance, may not be shown yet, and is found only by the attempt to make it.
 pub(crate) fn create(
     documents: &[Document],
     context: &Context,
-) -> Result<(Vec<Wanted>, Vec<String>), CliError> {
+) -> Result<(Vec<Wanted>, Made), CliError> {
     let settings = context.settings()?;
     let mut leading = wanted(documents, context, &context.reader()?)?;
     leading.retain(|it| it.leads);
-    let mut made = create_missing(&settings, &leading, WAIT)?;
+    let mut created = create_missing(&settings, &leading, WAIT)?;
     let all = wanted(documents, context, &context.reader()?)?;
-    made.extend(create_missing(&settings, &all, WAIT)?);
-    Ok((all, made))
+    created.extend(create_missing(&settings, &all, WAIT)?);
+    let grown = grow(&settings, &all, WAIT)?;
+    Ok((all, Made { created, grown }))
 }
 
 fn print(
     context: &Context,
     wanted: &[Wanted],
-    made: &[String],
+    made: &Made,
     wrong: &[Mismatch],
 ) -> Result<Exit, CliError> {
     let mismatches: Vec<Value> = wrong
@@ -91,9 +102,11 @@ fn print(
         .map(|it| json!({"topic": it.topic, "setting": it.setting, "found": it.found, "wanted": it.wanted}))
         .collect();
     let names: Vec<&str> = wanted.iter().map(|it| it.name.as_str()).collect();
-    let value = json!({ "topics": names, "created": made, "mismatches": mismatches });
+    let value = json!({ "topics": names, "created": made.created, "grown": made.grown, "mismatches": mismatches });
     context.output.document(&value, || {
-        let mut lines: Vec<String> = made.iter().map(|it| format!("created {it}")).collect();
+        let mut lines: Vec<String> =
+            made.created.iter().map(|it| format!("created {it}")).collect();
+        lines.extend(made.grown.iter().map(|it| format!("added partitions to {it}")));
         lines.extend(wrong.iter().map(ToString::to_string));
         if wrong.is_empty() {
             lines.push(format!("{} topics are as they must be", wanted.len()));

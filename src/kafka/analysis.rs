@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::domain::ids::{ModelName, RolloutName};
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst_io::{Effect, Input};
 use crate::engine::partial::Partial;
+use crate::kafka::admission::{self, LaneKey, WaitingRoom};
 use crate::kafka::analyst_lane::{
     self, AnalystLane, Arrival, Committed, LaneTopics, read_foreign_label,
 };
@@ -23,7 +23,7 @@ use crate::kafka::counts::{Board, Counts};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::follower::{Follower, ModelView};
-use crate::kafka::group::{Member, Rebalanced};
+use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::Dead;
 use crate::kafka::label_lane::LabelLane;
 use crate::kafka::options::RunOptions;
@@ -55,8 +55,6 @@ enum Kind {
     ForeignLabels,
 }
 
-type LaneKey = (ModelName, i32);
-
 /// What a record turned out to be.
 enum Received {
     Arrival(Arrival),
@@ -77,7 +75,11 @@ struct Session<'a> {
     topics: HashMap<String, (ModelName, Kind)>,
     lanes: BTreeMap<LaneKey, AnalystLane>,
     labels: BTreeMap<LaneKey, LabelLane>,
+    waiting: WaitingRoom,
 }
+
+/// Each partition's newest sums of each rollout, by model.
+type Sums = BTreeMap<ModelName, BTreeMap<i32, BTreeMap<RolloutName, Partial>>>;
 
 /// Joins until it is asked to stop; after anything goes wrong the caller starts anew, from the committed offsets.
 pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
@@ -100,13 +102,12 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         topics: HashMap::new(),
         lanes: BTreeMap::new(),
         labels: BTreeMap::new(),
+        waiting: WaitingRoom::default(),
     };
     session.subscribe()?;
-    let result = session.run(stop);
-    if result.is_err() {
-        session.outbox.abandon();
-    }
-    result
+    let Err(error) = session.run(stop) else { return Ok(()) };
+    session.outbox.abandon();
+    Err(error)
 }
 
 impl Session<'_> {
@@ -114,6 +115,9 @@ impl Session<'_> {
         while !stop.is_requested() {
             if self.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
+            }
+            for (topic, partition) in self.waiting.due() {
+                self.open(&topic, partition, &mut Sums::new())?;
             }
             let read = self.read_batch()?;
             let is_behind = read >= BATCH_MAX;
@@ -131,12 +135,11 @@ impl Session<'_> {
     }
 
     fn subscribe(&mut self) -> Result<(), ShellError> {
-        let mut pairs = BTreeMap::new();
+        let mut subscribed = Vec::new();
         for (name, view) in self.follower.models() {
             let names = &view.plan.topics;
             let own = LaneTopics::of(&self.options.settings.app, &view.plan);
-            pairs.insert(names.predictions.clone(), Some(own.labels.clone()));
-            pairs.insert(names.labels.clone(), None);
+            subscribed.extend([names.predictions.clone(), names.labels.clone()]);
             let kinds = [
                 (names.predictions.clone(), Kind::Predictions),
                 (own.labels, Kind::Labels),
@@ -146,7 +149,8 @@ impl Session<'_> {
                 self.topics.insert(topic, (name.clone(), kind));
             }
         }
-        self.member.subscribe(&pairs)
+        subscribed.sort_unstable();
+        self.member.subscribe(subscribed)
     }
 
     fn read_batch(&mut self) -> Result<usize, ShellError> {
@@ -158,22 +162,26 @@ impl Session<'_> {
                 .member
                 .poll(wait)
                 .map(|it| it.map(|message| receive(&message, &self.topics, &self.follower)));
-            for change in self.member.rebalanced() {
-                self.rebalance(change)?;
-            }
+            let is_drained = !matches!(polled, Some(Ok(_)));
             match polled {
-                None => break,
+                None => {}
                 Some(Ok(received)) => {
                     read += 1;
                     self.take(received);
                 }
-                Some(Err(error)) => match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                        warn!(%error, "a topic is not there");
-                        break;
+                Some(Err(error)) => {
+                    if let Some(failure) = self.member.failure("read records", error) {
+                        return Err(failure);
                     }
-                    _ => return Err(ShellError::Kafka { doing: "read records", source: error }),
-                },
+                }
+            }
+            let changes = self.member.rebalanced();
+            if !changes.is_empty() {
+                self.rebalance(changes)?;
+                break;
+            }
+            if is_drained {
+                break;
             }
             let began = *collected.get_or_insert_with(clock::moment);
             wait = COLLECT.saturating_sub(began.elapsed());
@@ -359,62 +367,115 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn rebalance(&mut self, change: Rebalanced) -> Result<(), ShellError> {
-        match change {
-            Rebalanced::Revoked(partitions) => {
-                if self.outbox.is_open() {
-                    self.commit()?;
-                }
-                for (topic, partition) in partitions {
-                    if let Some((model, _)) = self.topics.get(&topic) {
-                        match self.topics.get(&topic).map(|(_, kind)| *kind) {
-                            Some(Kind::ForeignLabels) => {
-                                self.labels.remove(&(model.clone(), partition));
-                            }
-                            Some(Kind::Predictions | Kind::Labels) | None => {
-                                self.lanes.remove(&(model.clone(), partition));
-                            }
-                        }
+    fn rebalance(&mut self, changes: Vec<Rebalanced>) -> Result<(), ShellError> {
+        for change in changes {
+            match change {
+                Rebalanced::Revoked(partitions) => {
+                    // What was done for partitions that go away is committed while they are still ours.
+                    if self.outbox.is_open() {
+                        self.commit()?;
                     }
+                    self.give_up(&partitions)?;
                 }
-            }
-            Rebalanced::Assigned(partitions) => {
-                let mut sums = BTreeMap::new();
-                for (topic, partition) in partitions {
-                    self.restore(&topic, partition, &mut sums)?;
+                Rebalanced::Lost(_) => return Err(ShellError::Lost),
+                Rebalanced::Assigned(partitions) => {
+                    // The group waits for an answer also where there is nothing to take.
+                    self.member.accept(&[])?;
+                    let mut sums = Sums::new();
+                    for (topic, partition) in partitions {
+                        self.open(&topic, partition, &mut sums)?;
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    fn restore(
+    fn give_up(&mut self, partitions: &[(String, i32)]) -> Result<(), ShellError> {
+        let mut all = Vec::new();
+        for (topic, partition) in partitions {
+            let Some((model, kind)) = self.topics.get(topic) else { continue };
+            let key = (model.clone(), *partition);
+            match kind {
+                Kind::ForeignLabels => {
+                    self.labels.remove(&key);
+                    all.push((topic.clone(), *partition));
+                }
+                Kind::Predictions | Kind::Labels => {
+                    self.waiting.forget(&key);
+                    if let Some(lane) = self.lanes.remove(&key) {
+                        let own = LaneTopics::of(&self.options.settings.app, &lane.plan);
+                        all.push((topic.clone(), *partition));
+                        all.push((own.labels, *partition));
+                    }
+                }
+            }
+        }
+        let all: Vec<(&str, i32)> = all.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
+        self.member.release(&all)
+    }
+
+    /// Restores what a partition needs and begins to read it; a lane that cannot be opened has to wait.
+    fn open(&mut self, topic: &str, partition: i32, sums: &mut Sums) -> Result<(), ShellError> {
+        match self.topics.get(topic).cloned() {
+            Some((model, Kind::ForeignLabels)) => self.open_labels(topic, model, partition),
+            Some((model, Kind::Predictions | Kind::Labels)) => {
+                self.open_lane(topic, model, partition, sums)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn open_labels(
         &mut self,
         topic: &str,
+        model: ModelName,
         partition: i32,
-        sums: &mut BTreeMap<ModelName, BTreeMap<i32, BTreeMap<RolloutName, Partial>>>,
     ) -> Result<(), ShellError> {
-        let Some((model, kind)) = self.topics.get(topic).cloned() else { return Ok(()) };
+        let committed = self.member.committed(&[(topic, partition)])?.pop().flatten();
+        let next = committed.as_ref().map_or(0, |it| it.0);
+        let unread = self.replay.end(topic, partition, next)?;
+        self.member.accept(&[(topic, partition, read_from(committed.as_ref()))])?;
+        let lane = LabelLane::new(partition, next, unread, clock::now());
+        self.labels.insert((model, partition), lane);
+        Ok(())
+    }
+
+    fn open_lane(
+        &mut self,
+        topic: &str,
+        model: ModelName,
+        partition: i32,
+        sums: &mut Sums,
+    ) -> Result<(), ShellError> {
         let Some(view) = self.follower.model(&model) else { return Ok(()) };
         let names = &view.plan.topics;
-        if kind == Kind::ForeignLabels {
-            let next = self.member.committed(&[(topic, partition)])?.pop().flatten();
-            let next = next.map_or(0, |it| it.0);
-            let unread = self.replay.end(topic, partition, next)?;
-            let lane = LabelLane::new(partition, next, unread, clock::now());
-            self.labels.insert((model, partition), lane);
-            return Ok(());
-        }
         let own = LaneTopics::of(&self.options.settings.app, &view.plan);
         let pair = [(names.predictions.as_str(), partition), (own.labels.as_str(), partition)];
         let mut found = self.member.committed(&pair)?.into_iter();
         let committed =
             Committed { predictions: found.next().flatten(), labels: found.next().flatten() };
-        if committed.predictions.is_some() && !sums.contains_key(&model) {
-            sums.insert(model.clone(), newest_partials(self.options, &own.partials)?);
+        let group = format!("{}.analysis", self.options.settings.app);
+        let partners = [own.labels.as_str(), own.journal.as_str()];
+        let mut hindrance = admission::missing_partner(partition, &partners, &self.outbox);
+        for ((topic, _), offset) in pair.iter().zip([&committed.predictions, &committed.labels]) {
+            if hindrance.is_none() {
+                let offset = offset.as_ref();
+                hindrance =
+                    admission::foreign_offset(&group, topic, partition, offset, &self.replay)?;
+            }
+        }
+        let key = (model, partition);
+        if let Some(why) = hindrance {
+            self.waiting.hold(key, topic, &why);
+            return Ok(());
+        }
+        self.waiting.forget(&key);
+        if committed.predictions.is_some() && !sums.contains_key(&key.0) {
+            sums.insert(key.0.clone(), newest_partials(self.options, &own.partials)?);
         }
         let partials =
-            sums.get_mut(&model).and_then(|it| it.remove(&partition)).unwrap_or_default();
+            sums.get_mut(&key.0).and_then(|it| it.remove(&partition)).unwrap_or_default();
         let partitions = self.partitions.of(&names.predictions, &self.outbox);
         let sources = self.partitions.of(&names.labels, &self.outbox);
         let lane = AnalystLane::restore(
@@ -425,8 +486,12 @@ impl Session<'_> {
             partials,
             &self.replay,
         )?;
-        info!(%model, partition, "analyst lane ready");
-        self.lanes.insert((model, partition), lane);
+        info!(model = %key.0, partition, "analyst lane ready");
+        self.member.accept(&[
+            (&names.predictions, partition, read_from(committed.predictions.as_ref())),
+            (&own.labels, partition, read_from(committed.labels.as_ref())),
+        ])?;
+        self.lanes.insert(key, lane);
         Ok(())
     }
 }

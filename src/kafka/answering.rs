@@ -28,6 +28,8 @@ const IN_FLIGHT_MAX: usize = 2000;
 const WAIT_MAX: Duration = Duration::from_millis(100);
 /// How often offsets are committed.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
+/// How long the brokers may take to say what partitions a topic has.
+const METADATA_WAIT: Duration = Duration::from_secs(5);
 /// How long the last answers may take when it stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -370,8 +372,17 @@ fn send(
     if let Some(partition) = find(headers::REPLY_PARTITION).and_then(|it| it.parse().ok()) {
         record = record.partition(partition);
     }
+    let mut is_asked = false;
     loop {
         match producer.send(record) {
+            // The client may not have heard yet that the topic has more partitions now.
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition), back))
+                if !is_asked =>
+            {
+                is_asked = true;
+                record = back;
+                producer.client().fetch_metadata(Some(topic), METADATA_WAIT).ok();
+            }
             Ok(()) if error.is_none() => return Sent::Answer,
             Ok(()) => return Sent::Error,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
@@ -22,7 +22,7 @@ use crate::kafka::analyst_lane::LaneTopics;
 use crate::kafka::clock;
 use crate::kafka::counts::Board;
 use crate::kafka::error::ShellError;
-use crate::kafka::group::{Member, Rebalanced};
+use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
 use crate::kafka::replay::Replay;
@@ -82,7 +82,7 @@ pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
     let slot = format!("{}.control.{}", settings.app, options.instance);
     let group = format!("{}.control", settings.app);
     let mut member = Member::new(settings, &group, options.is_static.then_some(slot.as_str()))?;
-    member.subscribe(&BTreeMap::from([(commands.clone(), None)]))?;
+    member.subscribe(vec![commands.clone()])?;
     let feed = settings
         .reader()
         .create_with_context(LogContext)
@@ -97,13 +97,11 @@ pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         commands,
         benches: BTreeMap::new(),
     };
-    let result = session.run(stop);
-    if result.is_err() {
-        for (_, bench) in std::mem::take(&mut session.benches) {
-            bench.outbox.abandon();
-        }
+    let Err(error) = session.run(stop) else { return Ok(()) };
+    for (_, bench) in std::mem::take(&mut session.benches) {
+        bench.outbox.abandon();
     }
-    result
+    Err(error)
 }
 
 impl Session<'_> {
@@ -142,19 +140,21 @@ impl Session<'_> {
         for _ in 0..BATCH_MAX {
             let polled = self.member.poll(wait).map(|it| it.map(|it| receive(&it)));
             wait = Duration::ZERO;
+            let is_drained = !matches!(polled, Some(Ok(_)));
+            match polled {
+                None => {}
+                Some(Ok((partition, offset, record))) => self.command(partition, offset, record)?,
+                Some(Err(error)) => {
+                    if let Some(failure) = self.member.failure("read commands", error) {
+                        return Err(failure);
+                    }
+                }
+            }
             for change in self.member.rebalanced() {
                 self.rebalance(change)?;
             }
-            match polled {
-                None => break,
-                Some(Ok((partition, offset, record))) => self.command(partition, offset, record)?,
-                Some(Err(error)) => match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                        warn!(%error, "the topic of commands is not there");
-                        break;
-                    }
-                    _ => return Err(ShellError::Kafka { doing: "read commands", source: error }),
-                },
+            if is_drained {
+                break;
             }
         }
         Ok(())
@@ -163,17 +163,24 @@ impl Session<'_> {
     fn rebalance(&mut self, change: Rebalanced) -> Result<(), ShellError> {
         match change {
             Rebalanced::Revoked(partitions) => {
-                for (_, partition) in partitions {
-                    if let Some(mut bench) = self.benches.remove(&partition)
+                for (_, partition) in &partitions {
+                    if let Some(mut bench) = self.benches.remove(partition)
                         && bench.outbox.is_open()
                     {
                         commit(&mut bench, &self.commands, &self.member, self.board)?;
                     }
                 }
+                let gone: Vec<(&str, i32)> =
+                    partitions.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
+                self.member.release(&gone)?;
             }
+            Rebalanced::Lost(_) => return Err(ShellError::Lost),
             Rebalanced::Assigned(partitions) => {
-                for (_, partition) in partitions {
-                    let bench = self.open_bench(partition)?;
+                // The group waits for an answer also where there is nothing to take.
+                self.member.accept(&[])?;
+                for (topic, partition) in partitions {
+                    let (bench, from) = self.open_bench(partition)?;
+                    self.member.accept(&[(&topic, partition, from)])?;
                     self.benches.insert(partition, bench);
                 }
             }
@@ -182,7 +189,7 @@ impl Session<'_> {
     }
 
     /// Fences, then reads where the models stand, then what the lanes said until the last judgement.
-    fn open_bench(&mut self, partition: i32) -> Result<Bench, ShellError> {
+    fn open_bench(&mut self, partition: i32) -> Result<(Bench, Offset), ShellError> {
         let settings = &self.options.settings;
         let outbox = Outbox::fence(settings, &format!("{}.judge.{partition}", settings.app))?;
         let count = self.partitions.of(&self.commands, &outbox);
@@ -196,11 +203,11 @@ impl Session<'_> {
                 None => {}
             }
         })?;
-        let next = self.member.committed(&[(&self.commands, partition)])?.pop().flatten();
+        let committed = self.member.committed(&[(&self.commands, partition)])?.pop().flatten();
         let mut bench = Bench {
             partition,
             outbox,
-            next: next.map_or(0, |it| it.0),
+            next: committed.as_ref().map_or(0, |it| it.0),
             is_touched: false,
             seats: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -217,7 +224,7 @@ impl Session<'_> {
             }
         }
         info!(partition, models = bench.seats.len(), "judging");
-        Ok(bench)
+        Ok((bench, read_from(committed.as_ref())))
     }
 
     fn restore(

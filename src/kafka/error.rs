@@ -43,6 +43,9 @@ pub enum ShellError {
         /// The slot.
         instance: String,
     },
+    /// The group has given our partitions to others.
+    #[error("failed to keep partitions: the group heard nothing of us for too long")]
+    Lost,
     /// Something that must be there is not.
     #[error("{0}")]
     Missing(String),
@@ -58,24 +61,26 @@ impl ShellError {
     pub fn read(doing: &'static str) -> impl FnOnce(ReadError) -> Self {
         move |source| Self::Read { doing, source: Box::new(source) }
     }
+}
 
-    /// Returns whether trying again cannot help, because our slot has a new owner.
-    pub fn is_fenced(&self) -> bool {
-        let code = match self {
-            Self::Kafka { source: KafkaError::Transaction(error), .. } => Some(error.code()),
-            Self::Kafka { source, .. } => source.rdkafka_error_code(),
-            Self::Commit(code) => Some(*code),
-            Self::Fenced { .. } => return true,
-            Self::Read { .. } | Self::QueueFull { .. } | Self::Missing(_) => None,
-        };
-        matches!(
-            code,
-            Some(
-                RDKafkaErrorCode::Fenced
-                    | RDKafkaErrorCode::ProducerFenced
-                    | RDKafkaErrorCode::InvalidProducerEpoch
-                    | RDKafkaErrorCode::FencedInstanceId
-            )
+/// Returns whether the client gets over an error by itself: brokers that are away, that start, or whose partitions move.
+pub fn mends_by_itself(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
         )
-    }
+    )
 }

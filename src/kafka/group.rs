@@ -1,9 +1,12 @@
-//! A member of a consumer group whose partitions come with companions.
+//! A member of a consumer group that changes its partitions between two turns, never inside of a poll.
 //!
-//! The group subscribes to one topic of a pair only; the callback assigns the same partition of the other topic along with it. So a
-//! pair can never be split over two members, and no key has to agree with anything.
+//! The client's callback only takes notes. The loop acts on them: what is to go away is committed while it is still ours and given up
+//! then; what came is restored first and read from the offset that it was restored to. A partition's companion, the same partition of
+//! another topic that the group does not subscribe to, comes and goes with it: so a pair can never be split over two members, and no
+//! key has to agree with anything.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,37 +19,40 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use crate::kafka::error::ShellError;
+use crate::kafka::error::{ShellError, mends_by_itself};
 use crate::kafka::settings::{Settings, log_client_line};
 
 /// What the group has given or taken since it was last asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rebalanced {
-    /// These partitions of subscribed topics are ours now.
+    /// These partitions of subscribed topics are ours once we `accept` them.
     Assigned(Vec<(String, i32)>),
-    /// These are not any more.
+    /// These are to go away, and are ours until we `release` them.
     Revoked(Vec<(String, i32)>),
+    /// These are ours no more: others may have them already.
+    Lost(Vec<(String, i32)>),
 }
 
-#[derive(Debug, Default)]
-struct Notes {
-    companions: BTreeMap<String, String>,
-    rebalanced: Vec<Rebalanced>,
-}
+/// A partition, and where reading begins.
+pub type ReadFrom<'a> = (&'a str, i32, Offset);
 
-/// Assigns companions along, and takes notes for the loop to act on.
+/// Takes notes for the loop to act on.
 #[derive(Clone, Debug, Default)]
-pub struct Companions(Arc<Mutex<Notes>>);
+pub struct Notes {
+    rebalanced: Arc<Mutex<Vec<Rebalanced>>>,
+    /// Nobody acts on notes any more: what is to go away goes at once.
+    is_closing: Arc<AtomicBool>,
+}
 
-impl Companions {
-    fn with<T>(&self, f: impl FnOnce(&mut Notes) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+impl Notes {
+    fn take(&self) -> Vec<Rebalanced> {
+        std::mem::take(&mut *self.rebalanced.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl ClientContext for Companions {
+impl ClientContext for Notes {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
         log_client_line(level, fac, log_message);
     }
@@ -56,7 +62,7 @@ impl ClientContext for Companions {
     }
 }
 
-impl ConsumerContext for Companions {
+impl ConsumerContext for Notes {
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -64,66 +70,114 @@ impl ConsumerContext for Companions {
         partitions: &mut TopicPartitionList,
     ) {
         let is_assigning = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        let ours: Vec<_> = partitions
+        if self.is_closing.load(Ordering::Acquire) {
+            let empty = TopicPartitionList::new();
+            let done = if is_assigning {
+                change(consumer, Change::Assign, &empty)
+            } else {
+                // The whole assignment goes, companions included.
+                match consumer.assignment() {
+                    Ok(all) => change(consumer, Change::Unassign, &all),
+                    Err(error) => Err(error),
+                }
+            };
+            if let Err(error) = done {
+                debug!(%error, "partitions were not given up in an orderly way");
+            }
+            return;
+        }
+        let named = partitions
             .elements()
             .iter()
             .map(|it| (it.topic().to_owned(), it.partition()))
             .collect();
-        let mut all = TopicPartitionList::new();
-        for (topic, partition) in &ours {
-            all.add_partition(topic, *partition);
-            if let Some(companion) = self.with(|it| it.companions.get(topic).cloned()) {
-                all.add_partition(&companion, *partition);
-            }
-        }
-        let is_incremental =
-            matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        let done = match (is_assigning, is_incremental) {
-            (true, true) => consumer.incremental_assign(&all),
-            (true, false) => consumer.assign(&all),
-            (false, true) => consumer.incremental_unassign(&all),
-            (false, false) => consumer.unassign(),
+        let note = if is_assigning {
+            Rebalanced::Assigned(named)
+        } else if consumer.assignment_lost() {
+            Rebalanced::Lost(named)
+        } else {
+            Rebalanced::Revoked(named)
         };
-        if let Err(error) = done {
-            warn!(%error, is_assigning, "the group's change of partitions failed");
+        self.rebalanced.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Assign,
+    Unassign,
+}
+
+impl Change {
+    fn of(note: &Rebalanced) -> Self {
+        match note {
+            Rebalanced::Assigned(_) => Self::Assign,
+            Rebalanced::Revoked(_) | Rebalanced::Lost(_) => Self::Unassign,
         }
-        let note =
-            if is_assigning { Rebalanced::Assigned(ours) } else { Rebalanced::Revoked(ours) };
-        self.with(|it| it.rebalanced.push(note));
+    }
+}
+
+fn change(
+    consumer: &BaseConsumer<Notes>,
+    change: Change,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<()> {
+    let is_incremental = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+    match (change, is_incremental) {
+        (Change::Assign, true) => consumer.incremental_assign(partitions),
+        (Change::Assign, false) => consumer.assign(partitions),
+        (Change::Unassign, true) => consumer.incremental_unassign(partitions),
+        (Change::Unassign, false) => consumer.unassign(),
     }
 }
 
 /// A member of a consumer group.
 pub struct Member {
-    consumer: BaseConsumer<Companions>,
-    companions: Companions,
+    consumer: BaseConsumer<Notes>,
+    notes: Notes,
     subscribed: Vec<String>,
+    /// What the group waits for.
+    owed: Cell<Option<Change>>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.notes.is_closing.store(true, Ordering::Release);
+        let heard = self.notes.take().iter().map(Change::of).next_back();
+        // What waits for our word must have it, or closing waits for ever.
+        let done = match heard.or(self.owed.take()) {
+            None => Ok(()),
+            Some(Change::Assign) => {
+                change(&self.consumer, Change::Assign, &TopicPartitionList::new())
+            }
+            Some(Change::Unassign) => self
+                .consumer
+                .assignment()
+                .and_then(|all| change(&self.consumer, Change::Unassign, &all)),
+        };
+        if let Err(error) = done {
+            debug!(%error, "partitions were not given up in an orderly way");
+        }
+    }
 }
 
 impl Member {
     /// Joins nothing yet.
     pub fn new(settings: &Settings, group: &str, slot: Option<&str>) -> Result<Self, ShellError> {
-        let companions = Companions::default();
+        let notes = Notes::default();
         let mut config = settings.consumer(group);
         config.set("partition.assignment.strategy", "cooperative-sticky");
         if let Some(slot) = slot {
             config.set("group.instance.id", slot);
         }
         let consumer = config
-            .create_with_context(companions.clone())
+            .create_with_context(notes.clone())
             .map_err(ShellError::kafka("set up the consumer"))?;
-        Ok(Self { consumer, companions, subscribed: Vec::new() })
+        Ok(Self { consumer, notes, subscribed: Vec::new(), owed: Cell::new(None) })
     }
 
-    /// Subscribes to these topics, each with its companion if it has one.
-    pub fn subscribe(
-        &mut self,
-        topics: &BTreeMap<String, Option<String>>,
-    ) -> Result<(), ShellError> {
-        let names: Vec<String> = topics.keys().cloned().collect();
-        let pairs =
-            topics.iter().filter_map(|(topic, it)| Some((topic.clone(), it.clone()?))).collect();
-        self.companions.with(|it| it.companions = pairs);
+    /// Subscribes to these topics, unless they are what it is subscribed to.
+    pub fn subscribe(&mut self, names: Vec<String>) -> Result<(), ShellError> {
         if names == self.subscribed || names.is_empty() {
             return Ok(());
         }
@@ -139,9 +193,39 @@ impl Member {
         self.consumer.poll(wait)
     }
 
-    /// Returns what the group has given and taken, in order.
+    /// Returns what the group has given and taken, in order; each must be answered by `accept` or `release`.
     pub fn rebalanced(&self) -> Vec<Rebalanced> {
-        self.companions.with(|it| std::mem::take(&mut it.rebalanced))
+        let notes = self.notes.take();
+        if let Some(last) = notes.last() {
+            self.owed.set(Some(Change::of(last)));
+        }
+        notes
+    }
+
+    /// Takes partitions that the group has given, companions included, and reads them from these offsets.
+    pub fn accept(&self, partitions: &[ReadFrom<'_>]) -> Result<(), ShellError> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition, from) in partitions {
+            list.add_partition_offset(topic, *partition, *from)
+                .map_err(ShellError::kafka("list partitions"))?;
+        }
+        self.owed.set(None);
+        change(&self.consumer, Change::Assign, &list).map_err(ShellError::kafka("take partitions"))
+    }
+
+    /// Gives partitions up, companions included.
+    pub fn release(&self, partitions: &[(&str, i32)]) -> Result<(), ShellError> {
+        let held = self.consumer.assignment().map_err(ShellError::kafka("list partitions"))?;
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            // One that was given but could not be taken yet is not among them.
+            if held.find_partition(topic, *partition).is_some() {
+                list.add_partition(topic, *partition);
+            }
+        }
+        self.owed.set(None);
+        change(&self.consumer, Change::Unassign, &list)
+            .map_err(ShellError::kafka("give partitions up"))
     }
 
     /// Returns the group's metadata, with which offsets are fenced.
@@ -149,6 +233,23 @@ impl Member {
         self.consumer
             .group_metadata()
             .ok_or_else(|| ShellError::Missing("the consumer has no group metadata".to_owned()))
+    }
+
+    /// Returns what is the matter when a record could not be read, or nothing where the client mends it by itself.
+    pub fn failure(&self, doing: &'static str, error: KafkaError) -> Option<ShellError> {
+        // The client says what is fatal only when it is asked.
+        let fatal = self.consumer.client().fatal_error().map(|it| it.0);
+        match fatal {
+            Some(code) => {
+                let source = KafkaError::MessageConsumptionFatal(code);
+                Some(ShellError::Kafka { doing, source })
+            }
+            None if mends_by_itself(&error) => {
+                debug!(%error, "{doing}: the client tries again");
+                None
+            }
+            None => Some(ShellError::Kafka { doing, source: error }),
+        }
     }
 
     /// Returns the committed offset and its metadata of each of these partitions; nothing where none was committed.
@@ -190,4 +291,9 @@ impl Member {
             self.consumer.resume(&list).map_err(ShellError::kafka("resume a partition"))
         }
     }
+}
+
+/// Returns where reading goes on: after what was committed, or at the beginning.
+pub fn read_from(committed: Option<&(i64, String)>) -> Offset {
+    committed.map_or(Offset::Beginning, |it| Offset::Offset(it.0))
 }

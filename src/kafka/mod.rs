@@ -14,11 +14,13 @@ pub mod error;
 mod native;
 pub mod outbox;
 
+pub mod admission;
 pub mod follower;
 pub mod group;
 pub mod intake;
 pub mod label_lane;
 pub mod replay;
+pub mod slot;
 pub mod table;
 
 pub mod counts;

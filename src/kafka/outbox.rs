@@ -89,9 +89,15 @@ impl Outbox {
         Ok(Self { producer, opened_at: None, committed_at: clock::moment(), interval: GAP_MIN })
     }
 
-    /// Returns the client, to ask it for metadata.
-    pub fn client(&self) -> &rdkafka::client::Client<OutboxContext> {
-        self.producer.client()
+    /// Returns how many partitions a topic has now, 0 where it is not there; nothing where the brokers do not say.
+    pub fn partitions(&self, topic: &str) -> Option<i32> {
+        let found =
+            self.producer.client().fetch_metadata(Some(topic), Duration::from_secs(5)).ok()?;
+        let topic = found.topics().first()?;
+        match topic.error() {
+            None => i32::try_from(topic.partitions().len()).ok(),
+            Some(_) => Some(0),
+        }
     }
 
     /// Returns whether a transaction is open.
@@ -231,12 +237,7 @@ impl PartitionCounts {
             Some((_, Some(asked))) if asked.elapsed() < Self::RETRY => return 0,
             Some(_) | None => {}
         }
-        let found = outbox.client().fetch_metadata(Some(topic), Duration::from_secs(5));
-        let count = found.ok().and_then(|it| {
-            let topic = it.topics().first()?;
-            i32::try_from(topic.partitions().len()).ok().filter(|_| topic.error().is_none())
-        });
-        let entry = match count {
+        let entry = match outbox.partitions(topic) {
             Some(count) if count > 0 => (count, None),
             Some(_) | None => (0, Some(clock::moment())),
         };

@@ -74,6 +74,13 @@ impl Replay {
         self.consumer.unassign().map_err(ShellError::kafka("end a replay"))
     }
 
+    /// Returns the first offset that is kept and the one after the last.
+    pub fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), ShellError> {
+        self.consumer
+            .fetch_watermarks(topic, partition, Duration::from_secs(20))
+            .map_err(ShellError::kafka("look up the ends of a partition"))
+    }
+
     /// Returns the offset after the last committed record of a partition, or `from` where there is none at or after it.
     ///
     /// The end that a broker names also counts the marks of transactions, which no reader ever sees.
@@ -94,11 +101,7 @@ impl Replay {
             .map_err(ShellError::kafka("look up a time"))?;
         match found.find_partition(topic, partition).map(|it| it.offset()) {
             Some(Offset::Offset(offset)) => Ok(offset),
-            Some(_) | None => self
-                .consumer
-                .fetch_watermarks(topic, partition, Duration::from_secs(20))
-                .map(|(_, high)| high)
-                .map_err(ShellError::kafka("look up the end of a partition")),
+            Some(_) | None => self.bounds(topic, partition).map(|(_, high)| high),
         }
     }
 }

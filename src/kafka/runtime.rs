@@ -11,6 +11,7 @@ use crate::kafka::counts::Board;
 use crate::kafka::error::ShellError;
 use crate::kafka::options::RunOptions;
 use crate::kafka::serving;
+use crate::kafka::slot::Slot;
 use crate::kafka::stop::Stop;
 
 /// The first pause after something broke; it doubles up to the last.
@@ -25,6 +26,10 @@ type Role = fn(&RunOptions, &Stop, &Board) -> Result<(), ShellError>;
 /// Another process took the slot, or the instance was set up so that it can never work.
 pub fn run(options: &RunOptions, stop: &Stop) -> Result<(), ShellError> {
     let board = Board::default();
+    let slot = options.is_static.then(|| Slot::new(&options.instance));
+    if let Some(slot) = &slot {
+        insist("taking the instance's name", stop, || slot.take(&options.settings))?;
+    }
     let roles: [(&'static str, bool, Role); 3] = [
         ("serving", options.serving, serving::serve),
         ("analysis", options.analysis, analysis::analyse),
@@ -36,11 +41,16 @@ pub fn run(options: &RunOptions, stop: &Stop) -> Result<(), ShellError> {
             .into_iter()
             .filter(|(_, is_wanted, _)| *is_wanted)
             .map(|(name, _, role)| {
-                let board = &board;
+                let (board, slot) = (&board, slot.as_ref());
                 scope.spawn(move || {
                     // However the role ends, also by a panic, the others must not go on without it.
                     let _others = StopOthers(stop);
-                    keep_running(name, role, options, stop, board)
+                    insist(name, stop, || {
+                        if let Some(slot) = slot {
+                            slot.check(&options.settings)?;
+                        }
+                        role(options, stop, board)
+                    })
                 })
             })
             .collect();
@@ -71,23 +81,20 @@ impl Drop for StopOthers<'_> {
     }
 }
 
-fn keep_running(
-    name: &'static str,
-    role: Role,
-    options: &RunOptions,
+/// Does something again and again until it is done, with pauses, until it is asked to stop.
+fn insist(
+    what: &'static str,
     stop: &Stop,
-    board: &Board,
+    run: impl Fn() -> Result<(), ShellError>,
 ) -> Result<(), ShellError> {
     let mut pause = PAUSE_MIN;
     loop {
-        match role(options, stop, board) {
+        match run() {
             Ok(()) => return Ok(()),
-            Err(error) if error.is_fenced() => {
-                return Err(ShellError::Fenced { instance: options.instance.clone() });
-            }
+            Err(error @ ShellError::Fenced { .. }) => return Err(error),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                warn!(role = name, %error, cause, pause_ms = pause.as_millis(), "starting the role anew");
+                warn!(what, %error, cause, pause_ms = pause.as_millis(), "beginning anew");
             }
         }
         if stop.wait(pause) {

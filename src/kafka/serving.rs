@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::domain::ids::ModelName;
 use crate::domain::record::{Answer, Request};
 use crate::domain::time::{Span, Timestamp};
+use crate::kafka::admission::{self, LaneKey, WaitingRoom};
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::follower::Follower;
-use crate::kafka::group::{Member, Rebalanced};
+use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::lane::{Committed, Lane};
 use crate::kafka::options::RunOptions;
@@ -40,8 +40,6 @@ enum Kind {
     Responses,
 }
 
-type LaneKey = (ModelName, i32);
-
 /// What a record turned out to be.
 enum Received {
     Request(Arc<Request>),
@@ -60,6 +58,7 @@ struct Session<'a> {
     board: &'a Board,
     topics: HashMap<String, (ModelName, Kind)>,
     lanes: BTreeMap<LaneKey, Lane>,
+    waiting: WaitingRoom,
     kept_alive: Timestamp,
 }
 
@@ -84,15 +83,14 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
         board,
         topics: HashMap::new(),
         lanes: BTreeMap::new(),
+        waiting: WaitingRoom::default(),
         kept_alive: clock::now(),
     };
     session.subscribe()?;
-    let result = session.run(stop);
-    if result.is_err() {
-        session.counts.forget();
-        session.outbox.abandon();
-    }
-    result
+    let Err(error) = session.run(stop) else { return Ok(()) };
+    session.counts.forget();
+    session.outbox.abandon();
+    Err(error)
 }
 
 impl Session<'_> {
@@ -100,6 +98,9 @@ impl Session<'_> {
         while !stop.is_requested() {
             if self.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
+            }
+            for (topic, partition) in self.waiting.due() {
+                self.open(&topic, partition)?;
             }
             let read = self.read_batch()?;
             let now = clock::now();
@@ -116,14 +117,15 @@ impl Session<'_> {
     }
 
     fn subscribe(&mut self) -> Result<(), ShellError> {
-        let mut pairs = BTreeMap::new();
+        let mut names = Vec::new();
         for (name, view) in self.follower.models() {
             let topics = &view.plan.topics;
-            pairs.insert(topics.requests.clone(), Some(topics.responses.clone()));
+            names.push(topics.requests.clone());
             self.topics.insert(topics.requests.clone(), (name.clone(), Kind::Requests));
             self.topics.insert(topics.responses.clone(), (name.clone(), Kind::Responses));
         }
-        self.member.subscribe(&pairs)
+        names.sort_unstable();
+        self.member.subscribe(names)
     }
 
     /// Reads what is there into the lanes' backlogs; waits for the first record until something falls due.
@@ -135,25 +137,27 @@ impl Session<'_> {
                 .member
                 .poll(wait)
                 .map(|it| it.map(|message| receive(&message, &self.topics, &self.follower)));
+            let is_drained = !matches!(polled, Some(Ok(_)));
             wait = Duration::ZERO;
-            // A rebalance happens inside the poll, and comes before the record that the poll returned.
-            for change in self.member.rebalanced() {
-                self.commit_before_revoke(&change)?;
-                self.rebalance(change)?;
-            }
             match polled {
-                None => break,
+                None => {}
                 Some(Ok(received)) => {
                     read += 1;
                     self.take(received);
                 }
-                Some(Err(error)) => match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                        warn!(%error, "a topic is not there");
-                        break;
+                Some(Err(error)) => {
+                    if let Some(failure) = self.member.failure("read records", error) {
+                        return Err(failure);
                     }
-                    _ => return Err(ShellError::Kafka { doing: "read records", source: error }),
-                },
+                }
+            }
+            let changes = self.member.rebalanced();
+            if !changes.is_empty() {
+                self.rebalance(changes)?;
+                break;
+            }
+            if is_drained {
+                break;
             }
         }
         Ok(read)
@@ -245,45 +249,80 @@ impl Session<'_> {
         }
     }
 
-    fn rebalance(&mut self, change: Rebalanced) -> Result<(), ShellError> {
-        match change {
-            Rebalanced::Revoked(partitions) => {
-                for (topic, partition) in partitions {
-                    if let Some((model, _)) = self.topics.get(&topic) {
-                        self.lanes.remove(&(model.clone(), partition));
+    /// Acts on what the group has given and taken: between two turns, with all that was read taken in or still in a backlog.
+    fn rebalance(&mut self, changes: Vec<Rebalanced>) -> Result<(), ShellError> {
+        for change in changes {
+            match change {
+                Rebalanced::Revoked(partitions) => {
+                    // What was done for partitions that go away is committed while they are still ours.
+                    if self.outbox.is_open() {
+                        self.commit()?;
                     }
+                    self.give_up(&partitions)?;
                 }
-            }
-            Rebalanced::Assigned(partitions) => {
-                for (topic, partition) in partitions {
-                    self.restore(&topic, partition)?;
+                Rebalanced::Lost(_) => return Err(ShellError::Lost),
+                Rebalanced::Assigned(partitions) => {
+                    // The group waits for an answer also where there is nothing to take.
+                    self.member.accept(&[])?;
+                    for (topic, partition) in partitions {
+                        self.open(&topic, partition)?;
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    fn restore(&mut self, topic: &str, partition: i32) -> Result<(), ShellError> {
+    fn give_up(&mut self, partitions: &[(String, i32)]) -> Result<(), ShellError> {
+        let mut all = Vec::new();
+        for (topic, partition) in partitions {
+            let Some((model, _)) = self.topics.get(topic) else { continue };
+            let key = (model.clone(), *partition);
+            self.waiting.forget(&key);
+            if let Some(lane) = self.lanes.remove(&key) {
+                all.push((topic.clone(), *partition));
+                all.push((lane.plan.topics.responses.clone(), *partition));
+            }
+        }
+        let all: Vec<(&str, i32)> = all.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
+        self.member.release(&all)
+    }
+
+    /// Restores the lane of a partition and begins to read it; one that cannot be opened has to wait.
+    fn open(&mut self, topic: &str, partition: i32) -> Result<(), ShellError> {
         let Some((model, _)) = self.topics.get(topic) else { return Ok(()) };
         let Some(view) = self.follower.model(model) else { return Ok(()) };
+        let key = (model.clone(), partition);
         let names = &view.plan.topics;
+        let journal = journal_topic(self.options, model);
         let pair = [(names.requests.as_str(), partition), (names.responses.as_str(), partition)];
         let mut found = self.member.committed(&pair)?.into_iter();
         let committed =
             Committed { requests: found.next().flatten(), responses: found.next().flatten() };
-        let journal = journal_topic(self.options, model);
+        let partners = [names.responses.as_str(), names.served.as_str(), journal.as_str()];
+        let group = format!("{}.serving", self.options.settings.app);
+        let mut hindrance = admission::missing_partner(partition, &partners, &self.outbox);
+        for ((topic, _), offset) in pair.iter().zip([&committed.requests, &committed.responses]) {
+            if hindrance.is_none() {
+                let offset = offset.as_ref();
+                hindrance =
+                    admission::foreign_offset(&group, topic, partition, offset, &self.replay)?;
+            }
+        }
+        if let Some(why) = hindrance {
+            self.waiting.hold(key, topic, &why);
+            return Ok(());
+        }
+        self.waiting.forget(&key);
         let lane = Lane::restore(view, partition, &committed, &journal, &self.replay)?;
         info!(%model, partition, open = lane.open_cases(), "lane ready");
-        self.lanes.insert((model.clone(), partition), lane);
+        let (requests, responses) = (&committed.requests, &committed.responses);
+        self.member.accept(&[
+            (&names.requests, partition, read_from(requests.as_ref())),
+            (&names.responses, partition, read_from(responses.as_ref())),
+        ])?;
+        self.lanes.insert(key, lane);
         Ok(())
-    }
-
-    /// What was done for partitions that go away is committed while they are still ours; too late, and it is thrown away.
-    fn commit_before_revoke(&mut self, change: &Rebalanced) -> Result<(), ShellError> {
-        match change {
-            Rebalanced::Revoked(_) if self.outbox.is_open() => self.commit(),
-            Rebalanced::Revoked(_) | Rebalanced::Assigned(_) => Ok(()),
-        }
     }
 }
 

@@ -108,7 +108,7 @@ impl Settings {
             .set("socket.nagle.disable", "true")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
-            .set("topic.metadata.refresh.interval.ms", "60000");
+            .set("topic.metadata.refresh.interval.ms", "10000");
         for (key, value) in properties {
             config.set(*key, *value);
         }
@@ -122,6 +122,9 @@ impl Settings {
         config
     }
 }
+
+/// Keeps the client's wrapper out of our log: what it says beside its results is said by whoever gets these.
+pub const SILENCED: &str = "rdkafka=off";
 
 /// Passes what the Kafka client says on to our log.
 ///

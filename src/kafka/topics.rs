@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    AdminClient, AdminOptions, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
 };
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -90,11 +90,13 @@ pub struct Wanted {
     pub config: Vec<Setting>,
     /// Whether how many partitions it has decides how many others get.
     pub leads: bool,
+    /// Whether partitions may be added to it: nothing in it is placed by key.
+    pub grows: bool,
 }
 
 impl Wanted {
     fn new(name: impl Into<String>, partitions: Partitions) -> Self {
-        Self { name: name.into(), partitions, config: Vec::new(), leads: false }
+        Self { name: name.into(), partitions, config: Vec::new(), leads: false, grows: false }
     }
 
     fn with(mut self, key: &'static str, value: &str, demand: Demand) -> Self {
@@ -104,6 +106,10 @@ impl Wanted {
 
     fn leading(self) -> Self {
         Self { leads: true, ..self }
+    }
+
+    fn growing(self) -> Self {
+        Self { grows: true, ..self }
     }
 
     /// What others write: kept for ever where we make it, left alone where it is there.
@@ -124,6 +130,11 @@ pub fn wanted_for_app(app: &str) -> Vec<Wanted> {
     vec![
         Wanted::new(name("commands"), any).log().kept(),
         Wanted::new(name("rollouts"), Partitions::Exactly(1)).with(
+            "cleanup.policy",
+            "compact",
+            Demand::Same,
+        ),
+        Wanted::new(name("internal.slots"), Partitions::Exactly(1)).with(
             "cleanup.policy",
             "compact",
             Demand::Same,
@@ -158,19 +169,18 @@ pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> 
     let long = |it: Wanted| it.with("retention.ms", KEEP_ALL, Demand::AtLeast(needs.kept));
     let mut wanted = vec![
         Wanted::new(&topics.requests, Partitions::AtLeast(requests)).kept().leading(),
-        Wanted::new(&topics.responses, Partitions::AtLeast(requests)).kept(),
-        Wanted::new(&topics.served, home).log().kept(),
+        Wanted::new(&topics.responses, Partitions::AtLeast(requests)).kept().growing(),
+        Wanted::new(&topics.served, home).log().kept().growing(),
         long(Wanted::new(&topics.predictions, joined).log()).leading(),
         long(Wanted::new(&topics.labels, Partitions::AtLeast(1))),
         Wanted::new(&topics.analysis, joined).log().kept(),
         Wanted::new(&topics.dead_letters, any).log().kept(),
         long(Wanted::new(internal("labels"), joined).log()),
         Wanted::new(internal("partials"), Partitions::Exactly(1)).log().kept(),
-        Wanted::new(internal("journal"), home).log().with(
-            "retention.ms",
-            JOURNAL_MS,
-            Demand::Nothing,
-        ),
+        Wanted::new(internal("journal"), home)
+            .log()
+            .with("retention.ms", JOURNAL_MS, Demand::Nothing)
+            .growing(),
         Wanted::new(internal("analyst-journal"), joined).log().kept(),
     ];
     wanted.extend(
@@ -323,16 +333,60 @@ pub fn create_missing(
             Err((topic, code)) => return Err(TopicError::Refused { topic, code }),
         }
     }
+    await_topics(&reader, &missing, wait)?;
+    Ok(made)
+}
+
+/// Adds partitions to topics that have fewer than they must and may grow: to those that follow the partitions of the requests.
+///
+/// Returns their names once the cluster shows the new partitions.
+pub fn grow(
+    settings: &Settings,
+    wanted: &[Wanted],
+    wait: Duration,
+) -> Result<Vec<String>, TopicError> {
+    let reader = Reader::new(settings, wait)?;
+    let there = reader.topics()?;
+    let is_short = |it: &&Wanted| {
+        it.grows && there.get(&it.name).is_some_and(|found| *found < it.partitions.count())
+    };
+    let short: Vec<&Wanted> = wanted.iter().filter(is_short).collect();
+    if short.is_empty() {
+        return Ok(Vec::new());
+    }
+    let count = |it: &Wanted| usize::try_from(it.partitions.count()).unwrap_or(0);
+    let new: Vec<NewPartitions<'_>> =
+        short.iter().map(|it| NewPartitions::new(&it.name, count(it))).collect();
+    let failed = |source| TopicError::Admin { what: "add partitions".to_owned(), source };
+    let admin: AdminClient<LogContext> =
+        settings.admin().create_with_context(LogContext).map_err(failed)?;
+    let options = AdminOptions::new().request_timeout(Some(wait)).operation_timeout(Some(wait));
+    let results = block_on(admin.create_partitions(&new, &options)).map_err(failed)?;
+    for result in results {
+        match result {
+            // Another instance was first.
+            Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
+            Err((topic, code)) => return Err(TopicError::Refused { topic, code }),
+        }
+    }
+    await_topics(&reader, &short, wait)?;
+    Ok(short.iter().map(|it| it.name.clone()).collect())
+}
+
+/// Waits until the cluster shows topics with all of their partitions.
+fn await_topics(reader: &Reader, wanted: &[&Wanted], wait: Duration) -> Result<(), TopicError> {
     let deadline = Deadline::after(wait);
     loop {
         let there = reader.topics()?;
-        let unseen: Vec<String> = missing
-            .iter()
-            .filter(|it| there.get(&it.name).is_none_or(|count| *count == 0))
-            .map(|it| it.name.clone())
-            .collect();
+        let is_unseen = |it: &&&Wanted| match there.get(&it.name) {
+            Some(count) if it.grows => *count < it.partitions.count(),
+            Some(count) => *count == 0,
+            None => true,
+        };
+        let unseen: Vec<String> =
+            wanted.iter().filter(is_unseen).map(|it| it.name.clone()).collect();
         if unseen.is_empty() {
-            return Ok(made);
+            return Ok(());
         }
         if deadline.is_over() {
             return Err(TopicError::NotSeen(unseen));
@@ -409,7 +463,7 @@ mod tests {
 
     #[test]
     fn a_mismatch_names_topic_setting_found_and_wanted() {
-        let [_, rollouts, events, _] = &wanted_for_app("a")[..] else { panic!("four topics") };
+        let [_, rollouts, _, events, _] = &wanted_for_app("a")[..] else { panic!("five topics") };
         check(1, &[("cleanup.policy", "compact")], rollouts, &[]);
         check(
             3,

@@ -380,17 +380,17 @@ impl Arena {
             Step::Stop(name) => self.instance(name).stop(),
             Step::Freeze(name) => {
                 let process = self.instance(name);
-                process.freeze();
+                process.signal("STOP");
                 self.asleep.insert(name, process);
             }
             Step::Thaw(name) => {
                 let process = self.asleep.remove(name).expect("it sleeps");
-                process.thaw();
+                process.signal("CONT");
                 self.instances.insert(name, process);
             }
             Step::Bury(name) => {
                 let zombie = self.asleep.remove(name).expect("it sleeps");
-                zombie.thaw();
+                zombie.signal("CONT");
                 zombie.leave(LEAVE_WAIT, &format!("another process runs as instance `{name}`"));
             }
             Step::KillWorker(model, version) => {
@@ -465,7 +465,6 @@ impl Arena {
             // What differs then, is said of the last record below.
             drop(evidence.wait(world, SETTLE_WAIT));
         }
-        self.look_after();
         for (_, process) in std::mem::take(&mut self.instances) {
             process.stop();
         }

@@ -8,6 +8,7 @@ mod chaos;
 mod compose;
 mod demo;
 mod ledger;
+mod slots;
 mod strangers;
 mod throughput;
 mod tidy;

@@ -36,16 +36,6 @@ impl Process {
         self.child.wait().expect("a killed child ends");
     }
 
-    /// Puts it to sleep where it stands (SIGSTOP), as a machine that is suspended does.
-    pub fn freeze(&self) {
-        self.signal("STOP");
-    }
-
-    /// Wakes it up again (SIGCONT).
-    pub fn thaw(&self) {
-        self.signal("CONT");
-    }
-
     /// Asks it to end (SIGTERM) and holds it to the promise: exit code 0 within 25 s.
     pub fn stop(mut self) {
         self.assert_running();
@@ -72,6 +62,14 @@ impl Process {
     /// Whether it has ended by itself, and how.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be asked")
+    }
+
+    /// Sends it a signal: `STOP` holds it still, `CONT` lets it go on.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs");
+        assert!(status.success(), "SIG{name} could not be sent");
     }
 
     /// Waits until it has ended by itself.
@@ -101,14 +99,6 @@ impl Process {
 
     pub fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.child.id().to_string()])
-            .status()
-            .expect("kill runs");
-        assert!(status.success(), "SIG{name} could not be sent");
     }
 
     pub fn log_end(&self) -> String {

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
@@ -15,6 +16,9 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use crate::kit::kafka::{Kafka, Record};
 use crate::kit::process::{Process, folder};
 use crate::kit::world::unique;
+
+/// How long a single call to the broker may take.
+const CALL_WAIT: Duration = Duration::from_secs(30);
 
 /// Under this name a child process of this test binary finds what it shall do.
 const CHILD: &str = "SERINUS_TEST_WORKER";
@@ -194,6 +198,14 @@ fn reply(
             Some(key) => record.key(key),
             None => record,
         };
+        let Err((error, record)) = producer.send(record) else { continue };
+        assert_eq!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::UnknownPartition),
+            "an answer was refused"
+        );
+        // The client has not heard yet that the topic has more partitions now.
+        producer.client().fetch_metadata(Some(&topic), CALL_WAIT).expect("the broker answers");
         producer.send(record).unwrap_or_else(|(error, _)| panic!("an answer was refused: {error}"));
     }
 }

@@ -24,7 +24,7 @@ pub struct World {
     pub app: String,
     /// The model's name.
     pub name: String,
-    spec: PathBuf,
+    pub spec: PathBuf,
 }
 
 /// A request as it was sent, and where it came to stand.

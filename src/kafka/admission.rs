@@ -1,0 +1,133 @@
+//! What must hold before a lane is opened: its partner topics have its partition, and its group's offsets belong to these topics.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use crate::domain::ids::ModelName;
+use crate::kafka::clock;
+use crate::kafka::error::ShellError;
+use crate::kafka::outbox::Outbox;
+use crate::kafka::replay::Replay;
+use crate::wire::journal::ReplayStart;
+
+/// How often a lane that has to wait is looked at again.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often it is said why it waits.
+const SAY_EVERY: Duration = Duration::from_secs(30);
+
+/// A partition of a model.
+pub type LaneKey = (ModelName, i32);
+
+/// Lanes that the group gave to us and that cannot be opened: nothing of them is read, so that nothing of them is lost.
+#[derive(Debug, Default)]
+pub struct WaitingRoom {
+    lanes: BTreeMap<LaneKey, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    topic: String,
+    said_at: Instant,
+    looked_at: Instant,
+}
+
+impl WaitingRoom {
+    /// Lets a lane wait, and says why.
+    pub fn hold(&mut self, key: LaneKey, topic: &str, why: &str) {
+        let now = clock::moment();
+        let said_at = self.lanes.get(&key).map(|it| it.said_at);
+        let is_said = said_at.is_some_and(|it| now.duration_since(it) < SAY_EVERY);
+        if !is_said {
+            warn!(model = %key.0, partition = key.1, why, "a partition has to wait");
+        }
+        let said_at = said_at.filter(|_| is_said).unwrap_or(now);
+        self.lanes.insert(key, Waiting { topic: topic.to_owned(), said_at, looked_at: now });
+    }
+
+    /// Forgets a lane: it was opened, or is not ours any more.
+    pub fn forget(&mut self, key: &LaneKey) {
+        self.lanes.remove(key);
+    }
+
+    /// Returns the lanes that it is time to look at again, by topic and partition.
+    pub fn due(&mut self) -> Vec<(String, i32)> {
+        let now = clock::moment();
+        let is_due = |it: &Waiting| now.duration_since(it.looked_at) >= LOOK_EVERY;
+        self.lanes
+            .iter_mut()
+            .filter(|(_, it)| is_due(it))
+            .map(|((_, partition), it)| {
+                it.looked_at = now;
+                (it.topic.clone(), *partition)
+            })
+            .collect()
+    }
+}
+
+/// Returns why a partition has no partner in one of these topics, if it has none.
+pub fn missing_partner(partition: i32, partners: &[&str], outbox: &Outbox) -> Option<String> {
+    partners.iter().find_map(|topic| {
+        let count = outbox.partitions(topic)?;
+        (count <= partition).then(|| {
+            format!(
+                "topic `{topic}` has {count} partitions, and partition {partition} of the requests needs its like there; \
+                 `serinus topics create` with the model's spec adds what is missing"
+            )
+        })
+    })
+}
+
+/// Returns why the group's committed offset cannot be one of this topic, if it cannot; says what is gone before it was read.
+pub fn foreign_offset(
+    group: &str,
+    topic: &str,
+    partition: i32,
+    committed: Option<&(i64, String)>,
+    replay: &Replay,
+) -> Result<Option<String>, ShellError> {
+    let Some((offset, metadata)) = committed else { return Ok(None) };
+    if !metadata.is_empty() && ReplayStart::from_metadata(metadata).is_none() {
+        return Ok(Some(format!(
+            "group `{group}` has an offset of `{topic}` that another program committed (its metadata is `{metadata}`); \
+             give this application another --app, or remove the group"
+        )));
+    }
+    let (low, high) = replay.bounds(topic, partition)?;
+    if *offset > high {
+        return Ok(Some(format!(
+            "group `{group}` has read `{topic}` up to {offset}, and the topic ends at {high}: it was deleted and made again, or the \
+             application id is used for something else; give another --app, or set the group's offsets back with \
+             kafka-consumer-groups --reset-offsets --to-earliest"
+        )));
+    }
+    if *offset < low {
+        let lost = low - offset;
+        warn!(
+            topic,
+            partition, lost, "records were deleted before they were read: retention is too short"
+        );
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WaitingRoom;
+
+    #[test]
+    fn who_waits_is_looked_at_again_until_it_is_forgotten() {
+        let mut room = WaitingRoom::default();
+        let key = ("m".into(), 3);
+        room.hold(key.clone(), "m.requests", "because");
+        assert_eq!(room.due(), [], "it was looked at just now");
+        for it in room.lanes.values_mut() {
+            it.looked_at -= super::LOOK_EVERY;
+        }
+        assert_eq!(room.due(), [("m.requests".to_owned(), 3)]);
+        assert_eq!(room.due(), [], "once is enough");
+        room.forget(&key);
+        assert!(room.lanes.is_empty());
+    }
+}

@@ -134,6 +134,13 @@ const SETTLE_WAIT: Duration = Duration::from_mins(3);
 /// A zombie notices soon that somebody else has its slot.
 const LEAVE_WAIT: Duration = Duration::from_mins(1);
 
+/// What an instance says that gave up before its roles began; once they have begun, they wait for the broker.
+const GAVE_UP: [&str; 3] = [
+    "error: failed to reach Kafka at",
+    "error: failed to read topic",
+    "error: failed to write to topic",
+];
+
 /// What is done to the world; what has a name says to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -181,6 +188,9 @@ fn every_book_balances_through_chaos() {
         .map(|world| Traffic::start(world, rate as f64 / TRIALS.len() as f64))
         .collect();
     arena.live_through(&agenda, length);
+    for it in &traffic {
+        it.end();
+    }
     let sent: Vec<Vec<Sent>> = traffic.into_iter().map(Traffic::stop).collect();
     let (faults, summaries) = arena.close(&sent);
     let report = report(seed, &agenda, &summaries, arena.restarts, &watch);
@@ -309,7 +319,6 @@ struct Arena {
     workers: BTreeMap<(usize, usize), Process>,
     commands: Vec<String>,
     restarts: usize,
-    outages: usize,
     /// What ended that should not have.
     faults: Vec<String>,
     // Last: the broker goes when nothing needs it any more.
@@ -330,7 +339,6 @@ impl Arena {
             workers: BTreeMap::new(),
             commands: Vec::new(),
             restarts: 0,
-            outages: 0,
             faults: Vec::new(),
             own,
         };
@@ -406,7 +414,6 @@ impl Arena {
                 self.own.kill();
                 Deadline::after(Duration::from_millis(away_ms)).pass();
                 self.own.revive();
-                self.outages += 1;
             }
             Step::Advance => self.commands.push(self.canary().ask("promote")),
         }
@@ -422,7 +429,7 @@ impl Arena {
     }
 
     /// Starts again what ended by itself, as any supervisor does, and notes it: nothing of it should have, but for an instance that
-    /// found no broker when it started.
+    /// could not start because the broker, or itself, was away.
     fn look_after(&mut self) {
         let mut ended: Vec<&'static str> = Vec::new();
         for (name, process) in &mut self.instances {
@@ -431,7 +438,7 @@ impl Arena {
                 let last = log.lines().last().unwrap_or_default();
                 let fault = format!("instance {name} ended by itself, {status}: {last}");
                 say(&fault);
-                if self.outages == 0 || !last.contains("failed to reach Kafka") {
+                if !GAVE_UP.iter().any(|it| last.starts_with(it)) {
                     self.faults.push(fault);
                 }
                 ended.push(name);
@@ -453,17 +460,18 @@ impl Arena {
                 self.faults.push(format!("a promotion was answered by {event}"));
             }
         }
+        let settled = Deadline::after(SETTLE_WAIT);
         for (world, sent) in self.worlds.iter().zip(sent) {
             for kind in ["served", "predictions", "analysis"] {
                 let mut reader = Reader::open(&world.kafka, &world.topic(kind));
                 // What is missing then, the ledger names.
-                reader.wait(SETTLE_WAIT, |records| records.len() >= sent.len());
+                reader.wait(settled.left(), |records| records.len() >= sent.len());
             }
         }
         let counted: Vec<Evidence> = self.worlds.iter().map(count).collect();
         for (world, evidence) in self.worlds.iter().zip(&counted) {
             // What differs then, is said of the last record below.
-            drop(evidence.wait(world, SETTLE_WAIT));
+            drop(evidence.wait(world, settled.left()));
         }
         for (_, process) in std::mem::take(&mut self.instances) {
             process.stop();

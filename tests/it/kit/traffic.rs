@@ -37,9 +37,14 @@ impl Traffic {
         Self { stop, thread }
     }
 
+    /// Lets it stop to ask.
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Stops to ask, and returns all requests once they and their labels are delivered.
     pub fn stop(self) -> Vec<Sent> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.end();
         self.thread.join().expect("all was delivered")
     }
 }

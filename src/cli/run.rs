@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -61,6 +63,7 @@ pub enum Role {
 
 /// Makes or checks topics, applies specs, and runs until it is asked to stop.
 pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
+    let is_starting = leave_on_signals()?;
     // Wrong specs end it before anything is touched.
     let documents = specs::read(&args.apply)?;
     let instance = args.instance.clone().unwrap_or_else(instance_name);
@@ -79,14 +82,18 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
         let command = wish(document).send(&settings, &ask)?;
         info!(name = document.name(), command, "spec sent to the application");
     }
-    start(&RunOptions {
+    let options = RunOptions {
         settings,
         instance,
         is_static: args.instance.is_some(),
         serving: args.roles.contains(&Role::Serving),
         analysis: args.roles.contains(&Role::Analysis),
         control: args.roles.contains(&Role::Control),
-    })
+    };
+    let stop = stop_on_signals()?;
+    is_starting.store(false, Ordering::Release);
+    runtime::run(&options, &stop).map_err(|error| CliError::Run(Box::new(error)))?;
+    Ok(Exit::Reached)
 }
 
 /// Topics that are not as they must be stop the start.
@@ -125,11 +132,15 @@ fn instance_name() -> String {
     format!("{host}-{}", &id[id.len() - 8..])
 }
 
-/// Runs the instance until a signal asks it to stop.
-fn start(options: &RunOptions) -> Result<Exit, CliError> {
-    let stop = stop_on_signals()?;
-    runtime::run(options, &stop).map_err(|error| CliError::Run(Box::new(error)))?;
-    Ok(Exit::Reached)
+/// Ends the process well and at once when it is asked to stop before its roles begin, as long as the flag is set: nothing is open yet,
+/// and what it waits for may not come in time.
+fn leave_on_signals() -> Result<Arc<AtomicBool>, CliError> {
+    let is_starting = Arc::new(AtomicBool::new(true));
+    for signal in [SIGTERM, SIGINT] {
+        register_conditional_shutdown(signal, 0, Arc::clone(&is_starting))
+            .map_err(|error| CliError::Run(Box::new(error)))?;
+    }
+    Ok(is_starting)
 }
 
 /// Returns what SIGTERM and SIGINT ask to stop; the second of them ends the process at once: whoever presses twice means it.

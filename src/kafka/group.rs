@@ -23,6 +23,7 @@ use tracing::{debug, info};
 
 use crate::kafka::error::{ShellError, mends_by_itself};
 use crate::kafka::settings::{Settings, log_client_line};
+use crate::kafka::slot::Slot;
 
 /// What the group has given or taken since it was last asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,10 +133,17 @@ fn change(
 }
 
 /// A member of a consumer group.
+///
+/// A static member that comes back is given what its group had given it before, and nothing is assigned anew. What it was to hand
+/// over when it went, and had not yet said that it did, would belong to nobody from then on. A change of subscription makes the group
+/// assign everything anew: so a static member subscribes to one topic more once it has joined, of which it takes nothing.
 pub struct Member {
     consumer: BaseConsumer<Notes>,
     notes: Notes,
     subscribed: Vec<String>,
+    /// A static member's one topic more.
+    extra: Option<String>,
+    has_joined: Cell<bool>,
     /// What the group waits for.
     owed: Cell<Option<Change>>,
 }
@@ -173,7 +181,14 @@ impl Member {
         let consumer = config
             .create_with_context(notes.clone())
             .map_err(ShellError::kafka("set up the consumer"))?;
-        Ok(Self { consumer, notes, subscribed: Vec::new(), owed: Cell::new(None) })
+        Ok(Self {
+            consumer,
+            notes,
+            subscribed: Vec::new(),
+            extra: slot.map(|_| Slot::topic(settings)),
+            has_joined: Cell::new(false),
+            owed: Cell::new(None),
+        })
     }
 
     /// Subscribes to these topics, unless they are what it is subscribed to.
@@ -181,11 +196,15 @@ impl Member {
         if names == self.subscribed || names.is_empty() {
             return Ok(());
         }
-        let refs: Vec<&str> = names.iter().map(String::as_str).collect();
-        self.consumer.subscribe(&refs).map_err(ShellError::kafka("subscribe"))?;
         info!(topics = names.join(", "), "subscribed");
         self.subscribed = names;
-        Ok(())
+        self.subscribe_as_far_as_joined()
+    }
+
+    fn subscribe_as_far_as_joined(&self) -> Result<(), ShellError> {
+        let extra = self.extra.iter().filter(|_| self.has_joined.get());
+        let names: Vec<&str> = self.subscribed.iter().chain(extra).map(String::as_str).collect();
+        self.consumer.subscribe(&names).map_err(ShellError::kafka("subscribe"))
     }
 
     /// Waits for a record.
@@ -195,9 +214,15 @@ impl Member {
 
     /// Returns what the group has given and taken, in order; each must be answered by `accept` or `release`.
     pub fn rebalanced(&self) -> Vec<Rebalanced> {
-        let notes = self.notes.take();
+        let mut notes = self.notes.take();
         if let Some(last) = notes.last() {
             self.owed.set(Some(Change::of(last)));
+        }
+        for note in &mut notes {
+            let (Rebalanced::Assigned(partitions)
+            | Rebalanced::Revoked(partitions)
+            | Rebalanced::Lost(partitions)) = note;
+            partitions.retain(|(topic, _)| Some(topic) != self.extra.as_ref());
         }
         notes
     }
@@ -210,7 +235,12 @@ impl Member {
                 .map_err(ShellError::kafka("list partitions"))?;
         }
         self.owed.set(None);
-        change(&self.consumer, Change::Assign, &list).map_err(ShellError::kafka("take partitions"))
+        change(&self.consumer, Change::Assign, &list)
+            .map_err(ShellError::kafka("take partitions"))?;
+        if self.extra.is_some() && !self.has_joined.replace(true) {
+            self.subscribe_as_far_as_joined()?;
+        }
+        Ok(())
     }
 
     /// Gives partitions up, companions included.

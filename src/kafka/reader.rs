@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -89,6 +90,9 @@ pub enum ReadError {
         source: KafkaError,
     },
 }
+
+/// How long a partition without a leader is left alone before it is asked for again.
+const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,6 +208,19 @@ impl Reader {
         Ok(Follow { reader: self, topics: topics.join(", ") })
     }
 
+    /// Returns the first and the next offset of a partition, once the partition has a leader that says so.
+    fn ends(&self, topic: &str, partition: i32) -> Result<(i64, i64), ReadError> {
+        let deadline = Deadline::after(self.wait);
+        loop {
+            match self.consumer.fetch_watermarks(topic, partition, deadline.left()) {
+                Ok(ends) => return Ok(ends),
+                Err(error) if deadline.is_over() => return Err(read_error(topic, error)),
+                Err(error) => give_up(topic, error)?,
+            }
+            thread::park_timeout(deadline.left().min(LEADER_PAUSE));
+        }
+    }
+
     /// Assigns from explicit offsets, so that what is written after this call is seen; returns how many partitions.
     fn assign(&self, topics: &[&str], which: Which, start: Start) -> Result<usize, ReadError> {
         let mut list = TopicPartitionList::new();
@@ -213,10 +230,7 @@ impl Reader {
                 Which::One(partition) => partition..partition + 1,
             };
             for partition in partitions {
-                let (low, high) = self
-                    .consumer
-                    .fetch_watermarks(topic, partition, self.wait)
-                    .map_err(|source| read_error(topic, source))?;
+                let (low, high) = self.ends(topic, partition)?;
                 let from = match start {
                     Start::Beginning => low,
                     Start::BeforeEnd(count) => high.saturating_sub(count).max(low),

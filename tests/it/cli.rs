@@ -1,6 +1,7 @@
 //! The command line as its users meet it: the built program, its stdout, its stderr and its exit codes.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,9 @@ use serde_json::{Value, json};
 use serinus::kafka::reader::{Reader, Start};
 use serinus::kafka::settings::Settings;
 use serinus::wire::placement::partition;
+
+use crate::kit::clock::Deadline;
+use crate::kit::process;
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -458,4 +462,23 @@ fn a_watch_ends_with_the_rollout() {
     // Whoever comes too late is told at once.
     world.put_state("Aborted", 1, 0.0);
     world.run(&["watch", "flights-v2"]).check(3);
+}
+
+/// The broker takes the connection and says nothing, for as long as anybody waits.
+#[test]
+fn an_instance_that_is_stopped_while_it_starts_leaves_at_once() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    silent.set_nonblocking(true).expect("it can be asked without waiting");
+    let address = silent.local_addr().expect("it is bound").to_string();
+    let mut command = process::serinus();
+    command.args(["run", "--bootstrap", &address, "--app", "a", "--create-topics"]);
+    let log = process::folder("stopped-while-it-starts").join("run.log");
+    let mut run = process::Process::start(&mut command, &log);
+    let deadline = Deadline::after(WAIT);
+    while silent.accept().is_err() {
+        run.assert_running();
+        assert!(!deadline.is_over(), "it did not connect");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    run.stop();
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::kit::evidence::Evidence;
 use crate::kit::kafka::{Kafka, Reader, Record};
-use crate::kit::ledger::{Books, Summary};
+use crate::kit::ledger::{Books, Promise, Summary};
 use crate::kit::worker::{Habits, Worker, answer, is_late};
 use crate::kit::world::{Sent, WAIT, World};
 
@@ -33,6 +34,9 @@ spec:
     - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
   labels: {maturity: 3s, missing: exclude}
 ";
+
+/// As in the spec.
+const MATURITY_MS: i64 = 3_000;
 
 /// A slow worker keeps requests in flight, so that a kill finds some.
 const SLOW: Habits = Habits {
@@ -166,6 +170,16 @@ impl Trial<'_> {
                 |records| records.len() >= total,
             );
         }
+        let all = |kind: &str| kafka.read_all(&world.topic(kind));
+        let evidence = Evidence::count(
+            &world.rollout(),
+            "v1",
+            MATURITY_MS,
+            &all("predictions"),
+            &all("labels"),
+        );
+        let differences = evidence.wait(&world, WAIT);
+        assert_eq!(differences, [""; 0], "the last metrics record of `{}`", world.name);
         run.stop();
         drop((workers, victim));
         let versions: Vec<&str> =
@@ -252,6 +266,148 @@ fn the_ledger_finds_every_kind_of_fault() {
         |books| set_json(&mut books.events[0], "/to/stable", json!(null)),
         "does not say what routing needs",
     );
+}
+
+/// Another than the arm may be served where the prediction says why, and only there.
+#[test]
+fn the_ledger_lets_failures_pass_only_where_the_prediction_explains_them() {
+    let check = |wrong: fn(&mut Books), expected: Option<&str>| {
+        let mut books = books_with_failures();
+        wrong(&mut books);
+        let (faults, _) = books.balance();
+        match expected {
+            None => assert_eq!(faults, [""; 0]),
+            Some(text) => {
+                assert!(faults.iter().any(|it| it.contains(text)), "no `{text}` among {faults:?}");
+            }
+        }
+    };
+    check(|_| {}, None);
+    assert_eq!(
+        books_with_failures().balance().1.outcomes,
+        BTreeMap::from([("default".to_owned(), 1), ("fallback".to_owned(), 1)])
+    );
+    check(|books| books.promise = Promise::Answered, Some("instead of v2, ok"));
+    check(
+        |books| books.promise = Promise::Explained { default: None },
+        Some("instead of nobody, error"),
+    );
+    check(
+        |books| set_json(&mut books.predictions[0], "/answers/0/status", json!("ok")),
+        Some("instead of v2, ok"),
+    );
+    check(
+        |books| set_json(&mut books.predictions[0], "/answers/1/status", json!("late")),
+        Some("instead of nobody, default"),
+    );
+    check(|books| books.served[0].value.push(b' '), Some("served other bytes"));
+    check(|books| books.served[1].value.push(b' '), Some("served other bytes"));
+    check(
+        |books| drop(books.forwarded.get_mut("v1").expect("it was asked").pop()),
+        Some("forwarded to v1 0 times"),
+    );
+    check(
+        |books| set_json(&mut books.predictions[1], "/answers/1/version", json!("v3")),
+        Some("the prediction's serving answers are"),
+    );
+    check(
+        |books| set_json(&mut books.analysis[0], "/scores", json!({"v2": {"brier": 0.1}})),
+        Some("v2 failed and scored"),
+    );
+}
+
+/// The candidate fails both requests, and the stable version the second.
+fn books_with_failures() -> Books {
+    let mut books = right_books();
+    books.promise = Promise::Explained { default: Some(b"so be it".to_vec()) };
+    let asked = books.forwarded["v2"].clone();
+    for (index, mut asked) in asked.into_iter().enumerate() {
+        let value = answer("v1", &asked.value);
+        let json: serde_json::Value = serde_json::from_slice(&value).expect("it is JSON");
+        let (served, answers) = if index == 0 {
+            set_header(&mut books.served[0], "serinus-version", "v1");
+            set_header(&mut books.served[0], "serinus-outcome", "fallback");
+            books.served[0].value = value;
+            (
+                json!({"version": "v1", "outcome": "fallback"}),
+                json!([{"version": "v2", "role": "serve", "status": "timeout"},
+                    {"version": "v1", "role": "serve", "status": "ok", "value": json}]),
+            )
+        } else {
+            books.served[1].headers.retain(|(name, _)| name != "serinus-version");
+            set_header(&mut books.served[1], "serinus-outcome", "default");
+            books.served[1].value = b"so be it".to_vec();
+            (
+                json!({"version": null, "outcome": "default"}),
+                json!([{"version": "v2", "role": "serve", "status": "error"},
+                    {"version": "v1", "role": "serve", "status": "late"}]),
+            )
+        };
+        for record in [&mut books.predictions[index], &mut books.analysis[index]] {
+            set_json(record, "/served", served.clone());
+            set_json(record, "/answers", answers.clone());
+        }
+        set_json(&mut books.analysis[index], "/scores", json!({}));
+        set_header(&mut asked, "serinus-version", "v1");
+        books.forwarded.entry("v1".to_owned()).or_default().push(asked);
+    }
+    books
+}
+
+/// The ledger of the evidence is tried: it agrees with the right record, and finds each wrong figure.
+#[test]
+fn the_ledger_of_the_evidence_finds_every_wrong_figure() {
+    let ok = |version: &str, score: f64| json!({"version": version, "role": "serve", "status": "ok", "value": {"score": score}});
+    let late = json!({"version": "v2", "role": "serve", "status": "timeout"});
+    let case = |id: &str, arm: &str, outcome: &str, answers: serde_json::Value| {
+        let case = json!({"request_id": id, "rollout": "r", "arm": arm, "served": {"outcome": outcome},
+            "requested_at": 1_000, "routed_at": 1_001, "answers": answers});
+        record(0, Some(id), case.to_string().as_bytes(), &[])
+    };
+    let predictions = [
+        case("a", "v2", "ok", json!([ok("v2", 0.2)])),
+        case("b", "v1", "ok", json!([ok("v1", 0.5)])),
+        case("c", "v2", "fallback", json!([late, ok("v1", 0.5)])),
+        case("d", "v2", "ok", json!([ok("v2", 0.8)])),
+        case("e", "v2", "ok", json!([ok("v2", 0.8)])),
+    ];
+    // In time, at the last moment, for a case that failed, too late; the fifth never comes.
+    let labels = [("a", 0, 1_010), ("b", 1, 1_100), ("c", 1, 1_050), ("d", 0, 1_101)].map(
+        |(id, late, at)| {
+            let label = json!({"request_id": id, "label": {"late": late}, "observed_at": at});
+            record(0, None, label.to_string().as_bytes(), &[])
+        },
+    );
+    let evidence = Evidence::count("r", "v1", 100, &predictions, &labels);
+    let right = json!({"rollout": "r", "strategy": "canary",
+        "arms": [
+            {"version": "v1", "exposures": 1, "answered": 1, "errors": 0, "timeouts": 0, "late": 0, "fallbacks": 0, "labelled": 1, "mature": 1},
+            {"version": "v2", "exposures": 4, "answered": 3, "errors": 0, "timeouts": 1, "late": 0, "fallbacks": 1, "labelled": 3, "mature": 4}],
+        "metrics": [{"name": "brier", "candidate": "v2", "n": 2,
+            "arms": {"v1": {"estimate": 0.25, "n": 1}, "v2": {"estimate": 0.04, "n": 1}}}]});
+    let balance = |json: &serde_json::Value| {
+        evidence.balance(&[record(0, Some("r"), json.to_string().as_bytes(), &[])])
+    };
+    assert_eq!(balance(&right), [""; 0]);
+    let check = |pointer: &str, wrong: serde_json::Value, expected: &str| {
+        let mut json = right.clone();
+        *json.pointer_mut(pointer).expect("the field is there") = wrong;
+        assert_eq!(balance(&json), [format!("r says {expected}")]);
+    };
+    check("/arms/0/exposures", json!(2), "exposures of v1 2 for 1");
+    check("/arms/1/answered", json!(4), "answered of v2 4 for 3");
+    check("/arms/1/timeouts", json!(0), "timeouts of v2 0 for 1");
+    check("/arms/1/fallbacks", json!(0), "fallbacks of v2 0 for 1");
+    check("/arms/1/labelled", json!(4), "labelled of v2 4 for 3");
+    check("/arms/1/mature", json!(3), "mature of v2 3 for 4");
+    check("/metrics/0/n", json!(3), "brier of v2 with n 3 for 2");
+    check(
+        "/metrics/0/arms/v2/estimate",
+        json!(0.040_000_1),
+        r#"brier of v2 {"estimate":0.0400001,"n":1} for 0.04 of 1"#,
+    );
+    check("/metrics/0/arms/v1/n", json!(2), r#"brier of v1 {"estimate":0.25,"n":2} for 0.25 of 1"#);
+    assert_eq!(evidence.balance(&[]), ["no record of r was published"]);
 }
 
 /// Two requests, served by a candidate that has all of the traffic.

@@ -5,6 +5,7 @@ mod kit;
 mod audit;
 mod avro;
 mod broker_errors;
+mod chaos;
 mod compose;
 mod crash_points;
 mod demo;

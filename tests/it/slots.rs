@@ -1,17 +1,20 @@
 //! Slots and partitions on a real Kafka: who has a slot, who wakes up without it, partitions that are added, topics that are made again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
+use serinus::kafka::group::{Member, Rebalanced};
+use serinus::kafka::settings::Settings;
 
 use crate::kit::clock::Deadline;
 use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::process::{Process, folder, serinus};
 use crate::kit::worker::{Habits, Worker, answer};
-use crate::kit::world::{PARTITIONS, WAIT, World};
+use crate::kit::world::{PARTITIONS, WAIT, World, unique};
 
 const SPEC: &str = "
 apiVersion: serinus/v1
@@ -239,6 +242,85 @@ fn await_empty(kafka: &Kafka, group: &str) {
         assert!(!deadline.is_over(), "the group still has members");
         std::thread::park_timeout(Duration::from_millis(100));
     }
+}
+
+/// A member of a group, and what it holds.
+struct Holder {
+    member: Member,
+    held: BTreeSet<i32>,
+}
+
+impl Holder {
+    fn join(settings: &Settings, topic: &str, slot: &str) -> Self {
+        let group = format!("{}.group", settings.app);
+        let mut member = Member::new(settings, &group, Some(slot)).expect("it can be made");
+        member.subscribe(vec![topic.to_owned()]).expect("the topic is there");
+        Self { member, held: BTreeSet::new() }
+    }
+
+    /// Returns what the group says, once; what it gives is taken.
+    fn hear(&mut self) -> Vec<Rebalanced> {
+        drop(self.member.poll(Duration::from_millis(20)));
+        let heard = self.member.rebalanced();
+        for note in &heard {
+            if let Rebalanced::Assigned(given) = note {
+                let read: Vec<_> = given
+                    .iter()
+                    .map(|(topic, partition)| (topic.as_str(), *partition, Offset::Beginning))
+                    .collect();
+                self.member.accept(&read).expect("it can be taken");
+                self.held.extend(given.iter().map(|it| it.1));
+            }
+        }
+        heard
+    }
+
+    /// The same, and gives up what is to go away.
+    fn obey(&mut self) {
+        for note in self.hear() {
+            if let Rebalanced::Revoked(gone) | Rebalanced::Lost(gone) = note {
+                let gone: Vec<_> = gone.iter().map(|it| (it.0.as_str(), it.1)).collect();
+                self.member.release(&gone).expect("it can be given up");
+                self.held.retain(|held| gone.iter().all(|it| it.1 != *held));
+            }
+        }
+    }
+}
+
+/// A role that begins anew in the middle of a rebalance comes back under its slot, and is given what the group had given it before.
+#[test]
+fn partitions_that_were_handed_over_at_a_restart_find_an_owner() {
+    let Some(kafka) = Kafka::find() else { return };
+    let app = unique("handover");
+    let topic = format!("{app}.requests");
+    kafka.create_topics(&[(&topic, PARTITIONS), (&format!("{app}.internal.slots"), 1)]);
+    let settings = Settings::new(&kafka.bootstrap, &app);
+    let all: BTreeSet<i32> = (0..PARTITIONS).collect();
+    let deadline = Deadline::after(WAIT);
+    let mut first = Holder::join(&settings, &topic, "a");
+    while first.held != all {
+        assert!(!deadline.is_over(), "the only member holds {:?}", first.held);
+        first.obey();
+    }
+    let mut second = Holder::join(&settings, &topic, "b");
+    let is_asked = |it: &Rebalanced| matches!(it, Rebalanced::Revoked(gone) if !gone.is_empty());
+    while !first.hear().iter().any(is_asked) {
+        assert!(!deadline.is_over(), "the first was not asked to give anything up");
+        second.obey();
+    }
+    drop(first);
+    let mut first = Holder::join(&settings, &topic, "a");
+    while first.held.union(&second.held).copied().ne(all.iter().copied()) {
+        assert!(
+            !deadline.is_over(),
+            "of {all:?} the first holds {:?}, the second {:?}",
+            first.held,
+            second.held
+        );
+        first.obey();
+        second.obey();
+    }
+    assert!(first.held.is_disjoint(&second.held));
 }
 
 fn admin(kafka: &Kafka) -> (AdminClient<DefaultClientContext>, tokio::runtime::Runtime) {

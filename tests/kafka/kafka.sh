@@ -4,12 +4,18 @@
 #   kafka.sh start            prints the bootstrap address of a Kafka that is up (starts one if need be)
 #   kafka.sh address          prints the address of the one that is up, or fails
 #   kafka.sh stop             stops what start started
+#   kafka.sh kill             ends the broker as a power cut would (kill -9); its data and its ports stay
+#   kafka.sh revive           starts a killed broker again on the same data and ports, and waits until it listens
 #   kafka.sh with CMD...      runs CMD with KAFKA_BOOTSTRAP set, and stops what it started; the exit code is CMD's
 #   kafka.sh TOOL ARGS...     runs one of Kafka's own tools, for example:
 #                             kafka.sh console-consumer --bootstrap-server "$(kafka.sh address)" --topic flights.served
 #
 # In this order: the cluster that KAFKA_BOOTSTRAP names; a docker engine with docker-compose.yml; a JVM with Maven.
 # stdout is data, stderr is talk. SERINUS_SKIP_KAFKA=1 makes `with` run CMD without any Kafka.
+#
+# KAFKA_RUN=NAME kafka.sh start|stop|address|kill|revive means a broker of that name beside the shared one, with ports and data of its
+# own, for a test that breaks its broker. It always runs on a JVM; without one, start ends with exit code 77, which means: skip.
+# A plain stop takes the named ones of this checkout with it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,7 +24,10 @@ target=${CARGO_TARGET_DIR:-$root/target}
 version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")
 jars=$target/kafka/jars-$version
 # One broker a checkout, also where several checkouts share a target folder.
-run=$target/kafka/run-$(printf '%s' "$root" | cksum | cut -d' ' -f1)
+shared=$target/kafka/run-$(printf '%s' "$root" | cksum | cut -d' ' -f1)
+run=$shared${KAFKA_RUN:+-$KAFKA_RUN}
+# A named broker is never the one that somebody else runs.
+[[ -z ${KAFKA_RUN:-} ]] || unset KAFKA_BOOTSTRAP
 
 say() { echo "kafka.sh: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -26,7 +35,7 @@ die() { say "$*"; exit 1; }
 has_docker() { command -v docker >/dev/null && docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 has_java() { command -v java >/dev/null; }
 has_maven() { command -v mvn >/dev/null; }
-compose() { docker compose --project-name "serinus-tests-${run##*-}" --file "$root/docker-compose.yml" "$@"; }
+compose() { docker compose --project-name "serinus-tests-${shared##*-}" --file "$root/docker-compose.yml" "$@"; }
 
 # True where something listens on the port of this machine.
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -41,10 +50,13 @@ free_port() {
   die "no free port found between 20000 and 30000"
 }
 
+# True while a process runs; one that ended and was not waited for yet does not.
+runs() { kill -0 "$1" 2>/dev/null && [[ $(ps -o stat= -p "$1" 2>/dev/null) != Z* ]]; }
+
 is_up() {
   [[ -f $run/address ]] || return 1
   case $(cat "$run/kind") in
-    jvm) kill -0 "$(cat "$run/pid")" 2>/dev/null ;;
+    jvm) runs "$(cat "$run/pid")" ;;
     compose) compose ps --status running --services 2>/dev/null | grep -qx kafka ;;
   esac
 }
@@ -108,20 +120,24 @@ start_jvm() {
   java_kafka kafka.tools.StorageTool format --cluster-id "$id" --config "$run/server.properties" >"$run/format.log" 2>&1 ||
     die "formatting the storage failed, see $run/format.log"
   say "starting Kafka $version on a JVM"
+  echo jvm >"$run/kind"
+  launch "$broker"
+  echo "127.0.0.1:$broker" >"$run/address"
+}
+
+# Starts the broker whose properties and data stand in the run's folder, and waits until it listens.
+launch() { # broker port
   # exec: the pid is the broker's own. setsid: a Ctrl-C meant for the tests does not reach it before they have ended.
   setsid bash -c 'exec java -Xms256m -Xmx1g -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$1/*" kafka.Kafka "$2"' \
-    kafka "$jars" "$run/server.properties" </dev/null >"$run/server.log" 2>&1 &
-  echo $! >"$run/pid"
+    kafka "$jars" "$run/server.properties" </dev/null >>"$run/server.log" 2>&1 &
+  local pid=$!
+  echo "$pid" >"$run/pid"
   for _ in {1..600}; do
-    kill -0 "$(cat "$run/pid")" 2>/dev/null || { tail -n 20 "$run/server.log" >&2; die "the broker ended at once, see $run/server.log"; }
-    if listens "$broker"; then
-      echo jvm >"$run/kind"
-      echo "127.0.0.1:$broker" >"$run/address"
-      return
-    fi
+    runs "$pid" || { tail -n 20 "$run/server.log" >&2; die "the broker ended at once, see $run/server.log"; }
+    ! listens "$1" || return 0
     sleep 0.1
   done
-  kill "$(cat "$run/pid")"
+  kill "$pid"
   die "the broker did not listen within 60 s, see $run/server.log"
 }
 
@@ -130,7 +146,13 @@ start() {
   if is_up; then cat "$run/address"; return; fi
   rm -rf "$run"
   mkdir -p "$run"
-  if has_docker; then
+  if [[ -n ${KAFKA_RUN:-} ]]; then
+    if ! has_java || ! fetch_jars; then
+      say "a broker of a test's own needs a JVM (17 or newer) and Maven"
+      exit 77
+    fi
+    start_jvm
+  elif has_docker; then
     start_compose
   elif has_java && fetch_jars; then
     start_jvm
@@ -142,6 +164,12 @@ start() {
 }
 
 stop() {
+  local named
+  if [[ -z ${KAFKA_RUN:-} ]]; then
+    for named in "$shared"-*/; do
+      [[ ! -d $named ]] || KAFKA_RUN=$(basename "${named#"$shared-"}") "${BASH_SOURCE[0]}" stop
+    done
+  fi
   is_up || return 0
   case $(cat "$run/kind") in
     compose) compose down --volumes >&2 ;;
@@ -149,14 +177,30 @@ stop() {
       local pid
       pid=$(cat "$run/pid")
       kill "$pid"
-      for _ in {1..150}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+      for _ in {1..150}; do runs "$pid" || break; sleep 0.1; done
       # A broker that is still there after 15 s holds nothing that a test needs.
-      ! kill -0 "$pid" 2>/dev/null || kill -9 "$pid"
+      ! runs "$pid" || kill -9 "$pid"
       ;;
   esac
   # The log stays, for whoever asks why a test failed.
   rm -rf "$run/address" "$run/pid" "$run/data"
 }
+
+kill_broker() {
+  is_up || die "there is no broker to kill"
+  [[ $(cat "$run/kind") == jvm ]] || die "only a broker on a JVM is killed: KAFKA_RUN=NAME starts one"
+  kill -9 "$(cat "$run/pid")"
+  for _ in {1..100}; do listens "$(port)" || return 0; sleep 0.1; done
+  die "something still listens on port $(port)"
+}
+
+revive() {
+  [[ -f $run/address && $(cat "$run/kind") == jvm ]] || die "there is no killed broker to revive"
+  ! listens "$(port)" || die "the broker is up"
+  launch "$(port)"
+}
+
+port() { sed 's/.*://' "$run/address"; }
 
 address() {
   if [[ -n ${KAFKA_BOOTSTRAP:-} ]]; then echo "$KAFKA_BOOTSTRAP"; return; fi
@@ -196,8 +240,9 @@ tool() { # name, arguments
 }
 
 case ${1:-} in
-  start | stop | address) "$1" ;;
+  start | stop | address | revive) "$1" ;;
+  kill) kill_broker ;;
   with) with "${@:2}" ;;
-  '') sed -n '2,13p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  '') sed -n '2,19p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
   *) tool "$@" ;;
 esac

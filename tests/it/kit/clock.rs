@@ -19,6 +19,18 @@ impl Deadline {
     pub fn is_over(self) -> bool {
         Instant::now() >= self.0
     }
+
+    #[expect(clippy::disallowed_methods, reason = "see `after`")]
+    pub fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// Does nothing until then: how a test lets time pass that is part of what it does to others.
+    pub fn pass(self) {
+        while !self.is_over() {
+            std::thread::park_timeout(self.left());
+        }
+    }
 }
 
 /// Milliseconds since 1970, as records carry them.
@@ -35,6 +47,10 @@ impl Stopwatch {
     #[expect(clippy::disallowed_methods, reason = "a measurement reads the real clock")]
     pub fn start() -> Self {
         Self(Instant::now())
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 
     pub fn per_second(&self, count: usize) -> f64 {

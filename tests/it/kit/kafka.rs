@@ -1,8 +1,8 @@
 //! Topics, producers and readers on a real Kafka, by the client library directly.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -49,6 +49,29 @@ impl Record {
         serde_json::from_slice(&self.value).unwrap_or_else(|error| {
             panic!("not JSON: {error}: {}", String::from_utf8_lossy(&self.value))
         })
+    }
+
+    /// The record as the client sends it; its receipt comes under this number.
+    pub fn outgoing<'a>(
+        &'a self,
+        topic: &'a str,
+        number: usize,
+    ) -> BaseRecord<'a, [u8], [u8], Box<usize>> {
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &self.headers {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let mut out = BaseRecord::with_opaque_to(topic, Box::new(number))
+            .partition(self.partition)
+            .payload(&self.value[..])
+            .headers(headers);
+        if self.timestamp != 0 {
+            out = out.timestamp(self.timestamp);
+        }
+        if let Some(key) = &self.key {
+            out = out.key(&key[..]);
+        }
+        out
     }
 
     fn of(message: &rdkafka::message::BorrowedMessage<'_>) -> Self {
@@ -123,30 +146,14 @@ impl Kafka {
             .create_with_context(Receipts::default())
             .expect("a producer can be made");
         for (index, record) in records.iter().enumerate() {
-            let mut headers = OwnedHeaders::new();
-            for (key, value) in &record.headers {
-                headers = headers.insert(Header { key, value: Some(value) });
-            }
-            let mut out =
-                BaseRecord::<'_, [u8], [u8], Box<usize>>::with_opaque_to(topic, Box::new(index))
-                    .partition(record.partition)
-                    .payload(&record.value)
-                    .headers(headers);
-            if record.timestamp != 0 {
-                out = out.timestamp(record.timestamp);
-            }
-            if let Some(key) = &record.key {
-                out = out.key(key);
-            }
-            producer.send(out).unwrap_or_else(|(error, _)| {
+            producer.send(record.outgoing(topic, index)).unwrap_or_else(|(error, _)| {
                 panic!("record {index} for `{topic}` was refused: {error}")
             });
         }
         producer.flush(CALL_WAIT).expect("all is delivered in time");
-        let mut receipts = producer.context().0.lock().expect("no delivery panicked").clone();
+        let receipts = producer.context().offsets();
         assert_eq!(receipts.len(), records.len(), "deliveries to `{topic}`");
-        receipts.sort_unstable();
-        receipts.into_iter().map(|(_, offset)| offset).collect()
+        receipts.into_values().collect()
     }
 
     /// Reads a topic from its beginning to its present end, committed records only.
@@ -222,17 +229,25 @@ impl Reader {
     }
 
     /// Reads on until the condition holds of all that was read so far.
-    pub fn until(&mut self, what: &str, wait: Duration, mut holds: impl FnMut(&[Record]) -> bool) {
+    pub fn until(&mut self, what: &str, wait: Duration, holds: impl FnMut(&[Record]) -> bool) {
+        assert!(
+            self.wait(wait, holds),
+            "waited {wait:?} on `{}` for {what}; {} records came",
+            self.topic,
+            self.records.len()
+        );
+    }
+
+    /// The same, but says whether it came to hold, for a test that goes on all the same.
+    pub fn wait(&mut self, wait: Duration, mut holds: impl FnMut(&[Record]) -> bool) -> bool {
         let deadline = Deadline::after(wait);
         while !holds(&self.records) {
-            assert!(
-                !deadline.is_over(),
-                "waited {wait:?} on `{}` for {what}; {} records came",
-                self.topic,
-                self.records.len()
-            );
+            if deadline.is_over() {
+                return false;
+            }
             self.poll();
         }
+        true
     }
 
     /// Reads on for so long.
@@ -263,9 +278,16 @@ impl Reader {
     }
 }
 
-/// Notes where each record of one `send` came to stand.
+/// Notes where each numbered record came to stand.
 #[derive(Default)]
-struct Receipts(Mutex<Vec<(usize, i64)>>);
+pub struct Receipts(Mutex<BTreeMap<usize, i64>>);
+
+impl Receipts {
+    /// By number: the offset of every record that was delivered.
+    pub fn offsets(&self) -> BTreeMap<usize, i64> {
+        self.0.lock().expect("no delivery panicked").clone()
+    }
+}
 
 impl ClientContext for Receipts {}
 
@@ -273,9 +295,9 @@ impl ProducerContext for Receipts {
     type DeliveryOpaque = Box<usize>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: Box<usize>) {
-        // A failed delivery leaves no receipt, and `send` counts them.
+        // A failed delivery leaves no receipt, and whoever sends counts them.
         if let Ok(message) = result {
-            self.0.lock().expect("no delivery panicked").push((*index, message.offset()));
+            self.0.lock().expect("no delivery panicked").insert(*index, message.offset());
         }
     }
 }
@@ -288,9 +310,69 @@ pub fn skip(why: &str) {
     writeln!(std::io::stderr(), "skipped {count}: {test}: {why}").expect("stderr is open");
 }
 
+/// A Kafka of one test's own, which it may kill; it ends with the test.
+pub struct OwnKafka {
+    pub kafka: Kafka,
+    name: &'static str,
+}
+
+impl OwnKafka {
+    /// Starts one of this name. `None` where skipping was asked for or none can be started here, and then it is said.
+    pub fn start(name: &'static str) -> Option<Self> {
+        if std::env::var("SERINUS_SKIP_KAFKA").is_ok_and(|it| it == "1") {
+            skip("SERINUS_SKIP_KAFKA=1");
+            return None;
+        }
+        // One that a test left behind which was killed itself.
+        script(name, "stop");
+        let output = script(name, "start");
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if output.status.code() == Some(CANNOT_START) {
+            skip(&said);
+            return None;
+        }
+        assert!(output.status.success(), "{said}");
+        let bootstrap = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Some(Self { kafka: Kafka { bootstrap }, name })
+    }
+
+    /// Kills the broker as a power cut would.
+    pub fn kill(&self) {
+        self.order("kill");
+    }
+
+    /// Starts it again on the same data and ports, and waits until it listens.
+    pub fn revive(&self) {
+        self.order("revive");
+    }
+
+    fn order(&self, command: &str) {
+        let output = script(self.name, command);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for OwnKafka {
+    fn drop(&mut self) {
+        script(self.name, "stop");
+    }
+}
+
+/// The script's exit code where a broker of a test's own cannot be had.
+const CANNOT_START: i32 = 77;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/kafka.sh");
+
+fn script(name: &str, command: &str) -> Output {
+    Command::new(SCRIPT)
+        .arg(command)
+        .env("KAFKA_RUN", name)
+        .output()
+        .expect("the script of the tests' Kafka runs")
+}
+
 /// Where the script started a Kafka for this checkout before plain `cargo test`.
 fn started_by_script() -> Option<String> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/kafka.sh");
-    let output = Command::new(script).arg("address").output().ok()?;
+    let output = Command::new(SCRIPT).arg("address").output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

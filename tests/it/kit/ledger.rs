@@ -6,7 +6,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::kit::kafka::Record;
-use crate::kit::worker::{answer, is_late};
+use crate::kit::worker::{answer as answer_of, is_late};
 use crate::kit::world::{Sent, World};
 
 /// All that was sent, and all that a `read_committed` consumer sees of it.
@@ -20,12 +20,29 @@ pub struct Books {
     pub analysis: Vec<Record>,
     pub events: Vec<Record>,
     pub dead_letters: Vec<Record>,
+    pub promise: Promise,
+}
+
+/// What may become of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Promise {
+    /// Its arm answers and is served: nothing fails that the deadline does not outlast.
+    #[default]
+    Answered,
+    /// Where the prediction's own answers say that its arm failed, the stable version is served, and where that failed too, what the
+    /// spec says.
+    Explained {
+        /// The spec's default value; without one, an error is served.
+        default: Option<Vec<u8>>,
+    },
 }
 
 /// What the ledger found besides faults.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// By version; what no version answered stands under its outcome.
     pub served_by: BTreeMap<String, usize>,
+    pub outcomes: BTreeMap<String, usize>,
     pub shadowed_by: BTreeMap<String, usize>,
     pub revisions: BTreeMap<i64, usize>,
 }
@@ -46,6 +63,12 @@ struct Expected {
     arm: String,
     propensity: f64,
     shadows: Vec<String>,
+    /// The stable version, where it was asked in the candidate's place.
+    substitute: Option<String>,
+    /// Who is served; nobody where no version answered.
+    version: Option<String>,
+    outcome: &'static str,
+    value: Vec<u8>,
 }
 
 impl Books {
@@ -61,7 +84,13 @@ impl Books {
                 .collect(),
             predictions: all("predictions"),
             analysis: all("analysis"),
-            events: all("rollout-events"),
+            events: world
+                .kafka
+                .read_all(&world.app_topic("rollout-events"))
+                .into_iter()
+                .filter(|it| it.json()["model"] == world.name.as_str())
+                .collect(),
+            promise: Promise::default(),
             dead_letters: if world.kafka.partitions(&dead_letters) > 0 {
                 world.kafka.read_all(&dead_letters)
             } else {
@@ -95,14 +124,19 @@ impl Books {
             let Some(answer) = exactly_one(&served, request, "served", &mut fault) else {
                 continue;
             };
-            let expected = match expect(answer, request, &routings) {
+            let prediction = exactly_one(&predictions, request, "predictions", &mut fault);
+            let expected = match expect(answer, request, &routings)
+                .and_then(|it| it.explained(&self.promise, prediction, request))
+            {
                 Ok(expected) => expected,
                 Err(text) => {
                     fault(text);
                     continue;
                 }
             };
-            *summary.served_by.entry(expected.arm.clone()).or_default() += 1;
+            let by = expected.version.as_deref().unwrap_or(expected.outcome);
+            *summary.served_by.entry(by.to_owned()).or_default() += 1;
+            *summary.outcomes.entry(expected.outcome.to_owned()).or_default() += 1;
             *summary.revisions.entry(expected.revision).or_default() += 1;
             for version in &expected.shadows {
                 *summary.shadowed_by.entry(version.clone()).or_default() += 1;
@@ -117,8 +151,7 @@ impl Books {
                     &mut fault,
                 );
             }
-            if let Some(prediction) = exactly_one(&predictions, request, "predictions", &mut fault)
-            {
+            if let Some(prediction) = prediction {
                 check_prediction(prediction, request, &expected, &mut fault);
             }
             if let Some(row) = exactly_one(&analysis, request, "analysis", &mut fault) {
@@ -241,8 +274,56 @@ fn expect(
         .get(&revision)
         .ok_or_else(|| format!("served under revision {revision}, which no event published"))?;
     let (arm, propensity) = routing.arm(request.unit());
-    let shadows = routing.shadows(request.unit(), &arm);
-    Ok(Expected { revision, arm, propensity, shadows })
+    Ok(Expected {
+        revision,
+        propensity,
+        shadows: routing.shadows(request.unit(), &arm),
+        // Whoever may stand in for the arm; that it did is for the prediction to say.
+        substitute: Some(routing.stable.clone()).filter(|it| *it != arm),
+        version: Some(arm.clone()),
+        outcome: "ok",
+        value: answer_of(&arm, &request.value),
+        arm,
+    })
+}
+
+impl Expected {
+    /// Takes from the prediction which versions failed, as far as that is allowed, and expects what follows from it.
+    fn explained(
+        self,
+        promise: &Promise,
+        prediction: Option<&Record>,
+        request: &Sent,
+    ) -> Result<Self, String> {
+        let Promise::Explained { default } = promise else {
+            return Ok(Self { substitute: None, ..self });
+        };
+        let json = prediction.ok_or("no single prediction explains it")?.json();
+        let asked = answers(&json, "serve");
+        let is_ok = |it: &Value| it["status"] == "ok";
+        let substitute = self.substitute.clone().filter(|_| asked.len() > 1);
+        match asked[..] {
+            [first, ..] if is_ok(first) => Ok(Self { substitute, ..self }),
+            [_, second] if is_ok(second) => {
+                let stable = substitute.ok_or("the stable version was asked twice")?;
+                let value = answer_of(&stable, &request.value);
+                let version = Some(stable.clone());
+                Ok(Self { substitute: Some(stable), version, outcome: "fallback", value, ..self })
+            }
+            [_, ..] => {
+                let outcome = if default.is_some() { "default" } else { "error" };
+                let value = default.clone().unwrap_or_default();
+                Ok(Self { substitute, version: None, outcome, value, ..self })
+            }
+            [] => Err("no version was asked to serve".to_owned()),
+        }
+    }
+}
+
+/// The answers of a prediction that were given in this role, in order.
+fn answers<'a>(prediction: &'a Value, role: &str) -> Vec<&'a Value> {
+    let all = prediction["answers"].as_array().into_iter().flatten();
+    all.filter(|it| it["role"] == role).collect()
 }
 
 fn check_served(
@@ -251,7 +332,6 @@ fn check_served(
     expected: &Expected,
     fault: &mut impl FnMut(String),
 ) {
-    let Expected { arm, .. } = expected;
     if record.partition != request.partition {
         fault(format!("asked on partition {}, served on {}", request.partition, record.partition));
     }
@@ -259,12 +339,17 @@ fn check_served(
         fault(format!("served under the key {:?}", record.key));
     }
     let (version, outcome) = (record.header("serinus-version"), record.header("serinus-outcome"));
-    if (version, outcome) != (Some(arm.as_str()), Some("ok")) {
-        fault(format!("served by {version:?}, outcome {outcome:?}, instead of {arm}"));
-    }
-    if record.value != answer(arm, &request.value) {
+    if (version, outcome) != (expected.version.as_deref(), Some(expected.outcome)) {
         fault(format!(
-            "served other bytes than {arm} answered: {}",
+            "served by {version:?}, outcome {outcome:?}, instead of {}, {}",
+            expected.version.as_deref().unwrap_or("nobody"),
+            expected.outcome
+        ));
+    }
+    if record.value != expected.value {
+        fault(format!(
+            "served other bytes than those of {:?}: {}",
+            expected.version,
             String::from_utf8_lossy(&record.value)
         ));
     }
@@ -278,7 +363,7 @@ fn check_forwarded(
     expected: &Expected,
     fault: &mut impl FnMut(String),
 ) {
-    let role = if version == expected.arm {
+    let role = if version == expected.arm || expected.substitute.as_deref() == Some(version) {
         "serve"
     } else if expected.shadows.iter().any(|it| it == version) {
         "shadow"
@@ -334,22 +419,26 @@ fn check_prediction(
         fault(format!("the prediction's key is {:?}", record.key));
     }
     check_case(&json, "prediction", request, expected, fault);
-    let answers = json["answers"].as_array().cloned().unwrap_or_default();
-    let asked: Vec<&Value> = answers.iter().filter(|it| it["role"] == "serve").collect();
-    let value: Value = serde_json::from_slice(&answer(&expected.arm, &request.value))
-        .expect("the test's answers are JSON");
-    match asked[..] {
-        [one]
-            if one["version"] == expected.arm.as_str()
-                && one["status"] == "ok"
-                && one["value"] == value => {}
-        _ => fault(format!("the prediction's serving answers are {asked:?}")),
-    }
-    let mut shadows: Vec<&str> = answers
-        .iter()
-        .filter(|it| it["role"] == "shadow")
-        .filter_map(|it| it["version"].as_str())
+    let asked = answers(&json, "serve");
+    let wanted: Vec<&str> = [Some(&expected.arm), expected.substitute.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
         .collect();
+    let is_told = |it: &Value| {
+        let version = it["version"].as_str().unwrap_or_default();
+        let value = serde_json::from_slice::<Value>(&answer_of(version, &request.value));
+        it["status"] != "ok" || it["value"] == value.expect("the test's answers are JSON")
+    };
+    let is_arm_ok = asked.first().is_some_and(|it| it["status"] == "ok");
+    if asked.iter().map(|it| it["version"].as_str().unwrap_or_default()).ne(wanted)
+        || !asked.iter().all(|it| is_told(it))
+        || is_arm_ok != (expected.outcome == "ok")
+    {
+        fault(format!("the prediction's serving answers are {asked:?}"));
+    }
+    let shadows = answers(&json, "shadow");
+    let mut shadows: Vec<&str> = shadows.iter().filter_map(|it| it["version"].as_str()).collect();
     shadows.sort_unstable();
     if shadows != expected.shadows {
         fault(format!(
@@ -376,14 +465,14 @@ fn check_case(
     if said
         != (
             Some(expected.arm.as_str()),
-            Some(expected.arm.as_str()),
-            Some("ok"),
+            expected.version.as_deref(),
+            Some(expected.outcome),
             Some(expected.revision),
         )
     {
         fault(format!(
-            "the {kind} says {said:?}, served was {} at revision {}",
-            expected.arm, expected.revision
+            "the {kind} says {said:?}, the arm was {}, served was {:?} at revision {}",
+            expected.arm, expected.version, expected.revision
         ));
     }
     if json["unit"].as_str().map(str::as_bytes) != Some(request.unit()) {
@@ -417,7 +506,14 @@ fn check_row(json: &Value, request: &Sent, expected: &Expected, fault: &mut impl
     if json["label"]["late"].as_f64().is_none_or(|it| (it - late).abs() > 1e-12) {
         fault(format!("the analysis row's label is {}", json["label"]));
     }
-    let said: Value = serde_json::from_slice(&answer(&expected.arm, &request.value))
+    if expected.outcome != "ok" {
+        // What failed scores nothing.
+        if !json["scores"][&expected.arm].is_null() {
+            fault(format!("{} failed and scored {}", expected.arm, json["scores"]));
+        }
+        return;
+    }
+    let said: Value = serde_json::from_slice(&answer_of(&expected.arm, &request.value))
         .expect("the test's answers are JSON");
     let brier = (said["score"].as_f64().expect("they have a score") - late).powi(2);
     if !json["scores"][&expected.arm]["brier"].as_f64().is_some_and(|it| (it - brier).abs() < 1e-9)

@@ -2,9 +2,11 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside; `pub` marks what the tests use")]
 
 pub mod clock;
+pub mod evidence;
 pub mod kafka;
 pub mod ledger;
 pub mod process;
 pub mod proxy;
+pub mod traffic;
 pub mod worker;
 pub mod world;

@@ -49,6 +49,21 @@ impl Process {
         );
     }
 
+    /// Holds it to leaving by itself, with exit code 1 and a log that says why.
+    pub fn leave(mut self, wait: Duration, why: &str) {
+        let status = self.wait(wait);
+        assert!(
+            status.code() == Some(1) && self.log_text().contains(why),
+            "it left with {status} and did not say `{why}`; the end of its log:\n{}",
+            self.log_end()
+        );
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked")
+    }
+
     /// Sends it a signal: `STOP` holds it still, `CONT` lets it go on.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
@@ -61,7 +76,7 @@ impl Process {
     pub fn wait(&mut self, wait: Duration) -> ExitStatus {
         let deadline = Deadline::after(wait);
         loop {
-            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(
@@ -74,7 +89,7 @@ impl Process {
     }
 
     pub fn assert_running(&mut self) {
-        let ended = self.child.try_wait().expect("a child can be asked");
+        let ended = self.ended();
         assert!(
             ended.is_none(),
             "it ended by itself ({ended:?}); the end of its log:\n{}",
@@ -86,7 +101,7 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn log_end(&self) -> String {
+    pub fn log_end(&self) -> String {
         let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")

@@ -141,9 +141,14 @@ fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &Atomi
             seen += 1;
             reply(&producer, kafka, version, habits, seen, message);
         }
-        producer.flush(Duration::from_secs(30)).expect("answers are delivered");
+        // A broker that is away comes back: what failed is tried again, and answers that came twice change nothing.
+        while producer.flush(Duration::from_secs(1)).is_err() && !stop.load(Ordering::Relaxed) {}
         // Only now: a worker that is killed before this line answers the batch once more.
-        consumer.commit_consumer_state(CommitMode::Sync).expect("positions are committed");
+        while consumer.commit_consumer_state(CommitMode::Sync).is_err()
+            && !stop.load(Ordering::Relaxed)
+        {
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! One rollout's world on the shared Kafka: an application and a model of its own, the program running, requests and labels.
+//! One rollout's world on a Kafka: a model in an application of its test's own, the program running, requests and labels.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,10 +16,13 @@ pub const PARTITIONS: i32 = 4;
 /// How long a test waits for what must come.
 pub const WAIT: Duration = Duration::from_mins(2);
 
-/// An application id, a model of the same name, and the files of one test.
+/// An application id, a model of it, and the files of one test.
+#[derive(Clone)]
 pub struct World {
     pub kafka: Kafka,
-    /// Both the application id and the model's name.
+    /// The application id, and the model's name where it is the only one.
+    pub app: String,
+    /// The model's name.
     pub name: String,
     pub spec: PathBuf,
 }
@@ -41,6 +44,25 @@ impl Sent {
     pub fn unit(&self) -> &[u8] {
         self.key.as_deref().unwrap_or(self.id.as_bytes())
     }
+
+    /// The request as a record to send.
+    pub fn record(&self) -> Record {
+        Record {
+            partition: self.partition,
+            key: self.key.clone(),
+            value: self.value.clone(),
+            headers: self.headers.clone(),
+            ..Record::default()
+        }
+    }
+
+    /// What turns out to be true of it, as a record to send.
+    pub fn label(&self, observed_at: i64) -> Record {
+        let late = u8::from(is_late(&self.value));
+        let label =
+            json!({"request_id": self.id, "label": {"late": late}, "observed_at": observed_at});
+        Record { value: label.to_string().into(), ..Record::default() }
+    }
 }
 
 impl World {
@@ -48,11 +70,24 @@ impl World {
     ///
     /// Only the request topic is made here: how many partitions it has is its owner's choice, and all else follows from it.
     pub fn new(kafka: &Kafka, what: &str, spec: &str) -> Self {
-        let name = unique(what);
+        let app = unique(what);
+        let spec = write_spec(&app, &spec.replace("MODEL", &app));
+        Self::open(kafka, &app, app.clone(), spec)
+    }
+
+    /// The same for several models of one application, each with what its name ends in and its spec.
+    pub fn several(kafka: &Kafka, what: &str, models: &[(&str, String)]) -> Vec<Self> {
+        let app = unique(what);
+        let name = |what: &str| format!("{app}-{what}");
+        let specs: Vec<String> =
+            models.iter().map(|(what, spec)| spec.replace("MODEL", &name(what))).collect();
+        let spec = write_spec(&app, &specs.join("---"));
+        models.iter().map(|(what, _)| Self::open(kafka, &app, name(what), spec.clone())).collect()
+    }
+
+    fn open(kafka: &Kafka, app: &str, name: String, spec: PathBuf) -> Self {
         kafka.create_topics(&[(&format!("{name}.requests"), PARTITIONS)]);
-        let path = folder(&name).join("spec.yaml");
-        std::fs::write(&path, spec.replace("MODEL", &name)).expect("the spec can be written");
-        Self { kafka: kafka.clone(), name, spec: path }
+        Self { kafka: kafka.clone(), app: app.to_owned(), name, spec }
     }
 
     /// Starts `serinus run`; the same call after a kill is the same command again.
@@ -60,6 +95,7 @@ impl World {
         self.run_as("one")
     }
 
+    /// Starts an instance of this name, which is its slot: whoever starts under it later takes it over.
     pub fn run_as(&self, instance: &str) -> Process {
         let mut command = serinus();
         command.args([
@@ -67,12 +103,12 @@ impl World {
             "--bootstrap",
             &self.kafka.bootstrap,
             "--app",
-            &self.name,
+            &self.app,
             "--instance",
             instance,
         ]);
         command.arg("--apply").arg(&self.spec).arg("--create-topics");
-        Process::start(&mut command, &folder(&self.name).join(format!("run-{instance}.log")))
+        Process::start(&mut command, &folder(&self.app).join(format!("run-{instance}.log")))
     }
 
     /// Waits until a topic is there, which the program makes at its start.
@@ -95,13 +131,20 @@ impl World {
         self.await_topic(&topic, process);
         let mut events = Reader::open(&self.kafka, &topic);
         events.until(&format!("phase {phase}"), WAIT, |records| {
-            records.iter().any(|it| it.json()["to"]["phase"] == phase)
+            let is_ours = |it: &Value| it["model"] == self.name && it["to"]["phase"] == phase;
+            records.iter().any(|it| is_ours(&it.json()))
         });
         events.records.iter().map(Record::json).collect()
     }
 
     /// Sends a command as any program may, and waits for the event that answers it.
     pub fn command(&self, verb: &str) -> Value {
+        let id = self.ask(verb);
+        self.answer_to(&id)
+    }
+
+    /// Sends a command and returns its id, by which its answer is known.
+    pub fn ask(&self, verb: &str) -> String {
         let id = unique("command");
         let command = json!({"id": id, "rollout": self.rollout(), "model": self.name, "verb": verb, "by": "a test", "reason": "to see"});
         let record = Record {
@@ -110,18 +153,22 @@ impl World {
             ..Record::default()
         };
         self.kafka.send(&self.app_topic("commands"), &[record]);
+        id
+    }
+
+    /// Waits for the event that answers a command.
+    pub fn answer_to(&self, id: &str) -> Value {
         let mut events = Reader::open(&self.kafka, &self.app_topic("rollout-events"));
-        let is_answer = |record: &Record| record.json()["command_id"] == id.as_str();
-        events.until(&format!("the answer to `{verb}`"), WAIT, |records| {
-            records.iter().any(is_answer)
-        });
+        let is_answer = |record: &Record| record.json()["command_id"] == id;
+        events
+            .until(&format!("the answer to `{id}`"), WAIT, |records| records.iter().any(is_answer));
         events.records.iter().find(|record| is_answer(record)).expect("it came").json()
     }
 
     /// Sends requests number `from` to `to`: some without a key, some that are not JSON, all with a stranger's header.
     pub fn send_requests(&self, from: usize, to: usize) -> Vec<Sent> {
         let mut sent: Vec<Sent> = (from..to).map(|number| self.request(number)).collect();
-        let records: Vec<Record> = sent.iter().map(as_record).collect();
+        let records: Vec<Record> = sent.iter().map(Sent::record).collect();
         let offsets = self.kafka.send(&self.topic("requests"), &records);
         for (request, offset) in sent.iter_mut().zip(offsets) {
             request.offset = offset;
@@ -136,14 +183,8 @@ impl World {
         let labels: Vec<Record> = sent
             .iter()
             .filter(|request| request.has_label)
-            .enumerate()
-            .map(|(index, request)| {
-                let late = u8::from(is_late(&request.value));
-                let label =
-                    json!({"request_id": request.id, "label": {"late": late}, "observed_at": now});
-                let partition = i32::try_from(index).expect("tests are small") % partitions;
-                Record { partition, value: label.to_string().into(), ..Record::default() }
-            })
+            .zip(0..)
+            .map(|(request, index)| Record { partition: index % partitions, ..request.label(now) })
             .collect();
         self.kafka.send(&self.topic("labels"), &labels);
     }
@@ -153,16 +194,17 @@ impl World {
         format!("{}.{kind}", self.name)
     }
 
-    /// A topic of the application, which here has the model's name: `rollout-events`, `commands`.
+    /// A topic of the application: `rollout-events`, `commands`.
     pub fn app_topic(&self, kind: &str) -> String {
-        self.topic(kind)
+        format!("{}.{kind}", self.app)
     }
 
     pub fn rollout(&self) -> String {
         format!("{}-v2", self.name)
     }
 
-    fn request(&self, number: usize) -> Sent {
+    /// Request number so and so, not sent yet.
+    pub fn request(&self, number: usize) -> Sent {
         let id = format!("{}-{number}", self.name);
         let key = (number % 10 != 9).then(|| format!("unit-{}", number % 997).into_bytes());
         // Every hundredth body is no text at all: bytes are bytes.
@@ -195,12 +237,8 @@ pub fn unique(what: &str) -> String {
     )
 }
 
-fn as_record(request: &Sent) -> Record {
-    Record {
-        partition: request.partition,
-        key: request.key.clone(),
-        value: request.value.clone(),
-        headers: request.headers.clone(),
-        ..Record::default()
-    }
+fn write_spec(app: &str, text: &str) -> PathBuf {
+    let path = folder(app).join("spec.yaml");
+    std::fs::write(&path, text).expect("the spec can be written");
+    path
 }

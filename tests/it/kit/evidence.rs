@@ -1,0 +1,193 @@
+//! The ledger of the evidence: from predictions and labels alone, what the last `rollout-metrics` record of a rollout must say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::kit::kafka::{Reader, Record};
+use crate::kit::world::World;
+
+/// What all cases of one version come to, once every one is mature.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Account {
+    exposures: u64,
+    answered: u64,
+    errors: u64,
+    timeouts: u64,
+    late: u64,
+    fallbacks: u64,
+    labelled: u64,
+    /// Answers in time to cases whose label came in time.
+    scored: u64,
+    /// Of these, those to cases that the stable version scored in as well.
+    paired: u64,
+    /// The sum of their Brier scores, in millionths.
+    brier: i64,
+}
+
+/// The evidence of one rollout, as anyone can count it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    rollout: String,
+    stable: String,
+    arms: BTreeMap<String, Account>,
+}
+
+impl Evidence {
+    /// Counts the predictions of a rollout; labels up to so many milliseconds after their request count for decisions.
+    pub fn count(
+        rollout: &str,
+        stable: &str,
+        maturity_ms: i64,
+        predictions: &[Record],
+        labels: &[Record],
+    ) -> Self {
+        let mut truths: BTreeMap<String, (f64, i64)> = BTreeMap::new();
+        for label in labels.iter().map(Record::json) {
+            let id = label["request_id"].as_str().expect("the test's labels name a request");
+            let late = label["label"]["late"].as_f64().expect("the test's labels say a number");
+            let at = label["observed_at"].as_i64().expect("the test's labels have a time");
+            truths.entry(id.to_owned()).or_insert((late, at));
+        }
+        let mut this = Self {
+            rollout: rollout.to_owned(),
+            stable: stable.to_owned(),
+            arms: BTreeMap::from([(stable.to_owned(), Account::default())]),
+        };
+        for case in predictions.iter().map(Record::json).filter(|it| it["rollout"] == rollout) {
+            let truth = case["request_id"].as_str().and_then(|id| truths.get(id)).copied();
+            this.take(&case, truth, maturity_ms);
+        }
+        this
+    }
+
+    /// Opens each version's account by what its answer to one case is worth.
+    fn take(&mut self, case: &Value, truth: Option<(f64, i64)>, maturity_ms: i64) {
+        // The case's own time: never after it was routed, whatever its caller's clock says.
+        let time = |field: &str| case[field].as_i64().unwrap_or(i64::MAX);
+        let due = time("requested_at").min(time("routed_at")) + maturity_ms;
+        let in_time = truth.filter(|(_, at)| *at <= due);
+        let counted = case["answers"].as_array().into_iter().flatten().filter(|it| {
+            // A version that stood in for the arm was not chosen: it is no exposure.
+            it["role"] == "shadow" || it["version"] == case["arm"]
+        });
+        let scored: Vec<&str> = counted
+            .clone()
+            .filter(|it| in_time.is_some() && it["status"] == "ok")
+            .filter_map(|it| it["version"].as_str())
+            .collect();
+        for answer in counted {
+            let version = answer["version"].as_str().unwrap_or_default();
+            let account = self.arms.entry(version.to_owned()).or_default();
+            account.exposures += 1;
+            account.labelled += u64::from(truth.is_some());
+            match answer["status"].as_str() {
+                Some("ok") => account.answered += 1,
+                Some("error") => account.errors += 1,
+                Some("timeout") => account.timeouts += 1,
+                Some("late") => account.late += 1,
+                status => panic!("an answer's status is {status:?}"),
+            }
+            let is_fallback = answer["role"] == "serve" && case["served"]["outcome"] == "fallback";
+            account.fallbacks += u64::from(is_fallback);
+            if let (Some((late, _)), "ok") = (in_time, answer["status"].as_str().unwrap_or("")) {
+                let score = answer["value"]["score"].as_f64().expect("the test's answers score");
+                account.scored += 1;
+                account.paired += u64::from(scored.contains(&self.stable.as_str()));
+                account.brier += millionths((score - late).powi(2));
+            }
+        }
+    }
+
+    /// Waits until the newest record of the rollout says the same; returns in what it differs in the end.
+    pub fn wait(&self, world: &World, wait: Duration) -> Vec<String> {
+        let mut metrics = Reader::open(&world.kafka, &world.app_topic("rollout-metrics"));
+        let mut differences = vec!["no record of it was published".to_owned()];
+        let mut seen = 0;
+        metrics.wait(wait, |records| {
+            if let Some(newest) = self.newest(&records[seen..]) {
+                differences = self.differences(&newest);
+            }
+            seen = records.len();
+            differences.is_empty()
+        });
+        differences
+    }
+
+    /// Returns in what the last of all records of the rollout differs.
+    pub fn balance(&self, records: &[Record]) -> Vec<String> {
+        match self.newest(records) {
+            Some(record) => self.differences(&record),
+            None => vec![format!("no record of {} was published", self.rollout)],
+        }
+    }
+
+    fn newest(&self, records: &[Record]) -> Option<Value> {
+        records
+            .iter()
+            .rev()
+            .filter(|it| it.key.as_deref() == Some(self.rollout.as_bytes()))
+            .map(Record::json)
+            .next()
+    }
+
+    fn differences(&self, record: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        for (version, account) in &self.arms {
+            let mut arms = record["arms"].as_array().into_iter().flatten();
+            let said = arms.find(|it| it["version"] == version.as_str()).unwrap_or(&Value::Null);
+            for (field, counted) in [
+                ("exposures", account.exposures),
+                ("answered", account.answered),
+                ("errors", account.errors),
+                ("timeouts", account.timeouts),
+                ("late", account.late),
+                ("fallbacks", account.fallbacks),
+                ("labelled", account.labelled),
+                ("mature", account.exposures),
+            ] {
+                if said[field].as_u64() != Some(counted) {
+                    found.push(format!("{field} of {version} {} for {counted}", said[field]));
+                }
+            }
+        }
+        for candidate in self.arms.keys().filter(|it| **it != self.stable) {
+            let mut findings = record["metrics"].as_array().into_iter().flatten();
+            let finding = findings
+                .find(|it| it["name"] == "brier" && it["candidate"] == candidate.as_str())
+                .unwrap_or(&Value::Null);
+            self.compare(candidate, record["strategy"] == "shadow", finding, &mut found);
+        }
+        found.iter().map(|it| format!("{} says {it}", self.rollout)).collect()
+    }
+
+    /// Compares what is said of one candidate's Brier score.
+    fn compare(&self, candidate: &str, is_paired: bool, said: &Value, found: &mut Vec<String>) {
+        let (ours, theirs) = (&self.arms[candidate], &self.arms[&self.stable]);
+        let n = if is_paired { ours.paired } else { ours.scored + theirs.scored };
+        if said["n"].as_u64() != Some(n) {
+            found.push(format!("brier of {candidate} with n {} for {n}", said["n"]));
+        }
+        for (version, account) in [(candidate, ours), (&self.stable, theirs)] {
+            let value = &said["arms"][version];
+            if account.scored == 0 && value.is_null() {
+                continue;
+            }
+            // Scores are summed in millionths; their mean may differ from ours by the last digit of a double.
+            let mean = account.brier as f64 / account.scored as f64 / 1e6;
+            let is_same = value["estimate"]
+                .as_f64()
+                .is_some_and(|it| (it - mean).abs() <= mean.abs() * 2.0 * f64::EPSILON);
+            if value["n"].as_u64() != Some(account.scored) || !is_same {
+                let n = account.scored;
+                found.push(format!("brier of {version} {value} for {mean} of {n}"));
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "scores lie between 0 and 1")]
+fn millionths(score: f64) -> i64 {
+    (score * 1e6).round() as i64
+}

@@ -1,0 +1,144 @@
+//! Requests that go on in the background at a steady rate, their labels seconds later, whatever becomes of the broker meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, Producer};
+
+use crate::kit::clock::{Deadline, Stopwatch, unix_ms};
+use crate::kit::kafka::{Receipts, Record};
+use crate::kit::world::{Sent, World};
+
+/// How often it looks at what is due.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// How long all may take to be delivered once nothing more is sent.
+const DELIVERY_WAIT: Duration = Duration::from_mins(2);
+
+/// Receipts of labels are numbered from here, above those of all requests.
+const LABELS: usize = usize::MAX / 2;
+
+/// A caller of one model, and the world that tells the truth later.
+pub struct Traffic {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Sent>>,
+}
+
+impl Traffic {
+    /// Starts to send so many requests a second; their labels are observed, and sent, half a second to four seconds later.
+    pub fn start(world: &World, per_second: f64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (world, flag) = (world.clone(), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || Caller::new(world).call(per_second, &flag));
+        Self { stop, thread }
+    }
+
+    /// Lets it stop to ask.
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Stops to ask, and returns all requests once they and their labels are delivered.
+    pub fn stop(self) -> Vec<Sent> {
+        self.end();
+        self.thread.join().expect("all was delivered")
+    }
+}
+
+struct Caller {
+    world: World,
+    producer: BaseProducer<Receipts>,
+    label_partitions: i32,
+    sent: Vec<Sent>,
+    /// When the label of which request is observed, soonest first.
+    labels: VecDeque<(i64, usize)>,
+    labels_sent: usize,
+}
+
+impl Caller {
+    fn new(world: World) -> Self {
+        let producer = world
+            .kafka
+            .config()
+            // A retry never stands on the topic twice.
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", "600000")
+            .set("queue.buffering.max.messages", "500000")
+            .set("linger.ms", "2")
+            .set("reconnect.backoff.max.ms", "500")
+            .create_with_context(Receipts::default())
+            .expect("a producer can be made");
+        let label_partitions = world.kafka.partitions(&world.topic("labels"));
+        assert!(label_partitions > 0, "the topic of labels is there");
+        Self {
+            world,
+            producer,
+            label_partitions,
+            sent: Vec::new(),
+            labels: VecDeque::new(),
+            labels_sent: 0,
+        }
+    }
+
+    fn call(mut self, per_second: f64, stop: &AtomicBool) -> Vec<Sent> {
+        let watch = Stopwatch::start();
+        while !stop.load(Ordering::Relaxed) {
+            while (self.sent.len() as f64) < watch.elapsed().as_secs_f64() * per_second {
+                self.request();
+            }
+            self.tell(unix_ms());
+            self.producer.poll(EVERY);
+        }
+        let deadline = Deadline::after(DELIVERY_WAIT);
+        while !self.labels.is_empty() || self.producer.in_flight_count() > 0 {
+            assert!(!deadline.is_over(), "requests and labels are delivered in {DELIVERY_WAIT:?}");
+            self.tell(unix_ms());
+            self.producer.poll(EVERY);
+        }
+        let offsets = self.producer.context().offsets();
+        assert_eq!(offsets.len(), self.sent.len() + self.labels_sent, "deliveries");
+        for (request, offset) in self.sent.iter_mut().zip(offsets.into_values()) {
+            request.offset = offset;
+        }
+        self.sent
+    }
+
+    fn request(&mut self) {
+        let number = self.sent.len();
+        let request = self.world.request(number);
+        let now = unix_ms();
+        let record = Record { timestamp: now, ..request.record() };
+        send(&self.producer, &self.world.topic("requests"), &record, number);
+        if request.has_label {
+            let delay = 500 + i64::try_from(number * 37 % 3_500).expect("it is small");
+            let at = now + delay;
+            let place = self.labels.partition_point(|(other, _)| *other <= at);
+            self.labels.insert(place, (at, number));
+        }
+        self.sent.push(request);
+    }
+
+    /// Sends the labels that were observed by now.
+    fn tell(&mut self, now: i64) {
+        while let Some((at, number)) = self.labels.front().copied().filter(|(at, _)| *at <= now) {
+            self.labels.pop_front();
+            let partition = i32::try_from(number % 1_000).expect("it is small");
+            let label = self.sent[number].label(at);
+            let label = Record { partition: partition % self.label_partitions, ..label };
+            send(&self.producer, &self.world.topic("labels"), &label, LABELS + number);
+            self.labels_sent += 1;
+        }
+    }
+}
+
+fn send(producer: &BaseProducer<Receipts>, topic: &str, record: &Record, number: usize) {
+    while let Err((error, _)) = producer.send(record.outgoing(topic, number)) {
+        let is_full = error == KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+        assert!(is_full, "record {number} for `{topic}` was refused: {error}");
+        producer.poll(EVERY);
+    }
+}

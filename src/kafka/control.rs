@@ -16,17 +16,21 @@ use tracing::{info, warn};
 use crate::domain::ids::ModelName;
 
 use crate::engine::command::{Command, Parsed, Verb, Written};
+use crate::engine::counter::Counter;
 use crate::engine::judge::Judge;
 use crate::engine::judge_io::{Effect, Event, Settings as JudgeSettings};
 use crate::kafka::analyst_lane::LaneTopics;
 use crate::kafka::clock;
-use crate::kafka::counts::Board;
+use crate::kafka::counts::{Board, Counts};
+use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::group::{Member, Rebalanced};
+use crate::kafka::intake::{self, Dead};
 use crate::kafka::options::RunOptions;
-use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
+use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::replay::Replay;
 use crate::kafka::settings::LogContext;
+use crate::kafka::shrink;
 use crate::kafka::stop::Stop;
 use crate::kafka::table;
 use crate::spec::plan::{model_from_json, rollout_from_json};
@@ -43,6 +47,13 @@ use crate::wire::state::StateRecord;
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// How many partials are judged in one transaction at the most.
 const BATCH_MAX: usize = 500;
+
+/// The largest command whose spec is taken in: a state holds those of the model and of its rollouts.
+const COMMAND_BYTES_MAX: usize = 200_000;
+/// The most that a command's id and the names of its model and rollout may have together.
+const NAMES_BYTES_MAX: usize = 2000;
+/// Under this name is counted what concerns no model that is known.
+const NO_MODEL: &str = "-";
 
 /// One model's judge, and how far its partials were read.
 struct Seat {
@@ -62,6 +73,7 @@ struct Bench {
     seats: BTreeMap<ModelName, Seat>,
     /// Models whose first spec could not be taken in: only there to answer.
     counts: BTreeMap<(ModelName, &'static str), u64>,
+    refused: Counts,
 }
 
 struct Session<'a> {
@@ -70,6 +82,7 @@ struct Session<'a> {
     feed: BaseConsumer<LogContext>,
     replay: Replay,
     partitions: PartitionCounts,
+    emitter: Emitter,
     board: &'a Board,
     commands: String,
     benches: BTreeMap<i32, Bench>,
@@ -93,6 +106,7 @@ pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         member,
         feed,
         partitions: PartitionCounts::default(),
+        emitter: Emitter::default(),
         board,
         commands,
         benches: BTreeMap::new(),
@@ -204,6 +218,7 @@ impl Session<'_> {
             is_touched: false,
             seats: BTreeMap::new(),
             counts: BTreeMap::new(),
+            refused: Counts::default(),
         };
         for (model, state) in states {
             if placement::partition(model.as_bytes(), count) == partition {
@@ -252,7 +267,7 @@ impl Session<'_> {
         &mut self,
         partition: i32,
         offset: i64,
-        record: Result<CommandRecord, String>,
+        record: Result<CommandRecord, Box<Dead>>,
     ) -> Result<(), ShellError> {
         let Some(bench) = self.benches.get_mut(&partition) else { return Ok(()) };
         if offset < bench.next {
@@ -263,16 +278,13 @@ impl Session<'_> {
         bench.outbox.open()?;
         let record = match record {
             Ok(record) => record,
-            Err(reason) => {
-                warn!(partition, offset, reason, "a command cannot be read");
-                return Ok(());
-            }
+            Err(dead) => return refuse(bench, &mut self.emitter, &dead),
         };
         let count = self.partitions.of(&self.commands, &bench.outbox);
         let home = placement::partition(record.model.as_bytes(), count);
         if home != partition {
             // A stranger's client places keys in its own way; the model's judge sits elsewhere.
-            return bench.outbox.send(Outgoing {
+            let fit = bench.outbox.offer(Outgoing {
                 topic: &self.commands,
                 partition: home,
                 key: Some(record.model.as_bytes()),
@@ -280,9 +292,17 @@ impl Session<'_> {
                 carried: &[],
                 ours: &[],
                 at: None,
-            });
+            })?;
+            return match fit {
+                Fit::Sent => Ok(()),
+                Fit::TooLarge => {
+                    let reason = "the command is too large to be placed by its model";
+                    let dead = Dead::left(self.commands.clone(), (partition, offset), reason);
+                    refuse(bench, &mut self.emitter, &dead)
+                }
+            };
         }
-        let mut command = record.command(|document| parse(&document));
+        let mut command = bounded(record, |document| parse(&document));
         if command.verb == Verb::Apply {
             refuse_missing_topics(&mut command, bench, &mut self.partitions);
         }
@@ -384,12 +404,50 @@ impl Session<'_> {
     }
 }
 
-fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, String>) {
-    let record = match message.payload() {
+fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, Box<Dead>>) {
+    let read = match message.payload() {
         Some(bytes) => CommandRecord::read(bytes).map_err(|it| it.to_string()),
-        None => Err("it has no value".to_owned()),
+        None => Err("the command has no value".to_owned()),
     };
+    let names = |it: &CommandRecord| {
+        it.id.len() + it.model.len() + it.rollout.as_ref().map_or(0, String::len)
+    };
+    let record = read.and_then(|it| {
+        let is_sane = names(&it) <= NAMES_BYTES_MAX;
+        is_sane.then_some(it).ok_or_else(|| "the command's names are too long".to_owned())
+    });
+    let record = record.map_err(|reason| Box::new(intake::dead(message, reason)));
     (message.partition(), message.offset(), record)
+}
+
+/// Sends a command that nobody can carry out to the dead letters of the model that its key names; without one it is counted.
+fn refuse(bench: &mut Bench, emitter: &mut Emitter, dead: &Dead) -> Result<(), ShellError> {
+    let Dead { partition, offset, reason, .. } = dead;
+    warn!(partition, offset, reason = shrink::cut(reason), "a command cannot be read");
+    let key = dead.carried.key.as_deref().and_then(|it| std::str::from_utf8(it).ok());
+    let seat = key.and_then(|it| bench.seats.get(&ModelName::new(it)));
+    match seat {
+        Some(seat) => emitter.bury(&seat.plan, dead, &mut bench.outbox, &mut bench.refused),
+        None => {
+            bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
+            Ok(())
+        }
+    }
+}
+
+/// Reads a command, and cuts what would not fit into the records that answer it: they carry its words and its spec.
+fn bounded(mut record: CommandRecord, parse: impl FnOnce(Value) -> Parsed) -> Command {
+    record.by = shrink::cut(&record.by).to_owned();
+    record.reason = shrink::cut(&record.reason).to_owned();
+    let bytes = record.write().len();
+    record.command(|document| {
+        if bytes > COMMAND_BYTES_MAX {
+            return Parsed::Invalid(format!(
+                "the command has {bytes} bytes, and {COMMAND_BYTES_MAX} are the most that fit into the records of a rollout"
+            ));
+        }
+        parse(document)
+    })
 }
 
 /// A spec whose topics are not there is refused with words: nobody could be asked, and nothing could be joined.
@@ -500,6 +558,7 @@ fn commit(
     bench.outbox.commit(&offsets, &member.metadata()?)?;
     bench.is_touched = false;
     bench.seats.values_mut().for_each(|it| it.is_touched = false);
+    bench.refused.tell(board);
     for ((model, name), n) in std::mem::take(&mut bench.counts) {
         board.add(&model, name, n);
     }

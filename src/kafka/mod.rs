@@ -22,6 +22,8 @@ pub mod replay;
 pub mod table;
 
 pub mod counts;
+pub mod shrink;
+
 pub mod emit;
 pub mod lane;
 pub mod serving;

@@ -10,6 +10,7 @@ use crate::cli::inspect::InspectArgs;
 use crate::cli::list::GetArgs;
 use crate::cli::plan::PlanArgs;
 use crate::cli::report::ReportArgs;
+use crate::cli::requeue::RequeueArgs;
 use crate::cli::run::RunArgs;
 use crate::cli::schema::{CompletionArgs, SchemaArgs};
 use crate::cli::simulate::SimulateArgs;
@@ -113,6 +114,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Print the records of a topic
     Tail(TailArgs),
+    /// Send dead letters back to the topics that they come from, after what was wrong is mended
+    Requeue(RequeueArgs),
     /// Tell how long a rollout will take with this traffic, and what it can find
     Plan(PlanArgs),
     /// Let a spec decide over thousands of synthetic worlds: how often it errs, and how long it takes

@@ -8,7 +8,7 @@ use crate::cli::demo::Show;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::log::{self, Talk};
 use crate::cli::{
-    apply, demo, inspect, list, plan, report, run, schema, simulate, status, tail, topics,
+    apply, demo, inspect, list, plan, report, requeue, run, schema, simulate, status, tail, topics,
     validate, verbs, watch, worker,
 };
 
@@ -29,6 +29,7 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         | Command::Abort(_)
         | Command::Inspect(_)
         | Command::Tail(_)
+        | Command::Requeue(_)
         | Command::Plan(_)
         | Command::Report(_)
         | Command::Simulate(_)
@@ -53,6 +54,7 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         Command::Abort(args) => verbs::abort(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),
+        Command::Requeue(args) => requeue::run(args, &context),
         Command::Report(args) => report::run(args, &context),
         Command::Plan(args) => plan::run(args, &context),
         Command::Simulate(args) => simulate::run(args, &context),

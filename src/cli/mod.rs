@@ -12,6 +12,8 @@ pub(crate) mod context;
 pub(crate) mod specs;
 pub(crate) mod state;
 
+pub(crate) mod dead;
+
 pub mod ask;
 
 pub mod apply;
@@ -19,6 +21,7 @@ pub mod inspect;
 pub mod list;
 pub mod plan;
 pub mod report;
+pub mod requeue;
 pub mod schema;
 pub mod simulate;
 pub mod status;

@@ -12,6 +12,7 @@ use crate::cli::list::GetArgs;
 use crate::cli::plan::PlanArgs;
 use crate::cli::replay::ReplayArgs;
 use crate::cli::report::ReportArgs;
+use crate::cli::requeue::RequeueArgs;
 use crate::cli::run::RunArgs;
 use crate::cli::schema::{CompletionArgs, SchemaArgs};
 use crate::cli::simulate::SimulateArgs;
@@ -119,6 +120,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Print the records of a topic
     Tail(TailArgs),
+    /// Send dead letters back to the topics that they come from, after what was wrong is mended
+    Requeue(RequeueArgs),
     /// Tell how long a rollout will take with this traffic, and what it can find
     Plan(PlanArgs),
     /// Let a spec decide over thousands of synthetic worlds: how often it errs, and how long it takes

@@ -12,6 +12,8 @@ pub(crate) mod context;
 pub(crate) mod specs;
 pub(crate) mod state;
 
+pub(crate) mod dead;
+
 pub mod ask;
 
 pub mod apply;
@@ -21,6 +23,7 @@ pub mod list;
 pub mod plan;
 pub mod replay;
 pub mod report;
+pub mod requeue;
 pub mod schema;
 pub mod simulate;
 pub mod status;

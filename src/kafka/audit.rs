@@ -13,7 +13,8 @@ use crate::engine::command::Parsed;
 use crate::engine::judge::Judge;
 use crate::engine::judge_io::{Effect, Event, Settings as JudgeSettings};
 use crate::kafka::analyst_lane::{AnalystLane, Inputs, LaneTopics};
-use crate::kafka::control::{JOURNAL, first_plan, parse};
+use crate::kafka::commands::{bounded, first_plan, parse};
+use crate::kafka::control::JOURNAL;
 use crate::kafka::error::ShellError;
 use crate::kafka::known::Known;
 use crate::kafka::replay::Replay;
@@ -366,7 +367,7 @@ impl Archive {
                 let bytes = self.commands.get(&(*partition, *offset));
                 let record = bytes.and_then(|it| CommandRecord::read(it).ok());
                 let record = record.ok_or("a command that it was given is gone")?;
-                let mut command = record.command(|document| parse(&document));
+                let mut command = bounded(record, |document| parse(&document));
                 if let Some(words) = refused {
                     command.spec = Some(Parsed::Invalid(words.clone()));
                 }

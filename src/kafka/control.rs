@@ -10,28 +10,31 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
-use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::domain::ids::ModelName;
 use crate::domain::time::Timestamp;
-use crate::engine::command::{Command, Parsed, Verb, Written};
+use crate::engine::command::{Command, Parsed, Verb};
+use crate::engine::counter::Counter;
 use crate::engine::judge::Judge;
 use crate::engine::judge_io::{Effect, Event, Settings as JudgeSettings};
 use crate::kafka::analyst_lane::LaneTopics;
 use crate::kafka::clock;
-use crate::kafka::counts::Board;
+use crate::kafka::commands::{bounded, first_plan, parse};
+use crate::kafka::counts::{Board, Counts};
 use crate::kafka::crash::{self, Point, Role};
+use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::group::{Member, Rebalanced, read_from};
+use crate::kafka::intake::{self, Dead};
 use crate::kafka::options::RunOptions;
-use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
+use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::replay::Replay;
 use crate::kafka::settings::LogContext;
+use crate::kafka::shrink;
 use crate::kafka::stop::Stop;
 use crate::kafka::table;
 use crate::kafka::verdicts;
-use crate::spec::plan::{model_from_json, rollout_from_json};
 use crate::strategy::look::Detail;
 use crate::strategy::stage::ModelPlan;
 use crate::wire::command::CommandRecord;
@@ -48,6 +51,11 @@ const ROLE: Role = "control";
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// How many partials are judged in one transaction at the most.
 const BATCH_MAX: usize = 500;
+
+/// The most that a command's id and the names of its model and rollout may have together.
+const NAMES_BYTES_MAX: usize = 2000;
+/// Under this name is counted what concerns no model that is known.
+const NO_MODEL: &str = "-";
 
 /// One model's judge, and how far its partials were read.
 struct Seat {
@@ -67,6 +75,7 @@ struct Bench {
     seats: BTreeMap<ModelName, Seat>,
     /// Models whose first spec could not be taken in: only there to answer.
     counts: BTreeMap<(ModelName, &'static str), u64>,
+    refused: Counts,
 }
 
 struct Session<'a> {
@@ -75,6 +84,7 @@ struct Session<'a> {
     feed: BaseConsumer<LogContext>,
     replay: Replay,
     partitions: PartitionCounts,
+    emitter: Emitter,
     board: &'a Board,
     commands: String,
     benches: BTreeMap<i32, Bench>,
@@ -98,6 +108,7 @@ pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         member,
         feed,
         partitions: PartitionCounts::default(),
+        emitter: Emitter::default(),
         board,
         commands,
         benches: BTreeMap::new(),
@@ -220,6 +231,7 @@ impl Session<'_> {
             is_touched: false,
             seats: BTreeMap::new(),
             counts: BTreeMap::new(),
+            refused: Counts::default(),
         };
         for (model, state) in states {
             if placement::partition(model.as_bytes(), count) == partition {
@@ -282,7 +294,7 @@ impl Session<'_> {
         &mut self,
         partition: i32,
         offset: i64,
-        record: Result<CommandRecord, String>,
+        record: Result<CommandRecord, Box<Dead>>,
     ) -> Result<(), ShellError> {
         let Some(bench) = self.benches.get_mut(&partition) else { return Ok(()) };
         if offset < bench.next {
@@ -293,16 +305,13 @@ impl Session<'_> {
         bench.outbox.open()?;
         let record = match record {
             Ok(record) => record,
-            Err(reason) => {
-                warn!(partition, offset, reason, "a command cannot be read");
-                return Ok(());
-            }
+            Err(dead) => return refuse(bench, &mut self.emitter, &dead),
         };
         let count = self.partitions.of(&self.commands, &bench.outbox);
         let home = placement::partition(record.model.as_bytes(), count);
         if home != partition {
             // A stranger's client places keys in its own way; the model's judge sits elsewhere.
-            return bench.outbox.send(Outgoing {
+            let fit = bench.outbox.offer(Outgoing {
                 topic: &self.commands,
                 partition: home,
                 key: Some(record.model.as_bytes()),
@@ -310,9 +319,17 @@ impl Session<'_> {
                 carried: &[],
                 ours: &[],
                 at: None,
-            });
+            })?;
+            return match fit {
+                Fit::Sent => Ok(()),
+                Fit::TooLarge => {
+                    let reason = "the command is too large to be placed by its model";
+                    let dead = Dead::left(self.commands.clone(), (partition, offset), reason);
+                    refuse(bench, &mut self.emitter, &dead)
+                }
+            };
         }
-        let mut command = record.command(|document| parse(&document));
+        let mut command = bounded(record, |document| parse(&document));
         let refused = if command.verb == Verb::Apply {
             missing_topics(&command, bench, &mut self.partitions)
         } else {
@@ -421,11 +438,19 @@ impl Session<'_> {
     }
 }
 
-fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, String>) {
-    let record = match message.payload() {
+fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, Box<Dead>>) {
+    let read = match message.payload() {
         Some(bytes) => CommandRecord::read(bytes).map_err(|it| it.to_string()),
-        None => Err("it has no value".to_owned()),
+        None => Err("the command has no value".to_owned()),
     };
+    let names = |it: &CommandRecord| {
+        it.id.len() + it.model.len() + it.rollout.as_ref().map_or(0, String::len)
+    };
+    let record = read.and_then(|it| {
+        let is_sane = names(&it) <= NAMES_BYTES_MAX;
+        is_sane.then_some(it).ok_or_else(|| "the command's names are too long".to_owned())
+    });
+    let record = record.map_err(|reason| Box::new(intake::dead(message, reason)));
     (message.partition(), message.offset(), record)
 }
 
@@ -433,11 +458,18 @@ fn step(model: &ModelName, now: Timestamp, told: Told) -> JudgeStep {
     JudgeStep { model: model.to_string(), now: now.0, told }
 }
 
-/// Returns what a judge begins with: the first spec of a model makes it; anything else is answered by one that knows nothing.
-pub fn first_plan(command: &Command) -> ModelPlan {
-    match &command.spec {
-        Some(Parsed::Model(written)) => written.plan.clone(),
-        Some(Parsed::Rollout(_) | Parsed::Invalid(_)) | None => unknown_model(&command.model),
+/// Sends a command that nobody can carry out to the dead letters of the model that its key names; without one it is counted.
+fn refuse(bench: &mut Bench, emitter: &mut Emitter, dead: &Dead) -> Result<(), ShellError> {
+    let Dead { partition, offset, reason, .. } = dead;
+    warn!(partition, offset, reason = shrink::cut(reason), "a command cannot be read");
+    let key = dead.carried.key.as_deref().and_then(|it| std::str::from_utf8(it).ok());
+    let seat = key.and_then(|it| bench.seats.get(&ModelName::new(it)));
+    match seat {
+        Some(seat) => emitter.bury(&seat.plan, dead, &mut bench.outbox, &mut bench.refused),
+        None => {
+            bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
+            Ok(())
+        }
     }
 }
 
@@ -556,47 +588,9 @@ fn commit(
     bench.outbox.commit(&offsets, &member.metadata()?)?;
     bench.is_touched = false;
     bench.seats.values_mut().for_each(|it| it.is_touched = false);
+    bench.refused.tell(board);
     for ((model, name), n) in std::mem::take(&mut bench.counts) {
         board.add(&model, name, n);
     }
     Ok(())
-}
-
-/// Reads a document of either kind.
-pub fn parse(document: &Value) -> Parsed {
-    let invalid = |error: crate::spec::error::SpecErrors| Parsed::Invalid(error.to_string());
-    match document.get("kind").and_then(Value::as_str) {
-        Some("Model") => model_from_json(document).map_or_else(invalid, |plan| {
-            Parsed::Model(Box::new(Written { plan, document: document.clone() }))
-        }),
-        Some("Rollout") => rollout_from_json(document).map_or_else(invalid, |plan| {
-            Parsed::Rollout(Box::new(Written { plan, document: document.clone() }))
-        }),
-        Some(other) => Parsed::Invalid(format!("`{other}` is neither a Model nor a Rollout")),
-        None => Parsed::Invalid("the document has no kind".to_owned()),
-    }
-}
-
-/// A plan for a model that was never applied: its names are the contract's.
-fn unknown_model(model: &ModelName) -> ModelPlan {
-    use crate::domain::ids::Version;
-    use crate::domain::routing::OnFailure;
-    use crate::domain::time::Span;
-    use crate::strategy::stage::{Format, LabelMap, ModelTopics, Source};
-    ModelPlan {
-        name: model.clone(),
-        stable: Version::new(""),
-        unit: Source::Key,
-        request_id: None,
-        segments: Vec::new(),
-        timeout: Span::ZERO,
-        shadow_timeout: Span::ZERO,
-        on_failure: OnFailure::Error,
-        default: None,
-        labels: LabelMap { request_id: Source::Key, value: String::new(), observed_at: None },
-        format: Format::Json,
-        topics: ModelTopics::of(model),
-        open_cases_max: 0,
-        partitions: 1,
-    }
 }

@@ -26,6 +26,8 @@ pub mod slot;
 pub mod table;
 
 pub mod counts;
+pub mod shrink;
+
 pub mod emit;
 pub mod lane;
 pub mod serving;
@@ -33,6 +35,7 @@ pub mod serving;
 pub mod analysis;
 pub mod analyst_lane;
 
+pub mod commands;
 pub mod control;
 pub mod verdicts;
 

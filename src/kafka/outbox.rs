@@ -73,6 +73,16 @@ pub struct Outgoing<'a> {
     pub at: Option<Timestamp>,
 }
 
+/// Whether a record fitted into one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "what was not sent must not vanish"]
+pub enum Fit {
+    /// It was sent.
+    Sent,
+    /// It is larger than `message.max.bytes`, and was not sent; the transaction goes on.
+    TooLarge,
+}
+
 /// A transactional producer and the state of its transaction.
 pub struct Outbox {
     producer: ThreadedProducer<OutboxContext>,
@@ -128,15 +138,30 @@ impl Outbox {
         Ok(())
     }
 
-    /// Puts a record into the transaction.
+    /// Puts a record of a bounded size into the transaction.
     pub fn send(&mut self, outgoing: Outgoing<'_>) -> Result<(), ShellError> {
+        match self.offer(outgoing)? {
+            Fit::Sent => Ok(()),
+            Fit::TooLarge => Err(ShellError::TooLarge { topic: outgoing.topic.to_owned() }),
+        }
+    }
+
+    /// Puts a record into the transaction if it fits into one message.
+    ///
+    /// Whatever carries bytes of others may not fit, although the broker took those bytes: headers and encodings come on top. Failing
+    /// for that would fail again after every restart.
+    pub fn offer(&mut self, outgoing: Outgoing<'_>) -> Result<Fit, ShellError> {
         self.open()?;
         let mut deadline = None;
         loop {
             match self.producer.send(record(&outgoing)) {
                 Ok(()) => {
                     crash::at(self.role, Point::AfterSend);
-                    return Ok(());
+                    return Ok(Fit::Sent);
+                }
+                // The client looks at the size before it queues anything.
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
+                    return Ok(Fit::TooLarge);
                 }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     let deadline = *deadline.get_or_insert_with(|| Deadline::after(QUEUE_MAX));

@@ -76,6 +76,8 @@ impl Settings {
             ("linger.ms", "1"),
             ("queue.buffering.max.messages", "500000"),
             ("message.timeout.ms", "30000"),
+            // A broker takes batches of 1,048,588 bytes; the rest is room for the batch around a single record.
+            ("message.max.bytes", "1000000"),
         ])
     }
 

@@ -6,6 +6,7 @@ mod avro;
 mod broker_errors;
 mod compose;
 mod demo;
+mod faults;
 mod ledger;
 mod slots;
 mod strangers;

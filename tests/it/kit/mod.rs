@@ -2,8 +2,10 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside; `pub` marks what the tests use")]
 
 pub mod clock;
+pub mod frames;
 pub mod kafka;
 pub mod ledger;
 pub mod process;
+pub mod proxy;
 pub mod worker;
 pub mod world;

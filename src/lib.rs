@@ -23,6 +23,9 @@ pub mod kafka;
 pub mod worker;
 
 #[cfg(feature = "kafka")]
+pub mod api;
+
+#[cfg(feature = "kafka")]
 pub mod cli;
 
 #[cfg(feature = "kafka")]

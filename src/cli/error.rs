@@ -72,6 +72,14 @@ pub enum CliError {
         /// The application id.
         app: String,
     },
+    /// HTTP cannot be served where it was to be.
+    #[error("failed to serve HTTP at {address}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
@@ -121,6 +129,7 @@ impl CliError {
             Self::NoAnswer { .. } => Exit::TimedOut,
             Self::File { .. }
             | Self::NoApp { .. }
+            | Self::Listen { .. }
             | Self::NotFound(_)
             | Self::Read(_)
             | Self::Topics(_)

@@ -9,13 +9,15 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_shutdown};
-use tracing::{info, warn};
+use tracing::info;
 
+use crate::api::server::listen;
 use crate::cli::apply::wish;
 use crate::cli::ask::AskArgs;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{specs, topics};
+use crate::kafka::counts::Board;
 use crate::kafka::options::RunOptions;
 use crate::kafka::runtime;
 use crate::kafka::stop::Stop;
@@ -38,7 +40,7 @@ pub struct RunArgs {
     /// Where caches live; they can always be thrown away. There are none yet: lanes restore from the topics alone
     #[arg(long, value_name = "DIR", env = "SERINUS_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Where HTTP is served; not served yet, which is said in the log
+    /// Where HTTP is served: /livez, /readyz and /metrics
     #[arg(long, value_name = "ADDR:PORT", env = "SERINUS_HTTP")]
     http: Option<SocketAddr>,
     /// Which parts of the work this instance takes
@@ -68,8 +70,9 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     let documents = specs::read(&args.apply)?;
     let instance = args.instance.clone().unwrap_or_else(instance_name);
     let settings = context.settings()?;
+    let board = Board::default();
     if let Some(address) = args.http {
-        warn!(%address, "HTTP is not served yet; the topics tell all that there is to know");
+        listen(address, &board).map_err(|source| CliError::Listen { address, source })?;
     }
     prepare_topics(args, context, &documents)?;
     for document in &documents {
@@ -92,7 +95,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     };
     let stop = stop_on_signals()?;
     is_starting.store(false, Ordering::Release);
-    runtime::run(&options, &stop).map_err(|error| CliError::Run(Box::new(error)))?;
+    runtime::run(&options, &stop, &board).map_err(|error| CliError::Run(Box::new(error)))?;
     Ok(Exit::Reached)
 }
 

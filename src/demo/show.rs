@@ -19,6 +19,7 @@ use crate::demo::scene::{Scene, Sources};
 use crate::demo::screen::{Screen, Style, moment};
 use crate::kafka::answering::Requests;
 use crate::kafka::clock;
+use crate::kafka::counts::Board;
 use crate::kafka::deadline::Deadline;
 use crate::kafka::embedded::Embedded;
 use crate::kafka::error::ShellError;
@@ -87,7 +88,7 @@ pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
     };
     let shown = thread::scope(|scope| {
         let (stop, place, note) = (&stop, &place, &note);
-        scope.spawn(|| note(runtime::run(&run, stop), stop));
+        scope.spawn(|| note(runtime::run(&run, stop, &Board::default()), stop));
         for (version, mut oracle) in builds {
             let requests = place.requests_of(version);
             scope.spawn(move || {

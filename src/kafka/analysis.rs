@@ -20,7 +20,7 @@ use crate::kafka::analyst_lane::{
     self, AnalystLane, Arrival, Committed, LaneTopics, read_foreign_label,
 };
 use crate::kafka::clock;
-use crate::kafka::counts::{Board, Counts};
+use crate::kafka::counts::{Board, Counts, Numbers};
 use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
@@ -31,6 +31,7 @@ use crate::kafka::known::ModelView;
 use crate::kafka::label_lane::LabelLane;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
+use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::replay::Replay;
 use crate::kafka::shrink;
 use crate::kafka::stop::Stop;
@@ -43,6 +44,9 @@ use crate::wire::{label, mark, placement};
 
 /// The role's name, where it is told from the others.
 const ROLE: Role = "analysis";
+/// What is shown of how much is held.
+const PENDING_CASES: &str = "pending_cases";
+const LANES: &str = "analyst_lanes";
 /// How many records a turn takes at the most.
 const BATCH_MAX: usize = 5000;
 /// How long a turn collects records: analysis is not in a hurry, and a turn costs a journal record a partition.
@@ -77,6 +81,7 @@ struct Session<'a> {
     follower: Follower,
     member: Member,
     outbox: Outbox,
+    beat: Beat,
     replay: Replay,
     emitter: Emitter,
     partitions: PartitionCounts,
@@ -97,13 +102,15 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
     let settings = &options.settings;
     let slot = format!("{}.analysis.{}", settings.app, options.instance);
     // Fence, then read.
-    let outbox = Outbox::fence(settings, &slot, ROLE)?;
+    let beat = board.pulse.role(ROLE);
+    let outbox = Outbox::fence(settings, &slot, beat.clone())?;
     let group = format!("{}.analysis", settings.app);
     let mut session = Session {
         follower: Follower::start(settings)?,
         member: Member::new(settings, &group, options.is_static.then_some(slot.as_str()))?,
-        replay: Replay::new(settings)?,
+        replay: Replay::new(settings)?.shown_by(beat.clone()),
         outbox,
+        beat,
         options,
         emitter: Emitter::default(),
         partitions: PartitionCounts::default(),
@@ -124,6 +131,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
 impl Session<'_> {
     fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
         while !stop.is_requested() {
+            self.beat.is(Activity::Running);
             if self.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
             }
@@ -385,6 +393,12 @@ impl Session<'_> {
         for ((model, name), n) in std::mem::take(&mut self.machine_counts) {
             self.board.add(&model, name, n);
         }
+        let mut held = Numbers::new();
+        for ((model, _), lane) in &self.lanes {
+            *held.entry((model.clone(), PENDING_CASES)).or_default() += lane.cases() as u64;
+            *held.entry((model.clone(), LANES)).or_default() += 1;
+        }
+        self.board.hold(&[PENDING_CASES, LANES], held);
         Ok(())
     }
 

@@ -373,6 +373,11 @@ impl AnalystLane {
         )
     }
 
+    /// Returns how many cases are held.
+    pub fn cases(&self) -> usize {
+        self.machine.cases()
+    }
+
     /// Returns the next offsets of predictions and labels.
     pub fn offsets(&self) -> (i64, i64) {
         (self.predictions, self.labels)

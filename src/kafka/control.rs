@@ -29,6 +29,7 @@ use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
+use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::replay::Replay;
 use crate::kafka::settings::LogContext;
 use crate::kafka::shrink;
@@ -80,6 +81,7 @@ struct Bench {
 
 struct Session<'a> {
     options: &'a RunOptions,
+    beat: Beat,
     member: Member,
     feed: BaseConsumer<LogContext>,
     replay: Replay,
@@ -93,6 +95,7 @@ struct Session<'a> {
 /// Judges until it is asked to stop; after anything goes wrong the caller starts anew, from the committed offsets.
 pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
     let settings = &options.settings;
+    let beat = board.pulse.role(ROLE);
     let commands = settings.topic("commands");
     let slot = format!("{}.control.{}", settings.app, options.instance);
     let group = format!("{}.control", settings.app);
@@ -103,7 +106,8 @@ pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         .create_with_context(LogContext)
         .map_err(ShellError::kafka("set up the reader of partials"))?;
     let mut session = Session {
-        replay: Replay::new(settings)?,
+        replay: Replay::new(settings)?.shown_by(beat.clone()),
+        beat,
         options,
         member,
         feed,
@@ -123,6 +127,7 @@ pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
 impl Session<'_> {
     fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
         while !stop.is_requested() {
+            self.beat.is(Activity::Running);
             self.read_commands()?;
             self.read_partials()?;
             let now = clock::now();
@@ -211,7 +216,11 @@ impl Session<'_> {
     /// Fences, then reads where the models stand, then what the lanes said until the last judgement.
     fn open_bench(&mut self, partition: i32) -> Result<(Bench, Offset), ShellError> {
         let settings = &self.options.settings;
-        let outbox = Outbox::fence(settings, &format!("{}.judge.{partition}", settings.app), ROLE)?;
+        let outbox = Outbox::fence(
+            settings,
+            &format!("{}.judge.{partition}", settings.app),
+            self.beat.clone(),
+        )?;
         let count = self.partitions.of(&self.commands, &outbox);
         let mut states: BTreeMap<String, StateRecord> = BTreeMap::new();
         table::scan(settings, &settings.topic("rollouts"), |message| {

@@ -5,21 +5,42 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::ids::ModelName;
 use crate::engine::counter::Counter;
+use crate::kafka::pulse::Pulse;
 
-/// What all roles of an instance have counted.
+/// Numbers by model and name.
+pub type Numbers = BTreeMap<(ModelName, &'static str), u64>;
+
+/// What all roles of an instance have counted, what they hold now, and what they are doing.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<(ModelName, &'static str), u64>>>);
+pub struct Board {
+    counts: Arc<Mutex<Numbers>>,
+    levels: Arc<Mutex<Numbers>>,
+    /// What the roles are doing.
+    pub pulse: Pulse,
+}
 
 impl Board {
     /// Returns everything counted so far.
-    pub fn read(&self) -> BTreeMap<(ModelName, &'static str), u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn read(&self) -> Numbers {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns how much of everything is held now.
+    pub fn levels(&self) -> Numbers {
+        self.levels.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says how much of the named things is held now, by model; models that are not named hold nothing of them.
+    pub fn hold(&self, names: &[&'static str], held: Numbers) {
+        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        levels.retain(|(_, name), _| !names.contains(name));
+        levels.extend(held);
     }
 
     /// Adds to a counter by its name.
     pub fn add(&self, model: &ModelName, name: &'static str, n: u64) {
         *self
-            .0
+            .counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry((model.clone(), name))

@@ -14,6 +14,8 @@ pub mod error;
 pub mod crash;
 mod native;
 pub mod outbox;
+pub mod pulse;
+pub mod watchdog;
 
 pub mod admission;
 pub mod follower;

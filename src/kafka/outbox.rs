@@ -16,10 +16,11 @@ use tracing::debug;
 use crate::domain::record::Header;
 use crate::domain::time::Timestamp;
 use crate::kafka::clock;
-use crate::kafka::crash::{self, Point, Role};
+use crate::kafka::crash::{self, Point};
 use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
 use crate::kafka::native::commit;
+use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::settings::{Settings, log_client_line};
 
 /// A transaction begun within a few ms of the last commit makes the client back off for 100 ms.
@@ -87,7 +88,7 @@ pub struct Outbox {
     committed_at: Instant,
     interval: Duration,
     patience: Duration,
-    role: Role,
+    beat: Beat,
 }
 
 impl Outbox {
@@ -95,9 +96,10 @@ impl Outbox {
     pub fn fence(
         settings: &Settings,
         transactional_id: &str,
-        role: Role,
+        beat: Beat,
     ) -> Result<Self, ShellError> {
-        crash::at(role, Point::BeforeFence);
+        crash::at(beat.role, Point::BeforeFence);
+        beat.is(Activity::Calling("fence the slot"));
         let config = settings.transactional(transactional_id);
         let producer: ThreadedProducer<OutboxContext> =
             config
@@ -106,9 +108,9 @@ impl Outbox {
         producer
             .init_transactions(Duration::from_secs(30))
             .map_err(ShellError::kafka("fence the slot"))?;
-        crash::at(role, Point::AfterFence);
+        crash::at(beat.role, Point::AfterFence);
         let (committed_at, patience) = (clock::moment(), patience(&config));
-        Ok(Self { producer, opened_at: None, committed_at, interval: GAP_MIN, patience, role })
+        Ok(Self { producer, opened_at: None, committed_at, interval: GAP_MIN, patience, beat })
     }
 
     /// Returns how many partitions a topic has now, 0 where it is not there; nothing where the brokers do not say.
@@ -132,7 +134,7 @@ impl Outbox {
         if self.opened_at.is_none() {
             self.producer.begin_transaction().map_err(ShellError::kafka("begin a transaction"))?;
             self.opened_at = Some(clock::moment());
-            crash::at(self.role, Point::AfterBegin);
+            crash::at(self.beat.role, Point::AfterBegin);
         }
         Ok(())
     }
@@ -155,7 +157,7 @@ impl Outbox {
         loop {
             match self.producer.send(record(&outgoing)) {
                 Ok(()) => {
-                    crash::at(self.role, Point::AfterSend);
+                    crash::at(self.beat.role, Point::AfterSend);
                     return Ok(Fit::Sent);
                 }
                 // The client looks at the size before it queues anything.
@@ -205,15 +207,17 @@ impl Outbox {
     ) -> Result<(), ShellError> {
         let began = clock::moment();
         if offsets.count() > 0 {
-            crash::at(self.role, Point::BeforeOffsets);
+            crash::at(self.beat.role, Point::BeforeOffsets);
+            self.beat.is(Activity::Calling("send offsets to the transaction"));
             self.producer
                 .send_offsets_to_transaction(offsets, group, self.patience)
                 .map_err(ShellError::kafka("send offsets to the transaction"))?;
-            crash::at(self.role, Point::AfterOffsets);
+            crash::at(self.beat.role, Point::AfterOffsets);
         }
-        crash::at(self.role, Point::BeforeCommit);
+        crash::at(self.beat.role, Point::BeforeCommit);
+        self.beat.is(Activity::Calling("commit"));
         commit(&self.producer, self.patience).map_err(ShellError::Commit)?;
-        crash::at(self.role, Point::AfterCommit);
+        crash::at(self.beat.role, Point::AfterCommit);
         self.opened_at = None;
         self.committed_at = clock::moment();
         // Committing may take a fifth of the time.
@@ -223,6 +227,7 @@ impl Outbox {
 
     /// Throws the open transaction away, so that its records do not hold readers up until it times out.
     pub fn abandon(self) {
+        self.beat.is(Activity::Calling("abort"));
         if self.is_open()
             && let Err(error) = self.producer.abort_transaction(Duration::from_secs(2))
         {

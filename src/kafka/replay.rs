@@ -6,18 +6,25 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
+use tracing::info;
 
 use crate::domain::time::Timestamp;
+use crate::kafka::clock;
 use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
+use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::settings::{LogContext, Settings};
 
+/// How often it is shown how far a replay has come, and how often it is said in the log.
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+const SAY_EVERY: Duration = Duration::from_secs(5);
 /// How long nothing may come before a replay gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Reads ranges of partitions.
 pub struct Replay {
     consumer: BaseConsumer<LogContext>,
+    beat: Option<Beat>,
 }
 
 impl Replay {
@@ -27,7 +34,18 @@ impl Replay {
             .reader()
             .create_with_context(LogContext)
             .map_err(ShellError::kafka("set up the reader of a replay"))?;
-        Ok(Self { consumer })
+        Ok(Self { consumer, beat: None })
+    }
+
+    /// Shows how far it has come as what this role is doing.
+    pub fn shown_by(self, beat: Beat) -> Self {
+        Self { beat: Some(beat), ..self }
+    }
+
+    fn show(&self, activity: Activity) {
+        if let Some(beat) = &self.beat {
+            beat.is(activity);
+        }
     }
 
     /// Reads the committed records of a partition from one offset up to, but not with, another; `None` is its end.
@@ -47,12 +65,24 @@ impl Replay {
             .map_err(ShellError::kafka("assign a replay"))?;
         self.consumer.assign(&list).map_err(ShellError::kafka("assign a replay"))?;
         let mut deadline = Deadline::after(SILENCE_MAX);
+        let (mut shown_at, mut said_at) = (clock::moment(), clock::moment());
+        let mut done = 0;
         loop {
+            if shown_at.elapsed() >= SHOW_EVERY {
+                shown_at = clock::moment();
+                let (topic, total) = (topic.to_owned(), to.map(|it| it - from));
+                self.show(Activity::Restoring { topic, partition, done, total });
+            }
+            if said_at.elapsed() >= SAY_EVERY {
+                said_at = clock::moment();
+                info!(topic, partition, done, total = to.map(|it| it - from), "restoring");
+            }
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message))
                     if message.topic() != topic || message.partition() != partition => {}
                 Some(Ok(message)) => {
                     deadline = Deadline::after(SILENCE_MAX);
+                    done = message.offset() - from;
                     if to.is_some_and(|to| message.offset() >= to) {
                         break;
                     }

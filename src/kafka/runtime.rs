@@ -9,49 +9,63 @@ use crate::kafka::analysis;
 use crate::kafka::clock;
 use crate::kafka::control;
 use crate::kafka::counts::Board;
+use crate::kafka::crash;
 use crate::kafka::error::ShellError;
 use crate::kafka::options::RunOptions;
+use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::serving;
 use crate::kafka::slot::Slot;
 use crate::kafka::stop::Stop;
+use crate::kafka::watchdog;
 
 /// The first pause after something broke; it doubles up to the last.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+type Name = crash::Role;
 type Role = fn(&RunOptions, &Stop, &Board) -> Result<(), ShellError>;
 
-/// Runs the instance until `stop` is requested.
+/// Runs the instance until `stop` is requested; `board` shows what it counts and does.
 ///
 /// # Errors
 /// Another process took the slot, or the instance was set up so that it can never work.
-pub fn run(options: &RunOptions, stop: &Stop) -> Result<(), ShellError> {
-    let board = Board::default();
-    let slot = options.is_static.then(|| Slot::new(&options.instance));
-    if let Some(slot) = &slot {
-        insist("taking the instance's name", stop, || slot.take(&options.settings))?;
-    }
-    let roles: [(&'static str, bool, Role); 3] = [
+pub fn run(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
+    let has_ended = Stop::default();
+    let roles: [(Name, bool, Role); 3] = [
         ("serving", options.serving, serving::serve),
         ("analysis", options.analysis, analysis::analyse),
         ("control", options.control, control::control),
     ];
+    for (name, is_wanted, _) in roles {
+        if is_wanted {
+            board.pulse.role(name).is(Activity::Starting);
+        }
+    }
+    let slot = options.is_static.then(|| Slot::new(&options.instance));
     info!(app = options.settings.app, instance = options.instance, "starting");
     thread::scope(|scope| {
+        scope.spawn(|| watchdog::watch(&board.pulse, stop, &has_ended));
+        // However this ends, also by a panic, nothing is left to be watched.
+        let _watchdog = StopOthers(&has_ended);
+        if let Some(slot) = &slot {
+            insist("taking the instance's name", None, stop, || slot.take(&options.settings))?;
+        }
         let threads: Vec<_> = roles
             .into_iter()
             .filter(|(_, is_wanted, _)| *is_wanted)
             .map(|(name, _, role)| {
-                let (board, slot) = (&board, slot.as_ref());
+                let (beat, slot) = (board.pulse.role(name), slot.as_ref());
                 scope.spawn(move || {
                     // However the role ends, also by a panic, the others must not go on without it.
                     let _others = StopOthers(stop);
-                    insist(name, stop, || {
+                    let ended = insist(name, Some(&beat), stop, || {
                         if let Some(slot) = slot {
                             slot.check(&options.settings)?;
                         }
                         role(options, stop, board)
-                    })
+                    });
+                    beat.is(Activity::Ended);
+                    ended
                 })
             })
             .collect();
@@ -85,12 +99,16 @@ impl Drop for StopOthers<'_> {
 /// Does something again and again until it is done, with pauses, until it is asked to stop.
 fn insist(
     what: &'static str,
+    beat: Option<&Beat>,
     stop: &Stop,
     run: impl Fn() -> Result<(), ShellError>,
 ) -> Result<(), ShellError> {
     let mut pause = PAUSE_MIN;
     loop {
         let began = clock::moment();
+        if let Some(beat) = beat {
+            beat.is(Activity::Starting);
+        }
         match run() {
             Ok(()) => return Ok(()),
             Err(error @ ShellError::Fenced { .. }) => return Err(error),
@@ -100,6 +118,12 @@ fn insist(
                     pause = PAUSE_MIN;
                 }
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
+                if let Some(beat) = beat {
+                    let why = cause
+                        .as_ref()
+                        .map_or_else(|| error.to_string(), |it| format!("{error}: {it}"));
+                    beat.is(Activity::Pausing { why });
+                }
                 warn!(what, %error, cause, pause_ms = pause.as_millis(), "beginning anew");
             }
         }

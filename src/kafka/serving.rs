@@ -14,7 +14,7 @@ use crate::domain::record::{Answer, Request};
 use crate::domain::time::{Span, Timestamp};
 use crate::kafka::admission::{self, LaneKey, WaitingRoom};
 use crate::kafka::clock;
-use crate::kafka::counts::{Board, Counts};
+use crate::kafka::counts::{Board, Counts, Numbers};
 use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
@@ -24,11 +24,15 @@ use crate::kafka::intake::{self, Dead};
 use crate::kafka::lane::{Committed, Lane};
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Outbox, Outgoing};
+use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::replay::Replay;
 use crate::kafka::stop::Stop;
 
 /// The role's name, where it is told from the others.
 const ROLE: Role = "serving";
+/// What is shown of how much is held.
+const OPEN_CASES: &str = "open_cases";
+const LANES: &str = "serving_lanes";
 /// How many records a turn takes at the most.
 const BATCH_MAX: usize = 2000;
 /// How long the loop sleeps at the most when nothing happens.
@@ -55,6 +59,7 @@ struct Session<'a> {
     follower: Follower,
     member: Member,
     outbox: Outbox,
+    beat: Beat,
     replay: Replay,
     emitter: Emitter,
     counts: Counts,
@@ -73,13 +78,15 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
     let settings = &options.settings;
     let slot = format!("{}.serving.{}", settings.app, options.instance);
     // Fence, then read.
-    let outbox = Outbox::fence(settings, &slot, ROLE)?;
+    let beat = board.pulse.role(ROLE);
+    let outbox = Outbox::fence(settings, &slot, beat.clone())?;
     let group = format!("{}.serving", settings.app);
     let mut session = Session {
         follower: Follower::start(settings)?,
         member: Member::new(settings, &group, options.is_static.then_some(slot.as_str()))?,
-        replay: Replay::new(settings)?,
+        replay: Replay::new(settings)?.shown_by(beat.clone()),
         outbox,
+        beat,
         options,
         emitter: Emitter::default(),
         counts: Counts::default(),
@@ -99,6 +106,7 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
 impl Session<'_> {
     fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
         while !stop.is_requested() {
+            self.beat.is(Activity::Running);
             if self.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
             }
@@ -235,7 +243,17 @@ impl Session<'_> {
             lane.is_touched = false;
         }
         self.counts.tell(self.board);
+        self.show_levels();
         Ok(())
+    }
+
+    fn show_levels(&self) {
+        let mut held = Numbers::new();
+        for ((model, _), lane) in &self.lanes {
+            *held.entry((model.clone(), OPEN_CASES)).or_default() += lane.open_cases() as u64;
+            *held.entry((model.clone(), LANES)).or_default() += 1;
+        }
+        self.board.hold(&[OPEN_CASES, LANES], held);
     }
 
     /// Puts a record into its lane's backlog, unless the lane is not ours or has had it.

@@ -42,7 +42,8 @@ impl Settings {
             // A dead member's partitions and its open transaction block others for as long.
             ("session.timeout.ms", "10000"),
             ("heartbeat.interval.ms", "2000"),
-            ("max.poll.interval.ms", "60000"),
+            // A lane that is restored for minutes does not poll; that it comes round at all the watchdog sees to.
+            ("max.poll.interval.ms", "900000"),
             ("fetch.wait.max.ms", "10"),
             // The client waits this long before it fetches again for a full queue; its default of a second stalls a lane.
             ("fetch.queue.backoff.ms", "10"),

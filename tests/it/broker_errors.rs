@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use serinus::kafka::counts::Board;
 use serinus::kafka::embedded::Embedded;
 use serinus::kafka::error::ShellError;
 use serinus::kafka::options::RunOptions;
@@ -58,7 +59,7 @@ impl Instance {
             control: true,
         };
         let theirs = stop.clone();
-        let thread = thread::spawn(move || runtime::run(&options, &theirs));
+        let thread = thread::spawn(move || runtime::run(&options, &theirs, &Board::default()));
         let mut this = Self { broker, kafka, stop, thread: Some(thread), sent: 0 };
         this.apply();
         this.ask();

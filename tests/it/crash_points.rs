@@ -2,8 +2,11 @@
 //!
 //! In the end the independent ledger must balance, and every decision must be what the topics give: as if nothing had crashed.
 
+use std::time::Duration;
+
 use serinus::kafka::crash::Point;
 
+use crate::kit::clock::Deadline;
 use crate::kit::kafka::{Kafka, Reader};
 use crate::kit::ledger::Books;
 use crate::kit::process::{Process, folder, serinus};
@@ -73,7 +76,7 @@ fn every_point_of(role: &str) {
         world.send_labels(&sent[before..]);
         // Partitions go away when another instance comes, once all of them are here.
         let other = matches!(point, Point::BeforeRelease | Point::AfterRelease).then(|| {
-            served.until("an answer to each request", WAIT, |it| it.len() >= sent.len());
+            await_all_partitions(&run, role);
             beside(&world)
         });
         let status = run.wait(WAIT);
@@ -131,6 +134,20 @@ fn start(world: &World, crash_at: &str) -> Process {
     // A log of its own for each: a process that dies on request writes no error, one that goes wrong does.
     let name = crash_at.replace(['/', ':'], "-");
     Process::start(&mut command, &folder(&world.name).join(format!("run-{name}.log")))
+}
+
+/// Waits until the role has every partition, as its log says.
+fn await_all_partitions(run: &Process, role: &str) {
+    let (line, count) = match role {
+        "serving" => ("serving: lane ready", 4),
+        "analysis" => ("analysis: analyst lane ready", 8),
+        _ => ("control: judging partition", 8),
+    };
+    let deadline = Deadline::after(WAIT);
+    while run.log_text().matches(line).count() < count {
+        assert!(!deadline.is_over(), "not all partitions came:\n{}", run.log_text());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
 }
 
 /// Another instance, which has no name of its own and leaves its groups when it ends.

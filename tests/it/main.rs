@@ -10,6 +10,7 @@ mod compose;
 mod crash_points;
 mod demo;
 mod faults;
+mod health;
 mod ledger;
 mod slots;
 mod strangers;

@@ -21,11 +21,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("simulate", &["domain", "stats", "strategy", "join", "engine", "spec"]),
     ("kafka", &["domain", "stats", "strategy", "join", "engine", "spec", "wire"]),
     ("worker", &["domain", "wire", "kafka"]),
+    ("api", &["engine", "kafka"]),
     (
         "cli",
         &[
             "domain", "stats", "strategy", "join", "engine", "spec", "wire", "simulate", "kafka",
-            "worker",
+            "worker", "api",
         ],
     ),
     (

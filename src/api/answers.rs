@@ -1,0 +1,171 @@
+//! What is answered over HTTP: pure functions of what the roles are doing and of what was counted.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::engine::counter::Counter;
+use crate::kafka::counts::Numbers;
+use crate::kafka::crash::Role;
+use crate::kafka::pulse::{Activity, Verdict, Vital, judge};
+
+/// The states of an instance's roles.
+pub type Vitals = BTreeMap<Role, Vital>;
+
+/// Returns whether every role comes round, and which does not.
+pub fn livez(vitals: &Vitals, now: Instant) -> (bool, Value) {
+    let overdue: Vec<Value> = vitals
+        .iter()
+        .filter(|(_, vital)| judge(vital, now) != Verdict::Alive)
+        .map(|(role, vital)| describe(role, vital, now))
+        .collect();
+    (overdue.is_empty(), json!({ "live": overdue.is_empty(), "overdue": overdue }))
+}
+
+/// Returns whether every role does its work, with nothing left to be restored, and what each is doing.
+pub fn readyz(vitals: &Vitals, now: Instant) -> (bool, Value) {
+    let is_ready = !vitals.is_empty() && vitals.values().all(|it| it.is_ready);
+    let roles: Vec<Value> = vitals.iter().map(|(role, vital)| describe(role, vital, now)).collect();
+    (is_ready, json!({ "ready": is_ready, "roles": roles }))
+}
+
+fn describe(role: &str, vital: &Vital, now: Instant) -> Value {
+    let ms = |since: Instant| {
+        u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX)
+    };
+    let mut said = json!({
+        "role": role,
+        "ready": vital.is_ready,
+        "state": vital.activity.word(),
+        "doing": vital.activity.words(),
+        "since_ms": ms(vital.since),
+        "seen_ms": ms(vital.seen),
+        "begins": vital.begins,
+    });
+    if let Activity::Restoring { topic, partition, done, total } = &vital.activity {
+        said["topic"] = json!(topic);
+        said["partition"] = json!(partition);
+        said["done"] = json!(done);
+        said["total"] = json!(total);
+    }
+    said
+}
+
+/// What is held now, with the help text that people see.
+const LEVELS: [(&str, &str); 4] = [
+    ("open_cases", "requests that are not closed yet"),
+    ("serving_lanes", "partitions of requests that this instance serves"),
+    ("pending_cases", "predictions that are held for their labels"),
+    ("analyst_lanes", "partitions of predictions that this instance joins"),
+];
+
+/// Returns everything counted, held and done in the text format of Prometheus, version 0.0.4.
+///
+/// Three kinds of lines do not need a library: names are ours, and a label's value is a model's or a role's name.
+pub fn metrics(counts: &Numbers, levels: &Numbers, vitals: &Vitals) -> String {
+    let mut text = String::new();
+    for counter in Counter::ALL {
+        let (name, help) = counter.describe();
+        let rows = rows_of(counts, name);
+        family(&mut text, (&format!("serinus_{name}_total"), help, "counter"), "model", &rows);
+    }
+    for (name, help) in LEVELS {
+        let rows = rows_of(levels, name);
+        family(&mut text, (&format!("serinus_{name}"), help, "gauge"), "model", &rows);
+    }
+    let of_roles = |value: fn(&Vital) -> u64| -> Vec<(String, u64)> {
+        vitals.iter().map(|(role, vital)| ((*role).to_owned(), value(vital))).collect()
+    };
+    let ready = of_roles(|it| u64::from(it.is_ready));
+    let help = "whether a role does its work, with nothing left to be restored";
+    family(&mut text, ("serinus_role_ready", help, "gauge"), "role", &ready);
+    let begins = of_roles(|it| it.begins);
+    let help = "how often a role began, for the first time or anew";
+    family(&mut text, ("serinus_role_begins_total", help, "counter"), "role", &begins);
+    text
+}
+
+fn rows_of(numbers: &Numbers, wanted: &str) -> Vec<(String, u64)> {
+    let is_wanted = |(key, _): &(&(_, &'static str), &u64)| key.1 == wanted;
+    numbers.iter().filter(is_wanted).map(|((model, _), n)| (model.to_string(), *n)).collect()
+}
+
+fn family(
+    text: &mut String,
+    (name, help, kind): (&str, &str, &str),
+    label: &str,
+    rows: &[(String, u64)],
+) {
+    if rows.is_empty() {
+        return;
+    }
+    let mut line = |it: String| {
+        writeln!(text, "{it}").expect("a text takes what is written into it");
+    };
+    line(format!("# HELP {name} {help}"));
+    line(format!("# TYPE {name} {kind}"));
+    for (value, n) in rows {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        line(format!("{name}{{{label}=\"{value}\"}} {n}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{livez, metrics, readyz};
+    use crate::kafka::counts::Board;
+    use crate::kafka::pulse::Activity;
+
+    #[test]
+    fn an_instance_is_ready_when_all_roles_are_and_says_how_far_a_restore_has_come() {
+        let board = Board::default();
+        let now = crate::kafka::clock::moment();
+        assert!(!readyz(&board.pulse.read(), now).0, "nothing has begun");
+        board.pulse.role("serving").is(Activity::Running);
+        board.pulse.role("analysis").is(Activity::Restoring {
+            topic: "m.predictions".to_owned(),
+            partition: 3,
+            done: 500,
+            total: Some(2000),
+        });
+        let (is_ready, said) = readyz(&board.pulse.read(), now);
+        assert!(!is_ready);
+        assert_eq!(said["roles"][0]["doing"], "restoring from m.predictions[3]: 500 of 2000");
+        assert_eq!(
+            (&said["roles"][0]["done"], &said["roles"][0]["total"]),
+            (&500.into(), &2000.into())
+        );
+        board.pulse.role("analysis").is(Activity::Running);
+        assert!(readyz(&board.pulse.read(), now).0);
+        let later = now + Duration::from_secs(90);
+        let (is_live, said) = livez(&board.pulse.read(), later);
+        assert!(!is_live);
+        assert_eq!(said["overdue"][0]["role"], "analysis");
+    }
+
+    #[test]
+    fn metrics_are_told_as_prometheus_reads_them() {
+        let board = Board::default();
+        board.add(&"a\"b".into(), "requests", 7);
+        board.hold(&["open_cases"], [(("m".into(), "open_cases"), 3)].into());
+        board.pulse.role("serving").is(Activity::Running);
+        insta::assert_snapshot!(metrics(&board.read(), &board.levels(), &board.pulse.read()), @r#"
+        # HELP serinus_requests_total requests routed
+        # TYPE serinus_requests_total counter
+        serinus_requests_total{model="a\"b"} 7
+        # HELP serinus_open_cases requests that are not closed yet
+        # TYPE serinus_open_cases gauge
+        serinus_open_cases{model="m"} 3
+        # HELP serinus_role_ready whether a role does its work, with nothing left to be restored
+        # TYPE serinus_role_ready gauge
+        serinus_role_ready{role="serving"} 1
+        # HELP serinus_role_begins_total how often a role began, for the first time or anew
+        # TYPE serinus_role_begins_total counter
+        serinus_role_begins_total{role="serving"} 0
+        "#);
+    }
+}

@@ -1,0 +1,66 @@
+//! The HTTP server of an instance, on a thread of its own: nobody who asks can hold a role up.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::Value;
+use tracing::{error, info};
+
+use crate::api::answers;
+use crate::kafka::clock;
+use crate::kafka::counts::Board;
+
+/// Listens at an address and answers until the process ends; port 0 takes any that is free.
+///
+/// # Errors
+/// The address is taken, or is not one of this machine.
+pub fn listen(address: SocketAddr, board: &Board) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    info!(address = %listener.local_addr()?, "http listening");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let board = board.clone();
+    thread::Builder::new().name("http".to_owned()).spawn(move || {
+        let served = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            axum::serve(listener, router(board)).await
+        });
+        if let Err(error) = served {
+            error!(%error, "http is not served any more");
+        }
+    })?;
+    Ok(())
+}
+
+fn router(board: Board) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(board)
+}
+
+async fn livez(State(board): State<Board>) -> Response {
+    answer(answers::livez(&board.pulse.read(), clock::moment()))
+}
+
+async fn readyz(State(board): State<Board>) -> Response {
+    answer(answers::readyz(&board.pulse.read(), clock::moment()))
+}
+
+async fn metrics(State(board): State<Board>) -> Response {
+    let text = answers::metrics(&board.read(), &board.levels(), &board.pulse.read());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+fn answer((is_well, said): (bool, Value)) -> Response {
+    let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(said)).into_response()
+}

@@ -1,0 +1,134 @@
+//! What an instance says of itself over HTTP, and how it ends when the brokers are out of reach: on a real Kafka.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::kit::clock::Deadline;
+use crate::kit::kafka::{Kafka, Reader};
+use crate::kit::process::{Process, folder, serinus};
+use crate::kit::proxy::Proxy;
+use crate::kit::worker::{Habits, Worker};
+use crate::kit::world::{WAIT, World};
+
+const SPEC: &str = "
+apiVersion: serinus/v1
+kind: Model
+metadata: {name: MODEL}
+spec: {stable: v1, requestId: 'header:ce_id', timeout: 60s, shadowTimeout: 60s}
+";
+
+fn command(world: &World, bootstrap: &str) -> Command {
+    let mut command = serinus();
+    command.args(["run", "--bootstrap", bootstrap, "--app", &world.name, "--instance", "one"]);
+    command.arg("--apply").arg(&world.spec).arg("--create-topics");
+    command
+}
+
+/// Asks an address for a path; returns the status and the body.
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("it takes a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status");
+    (status, body.to_owned())
+}
+
+fn await_true(what: &str, process: &Process, mut holds: impl FnMut() -> bool) {
+    let deadline = Deadline::after(WAIT);
+    while !holds() {
+        assert!(!deadline.is_over(), "waited for {what}:\n{}", process.log_end());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// Returns where it listens, as its log says.
+fn address(process: &Process) -> String {
+    const SAID: &str = "http listening address=";
+    let mut found = None;
+    await_true("the address", process, || {
+        let text = process.log_text();
+        let place = text.find(SAID).map(|it| &text[it + SAID.len()..]);
+        found = place.and_then(|it| it.split_whitespace().next()).map(str::to_owned);
+        found.is_some()
+    });
+    found.expect("it was waited for")
+}
+
+#[test]
+fn an_instance_says_whether_it_lives_is_ready_and_what_it_counted() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "health", SPEC);
+    let log = folder(&world.name).join("run-one.log");
+    let mut start = command(&world, &kafka.bootstrap);
+    let run = Process::start(start.args(["--http", "127.0.0.1:0"]), &log);
+    let address = address(&run);
+    // It listens before it has joined anything, and says so.
+    let (status, body) = get(&address, "/readyz");
+    assert_eq!(status, 503, "{body}");
+    await_true("readiness", &run, || get(&address, "/readyz").0 == 200);
+    assert_eq!(get(&address, "/livez").0, 200);
+    let (_, body) = get(&address, "/readyz");
+    let said: Value = serde_json::from_str(&body).expect("it is JSON");
+    let roles: Vec<&str> = said["roles"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|it| it["role"].as_str())
+        .collect();
+    assert_eq!(roles, ["analysis", "control", "serving"]);
+    let _worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+    world.send_requests(0, 40);
+    let mut served = Reader::open(&kafka, &world.topic("served"));
+    served.until("an answer to each request", WAIT, |it| it.len() >= 40);
+    let wanted = format!("serinus_served_ok_total{{model=\"{}\"}} 40", world.name);
+    await_true(&wanted, &run, || get(&address, "/metrics").1.contains(&wanted));
+    let (_, text) = get(&address, "/metrics");
+    for line in ["serinus_role_ready{role=\"serving\"} 1", "# TYPE serinus_open_cases gauge"] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+    assert_eq!(get(&address, "/nowhere").0, 404);
+    run.stop();
+}
+
+#[test]
+fn an_address_that_is_taken_ends_the_start_with_words() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "taken", SPEC);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = taken.local_addr().expect("it has an address").to_string();
+    let output =
+        command(&world, &kafka.bootstrap).args(["--http", &address]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("failed to serve HTTP at {address}")), "{said}");
+}
+
+/// SIGTERM finds requests in an open transaction, and nobody who could commit it: the process ends in time all the same.
+#[test]
+fn an_instance_ends_in_time_when_the_brokers_are_out_of_reach() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "unreachable", SPEC);
+    let proxy = Proxy::start(&kafka.bootstrap);
+    let log = folder(&world.name).join("run-one.log");
+    let run = Process::start(&mut command(&world, &proxy.bootstrap()), &log);
+    await_true("its lanes", &run, || run.log_text().matches("serving: lane ready").count() == 4);
+    let worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+    world.send_requests(0, 40);
+    proxy.pause();
+    run.stop();
+    drop(worker);
+    proxy.resume();
+    // What was open then is answered by whoever starts next.
+    let run = world.run();
+    let _worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+    let mut served = Reader::open(&kafka, &world.topic("served"));
+    served.until("an answer to each request", WAIT, |it| it.len() >= 40);
+    run.stop();
+    assert_eq!(kafka.read_all(&world.topic("served")).len(), 40, "each is answered once");
+}

@@ -66,8 +66,40 @@ impl WaitingRoom {
     }
 }
 
+/// A partition of two topics that are read together, and what its group has committed of each.
+pub struct Candidate<'a> {
+    /// The group.
+    pub group: String,
+    /// The partition.
+    pub partition: i32,
+    /// The topics, each with the group's offset.
+    pub inputs: [(&'a str, Option<&'a (i64, String)>); 2],
+    /// Topics that must have the same partition.
+    pub partners: Vec<&'a str>,
+}
+
+impl Candidate<'_> {
+    /// Returns why the lane cannot be opened, if it cannot.
+    pub fn hindrance(
+        &self,
+        outbox: &Outbox,
+        replay: &Replay,
+    ) -> Result<Option<String>, ShellError> {
+        if let Some(why) = missing_partner(self.partition, &self.partners, outbox) {
+            return Ok(Some(why));
+        }
+        for (topic, committed) in self.inputs {
+            let why = foreign_offset(&self.group, topic, self.partition, committed, replay)?;
+            if why.is_some() {
+                return Ok(why);
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Returns why a partition has no partner in one of these topics, if it has none.
-pub fn missing_partner(partition: i32, partners: &[&str], outbox: &Outbox) -> Option<String> {
+fn missing_partner(partition: i32, partners: &[&str], outbox: &Outbox) -> Option<String> {
     partners.iter().find_map(|topic| {
         let count = outbox.partitions(topic)?;
         (count <= partition).then(|| {
@@ -80,7 +112,7 @@ pub fn missing_partner(partition: i32, partners: &[&str], outbox: &Outbox) -> Op
 }
 
 /// Returns why the group's committed offset cannot be one of this topic, if it cannot; says what is gone before it was read.
-pub fn foreign_offset(
+fn foreign_offset(
     group: &str,
     topic: &str,
     partition: i32,

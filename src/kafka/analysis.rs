@@ -9,15 +9,14 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::info;
 
-use crate::domain::ids::{ModelName, RolloutName};
+use crate::domain::ids::ModelName;
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst_io::{Effect, Input, Row};
 use crate::engine::counter::Counter;
-use crate::engine::partial::Partial;
-use crate::kafka::admission::{self, LaneKey, WaitingRoom};
+use crate::kafka::admission::{Candidate, LaneKey, WaitingRoom};
 use crate::kafka::analyst_lane::{
-    self, AnalystLane, Arrival, Committed, LaneTopics, read_foreign_label,
+    self, AnalystLane, Arrival, Committed, LaneTopics, Newest, read_foreign_label,
 };
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts, Numbers};
@@ -35,7 +34,6 @@ use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::replay::Replay;
 use crate::kafka::shrink;
 use crate::kafka::stop::Stop;
-use crate::kafka::table;
 use crate::strategy::stage::{Format, ModelPlan};
 use crate::wire::analysis::AnalysisRecord;
 use crate::wire::mark::MarkRecord;
@@ -95,7 +93,7 @@ struct Session<'a> {
 }
 
 /// Each partition's newest sums of each rollout, by model.
-type Sums = BTreeMap<ModelName, BTreeMap<i32, BTreeMap<RolloutName, Partial>>>;
+type Sums = BTreeMap<ModelName, Newest>;
 
 /// Joins until it is asked to stop; after anything goes wrong the caller starts anew, from the committed offsets.
 pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
@@ -493,24 +491,23 @@ impl Session<'_> {
         let mut found = self.member.committed(&pair)?.into_iter();
         let committed =
             Committed { predictions: found.next().flatten(), labels: found.next().flatten() };
-        let group = format!("{}.analysis", self.options.settings.app);
-        let partners = [own.labels.as_str(), own.journal.as_str()];
-        let mut hindrance = admission::missing_partner(partition, &partners, &self.outbox);
-        for ((topic, _), offset) in pair.iter().zip([&committed.predictions, &committed.labels]) {
-            if hindrance.is_none() {
-                let offset = offset.as_ref();
-                hindrance =
-                    admission::foreign_offset(&group, topic, partition, offset, &self.replay)?;
-            }
-        }
+        let candidate = Candidate {
+            group: format!("{}.analysis", self.options.settings.app),
+            partition,
+            inputs: [
+                (&names.predictions, committed.predictions.as_ref()),
+                (&own.labels, committed.labels.as_ref()),
+            ],
+            partners: vec![&own.labels, &own.journal],
+        };
         let key = (model, partition);
-        if let Some(why) = hindrance {
+        if let Some(why) = candidate.hindrance(&self.outbox, &self.replay)? {
             self.waiting.hold(key, topic, &why);
             return Ok(());
         }
         self.waiting.forget(&key);
         if committed.predictions.is_some() && !sums.contains_key(&key.0) {
-            sums.insert(key.0.clone(), newest_partials(self.options, &own.partials)?);
+            sums.insert(key.0.clone(), own.newest_partials(&self.options.settings)?);
         }
         let partials =
             sums.get_mut(&key.0).and_then(|it| it.remove(&partition)).unwrap_or_default();
@@ -538,21 +535,6 @@ impl Session<'_> {
 fn lease(view: &ModelView) -> Span {
     let windows = view.rollouts.values().filter(|it| it.is_live).map(|it| it.plan.maturity.0 / 4);
     Span(windows.min().map_or(LEASE_MAX.0, |it| it.clamp(LEASE_MIN.0, LEASE_MAX.0)))
-}
-
-/// Returns the newest sums of each partition and rollout.
-fn newest_partials(
-    options: &RunOptions,
-    topic: &str,
-) -> Result<BTreeMap<i32, BTreeMap<RolloutName, Partial>>, ShellError> {
-    let mut newest: BTreeMap<i32, BTreeMap<RolloutName, Partial>> = BTreeMap::new();
-    table::scan(&options.settings, topic, |message| {
-        let read = message.payload().and_then(|it| PartialRecord::read(it).ok());
-        if let Some(partial) = read.and_then(|it| it.partial().ok()) {
-            newest.entry(partial.partition).or_default().insert(partial.rollout.clone(), partial);
-        }
-    })?;
-    Ok(newest)
 }
 
 fn receive(

@@ -17,11 +17,14 @@ use crate::kafka::error::ShellError;
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::known::ModelView;
 use crate::kafka::replay::Replay;
+use crate::kafka::settings::Settings;
+use crate::kafka::table;
 use crate::strategy::stage::{LabelMap, ModelPlan, Source};
 use crate::wire::checkpoint::CheckpointRecord;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
 use crate::wire::json::Parts;
 use crate::wire::mark::MarkRecord;
+use crate::wire::partial::PartialRecord;
 use crate::wire::{label, mark, prediction};
 
 /// Replays start at turns that are at least so far apart: one in every turn would only take memory.
@@ -66,7 +69,23 @@ impl LaneTopics {
             partials: name("partials"),
         }
     }
+
+    /// Reads the newest sums of each partition and rollout.
+    pub fn newest_partials(&self, settings: &Settings) -> Result<Newest, ShellError> {
+        let mut newest = Newest::new();
+        table::scan(settings, &self.partials, |message| {
+            let read = message.payload().and_then(|it| PartialRecord::read(it).ok());
+            if let Some(partial) = read.and_then(|it| it.partial().ok()) {
+                let of_partition = newest.entry(partial.partition).or_default();
+                of_partition.insert(partial.rollout.clone(), partial);
+            }
+        })?;
+        Ok(newest)
+    }
 }
+
+/// Each partition's newest sums of each rollout.
+pub type Newest = BTreeMap<i32, BTreeMap<RolloutName, Partial>>;
 
 /// One partition of a model's predictions, with the same partition of its labels by request id.
 pub struct AnalystLane {

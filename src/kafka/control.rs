@@ -15,14 +15,14 @@ use tracing::{info, warn};
 use crate::domain::ids::ModelName;
 use crate::domain::time::Timestamp;
 use crate::engine::command::{Command, Parsed, Verb};
-use crate::engine::counter::Counter;
 use crate::engine::judge::Judge;
-use crate::engine::judge_io::{Effect, Event, Settings as JudgeSettings};
+use crate::engine::judge_io::{Event, Settings as JudgeSettings};
 use crate::kafka::analyst_lane::LaneTopics;
+use crate::kafka::bench::{Bench, ROLE, Seat, commit, publish, refuse};
 use crate::kafka::clock;
 use crate::kafka::commands::{bounded, first_plan, parse};
 use crate::kafka::counts::{Board, Counts};
-use crate::kafka::crash::{self, Point, Role};
+use crate::kafka::crash::{self, Point};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::group::{Member, Rebalanced, read_from};
@@ -32,10 +32,8 @@ use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::replay::Replay;
 use crate::kafka::settings::LogContext;
-use crate::kafka::shrink;
 use crate::kafka::stop::Stop;
 use crate::kafka::table;
-use crate::kafka::verdicts;
 use crate::strategy::look::Detail;
 use crate::strategy::stage::ModelPlan;
 use crate::wire::command::CommandRecord;
@@ -44,10 +42,6 @@ use crate::wire::partial::PartialRecord;
 use crate::wire::placement;
 use crate::wire::state::StateRecord;
 
-/// The topic, after the application id, of what each step of the judges was told.
-pub const JOURNAL: &str = "internal.judge-journal";
-/// The role's name, where it is told from the others.
-const ROLE: Role = "control";
 /// How long the loop sleeps at the most when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// How many partials are judged in one transaction at the most.
@@ -55,29 +49,6 @@ const BATCH_MAX: usize = 500;
 
 /// The most that a command's id and the names of its model and rollout may have together.
 const NAMES_BYTES_MAX: usize = 2000;
-/// Under this name is counted what concerns no model that is known.
-const NO_MODEL: &str = "-";
-
-/// One model's judge, and how far its partials were read.
-struct Seat {
-    judge: Judge,
-    plan: ModelPlan,
-    partials: String,
-    next: i64,
-    is_touched: bool,
-}
-
-/// One partition of the commands: its own producer, and the judges of the models that hash to it.
-struct Bench {
-    partition: i32,
-    outbox: Outbox,
-    next: i64,
-    is_touched: bool,
-    seats: BTreeMap<ModelName, Seat>,
-    /// Models whose first spec could not be taken in: only there to answer.
-    counts: BTreeMap<(ModelName, &'static str), u64>,
-    refused: Counts,
-}
 
 struct Session<'a> {
     options: &'a RunOptions,
@@ -467,21 +438,6 @@ fn step(model: &ModelName, now: Timestamp, told: Told) -> JudgeStep {
     JudgeStep { model: model.to_string(), now: now.0, told }
 }
 
-/// Sends a command that nobody can carry out to the dead letters of the model that its key names; without one it is counted.
-fn refuse(bench: &mut Bench, emitter: &mut Emitter, dead: &Dead) -> Result<(), ShellError> {
-    let Dead { partition, offset, reason, .. } = dead;
-    warn!(partition, offset, reason = shrink::cut(reason), "a command cannot be read");
-    let key = dead.carried.key.as_deref().and_then(|it| std::str::from_utf8(it).ok());
-    let seat = key.and_then(|it| bench.seats.get(&ModelName::new(it)));
-    match seat {
-        Some(seat) => emitter.bury(&seat.plan, dead, &mut bench.outbox, &mut bench.refused),
-        None => {
-            bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
-            Ok(())
-        }
-    }
-}
-
 /// A spec whose topics are not there is refused with these words: nobody could be asked, and nothing could be joined.
 fn missing_topics(
     command: &Command,
@@ -518,88 +474,4 @@ fn missing_topics(
             missing.join(", ")
         )
     })
-}
-
-/// Publishes what a judge said in one step, and the step itself.
-fn publish(
-    bench: &mut Bench,
-    step: &JudgeStep,
-    effects: &[Effect],
-    partitions: &mut PartitionCounts,
-    options: &RunOptions,
-) -> Result<(), ShellError> {
-    let model = ModelName::new(&step.model);
-    let known = bench.seats.get(&model).map(|it| it.plan.format);
-    for published in verdicts::records(effects, known) {
-        let topic = options.settings.topic(published.place.topic());
-        send(bench, partitions, &topic, published.key.as_bytes(), &published.value)?;
-    }
-    for effect in effects {
-        match effect {
-            Effect::Change(change) => {
-                info!(%model, sequence = change.sequence, reason = change.reason, "decided");
-            }
-            Effect::State(standing) => {
-                if let Some(seat) = bench.seats.get_mut(&model) {
-                    seat.plan = standing.model.plan.clone();
-                }
-            }
-            Effect::Report(_) => {}
-            Effect::Count(counter, n) => {
-                *bench.counts.entry((model.clone(), counter.describe().0)).or_default() += n;
-            }
-        }
-    }
-    let topic = options.settings.topic(JOURNAL);
-    crash::at(ROLE, Point::BeforeJournal);
-    send(bench, partitions, &topic, step.model.as_bytes(), &step.write())?;
-    crash::at(ROLE, Point::AfterJournal);
-    Ok(())
-}
-
-fn send(
-    bench: &mut Bench,
-    partitions: &mut PartitionCounts,
-    topic: &str,
-    key: &[u8],
-    value: &[u8],
-) -> Result<(), ShellError> {
-    let count = partitions.of(topic, &bench.outbox).max(1);
-    bench.outbox.send(Outgoing {
-        topic,
-        partition: placement::partition(key, count),
-        key: Some(key),
-        value: Some(value),
-        carried: &[],
-        ours: &[],
-        at: None,
-    })
-}
-
-fn commit(
-    bench: &mut Bench,
-    commands: &str,
-    member: &Member,
-    board: &Board,
-) -> Result<(), ShellError> {
-    let mut offsets = TopicPartitionList::new();
-    let mut add = |topic: &str, partition: i32, next: i64| {
-        offsets
-            .add_partition_offset(topic, partition, Offset::Offset(next))
-            .map_err(ShellError::kafka("list offsets"))
-    };
-    if bench.is_touched {
-        add(commands, bench.partition, bench.next)?;
-    }
-    for seat in bench.seats.values().filter(|it| it.is_touched) {
-        add(&seat.partials, 0, seat.next)?;
-    }
-    bench.outbox.commit(&offsets, &member.metadata()?)?;
-    bench.is_touched = false;
-    bench.seats.values_mut().for_each(|it| it.is_touched = false);
-    bench.refused.tell(board);
-    for ((model, name), n) in std::mem::take(&mut bench.counts) {
-        board.add(&model, name, n);
-    }
-    Ok(())
 }

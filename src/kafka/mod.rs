@@ -37,6 +37,7 @@ pub mod serving;
 pub mod analysis;
 pub mod analyst_lane;
 
+pub mod bench;
 pub mod commands;
 pub mod control;
 pub mod verdicts;

@@ -12,7 +12,7 @@ use tracing::info;
 use crate::domain::ids::ModelName;
 use crate::domain::record::{Answer, Request};
 use crate::domain::time::{Span, Timestamp};
-use crate::kafka::admission::{self, LaneKey, WaitingRoom};
+use crate::kafka::admission::{Candidate, LaneKey, WaitingRoom};
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts, Numbers};
 use crate::kafka::crash::{self, Point, Role};
@@ -325,17 +325,16 @@ impl Session<'_> {
         let mut found = self.member.committed(&pair)?.into_iter();
         let committed =
             Committed { requests: found.next().flatten(), responses: found.next().flatten() };
-        let partners = [names.responses.as_str(), names.served.as_str(), journal.as_str()];
-        let group = format!("{}.serving", self.options.settings.app);
-        let mut hindrance = admission::missing_partner(partition, &partners, &self.outbox);
-        for ((topic, _), offset) in pair.iter().zip([&committed.requests, &committed.responses]) {
-            if hindrance.is_none() {
-                let offset = offset.as_ref();
-                hindrance =
-                    admission::foreign_offset(&group, topic, partition, offset, &self.replay)?;
-            }
-        }
-        if let Some(why) = hindrance {
+        let candidate = Candidate {
+            group: format!("{}.serving", self.options.settings.app),
+            partition,
+            inputs: [
+                (&names.requests, committed.requests.as_ref()),
+                (&names.responses, committed.responses.as_ref()),
+            ],
+            partners: vec![&names.responses, &names.served, &journal],
+        };
+        if let Some(why) = candidate.hindrance(&self.outbox, &self.replay)? {
             self.waiting.hold(key, topic, &why);
             return Ok(());
         }

@@ -6,10 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::apply::ApplyArgs;
 use crate::cli::demo::DemoArgs;
+use crate::cli::explain::ExplainArgs;
 use crate::cli::inspect::InspectArgs;
 use crate::cli::list::GetArgs;
 use crate::cli::plan::PlanArgs;
+use crate::cli::replay::ReplayArgs;
 use crate::cli::report::ReportArgs;
+use crate::cli::requeue::RequeueArgs;
 use crate::cli::run::RunArgs;
 use crate::cli::schema::{CompletionArgs, SchemaArgs};
 use crate::cli::simulate::SimulateArgs;
@@ -99,6 +102,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Say in sentences what the evidence shows, and when each number may be believed
     Report(ReportArgs),
+    /// Tell the way to a decision: from where, to where, why, and what it rests on
+    Explain(ExplainArgs),
+    /// Recompute every decision from the topics, and compare byte for byte
+    Replay(ReplayArgs),
     /// Follow a rollout as it goes
     Watch(WatchArgs),
     /// Keep a rollout's routing as it is until it is resumed
@@ -113,6 +120,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Print the records of a topic
     Tail(TailArgs),
+    /// Send dead letters back to the topics that they come from, after what was wrong is mended
+    Requeue(RequeueArgs),
     /// Tell how long a rollout will take with this traffic, and what it can find
     Plan(PlanArgs),
     /// Let a spec decide over thousands of synthetic worlds: how often it errs, and how long it takes

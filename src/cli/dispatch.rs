@@ -8,8 +8,8 @@ use crate::cli::demo::Show;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::log::{self, Talk};
 use crate::cli::{
-    apply, demo, inspect, list, plan, report, run, schema, simulate, status, tail, topics,
-    validate, verbs, watch, worker,
+    apply, demo, explain, inspect, list, plan, replay, report, requeue, run, schema, simulate,
+    status, tail, topics, validate, verbs, watch, worker,
 };
 
 /// Carries one command out; `show` is the demonstration.
@@ -29,8 +29,11 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         | Command::Abort(_)
         | Command::Inspect(_)
         | Command::Tail(_)
+        | Command::Requeue(_)
         | Command::Plan(_)
         | Command::Report(_)
+        | Command::Explain(_)
+        | Command::Replay(_)
         | Command::Simulate(_)
         | Command::Topics(_)
         | Command::Schema(_)
@@ -53,7 +56,10 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         Command::Abort(args) => verbs::abort(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),
+        Command::Requeue(args) => requeue::run(args, &context),
         Command::Report(args) => report::run(args, &context),
+        Command::Explain(args) => explain::run(args, &context),
+        Command::Replay(args) => replay::run(args, &context),
         Command::Plan(args) => plan::run(args, &context),
         Command::Simulate(args) => simulate::run(args, &context),
         Command::Worker(args) => worker::run(args, &context),

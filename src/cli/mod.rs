@@ -12,13 +12,18 @@ pub(crate) mod context;
 pub(crate) mod specs;
 pub(crate) mod state;
 
+pub(crate) mod dead;
+
 pub mod ask;
 
 pub mod apply;
+pub mod explain;
 pub mod inspect;
 pub mod list;
 pub mod plan;
+pub mod replay;
 pub mod report;
+pub mod requeue;
 pub mod schema;
 pub mod simulate;
 pub mod status;

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &ReportArgs, context: &Context) -> Result<Exit, CliError
     let Some(metrics) = metrics else {
         return Err(CliError::NotFound(format!("there is no evidence of `{}` yet", args.name)));
     };
-    let confidence = confidence(&state);
+    let confidence = confidence(state.field("spec"));
     let sentences: Vec<Value> = told(&metrics)
         .map(|it| {
             json!({
@@ -47,8 +47,8 @@ pub(crate) fn run(args: &ReportArgs, context: &Context) -> Result<Exit, CliError
 }
 
 /// Returns the share of all worlds, in percent, in which an interval holds at every look.
-fn confidence(state: &State) -> f64 {
-    let alpha = &state.field("spec")["spec"]["decide"]["alpha"];
+pub(crate) fn confidence(spec: &Value) -> f64 {
+    let alpha = &spec["spec"]["decide"]["alpha"];
     let written = alpha.as_str().and_then(|it| it.strip_suffix('%')?.trim().parse::<f64>().ok());
     let alpha = alpha.as_f64().or(written.map(|it| it / 100.0)).unwrap_or(0.05);
     (1.0 - alpha) * 100.0
@@ -81,13 +81,13 @@ fn text(state: &State, metrics: &Value, confidence: f64) -> String {
 }
 
 /// Returns every metric, and of the segments those that should be looked at.
-fn told(metrics: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn told(metrics: &Value) -> impl Iterator<Item = &Value> {
     let alerts = list(&metrics["segments"]).filter(|it| it["verdict"] == "alert");
     list(&metrics["metrics"]).chain(alerts)
 }
 
 /// Says all that one metric shows, a sentence for each thing.
-fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String> {
+pub(crate) fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String> {
     let stable = list(&metrics["arms"]).find(|it| it["role"] == "stable");
     let stable = stable.map_or_else(String::new, |it| word(&it["version"]));
     let candidate = word(&it["candidate"]);
@@ -168,7 +168,7 @@ fn anytime(p: &Value) -> String {
     )
 }
 
-fn arm(it: &Value) -> String {
+pub(crate) fn arm(it: &Value) -> String {
     let count = |name: &str| say::count_or_dash(&it[name]);
     let coverage = it["coverage"].as_f64().map_or(String::new(), |it| {
         format!(", {} of the mature ones with a label in time", say::percent(it))
@@ -186,7 +186,7 @@ fn arm(it: &Value) -> String {
     )
 }
 
-fn health(health: &Value) -> String {
+pub(crate) fn health(health: &Value) -> String {
     let mut wrong = Vec::new();
     if health["split"]["verdict"] == "bad" {
         wrong.push("traffic is not split as planned");
@@ -229,11 +229,11 @@ fn small(p: f64) -> String {
     if p >= 0.001 { format!("{p:.3}") } else { format!("{p:.1e}") }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn word(value: &Value) -> String {
+pub(crate) fn word(value: &Value) -> String {
     value.as_str().unwrap_or("-").to_owned()
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::context::{Context, record_json, value_of};
+use crate::cli::dead::{DeadLetter, Filter};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::line;
 use crate::cli::say;
@@ -22,7 +23,17 @@ const COUNT: usize = 10;
 pub struct TailArgs {
     /// A topic: its whole name, or one of the application's (rollout-metrics, rollout-events, rollouts, commands)
     /// or a model's (requests, responses, served, predictions, labels, analysis, dead-letters, VERSION.requests)
-    topic: String,
+    #[arg(required_unless_present = "dead", conflicts_with = "dead", value_name = "TOPIC")]
+    name: Option<String>,
+    /// Dead letters: why each is one, where its record stood, and the record
+    #[arg(long)]
+    dead: bool,
+    /// Of dead letters, only those whose reason holds this text
+    #[arg(long, value_name = "TEXT", requires = "dead")]
+    reason: Option<String>,
+    /// Of dead letters, only those whose record stood in this topic
+    #[arg(long, value_name = "NAME", requires = "dead")]
+    topic: Option<String>,
     /// The model, where the application has several; of the application's topics, only this model's records
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -51,7 +62,13 @@ struct Wanted<'a> {
 pub(crate) fn run(args: &TailArgs, context: &Context) -> Result<Exit, CliError> {
     let reader = context.reader()?;
     let wanted = wanted(args, context, &reader)?;
-    let is_wanted = |it: &Record| wanted.model.is_none_or(|model| value_of(it)["model"] == model);
+    let filter =
+        Filter { places: &[], reason: args.reason.as_deref(), topic: args.topic.as_deref() };
+    let is_wanted = |it: &Record| {
+        let is_meant = |it: &Record| DeadLetter::of(it.clone()).is_some_and(|it| filter.holds(&it));
+        wanted.model.is_none_or(|model| value_of(it)["model"] == model)
+            && (filter.is_empty() || is_meant(it))
+    };
     // Turned to before the present is read, so that nothing falls between the two.
     let coming = if args.follow {
         Some(context.reader()?.follow(&[&wanted.topic], Start::BeforeEnd(0))?)
@@ -124,11 +141,12 @@ fn wanted<'a>(
     reader: &Reader,
 ) -> Result<Wanted<'a>, CliError> {
     let model = args.model.as_deref();
-    if ["rollout-metrics", "rollout-events", "rollouts", "commands"].contains(&&*args.topic) {
-        return Ok(Wanted { topic: context.own(&args.topic), model });
+    let name = args.name.as_deref().unwrap_or("dead-letters");
+    if ["rollout-metrics", "rollout-events", "rollouts", "commands"].contains(&name) {
+        return Ok(Wanted { topic: context.own(name), model });
     }
-    if reader.topics()?.contains_key(&args.topic) {
-        return Ok(Wanted { topic: args.topic.clone(), model });
+    if reader.topics()?.contains_key(name) {
+        return Ok(Wanted { topic: name.to_owned(), model });
     }
     let states = match state::read_all(context, reader) {
         Ok(states) => states,
@@ -149,15 +167,15 @@ fn wanted<'a>(
             let models: Vec<&str> = states.iter().map(|it| it.model.as_str()).collect();
             return Err(CliError::Usage(format!(
                 "`{}` of which model? give --model, one of: {}",
-                args.topic,
+                name,
                 models.join(", ")
             )));
         }
     };
-    let topic = short(&topics, &args.topic).ok_or_else(|| {
+    let topic = short(&topics, name).ok_or_else(|| {
         CliError::NotFound(format!(
             "there is no topic `{}` in this cluster, and it is no short name of one",
-            args.topic
+            name
         ))
     })?;
     Ok(Wanted { topic, model: None })
@@ -181,6 +199,16 @@ fn short(topics: &ModelTopics, name: &str) -> Option<String> {
 }
 
 fn print(args: &TailArgs, context: &Context, record: &Record) -> Result<(), CliError> {
+    if args.dead
+        && let Some(dead) = DeadLetter::of(record.clone())
+    {
+        let value = dead.json();
+        return if args.raw {
+            line(&value.to_string())
+        } else {
+            context.output.item(&value, || dead.text())
+        };
+    }
     let value = record_json(record);
     if args.raw { line(&value.to_string()) } else { context.output.item(&value, || text(record)) }
 }

@@ -77,4 +77,6 @@ pub struct Carried {
     pub key: Option<Bytes>,
     /// All its headers, ours too.
     pub headers: Vec<Header>,
+    /// The partition and the offset at which it stood.
+    pub stood_at: (i32, i64),
 }

@@ -208,7 +208,8 @@ impl Analyst {
     /// Moves the prediction clock to a case's time; what that passes is published before the case counts.
     fn hear_prediction(&mut self, now: Timestamp, case: &Prediction, out: &mut Vec<Effect>) {
         self.is_idle = false;
-        self.predictions.hear(now, case.event_time());
+        // A case from the future, which only a stranger or a clock that went back can write, must not make the others mature.
+        self.predictions.hear(now, case.event_time().min(now));
         self.settle(now, out);
         self.publish_passed(false, out);
     }

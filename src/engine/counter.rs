@@ -33,6 +33,10 @@ pub enum Counter {
     AnswerMisdirected,
     /// A record could not be read and is on the dead-letter topic.
     Refused,
+    /// A record did not fit into one message; what was sent in its place says so.
+    TooLarge,
+    /// A command could not be read, and names no model that is known.
+    CommandUnreadable,
     /// A label was joined.
     LabelJoined,
     /// A label came twice or with an older version.
@@ -72,7 +76,7 @@ pub enum Counter {
 impl Counter {
     /// Every counter, in the order above.
     // A new counter: its variant, its line here, its word and help below.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::Requests,
         Self::Forwarded,
         Self::Shadowed,
@@ -88,6 +92,8 @@ impl Counter {
         Self::AnswerUnknown,
         Self::AnswerMisdirected,
         Self::Refused,
+        Self::TooLarge,
+        Self::CommandUnreadable,
         Self::LabelJoined,
         Self::LabelDuplicate,
         Self::LabelLate,
@@ -137,6 +143,13 @@ impl Counter {
                 ("answer_misdirected", "answers passed on to their right partition")
             }
             Self::Refused => ("refused", "records sent to the dead-letter topic"),
+            Self::TooLarge => (
+                "too_large",
+                "records that did not fit into one message, and were cut or sent to the dead-letter topic",
+            ),
+            Self::CommandUnreadable => {
+                ("command_unreadable", "commands that cannot be read and name no known model")
+            }
             Self::LabelJoined => ("label_joined", "labels joined with their predictions"),
             Self::LabelDuplicate => {
                 ("label_duplicate", "labels that came twice or with an older version")

@@ -69,6 +69,12 @@ impl Judge {
         }
     }
 
+    /// Begins, for the first time or after a restart: from now on it is silent until it has something to say.
+    pub fn open(&mut self, now: Timestamp, partitions: i32) {
+        self.settings.partitions = partitions;
+        self.spoke_at = now;
+    }
+
     /// Takes in a partial that had been judged before a restart, and decides nothing.
     pub fn recall(&mut self, partial: Partial) {
         if self.is_current(&partial) {

@@ -12,7 +12,8 @@ use tracing::info;
 use crate::domain::ids::{ModelName, RolloutName};
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::analyst_io::{Effect, Input};
+use crate::engine::analyst_io::{Effect, Input, Row};
+use crate::engine::counter::Counter;
 use crate::engine::partial::Partial;
 use crate::kafka::admission::{self, LaneKey, WaitingRoom};
 use crate::kafka::analyst_lane::{
@@ -20,29 +21,39 @@ use crate::kafka::analyst_lane::{
 };
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts};
+use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
-use crate::kafka::follower::{Follower, ModelView};
+use crate::kafka::follower::Follower;
 use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::Dead;
+use crate::kafka::known::ModelView;
 use crate::kafka::label_lane::LabelLane;
 use crate::kafka::options::RunOptions;
-use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
+use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::replay::Replay;
+use crate::kafka::shrink;
 use crate::kafka::stop::Stop;
 use crate::kafka::table;
-use crate::strategy::stage::Format;
+use crate::strategy::stage::{Format, ModelPlan};
 use crate::wire::analysis::AnalysisRecord;
 use crate::wire::mark::MarkRecord;
 use crate::wire::partial::PartialRecord;
 use crate::wire::{label, mark, placement};
 
+/// The role's name, where it is told from the others.
+const ROLE: Role = "analysis";
 /// How many records a turn takes at the most.
 const BATCH_MAX: usize = 5000;
 /// How long a turn collects records: analysis is not in a hurry, and a turn costs a journal record a partition.
 const COLLECT: Duration = Duration::from_millis(20);
 /// How long the loop sleeps at the most when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Why a label cannot be put where its prediction is.
+const LABEL_TOO_LARGE: &str = "the label does not fit into one message of its own";
+/// Why a case has no row.
+const ROW_TOO_LARGE: &str = "the analysis row of its case does not fit into one message";
 
 /// The bounds of how long a partition of labels counts as read to its end without being said so again.
 const LEASE_MIN: Span = Span::seconds(1);
@@ -86,7 +97,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
     let settings = &options.settings;
     let slot = format!("{}.analysis.{}", settings.app, options.instance);
     // Fence, then read.
-    let outbox = Outbox::fence(settings, &slot)?;
+    let outbox = Outbox::fence(settings, &slot, ROLE)?;
     let group = format!("{}.analysis", settings.app);
     let mut session = Session {
         follower: Follower::start(settings)?,
@@ -226,7 +237,7 @@ impl Session<'_> {
             let count = self.partitions.of(&own.labels, &self.outbox).max(1);
             let header = [(mark::SOURCE, source.to_string())];
             let header = header.each_ref().map(|(name, value)| (*name, value.as_str()));
-            for read in std::mem::take(&mut lane.backlog) {
+            for (offset, read) in std::mem::take(&mut lane.backlog) {
                 let label = match read {
                     Ok(label) => label,
                     Err(dead) => {
@@ -236,7 +247,7 @@ impl Session<'_> {
                 };
                 let id = label.request_id.as_str().as_bytes();
                 let to = placement::partition(id, count);
-                self.outbox.send(Outgoing {
+                let fit = self.outbox.offer(Outgoing {
                     topic: &own.labels,
                     partition: to,
                     key: Some(id),
@@ -245,7 +256,15 @@ impl Session<'_> {
                     ours: &header,
                     at: None,
                 })?;
-                lane.has_told(to, now);
+                match fit {
+                    Fit::Sent => lane.has_told(to, now),
+                    Fit::TooLarge => {
+                        self.counts.add(model, Counter::TooLarge, 1);
+                        let topic = view.plan.topics.labels.clone();
+                        let dead = Dead::left(topic, (*source, offset), LABEL_TOO_LARGE);
+                        self.emitter.bury(&view.plan, &dead, &mut self.outbox, &mut self.counts)?;
+                    }
+                }
             }
             let Some((mark, lanes)) = lane.marks(now, count, is_behind, lease(view)) else {
                 continue;
@@ -288,16 +307,16 @@ impl Session<'_> {
             for effect in effects.drain(..) {
                 match effect {
                     Effect::Row(row) => {
-                        let record = AnalysisRecord::from(&*row);
-                        let topic = &view.plan.topics.analysis;
-                        let count = self.partitions.of(topic, &self.outbox).max(1);
-                        let key = record.key().as_bytes();
-                        self.outbox.send(plain(
-                            topic,
-                            placement::partition(key, count),
-                            key,
-                            &record.encode(view.plan.format),
-                        ))?;
+                        let count =
+                            self.partitions.of(&view.plan.topics.analysis, &self.outbox).max(1);
+                        if write_row(&view.plan, &row, count, &mut self.outbox)? == Fit::Sent {
+                            continue;
+                        }
+                        self.counts.add(model, Counter::TooLarge, 1);
+                        let case = row.joined.prediction.case;
+                        let topic = view.plan.topics.requests.clone();
+                        let dead = Dead::left(topic, (case.partition, case.offset), ROW_TOO_LARGE);
+                        self.emitter.bury(&view.plan, &dead, &mut self.outbox, &mut self.counts)?;
                     }
                     Effect::Partial(partial) => {
                         let record = PartialRecord::from(&*partial);
@@ -308,8 +327,8 @@ impl Session<'_> {
                             &record.write(),
                         ))?;
                     }
-                    // The record itself was buried with its bytes.
-                    Effect::Refuse { .. } => {}
+                    // The record itself was buried with its bytes, and counted then.
+                    Effect::Refuse { .. } | Effect::Count(Counter::Refused, _) => {}
                     Effect::Count(counter, n) => {
                         *self
                             .machine_counts
@@ -319,6 +338,7 @@ impl Session<'_> {
                 }
             }
             let record = lane.end_turn();
+            crash::at(ROLE, Point::BeforeJournal);
             self.outbox.send(Outgoing {
                 topic: &own.journal,
                 partition: *partition,
@@ -328,6 +348,7 @@ impl Session<'_> {
                 ours: &[],
                 at: Some(Timestamp(record.now)),
             })?;
+            crash::at(ROLE, Point::AfterJournal);
         }
         Ok(())
     }
@@ -375,7 +396,9 @@ impl Session<'_> {
                     if self.outbox.is_open() {
                         self.commit()?;
                     }
+                    crash::at(ROLE, Point::BeforeRelease);
                     self.give_up(&partitions)?;
+                    crash::at(ROLE, Point::AfterRelease);
                 }
                 Rebalanced::Lost(_) => return Err(ShellError::Lost),
                 Rebalanced::Assigned(partitions) => {
@@ -385,6 +408,7 @@ impl Session<'_> {
                     for (topic, partition) in partitions {
                         self.open(&topic, partition, &mut sums)?;
                     }
+                    crash::at(ROLE, Point::AfterRestore);
                 }
             }
         }
@@ -532,6 +556,29 @@ fn receive(
         }
     };
     Some(((model.clone(), message.partition()), received))
+}
+
+/// Writes a row, where it does not fit without what it can do without.
+fn write_row(
+    plan: &ModelPlan,
+    row: &Row,
+    count: i32,
+    outbox: &mut Outbox,
+) -> Result<Fit, ShellError> {
+    let mut record = AnalysisRecord::from(row);
+    let mut offer = |record: &AnalysisRecord| {
+        let key = record.key().as_bytes();
+        let to = placement::partition(key, count);
+        outbox.offer(plain(&plan.topics.analysis, to, key, &record.encode(plan.format)))
+    };
+    let mut fit = offer(&record)?;
+    for leave_out in [shrink::without_row_values, shrink::without_row_texts] {
+        if fit == Fit::TooLarge {
+            leave_out(&mut record);
+            fit = offer(&record)?;
+        }
+    }
+    Ok(fit)
 }
 
 fn plain<'a>(topic: &'a str, partition: i32, key: &'a [u8], value: &'a [u8]) -> Outgoing<'a> {

@@ -1,12 +1,12 @@
 //! One analyst lane in the shell: its machine, how far it has read, and where a replay of it would start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rdkafka::message::Message;
 use tracing::{error, info};
 
-use crate::domain::ids::RolloutName;
+use crate::domain::ids::{ModelName, RolloutName};
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst::Analyst;
@@ -14,8 +14,8 @@ use crate::engine::analyst_io::{Effect, Event, Input, Settings as LaneSettings};
 use crate::engine::clock::Checkpoint;
 use crate::engine::partial::Partial;
 use crate::kafka::error::ShellError;
-use crate::kafka::follower::ModelView;
 use crate::kafka::intake::{self, Dead};
+use crate::kafka::known::ModelView;
 use crate::kafka::replay::Replay;
 use crate::strategy::stage::{LabelMap, ModelPlan, Source};
 use crate::wire::checkpoint::CheckpointRecord;
@@ -54,7 +54,12 @@ pub struct LaneTopics {
 impl LaneTopics {
     /// Returns their names.
     pub fn of(app: &str, plan: &ModelPlan) -> Self {
-        let name = |suffix: &str| format!("{app}.internal.{}.{suffix}", plan.name);
+        Self::of_model(app, &plan.name)
+    }
+
+    /// Returns their names for a model of this name.
+    pub fn of_model(app: &str, model: &ModelName) -> Self {
+        let name = |suffix: &str| format!("{app}.internal.{model}.{suffix}");
         Self {
             labels: name("labels"),
             journal: name("analyst-journal"),
@@ -93,6 +98,34 @@ struct Begun {
     sources: Option<i32>,
 }
 
+/// Both inputs of a lane from one place to another, read for turns that are done once more.
+#[derive(Debug)]
+pub struct Inputs {
+    predictions: VecDeque<Arrival>,
+    labels: VecDeque<Arrival>,
+}
+
+impl Inputs {
+    /// Reads predictions and labels between these offsets of the two.
+    pub fn read(
+        plan: &ModelPlan,
+        partition: i32,
+        topics: &LaneTopics,
+        (from, to): ((i64, i64), (i64, i64)),
+        replay: &Replay,
+    ) -> Result<Self, ShellError> {
+        let mut predictions = VecDeque::new();
+        replay.range(&plan.topics.predictions, partition, from.0, Some(to.0), |it| {
+            predictions.push_back(read_prediction(it));
+        })?;
+        let mut labels = VecDeque::new();
+        replay.range(&topics.labels, partition, from.1, Some(to.1), |it| {
+            labels.push_back(read_label(it));
+        })?;
+        Ok(Self { predictions, labels })
+    }
+}
+
 /// Where a lane's group has got to.
 #[derive(Debug, Default)]
 pub struct Committed {
@@ -103,21 +136,14 @@ pub struct Committed {
 }
 
 impl AnalystLane {
-    /// Builds the lane as it was at the committed offsets.
-    pub fn restore(
-        view: &ModelView,
-        (partition, partitions, sources): (i32, i32, i32),
-        committed: &Committed,
-        topics: &LaneTopics,
-        partials: BTreeMap<RolloutName, Partial>,
-        replay: &Replay,
-    ) -> Result<Self, ShellError> {
-        let mut machine =
-            Analyst::new(LaneSettings::new(view.plan.name.clone(), partition, partitions));
+    /// Makes a lane that has read nothing, of what is known of its model.
+    pub fn empty(view: &ModelView, partition: i32, partitions: i32) -> Self {
+        let settings = LaneSettings::new(view.plan.name.clone(), partition, partitions);
+        let mut machine = Analyst::new(settings);
         for planned in view.rollouts.values() {
             machine.restore_plan(planned.clone());
         }
-        let mut lane = Self {
+        Self {
             plan: Arc::clone(&view.plan),
             partition,
             backlog: Vec::new(),
@@ -127,13 +153,27 @@ impl AnalystLane {
             now: Timestamp(0),
             lag: (0, 0),
             turn: 0,
-            predictions: committed.predictions.as_ref().map_or(0, |it| it.0),
-            labels: committed.labels.as_ref().map_or(0, |it| it.0),
+            predictions: 0,
+            labels: 0,
             starts: BTreeMap::new(),
             sources: None,
             begun: None,
             unread: (0, 0),
-        };
+        }
+    }
+
+    /// Builds the lane as it was at the committed offsets.
+    pub fn restore(
+        view: &ModelView,
+        (partition, partitions, sources): (i32, i32, i32),
+        committed: &Committed,
+        topics: &LaneTopics,
+        partials: BTreeMap<RolloutName, Partial>,
+        replay: &Replay,
+    ) -> Result<Self, ShellError> {
+        let mut lane = Self::empty(view, partition, partitions);
+        lane.predictions = committed.predictions.as_ref().map_or(0, |it| it.0);
+        lane.labels = committed.labels.as_ref().map_or(0, |it| it.0);
         let start = committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
         if let Some(start) = start {
             lane.turn = start.turn;
@@ -176,36 +216,55 @@ impl AnalystLane {
         for (_, partial) in partials {
             self.machine.sums_restored_from(partial);
         }
-        let mut predictions = std::collections::VecDeque::new();
-        let to = Some(self.predictions);
-        replay.range(&self.plan.topics.predictions, partition, start.first, to, |it| {
-            predictions.push_back(read_prediction(it));
-        })?;
-        let mut labels = std::collections::VecDeque::new();
-        replay.range(&topics.labels, partition, start.second, Some(self.labels), |it| {
-            labels.push_back(read_label(it));
-        })?;
+        let (from, to) = ((start.first, start.second), (self.predictions, self.labels));
+        let mut inputs = Inputs::read(&self.plan, partition, topics, (from, to), replay)?;
         let mut dropped = Vec::new();
         let count = turns.len();
-        (self.predictions, self.labels) = (start.first, start.second);
-        for turn in turns {
-            while let Some(it) =
-                predictions.pop_front_if(|it: &mut Arrival| it.offset < turn.predictions)
-            {
-                self.backlog.push(it);
-            }
-            while let Some(it) = labels.pop_front_if(|it: &mut Arrival| it.offset < turn.labels) {
-                self.backlog.push(it);
-            }
-            self.turn = turn.turn;
-            self.sources = turn.sources;
-            self.take(turn.now(), turn.lag, &mut dropped, &mut Vec::new());
+        (self.predictions, self.labels) = from;
+        for turn in &turns {
+            self.again(turn, &mut inputs, None, &mut dropped);
             dropped.clear();
-            (self.predictions, self.labels) = (turn.predictions, turn.labels);
-            self.end();
         }
         info!(model = %self.plan.name, partition, turns = count, cases = self.machine.cases(), "analyst lane restored");
         Ok(())
+    }
+
+    /// Does a turn of the journal once more; with `view`, the plans are learnt when they were.
+    pub fn again(
+        &mut self,
+        turn: &AnalystTurn,
+        inputs: &mut Inputs,
+        view: Option<&ModelView>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.turn = turn.turn;
+        self.sources = turn.sources;
+        let sources = self.begin(turn.now(), turn.lag);
+        if let Some(view) = view {
+            self.follow(turn.now(), view, out);
+        }
+        let Inputs { predictions, labels } = inputs;
+        let of_predictions = |it: &mut Arrival| it.offset < turn.predictions;
+        while let Some(it) = predictions.pop_front_if(of_predictions) {
+            self.backlog.push(it);
+        }
+        while let Some(it) = labels.pop_front_if(|it| it.offset < turn.labels) {
+            self.backlog.push(it);
+        }
+        self.take(sources, out, &mut Vec::new());
+        (self.predictions, self.labels) = (turn.predictions, turn.labels);
+        self.end();
+    }
+
+    /// Learns what has changed in the model's plans.
+    fn follow(&mut self, now: Timestamp, view: &ModelView, out: &mut Vec<Effect>) {
+        if self.known != view.version {
+            self.plan = Arc::clone(&view.plan);
+            self.known = view.version;
+            for planned in view.rollouts.values() {
+                self.machine.handle(now, Event::Plan(Box::new(planned.clone())), out);
+            }
+        }
     }
 
     /// Takes in what waits and acts on what is due; returns whether there was anything to do.
@@ -225,25 +284,15 @@ impl AnalystLane {
         if !is_due && self.backlog.is_empty() && self.known == view.version {
             return false;
         }
-        if self.known != view.version {
-            self.plan = Arc::clone(&view.plan);
-            self.known = view.version;
-            for planned in view.rollouts.values() {
-                self.machine.handle(now, Event::Plan(Box::new(planned.clone())), out);
-            }
-        }
-        self.take(now, lag, out, dead);
+        let sources = self.begin(now, lag);
+        self.follow(now, view, out);
+        self.take(sources, out, dead);
         self.is_touched = true;
         true
     }
 
-    fn take(
-        &mut self,
-        now: Timestamp,
-        lag: (u64, u64),
-        out: &mut Vec<Effect>,
-        dead: &mut Vec<Dead>,
-    ) {
+    /// Begins a turn: what the machine does from here on is of this turn, also what it does when it learns of a plan.
+    fn begin(&mut self, now: Timestamp, lag: (u64, u64)) -> Option<i32> {
         let sources = self.sources.take();
         self.begun = Some(Begun { checkpoint: self.machine.checkpoint(), lag, sources });
         self.lag = lag;
@@ -254,6 +303,11 @@ impl AnalystLane {
             self.starts.insert(self.turn, start);
         }
         self.machine.turn_is(self.turn);
+        sources
+    }
+
+    fn take(&mut self, sources: Option<i32>, out: &mut Vec<Effect>, dead: &mut Vec<Dead>) {
+        let (now, lag) = (self.now, self.lag);
         if let Some(sources) = sources {
             self.machine.handle(now, Event::Sources(sources), out);
         }
@@ -285,6 +339,7 @@ impl AnalystLane {
             labels: self.labels,
             lag: begun.lag,
             sources: begun.sources,
+            known: Some(self.known),
             checkpoint: CheckpointRecord::from(&begun.checkpoint),
         };
         self.end();

@@ -10,39 +10,52 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
-use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::domain::ids::ModelName;
-
-use crate::engine::command::{Command, Parsed, Verb, Written};
+use crate::domain::time::Timestamp;
+use crate::engine::command::{Command, Parsed, Verb};
+use crate::engine::counter::Counter;
 use crate::engine::judge::Judge;
 use crate::engine::judge_io::{Effect, Event, Settings as JudgeSettings};
 use crate::kafka::analyst_lane::LaneTopics;
 use crate::kafka::clock;
-use crate::kafka::counts::Board;
+use crate::kafka::commands::{bounded, first_plan, parse};
+use crate::kafka::counts::{Board, Counts};
+use crate::kafka::crash::{self, Point, Role};
+use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::group::{Member, Rebalanced, read_from};
+use crate::kafka::intake::{self, Dead};
 use crate::kafka::options::RunOptions;
-use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
+use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::replay::Replay;
 use crate::kafka::settings::LogContext;
+use crate::kafka::shrink;
 use crate::kafka::stop::Stop;
 use crate::kafka::table;
-use crate::spec::plan::{model_from_json, rollout_from_json};
+use crate::kafka::verdicts;
 use crate::strategy::look::Detail;
-use crate::strategy::stage::{Format, ModelPlan};
+use crate::strategy::stage::ModelPlan;
 use crate::wire::command::CommandRecord;
-use crate::wire::event::EventRecord;
-use crate::wire::metrics::MetricsRecord;
+use crate::wire::journal::{JudgeStep, Told};
 use crate::wire::partial::PartialRecord;
 use crate::wire::placement;
 use crate::wire::state::StateRecord;
 
+/// The topic, after the application id, of what each step of the judges was told.
+pub const JOURNAL: &str = "internal.judge-journal";
+/// The role's name, where it is told from the others.
+const ROLE: Role = "control";
 /// How long the loop sleeps at the most when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// How many partials are judged in one transaction at the most.
 const BATCH_MAX: usize = 500;
+
+/// The most that a command's id and the names of its model and rollout may have together.
+const NAMES_BYTES_MAX: usize = 2000;
+/// Under this name is counted what concerns no model that is known.
+const NO_MODEL: &str = "-";
 
 /// One model's judge, and how far its partials were read.
 struct Seat {
@@ -62,6 +75,7 @@ struct Bench {
     seats: BTreeMap<ModelName, Seat>,
     /// Models whose first spec could not be taken in: only there to answer.
     counts: BTreeMap<(ModelName, &'static str), u64>,
+    refused: Counts,
 }
 
 struct Session<'a> {
@@ -70,6 +84,7 @@ struct Session<'a> {
     feed: BaseConsumer<LogContext>,
     replay: Replay,
     partitions: PartitionCounts,
+    emitter: Emitter,
     board: &'a Board,
     commands: String,
     benches: BTreeMap<i32, Bench>,
@@ -93,6 +108,7 @@ pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         member,
         feed,
         partitions: PartitionCounts::default(),
+        emitter: Emitter::default(),
         board,
         commands,
         benches: BTreeMap::new(),
@@ -122,7 +138,8 @@ impl Session<'_> {
                     if let Some(seat) = bench.seats.get_mut(&model) {
                         seat.judge.tick(now, &mut out);
                     }
-                    publish(bench, &model, out, &mut self.partitions, self.options)?;
+                    let step = step(&model, now, Told::Silence);
+                    publish(bench, &step, &out, &mut self.partitions, self.options)?;
                 }
                 if bench.outbox.is_due(true) {
                     commit(bench, &self.commands, &self.member, self.board)?;
@@ -172,7 +189,9 @@ impl Session<'_> {
                 }
                 let gone: Vec<(&str, i32)> =
                     partitions.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
+                crash::at(ROLE, Point::BeforeRelease);
                 self.member.release(&gone)?;
+                crash::at(ROLE, Point::AfterRelease);
             }
             Rebalanced::Lost(_) => return Err(ShellError::Lost),
             Rebalanced::Assigned(partitions) => {
@@ -183,6 +202,7 @@ impl Session<'_> {
                     self.member.accept(&[(&topic, partition, from)])?;
                     self.benches.insert(partition, bench);
                 }
+                crash::at(ROLE, Point::AfterRestore);
             }
         }
         self.assign_feed()
@@ -191,7 +211,7 @@ impl Session<'_> {
     /// Fences, then reads where the models stand, then what the lanes said until the last judgement.
     fn open_bench(&mut self, partition: i32) -> Result<(Bench, Offset), ShellError> {
         let settings = &self.options.settings;
-        let outbox = Outbox::fence(settings, &format!("{}.judge.{partition}", settings.app))?;
+        let outbox = Outbox::fence(settings, &format!("{}.judge.{partition}", settings.app), ROLE)?;
         let count = self.partitions.of(&self.commands, &outbox);
         let mut states: BTreeMap<String, StateRecord> = BTreeMap::new();
         table::scan(settings, &settings.topic("rollouts"), |message| {
@@ -211,13 +231,16 @@ impl Session<'_> {
             is_touched: false,
             seats: BTreeMap::new(),
             counts: BTreeMap::new(),
+            refused: Counts::default(),
         };
         for (model, state) in states {
             if placement::partition(model.as_bytes(), count) == partition {
                 match state.standing(parse) {
                     Ok(standing) => {
                         let seat = self.restore(&mut bench, standing)?;
-                        bench.seats.insert(ModelName::from(model), seat);
+                        let name = ModelName::from(model);
+                        bench.seats.insert(name.clone(), seat);
+                        self.begin(&mut bench, &name)?;
                     }
                     Err(error) => warn!(model, %error, "where a model stands cannot be read"),
                 }
@@ -246,6 +269,18 @@ impl Session<'_> {
         Ok(Seat { judge, plan, partials, next, is_touched: false })
     }
 
+    /// Lets a model's judge begin, and writes that down.
+    fn begin(&mut self, bench: &mut Bench, model: &ModelName) -> Result<(), ShellError> {
+        let Some(seat) = bench.seats.get_mut(model) else { return Ok(()) };
+        let now = clock::now();
+        let predictions = &seat.plan.topics.predictions;
+        let partitions = self.partitions.of(predictions, &bench.outbox).max(1);
+        seat.judge.open(now, partitions);
+        let sequence = seat.judge.standing().map_or(0, |it| it.sequence);
+        let step = step(model, now, Told::Open { partitions, sequence });
+        publish(bench, &step, &[], &mut self.partitions, self.options)
+    }
+
     fn judge_settings(&mut self, plan: &ModelPlan, outbox: &Outbox) -> JudgeSettings {
         JudgeSettings {
             model: plan.name.clone(),
@@ -259,7 +294,7 @@ impl Session<'_> {
         &mut self,
         partition: i32,
         offset: i64,
-        record: Result<CommandRecord, String>,
+        record: Result<CommandRecord, Box<Dead>>,
     ) -> Result<(), ShellError> {
         let Some(bench) = self.benches.get_mut(&partition) else { return Ok(()) };
         if offset < bench.next {
@@ -270,16 +305,13 @@ impl Session<'_> {
         bench.outbox.open()?;
         let record = match record {
             Ok(record) => record,
-            Err(reason) => {
-                warn!(partition, offset, reason, "a command cannot be read");
-                return Ok(());
-            }
+            Err(dead) => return refuse(bench, &mut self.emitter, &dead),
         };
         let count = self.partitions.of(&self.commands, &bench.outbox);
         let home = placement::partition(record.model.as_bytes(), count);
         if home != partition {
             // A stranger's client places keys in its own way; the model's judge sits elsewhere.
-            return bench.outbox.send(Outgoing {
+            let fit = bench.outbox.offer(Outgoing {
                 topic: &self.commands,
                 partition: home,
                 key: Some(record.model.as_bytes()),
@@ -287,36 +319,51 @@ impl Session<'_> {
                 carried: &[],
                 ours: &[],
                 at: None,
-            });
+            })?;
+            return match fit {
+                Fit::Sent => Ok(()),
+                Fit::TooLarge => {
+                    let reason = "the command is too large to be placed by its model";
+                    let dead = Dead::left(self.commands.clone(), (partition, offset), reason);
+                    refuse(bench, &mut self.emitter, &dead)
+                }
+            };
         }
-        let mut command = record.command(|document| parse(&document));
-        if command.verb == Verb::Apply {
-            refuse_missing_topics(&mut command, bench, &mut self.partitions);
+        let mut command = bounded(record, |document| parse(&document));
+        let refused = if command.verb == Verb::Apply {
+            missing_topics(&command, bench, &mut self.partitions)
+        } else {
+            None
+        };
+        if let Some(words) = &refused {
+            command.spec = Some(Parsed::Invalid(words.clone()));
         }
-        self.carry_out(partition, command)
+        self.carry_out(partition, command, Told::Command { partition, offset, refused })
     }
 
-    fn carry_out(&mut self, partition: i32, command: Command) -> Result<(), ShellError> {
+    fn carry_out(
+        &mut self,
+        partition: i32,
+        command: Command,
+        told: Told,
+    ) -> Result<(), ShellError> {
         let model = command.model.clone();
         let Some(mut bench) = self.benches.remove(&partition) else { return Ok(()) };
         if !bench.seats.contains_key(&model) {
-            // The first spec of a model makes its judge; anything else is answered by one that knows nothing.
-            let plan = match &command.spec {
-                Some(Parsed::Model(written)) => written.plan.clone(),
-                Some(Parsed::Rollout(_) | Parsed::Invalid(_)) | None => unknown_model(&model),
-            };
+            let plan = first_plan(&command);
             let settings = self.judge_settings(&plan, &bench.outbox);
             let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
             let judge = Judge::new(settings);
-            bench
-                .seats
-                .insert(model.clone(), Seat { judge, plan, partials, next: 0, is_touched: false });
+            let seat = Seat { judge, plan, partials, next: 0, is_touched: false };
+            bench.seats.insert(model.clone(), seat);
+            self.begin(&mut bench, &model)?;
         }
-        let mut out = Vec::new();
+        let (now, mut out) = (clock::now(), Vec::new());
         if let Some(seat) = bench.seats.get_mut(&model) {
-            seat.judge.handle(clock::now(), Event::Command(Box::new(command)), &mut out);
+            seat.judge.handle(now, Event::Command(Box::new(command)), &mut out);
         }
-        publish(&mut bench, &model, out, &mut self.partitions, self.options)?;
+        let step = step(&model, now, told);
+        publish(&mut bench, &step, &out, &mut self.partitions, self.options)?;
         // A judge that still knows nothing is made anew with the next command, with the topics of then.
         if bench.seats.get(&model).is_some_and(|it| it.judge.standing().is_none()) {
             bench.seats.remove(&model);
@@ -380,27 +427,58 @@ impl Session<'_> {
             seat.next = offset + 1;
             seat.is_touched = true;
             let model = model.clone();
-            let mut out = Vec::new();
+            let (now, mut out) = (clock::now(), Vec::new());
             if let Some(partial) = partial {
-                seat.judge.handle(clock::now(), Event::Partial(Box::new(partial)), &mut out);
+                seat.judge.handle(now, Event::Partial(Box::new(partial)), &mut out);
             }
-            bench.outbox.open()?;
-            return publish(bench, &model, out, &mut self.partitions, self.options);
+            let step = step(&model, now, Told::Partial { offset });
+            return publish(bench, &step, &out, &mut self.partitions, self.options);
         }
         Ok(())
     }
 }
 
-fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, String>) {
-    let record = match message.payload() {
+fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, Box<Dead>>) {
+    let read = match message.payload() {
         Some(bytes) => CommandRecord::read(bytes).map_err(|it| it.to_string()),
-        None => Err("it has no value".to_owned()),
+        None => Err("the command has no value".to_owned()),
     };
+    let names = |it: &CommandRecord| {
+        it.id.len() + it.model.len() + it.rollout.as_ref().map_or(0, String::len)
+    };
+    let record = read.and_then(|it| {
+        let is_sane = names(&it) <= NAMES_BYTES_MAX;
+        is_sane.then_some(it).ok_or_else(|| "the command's names are too long".to_owned())
+    });
+    let record = record.map_err(|reason| Box::new(intake::dead(message, reason)));
     (message.partition(), message.offset(), record)
 }
 
-/// A spec whose topics are not there is refused with words: nobody could be asked, and nothing could be joined.
-fn refuse_missing_topics(command: &mut Command, bench: &Bench, partitions: &mut PartitionCounts) {
+fn step(model: &ModelName, now: Timestamp, told: Told) -> JudgeStep {
+    JudgeStep { model: model.to_string(), now: now.0, told }
+}
+
+/// Sends a command that nobody can carry out to the dead letters of the model that its key names; without one it is counted.
+fn refuse(bench: &mut Bench, emitter: &mut Emitter, dead: &Dead) -> Result<(), ShellError> {
+    let Dead { partition, offset, reason, .. } = dead;
+    warn!(partition, offset, reason = shrink::cut(reason), "a command cannot be read");
+    let key = dead.carried.key.as_deref().and_then(|it| std::str::from_utf8(it).ok());
+    let seat = key.and_then(|it| bench.seats.get(&ModelName::new(it)));
+    match seat {
+        Some(seat) => emitter.bury(&seat.plan, dead, &mut bench.outbox, &mut bench.refused),
+        None => {
+            bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
+            Ok(())
+        }
+    }
+}
+
+/// A spec whose topics are not there is refused with these words: nobody could be asked, and nothing could be joined.
+fn missing_topics(
+    command: &Command,
+    bench: &Bench,
+    partitions: &mut PartitionCounts,
+) -> Option<String> {
     let mut missing = Vec::new();
     let mut want = |topic: String| {
         if partitions.of(&topic, &bench.outbox) == 0 {
@@ -425,65 +503,68 @@ fn refuse_missing_topics(command: &mut Command, bench: &Bench, partitions: &mut 
         }
         Some(Parsed::Invalid(_)) | None => {}
     }
-    if !missing.is_empty() {
-        let words = format!(
+    (!missing.is_empty()).then(|| {
+        format!(
             "topics are missing: {}; `serinus topics create` with this spec makes them",
             missing.join(", ")
-        );
-        command.spec = Some(Parsed::Invalid(words));
-    }
+        )
+    })
 }
 
+/// Publishes what a judge said in one step, and the step itself.
 fn publish(
     bench: &mut Bench,
-    model: &ModelName,
-    effects: Vec<Effect>,
+    step: &JudgeStep,
+    effects: &[Effect],
     partitions: &mut PartitionCounts,
     options: &RunOptions,
 ) -> Result<(), ShellError> {
-    let settings = &options.settings;
-    // A model's first change comes with the state that says its format.
-    let applied = effects.iter().find_map(|it| match it {
-        Effect::State(standing) => Some(standing.model.plan.format),
-        Effect::Change(_) | Effect::Report(_) | Effect::Count(..) => None,
-    });
-    let known = bench.seats.get(model).map(|it| it.plan.format);
-    let format = applied.or(known).unwrap_or(Format::Json);
+    let model = ModelName::new(&step.model);
+    let known = bench.seats.get(&model).map(|it| it.plan.format);
+    for published in verdicts::records(effects, known) {
+        let topic = options.settings.topic(published.place.topic());
+        send(bench, partitions, &topic, published.key.as_bytes(), &published.value)?;
+    }
     for effect in effects {
-        let (topic, key, value) = match effect {
+        match effect {
             Effect::Change(change) => {
-                let record = EventRecord::from(&*change);
-                info!(%model, sequence = record.sequence, reason = record.reason, "decided");
-                (settings.topic("rollout-events"), record.key().to_owned(), record.encode(format))
+                info!(%model, sequence = change.sequence, reason = change.reason, "decided");
             }
             Effect::State(standing) => {
-                let record = StateRecord::from(&*standing);
-                if let Some(seat) = bench.seats.get_mut(model) {
+                if let Some(seat) = bench.seats.get_mut(&model) {
                     seat.plan = standing.model.plan.clone();
                 }
-                (settings.topic("rollouts"), record.key().to_owned(), record.encode(format))
             }
-            Effect::Report(report) => {
-                let record = MetricsRecord::from(&*report);
-                (settings.topic("rollout-metrics"), record.key().to_owned(), record.encode(format))
-            }
+            Effect::Report(_) => {}
             Effect::Count(counter, n) => {
                 *bench.counts.entry((model.clone(), counter.describe().0)).or_default() += n;
-                continue;
             }
-        };
-        let count = partitions.of(&topic, &bench.outbox).max(1);
-        bench.outbox.send(Outgoing {
-            topic: &topic,
-            partition: placement::partition(key.as_bytes(), count),
-            key: Some(key.as_bytes()),
-            value: Some(&value),
-            carried: &[],
-            ours: &[],
-            at: None,
-        })?;
+        }
     }
+    let topic = options.settings.topic(JOURNAL);
+    crash::at(ROLE, Point::BeforeJournal);
+    send(bench, partitions, &topic, step.model.as_bytes(), &step.write())?;
+    crash::at(ROLE, Point::AfterJournal);
     Ok(())
+}
+
+fn send(
+    bench: &mut Bench,
+    partitions: &mut PartitionCounts,
+    topic: &str,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), ShellError> {
+    let count = partitions.of(topic, &bench.outbox).max(1);
+    bench.outbox.send(Outgoing {
+        topic,
+        partition: placement::partition(key, count),
+        key: Some(key),
+        value: Some(value),
+        carried: &[],
+        ours: &[],
+        at: None,
+    })
 }
 
 fn commit(
@@ -507,47 +588,9 @@ fn commit(
     bench.outbox.commit(&offsets, &member.metadata()?)?;
     bench.is_touched = false;
     bench.seats.values_mut().for_each(|it| it.is_touched = false);
+    bench.refused.tell(board);
     for ((model, name), n) in std::mem::take(&mut bench.counts) {
         board.add(&model, name, n);
     }
     Ok(())
-}
-
-/// Reads a document of either kind.
-pub fn parse(document: &Value) -> Parsed {
-    let invalid = |error: crate::spec::error::SpecErrors| Parsed::Invalid(error.to_string());
-    match document.get("kind").and_then(Value::as_str) {
-        Some("Model") => model_from_json(document).map_or_else(invalid, |plan| {
-            Parsed::Model(Box::new(Written { plan, document: document.clone() }))
-        }),
-        Some("Rollout") => rollout_from_json(document).map_or_else(invalid, |plan| {
-            Parsed::Rollout(Box::new(Written { plan, document: document.clone() }))
-        }),
-        Some(other) => Parsed::Invalid(format!("`{other}` is neither a Model nor a Rollout")),
-        None => Parsed::Invalid("the document has no kind".to_owned()),
-    }
-}
-
-/// A plan for a model that was never applied: its names are the contract's.
-fn unknown_model(model: &ModelName) -> ModelPlan {
-    use crate::domain::ids::Version;
-    use crate::domain::routing::OnFailure;
-    use crate::domain::time::Span;
-    use crate::strategy::stage::{LabelMap, ModelTopics, Source};
-    ModelPlan {
-        name: model.clone(),
-        stable: Version::new(""),
-        unit: Source::Key,
-        request_id: None,
-        segments: Vec::new(),
-        timeout: Span::ZERO,
-        shadow_timeout: Span::ZERO,
-        on_failure: OnFailure::Error,
-        default: None,
-        labels: LabelMap { request_id: Source::Key, value: String::new(), observed_at: None },
-        format: Format::Json,
-        topics: ModelTopics::of(model),
-        open_cases_max: 0,
-        partitions: 1,
-    }
 }

@@ -2,15 +2,17 @@
 
 use hashbrown::HashMap;
 
-use crate::domain::ids::ModelName;
-use crate::domain::record::{Answer, Bytes};
+use crate::domain::case::{Outcome, Prediction};
+use crate::domain::ids::{CaseId, ModelName};
+use crate::domain::record::{Answer, Carried};
 use crate::domain::routing::Role;
 use crate::engine::counter::Counter;
 use crate::engine::serving::{Forward, Serve, ServingEffect};
 use crate::kafka::counts::Counts;
 use crate::kafka::error::ShellError;
-use crate::kafka::intake::Dead;
-use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
+use crate::kafka::intake::{Dead, LeftOut};
+use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
+use crate::kafka::shrink;
 use crate::strategy::stage::ModelPlan;
 use crate::wire::headers::{self, Token};
 use crate::wire::placement;
@@ -35,21 +37,8 @@ impl Emitter {
         for effect in effects.drain(..) {
             match effect {
                 ServingEffect::Forward(forward) => self.forward(plan, &forward, outbox, counts)?,
-                ServingEffect::Serve(serve) => serve_answer(plan, &serve, outbox)?,
-                ServingEffect::Predict(it) => {
-                    let id = it.request_id.as_str().as_bytes();
-                    let count = self.partitions.of(&plan.topics.predictions, outbox);
-                    let value = prediction::encode(plan.format, &plan.name, &it);
-                    outbox.send(Outgoing {
-                        topic: &plan.topics.predictions,
-                        partition: placement::partition(id, count.max(1)),
-                        key: Some(id),
-                        value: Some(&value),
-                        carried: &[],
-                        ours: &[],
-                        at: None,
-                    })?;
-                }
+                ServingEffect::Serve(serve) => serve_answer(plan, &serve, outbox, counts)?,
+                ServingEffect::Predict(it) => self.predict(plan, *it, outbox, counts)?,
                 ServingEffect::PassOn(answer) => self.pass_on(plan, &answer, outbox, counts)?,
                 ServingEffect::Count(counter) => counts.add(&plan.name, counter, 1),
             }
@@ -57,7 +46,7 @@ impl Emitter {
         Ok(())
     }
 
-    /// Sends a record that cannot be used to the dead letters.
+    /// Sends a record that cannot be used to the dead letters, with as much of it as fits.
     pub fn bury(
         &mut self,
         plan: &ModelPlan,
@@ -66,22 +55,80 @@ impl Emitter {
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
         counts.add(&plan.name, Counter::Refused, 1);
-        let count = self.partitions.of(&plan.topics.dead_letters, outbox);
+        let topic = &plan.topics.dead_letters;
+        let count = self.partitions.of(topic, outbox);
         let (partition, offset) = (dead.partition.to_string(), dead.offset.to_string());
-        outbox.send(Outgoing {
-            topic: &plan.topics.dead_letters,
-            partition: dead.partition % count.max(1),
-            key: dead.carried.key.as_deref(),
-            value: dead.value.as_deref(),
-            carried: &dead.carried.headers,
-            ours: &[
-                (headers::DEAD_REASON, &dead.reason),
+        let mut left_out = dead.left_out;
+        loop {
+            let (key, value) = (dead.carried.key.as_deref(), dead.value.as_deref());
+            let carried = &dead.carried.headers[..];
+            let (key, value, carried) = match left_out {
+                LeftOut::Nothing => (key, value, carried),
+                LeftOut::Value => (key, None, carried),
+                LeftOut::Headers => (key, None, &[][..]),
+                LeftOut::Key => (None, None, &[][..]),
+            };
+            let mut ours = vec![
+                (headers::DEAD_REASON, shrink::cut(&dead.reason)),
                 (headers::DEAD_TOPIC, &dead.topic),
                 (headers::DEAD_PARTITION, &partition),
                 (headers::DEAD_OFFSET, &offset),
-            ],
-            at: None,
-        })
+            ];
+            ours.extend(left_out.words().map(|it| (headers::DEAD_LEFT_OUT, it)));
+            let partition = dead.partition % count.max(1);
+            let fit = outbox.offer(Outgoing {
+                topic,
+                partition,
+                key,
+                value,
+                carried,
+                ours: &ours,
+                at: None,
+            })?;
+            match (fit, left_out.more()) {
+                (Fit::Sent, _) => return Ok(()),
+                (Fit::TooLarge, Some(more)) => left_out = more,
+                (Fit::TooLarge, None) => {
+                    return Err(ShellError::TooLarge { topic: topic.clone() });
+                }
+            }
+        }
+    }
+
+    /// Writes a case's record; where it does not fit, without the answers' values, so that the case is joined all the same.
+    fn predict(
+        &mut self,
+        plan: &ModelPlan,
+        mut prediction: Prediction,
+        outbox: &mut Outbox,
+        counts: &mut Counts,
+    ) -> Result<(), ShellError> {
+        let topic = &plan.topics.predictions;
+        let count = self.partitions.of(topic, outbox).max(1);
+        let mut offer = |it: &Prediction| {
+            let id = it.request_id.as_str().as_bytes();
+            outbox.offer(Outgoing {
+                topic,
+                partition: placement::partition(id, count),
+                key: Some(id),
+                value: Some(&prediction::encode(plan.format, &plan.name, it)),
+                carried: &[],
+                ours: &[],
+                at: None,
+            })
+        };
+        if offer(&prediction)? == Fit::Sent {
+            return Ok(());
+        }
+        counts.add(&plan.name, Counter::TooLarge, 1);
+        for leave_out in [shrink::without_values, shrink::without_texts] {
+            leave_out(&mut prediction);
+            if offer(&prediction)? == Fit::Sent {
+                return Ok(());
+            }
+        }
+        let reason = "the record of its case does not fit into one message";
+        self.bury(plan, &lost(plan, prediction.case, reason.to_owned()), outbox, counts)
     }
 
     fn forward(
@@ -118,7 +165,7 @@ impl Emitter {
             (headers::DEADLINE, &forward.deadline.0.to_string()),
             (headers::REVISION, &forward.routing.revision.to_string()),
         ];
-        outbox.send(Outgoing {
+        let fit = outbox.offer(Outgoing {
             topic,
             partition,
             key: request.key.as_deref(),
@@ -127,11 +174,20 @@ impl Emitter {
             ours: &ours,
             at: None,
         })?;
+        if fit == Fit::TooLarge {
+            // The caller is answered at the deadline, as with any version that does not answer.
+            counts.add(&plan.name, Counter::TooLarge, 1);
+            let reason = format!(
+                "a copy of it for version {} does not fit into one message",
+                forward.version
+            );
+            self.bury(plan, &lost(plan, request.case, reason), outbox, counts)?;
+        }
         debug_assert!(forward.role == Role::Serve || forward.ask > 0, "the first ask is the arm's");
         Ok(())
     }
 
-    /// Sends an answer to the partition that it belongs to, or to the dead letters where there is no such partition.
+    /// Sends an answer to the partition that it belongs to, or to the dead letters where it cannot go there.
     fn pass_on(
         &mut self,
         plan: &ModelPlan,
@@ -141,46 +197,95 @@ impl Emitter {
     ) -> Result<(), ShellError> {
         let topic = &plan.topics.responses;
         let count = self.partitions.of(topic, outbox);
-        if answer.case.partition >= count {
+        let reason = if answer.case.partition >= count {
             counts.add(&plan.name, Counter::AnswerUnknown, 1);
-            return Ok(());
-        }
-        outbox.send(Outgoing {
-            topic,
-            partition: answer.case.partition,
-            key: answer.carried.key.as_deref(),
-            value: answer.value.as_deref(),
-            carried: &answer.carried.headers,
-            ours: &[],
-            at: None,
-        })
+            format!(
+                "the header serinus-case names partition {}, which is not there",
+                answer.case.partition
+            )
+        } else {
+            let fit = outbox.offer(Outgoing {
+                topic,
+                partition: answer.case.partition,
+                key: answer.carried.key.as_deref(),
+                value: answer.value.as_deref(),
+                carried: &answer.carried.headers,
+                ours: &[],
+                at: None,
+            })?;
+            if fit == Fit::Sent {
+                return Ok(());
+            }
+            counts.add(&plan.name, Counter::TooLarge, 1);
+            "it stands on a wrong partition, and is too large to be passed on".to_owned()
+        };
+        let (partition, offset) = answer.carried.stood_at;
+        let dead = Dead {
+            topic: topic.clone(),
+            partition,
+            offset,
+            carried: Carried::clone(&answer.carried),
+            value: answer.value.clone(),
+            reason,
+            left_out: LeftOut::Nothing,
+        };
+        self.bury(plan, &dead, outbox, counts)
     }
 }
 
-fn serve_answer(plan: &ModelPlan, serve: &Serve, outbox: &mut Outbox) -> Result<(), ShellError> {
+/// Serves a request, whatever its size: what does not fit is left out and said.
+fn serve_answer(
+    plan: &ModelPlan,
+    serve: &Serve,
+    outbox: &mut Outbox,
+    counts: &mut Counts,
+) -> Result<(), ShellError> {
     let request = &serve.request;
     let revision = serve.routing.revision.to_string();
-    let mut ours = vec![
-        (headers::REQUEST_ID, request.id.as_str()),
-        (headers::REVISION, &revision),
-        (headers::OUTCOME, headers::outcome_word(serve.outcome)),
-    ];
-    if let Some(version) = &serve.version {
-        ours.push((headers::VERSION, version.as_str()));
+    let mut offer = |id: &str, outcome, error: Option<&str>, key, value, carried| {
+        let mut ours = vec![
+            (headers::REQUEST_ID, id),
+            (headers::REVISION, &revision),
+            (headers::OUTCOME, headers::outcome_word(outcome)),
+        ];
+        ours.extend(serve.version.iter().map(|it| (headers::VERSION, it.as_str())));
+        ours.extend(error.map(|it| (headers::ERROR, it)));
+        outbox.offer(Outgoing {
+            topic: &plan.topics.served,
+            partition: request.case.partition,
+            key,
+            value,
+            carried,
+            ours: &ours,
+            at: None,
+        })
+    };
+    let (id, key) = (request.id.as_str(), request.key.as_deref());
+    let (value, error) = (serve.value.as_deref(), serve.error.as_deref());
+    if offer(id, serve.outcome, error, key, value, &request.headers)? == Fit::Sent {
+        return Ok(());
     }
-    if let Some(error) = &serve.error {
-        ours.push((headers::ERROR, error));
+    counts.add(&plan.name, Counter::TooLarge, 1);
+    let (outcome, error) = match (value, error) {
+        (Some(value), _) => (
+            Outcome::Error,
+            Some(format!("the answer of {} bytes does not fit into one message", value.len())),
+        ),
+        (None, error) => (serve.outcome, error.map(|it| shrink::cut(it).to_owned())),
+    };
+    let error = error.as_deref();
+    let left = [(id, key, &request.headers[..]), (id, key, &[]), (shrink::cut(id), None, &[])];
+    for (id, key, carried) in left {
+        if offer(id, outcome, error, key, None, carried)? == Fit::Sent {
+            return Ok(());
+        }
     }
-    let value: Option<&Bytes> = serve.value.as_ref();
-    outbox.send(Outgoing {
-        topic: &plan.topics.served,
-        partition: request.case.partition,
-        key: request.key.as_deref(),
-        value: value.map(AsRef::as_ref),
-        carried: &request.headers,
-        ours: &ours,
-        at: None,
-    })
+    Err(ShellError::TooLarge { topic: plan.topics.served.clone() })
+}
+
+/// Makes a dead letter of a request of which something does not fit into one message.
+fn lost(plan: &ModelPlan, case: CaseId, reason: String) -> Dead {
+    Dead::left(plan.topics.requests.clone(), (case.partition, case.offset), reason)
 }
 
 /// Spreads requests without a key over the workers' partitions, the same on every instance.

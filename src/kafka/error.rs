@@ -35,6 +35,12 @@ pub enum ShellError {
         /// The topic.
         topic: String,
     },
+    /// A record of ours does not fit into one message, and nothing can be left out of it.
+    #[error("failed to send a record to `{topic}`: it is larger than message.max.bytes")]
+    TooLarge {
+        /// The topic.
+        topic: String,
+    },
     /// Someone else took our slot.
     #[error(
         "another process runs as instance `{instance}` of this application; give each its own --instance name"

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 
 use crate::domain::ids::CaseId;
 use crate::domain::record::{Answer, Bytes, Carried, Header, Request, Segments};
 use crate::domain::time::Timestamp;
 use crate::kafka::clock;
+use crate::kafka::native;
 use crate::strategy::stage::ModelPlan;
 use crate::wire::headers;
 use crate::wire::json::Parts;
@@ -27,6 +28,52 @@ pub struct Dead {
     pub value: Option<Bytes>,
     /// Why.
     pub reason: String,
+    /// What is not here, or does not fit into a dead letter.
+    pub left_out: LeftOut,
+}
+
+impl Dead {
+    /// Makes a dead letter of a record whose bytes are no longer at hand: they still stand where it stood.
+    pub fn left(topic: String, (partition, offset): (i32, i64), reason: impl Into<String>) -> Self {
+        let (carried, value) = (Carried::default(), None);
+        let (reason, left_out) = (reason.into(), LeftOut::Key);
+        Self { topic, partition, offset, carried, value, reason, left_out }
+    }
+}
+
+/// What a dead letter leaves out of its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// Nothing.
+    Nothing,
+    /// Its bytes.
+    Value,
+    /// Its bytes and what its producer wrote beside them.
+    Headers,
+    /// Everything but where it stood.
+    Key,
+}
+
+impl LeftOut {
+    /// Returns the words for it, where there is anything.
+    pub fn words(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => None,
+            Self::Value => Some("value"),
+            Self::Headers => Some("value, headers"),
+            Self::Key => Some("value, headers, key"),
+        }
+    }
+
+    /// Returns what is left out next when this is not enough.
+    pub fn more(self) -> Option<Self> {
+        match self {
+            Self::Nothing => Some(Self::Value),
+            Self::Value => Some(Self::Headers),
+            Self::Headers => Some(Self::Key),
+            Self::Key => None,
+        }
+    }
 }
 
 /// Reads a request; there is no request that cannot be read.
@@ -79,6 +126,7 @@ pub fn dead(message: &BorrowedMessage<'_>, reason: impl Into<String>) -> Dead {
         carried: carried(message),
         value: message.payload().map(Bytes::from),
         reason: reason.into(),
+        left_out: LeftOut::Nothing,
     }
 }
 
@@ -87,15 +135,21 @@ pub fn time(message: &BorrowedMessage<'_>) -> Timestamp {
     message.timestamp().to_millis().filter(|it| *it >= 0).map_or_else(clock::now, Timestamp)
 }
 
-/// Returns a record's headers as pairs.
+/// Returns a record's headers as pairs; a name that is not text is given as the character that stands for what cannot be read.
 pub fn pairs<'a>(message: &'a BorrowedMessage<'_>) -> Vec<(&'a str, Option<&'a [u8]>)> {
-    message.headers().map(|it| it.iter().map(|it| (it.key, it.value)).collect()).unwrap_or_default()
+    message.headers().map(native::header_pairs).unwrap_or_default()
 }
 
 fn carried(message: &BorrowedMessage<'_>) -> Carried {
     Carried {
         key: message.key().map(Bytes::from),
-        headers: pairs(message).iter().map(header).collect(),
+        // What a dead letter says of itself is ours to say.
+        headers: pairs(message)
+            .iter()
+            .filter(|(name, _)| !headers::is_of_dead_letters(name))
+            .map(header)
+            .collect(),
+        stood_at: (message.partition(), message.offset()),
     }
 }
 

@@ -19,8 +19,8 @@ pub struct LabelLane {
     pub next: i64,
     /// Whether something was done since the last commit.
     pub is_touched: bool,
-    /// What was read, to be put in its place.
-    pub backlog: Vec<Result<Label, Dead>>,
+    /// What was read, to be put in its place, with its offset.
+    pub backlog: Vec<(i64, Result<Label, Dead>)>,
     partition: i32,
     unread: i64,
     reached: Option<Timestamp>,
@@ -58,7 +58,7 @@ impl LabelLane {
         if let Ok(label) = &label {
             self.reached = self.reached.max(Some(label.observed_at.min(now)));
         }
-        self.backlog.push(label);
+        self.backlog.push((offset, label));
     }
 
     /// Returns whether records that were there when the lane began are still unread.

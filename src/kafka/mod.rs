@@ -11,6 +11,7 @@ pub mod topics;
 
 pub mod error;
 
+pub mod crash;
 mod native;
 pub mod outbox;
 
@@ -18,12 +19,15 @@ pub mod admission;
 pub mod follower;
 pub mod group;
 pub mod intake;
+pub mod known;
 pub mod label_lane;
 pub mod replay;
 pub mod slot;
 pub mod table;
 
 pub mod counts;
+pub mod shrink;
+
 pub mod emit;
 pub mod lane;
 pub mod serving;
@@ -31,7 +35,11 @@ pub mod serving;
 pub mod analysis;
 pub mod analyst_lane;
 
+pub mod commands;
 pub mod control;
+pub mod verdicts;
+
+pub mod audit;
 
 pub mod runtime;
 

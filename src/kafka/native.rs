@@ -3,11 +3,13 @@
 //! `Producer::commit_transaction` of the `rdkafka` crate first flushes in steps of 100 ms, which makes every commit take that long
 //! while anything is in flight. The C function flushes by itself, and the threaded producer's own thread serves its queue.
 
+use std::ffi::CStr;
 use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{BorrowedHeaders, Headers};
 use rdkafka::producer::{Producer, ThreadedProducer};
 
 use crate::kafka::outbox::OutboxContext;
@@ -50,4 +52,35 @@ pub(super) fn groups_begin_after<C: ClientContext>(client: &Client<C>, wait: Dur
             rdkafka_sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, wait_ms);
         }
     }
+}
+
+/// Returns a record's headers; a name that is not text is given as `\u{fffd}`.
+///
+/// The safe wrapper panics at such a name, which any producer can write: the record would end every process that reads it.
+#[expect(unsafe_code, reason = "the safe wrapper panics at a name that is not UTF-8")]
+pub(super) fn header_pairs(headers: &BorrowedHeaders) -> Vec<(&str, Option<&[u8]>)> {
+    // The wrapper's type is the C library's own behind a reference.
+    let list = std::ptr::from_ref(headers).cast::<rdkafka_sys::rd_kafka_headers_t>();
+    let mut pairs = Vec::with_capacity(headers.count());
+    for index in 0..headers.count() {
+        let (mut name, mut value, mut size) = (std::ptr::null(), std::ptr::null(), 0);
+        // SAFETY: the list is that of a live message, kept alive by the borrow for as long as the pairs live. The name is a C string and
+        // the value, unless it is null, `size` bytes of that list, which nobody changes.
+        unsafe {
+            let error = rdkafka_sys::rd_kafka_header_get_all(
+                list,
+                index,
+                &raw mut name,
+                &raw mut value,
+                &raw mut size,
+            );
+            if error != rdkafka_sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                break;
+            }
+            let bytes =
+                (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size));
+            pairs.push((CStr::from_ptr(name).to_str().unwrap_or("\u{fffd}"), bytes));
+        }
+    }
+    pairs
 }

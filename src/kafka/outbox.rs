@@ -15,6 +15,7 @@ use tracing::debug;
 use crate::domain::record::Header;
 use crate::domain::time::Timestamp;
 use crate::kafka::clock;
+use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
 use crate::kafka::native::commit;
@@ -24,8 +25,12 @@ use crate::kafka::settings::{Settings, log_client_line};
 const GAP_MIN: Duration = Duration::from_millis(10);
 /// Under load a transaction may grow to this.
 const INTERVAL_MAX: Duration = Duration::from_millis(100);
-/// No call of the client may take longer than this.
-const CALL_MAX: Duration = Duration::from_secs(15);
+/// No call of the client may take longer than this: less than `socket.timeout.ms`, after which the client asks again.
+///
+/// A broker tells the requests of one transaction from those of the next by the producer's epoch alone. Were the client to ask again,
+/// hear that the transaction was committed, and begin the next, then the first request, still under way, would commit a part of that.
+/// So who waits in vain begins anew, with a new epoch.
+const CALL_MAX: Duration = Duration::from_secs(9);
 /// How long the client's queue may stay full.
 const QUEUE_MAX: Duration = Duration::from_secs(10);
 
@@ -68,17 +73,33 @@ pub struct Outgoing<'a> {
     pub at: Option<Timestamp>,
 }
 
+/// Whether a record fitted into one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "what was not sent must not vanish"]
+pub enum Fit {
+    /// It was sent.
+    Sent,
+    /// It is larger than `message.max.bytes`, and was not sent; the transaction goes on.
+    TooLarge,
+}
+
 /// A transactional producer and the state of its transaction.
 pub struct Outbox {
     producer: ThreadedProducer<OutboxContext>,
     opened_at: Option<Instant>,
     committed_at: Instant,
     interval: Duration,
+    role: Role,
 }
 
 impl Outbox {
     /// Makes a producer and fences off whoever had its transactional id before.
-    pub fn fence(settings: &Settings, transactional_id: &str) -> Result<Self, ShellError> {
+    pub fn fence(
+        settings: &Settings,
+        transactional_id: &str,
+        role: Role,
+    ) -> Result<Self, ShellError> {
+        crash::at(role, Point::BeforeFence);
         let producer: ThreadedProducer<OutboxContext> = settings
             .transactional(transactional_id)
             .create_with_context(OutboxContext)
@@ -86,7 +107,9 @@ impl Outbox {
         producer
             .init_transactions(Duration::from_secs(30))
             .map_err(ShellError::kafka("fence the slot"))?;
-        Ok(Self { producer, opened_at: None, committed_at: clock::moment(), interval: GAP_MIN })
+        crash::at(role, Point::AfterFence);
+        let committed_at = clock::moment();
+        Ok(Self { producer, opened_at: None, committed_at, interval: GAP_MIN, role })
     }
 
     /// Returns how many partitions a topic has now, 0 where it is not there; nothing where the brokers do not say.
@@ -110,17 +133,36 @@ impl Outbox {
         if self.opened_at.is_none() {
             self.producer.begin_transaction().map_err(ShellError::kafka("begin a transaction"))?;
             self.opened_at = Some(clock::moment());
+            crash::at(self.role, Point::AfterBegin);
         }
         Ok(())
     }
 
-    /// Puts a record into the transaction.
+    /// Puts a record of a bounded size into the transaction.
     pub fn send(&mut self, outgoing: Outgoing<'_>) -> Result<(), ShellError> {
+        match self.offer(outgoing)? {
+            Fit::Sent => Ok(()),
+            Fit::TooLarge => Err(ShellError::TooLarge { topic: outgoing.topic.to_owned() }),
+        }
+    }
+
+    /// Puts a record into the transaction if it fits into one message.
+    ///
+    /// Whatever carries bytes of others may not fit, although the broker took those bytes: headers and encodings come on top. Failing
+    /// for that would fail again after every restart.
+    pub fn offer(&mut self, outgoing: Outgoing<'_>) -> Result<Fit, ShellError> {
         self.open()?;
         let mut deadline = None;
         loop {
             match self.producer.send(record(&outgoing)) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    crash::at(self.role, Point::AfterSend);
+                    return Ok(Fit::Sent);
+                }
+                // The client looks at the size before it queues anything.
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
+                    return Ok(Fit::TooLarge);
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     let deadline = *deadline.get_or_insert_with(|| Deadline::after(QUEUE_MAX));
                     if deadline.is_over() {
@@ -164,20 +206,15 @@ impl Outbox {
     ) -> Result<(), ShellError> {
         let began = clock::moment();
         if offsets.count() > 0 {
+            crash::at(self.role, Point::BeforeOffsets);
             self.producer
                 .send_offsets_to_transaction(offsets, group, CALL_MAX)
                 .map_err(ShellError::kafka("send offsets to the transaction"))?;
+            crash::at(self.role, Point::AfterOffsets);
         }
-        self.commit_outputs(began)
-    }
-
-    /// Commits records that rest on no offsets of a group.
-    pub fn commit_alone(&mut self) -> Result<(), ShellError> {
-        self.commit_outputs(clock::moment())
-    }
-
-    fn commit_outputs(&mut self, began: Instant) -> Result<(), ShellError> {
+        crash::at(self.role, Point::BeforeCommit);
         commit(&self.producer, CALL_MAX).map_err(ShellError::Commit)?;
+        crash::at(self.role, Point::AfterCommit);
         self.opened_at = None;
         self.committed_at = clock::moment();
         // Committing may take a fifth of the time.

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use thiserror::Error;
 
 use crate::kafka::deadline::Deadline;
+use crate::kafka::native::header_pairs;
 use crate::kafka::settings::{LogContext, Settings, log_client_line};
 use crate::wire::placement::partition;
 
@@ -202,6 +203,34 @@ impl Reader {
         Ok(found)
     }
 
+    /// Returns the committed record at an offset, unless it is no longer kept.
+    pub fn at(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<Option<Record>, ReadError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))
+            .and_then(|()| self.consumer.assign(&list))
+            .map_err(|source| read_error(topic, source))?;
+        let deadline = Deadline::after(self.wait);
+        let found = loop {
+            match self.consumer.poll(deadline.left().min(Duration::from_millis(200))) {
+                Some(Err(KafkaError::PartitionEOF(_))) => break None,
+                // Where it is gone, the client goes on with the oldest record that is kept.
+                Some(Ok(message)) => break Some(record(&message)).filter(|it| it.offset == offset),
+                Some(Err(error)) => give_up(topic, error)?,
+                None if deadline.is_over() => {
+                    return Err(ReadError::Stalled { topic: topic.to_owned(), wait: self.wait });
+                }
+                None => {}
+            }
+        };
+        self.consumer.unassign().map_err(|source| read_error(topic, source))?;
+        Ok(found)
+    }
+
     /// Turns the reader to these topics, and goes on with what comes.
     pub fn follow(self, topics: &[&str], start: Start) -> Result<Follow, ReadError> {
         self.assign(topics, Which::All, start)?;
@@ -279,6 +308,43 @@ pub struct NewRecord<'a> {
     pub value: &'a [u8],
 }
 
+/// Writes whole records, each to the partition that it names.
+pub struct Writer {
+    producer: BaseProducer<Report>,
+    delivery: std::sync::mpsc::Receiver<Result<(), KafkaError>>,
+    wait: Duration,
+}
+
+impl Writer {
+    /// Makes a writer that gives up on a record that no broker has taken after `wait`.
+    pub fn new(settings: &Settings, wait: Duration) -> Result<Self, ReadError> {
+        let (report, delivery) = std::sync::mpsc::channel();
+        let producer =
+            settings.producer().create_with_context(Report(report)).map_err(ReadError::Setup)?;
+        Ok(Self { producer, delivery, wait })
+    }
+
+    /// Writes a record, and returns when the brokers have it; its offset says nothing.
+    pub fn write(&self, new: &Record) -> Result<(), ReadError> {
+        let write_error = |source| ReadError::Write { topic: new.topic.clone(), source };
+        let mut headers = OwnedHeaders::new_with_capacity(new.headers.len());
+        for (key, value) in &new.headers {
+            headers = headers.insert(Header { key, value: value.as_deref() });
+        }
+        let mut out: BaseRecord<'_, [u8], [u8], ()> =
+            BaseRecord::to(&new.topic).partition(new.partition).headers(headers);
+        out.key = new.key.as_deref();
+        out.payload = new.value.as_deref();
+        out.timestamp = new.timestamp;
+        self.producer.send(out).map_err(|(error, _)| write_error(error))?;
+        self.producer.flush(self.wait).map_err(write_error)?;
+        self.delivery
+            .try_recv()
+            .unwrap_or(Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)))
+            .map_err(write_error)
+    }
+}
+
 /// Writes one record where Kafka's default partitioner puts its key, and returns when the brokers have it.
 pub fn produce_one(
     settings: &Settings,
@@ -348,9 +414,13 @@ fn read_error(topic: &str, source: KafkaError) -> ReadError {
 }
 
 fn record(message: &BorrowedMessage<'_>) -> Record {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|it| (it.key.to_owned(), it.value.map(<[u8]>::to_vec))).collect()
-    });
+    let headers = message
+        .headers()
+        .map(header_pairs)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)))
+        .collect();
     Record {
         topic: message.topic().to_owned(),
         partition: message.partition(),

@@ -109,6 +109,16 @@ impl Replay {
         }
     }
 
+    /// Returns how many partitions a topic has.
+    pub fn partitions(&self, topic: &str) -> Result<i32, ShellError> {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(topic), Duration::from_secs(15))
+            .map_err(ShellError::kafka("look up a topic"))?;
+        let count = metadata.topics().first().map_or(0, |it| it.partitions().len());
+        Ok(i32::try_from(count).unwrap_or(i32::MAX))
+    }
+
     /// Returns the first offset that is kept and the one after the last.
     pub fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), ShellError> {
         self.consumer

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::kafka::analysis;
+use crate::kafka::clock;
 use crate::kafka::control;
 use crate::kafka::counts::Board;
 use crate::kafka::error::ShellError;
@@ -89,10 +90,15 @@ fn insist(
 ) -> Result<(), ShellError> {
     let mut pause = PAUSE_MIN;
     loop {
+        let began = clock::moment();
         match run() {
             Ok(()) => return Ok(()),
             Err(error @ ShellError::Fenced { .. }) => return Err(error),
             Err(error) => {
+                // What has worked for so long breaks for the first time again.
+                if began.elapsed() > PAUSE_MAX {
+                    pause = PAUSE_MIN;
+                }
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 warn!(what, %error, cause, pause_ms = pause.as_millis(), "beginning anew");
             }

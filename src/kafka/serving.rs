@@ -15,6 +15,7 @@ use crate::domain::time::{Span, Timestamp};
 use crate::kafka::admission::{self, LaneKey, WaitingRoom};
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts};
+use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::follower::Follower;
@@ -26,6 +27,8 @@ use crate::kafka::outbox::{Outbox, Outgoing};
 use crate::kafka::replay::Replay;
 use crate::kafka::stop::Stop;
 
+/// The role's name, where it is told from the others.
+const ROLE: Role = "serving";
 /// How many records a turn takes at the most.
 const BATCH_MAX: usize = 2000;
 /// How long the loop sleeps at the most when nothing happens.
@@ -70,7 +73,7 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
     let settings = &options.settings;
     let slot = format!("{}.serving.{}", settings.app, options.instance);
     // Fence, then read.
-    let outbox = Outbox::fence(settings, &slot)?;
+    let outbox = Outbox::fence(settings, &slot, ROLE)?;
     let group = format!("{}.serving", settings.app);
     let mut session = Session {
         follower: Follower::start(settings)?,
@@ -184,6 +187,7 @@ impl Session<'_> {
                 }
                 self.emitter.emit(&plan, &mut effects, &mut self.outbox, &mut self.counts)?;
                 let record = lane.end_turn();
+                crash::at(ROLE, Point::BeforeJournal);
                 self.outbox.send(Outgoing {
                     topic: &journal_topic(self.options, model),
                     partition: *partition,
@@ -193,6 +197,7 @@ impl Session<'_> {
                     ours: &[],
                     at: Some(Timestamp(record.now)),
                 })?;
+                crash::at(ROLE, Point::AfterJournal);
             }
             let is_full = !lane.backlog.requests.is_empty();
             if is_full != lane.is_paused {
@@ -258,7 +263,9 @@ impl Session<'_> {
                     if self.outbox.is_open() {
                         self.commit()?;
                     }
+                    crash::at(ROLE, Point::BeforeRelease);
                     self.give_up(&partitions)?;
+                    crash::at(ROLE, Point::AfterRelease);
                 }
                 Rebalanced::Lost(_) => return Err(ShellError::Lost),
                 Rebalanced::Assigned(partitions) => {
@@ -267,6 +274,7 @@ impl Session<'_> {
                     for (topic, partition) in partitions {
                         self.open(&topic, partition)?;
                     }
+                    crash::at(ROLE, Point::AfterRestore);
                 }
             }
         }

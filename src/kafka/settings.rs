@@ -76,6 +76,8 @@ impl Settings {
             ("linger.ms", "1"),
             ("queue.buffering.max.messages", "500000"),
             ("message.timeout.ms", "30000"),
+            // A broker takes batches of 1,048,588 bytes; the rest is room for the batch around a single record.
+            ("message.max.bytes", "1000000"),
         ])
     }
 
@@ -87,6 +89,8 @@ impl Settings {
         config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", "10000")
+            // Longer than an outbox waits: it begins anew before the client asks a second time.
+            .set("socket.timeout.ms", "9900")
             // No message may outlive its transaction.
             .set("message.timeout.ms", "10000")
             .set("delivery.report.only.error", "true");

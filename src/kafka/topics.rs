@@ -139,6 +139,7 @@ pub fn wanted_for_app(app: &str) -> Vec<Wanted> {
             "compact",
             Demand::Same,
         ),
+        Wanted::new(name("internal.judge-journal"), any).log().kept(),
         Wanted::new(name("rollout-events"), any).log().kept(),
         Wanted::new(name("rollout-metrics"), any).log().kept(),
     ]
@@ -463,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_mismatch_names_topic_setting_found_and_wanted() {
-        let [_, rollouts, _, events, _] = &wanted_for_app("a")[..] else { panic!("five topics") };
+        let [_, rollouts, _, _, events, _] = &wanted_for_app("a")[..] else { panic!("six topics") };
         check(1, &[("cleanup.policy", "compact")], rollouts, &[]);
         check(
             3,

@@ -40,6 +40,16 @@ pub const DEAD_PARTITION: &str = "serinus-dead-partition";
 /// The offset at which it stood.
 pub const DEAD_OFFSET: &str = "serinus-dead-offset";
 
+/// What a dead letter leaves out because it would not fit into one message; it still stands where the record stood.
+pub const DEAD_LEFT_OUT: &str = "serinus-dead-left-out";
+/// The dead letter of which a record was made again: topic, partition and offset, with `-` between them.
+pub const REQUEUED_FROM: &str = "serinus-requeued-from";
+
+/// Returns whether a header is one that only a dead letter has.
+pub fn is_of_dead_letters(name: &str) -> bool {
+    name.starts_with("serinus-dead-")
+}
+
 /// Returns whether a header is one of ours, which producers do not set and which do not travel on.
 pub fn is_ours(name: &str) -> bool {
     name.starts_with("serinus-")

@@ -1,4 +1,4 @@
-//! The private records of the journals: what each turn of a lane read, and when, so that it can be done again.
+//! The private records of the journals: what each turn of a lane and each step of a judge read, and when, so that it can be done again.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,9 @@ pub struct AnalystTurn {
     /// From how many partitions labels come, where the lane was restored before the turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<i32>,
+    /// How many of the model's events had been followed, in journals that say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<u64>,
     /// The clocks when the turn began.
     pub checkpoint: CheckpointRecord,
 }
@@ -70,6 +73,64 @@ impl AnalystTurn {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read("analyst-journal", bytes)
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Returns the clock's reading.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.now)
+    }
+}
+
+/// One step of a model's judge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgeStep {
+    /// The model.
+    pub model: String,
+    /// The one reading of the clock.
+    pub now: i64,
+    /// What the judge was told.
+    pub told: Told,
+}
+
+/// What a judge was told in one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// It begins, for the first time or after a restart.
+    Open {
+        /// How many partitions the prediction log has.
+        partitions: i32,
+        /// The number of the model's newest event, 0 before the first.
+        sequence: u64,
+    },
+    /// A command.
+    Command {
+        /// The partition of the commands in which it stands.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// Why its spec could not be taken in as things were, if so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<String>,
+    },
+    /// A lane's sums.
+    Partial {
+        /// Their offset.
+        offset: i64,
+    },
+    /// That it has been silent for too long.
+    Silence,
+}
+
+impl JudgeStep {
+    /// Reads one.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        read("judge-journal", bytes)
     }
 
     /// Writes it.

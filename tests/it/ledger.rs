@@ -12,7 +12,7 @@ use crate::kit::worker::{Habits, Worker, answer, is_late};
 use crate::kit::world::{Sent, WAIT, World};
 
 /// Long deadlines: what a crash costs is time, and no request of these tests may be late because of it.
-const MODEL: &str = "
+pub(crate) const MODEL: &str = "
 apiVersion: serinus/v1
 kind: Model
 metadata: {name: MODEL}

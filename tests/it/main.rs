@@ -2,11 +2,14 @@
 
 mod kit;
 
+mod audit;
 mod avro;
 mod broker_errors;
 mod chaos;
 mod compose;
+mod crash_points;
 mod demo;
+mod faults;
 mod ledger;
 mod slots;
 mod strangers;

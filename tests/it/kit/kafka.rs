@@ -250,6 +250,14 @@ impl Reader {
         true
     }
 
+    /// Reads on for so long.
+    pub fn read_for(&mut self, wait: Duration) {
+        let deadline = Deadline::after(wait);
+        while !deadline.is_over() {
+            self.poll();
+        }
+    }
+
     fn is_at_end(&self) -> bool {
         self.ended.len() == self.partitions
     }

@@ -6,6 +6,7 @@ pub mod evidence;
 pub mod kafka;
 pub mod ledger;
 pub mod process;
+pub mod proxy;
 pub mod traffic;
 pub mod worker;
 pub mod world;

@@ -1,0 +1,215 @@
+//! `serinus explain`: the way to a decision, from where the model stood to what it rests on.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::context::{Context, value_of};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::report;
+use crate::cli::say;
+use crate::cli::state;
+
+/// What `explain` takes.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// The decision: NAME/SEQUENCE as in `flights-v2/12`, a command's id, or a rollout or model alone for its newest
+    decision: String,
+}
+
+/// Prints one event, the evidence that it rests on, and the events before it.
+pub(crate) fn run(args: &ExplainArgs, context: &Context) -> Result<Exit, CliError> {
+    let records = context.read_own(&context.reader()?, "rollout-events")?;
+    let mut events: Vec<Value> = records.iter().map(value_of).collect();
+    events.sort_by_key(|it| it["sequence"].as_u64());
+    let Some(event) = find(&events, &args.decision) else {
+        return Err(CliError::NotFound(format!(
+            "`{}` knows no decision `{}`; name it as in flights-v2/12, or by the id of its command",
+            context.app, args.decision
+        )));
+    };
+    let before = before(&events, event);
+    // The interval's level stands in the spec that was applied.
+    let spec = before.iter().rev().chain([&event]).find_map(|it| {
+        let is_its = it["rollout"] == event["rollout"] && it["spec"]["kind"] == "Rollout";
+        is_its.then(|| it["spec"].clone())
+    });
+    let confidence = report::confidence(&spec.unwrap_or_default());
+    let evidence = &event["evidence"];
+    let sentences: Vec<Value> = report::told(evidence)
+        .map(|it| json!({"metric": it["name"], "candidate": it["candidate"], "sentences": report::metric(it, evidence, confidence)}))
+        .collect();
+    let value = json!({
+        "decision": event,
+        "metrics": sentences,
+        "before": before.iter().map(|it| line(it)).collect::<Vec<_>>(),
+        "recompute": recompute(event),
+    });
+    context.output.document(&value, || text(event, &before, confidence))?;
+    Ok(Exit::Reached)
+}
+
+/// Returns the event that a name means.
+fn find<'a>(events: &'a [Value], decision: &str) -> Option<&'a Value> {
+    if let Some(it) = events.iter().find(|it| it["command_id"] == decision) {
+        return Some(it);
+    }
+    let is_of = |it: &&Value, name: &str| it["rollout"] == name || it["model"] == name;
+    match decision.rsplit_once('/') {
+        Some((name, sequence)) => {
+            let sequence: u64 = sequence.parse().ok()?;
+            events.iter().find(|it| is_of(it, name) && it["sequence"] == sequence)
+        }
+        None => events.iter().rfind(|it| is_of(it, decision)),
+    }
+}
+
+/// Returns the events of the same rollout that led there, oldest first.
+fn before<'a>(events: &'a [Value], event: &Value) -> Vec<&'a Value> {
+    let is_earlier = |it: &&Value| {
+        it["model"] == event["model"]
+            && it["rollout"] == event["rollout"]
+            && it["sequence"].as_u64() < event["sequence"].as_u64()
+    };
+    events.iter().filter(is_earlier).collect()
+}
+
+fn text(event: &Value, before: &[&Value], confidence: f64) -> String {
+    let mut lines = vec![line(event)];
+    if let Some(id) = event["command_id"].as_str() {
+        lines.push(format!("  by command {id}"));
+    }
+    for (word, position) in [("from", &event["from"]), ("to", &event["to"])] {
+        if position.is_object() {
+            lines.push(format!("  {word:<5}{}", place(position)));
+        }
+    }
+    let evidence = &event["evidence"];
+    if evidence.is_object() {
+        lines.push(String::new());
+        if let Some(tick) = evidence["tick"].as_i64() {
+            lines.push(format!("The evidence up to {} UTC", say::moment(tick)));
+        }
+        for it in report::told(evidence) {
+            lines.push(format!(
+                "{} of {} ({})",
+                report::word(&it["name"]),
+                report::word(&it["candidate"]),
+                report::word(&it["role"])
+            ));
+            lines.extend(
+                report::metric(it, evidence, confidence).iter().map(|it| format!("  {it}")),
+            );
+        }
+        lines.extend(report::list(&evidence["arms"]).map(report::arm));
+        lines.push(report::health(&evidence["health"]));
+        lines.push(
+            "The gates in their order: held long enough; evidence of this stage; traffic; harm; health; sample and labels; signals; proof; \
+             approval. The first that blocks is the reason."
+                .to_owned(),
+        );
+    }
+    let positions: Vec<String> = report::list(&event["positions"])
+        .map(|it| {
+            format!("  {}[{}] up to {}", report::word(&it[0]), it[1], say::count_or_dash(&it[2]))
+        })
+        .collect();
+    if !positions.is_empty() {
+        lines.push(String::new());
+        lines.push("It rests on".to_owned());
+        lines.extend(positions);
+    }
+    if !before.is_empty() {
+        lines.push(String::new());
+        lines.push("What led there".to_owned());
+        lines.extend(before.iter().map(|it| format!("  {}", line(it))));
+    }
+    lines.push(String::new());
+    lines.push(format!("Recompute it: {}", recompute(event)));
+    lines.join("\n")
+}
+
+fn line(event: &Value) -> String {
+    let name = event["rollout"].as_str().or(event["model"].as_str()).unwrap_or("-");
+    format!(
+        "{name}/{} {} {} by {}: {}",
+        say::count_or_dash(&event["sequence"]),
+        event["at"].as_i64().map_or_else(|| "-".to_owned(), say::moment),
+        report::word(&event["verdict"]),
+        report::word(&event["actor"]),
+        report::word(&event["reason"])
+    )
+}
+
+fn place(position: &Value) -> String {
+    let stage = position["stage"].as_u64().map_or(0, |it| it + 1);
+    format!(
+        "{}, stage {stage}, revision {}: {}",
+        report::word(&position["phase"]),
+        say::count_or_dash(&position["revision"]),
+        state::shares(position)
+    )
+}
+
+fn recompute(event: &Value) -> String {
+    format!("serinus replay --from-topics --model {}", report::word(&event["model"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{before, find, text};
+
+    fn events() -> Vec<Value> {
+        let position = |stage: u32, revision: u64, share: f64| {
+            json!({"phase": "Progressing", "stage": stage, "revision": revision, "stable": "v1",
+                   "shares": {"v2": share}, "shadows": {}})
+        };
+        vec![
+            json!({"rollout": null, "model": "flights", "sequence": 1, "at": 0, "actor": "ann", "command_id": "c1",
+                   "verdict": "apply", "reason": "v1 serves everything", "from": null, "to": position(0, 1, 0.0)}),
+            json!({"rollout": "flights-v2", "model": "flights", "sequence": 2, "at": 1000, "actor": "ann", "command_id": "c2",
+                   "verdict": "apply", "reason": "begins", "from": position(0, 1, 0.0), "to": position(0, 2, 0.05)}),
+            json!({"rollout": "flights-v2", "model": "flights", "sequence": 3, "at": 1_377_990_000_000_i64, "actor": "judge",
+                   "command_id": null, "verdict": "advance", "reason": "brier: non-inferior proved; every gate is passed",
+                   "from": position(0, 2, 0.05), "to": position(1, 3, 0.25),
+                   "positions": [["flights.predictions", 0, 5120]],
+                   "evidence": {"tick": 1_377_990_000_000_i64, "arms": [
+                        {"version": "v1", "role": "stable", "share": 0.95, "exposures": 5031, "answered": 5030, "errors": 0,
+                         "timeouts": 1, "mature": 3900, "coverage": 0.98}],
+                    "metrics": [{"name": "brier", "kind": "brier", "role": "goal", "candidate": "v2", "n": 3900,
+                        "arms": {"v1": {"estimate": 0.128}, "v2": {"estimate": 0.115}},
+                        "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004}, "margin": 0.01,
+                        "p": {"harm": 1.0, "non_inferior": 5.5e-5, "superior": 0.012}, "design_effect": 1.0,
+                        "verdict": "proved"}],
+                    "health": {"split": {"verdict": "ok"}, "label_parity": {"verdict": "ok"}, "mixed_units": 0, "no_data": false}}}),
+        ]
+    }
+
+    #[test]
+    fn a_decision_is_found_by_its_number_its_command_or_as_the_newest() {
+        let events = events();
+        let check = |name: &str, expected: Option<u64>| {
+            assert_eq!(
+                find(&events, name).map(|it| it["sequence"].as_u64().unwrap()),
+                expected,
+                "{name}"
+            );
+        };
+        check("flights-v2/2", Some(2));
+        check("flights/1", Some(1));
+        check("c2", Some(2));
+        check("flights-v2", Some(3));
+        check("flights", Some(3));
+        check("flights-v2/1", None);
+        check("flights-v3", None);
+        check("flights-v2/x", None);
+    }
+
+    #[test]
+    fn a_decision_is_explained_from_its_evidence_to_its_inputs() {
+        let events = events();
+        let event = &events[2];
+        insta::assert_snapshot!(text(event, &before(&events, event), 95.0));
+    }
+}

@@ -1,0 +1,103 @@
+//! Places at which a test lets the process die: around every call of a transaction, and wherever else the order of two things matters.
+//!
+//! `SERINUS_CRASH_AT=NAME:N` aborts the process when it comes to the place of that name for the N-th time. A release build has none of
+//! this.
+
+#[cfg(debug_assertions)]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The places, in the order in which a transaction comes to them.
+// A new place: its variant, its line in `ALL`, its name below; the test of all crash points finds it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// Before the slot's former owner is fenced.
+    BeforeFence,
+    /// After it.
+    AfterFence,
+    /// Lanes are restored, and nothing is read yet.
+    AfterRestore,
+    /// A transaction is begun, and nothing is in it.
+    AfterBegin,
+    /// Some records are handed to the client.
+    AfterSend,
+    /// A turn is done, and its journal is not written.
+    BeforeJournal,
+    /// A turn is done, its journal too, and no offset.
+    AfterJournal,
+    /// Before the offsets join the transaction.
+    BeforeOffsets,
+    /// After it.
+    AfterOffsets,
+    /// Before the commit.
+    BeforeCommit,
+    /// The commit is done, and nobody was told.
+    AfterCommit,
+    /// Partitions are to go away; what was done for them is committed.
+    BeforeRelease,
+    /// They are given up.
+    AfterRelease,
+}
+
+impl Point {
+    /// Every place.
+    pub const ALL: [Self; 13] = [
+        Self::BeforeFence,
+        Self::AfterFence,
+        Self::AfterRestore,
+        Self::AfterBegin,
+        Self::AfterSend,
+        Self::BeforeJournal,
+        Self::AfterJournal,
+        Self::BeforeOffsets,
+        Self::AfterOffsets,
+        Self::BeforeCommit,
+        Self::AfterCommit,
+        Self::BeforeRelease,
+        Self::AfterRelease,
+    ];
+
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BeforeFence => "before-fence",
+            Self::AfterFence => "after-fence",
+            Self::AfterRestore => "after-restore",
+            Self::AfterBegin => "after-begin",
+            Self::AfterSend => "after-send",
+            Self::BeforeJournal => "before-journal",
+            Self::AfterJournal => "after-journal",
+            Self::BeforeOffsets => "before-offsets",
+            Self::AfterOffsets => "after-offsets",
+            Self::BeforeCommit => "before-commit",
+            Self::AfterCommit => "after-commit",
+            Self::BeforeRelease => "before-release",
+            Self::AfterRelease => "after-release",
+        }
+    }
+}
+
+/// The role whose thread this is, so that a crash can be asked of one role alone: `serving/after-commit`.
+pub type Role = &'static str;
+
+/// Dies here, if that was asked for.
+#[cfg(debug_assertions)]
+pub fn at(role: Role, point: Point) {
+    static WISH: std::sync::OnceLock<Option<(String, u64)>> = std::sync::OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let wish = WISH.get_or_init(|| {
+        let text = std::env::var("SERINUS_CRASH_AT").ok()?;
+        let (place, nth) = text.rsplit_once(':')?;
+        Some((place.to_owned(), nth.parse().ok()?))
+    });
+    if let Some((place, nth)) = wish
+        && place.split_once('/') == Some((role, point.name()))
+        && COUNT.fetch_add(1, Ordering::Relaxed) + 1 == *nth
+    {
+        tracing::warn!(role, point = point.name(), nth, "dying, as was asked for");
+        std::process::abort();
+    }
+}
+
+/// Does nothing: a release build does not die on request.
+#[cfg(not(debug_assertions))]
+pub fn at(_: Role, _: Point) {}

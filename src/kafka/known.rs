@@ -1,0 +1,177 @@
+//! What the events say of each model: its plan, its rollouts, and who serves what at every revision.
+//!
+//! Each event's `to` holds the whole routing, and the events that apply a spec carry it, so the events alone are enough. Events of one
+//! model may come in any order; their `sequence` puts them right.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tracing::{info, warn};
+
+use crate::domain::ids::{ModelName, Revision, RolloutName};
+use crate::domain::routing::Routing;
+use crate::engine::analyst_io::Planned;
+use crate::engine::change::Phase;
+use crate::spec::plan::{model_from_json, rollout_from_json};
+use crate::strategy::design::Design;
+use crate::strategy::stage::ModelPlan;
+use crate::wire::event::{EventRecord, VerdictRecord};
+
+/// How many revisions of a model's routing are kept for replays.
+const HISTORY_MAX: usize = 10_000;
+
+/// The number of a model's first event.
+const SEQUENCE_FIRST: u64 = 1;
+
+/// What is known of one model.
+#[derive(Clone, Debug)]
+pub struct ModelView {
+    /// Its plan.
+    pub plan: Arc<ModelPlan>,
+    /// Its routing now.
+    pub routing: Arc<Routing>,
+    /// Its routing at every revision.
+    pub history: BTreeMap<Revision, Arc<Routing>>,
+    /// Its rollouts, with what their tests are planned with.
+    pub rollouts: BTreeMap<RolloutName, Planned>,
+    /// Counts what changed, so that others see that they are behind.
+    pub version: u64,
+}
+
+/// What the events so far say.
+#[derive(Debug, Default)]
+pub struct Known {
+    models: BTreeMap<ModelName, ModelView>,
+    expected: BTreeMap<ModelName, u64>,
+    early: BTreeMap<(ModelName, u64), EventRecord>,
+}
+
+impl Known {
+    /// Returns what is known of all models.
+    pub fn models(&self) -> &BTreeMap<ModelName, ModelView> {
+        &self.models
+    }
+
+    /// Returns what is known of one.
+    pub fn model(&self, name: &ModelName) -> Option<&ModelView> {
+        self.models.get(name)
+    }
+
+    /// Takes an event in; returns whether anything changed.
+    pub fn take(&mut self, event: EventRecord) -> bool {
+        let model = ModelName::new(&event.model);
+        let expected = *self.expected.entry(model.clone()).or_insert(SEQUENCE_FIRST);
+        if event.sequence < expected {
+            return false;
+        }
+        self.early.insert((model.clone(), event.sequence), event);
+        self.go_on(model, expected)
+    }
+
+    /// Begins, for each model whose first events are gone, with the first that is there; once all that there was has been taken in.
+    pub fn begin_where_it_begins(&mut self) -> bool {
+        let mut first = BTreeMap::new();
+        for (model, sequence) in self.early.keys() {
+            first.entry(model.clone()).or_insert(*sequence);
+        }
+        let mut changed = false;
+        for (model, sequence) in first {
+            changed |= self.go_on(model, sequence);
+        }
+        changed
+    }
+
+    fn go_on(&mut self, model: ModelName, expected: u64) -> bool {
+        let mut changed = false;
+        let mut next = expected;
+        while let Some(event) = self.early.remove(&(model.clone(), next)) {
+            changed |= self.follow(&model, &event);
+            next += 1;
+        }
+        self.expected.insert(model, next);
+        changed
+    }
+
+    fn follow(&mut self, model: &ModelName, event: &EventRecord) -> bool {
+        if event.verdict == VerdictRecord::Conflict {
+            return false;
+        }
+        let plan = match &event.spec {
+            Some(spec) if is_kind(spec, "Model") => match model_from_json(spec) {
+                Ok(plan) => Some(Arc::new(plan)),
+                Err(error) => {
+                    warn!(%model, %error, "the spec of a model in an event cannot be read");
+                    None
+                }
+            },
+            Some(_) | None => None,
+        };
+        let Some(plan) = plan.or_else(|| self.models.get(model).map(|it| Arc::clone(&it.plan)))
+        else {
+            warn!(%model, sequence = event.sequence, "an event of a model that was never applied");
+            return false;
+        };
+        let routing = match event.to.routing(&plan) {
+            Ok(routing) => Arc::new(routing),
+            Err(error) => {
+                warn!(%model, sequence = event.sequence, %error, "the routing in an event cannot be read");
+                return false;
+            }
+        };
+        let view = self.models.entry(model.clone()).or_insert_with(|| ModelView {
+            plan: Arc::clone(&plan),
+            routing: Arc::clone(&routing),
+            history: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            version: 0,
+        });
+        view.plan = plan;
+        view.version += 1;
+        if routing.revision >= view.routing.revision {
+            view.routing = Arc::clone(&routing);
+        }
+        view.history.insert(routing.revision, Arc::clone(&routing));
+        while view.history.len() > HISTORY_MAX {
+            view.history.pop_first();
+        }
+        follow_rollout(view, event, &routing);
+        info!(%model, revision = routing.revision.0, reason = event.reason, "routing known");
+        true
+    }
+}
+
+/// Keeps what the lanes must know of the event's rollout.
+fn follow_rollout(view: &mut ModelView, event: &EventRecord, routing: &Routing) {
+    let Some(name) = event.rollout.as_deref().map(RolloutName::new) else { return };
+    let phase = Phase::from(event.to.phase);
+    let design: Option<Design> = event.design.as_ref().map(Into::into);
+    if let Some(planned) = view.rollouts.get_mut(&name) {
+        planned.revision = planned.revision.max(routing.revision);
+        planned.is_live = phase.is_open();
+        if let Some(design) = design {
+            planned.design = design;
+        }
+        return;
+    }
+    let Some(spec) = event.spec.as_ref().filter(|it| is_kind(it, "Rollout")) else { return };
+    match rollout_from_json(spec) {
+        Ok(plan) => {
+            let planned = Planned {
+                plan: Arc::new(plan),
+                design: design.unwrap_or_default(),
+                stable: routing.stable.clone(),
+                revision: routing.revision,
+                is_live: phase.is_open(),
+            };
+            view.rollouts.insert(name, planned);
+        }
+        Err(error) => {
+            warn!(rollout = %name, %error, "the spec of a rollout in an event cannot be read");
+        }
+    }
+}
+
+fn is_kind(spec: &Value, kind: &str) -> bool {
+    spec.get("kind").and_then(Value::as_str) == Some(kind)
+}

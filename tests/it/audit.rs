@@ -1,0 +1,129 @@
+//! Every decision recomputed from the topics of a real Kafka, after crashes, and what is not of the judge's making found.
+
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::process::serinus;
+use crate::kit::worker::{Habits, Worker};
+use crate::kit::world::{Sent, WAIT, World};
+
+/// Decides quickly: v2 is much better than v1, and labels are there after a second.
+const SPEC: &str = "
+apiVersion: serinus/v1
+kind: Model
+metadata: {name: MODEL}
+spec: {stable: v1, unit: key, requestId: 'header:ce_id', timeout: 60s, shadowTimeout: 60s, onFailure: stable}
+---
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {name: MODEL-v2}
+spec:
+  model: MODEL
+  candidates: [v2]
+  strategy: canary
+  stages: [{share: 20%, hold: 2s}, {share: 50%, hold: 2s}]
+  metrics:
+    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.1, mde: 0.1}
+  labels: {maturity: 2s, missing: negative}
+  decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
+";
+
+fn replay(world: &World, more: &[&str]) -> Output {
+    serinus()
+        .args(["replay", "--from-topics", "--bootstrap", &world.kafka.bootstrap])
+        .args(["--app", &world.name, "-o", "json"])
+        .args(more)
+        .output()
+        .expect("it runs")
+}
+
+fn found(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("no JSON: {error}: {}", String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+#[test]
+fn decisions_through_crashes_are_what_the_topics_give_byte_for_byte() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "audit", SPEC);
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let _workers = ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let mut events = Reader::open(&kafka, &world.app_topic("rollout-events"));
+    let mut served = Reader::open(&kafka, &world.topic("served"));
+    let mut sent: Vec<Sent> = Vec::new();
+    let has = |records: &[Record], verdict: &str| {
+        records.iter().any(|it| it.json()["verdict"] == verdict)
+    };
+    // Traffic until the evidence has promoted v2; a kill after each part of it, and a pause by hand in between.
+    for part in 0.. {
+        assert!(part < 40, "no promotion: {}", run.log_text());
+        let before = sent.len();
+        sent.extend(world.send_requests(before, before + 400));
+        world.send_labels(&sent[before..]);
+        served.until("an answer to each", WAIT, |it| it.len() >= sent.len());
+        if [1, 3, 5].contains(&part) {
+            run.kill();
+            run = world.run();
+        }
+        if part == 4 {
+            assert_eq!(world.command("pause")["verdict"], "pause");
+            assert_eq!(world.command("resume")["verdict"], "resume");
+        }
+        events.read_for(Duration::from_millis(700));
+        if has(&events.records, "promote") {
+            break;
+        }
+    }
+    run.stop();
+    let output = replay(&world, &[]);
+    let audit = found(&output);
+    assert!(output.status.success(), "{audit:#}");
+    assert_eq!(audit["clean"], true, "{audit:#}");
+    let checks = audit["models"][0]["checks"].as_array().expect("there are checks").clone();
+    for what in ["sums", "events", "evidence", "states"] {
+        let check = checks.iter().find(|it| it["what"] == what).expect(what);
+        assert!(check["equal"].as_u64() > Some(0), "{check}");
+        assert_eq!((&check["different"], &check["newer"]), (&json!(0), &json!(0)), "{check}");
+    }
+    explained(&world);
+    // A decision that nobody took: nothing that the judge was told gives it.
+    let mut forged = events.records.last().expect("there are events").clone();
+    let mut value = forged.json();
+    value["reason"] = json!("because I say so");
+    forged.value = value.to_string().into_bytes();
+    kafka.send(&world.app_topic("rollout-events"), &[forged]);
+    let output = replay(&world, &["--model", &world.name]);
+    let audit = found(&output);
+    assert_eq!(output.status.code(), Some(1), "{audit:#}");
+    let difference = &audit["models"][0]["differences"][0];
+    assert!(
+        difference["published"].as_str().is_some_and(|it| it.contains("because I say so")),
+        "{audit:#}"
+    );
+    assert_eq!(difference["recomputed"], Value::Null);
+}
+
+/// The promotion, from its evidence to the positions that it rests on.
+fn explained(world: &World) {
+    let output = serinus()
+        .args(["explain", &world.rollout(), "--bootstrap", &world.kafka.bootstrap])
+        .args(["--app", &world.name])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    for part in [
+        "promote by judge: brier: better proved",
+        "brier of v2 (goal)",
+        &format!("{}[0] up to", world.topic("predictions")),
+        "What led there",
+        &format!("Recompute it: serinus replay --from-topics --model {}", world.name),
+    ] {
+        assert!(said.contains(part), "no `{part}` in:\n{said}");
+    }
+}

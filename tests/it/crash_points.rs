@@ -1,0 +1,148 @@
+//! Every crash point of every role, one after the other on a running canary: the process dies there, starts again, and dies at the next.
+//!
+//! In the end the independent ledger must balance, and every decision must be what the topics give: as if nothing had crashed.
+
+use serinus::kafka::crash::Point;
+
+use crate::kit::kafka::{Kafka, Reader};
+use crate::kit::ledger::Books;
+use crate::kit::process::{Process, folder, serinus};
+use crate::kit::worker::{Habits, Worker};
+use crate::kit::world::{Sent, WAIT, World};
+
+const SPEC: &str = "
+apiVersion: serinus/v1
+kind: Model
+metadata: {name: MODEL}
+spec:
+  stable: v1
+  unit: key
+  requestId: header:ce_id
+  timeout: 60s
+  shadowTimeout: 90s
+  onFailure: stable
+  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
+---
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {name: MODEL-v2}
+spec:
+  model: MODEL
+  candidates: [v2]
+  strategy: canary
+  stages: [{share: 20%, hold: 5s}, {share: 50%, hold: 1h}]
+  metrics:
+    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
+  labels: {maturity: 30s, missing: exclude}
+  decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
+";
+
+/// How many requests are under way at each crash.
+const REQUESTS: usize = 120;
+
+#[test]
+fn serving_may_crash_at_every_point() {
+    every_point_of("serving");
+}
+
+#[test]
+fn analysis_may_crash_at_every_point() {
+    every_point_of("analysis");
+}
+
+#[test]
+fn control_may_crash_at_every_point() {
+    every_point_of("control");
+}
+
+fn every_point_of(role: &str) {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, &format!("crash-{role}"), SPEC);
+    // More than one partition, so that a judge's place can go away.
+    kafka.create_topics(&[(&world.app_topic("commands"), 8)]);
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let workers = ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let mut served = Reader::open(&kafka, &world.topic("served"));
+    let mut sent: Vec<Sent> = Vec::new();
+    run.stop();
+    for point in Point::ALL {
+        let mut run = start(&world, &format!("{role}/{}:{}", point.name(), occasion(point)));
+        let before = sent.len();
+        sent.extend(world.send_requests(before, before + REQUESTS));
+        world.send_labels(&sent[before..]);
+        // Partitions go away when another instance comes, once all of them are here.
+        let other = matches!(point, Point::BeforeRelease | Point::AfterRelease).then(|| {
+            served.until("an answer to each request", WAIT, |it| it.len() >= sent.len());
+            beside(&world)
+        });
+        let status = run.wait(WAIT);
+        assert_eq!(status.code(), None, "{role} was to die at {}", point.name());
+        if let Some(other) = other {
+            other.stop();
+        }
+    }
+    let run = start(&world, "");
+    served.until("an answer to each request", WAIT, |it| it.len() >= sent.len());
+    for kind in ["predictions", "analysis"] {
+        let mut records = Reader::open(&kafka, &world.topic(kind));
+        records.until("a record of each case", WAIT, |it| it.len() >= sent.len());
+    }
+    run.stop();
+    drop(workers);
+    let (faults, _) = Books::read(&world, sent, &["v1", "v2"]).balance();
+    assert!(
+        faults.is_empty(),
+        "{} faults, the first: {:#?}",
+        faults.len(),
+        &faults[..faults.len().min(10)]
+    );
+    let output = serinus()
+        .args(["replay", "--from-topics", "--bootstrap", &kafka.bootstrap, "--app", &world.name])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The how many-th time at a point finds work half done: what comes once at a start is met at once.
+fn occasion(point: Point) -> u64 {
+    match point {
+        Point::BeforeFence
+        | Point::AfterFence
+        | Point::AfterRestore
+        | Point::BeforeRelease
+        | Point::AfterRelease => 1,
+        Point::AfterBegin
+        | Point::BeforeJournal
+        | Point::AfterJournal
+        | Point::BeforeOffsets
+        | Point::AfterOffsets
+        | Point::BeforeCommit
+        | Point::AfterCommit => 2,
+        Point::AfterSend => 5,
+    }
+}
+
+fn start(world: &World, crash_at: &str) -> Process {
+    let mut command = serinus();
+    command.args(["run", "--bootstrap", &world.kafka.bootstrap, "--app", &world.name]);
+    command.args(["--instance", "one"]).env("SERINUS_CRASH_AT", crash_at);
+    // A log of its own for each: a process that dies on request writes no error, one that goes wrong does.
+    let name = crash_at.replace(['/', ':'], "-");
+    Process::start(&mut command, &folder(&world.name).join(format!("run-{name}.log")))
+}
+
+/// Another instance, which has no name of its own and leaves its groups when it ends.
+fn beside(world: &World) -> Process {
+    let mut command = serinus();
+    command.args(["run", "--bootstrap", &world.kafka.bootstrap, "--app", &world.name]);
+    Process::start(&mut command, &folder(&world.name).join("beside.log"))
+}
+
+/// The count of points, for who asks how many there are: each of them in each role.
+#[test]
+fn every_point_has_a_name_of_its_own() {
+    let names: std::collections::BTreeSet<&str> = Point::ALL.iter().map(|it| it.name()).collect();
+    assert_eq!(names.len(), Point::ALL.len());
+}

@@ -1,0 +1,271 @@
+//! Exactly once on a real Kafka, through a proxy that loses, delays and makes up what the broker says, request by request.
+
+use std::time::Duration;
+
+use crate::kit::clock::Deadline;
+use crate::kit::kafka::{Kafka, Reader};
+use crate::kit::ledger::Books;
+use crate::kit::process::{Process, folder, serinus};
+use crate::kit::proxy::{Effect, Fault, Kind, Proxy};
+use crate::kit::worker::{Habits, Worker};
+use crate::kit::world::{Sent, WAIT, World};
+use crate::ledger::MODEL;
+
+const ROLLOUT: &str = "
+  candidates: [v2]
+  strategy: canary
+  stages: [{share: 50%, hold: 1h}]
+  decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
+";
+
+/// What stands in the transactional ids of the roles.
+const SERVING: &str = ".serving.";
+const ANALYSIS: &str = ".analysis.";
+const JUDGE: &str = ".judge.";
+
+/// Requests before a fault has happened, and as many after.
+const PART: usize = 100;
+
+/// Longer than a transaction and a member's session may take.
+const TOO_LONG: Duration = Duration::from_secs(12);
+
+/// Slow, and within the time that a transaction has.
+const SLOW: Duration = Duration::from_secs(5);
+
+// What a broker may answer instead of doing it, as the protocol numbers it.
+const UNKNOWN_SERVER_ERROR: i16 = -1;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const NOT_COORDINATOR: i16 = 16;
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const INVALID_TXN_STATE: i16 = 48;
+const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+const CONCURRENT_TRANSACTIONS: i16 = 51;
+const UNKNOWN_PRODUCER_ID: i16 = 59;
+const PRODUCER_FENCED: i16 = 90;
+
+/// What the program does about a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cure {
+    /// The client asks again, and nobody notices.
+    AskAgain,
+    /// The role begins anew, from the committed offsets.
+    BeginAnew,
+}
+
+/// A canary on a real Kafka, whose program reaches the broker by way of the proxy, and all others directly.
+struct Trial {
+    world: World,
+    proxy: Proxy,
+    run: Process,
+    workers: [Worker; 2],
+    served: Reader,
+    sent: Vec<Sent>,
+}
+
+impl Trial {
+    fn start(kafka: &Kafka, what: &str) -> Self {
+        let world = World::new(kafka, what, &format!("{MODEL}{ROLLOUT}"));
+        let proxy = Proxy::start(&kafka.bootstrap);
+        let mut run = run(&world, &proxy);
+        world.await_phase("Progressing", &mut run);
+        let worker = |version| Worker::start(kafka, &world.name, version, Habits::default());
+        let workers = [worker("v1"), worker("v2")];
+        let served = Reader::open(kafka, &world.topic("served"));
+        let mut trial = Self { world, proxy, run, workers, served, sent: Vec::new() };
+        trial.ask();
+        trial.await_served();
+        trial
+    }
+
+    /// Sends requests and their labels.
+    fn ask(&mut self) {
+        let before = self.sent.len();
+        self.sent.extend(self.world.send_requests(before, before + PART));
+        self.world.send_labels(&self.sent[before..]);
+    }
+
+    fn await_served(&mut self) {
+        let wanted = self.sent.len();
+        self.served.until("an answer to every request", WAIT, |it| it.len() >= wanted);
+    }
+
+    /// Sends requests until the faults have happened, and more after; holds the program to how it gets over them.
+    fn through(&mut self, faults: &[Fault], cure: Cure) {
+        let before = self.begun_anew();
+        let planned: Vec<_> = faults.iter().map(|it| self.proxy.plan(*it)).collect();
+        self.ask();
+        for it in planned {
+            self.proxy.await_done(it, WAIT);
+        }
+        self.ask();
+        self.await_served();
+        self.run.assert_running();
+        let begun_anew = match cure {
+            Cure::AskAgain => 0,
+            Cure::BeginAnew => faults.iter().filter(|it| it.kind == Kind::Commit).count(),
+        };
+        let deadline = Deadline::after(WAIT);
+        while self.begun_anew() - before < begun_anew && !deadline.is_over() {
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        let begun = self.begun_anew() - before;
+        assert!(
+            if begun_anew == 0 { begun == 0 } else { begun >= begun_anew },
+            "roles that began anew, {begun_anew} expected, after {faults:?}:\n{}",
+            self.run.log_text()
+        );
+    }
+
+    /// The same fault to the role that serves and to the one that joins labels.
+    fn through_both(&mut self, fault: Fault, cure: Cure) {
+        let of = |role| Fault { of: role, ..fault };
+        self.through(&[of(SERVING), of(ANALYSIS)], cure);
+    }
+
+    /// How often a role of the program began anew until now.
+    fn begun_anew(&self) -> usize {
+        self.run.log_text().matches("beginning anew").count()
+    }
+
+    /// Waits until every case is closed and joined, stops the program, and balances the books.
+    fn finish(mut self) {
+        self.await_served();
+        let total = self.sent.len();
+        for kind in ["predictions", "analysis"] {
+            let mut records = Reader::open(&self.world.kafka, &self.world.topic(kind));
+            records.until("a record of every case", WAIT, |records| records.len() >= total);
+        }
+        self.run.stop();
+        drop(self.workers);
+        let (faults, summary) = Books::read(&self.world, self.sent, &["v1", "v2"]).balance();
+        assert!(
+            faults.is_empty(),
+            "{} faults in {total} requests of `{}`, the first:\n{}",
+            faults.len(),
+            self.world.name,
+            faults[..faults.len().min(20)].join("\n")
+        );
+        assert_eq!(summary.served_by.keys().collect::<Vec<_>>(), ["v1", "v2"]);
+    }
+}
+
+/// Starts the program behind the proxy; the same call after a kill is the same command again.
+fn run(world: &World, proxy: &Proxy) -> Process {
+    let mut command = serinus();
+    command.args(["run", "--bootstrap", &proxy.bootstrap(), "--app", &world.name]);
+    command.args(["--instance", "one", "--create-topics", "--apply"]).arg(&world.spec);
+    Process::start(&mut command, &folder(&world.name).join("run.log"))
+}
+
+fn once(kind: Kind, effect: Effect) -> Fault {
+    Fault::once(kind, "", effect)
+}
+
+#[test]
+fn what_was_done_and_nobody_heard_of_is_not_done_twice() {
+    let Some(kafka) = Kafka::find() else { return };
+    let mut trial = Trial::start(&kafka, "unheard");
+    for kind in [
+        Kind::Produce,
+        Kind::AddPartitionsToTxn,
+        Kind::AddOffsetsToTxn,
+        Kind::TxnOffsetCommit,
+        Kind::Commit,
+    ] {
+        trial.through_both(once(kind, Effect::SwallowAndCut), Cure::AskAgain);
+    }
+    let of_judge = Fault::once(Kind::Commit, JUDGE, Effect::SwallowAndCut);
+    trial.through(&[of_judge], Cure::AskAgain);
+    trial.finish();
+}
+
+#[test]
+fn a_commit_that_is_cut_off_or_slow_or_not_possible_yet_is_asked_for_again() {
+    let Some(kafka) = Kafka::find() else { return };
+    let mut trial = Trial::start(&kafka, "refused");
+    trial.through_both(once(Kind::Commit, Effect::Cut), Cure::AskAgain);
+    trial.through_both(once(Kind::Commit, Effect::Delay(SLOW)), Cure::AskAgain);
+    for (code, times) in
+        [(CONCURRENT_TRANSACTIONS, 3), (COORDINATOR_NOT_AVAILABLE, 3), (NOT_COORDINATOR, 1)]
+    {
+        for kind in [Kind::AddOffsetsToTxn, Kind::Commit] {
+            let fault = Fault { times, ..once(kind, Effect::Error(code)) };
+            trial.through_both(fault, Cure::AskAgain);
+        }
+    }
+    trial.finish();
+}
+
+#[test]
+fn a_commit_that_fails_or_stays_unanswered_makes_the_role_begin_anew() {
+    let Some(kafka) = Kafka::find() else { return };
+    let mut trial = Trial::start(&kafka, "never");
+    // The connection stands, and nothing tells the client to ask again.
+    trial.through_both(once(Kind::Commit, Effect::SwallowInSilence), Cure::BeginAnew);
+    for (serving, analysis) in [
+        (INVALID_TXN_STATE, UNKNOWN_PRODUCER_ID),
+        (INVALID_PRODUCER_ID_MAPPING, UNKNOWN_SERVER_ERROR),
+        // What a broker also says whose transaction took too long: nobody else has the name.
+        (INVALID_PRODUCER_EPOCH, PRODUCER_FENCED),
+        (PRODUCER_FENCED, INVALID_PRODUCER_EPOCH),
+    ] {
+        let faults = [
+            Fault::once(Kind::Commit, SERVING, Effect::Error(serving)),
+            Fault::once(Kind::Commit, ANALYSIS, Effect::Error(analysis)),
+        ];
+        trial.through(&faults, Cure::BeginAnew);
+    }
+    // Who begins anew fences its slot; that nobody heard of it must not fence itself.
+    let faults = [SERVING, ANALYSIS].map(|role| {
+        [
+            Fault::once(Kind::Commit, role, Effect::Error(INVALID_TXN_STATE)),
+            Fault::once(Kind::InitProducerId, role, Effect::SwallowAndCut),
+        ]
+    });
+    trial.through(faults.as_flattened(), Cure::BeginAnew);
+    trial.finish();
+}
+
+/// The broker cannot tell a commit that comes late from that of the next transaction, unless the producer has a new epoch by then.
+#[test]
+fn a_commit_that_comes_late_does_not_commit_what_came_after_it() {
+    let Some(kafka) = Kafka::find() else { return };
+    let mut trial = Trial::start(&kafka, "late");
+    let plan = |trial: &Trial, kind, role| {
+        trial.proxy.plan(Fault::once(kind, role, Effect::Delay(TOO_LONG)))
+    };
+    let late = [SERVING, ANALYSIS].map(|role| plan(&trial, Kind::Commit, role));
+    trial.ask();
+    for it in late {
+        trial.proxy.await_begun(it, WAIT);
+    }
+    // The next transaction has its records and not yet its offsets when the late commit comes, and then ends with its process.
+    let next = [SERVING, ANALYSIS].map(|role| plan(&trial, Kind::TxnOffsetCommit, role));
+    trial.ask();
+    for it in next {
+        trial.proxy.await_begun(it, WAIT);
+    }
+    for it in late {
+        trial.proxy.await_done(it, WAIT);
+    }
+    // The broker may take its time over the commit.
+    trial.proxy.hold(Duration::from_secs(1));
+    trial.run.kill();
+    trial.run = run(&trial.world, &trial.proxy);
+    trial.ask();
+    trial.finish();
+}
+
+#[test]
+fn a_broker_out_of_reach_longer_than_a_session_is_waited_for() {
+    let Some(kafka) = Kafka::find() else { return };
+    let mut trial = Trial::start(&kafka, "away");
+    trial.ask();
+    trial.proxy.pause();
+    trial.ask();
+    trial.proxy.hold(Duration::from_secs(15));
+    trial.proxy.resume();
+    trial.ask();
+    trial.await_served();
+    trial.finish();
+}

@@ -1,0 +1,713 @@
+//! A proxy between a program and its broker that knows requests by their kind, and delays, cuts, swallows or answers those that a test names.
+//!
+//! It reads of Kafka's protocol what a fault needs: frames, the head of a request, the address that a broker advertises. All versions have
+//! these in common. Clients come back through it because it writes its own port over that of the broker.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+/// No frame of a test is longer; one that is means that the proxy has lost its place.
+const FRAME_MAX: usize = 64 << 20;
+
+/// The kinds of requests that a fault may strike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Produce,
+    Fetch,
+    Metadata,
+    OffsetFetch,
+    FindCoordinator,
+    JoinGroup,
+    Heartbeat,
+    SyncGroup,
+    InitProducerId,
+    AddPartitionsToTxn,
+    AddOffsetsToTxn,
+    /// `EndTxn` that commits.
+    Commit,
+    /// `EndTxn` that aborts.
+    Abort,
+    TxnOffsetCommit,
+    DescribeCluster,
+    /// One that no test has asked for by name.
+    Other,
+}
+
+/// What happens to a request that is struck.
+#[derive(Clone, Copy, Debug)]
+pub enum Effect {
+    /// It is held back, and what comes after it on its connection, then passed on; the broker gets it also if the client has gone by then.
+    Delay(Duration),
+    /// The connection is cut before the broker has it.
+    Cut,
+    /// The broker gets it and carries it out; its response is thrown away, and the connection is cut.
+    SwallowAndCut,
+    /// The same, but nothing ever comes back on the connection, which stays open.
+    SwallowInSilence,
+    /// The broker does not get it; the client is told this error code. For requests whose response holds no more than that.
+    Error(i16),
+}
+
+/// What shall happen to which requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub kind: Kind,
+    /// These bytes stand in the request, such as a part of the transactional id; empty for all.
+    pub of: &'static str,
+    /// So many are let through before.
+    pub after: usize,
+    /// So many in a row are struck.
+    pub times: usize,
+    pub effect: Effect,
+}
+
+impl Fault {
+    /// Strikes the next request of this kind, once.
+    pub fn once(kind: Kind, of: &'static str, effect: Effect) -> Self {
+        Self { kind, of, after: 0, times: 1, effect }
+    }
+}
+
+/// A fault that was planned, to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned(usize);
+
+/// A running proxy; it cuts all connections when dropped.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    host: String,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    address: Address,
+}
+
+/// The broker's address, as it advertises it, and the port that takes its place.
+struct Address {
+    host: String,
+    broker: u16,
+    proxy: u16,
+}
+
+#[derive(Default)]
+struct State {
+    faults: Vec<Progress>,
+    connections: Vec<Arc<Connection>>,
+    is_paused: bool,
+    is_closed: bool,
+}
+
+struct Progress {
+    fault: Fault,
+    begun: usize,
+    done: usize,
+}
+
+/// A request that the broker has, whose response is awaited.
+#[derive(Clone, Copy)]
+struct Asked {
+    kind: Kind,
+    swallow: Option<(Planned, Effect)>,
+}
+
+struct Connection {
+    client: TcpStream,
+    broker: TcpStream,
+    /// By correlation id.
+    asked: Mutex<BTreeMap<i32, Asked>>,
+    /// Two threads write to the client: what the broker says, and what is made up.
+    to_client: Mutex<()>,
+}
+
+/// The head of a request, and of `EndTxn` its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    kind: Kind,
+    version: i16,
+    correlation: i32,
+}
+
+impl Proxy {
+    /// Listens on a port of its own, in front of this broker: the first that a bootstrap address names.
+    pub fn start(bootstrap: &str) -> Self {
+        let first = bootstrap.split(',').next().expect("a split has a first part");
+        let (host, port) = first.rsplit_once(':').expect("an address is host:port");
+        let broker = port.parse().expect("a port is a number");
+        let listener = TcpListener::bind((host, 0)).expect("a port is free");
+        let proxy = listener.local_addr().expect("it listens").port();
+        let address = Address { host: host.to_owned(), broker, proxy };
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), address });
+        let theirs = Arc::clone(&shared);
+        thread::spawn(move || theirs.accept(&listener));
+        Self { shared, host: host.to_owned() }
+    }
+
+    /// The address to give to the program.
+    pub fn bootstrap(&self) -> String {
+        format!("{}:{}", self.host, self.shared.address.proxy)
+    }
+
+    /// Plans a fault; the first that fits a request strikes it.
+    pub fn plan(&self, fault: Fault) -> Planned {
+        let mut state = self.shared.lock();
+        state.faults.push(Progress { fault, begun: 0, done: 0 });
+        Planned(state.faults.len() - 1)
+    }
+
+    /// Waits until a fault has happened as often as it was planned.
+    pub fn await_done(&self, planned: Planned, wait: Duration) {
+        self.await_progress(planned, wait, |it| it.done == it.fault.times);
+    }
+
+    /// Waits until the first request has been struck, which may be held back still.
+    pub fn await_begun(&self, planned: Planned, wait: Duration) {
+        self.await_progress(planned, wait, |it| it.begun > 0);
+    }
+
+    fn await_progress(&self, planned: Planned, wait: Duration, holds: fn(&Progress) -> bool) {
+        let state = self.shared.lock();
+        let (state, waited) = self
+            .shared
+            .changed
+            .wait_timeout_while(state, wait, |state| !holds(&state.faults[planned.0]))
+            .expect("no thread of the proxy panicked");
+        let Progress { fault, begun, done } = &state.faults[planned.0];
+        let is_over = waited.timed_out();
+        assert!(!is_over, "{fault:?} was begun {begun} and done {done} times within {wait:?}");
+    }
+
+    /// Holds all traffic back, as a network that is away does: connections stay open, and nothing is lost that was sent.
+    pub fn pause(&self) {
+        self.shared.lock().is_paused = true;
+    }
+
+    pub fn resume(&self) {
+        self.shared.lock().is_paused = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// Lets time pass, which is part of what a test does to others.
+    pub fn hold(&self, how_long: Duration) {
+        self.shared.hold(how_long);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let connections = {
+            let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.is_closed = true;
+            std::mem::take(&mut state.connections)
+        };
+        self.shared.changed.notify_all();
+        for it in connections {
+            it.cut();
+        }
+        // The listener waits for a connection; this is one.
+        TcpStream::connect((self.host.as_str(), self.shared.address.proxy)).ok();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread of the proxy panicked")
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        for client in listener.incoming() {
+            let Ok(client) = client else { continue };
+            if self.lock().is_closed {
+                return;
+            }
+            // A broker that is gone refuses the client too.
+            let broker = TcpStream::connect((self.address.host.as_str(), self.address.broker));
+            let Ok(broker) = broker else { continue };
+            client.set_nodelay(true).ok();
+            broker.set_nodelay(true).ok();
+            let connection = Arc::new(Connection {
+                client,
+                broker,
+                asked: Mutex::default(),
+                to_client: Mutex::default(),
+            });
+            self.lock().connections.push(Arc::clone(&connection));
+            let (shared, theirs) = (Arc::clone(self), Arc::clone(&connection));
+            thread::spawn(move || {
+                // Either end may go at any time, which ends the connection at the other.
+                shared.pass_requests(&theirs).ok();
+                theirs.cut();
+            });
+            let shared = Arc::clone(self);
+            thread::spawn(move || {
+                shared.pass_responses(&connection).ok();
+                connection.cut();
+            });
+        }
+    }
+
+    fn pass_requests(&self, connection: &Connection) -> io::Result<()> {
+        while let Some(frame) = read_frame(&mut &connection.client)? {
+            self.await_resumed();
+            let head = Head::read(&frame)?;
+            let struck = self.strike(head.kind, &frame);
+            let mut asked = Asked { kind: head.kind, swallow: None };
+            match struck {
+                None => {}
+                Some((planned, Effect::Delay(delay))) => {
+                    self.hold(delay);
+                    self.note_done(planned);
+                }
+                Some((planned, Effect::Cut)) => {
+                    connection.cut();
+                    self.note_done(planned);
+                    return Ok(());
+                }
+                Some((planned, effect @ (Effect::SwallowAndCut | Effect::SwallowInSilence))) => {
+                    asked.swallow = Some((planned, effect));
+                }
+                Some((planned, Effect::Error(code))) => {
+                    connection.say(&head.refusal(code))?;
+                    self.note_done(planned);
+                    continue;
+                }
+            }
+            connection.asked().insert(head.correlation, asked);
+            write_frame(&mut &connection.broker, &frame)?;
+        }
+        Ok(())
+    }
+
+    fn pass_responses(&self, connection: &Connection) -> io::Result<()> {
+        let mut is_silent = false;
+        while let Some(mut frame) = read_frame(&mut &connection.broker)? {
+            self.await_resumed();
+            let correlation = i32::from_be_bytes(take(&frame, 0)?);
+            let asked = connection.asked().remove(&correlation);
+            if let Some((planned, effect)) = asked.and_then(|it| it.swallow) {
+                if matches!(effect, Effect::SwallowAndCut) {
+                    connection.cut();
+                }
+                self.note_done(planned);
+                is_silent = true;
+            }
+            if is_silent {
+                continue;
+            }
+            if asked.is_some_and(|it| it.kind.tells_addresses()) {
+                self.address.replace(&mut frame);
+            }
+            connection.say(&frame)?;
+        }
+        Ok(())
+    }
+
+    /// Returns what happens to a request, and under which plan.
+    fn strike(&self, kind: Kind, frame: &[u8]) -> Option<(Planned, Effect)> {
+        let mut state = self.lock();
+        for (index, it) in state.faults.iter_mut().enumerate() {
+            let fits = it.begun < it.fault.times
+                && it.fault.kind == kind
+                && contains(frame, it.fault.of.as_bytes());
+            if !fits {
+                continue;
+            }
+            if it.fault.after > 0 {
+                it.fault.after -= 1;
+                continue;
+            }
+            it.begun += 1;
+            self.changed.notify_all();
+            return Some((Planned(index), it.fault.effect));
+        }
+        None
+    }
+
+    fn note_done(&self, planned: Planned) {
+        self.lock().faults[planned.0].done += 1;
+        self.changed.notify_all();
+    }
+
+    /// Lets time pass, unless the proxy ends.
+    fn hold(&self, how_long: Duration) {
+        let state = self.lock();
+        drop(
+            self.changed
+                .wait_timeout_while(state, how_long, |it| !it.is_closed)
+                .expect("no thread of the proxy panicked"),
+        );
+    }
+
+    fn await_resumed(&self) {
+        let state = self.lock();
+        drop(
+            self.changed
+                .wait_while(state, |it| it.is_paused && !it.is_closed)
+                .expect("no thread of the proxy panicked"),
+        );
+    }
+}
+
+impl Connection {
+    fn asked(&self) -> MutexGuard<'_, BTreeMap<i32, Asked>> {
+        self.asked.lock().expect("no thread of the proxy panicked")
+    }
+
+    fn say(&self, frame: &[u8]) -> io::Result<()> {
+        let _alone = self.to_client.lock().expect("no thread of the proxy panicked");
+        write_frame(&mut &self.client, frame)
+    }
+
+    /// Cuts both ends; whoever is late finds it cut already.
+    fn cut(&self) {
+        self.client.shutdown(Shutdown::Both).ok();
+        self.broker.shutdown(Shutdown::Both).ok();
+    }
+}
+
+impl Kind {
+    fn of(key: i16, is_commit: bool) -> Self {
+        match key {
+            0 => Self::Produce,
+            1 => Self::Fetch,
+            3 => Self::Metadata,
+            9 => Self::OffsetFetch,
+            10 => Self::FindCoordinator,
+            11 => Self::JoinGroup,
+            12 => Self::Heartbeat,
+            14 => Self::SyncGroup,
+            22 => Self::InitProducerId,
+            24 => Self::AddPartitionsToTxn,
+            25 => Self::AddOffsetsToTxn,
+            26 if is_commit => Self::Commit,
+            26 => Self::Abort,
+            28 => Self::TxnOffsetCommit,
+            60 => Self::DescribeCluster,
+            _ => Self::Other,
+        }
+    }
+
+    fn tells_addresses(self) -> bool {
+        matches!(self, Self::Metadata | Self::FindCoordinator | Self::DescribeCluster)
+    }
+}
+
+impl Head {
+    fn read(frame: &[u8]) -> io::Result<Self> {
+        let key = i16::from_be_bytes(take(frame, 0)?);
+        let version = i16::from_be_bytes(take(frame, 2)?);
+        let correlation = i32::from_be_bytes(take(frame, 4)?);
+        // `EndTxn` ends in its outcome, from version 3 on followed by an empty list of tags.
+        let end = usize::from(version >= 3) + 1;
+        let is_commit = frame.len().checked_sub(end).is_some_and(|at| frame[at] == 1);
+        Ok(Self { kind: Kind::of(key, is_commit), version, correlation })
+    }
+
+    /// Makes up a response that says that it failed.
+    fn refusal(self, code: i16) -> Vec<u8> {
+        let is_plain = match self.kind {
+            Kind::AddOffsetsToTxn | Kind::Commit | Kind::Abort => self.version < 3,
+            Kind::Heartbeat => (1..4).contains(&self.version),
+            Kind::Produce
+            | Kind::Fetch
+            | Kind::Metadata
+            | Kind::OffsetFetch
+            | Kind::FindCoordinator
+            | Kind::JoinGroup
+            | Kind::SyncGroup
+            | Kind::InitProducerId
+            | Kind::AddPartitionsToTxn
+            | Kind::TxnOffsetCommit
+            | Kind::DescribeCluster
+            | Kind::Other => false,
+        };
+        assert!(is_plain, "an error cannot be made up for {self:?}: its response holds more");
+        let throttle_ms = 0i32;
+        [&self.correlation.to_be_bytes()[..], &throttle_ms.to_be_bytes(), &code.to_be_bytes()]
+            .concat()
+    }
+}
+
+impl Address {
+    /// Writes the proxy's port over the broker's, wherever it follows the host.
+    fn replace(&self, frame: &mut [u8]) {
+        let port = |it: u16| i32::from(it).to_be_bytes();
+        let wanted = [self.host.as_bytes(), &port(self.broker)].concat();
+        let mut at = 0;
+        while let Some(found) = find(&frame[at..], &wanted) {
+            let end = at + found + wanted.len();
+            frame[end - 4..end].copy_from_slice(&port(self.proxy));
+            at = end;
+        }
+    }
+}
+
+/// Reads one frame without its length; nothing where the stream ends between two.
+fn read_frame(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 4];
+    let mut got = 0;
+    while got < length.len() {
+        match from.read(&mut length[got..]) {
+            Ok(0) if got == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => got += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|it| *it <= FRAME_MAX);
+    let mut frame = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
+    from.read_exact(&mut frame)?;
+    Ok(Some(frame))
+}
+
+fn write_frame(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
+    let length = i32::try_from(frame.len()).expect("frames are small");
+    // In one piece: a frame in two packets waits for the first one's receipt.
+    to.write_all(&[&length.to_be_bytes()[..], frame].concat())
+}
+
+fn take<const N: usize>(frame: &[u8], at: usize) -> io::Result<[u8; N]> {
+    let bytes = frame.get(at..at + N).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(bytes.try_into().expect("it is as long as was asked"))
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|it| it == wanted)
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    wanted.is_empty() || find(bytes, wanted).is_some()
+}
+
+/// A stream that gives its bytes in pieces of this length.
+struct Pieces<'a>(&'a [u8], usize);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.1.min(into.len());
+        self.0.read(&mut into[..length])
+    }
+}
+
+#[test]
+fn frames_are_read_whole_however_they_come() {
+    let mut bytes = Vec::new();
+    for frame in [&b"first"[..], b"", b"the third"] {
+        write_frame(&mut bytes, frame).expect("memory takes it");
+    }
+    for piece in 1..=bytes.len() {
+        let mut stream = Pieces(&bytes, piece);
+        let mut next = || read_frame(&mut stream).expect("it is right");
+        assert_eq!(next().as_deref(), Some(&b"first"[..]), "pieces of {piece}");
+        assert_eq!(next().as_deref(), Some(&b""[..]), "pieces of {piece}");
+        assert_eq!(next().as_deref(), Some(&b"the third"[..]), "pieces of {piece}");
+        assert_eq!(next(), None, "pieces of {piece}");
+    }
+    let check = |bytes: &[u8], expected: io::ErrorKind| {
+        let error = read_frame(&mut Pieces(bytes, 1)).expect_err("it is wrong");
+        assert_eq!(error.kind(), expected, "{bytes:?}");
+    };
+    check(&bytes[..2], io::ErrorKind::UnexpectedEof);
+    check(&bytes[..7], io::ErrorKind::UnexpectedEof);
+    check(&[0xff; 8], io::ErrorKind::InvalidData);
+    check(&[0x7f, 0, 0, 0], io::ErrorKind::InvalidData);
+}
+
+/// A request as a client sends it, of version 1 unless the body is one of a later version.
+fn request(key: i16, version: i16, correlation: i32, body: &[u8]) -> Vec<u8> {
+    let client = [&5i16.to_be_bytes()[..], b"a-one"].concat();
+    let (key, version) = (key.to_be_bytes(), version.to_be_bytes());
+    [&key[..], &version, &correlation.to_be_bytes(), &client, body].concat()
+}
+
+#[test]
+fn requests_are_known_by_their_kind() {
+    let check = |key: i16, version: i16, body: &[u8], expected: Kind| {
+        let head = Head::read(&request(key, version, 7, body)).expect("it has a head");
+        assert_eq!(head, Head { kind: expected, version, correlation: 7 });
+    };
+    check(0, 7, b"records", Kind::Produce);
+    check(22, 4, b"", Kind::InitProducerId);
+    check(26, 1, b"id-epoch\x01", Kind::Commit);
+    check(26, 1, b"id-epoch\x00", Kind::Abort);
+    check(26, 3, b"id-epoch\x01\x00", Kind::Commit);
+    check(26, 3, b"id-epoch\x00\x00", Kind::Abort);
+    check(18, 3, b"", Kind::Other);
+    let error = Head::read(b"short").expect_err("it has no head");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+}
+
+#[test]
+fn the_brokers_address_becomes_the_proxys_and_nothing_else_changes() {
+    let address = Address { host: "localhost".to_owned(), broker: 9092, proxy: 4711 };
+    let there = |port: i32| [&b"\x00\x09localhost"[..], &port.to_be_bytes()].concat();
+    let rest = |port: &[u8]| [b"rack localhost, port ".as_slice(), port].concat();
+    let frame = |port: i32| {
+        [there(port), rest(b"9092"), there(port), there(9093), b"localhost".to_vec()].concat()
+    };
+    let mut bytes = frame(9092);
+    address.replace(&mut bytes);
+    assert_eq!(bytes, frame(4711));
+}
+
+#[test]
+fn an_error_is_made_up_for_who_asked() {
+    let head = Head { kind: Kind::Commit, version: 1, correlation: 258 };
+    assert_eq!(head.refusal(51), [0, 0, 1, 2, 0, 0, 0, 0, 0, 51]);
+}
+
+/// A broker that answers each request by `done` and tells the test what it was asked.
+fn echo() -> (String, mpsc::Receiver<i32>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let address = listener.local_addr().expect("it listens").to_string();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, tell) = (stream.expect("it connects"), tell.clone());
+            thread::spawn(move || {
+                while let Ok(Some(frame)) = read_frame(&mut &stream) {
+                    let head = Head::read(&frame).expect("it has a head");
+                    let done = [&head.correlation.to_be_bytes()[..], b"done"].concat();
+                    // The test or the proxy may have gone by now.
+                    let is_heard = tell.send(head.correlation).is_ok();
+                    if !is_heard || write_frame(&mut &stream, &done).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, told)
+}
+
+/// A proxy before an echo, a client of it, and what the echo was asked.
+struct Bench {
+    proxy: Proxy,
+    asked: mpsc::Receiver<i32>,
+}
+
+/// How long these tests wait for what must come, and for what must not.
+const SOON: Duration = Duration::from_secs(20);
+const NEVER: Duration = Duration::from_millis(200);
+
+impl Bench {
+    fn new() -> Self {
+        let (address, asked) = echo();
+        Self { proxy: Proxy::start(&address), asked }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.proxy.bootstrap()).expect("the proxy listens");
+        stream.set_read_timeout(Some(SOON)).expect("a stream can be set up");
+        stream
+    }
+
+    fn send(stream: &TcpStream, correlation: i32) {
+        let frame = request(26, 1, correlation, b"app.serving.one\x01");
+        write_frame(&mut &*stream, &frame).expect("the proxy takes it");
+    }
+
+    fn ask(stream: &TcpStream, correlation: i32) -> Option<Vec<u8>> {
+        Self::send(stream, correlation);
+        // A connection that is cut ends in one way or the other.
+        read_frame(&mut &*stream).ok().flatten()
+    }
+
+    fn plan(&self, effect: Effect) -> Planned {
+        self.proxy.plan(Fault::once(Kind::Commit, ".serving.", effect))
+    }
+
+    /// What the broker was asked, in any order, once it was asked so often; it must not be asked more often.
+    fn broker_was_asked(&self, count: usize) -> Vec<i32> {
+        let mut asked: Vec<i32> = (0..count)
+            .map(|_| self.asked.recv_timeout(SOON).expect("it is asked more often"))
+            .collect();
+        asked.extend(self.asked.try_iter());
+        asked.sort_unstable();
+        asked
+    }
+}
+
+fn done(correlation: i32) -> Option<Vec<u8>> {
+    Some([&correlation.to_be_bytes()[..], b"done"].concat())
+}
+
+#[test]
+fn a_fault_strikes_the_request_that_it_names_and_no_other() {
+    let bench = Bench::new();
+    let client = bench.connect();
+    let others = [
+        Fault::once(Kind::Abort, "", Effect::Cut),
+        Fault::once(Kind::Commit, ".judge.", Effect::Cut),
+    ];
+    for it in others {
+        bench.proxy.plan(it);
+    }
+    let fault = Fault::once(Kind::Commit, ".serving.", Effect::Error(51));
+    let planned = bench.proxy.plan(Fault { after: 1, times: 2, ..fault });
+    assert_eq!(Bench::ask(&client, 1), done(1));
+    let refused = |correlation: u8| Some(vec![0, 0, 0, correlation, 0, 0, 0, 0, 0, 51]);
+    assert_eq!(Bench::ask(&client, 2), refused(2));
+    assert_eq!(Bench::ask(&client, 3), refused(3));
+    bench.proxy.await_done(planned, SOON);
+    assert_eq!(Bench::ask(&client, 4), done(4));
+    assert_eq!(bench.broker_was_asked(2), [1, 4]);
+}
+
+#[test]
+fn what_is_cut_never_came_to_the_broker_and_what_is_swallowed_did() {
+    let bench = Bench::new();
+    for (correlation, effect) in [(1, Effect::Cut), (2, Effect::SwallowAndCut)] {
+        let client = bench.connect();
+        let planned = bench.plan(effect);
+        assert_eq!(Bench::ask(&client, correlation), None, "{effect:?}");
+        bench.proxy.await_done(planned, SOON);
+    }
+    assert_eq!(Bench::ask(&bench.connect(), 3), done(3));
+    assert_eq!(bench.broker_was_asked(2), [2, 3]);
+}
+
+#[test]
+fn a_connection_that_fell_silent_stays_open_and_says_nothing() {
+    let bench = Bench::new();
+    let client = bench.connect();
+    let planned = bench.plan(Effect::SwallowInSilence);
+    Bench::send(&client, 1);
+    bench.proxy.await_done(planned, SOON);
+    client.set_read_timeout(Some(NEVER)).expect("a stream can be set up");
+    Bench::send(&client, 2);
+    let error = (&client).read(&mut [0]).expect_err("nothing comes");
+    assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
+    assert_eq!(Bench::ask(&bench.connect(), 3), done(3));
+    assert_eq!(bench.broker_was_asked(3), [1, 2, 3]);
+}
+
+#[test]
+fn what_is_delayed_comes_to_the_broker_though_its_client_went() {
+    let bench = Bench::new();
+    let client = bench.connect();
+    let planned = bench.plan(Effect::Delay(NEVER));
+    Bench::send(&client, 1);
+    drop(client);
+    bench.proxy.await_done(planned, SOON);
+    assert_eq!(bench.asked.recv_timeout(SOON), Ok(1));
+}
+
+#[test]
+fn a_pause_holds_everything_back_and_loses_nothing() {
+    let bench = Bench::new();
+    let client = bench.connect();
+    assert_eq!(Bench::ask(&client, 1), done(1));
+    assert_eq!(bench.broker_was_asked(1), [1]);
+    bench.proxy.pause();
+    Bench::send(&client, 2);
+    bench.asked.recv_timeout(NEVER).expect_err("the broker hears nothing");
+    bench.proxy.resume();
+    assert_eq!(read_frame(&mut &client).expect("the proxy answers"), done(2));
+}

@@ -229,7 +229,7 @@ fn the_agenda_follows_from_its_seed() {
 /// Draws a fault every three to five seconds, with all that it takes to mend it.
 fn agenda(seed: u64, length: Duration) -> Agenda {
     let mut random = Random::seed_from_u64(seed);
-    let mut agenda = vec![(length / 3, Step::Advance), (length * 2 / 3, Step::Advance)];
+    let mut agenda = vec![(length / 4, Step::Advance), (length / 2, Step::Advance)];
     // Until when each instance and each worker has its share already.
     let mut busy: BTreeMap<String, Duration> = BTreeMap::new();
     let mut at = Duration::from_secs(3);
@@ -489,7 +489,8 @@ impl Arena {
             let (faults, summary) = Books { promise, ..books }.balance();
             self.faults.extend(faults);
             self.faults.extend(evidence.balance(&metrics));
-            if trial.name == CANARY && summary.revisions.len() != self.commands.len() + 1 {
+            // A promotion that is answered after the last request moves nothing any more.
+            if trial.name == CANARY && summary.revisions.len() < 2 {
                 self.faults.push(format!("the canary served at revisions {:?}", summary.revisions));
             }
             summaries.push(summary);

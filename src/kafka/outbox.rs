@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::RDKafkaLogLevel;
@@ -25,12 +26,8 @@ use crate::kafka::settings::{Settings, log_client_line};
 const GAP_MIN: Duration = Duration::from_millis(10);
 /// Under load a transaction may grow to this.
 const INTERVAL_MAX: Duration = Duration::from_millis(100);
-/// No call of the client may take longer than this: less than `socket.timeout.ms`, after which the client asks again.
-///
-/// A broker tells the requests of one transaction from those of the next by the producer's epoch alone. Were the client to ask again,
-/// hear that the transaction was committed, and begin the next, then the first request, still under way, would commit a part of that.
-/// So who waits in vain begins anew, with a new epoch.
-const CALL_MAX: Duration = Duration::from_secs(9);
+/// No call of the client may take longer than this; see `patience`.
+const CALL_MAX: Duration = Duration::from_secs(15);
 /// How long the client's queue may stay full.
 const QUEUE_MAX: Duration = Duration::from_secs(10);
 
@@ -89,6 +86,7 @@ pub struct Outbox {
     opened_at: Option<Instant>,
     committed_at: Instant,
     interval: Duration,
+    patience: Duration,
     role: Role,
 }
 
@@ -100,16 +98,17 @@ impl Outbox {
         role: Role,
     ) -> Result<Self, ShellError> {
         crash::at(role, Point::BeforeFence);
-        let producer: ThreadedProducer<OutboxContext> = settings
-            .transactional(transactional_id)
-            .create_with_context(OutboxContext)
-            .map_err(ShellError::kafka("set up the transactional producer"))?;
+        let config = settings.transactional(transactional_id);
+        let producer: ThreadedProducer<OutboxContext> =
+            config
+                .create_with_context(OutboxContext)
+                .map_err(ShellError::kafka("set up the transactional producer"))?;
         producer
             .init_transactions(Duration::from_secs(30))
             .map_err(ShellError::kafka("fence the slot"))?;
         crash::at(role, Point::AfterFence);
-        let committed_at = clock::moment();
-        Ok(Self { producer, opened_at: None, committed_at, interval: GAP_MIN, role })
+        let (committed_at, patience) = (clock::moment(), patience(&config));
+        Ok(Self { producer, opened_at: None, committed_at, interval: GAP_MIN, patience, role })
     }
 
     /// Returns how many partitions a topic has now, 0 where it is not there; nothing where the brokers do not say.
@@ -208,12 +207,12 @@ impl Outbox {
         if offsets.count() > 0 {
             crash::at(self.role, Point::BeforeOffsets);
             self.producer
-                .send_offsets_to_transaction(offsets, group, CALL_MAX)
+                .send_offsets_to_transaction(offsets, group, self.patience)
                 .map_err(ShellError::kafka("send offsets to the transaction"))?;
             crash::at(self.role, Point::AfterOffsets);
         }
         crash::at(self.role, Point::BeforeCommit);
-        commit(&self.producer, CALL_MAX).map_err(ShellError::Commit)?;
+        commit(&self.producer, self.patience).map_err(ShellError::Commit)?;
         crash::at(self.role, Point::AfterCommit);
         self.opened_at = None;
         self.committed_at = clock::moment();
@@ -230,6 +229,19 @@ impl Outbox {
             debug!(%error, "the transaction is left to time out");
         }
     }
+}
+
+/// Returns how long the end of a transaction is waited for: not as long as the client waits before it asks for it a second time.
+///
+/// A broker tells the requests of one transaction from those of the next by the producer's epoch alone. Were the client to ask again,
+/// hear that the transaction was committed, and begin the next, then the first request, still under way, would commit a part of that.
+/// So who waits in vain begins anew, with a new epoch.
+fn patience(config: &ClientConfig) -> Duration {
+    let ms = |key: &str| config.get(key).and_then(|it| it.parse::<u64>().ok());
+    // What the client takes where it is not told.
+    let by_default = || ms("transaction.timeout.ms").map(|it| it.saturating_sub(100));
+    let asks_again = ms("socket.timeout.ms").or_else(by_default);
+    asks_again.map_or(CALL_MAX, |it| CALL_MAX.min(Duration::from_millis(it / 10 * 9)))
 }
 
 /// Makes the client's record of it.
@@ -280,5 +292,28 @@ impl PartitionCounts {
         };
         self.0.insert(Arc::from(topic), entry);
         entry.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::patience;
+    use crate::kafka::settings::Settings;
+
+    #[test]
+    fn an_outbox_gives_up_before_the_client_asks_again() {
+        let check = |overrides: &[(&str, &str)], expected_ms: u64| {
+            let mut settings = Settings::new("localhost:9092", "serinus");
+            settings.overrides =
+                overrides.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+            let found = patience(&settings.transactional("t"));
+            assert_eq!(found, Duration::from_millis(expected_ms), "{overrides:?}");
+        };
+        check(&[], 8_910);
+        check(&[("transaction.timeout.ms", "5000")], 4_410);
+        check(&[("transaction.timeout.ms", "60000")], 15_000);
+        check(&[("transaction.timeout.ms", "60000"), ("socket.timeout.ms", "1000")], 900);
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::kit::clock::Deadline;
+use crate::kit::frames::Kind;
 use crate::kit::kafka::{Kafka, Reader};
 use crate::kit::ledger::Books;
 use crate::kit::process::{Process, folder, serinus};
-use crate::kit::proxy::{Effect, Fault, Kind, Proxy};
+use crate::kit::proxy::{Effect, Fault, Proxy};
 use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 use crate::ledger::MODEL;

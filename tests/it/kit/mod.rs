@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod evidence;
+pub mod frames;
 pub mod kafka;
 pub mod ledger;
 pub mod process;

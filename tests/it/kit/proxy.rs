@@ -1,41 +1,15 @@
 //! A proxy between a program and its broker that knows requests by their kind, and delays, cuts, swallows or answers those that a test names.
 //!
-//! It reads of Kafka's protocol what a fault needs: frames, the head of a request, the address that a broker advertises. All versions have
-//! these in common. Clients come back through it because it writes its own port over that of the broker.
+//! Clients come back through it because it writes its own port over that of the broker.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// No frame of a test is longer; one that is means that the proxy has lost its place.
-const FRAME_MAX: usize = 64 << 20;
-
-/// The kinds of requests that a fault may strike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Produce,
-    Fetch,
-    Metadata,
-    OffsetFetch,
-    FindCoordinator,
-    JoinGroup,
-    Heartbeat,
-    SyncGroup,
-    InitProducerId,
-    AddPartitionsToTxn,
-    AddOffsetsToTxn,
-    /// `EndTxn` that commits.
-    Commit,
-    /// `EndTxn` that aborts.
-    Abort,
-    TxnOffsetCommit,
-    DescribeCluster,
-    /// One that no test has asked for by name.
-    Other,
-}
+use crate::kit::frames::{Address, Head, Kind, contains, read_frame, request, take, write_frame};
 
 /// What happens to a request that is struck.
 #[derive(Clone, Copy, Debug)]
@@ -88,13 +62,6 @@ struct Shared {
     address: Address,
 }
 
-/// The broker's address, as it advertises it, and the port that takes its place.
-struct Address {
-    host: String,
-    broker: u16,
-    proxy: u16,
-}
-
 #[derive(Default)]
 struct State {
     faults: Vec<Progress>,
@@ -123,14 +90,6 @@ struct Connection {
     asked: Mutex<BTreeMap<i32, Asked>>,
     /// Two threads write to the client: what the broker says, and what is made up.
     to_client: Mutex<()>,
-}
-
-/// The head of a request, and of `EndTxn` its outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
-    kind: Kind,
-    version: i16,
-    correlation: i32,
 }
 
 impl Proxy {
@@ -370,198 +329,6 @@ impl Connection {
     }
 }
 
-impl Kind {
-    fn of(key: i16, is_commit: bool) -> Self {
-        match key {
-            0 => Self::Produce,
-            1 => Self::Fetch,
-            3 => Self::Metadata,
-            9 => Self::OffsetFetch,
-            10 => Self::FindCoordinator,
-            11 => Self::JoinGroup,
-            12 => Self::Heartbeat,
-            14 => Self::SyncGroup,
-            22 => Self::InitProducerId,
-            24 => Self::AddPartitionsToTxn,
-            25 => Self::AddOffsetsToTxn,
-            26 if is_commit => Self::Commit,
-            26 => Self::Abort,
-            28 => Self::TxnOffsetCommit,
-            60 => Self::DescribeCluster,
-            _ => Self::Other,
-        }
-    }
-
-    fn tells_addresses(self) -> bool {
-        matches!(self, Self::Metadata | Self::FindCoordinator | Self::DescribeCluster)
-    }
-}
-
-impl Head {
-    fn read(frame: &[u8]) -> io::Result<Self> {
-        let key = i16::from_be_bytes(take(frame, 0)?);
-        let version = i16::from_be_bytes(take(frame, 2)?);
-        let correlation = i32::from_be_bytes(take(frame, 4)?);
-        // `EndTxn` ends in its outcome, from version 3 on followed by an empty list of tags.
-        let end = usize::from(version >= 3) + 1;
-        let is_commit = frame.len().checked_sub(end).is_some_and(|at| frame[at] == 1);
-        Ok(Self { kind: Kind::of(key, is_commit), version, correlation })
-    }
-
-    /// Makes up a response that says that it failed.
-    fn refusal(self, code: i16) -> Vec<u8> {
-        let is_plain = match self.kind {
-            Kind::AddOffsetsToTxn | Kind::Commit | Kind::Abort => self.version < 3,
-            Kind::Heartbeat => (1..4).contains(&self.version),
-            Kind::Produce
-            | Kind::Fetch
-            | Kind::Metadata
-            | Kind::OffsetFetch
-            | Kind::FindCoordinator
-            | Kind::JoinGroup
-            | Kind::SyncGroup
-            | Kind::InitProducerId
-            | Kind::AddPartitionsToTxn
-            | Kind::TxnOffsetCommit
-            | Kind::DescribeCluster
-            | Kind::Other => false,
-        };
-        assert!(is_plain, "an error cannot be made up for {self:?}: its response holds more");
-        let throttle_ms = 0i32;
-        [&self.correlation.to_be_bytes()[..], &throttle_ms.to_be_bytes(), &code.to_be_bytes()]
-            .concat()
-    }
-}
-
-impl Address {
-    /// Writes the proxy's port over the broker's, wherever it follows the host.
-    fn replace(&self, frame: &mut [u8]) {
-        let port = |it: u16| i32::from(it).to_be_bytes();
-        let wanted = [self.host.as_bytes(), &port(self.broker)].concat();
-        let mut at = 0;
-        while let Some(found) = find(&frame[at..], &wanted) {
-            let end = at + found + wanted.len();
-            frame[end - 4..end].copy_from_slice(&port(self.proxy));
-            at = end;
-        }
-    }
-}
-
-/// Reads one frame without its length; nothing where the stream ends between two.
-fn read_frame(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut length = [0; 4];
-    let mut got = 0;
-    while got < length.len() {
-        match from.read(&mut length[got..]) {
-            Ok(0) if got == 0 => return Ok(None),
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => got += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|it| *it <= FRAME_MAX);
-    let mut frame = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
-    from.read_exact(&mut frame)?;
-    Ok(Some(frame))
-}
-
-fn write_frame(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
-    let length = i32::try_from(frame.len()).expect("frames are small");
-    // In one piece: a frame in two packets waits for the first one's receipt.
-    to.write_all(&[&length.to_be_bytes()[..], frame].concat())
-}
-
-fn take<const N: usize>(frame: &[u8], at: usize) -> io::Result<[u8; N]> {
-    let bytes = frame.get(at..at + N).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(bytes.try_into().expect("it is as long as was asked"))
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|it| it == wanted)
-}
-
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    wanted.is_empty() || find(bytes, wanted).is_some()
-}
-
-/// A stream that gives its bytes in pieces of this length.
-struct Pieces<'a>(&'a [u8], usize);
-
-impl Read for Pieces<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let length = self.1.min(into.len());
-        self.0.read(&mut into[..length])
-    }
-}
-
-#[test]
-fn frames_are_read_whole_however_they_come() {
-    let mut bytes = Vec::new();
-    for frame in [&b"first"[..], b"", b"the third"] {
-        write_frame(&mut bytes, frame).expect("memory takes it");
-    }
-    for piece in 1..=bytes.len() {
-        let mut stream = Pieces(&bytes, piece);
-        let mut next = || read_frame(&mut stream).expect("it is right");
-        assert_eq!(next().as_deref(), Some(&b"first"[..]), "pieces of {piece}");
-        assert_eq!(next().as_deref(), Some(&b""[..]), "pieces of {piece}");
-        assert_eq!(next().as_deref(), Some(&b"the third"[..]), "pieces of {piece}");
-        assert_eq!(next(), None, "pieces of {piece}");
-    }
-    let check = |bytes: &[u8], expected: io::ErrorKind| {
-        let error = read_frame(&mut Pieces(bytes, 1)).expect_err("it is wrong");
-        assert_eq!(error.kind(), expected, "{bytes:?}");
-    };
-    check(&bytes[..2], io::ErrorKind::UnexpectedEof);
-    check(&bytes[..7], io::ErrorKind::UnexpectedEof);
-    check(&[0xff; 8], io::ErrorKind::InvalidData);
-    check(&[0x7f, 0, 0, 0], io::ErrorKind::InvalidData);
-}
-
-/// A request as a client sends it, of version 1 unless the body is one of a later version.
-fn request(key: i16, version: i16, correlation: i32, body: &[u8]) -> Vec<u8> {
-    let client = [&5i16.to_be_bytes()[..], b"a-one"].concat();
-    let (key, version) = (key.to_be_bytes(), version.to_be_bytes());
-    [&key[..], &version, &correlation.to_be_bytes(), &client, body].concat()
-}
-
-#[test]
-fn requests_are_known_by_their_kind() {
-    let check = |key: i16, version: i16, body: &[u8], expected: Kind| {
-        let head = Head::read(&request(key, version, 7, body)).expect("it has a head");
-        assert_eq!(head, Head { kind: expected, version, correlation: 7 });
-    };
-    check(0, 7, b"records", Kind::Produce);
-    check(22, 4, b"", Kind::InitProducerId);
-    check(26, 1, b"id-epoch\x01", Kind::Commit);
-    check(26, 1, b"id-epoch\x00", Kind::Abort);
-    check(26, 3, b"id-epoch\x01\x00", Kind::Commit);
-    check(26, 3, b"id-epoch\x00\x00", Kind::Abort);
-    check(18, 3, b"", Kind::Other);
-    let error = Head::read(b"short").expect_err("it has no head");
-    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-}
-
-#[test]
-fn the_brokers_address_becomes_the_proxys_and_nothing_else_changes() {
-    let address = Address { host: "localhost".to_owned(), broker: 9092, proxy: 4711 };
-    let there = |port: i32| [&b"\x00\x09localhost"[..], &port.to_be_bytes()].concat();
-    let rest = |port: &[u8]| [b"rack localhost, port ".as_slice(), port].concat();
-    let frame = |port: i32| {
-        [there(port), rest(b"9092"), there(port), there(9093), b"localhost".to_vec()].concat()
-    };
-    let mut bytes = frame(9092);
-    address.replace(&mut bytes);
-    assert_eq!(bytes, frame(4711));
-}
-
-#[test]
-fn an_error_is_made_up_for_who_asked() {
-    let head = Head { kind: Kind::Commit, version: 1, correlation: 258 };
-    assert_eq!(head.refusal(51), [0, 0, 1, 2, 0, 0, 0, 0, 0, 51]);
-}
-
 /// A broker that answers each request by `done` and tells the test what it was asked.
 fn echo() -> (String, mpsc::Receiver<i32>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
@@ -634,8 +401,8 @@ impl Bench {
     }
 }
 
-fn done(correlation: i32) -> Option<Vec<u8>> {
-    Some([&correlation.to_be_bytes()[..], b"done"].concat())
+fn done(correlation: i32) -> Vec<u8> {
+    [&correlation.to_be_bytes()[..], b"done"].concat()
 }
 
 #[test]
@@ -651,12 +418,12 @@ fn a_fault_strikes_the_request_that_it_names_and_no_other() {
     }
     let fault = Fault::once(Kind::Commit, ".serving.", Effect::Error(51));
     let planned = bench.proxy.plan(Fault { after: 1, times: 2, ..fault });
-    assert_eq!(Bench::ask(&client, 1), done(1));
+    assert_eq!(Bench::ask(&client, 1), Some(done(1)));
     let refused = |correlation: u8| Some(vec![0, 0, 0, correlation, 0, 0, 0, 0, 0, 51]);
     assert_eq!(Bench::ask(&client, 2), refused(2));
     assert_eq!(Bench::ask(&client, 3), refused(3));
     bench.proxy.await_done(planned, SOON);
-    assert_eq!(Bench::ask(&client, 4), done(4));
+    assert_eq!(Bench::ask(&client, 4), Some(done(4)));
     assert_eq!(bench.broker_was_asked(2), [1, 4]);
 }
 
@@ -669,7 +436,7 @@ fn what_is_cut_never_came_to_the_broker_and_what_is_swallowed_did() {
         assert_eq!(Bench::ask(&client, correlation), None, "{effect:?}");
         bench.proxy.await_done(planned, SOON);
     }
-    assert_eq!(Bench::ask(&bench.connect(), 3), done(3));
+    assert_eq!(Bench::ask(&bench.connect(), 3), Some(done(3)));
     assert_eq!(bench.broker_was_asked(2), [2, 3]);
 }
 
@@ -684,7 +451,7 @@ fn a_connection_that_fell_silent_stays_open_and_says_nothing() {
     Bench::send(&client, 2);
     let error = (&client).read(&mut [0]).expect_err("nothing comes");
     assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
-    assert_eq!(Bench::ask(&bench.connect(), 3), done(3));
+    assert_eq!(Bench::ask(&bench.connect(), 3), Some(done(3)));
     assert_eq!(bench.broker_was_asked(3), [1, 2, 3]);
 }
 
@@ -703,11 +470,11 @@ fn what_is_delayed_comes_to_the_broker_though_its_client_went() {
 fn a_pause_holds_everything_back_and_loses_nothing() {
     let bench = Bench::new();
     let client = bench.connect();
-    assert_eq!(Bench::ask(&client, 1), done(1));
+    assert_eq!(Bench::ask(&client, 1), Some(done(1)));
     assert_eq!(bench.broker_was_asked(1), [1]);
     bench.proxy.pause();
     Bench::send(&client, 2);
     bench.asked.recv_timeout(NEVER).expect_err("the broker hears nothing");
     bench.proxy.resume();
-    assert_eq!(read_frame(&mut &client).expect("the proxy answers"), done(2));
+    assert_eq!(read_frame(&mut &client).expect("the proxy answers"), Some(done(2)));
 }

@@ -221,14 +221,11 @@ impl AnalystLane {
         replay: &Replay,
     ) -> Result<(), ShellError> {
         let partition = self.partition;
-        let mut turns: Vec<AnalystTurn> = Vec::new();
-        let from = replay.offset_at(&topics.journal, partition, start.now)?;
-        replay.range(&topics.journal, partition, from, None, |message| {
-            let turn = message.payload().and_then(|it| AnalystTurn::read(it).ok());
-            turns.extend(turn.filter(|it| it.turn >= start.turn));
+        let turns = replay.turns(&topics.journal, partition, start, |bytes| {
+            AnalystTurn::read(bytes).ok().map(|it| (it.turn, it))
         })?;
         let Some(first) = turns.first().filter(|it| it.turn == start.turn) else {
-            if start.first < self.predictions || start.second < self.labels {
+            if start.turn < start.next {
                 error!(model = %self.plan.name, partition, "the analysts' journal is gone; pending cases are lost");
             }
             return Ok(());
@@ -319,8 +316,7 @@ impl AnalystLane {
         self.begun = Some(Begun { checkpoint: self.machine.checkpoint(), lag, sources });
         self.lag = lag;
         self.now = now;
-        let start =
-            ReplayStart { turn: self.turn, now, first: self.predictions, second: self.labels };
+        let start = ReplayStart { now, ..self.start_here() };
         let newest = self.starts.last_key_value().map(|(_, it)| it.now);
         if newest.is_none_or(|it| now - it >= STARTS_EVERY) {
             self.starts.insert(self.turn, start);
@@ -381,15 +377,18 @@ impl AnalystLane {
 
     /// Returns where a replay of the lane as it is now would start.
     pub fn replay_start(&self) -> ReplayStart {
-        self.starts.first_key_value().map_or(
-            ReplayStart {
-                turn: self.turn,
-                now: self.now,
-                first: self.predictions,
-                second: self.labels,
-            },
-            |(_, it)| *it,
-        )
+        let oldest = self.starts.first_key_value().map(|(_, it)| *it);
+        ReplayStart { next: self.turn, ..oldest.unwrap_or(self.start_here()) }
+    }
+
+    fn start_here(&self) -> ReplayStart {
+        ReplayStart {
+            turn: self.turn,
+            now: self.now,
+            first: self.predictions,
+            second: self.labels,
+            next: self.turn,
+        }
     }
 
     /// Returns how many cases are held.

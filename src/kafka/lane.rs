@@ -88,7 +88,7 @@ impl Lane {
         if let Some(start) = start {
             lane.turn = start.turn;
             lane.now = start.now;
-            if start.first < requests || start.second < responses {
+            if start.turn < start.next {
                 lane.redo(view, start, journal, replay)?;
             }
         }
@@ -103,21 +103,15 @@ impl Lane {
         replay: &Replay,
     ) -> Result<(), ShellError> {
         let partition = self.partition;
-        let mut turns: Vec<ServingTurn> = Vec::new();
-        let from = replay.offset_at(journal, partition, start.now)?;
-        replay.range(journal, partition, from, None, |message| {
-            let turn = message.payload().and_then(|it| ServingTurn::read(it).ok());
-            // After a crash of a process whose transaction was thrown away its turns are not here: only committed ones are.
-            turns.extend(turn.filter(|it| {
-                it.turn >= start.turn
-                    && it.requests <= self.requests
-                    && it.responses <= self.responses
-            }));
+        // After a crash of a process whose transaction was thrown away its turns are not here: only committed ones are.
+        let turns = replay.turns(journal, partition, start, |bytes| {
+            ServingTurn::read(bytes).ok().map(|it| (it.turn, it))
         })?;
         let is_whole = turns.first().is_some_and(|it| it.turn == start.turn)
-            && turns
-                .last()
-                .is_some_and(|it| (it.requests, it.responses) == (self.requests, self.responses));
+            && turns.last().is_some_and(|it| {
+                (it.turn + 1, it.requests, it.responses)
+                    == (start.next, self.requests, self.responses)
+            });
         if !is_whole {
             error!(
                 model = %self.plan.name,
@@ -250,12 +244,18 @@ impl Lane {
 
     /// Returns where a replay of the lane as it is now would start: at the turn that opened its oldest open case.
     pub fn replay_start(&self) -> ReplayStart {
-        self.starts.front().copied().unwrap_or(ReplayStart {
+        let oldest = self.starts.front().copied();
+        ReplayStart { next: self.turn, ..oldest.unwrap_or(self.start_here()) }
+    }
+
+    fn start_here(&self) -> ReplayStart {
+        ReplayStart {
             turn: self.turn,
             now: self.now,
             first: self.requests,
             second: self.responses,
-        })
+            next: self.turn,
+        }
     }
 
     /// Returns when something falls due.
@@ -281,12 +281,7 @@ impl Lane {
         self.turn = turn;
         self.now = now;
         self.open = self.machine.open_cases();
-        self.starts.push_back(ReplayStart {
-            turn,
-            now,
-            first: self.requests,
-            second: self.responses,
-        });
+        self.starts.push_back(ReplayStart { turn, now, ..self.start_here() });
     }
 
     /// Forgets the turns before the one that opened the oldest open case.

@@ -1,5 +1,6 @@
 //! Reading a range of a partition again, for a lane that is rebuilt from its inputs.
 
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,12 +15,17 @@ use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
 use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::settings::{LogContext, Settings};
+use crate::wire::journal::ReplayStart;
 
 /// How often it is shown how far a replay has come, and how often it is said in the log.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 const SAY_EVERY: Duration = Duration::from_secs(5);
 /// How long nothing may come before a replay gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// How long a journal may take to show what was committed, and how often it is looked at.
+const JOURNAL_WAIT: Duration = Duration::from_secs(10);
+const JOURNAL_PAUSE: Duration = Duration::from_millis(50);
 
 /// Reads ranges of partitions.
 pub struct Replay {
@@ -102,6 +108,35 @@ impl Replay {
             }
         }
         self.consumer.unassign().map_err(ShellError::kafka("end a replay"))
+    }
+
+    /// Reads a lane's journal from where its replay starts, up to the last turn that was committed.
+    ///
+    /// A transaction becomes visible in one partition after the other: whoever reads the committed offsets a moment later may find that
+    /// the journal does not show yet what was committed with them. Fewer turns come where it does not in the end.
+    pub fn turns<T>(
+        &self,
+        journal: &str,
+        partition: i32,
+        start: ReplayStart,
+        read: impl Fn(&[u8]) -> Option<(u64, T)>,
+    ) -> Result<Vec<T>, ShellError> {
+        let deadline = Deadline::after(JOURNAL_WAIT);
+        loop {
+            let (mut turns, mut next) = (Vec::new(), start.turn);
+            let from = self.offset_at(journal, partition, start.now)?;
+            self.range(journal, partition, from, None, |message| {
+                let turn = message.payload().and_then(&read);
+                if let Some((number, turn)) = turn.filter(|it| it.0 >= start.turn) {
+                    next = number + 1;
+                    turns.push(turn);
+                }
+            })?;
+            if next >= start.next || deadline.is_over() {
+                return Ok(turns);
+            }
+            thread::park_timeout(JOURNAL_PAUSE);
+        }
     }
 
     /// Returns how many partitions a topic has.

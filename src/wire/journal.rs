@@ -155,12 +155,14 @@ pub struct ReplayStart {
     pub first: i64,
     /// The next offset of the second input before that turn.
     pub second: i64,
+    /// The first turn that was not committed with it: all before are in the journal, or will be at once.
+    pub next: u64,
 }
 
 impl ReplayStart {
     /// Writes it as the text that Kafka keeps beside an offset.
     pub fn to_metadata(self) -> String {
-        format!("s1 {} {} {} {}", self.turn, self.now.0, self.first, self.second)
+        format!("s1 {} {} {} {} {}", self.turn, self.now.0, self.first, self.second, self.next)
     }
 
     /// Reads it; nothing where the text is not ours.
@@ -171,7 +173,9 @@ impl ReplayStart {
         }
         let turn = parts.next()?.parse().ok()?;
         let mut number = || parts.next()?.parse::<i64>().ok();
-        Some(Self { turn, now: Timestamp(number()?), first: number()?, second: number()? })
+        let (now, first, second) = (Timestamp(number()?), number()?, number()?);
+        let next = parts.next()?.parse().ok()?;
+        Some(Self { turn, now, first, second, next })
     }
 }
 
@@ -182,10 +186,15 @@ mod tests {
 
     #[test]
     fn a_replays_start_is_read_back_from_an_offsets_metadata() {
-        let start =
-            ReplayStart { turn: 7, now: Timestamp(1_700_000_000_000), first: 12, second: 3 };
+        let start = ReplayStart {
+            turn: 7,
+            now: Timestamp(1_700_000_000_000),
+            first: 12,
+            second: 3,
+            next: 9,
+        };
         assert_eq!(ReplayStart::from_metadata(&start.to_metadata()), Some(start));
-        for foreign in ["", "s1", "s2 1 2 3 4", "s1 a 2 3 4", "s1 1 2 3"] {
+        for foreign in ["", "s1", "s2 1 2 3 4", "s1 a 2 3 4 5", "s1 1 2 3 4"] {
             assert_eq!(ReplayStart::from_metadata(foreign), None, "{foreign:?}");
         }
     }

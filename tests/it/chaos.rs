@@ -125,9 +125,6 @@ const CANARY: &str = "canary";
 const INSTANCES: [&str; 3] = ["a", "b", "c"];
 const EXTRA: &str = "d";
 
-/// About how long a broker takes to come back: its controller waits for the session of the one before to end.
-const OUTAGE: Duration = Duration::from_secs(12);
-
 /// How long the end may take: what waited is served, and the last case is mature.
 const SETTLE_WAIT: Duration = Duration::from_mins(3);
 
@@ -232,7 +229,7 @@ fn the_agenda_follows_from_its_seed() {
 /// Draws a fault every three to five seconds, with all that it takes to mend it.
 fn agenda(seed: u64, length: Duration) -> Agenda {
     let mut random = Random::seed_from_u64(seed);
-    let mut agenda = vec![(length / 3, Step::Advance), (length * 2 / 3, Step::Advance)];
+    let mut agenda = vec![(length / 4, Step::Advance), (length / 2, Step::Advance)];
     // Until when each instance and each worker has its share already.
     let mut busy: BTreeMap<String, Duration> = BTreeMap::new();
     let mut at = Duration::from_secs(3);
@@ -267,12 +264,9 @@ fn agenda(seed: u64, length: Duration) -> Agenda {
         if is_free(&whom) && others_up > 0 {
             let until = steps.last().map_or(at, |(at, _)| *at);
             busy.insert(whom, until + Duration::from_secs(2));
-            agenda.extend(&steps);
+            agenda.extend(steps);
         }
         at += Duration::from_millis(random.random_range(3_000..5_000));
-        if matches!(steps[0].1, Step::BreakBroker(_)) {
-            at += OUTAGE;
-        }
     }
     agenda.sort_by_key(|(at, _)| *at);
     agenda
@@ -362,12 +356,16 @@ impl Arena {
         let watch = Stopwatch::start();
         let mut due = agenda.iter();
         let mut next = due.next();
+        // What a step takes is no part of the agenda: two steps are as far apart as they were drawn.
+        let mut held_up = Duration::ZERO;
         while let Some((at, step)) = next {
-            let left = at.saturating_sub(watch.elapsed());
+            let left = (*at + held_up).saturating_sub(watch.elapsed());
             if left.is_zero() {
-                let late = watch.elapsed().as_secs_f64();
-                say(&format!("{late:6.1} s: {} {}", step.kind(), step.whom()));
+                let began = watch.elapsed();
+                let (kind, whom) = (step.kind(), step.whom());
+                say(&format!("{:6.1} s: {kind} {whom}", began.as_secs_f64()));
                 self.take(*step);
+                held_up += watch.elapsed().saturating_sub(began);
                 next = due.next();
             } else {
                 Deadline::after(left.min(Duration::from_millis(200))).pass();
@@ -491,7 +489,8 @@ impl Arena {
             let (faults, summary) = Books { promise, ..books }.balance();
             self.faults.extend(faults);
             self.faults.extend(evidence.balance(&metrics));
-            if trial.name == CANARY && summary.revisions.len() != self.commands.len() + 1 {
+            // A promotion that is answered after the last request moves nothing any more.
+            if trial.name == CANARY && summary.revisions.len() < 2 {
                 self.faults.push(format!("the canary served at revisions {:?}", summary.revisions));
             }
             summaries.push(summary);

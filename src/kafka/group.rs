@@ -7,7 +7,9 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -19,7 +21,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::kafka::error::{ShellError, mends_by_itself};
 use crate::kafka::settings::{Settings, log_client_line};
@@ -35,6 +37,9 @@ pub enum Rebalanced {
     /// These are ours no more: others may have them already.
     Lost(Vec<(String, i32)>),
 }
+
+/// How long leaving a group may take.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// A partition, and where reading begins.
 pub type ReadFrom<'a> = (&'a str, i32, Offset);
@@ -138,7 +143,8 @@ fn change(
 /// over when it went, and had not yet said that it did, would belong to nobody from then on. A change of subscription makes the group
 /// assign everything anew: so a static member subscribes to one topic more once it has joined, of which it takes nothing.
 pub struct Member {
-    consumer: BaseConsumer<Notes>,
+    /// There as long as the member is.
+    consumer: Option<BaseConsumer<Notes>>,
     notes: Notes,
     subscribed: Vec<String>,
     /// A static member's one topic more.
@@ -151,22 +157,42 @@ pub struct Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.notes.is_closing.store(true, Ordering::Release);
-        let heard = self.notes.take().iter().map(Change::of).next_back();
-        // What waits for our word must have it, or closing waits for ever.
-        let done = match heard.or(self.owed.take()) {
-            None => Ok(()),
-            Some(Change::Assign) => {
-                change(&self.consumer, Change::Assign, &TopicPartitionList::new())
+        let Some(consumer) = self.consumer.take() else { return };
+        let owed = self.notes.take().iter().map(Change::of).next_back().or(self.owed.take());
+        let (done, is_done) = mpsc::channel();
+        let closing = thread::spawn(move || {
+            close(consumer, owed);
+            // Nobody waits any more where this took too long.
+            done.send(()).ok();
+        });
+        match is_done.recv_timeout(CLOSE_MAX) {
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                // A thread that panicked has said so.
+                closing.join().ok();
             }
-            Some(Change::Unassign) => self
-                .consumer
-                .assignment()
-                .and_then(|all| change(&self.consumer, Change::Unassign, &all)),
-        };
-        if let Err(error) = done {
-            debug!(%error, "partitions were not given up in an orderly way");
+            Err(RecvTimeoutError::Timeout) => {
+                warn!("leaving a group takes too long; nobody waits for it");
+            }
         }
     }
+}
+
+/// Gives up what is held and leaves the group.
+///
+/// The client may wait here for an answer of its own that never comes, when it is asked to leave in the middle of a rebalance.
+fn close(consumer: BaseConsumer<Notes>, owed: Option<Change>) {
+    // What waits for our word must have it, or closing waits for ever.
+    let done = match owed {
+        None => Ok(()),
+        Some(Change::Assign) => change(&consumer, Change::Assign, &TopicPartitionList::new()),
+        Some(Change::Unassign) => {
+            consumer.assignment().and_then(|all| change(&consumer, Change::Unassign, &all))
+        }
+    };
+    if let Err(error) = done {
+        debug!(%error, "partitions were not given up in an orderly way");
+    }
+    drop(consumer);
 }
 
 impl Member {
@@ -182,13 +208,17 @@ impl Member {
             .create_with_context(notes.clone())
             .map_err(ShellError::kafka("set up the consumer"))?;
         Ok(Self {
-            consumer,
+            consumer: Some(consumer),
             notes,
             subscribed: Vec::new(),
             extra: slot.map(|_| Slot::topic(settings)),
             has_joined: Cell::new(false),
             owed: Cell::new(None),
         })
+    }
+
+    fn consumer(&self) -> &BaseConsumer<Notes> {
+        self.consumer.as_ref().expect("it is taken only when the member is dropped")
     }
 
     /// Subscribes to these topics, unless they are what it is subscribed to.
@@ -204,12 +234,12 @@ impl Member {
     fn subscribe_as_far_as_joined(&self) -> Result<(), ShellError> {
         let extra = self.extra.iter().filter(|_| self.has_joined.get());
         let names: Vec<&str> = self.subscribed.iter().chain(extra).map(String::as_str).collect();
-        self.consumer.subscribe(&names).map_err(ShellError::kafka("subscribe"))
+        self.consumer().subscribe(&names).map_err(ShellError::kafka("subscribe"))
     }
 
     /// Waits for a record.
     pub fn poll(&self, wait: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        self.consumer.poll(wait)
+        self.consumer().poll(wait)
     }
 
     /// Returns what the group has given and taken, in order; each must be answered by `accept` or `release`.
@@ -235,7 +265,7 @@ impl Member {
                 .map_err(ShellError::kafka("list partitions"))?;
         }
         self.owed.set(None);
-        change(&self.consumer, Change::Assign, &list)
+        change(self.consumer(), Change::Assign, &list)
             .map_err(ShellError::kafka("take partitions"))?;
         if self.extra.is_some() && !self.has_joined.replace(true) {
             self.subscribe_as_far_as_joined()?;
@@ -245,7 +275,7 @@ impl Member {
 
     /// Gives partitions up, companions included.
     pub fn release(&self, partitions: &[(&str, i32)]) -> Result<(), ShellError> {
-        let held = self.consumer.assignment().map_err(ShellError::kafka("list partitions"))?;
+        let held = self.consumer().assignment().map_err(ShellError::kafka("list partitions"))?;
         let mut list = TopicPartitionList::new();
         for (topic, partition) in partitions {
             // One that was given but could not be taken yet is not among them.
@@ -254,13 +284,13 @@ impl Member {
             }
         }
         self.owed.set(None);
-        change(&self.consumer, Change::Unassign, &list)
+        change(self.consumer(), Change::Unassign, &list)
             .map_err(ShellError::kafka("give partitions up"))
     }
 
     /// Returns the group's metadata, with which offsets are fenced.
     pub fn metadata(&self) -> Result<ConsumerGroupMetadata, ShellError> {
-        self.consumer
+        self.consumer()
             .group_metadata()
             .ok_or_else(|| ShellError::Missing("the consumer has no group metadata".to_owned()))
     }
@@ -268,7 +298,7 @@ impl Member {
     /// Returns what is the matter when a record could not be read, or nothing where the client mends it by itself.
     pub fn failure(&self, doing: &'static str, error: KafkaError) -> Option<ShellError> {
         // The client says what is fatal only when it is asked.
-        let fatal = self.consumer.client().fatal_error().map(|it| it.0);
+        let fatal = self.consumer().client().fatal_error().map(|it| it.0);
         match fatal {
             Some(code) => {
                 let source = KafkaError::MessageConsumptionFatal(code);
@@ -292,7 +322,7 @@ impl Member {
             list.add_partition(topic, *partition);
         }
         let found = self
-            .consumer
+            .consumer()
             .committed_offsets(list, Duration::from_secs(20))
             .map_err(ShellError::kafka("read the committed offsets"))?;
         Ok(partitions
@@ -316,9 +346,9 @@ impl Member {
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
         if is_paused {
-            self.consumer.pause(&list).map_err(ShellError::kafka("pause a partition"))
+            self.consumer().pause(&list).map_err(ShellError::kafka("pause a partition"))
         } else {
-            self.consumer.resume(&list).map_err(ShellError::kafka("resume a partition"))
+            self.consumer().resume(&list).map_err(ShellError::kafka("resume a partition"))
         }
     }
 }

@@ -162,13 +162,13 @@ pub struct ReplayStart {
 impl ReplayStart {
     /// Writes it as the text that Kafka keeps beside an offset.
     pub fn to_metadata(self) -> String {
-        format!("s1 {} {} {} {} {}", self.turn, self.now.0, self.first, self.second, self.next)
+        format!("s2 {} {} {} {} {}", self.turn, self.now.0, self.first, self.second, self.next)
     }
 
     /// Reads it; nothing where the text is not ours.
     pub fn from_metadata(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
-        if parts.next()? != "s1" {
+        if parts.next()? != "s2" {
             return None;
         }
         let turn = parts.next()?.parse().ok()?;

@@ -95,7 +95,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     };
     let stop = stop_on_signals()?;
     is_starting.store(false, Ordering::Release);
-    runtime::run(&options, &stop, &board).map_err(|error| CliError::Run(Box::new(error)))?;
+    runtime::run(&options, &stop, &board, end).map_err(|error| CliError::Run(Box::new(error)))?;
     Ok(Exit::Reached)
 }
 
@@ -133,6 +133,11 @@ fn instance_name() -> String {
     // The last digits of a version 7 id are random; its first ones are the time.
     let id = uuid::Uuid::now_v7().simple().to_string();
     format!("{host}-{}", &id[id.len() - 8..])
+}
+
+/// Ends the process, whatever its threads do.
+pub(crate) fn end(code: u8) {
+    std::process::exit(i32::from(code));
 }
 
 /// Ends the process well and at once when it is asked to stop before its roles begin, as long as the flag is set: nothing is open yet,

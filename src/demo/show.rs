@@ -10,6 +10,7 @@ use crate::cli::apply::wish;
 use crate::cli::ask::AskArgs;
 use crate::cli::demo::DemoOptions;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::run::end;
 use crate::cli::run::stop_on_signals;
 use crate::cli::{say, specs};
 use crate::demo::acts::{ACTS, Act, builds, model};
@@ -88,7 +89,7 @@ pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
     };
     let shown = thread::scope(|scope| {
         let (stop, place, note) = (&stop, &place, &note);
-        scope.spawn(|| note(runtime::run(&run, stop, &Board::default()), stop));
+        scope.spawn(|| note(runtime::run(&run, stop, &Board::default(), end), stop));
         for (version, mut oracle) in builds {
             let requests = place.requests_of(version);
             scope.spawn(move || {

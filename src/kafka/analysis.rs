@@ -121,6 +121,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         waiting: WaitingRoom::default(),
     };
     session.subscribe()?;
+    session.show_levels();
     let Err(error) = session.run(stop) else { return Ok(()) };
     session.outbox.abandon();
     Err(error)
@@ -129,7 +130,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
 impl Session<'_> {
     fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
         while !stop.is_requested() {
-            self.beat.is(Activity::Running);
+            self.beat.is(self.member.activity());
             if self.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
             }
@@ -391,13 +392,17 @@ impl Session<'_> {
         for ((model, name), n) in std::mem::take(&mut self.machine_counts) {
             self.board.add(&model, name, n);
         }
+        self.show_levels();
+        Ok(())
+    }
+
+    fn show_levels(&self) {
         let mut held = Numbers::new();
         for ((model, _), lane) in &self.lanes {
             *held.entry((model.clone(), PENDING_CASES)).or_default() += lane.cases() as u64;
             *held.entry((model.clone(), LANES)).or_default() += 1;
         }
         self.board.hold(&[PENDING_CASES, LANES], held);
-        Ok(())
     }
 
     fn rebalance(&mut self, changes: Vec<Rebalanced>) -> Result<(), ShellError> {
@@ -410,6 +415,7 @@ impl Session<'_> {
                     }
                     crash::at(ROLE, Point::BeforeRelease);
                     self.give_up(&partitions)?;
+                    self.show_levels();
                     crash::at(ROLE, Point::AfterRelease);
                 }
                 Rebalanced::Lost(_) => return Err(ShellError::Lost),
@@ -485,6 +491,7 @@ impl Session<'_> {
         sums: &mut Sums,
     ) -> Result<(), ShellError> {
         let Some(view) = self.follower.model(&model) else { return Ok(()) };
+        self.beat.is(Activity::begin(topic, partition));
         let names = &view.plan.topics;
         let own = LaneTopics::of(&self.options.settings.app, &view.plan);
         let pair = [(names.predictions.as_str(), partition), (own.labels.as_str(), partition)];
@@ -507,7 +514,7 @@ impl Session<'_> {
         }
         self.waiting.forget(&key);
         if committed.predictions.is_some() && !sums.contains_key(&key.0) {
-            sums.insert(key.0.clone(), own.newest_partials(&self.options.settings)?);
+            sums.insert(key.0.clone(), own.newest_partials(&self.options.settings, &self.beat)?);
         }
         let partials =
             sums.get_mut(&key.0).and_then(|it| it.remove(&partition)).unwrap_or_default();

@@ -16,6 +16,7 @@ use crate::engine::partial::Partial;
 use crate::kafka::error::ShellError;
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::known::ModelView;
+use crate::kafka::pulse::Beat;
 use crate::kafka::replay::Replay;
 use crate::kafka::settings::Settings;
 use crate::kafka::table;
@@ -71,9 +72,9 @@ impl LaneTopics {
     }
 
     /// Reads the newest sums of each partition and rollout.
-    pub fn newest_partials(&self, settings: &Settings) -> Result<Newest, ShellError> {
+    pub fn newest_partials(&self, settings: &Settings, beat: &Beat) -> Result<Newest, ShellError> {
         let mut newest = Newest::new();
-        table::scan(settings, &self.partials, |message| {
+        table::scan(settings, &self.partials, Some(beat), |message| {
             let read = message.payload().and_then(|it| PartialRecord::read(it).ok());
             if let Some(partial) = read.and_then(|it| it.partial().ok()) {
                 let of_partition = newest.entry(partial.partition).or_default();

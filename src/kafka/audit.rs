@@ -143,13 +143,13 @@ impl Archive {
             read_published(settings, place, |kept, _| *before.entry(kept).or_default() += 1)?;
         }
         let steps = &mut archive.steps;
-        table::scan(settings, &settings.topic(JOURNAL), |message| {
+        table::scan(settings, &settings.topic(JOURNAL), None, |message| {
             if let Some(Ok(step)) = message.payload().map(JudgeStep::read) {
                 steps.entry(ModelName::new(&step.model)).or_default().push(step);
             }
         })?;
         let commands = &mut archive.commands;
-        table::scan(settings, &settings.topic("commands"), |message| {
+        table::scan(settings, &settings.topic("commands"), None, |message| {
             let value = message.payload().unwrap_or_default().to_vec();
             commands.insert((message.partition(), message.offset()), value);
         })?;
@@ -188,7 +188,7 @@ impl Archive {
 
     fn partials(&self, topics: &LaneTopics) -> Result<BTreeMap<i64, Vec<u8>>, ShellError> {
         let mut partials = BTreeMap::new();
-        table::scan(&self.settings, &topics.partials, |message| {
+        table::scan(&self.settings, &topics.partials, None, |message| {
             partials.insert(message.offset(), message.payload().unwrap_or_default().to_vec());
         })?;
         Ok(partials)
@@ -196,7 +196,7 @@ impl Archive {
 
     fn turns(&self, topics: &LaneTopics) -> Result<BTreeMap<i32, Vec<AnalystTurn>>, ShellError> {
         let mut turns: BTreeMap<i32, Vec<AnalystTurn>> = BTreeMap::new();
-        table::scan(&self.settings, &topics.journal, |message| {
+        table::scan(&self.settings, &topics.journal, None, |message| {
             if let Some(Ok(turn)) = message.payload().map(AnalystTurn::read) {
                 turns.entry(message.partition()).or_default().push(turn);
             }
@@ -402,7 +402,7 @@ fn read_published(
     place: Place,
     mut visit: impl FnMut(Kept, &[u8]),
 ) -> Result<(), ShellError> {
-    table::scan(settings, &settings.topic(place.topic()), |message| {
+    table::scan(settings, &settings.topic(place.topic()), None, |message| {
         let (Some(key), Some(value)) = (message.key(), message.payload()) else { return };
         let model = json_of(value).and_then(|it| Some(it["model"].as_str()?.to_owned()));
         if let Some(model) = model {

@@ -98,7 +98,7 @@ pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
 impl Session<'_> {
     fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
         while !stop.is_requested() {
-            self.beat.is(Activity::Running);
+            self.beat.is(self.member.activity());
             self.read_commands()?;
             self.read_partials()?;
             let now = clock::now();
@@ -187,6 +187,7 @@ impl Session<'_> {
     /// Fences, then reads where the models stand, then what the lanes said until the last judgement.
     fn open_bench(&mut self, partition: i32) -> Result<(Bench, Offset), ShellError> {
         let settings = &self.options.settings;
+        self.beat.is(Activity::begin(&self.commands, partition));
         let outbox = Outbox::fence(
             settings,
             &format!("{}.judge.{partition}", settings.app),
@@ -194,15 +195,18 @@ impl Session<'_> {
         )?;
         let count = self.partitions.of(&self.commands, &outbox);
         let mut states: BTreeMap<String, StateRecord> = BTreeMap::new();
-        table::scan(settings, &settings.topic("rollouts"), |message| {
-            match message.payload().map(StateRecord::read) {
+        table::scan(
+            settings,
+            &settings.topic("rollouts"),
+            Some(&self.beat),
+            |message| match message.payload().map(StateRecord::read) {
                 Some(Ok(state)) => {
                     states.insert(state.model.clone(), state);
                 }
                 Some(Err(error)) => warn!(%error, "the state of a model cannot be read"),
                 None => {}
-            }
-        })?;
+            },
+        )?;
         let committed = self.member.committed(&[(&self.commands, partition)])?.pop().flatten();
         let mut bench = Bench {
             partition,

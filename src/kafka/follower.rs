@@ -8,11 +8,11 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::domain::ids::ModelName;
 use crate::kafka::deadline::Deadline;
-use crate::kafka::error::ShellError;
+use crate::kafka::error::{ShellError, mends_by_itself};
 use crate::kafka::known::{Known, ModelView};
 use crate::kafka::settings::{LogContext, Settings};
 use crate::wire::event::EventRecord;
@@ -100,8 +100,12 @@ impl Follower {
                         break;
                     }
                 }
+                Err(error) if mends_by_itself(&error) => {
+                    debug!(%error, "the topic of events cannot be read just now");
+                    break;
+                }
                 Err(error) => {
-                    warn!(%error, "the topic of events cannot be read just now");
+                    warn!(%error, "the topic of events cannot be read");
                     break;
                 }
             }

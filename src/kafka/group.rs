@@ -24,6 +24,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use crate::kafka::error::{ShellError, mends_by_itself};
+use crate::kafka::pulse::Activity;
 use crate::kafka::settings::{Settings, log_client_line};
 use crate::kafka::slot::Slot;
 
@@ -237,6 +238,15 @@ impl Member {
         self.consumer().subscribe(&names).map_err(ShellError::kafka("subscribe"))
     }
 
+    /// Returns what a role does that goes round with this member: it waits until the group has answered, where it was asked.
+    pub fn activity(&self) -> Activity {
+        if self.has_joined.get() || self.subscribed.is_empty() {
+            Activity::Running
+        } else {
+            Activity::Joining
+        }
+    }
+
     /// Waits for a record.
     pub fn poll(&self, wait: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         self.consumer().poll(wait)
@@ -267,7 +277,8 @@ impl Member {
         self.owed.set(None);
         change(self.consumer(), Change::Assign, &list)
             .map_err(ShellError::kafka("take partitions"))?;
-        if self.extra.is_some() && !self.has_joined.replace(true) {
+        let is_first = !self.has_joined.replace(true);
+        if is_first && self.extra.is_some() {
             self.subscribe_as_far_as_joined()?;
         }
         Ok(())

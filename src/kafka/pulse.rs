@@ -17,6 +17,8 @@ pub const HOPELESS_AFTER: Duration = Duration::from_secs(300);
 pub enum Activity {
     /// It begins.
     Starting,
+    /// It waits for its group to give it partitions.
+    Joining,
     /// It reads again what a partition must know: so many of the records so far, and how many there are where that is known.
     Restoring {
         /// The topic.
@@ -42,10 +44,16 @@ pub enum Activity {
 }
 
 impl Activity {
+    /// Returns what a role does when it begins to restore a partition.
+    pub fn begin(topic: &str, partition: i32) -> Self {
+        Self::Restoring { topic: topic.to_owned(), partition, done: 0, total: None }
+    }
+
     /// Returns the word for it.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Starting => "starting",
+            Self::Joining => "joining",
             Self::Restoring { .. } => "restoring",
             Self::Running => "running",
             Self::Calling(_) => "calling",
@@ -65,7 +73,7 @@ impl Activity {
             }
             Self::Calling(what) => format!("waiting for the brokers: {what}"),
             Self::Pausing { why } => format!("pausing: {why}"),
-            Self::Starting | Self::Running | Self::Ended => self.word().to_owned(),
+            Self::Starting | Self::Joining | Self::Running | Self::Ended => self.word().to_owned(),
         }
     }
 }
@@ -125,6 +133,7 @@ impl Beat {
             Activity::Running => true,
             Activity::Calling(_) => vital.is_ready,
             Activity::Starting
+            | Activity::Joining
             | Activity::Restoring { .. }
             | Activity::Pausing { .. }
             | Activity::Ended => false,
@@ -179,6 +188,7 @@ mod tests {
             Activity::Restoring { topic: "t".to_owned(), partition: 0, done: 1, total: Some(2) };
         check(Activity::Starting, false);
         check(Activity::Calling("fence the slot"), false);
+        check(Activity::Joining, false);
         check(restoring.clone(), false);
         check(Activity::Running, true);
         check(Activity::Calling("commit"), true);

@@ -1,7 +1,7 @@
 //! An instance: its roles on threads of their own, each started anew when the world breaks, until it is asked to stop.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -16,37 +16,34 @@ use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::serving;
 use crate::kafka::slot::Slot;
 use crate::kafka::stop::Stop;
-use crate::kafka::watchdog;
+use crate::kafka::watchdog::{self, End, Signals};
 
 /// The first pause after something broke; it doubles up to the last.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often it is said that the same does not work.
+const SAY_EVERY: Duration = Duration::from_secs(30);
 
 type Name = crash::Role;
 type Role = fn(&RunOptions, &Stop, &Board) -> Result<(), ShellError>;
 
-/// Runs the instance until `stop` is requested; `board` shows what it counts and does.
+/// Runs the instance until `stop` is requested; `board` shows what it counts and does, `end` ends the process where a role hangs.
 ///
 /// # Errors
 /// Another process took the slot, or the instance was set up so that it can never work.
-pub fn run(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
-    let has_ended = Stop::default();
+pub fn run(options: &RunOptions, stop: &Stop, board: &Board, end: End) -> Result<(), ShellError> {
+    let signals = Signals::default();
     let roles: [(Name, bool, Role); 3] = [
         ("serving", options.serving, serving::serve),
         ("analysis", options.analysis, analysis::analyse),
         ("control", options.control, control::control),
     ];
-    for (name, is_wanted, _) in roles {
-        if is_wanted {
-            board.pulse.role(name).is(Activity::Starting);
-        }
-    }
     let slot = options.is_static.then(|| Slot::new(&options.instance));
     info!(app = options.settings.app, instance = options.instance, "starting");
     thread::scope(|scope| {
-        scope.spawn(|| watchdog::watch(&board.pulse, stop, &has_ended));
+        scope.spawn(|| watchdog::watch(&board.pulse, stop, &signals, end));
         // However this ends, also by a panic, nothing is left to be watched.
-        let _watchdog = StopOthers(&has_ended);
+        let _watchdog = Request(&signals.has_ended);
         if let Some(slot) = &slot {
             insist("taking the instance's name", None, stop, || slot.take(&options.settings))?;
         }
@@ -55,9 +52,12 @@ pub fn run(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), Shell
             .filter(|(_, is_wanted, _)| *is_wanted)
             .map(|(name, _, role)| {
                 let (beat, slot) = (board.pulse.role(name), slot.as_ref());
+                let has_failed = &signals.has_failed;
+                beat.is(Activity::Starting);
                 scope.spawn(move || {
                     // However the role ends, also by a panic, the others must not go on without it.
-                    let _others = StopOthers(stop);
+                    let _others = Request(stop);
+                    let failure = Request(has_failed);
                     let ended = insist(name, Some(&beat), stop, || {
                         if let Some(slot) = slot {
                             slot.check(&options.settings)?;
@@ -65,6 +65,9 @@ pub fn run(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), Shell
                         role(options, stop, board)
                     });
                     beat.is(Activity::Ended);
+                    if ended.is_ok() {
+                        std::mem::forget(failure);
+                    }
                     ended
                 })
             })
@@ -88,9 +91,10 @@ pub fn run(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), Shell
     })
 }
 
-struct StopOthers<'a>(&'a Stop);
+/// Sets a flag when it is dropped.
+struct Request<'a>(&'a Stop);
 
-impl Drop for StopOthers<'_> {
+impl Drop for Request<'_> {
     fn drop(&mut self) {
         self.0.request();
     }
@@ -104,6 +108,7 @@ fn insist(
     run: impl Fn() -> Result<(), ShellError>,
 ) -> Result<(), ShellError> {
     let mut pause = PAUSE_MIN;
+    let mut said_at: Option<Instant> = None;
     loop {
         let began = clock::moment();
         if let Some(beat) = beat {
@@ -115,7 +120,7 @@ fn insist(
             Err(error) => {
                 // What has worked for so long breaks for the first time again.
                 if began.elapsed() > PAUSE_MAX {
-                    pause = PAUSE_MIN;
+                    (pause, said_at) = (PAUSE_MIN, None);
                 }
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 if let Some(beat) = beat {
@@ -124,7 +129,11 @@ fn insist(
                         .map_or_else(|| error.to_string(), |it| format!("{error}: {it}"));
                     beat.is(Activity::Pausing { why });
                 }
-                warn!(what, %error, cause, pause_ms = pause.as_millis(), "beginning anew");
+                let is_due = said_at.is_none_or(|it| it.elapsed() >= SAY_EVERY);
+                if is_due {
+                    said_at = Some(clock::moment());
+                    warn!(what, %error, cause, pause_ms = pause.as_millis(), "beginning anew");
+                }
             }
         }
         if stop.wait(pause) {

@@ -97,6 +97,7 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
         kept_alive: clock::now(),
     };
     session.subscribe()?;
+    session.show_levels();
     let Err(error) = session.run(stop) else { return Ok(()) };
     session.counts.forget();
     session.outbox.abandon();
@@ -106,7 +107,7 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
 impl Session<'_> {
     fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
         while !stop.is_requested() {
-            self.beat.is(Activity::Running);
+            self.beat.is(self.member.activity());
             if self.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
             }
@@ -283,6 +284,7 @@ impl Session<'_> {
                     }
                     crash::at(ROLE, Point::BeforeRelease);
                     self.give_up(&partitions)?;
+                    self.show_levels();
                     crash::at(ROLE, Point::AfterRelease);
                 }
                 Rebalanced::Lost(_) => return Err(ShellError::Lost),
@@ -319,6 +321,7 @@ impl Session<'_> {
         let Some((model, _)) = self.topics.get(topic) else { return Ok(()) };
         let Some(view) = self.follower.model(model) else { return Ok(()) };
         let key = (model.clone(), partition);
+        self.beat.is(Activity::begin(topic, partition));
         let names = &view.plan.topics;
         let journal = journal_topic(self.options, model);
         let pair = [(names.requests.as_str(), partition), (names.responses.as_str(), partition)];

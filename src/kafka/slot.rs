@@ -57,7 +57,7 @@ impl Slot {
     /// Fails where another process has begun under this name since.
     pub fn check(&self, settings: &Settings) -> Result<(), ShellError> {
         let mut newest = None;
-        table::scan(settings, &Self::topic(settings), |message| {
+        table::scan(settings, &Self::topic(settings), None, |message| {
             if message.key() == Some(self.instance.as_bytes()) {
                 newest = message.payload().and_then(|it| serde_json::from_slice(it).ok());
             }

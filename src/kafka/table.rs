@@ -9,17 +9,22 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::kafka::clock;
 use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
+use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::settings::{LogContext, Settings};
 
+/// How often it is shown how far reading has come.
+const SHOW_EVERY: Duration = Duration::from_millis(200);
 /// How long nothing may come before reading gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Visits every committed record of a topic, from its beginning to its end as it is now.
+/// Visits every committed record of a topic, from its beginning to its end as it is now; `beat` shows that it comes on.
 pub fn scan(
     settings: &Settings,
     topic: &str,
+    beat: Option<&Beat>,
     mut visit: impl FnMut(&BorrowedMessage<'_>),
 ) -> Result<(), ShellError> {
     let consumer: BaseConsumer<LogContext> = settings
@@ -41,10 +46,17 @@ pub fn scan(
     }
     consumer.assign(&list).map_err(ShellError::kafka("assign a topic"))?;
     let mut deadline = Deadline::after(SILENCE_MAX);
+    let (mut shown_at, mut done) = (clock::moment(), 0);
     while !open.is_empty() {
+        if let Some(beat) = beat.filter(|_| shown_at.elapsed() >= SHOW_EVERY) {
+            shown_at = clock::moment();
+            let topic = topic.to_owned();
+            beat.is(Activity::Restoring { topic, partition: 0, done, total: None });
+        }
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 deadline = Deadline::after(SILENCE_MAX);
+                done += 1;
                 if open.contains(&message.partition()) {
                     visit(&message);
                 }

@@ -2,7 +2,6 @@
 //!
 //! Ending it is always right: what is open is in no committed offset, and whoever starts next takes it up from there.
 
-use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,8 +18,21 @@ const SAY_EVERY: Duration = Duration::from_secs(30);
 /// How long the roles have to finish when the instance is asked to stop: less than the 25 s that are promised.
 const FINISH_WITHIN: Duration = Duration::from_secs(20);
 
-/// Watches the roles until all of them have ended; `has_ended` says so.
-pub fn watch(pulse: &Pulse, stop: &Stop, has_ended: &Stop) {
+/// Ends the process with an exit code, whatever its threads do.
+pub type End = fn(u8);
+
+/// What the watchdog is told by the instance.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    /// All roles have ended.
+    pub has_ended: Stop,
+    /// A role ended for another reason than that it was asked to.
+    pub has_failed: Stop,
+}
+
+/// Watches the roles until all of them have ended.
+pub fn watch(pulse: &Pulse, stop: &Stop, signals: &Signals, end: End) {
+    let has_ended = &signals.has_ended;
     let mut said_at: Option<Instant> = None;
     let mut asked_at: Option<Instant> = None;
     while !has_ended.is_requested() {
@@ -29,7 +41,8 @@ pub fn watch(pulse: &Pulse, stop: &Stop, has_ended: &Stop) {
         if stop.is_requested() {
             let asked_at = *asked_at.get_or_insert(now);
             if now.duration_since(asked_at) >= FINISH_WITHIN {
-                leave(pulse, has_ended);
+                leave(pulse, signals, end);
+                return;
             }
         }
         let is_due = said_at.is_none_or(|it| now.duration_since(it) >= SAY_EVERY);
@@ -48,7 +61,8 @@ pub fn watch(pulse: &Pulse, stop: &Stop, has_ended: &Stop) {
                         role,
                         doing, silent_s, "a role hangs; the process ends, to be started anew"
                     );
-                    process::exit(1);
+                    end(1);
+                    return;
                 }
             }
         }
@@ -56,7 +70,7 @@ pub fn watch(pulse: &Pulse, stop: &Stop, has_ended: &Stop) {
 }
 
 /// Ends a process whose roles do not finish in time.
-fn leave(pulse: &Pulse, has_ended: &Stop) {
+fn leave(pulse: &Pulse, signals: &Signals, end: End) {
     for (role, vital) in pulse.read() {
         if vital.activity != Activity::Ended {
             let doing = vital.activity.words();
@@ -67,7 +81,8 @@ fn leave(pulse: &Pulse, has_ended: &Stop) {
             );
         }
     }
-    if !has_ended.is_requested() {
-        process::exit(0);
+    if !signals.has_ended.is_requested() {
+        // Whoever watches the process must see that it did not end because it was asked to.
+        end(u8::from(signals.has_failed.is_requested()));
     }
 }

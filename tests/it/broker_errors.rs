@@ -59,7 +59,10 @@ impl Instance {
             control: true,
         };
         let theirs = stop.clone();
-        let thread = thread::spawn(move || runtime::run(&options, &theirs, &Board::default()));
+        let thread = thread::spawn(move || {
+            // A role that hangs ends the tests, and not as if all were well.
+            runtime::run(&options, &theirs, &Board::default(), |_| std::process::abort())
+        });
         let mut this = Self { broker, kafka, stop, thread: Some(thread), sent: 0 };
         this.apply();
         this.ask();

@@ -1,7 +1,6 @@
 //! What an instance says of itself over HTTP, and how it ends when the brokers are out of reach: on a real Kafka.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde_json::Value;
 
 use crate::kit::clock::Deadline;
 use crate::kit::kafka::{Kafka, Reader};
-use crate::kit::process::{Process, folder, serinus};
+use crate::kit::process::{Process, folder, get, serinus};
 use crate::kit::proxy::Proxy;
 use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{WAIT, World};
@@ -28,36 +27,12 @@ fn command(world: &World, bootstrap: &str) -> Command {
     command
 }
 
-/// Asks an address for a path; returns the status and the body.
-fn get(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("it takes a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status");
-    (status, body.to_owned())
-}
-
 fn await_true(what: &str, process: &Process, mut holds: impl FnMut() -> bool) {
     let deadline = Deadline::after(WAIT);
     while !holds() {
         assert!(!deadline.is_over(), "waited for {what}:\n{}", process.log_end());
         std::thread::park_timeout(Duration::from_millis(50));
     }
-}
-
-/// Returns where it listens, as its log says.
-fn address(process: &Process) -> String {
-    const SAID: &str = "http listening address=";
-    let mut found = None;
-    await_true("the address", process, || {
-        let text = process.log_text();
-        let place = text.find(SAID).map(|it| &text[it + SAID.len()..]);
-        found = place.and_then(|it| it.split_whitespace().next()).map(str::to_owned);
-        found.is_some()
-    });
-    found.expect("it was waited for")
 }
 
 #[test]
@@ -67,7 +42,7 @@ fn an_instance_says_whether_it_lives_is_ready_and_what_it_counted() {
     let log = folder(&world.name).join("run-one.log");
     let mut start = command(&world, &kafka.bootstrap);
     let run = Process::start(start.args(["--http", "127.0.0.1:0"]), &log);
-    let address = address(&run);
+    let address = run.http_address();
     // It listens before it has joined anything, and says so.
     let (status, body) = get(&address, "/readyz");
     assert_eq!(status, 503, "{body}");

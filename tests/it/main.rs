@@ -12,6 +12,7 @@ mod demo;
 mod faults;
 mod health;
 mod ledger;
+mod pressure;
 mod slots;
 mod strangers;
 mod throughput;

@@ -1,6 +1,8 @@
 //! Runs the built program as a user would: started, killed, stopped, and its log read.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -97,6 +99,26 @@ impl Process {
         );
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it listens, and returns where, as its log says.
+    pub fn http_address(&self) -> String {
+        const SAID: &str = "http listening address=";
+        let deadline = Deadline::after(Duration::from_mins(1));
+        loop {
+            let text = self.log_text();
+            // The last one: a process that began anew goes on in the same log.
+            let place = text.rfind(SAID).map(|it| &text[it + SAID.len()..]);
+            if let Some(it) = place.and_then(|it| it.split_whitespace().next()) {
+                return it.to_owned();
+            }
+            assert!(!deadline.is_over(), "it does not listen:\n{}", self.log_end());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
     pub fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -106,6 +128,17 @@ impl Process {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
+}
+
+/// Asks an address for a path; returns the status and the body.
+pub fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("it takes a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status");
+    (status, body.to_owned())
 }
 
 impl Drop for Process {

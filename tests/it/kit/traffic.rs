@@ -31,9 +31,14 @@ pub struct Traffic {
 impl Traffic {
     /// Starts to send so many requests a second; their labels are observed, and sent, half a second to four seconds later.
     pub fn start(world: &World, per_second: f64) -> Self {
+        Self::start_at(world, 0, per_second)
+    }
+
+    /// The same, beginning with the request of this number.
+    pub fn start_at(world: &World, first: usize, per_second: f64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (world, flag) = (world.clone(), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || Caller::new(world).call(per_second, &flag));
+        let thread = std::thread::spawn(move || Caller::new(world, first).call(per_second, &flag));
         Self { stop, thread }
     }
 
@@ -51,6 +56,7 @@ impl Traffic {
 
 struct Caller {
     world: World,
+    first: usize,
     producer: BaseProducer<Receipts>,
     label_partitions: i32,
     sent: Vec<Sent>,
@@ -60,7 +66,7 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(world: World) -> Self {
+    fn new(world: World, first: usize) -> Self {
         let producer = world
             .kafka
             .config()
@@ -76,6 +82,7 @@ impl Caller {
         assert!(label_partitions > 0, "the topic of labels is there");
         Self {
             world,
+            first,
             producer,
             label_partitions,
             sent: Vec::new(),
@@ -109,7 +116,7 @@ impl Caller {
 
     fn request(&mut self) {
         let number = self.sent.len();
-        let request = self.world.request(number);
+        let request = self.world.request(self.first + number);
         let now = unix_ms();
         let record = Record { timestamp: now, ..request.record() };
         send(&self.producer, &self.world.topic("requests"), &record, number);

@@ -107,8 +107,16 @@ impl World {
             "--instance",
             instance,
         ]);
-        command.arg("--apply").arg(&self.spec).arg("--create-topics");
+        command.arg("--apply").arg(&self.spec).args(["--create-topics", "--http", "127.0.0.1:0"]);
         Process::start(&mut command, &folder(&self.app).join(format!("run-{instance}.log")))
+    }
+
+    /// Starts an instance of this name and nothing beside, with a log of its own.
+    pub fn run_bare(&self, instance: &str) -> Process {
+        let mut command = serinus();
+        command.args(["run", "--bootstrap", &self.kafka.bootstrap, "--app", &self.app]);
+        command.args(["--instance", instance, "--http", "127.0.0.1:0"]);
+        Process::start(&mut command, &folder(&self.app).join(format!("{}.log", unique(instance))))
     }
 
     /// Waits until a topic is there, which the program makes at its start.

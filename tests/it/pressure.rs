@@ -1,0 +1,287 @@
+//! Figures of recovery and of pressure, measured on a real Kafka in one run: how soon a killed instance answers again, how long an analyst
+//! needs for what it held, and what a burst and a flood of labels do to latency and memory.
+//!
+//! Small by default, as a test of what must hold; `make bench` makes them large (`SERINUS_PENDING`, `SERINUS_RATE`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::kit::clock::{Deadline, Stopwatch, unix_ms};
+use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::process::{Process, get};
+use crate::kit::traffic::Traffic;
+use crate::kit::worker::{Habits, Worker};
+use crate::kit::world::{Sent, WAIT, World};
+
+const SPEC: &str = "
+apiVersion: serinus/v1
+kind: Model
+metadata: {name: MODEL}
+spec:
+  stable: v1
+  unit: key
+  requestId: header:ce_id
+  timeout: 30s
+  shadowTimeout: 30s
+  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
+---
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {name: MODEL-v2}
+spec:
+  model: MODEL
+  candidates: [v2]
+  strategy: shadow
+  stages: [{shadow: 100%, until: {exposures: 100000000}}]
+  metrics:
+    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
+  labels: {maturity: 6h, missing: exclude}
+  decide: {alpha: 0.05, by: 14d, no_data: hold}
+";
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |it| it.parse().expect("it is a number"))
+}
+
+fn start(kafka: &Kafka, what: &str) -> (World, Process, Vec<Worker>) {
+    let world = World::new(kafka, what, SPEC);
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let workers = ["v1", "v2"].map(|it| Worker::start(kafka, &world.name, it, Habits::default()));
+    (world, run, workers.into())
+}
+
+/// Returns, by request id, when it was asked and how many milliseconds later its answer was written.
+fn latencies(world: &World) -> BTreeMap<String, (i64, i64)> {
+    let asked: BTreeMap<String, i64> = world
+        .kafka
+        .read_all(&world.topic("requests"))
+        .iter()
+        .filter_map(|it| Some((it.header("ce_id")?.to_owned(), it.timestamp)))
+        .collect();
+    let served = world.kafka.read_all(&world.topic("served"));
+    served
+        .iter()
+        .filter_map(|it| {
+            let id = it.header("serinus-request-id")?;
+            let at = *asked.get(id)?;
+            Some((id.to_owned(), (at, it.timestamp - at)))
+        })
+        .collect()
+}
+
+fn quantile(mut values: Vec<i64>, part: f64) -> i64 {
+    values.sort_unstable();
+    assert!(!values.is_empty(), "there is something to measure");
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place in a short list"
+    )]
+    let place = ((values.len() - 1) as f64 * part).round() as usize;
+    values[place]
+}
+
+/// Returns the memory that a process has now and the most that it ever had, in MiB.
+fn memory(process: &Process) -> (u64, u64) {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
+    let kib = |name: &str| {
+        let line = status.lines().find(|it| it.starts_with(name)).expect("the system tells it");
+        line.split_whitespace().nth(1).and_then(|it| it.parse::<u64>().ok()).expect("a number")
+    };
+    (kib("VmRSS:") / 1024, kib("VmHWM:") / 1024)
+}
+
+/// From kill -9 to the first answer to a request that was sent after it: the same slot again, and another instance.
+#[test]
+fn a_killed_instance_is_replaced_soon() {
+    let Some(kafka) = Kafka::find() else { return };
+    let (world, mut run, _workers) = start(&kafka, "soon");
+    let mut served = Reader::open(&kafka, &world.topic("served"));
+    let mut sent = 0;
+    let mut ask = |served: &mut Reader, count: usize| {
+        world.send_requests(sent, sent + count);
+        sent += count;
+        served.until("an answer to each", WAIT, |it| it.len() >= sent);
+    };
+    ask(&mut served, 40);
+    let mut restarted = Vec::new();
+    for _ in 0..3 {
+        run.kill();
+        let watch = Stopwatch::start();
+        run = world.run_bare("one");
+        ask(&mut served, 4);
+        restarted.push(watch.elapsed());
+    }
+    // Another instance is there already, with partitions of its own, when this one dies.
+    let other = world.run_bare("two");
+    let text = "serving: lane ready";
+    let deadline = Deadline::after(WAIT);
+    while other.log_text().matches(text).count() < 2 {
+        assert!(!deadline.is_over(), "the other has no partitions:\n{}", other.log_end());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    ask(&mut served, 40);
+    run.kill();
+    let watch = Stopwatch::start();
+    ask(&mut served, 4);
+    let taken_over = watch.elapsed();
+    restarted.sort_unstable();
+    println!(
+        "kill -9 to answers on all four partitions: restarted under its name {:?} (of {restarted:?}), taken over by another instance {taken_over:?}",
+        restarted[1]
+    );
+    assert!(restarted[1] < Duration::from_secs(10), "{restarted:?}");
+    // The session of a dead member lasts ten seconds.
+    assert!(taken_over < Duration::from_secs(30), "{taken_over:?}");
+    other.stop();
+}
+
+/// How long an analyst needs to take in, and after a kill to restore, predictions that still wait for their labels.
+#[test]
+fn an_analyst_restores_what_it_held() {
+    let Some(kafka) = Kafka::find() else { return };
+    let pending = number("SERINUS_PENDING", 20_000);
+    let (world, run, workers) = start(&kafka, "held");
+    // Written as the log has them, so that no million requests have to be served for it.
+    let partitions = kafka.partitions(&world.topic("predictions"));
+    let began = unix_ms();
+    let predictions: Vec<Record> =
+        (0..pending).map(|it| prediction(&world, it, partitions, began)).collect();
+    let watch = Stopwatch::start();
+    kafka.send(&world.topic("predictions"), &predictions);
+    await_cases(&run, pending);
+    let taken_in = watch.elapsed();
+    let (now, _) = memory(&run);
+    run.kill();
+    let watch = Stopwatch::start();
+    let run = world.run_bare("one");
+    let ready = "analysis: analyst lane ready";
+    let deadline = Deadline::after(Duration::from_mins(10));
+    while run.log_text().matches(ready).count() < usize::try_from(partitions).expect("it is small")
+    {
+        assert!(!deadline.is_over(), "not restored:\n{}", run.log_end());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let restored = watch.elapsed();
+    let held: usize = counts(&run.log_text(), "cases=").iter().sum();
+    assert_eq!(held, pending, "all are held again");
+    println!(
+        "{pending} pending predictions: taken in {taken_in:?}, {now} MiB; restored from the topics alone {restored:?}, {} MiB",
+        memory(&run).0
+    );
+    run.stop();
+    drop(workers);
+}
+
+/// Requests at a steady rate, twenty times as many for a while, then as before; then the labels of all of them at once.
+#[test]
+fn a_burst_and_a_flood_of_labels_pass() {
+    let Some(kafka) = Kafka::find() else { return };
+    let rate = number("SERINUS_RATE", 20);
+    let (world, run, workers) = start(&kafka, "burst");
+    let steady = Duration::from_secs(8);
+    let mut sent: Vec<Sent> = Vec::new();
+    let mut phases = Vec::new();
+    for (what, per_second, seconds) in
+        [("before", rate, 8), ("burst", rate * 20, 5), ("after", rate, 8)]
+    {
+        let began = unix_ms();
+        let (from, count) = (sent.len(), per_second * seconds);
+        let watch = Stopwatch::start();
+        while sent.len() - from < count {
+            let due = (watch.elapsed().as_secs_f64() * per_second as f64) as usize;
+            let next = count.min(due) + from;
+            if next > sent.len() {
+                sent.extend(world.send_requests(sent.len(), next));
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        phases.push((what, began, unix_ms(), memory(&run)));
+    }
+    let mut served = Reader::open(&kafka, &world.topic("served"));
+    served.until("an answer to each", WAIT, |it| it.len() >= sent.len());
+    // Yesterday's labels, all at once, while requests go on.
+    let began = unix_ms();
+    let traffic = Traffic::start_at(&world, sent.len(), rate as f64);
+    world.send_labels(&sent);
+    let mut placed =
+        Reader::open(&kafka, &format!("{}.internal.{}.labels", world.name, world.name));
+    let labels = sent.iter().filter(|it| it.has_label).count();
+    placed.until("every label in its place", WAIT, |it| {
+        it.iter().filter(|it| it.key.is_some()).count() >= labels
+    });
+    std::thread::park_timeout(
+        steady.saturating_sub(Duration::from_millis(u64::try_from(unix_ms() - began).unwrap_or(0))),
+    );
+    let ended = unix_ms();
+    sent.extend(traffic.stop());
+    phases.push(("labels", began, ended, memory(&run)));
+    served.until("an answer to each", WAIT, |it| it.len() >= sent.len());
+    let latencies = latencies(&world);
+    assert_eq!(latencies.len(), sent.len(), "each is answered once");
+    for (what, began, ended, (now, most)) in phases {
+        let inside: Vec<i64> = latencies
+            .values()
+            .filter(|(at, _)| (began..=ended).contains(at))
+            .map(|(_, latency)| *latency)
+            .collect();
+        println!(
+            "{what}: {} requests, p50 {} ms, p99 {} ms; memory {now} MiB, at most {most} MiB so far",
+            inside.len(),
+            quantile(inside.clone(), 0.5),
+            quantile(inside.clone(), 0.99),
+        );
+        assert!(most < 1024, "memory is bounded: {most} MiB");
+        assert!(quantile(inside, 0.99) < 30_000, "{what}: answers came by their deadline");
+    }
+    run.stop();
+    drop(workers);
+}
+
+/// A prediction as the log has it, which waits hours for its label.
+fn prediction(world: &World, number: usize, partitions: i32, at: i64) -> Record {
+    let id = format!("{}-p{number}", world.name);
+    let value = json!({
+        "request_id": id, "model": world.name, "rollout": world.rollout(), "revision": 2, "stage": 0,
+        "unit": format!("unit-{}", number % 5000), "arm": "v1", "propensity": 1.0,
+        "served": {"version": "v1", "outcome": "ok"}, "requested_at": at, "routed_at": at, "served_at": at + 5,
+        "answers": [
+            {"version": "v1", "role": "serve", "status": "ok", "latency_ms": 5.0, "value": {"score": 0.5}},
+            {"version": "v2", "role": "shadow", "status": "ok", "latency_ms": 6.0, "value": {"score": 0.2}},
+        ],
+        "source": {"partition": 0, "offset": 1_000_000 + number},
+    });
+    let partition = serinus::wire::placement::partition(id.as_bytes(), partitions);
+    Record { partition, key: Some(id.into()), value: value.to_string().into(), ..Record::default() }
+}
+
+/// Waits until the instance holds so many cases, as it tells over HTTP.
+fn await_cases(run: &Process, pending: usize) {
+    let deadline = Deadline::after(Duration::from_mins(10));
+    let address = run.http_address();
+    loop {
+        let text = get(&address, "/metrics").1;
+        let held: usize = text
+            .lines()
+            .filter(|it| it.starts_with("serinus_pending_cases{"))
+            .filter_map(|it| it.rsplit(' ').next()?.parse::<usize>().ok())
+            .sum();
+        if held >= pending {
+            return;
+        }
+        assert!(!deadline.is_over(), "{held} of {pending} were taken in");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// Returns the numbers that stand after a word in the log.
+fn counts(text: &str, word: &str) -> Vec<usize> {
+    text.split(word)
+        .skip(1)
+        .filter_map(|it| it.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok())
+        .collect()
+}

@@ -297,7 +297,7 @@ impl Session<'_> {
                 Fit::Sent => Ok(()),
                 Fit::TooLarge => {
                     let reason = "the command is too large to be placed by its model";
-                    let dead = Dead::left(self.commands.clone(), (partition, offset), reason);
+                    let dead = Dead::left(&self.commands, (partition, offset), reason);
                     refuse(bench, &mut self.emitter, &dead)
                 }
             };
@@ -426,19 +426,18 @@ fn refuse(bench: &mut Bench, emitter: &mut Emitter, dead: &Dead) -> Result<(), S
     warn!(partition, offset, reason = shrink::cut(reason), "a command cannot be read");
     let key = dead.carried.key.as_deref().and_then(|it| std::str::from_utf8(it).ok());
     let seat = key.and_then(|it| bench.seats.get(&ModelName::new(it)));
-    match seat {
-        Some(seat) => emitter.bury(&seat.plan, dead, &mut bench.outbox, &mut bench.refused),
-        None => {
-            bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
-            Ok(())
-        }
+    if let Some(seat) = seat {
+        return emitter.bury(&seat.plan, dead, &mut bench.outbox, &mut bench.refused);
     }
+    bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
+    Ok(())
 }
 
 /// Reads a command, and cuts what would not fit into the records that answer it: they carry its words and its spec.
 fn bounded(mut record: CommandRecord, parse: impl FnOnce(Value) -> Parsed) -> Command {
-    record.by = shrink::cut(&record.by).to_owned();
-    record.reason = shrink::cut(&record.reason).to_owned();
+    for text in [&mut record.by, &mut record.reason] {
+        text.truncate(shrink::cut(text).len());
+    }
     let bytes = record.write().len();
     record.command(|document| {
         if bytes > COMMAND_BYTES_MAX {

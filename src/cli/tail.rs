@@ -20,6 +20,7 @@ const COUNT: usize = 10;
 
 /// What `tail` takes.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct TailArgs {
     /// A topic: its whole name, or one of the application's (rollout-metrics, rollout-events, rollouts, commands)
     /// or a model's (requests, responses, served, predictions, labels, analysis, dead-letters, VERSION.requests)
@@ -166,16 +167,14 @@ fn wanted<'a>(
         (None, states) => {
             let models: Vec<&str> = states.iter().map(|it| it.model.as_str()).collect();
             return Err(CliError::Usage(format!(
-                "`{}` of which model? give --model, one of: {}",
-                name,
+                "`{name}` of which model? give --model, one of: {}",
                 models.join(", ")
             )));
         }
     };
     let topic = short(&topics, name).ok_or_else(|| {
         CliError::NotFound(format!(
-            "there is no topic `{}` in this cluster, and it is no short name of one",
-            name
+            "there is no topic `{name}` in this cluster, and it is no short name of one"
         ))
     })?;
     Ok(Wanted { topic, model: None })

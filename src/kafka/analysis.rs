@@ -267,7 +267,7 @@ impl Session<'_> {
                     Fit::Sent => lane.has_told(to, now),
                     Fit::TooLarge => {
                         self.counts.add(model, Counter::TooLarge, 1);
-                        let topic = view.plan.topics.labels.clone();
+                        let topic = &view.plan.topics.labels;
                         let dead = Dead::left(topic, (*source, offset), LABEL_TOO_LARGE);
                         self.emitter.bury(&view.plan, &dead, &mut self.outbox, &mut self.counts)?;
                     }
@@ -321,7 +321,7 @@ impl Session<'_> {
                         }
                         self.counts.add(model, Counter::TooLarge, 1);
                         let case = row.joined.prediction.case;
-                        let topic = view.plan.topics.requests.clone();
+                        let topic = &view.plan.topics.requests;
                         let dead = Dead::left(topic, (case.partition, case.offset), ROW_TOO_LARGE);
                         self.emitter.bury(&view.plan, &dead, &mut self.outbox, &mut self.counts)?;
                     }

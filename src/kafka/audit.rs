@@ -121,6 +121,9 @@ pub struct Archive {
 /// The records of one key of one model in one topic.
 type Kept = (ModelName, Place, String);
 
+/// What one judge published, by topic and key.
+type Said = BTreeMap<(Place, String), Vec<Vec<u8>>>;
+
 const PLACES: [Place; 3] = [Place::Events, Place::States, Place::Metrics];
 
 impl Archive {
@@ -316,14 +319,10 @@ impl Archive {
     }
 
     /// Takes a model's judge through all of its steps again; returns what it published, or why that cannot be done.
-    fn judge(
-        &self,
-        model: &ModelName,
-        partials: &BTreeMap<i64, Vec<u8>>,
-    ) -> Result<BTreeMap<(Place, String), Vec<Vec<u8>>>, String> {
+    fn judge(&self, model: &ModelName, partials: &BTreeMap<i64, Vec<u8>>) -> Result<Said, String> {
         let steps = self.steps.get(model).ok_or("there is no journal of its judge")?;
         let mut judge: Option<(Judge, Option<Format>)> = None;
-        let mut published: BTreeMap<(Place, String), Vec<Vec<u8>>> = BTreeMap::new();
+        let mut published = Said::new();
         for step in steps {
             let mut out = Vec::new();
             if let Told::Open { partitions, sequence } = step.told {

@@ -146,11 +146,9 @@ pub(super) fn refuse(
     warn!(partition, offset, reason = shrink::cut(reason), "a command cannot be read");
     let key = dead.carried.key.as_deref().and_then(|it| std::str::from_utf8(it).ok());
     let seat = key.and_then(|it| bench.seats.get(&ModelName::new(it)));
-    match seat {
-        Some(seat) => emitter.bury(&seat.plan, dead, &mut bench.outbox, &mut bench.refused),
-        None => {
-            bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
-            Ok(())
-        }
+    if let Some(seat) = seat {
+        return emitter.bury(&seat.plan, dead, &mut bench.outbox, &mut bench.refused);
     }
+    bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
+    Ok(())
 }

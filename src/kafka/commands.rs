@@ -16,8 +16,9 @@ const COMMAND_BYTES_MAX: usize = 200_000;
 
 /// Reads a command, and cuts what would not fit into the records that answer it: they carry its words and its spec.
 pub fn bounded(mut record: CommandRecord, parse: impl FnOnce(Value) -> Parsed) -> Command {
-    record.by = shrink::cut(&record.by).to_owned();
-    record.reason = shrink::cut(&record.reason).to_owned();
+    for text in [&mut record.by, &mut record.reason] {
+        text.truncate(shrink::cut(text).len());
+    }
     let bytes = record.write().len();
     record.command(|document| {
         if bytes > COMMAND_BYTES_MAX {

@@ -114,8 +114,8 @@ impl Session<'_> {
                     if let Some(seat) = bench.seats.get_mut(&model) {
                         seat.judge.tick(now, &mut out);
                     }
-                    let step = step(&model, now, Told::Silence);
-                    publish(bench, &step, &out, &mut self.partitions, self.options)?;
+                    let told = step(&model, now, Told::Silence);
+                    publish(bench, &told, &out, &mut self.partitions, self.options)?;
                 }
                 if bench.outbox.is_due(true) {
                     commit(bench, &self.commands, &self.member, self.board)?;
@@ -308,7 +308,7 @@ impl Session<'_> {
                 Fit::Sent => Ok(()),
                 Fit::TooLarge => {
                     let reason = "the command is too large to be placed by its model";
-                    let dead = Dead::left(self.commands.clone(), (partition, offset), reason);
+                    let dead = Dead::left(&self.commands, (partition, offset), reason);
                     refuse(bench, &mut self.emitter, &dead)
                 }
             };

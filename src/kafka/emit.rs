@@ -128,7 +128,7 @@ impl Emitter {
             }
         }
         let reason = "the record of its case does not fit into one message";
-        self.bury(plan, &lost(plan, prediction.case, reason.to_owned()), outbox, counts)
+        self.bury(plan, &lost(plan, prediction.case, reason), outbox, counts)
     }
 
     fn forward(
@@ -181,7 +181,7 @@ impl Emitter {
                 "a copy of it for version {} does not fit into one message",
                 forward.version
             );
-            self.bury(plan, &lost(plan, request.case, reason), outbox, counts)?;
+            self.bury(plan, &lost(plan, request.case, &reason), outbox, counts)?;
         }
         debug_assert!(forward.role == Role::Serve || forward.ask > 0, "the first ask is the arm's");
         Ok(())
@@ -221,12 +221,12 @@ impl Emitter {
         };
         let (partition, offset) = answer.carried.stood_at;
         let dead = Dead {
-            topic: topic.clone(),
+            topic: topic.as_str().into(),
             partition,
             offset,
             carried: Carried::clone(&answer.carried),
             value: answer.value.clone(),
-            reason,
+            reason: reason.into(),
             left_out: LeftOut::Nothing,
         };
         self.bury(plan, &dead, outbox, counts)
@@ -284,8 +284,8 @@ fn serve_answer(
 }
 
 /// Makes a dead letter of a request of which something does not fit into one message.
-fn lost(plan: &ModelPlan, case: CaseId, reason: String) -> Dead {
-    Dead::left(plan.topics.requests.clone(), (case.partition, case.offset), reason)
+fn lost(plan: &ModelPlan, case: CaseId, reason: &str) -> Dead {
+    Dead::left(&plan.topics.requests, (case.partition, case.offset), reason)
 }
 
 /// Spreads requests without a key over the workers' partitions, the same on every instance.

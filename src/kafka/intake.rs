@@ -17,7 +17,7 @@ use crate::wire::json::Parts;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dead {
     /// The topic it stood in.
-    pub topic: String,
+    pub topic: Box<str>,
     /// The partition.
     pub partition: i32,
     /// The offset.
@@ -27,16 +27,16 @@ pub struct Dead {
     /// The bytes.
     pub value: Option<Bytes>,
     /// Why.
-    pub reason: String,
+    pub reason: Box<str>,
     /// What is not here, or does not fit into a dead letter.
     pub left_out: LeftOut,
 }
 
 impl Dead {
     /// Makes a dead letter of a record whose bytes are no longer at hand: they still stand where it stood.
-    pub fn left(topic: String, (partition, offset): (i32, i64), reason: impl Into<String>) -> Self {
+    pub fn left(topic: &str, (partition, offset): (i32, i64), reason: &str) -> Self {
         let (carried, value) = (Carried::default(), None);
-        let (reason, left_out) = (reason.into(), LeftOut::Key);
+        let (topic, reason, left_out) = (topic.into(), reason.into(), LeftOut::Key);
         Self { topic, partition, offset, carried, value, reason, left_out }
     }
 }
@@ -118,9 +118,9 @@ pub fn answer(message: &BorrowedMessage<'_>) -> Result<Answer, Dead> {
 }
 
 /// Makes a dead letter of a record.
-pub fn dead(message: &BorrowedMessage<'_>, reason: impl Into<String>) -> Dead {
+pub fn dead(message: &BorrowedMessage<'_>, reason: impl Into<Box<str>>) -> Dead {
     Dead {
-        topic: message.topic().to_owned(),
+        topic: message.topic().into(),
         partition: message.partition(),
         offset: message.offset(),
         carried: carried(message),

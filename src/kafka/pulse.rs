@@ -8,9 +8,9 @@ use crate::kafka::clock;
 use crate::kafka::crash::Role;
 
 /// After how long without a sign of life a role is overdue.
-pub const OVERDUE_AFTER: Duration = Duration::from_secs(60);
+pub const OVERDUE_AFTER: Duration = Duration::from_mins(1);
 /// After how long nobody may believe any more that it comes round again.
-pub const HOPELESS_AFTER: Duration = Duration::from_secs(300);
+pub const HOPELESS_AFTER: Duration = Duration::from_mins(5);
 
 /// What a role is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]

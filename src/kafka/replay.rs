@@ -44,6 +44,7 @@ impl Replay {
     }
 
     /// Shows how far it has come as what this role is doing.
+    #[must_use = "it is another reader then"]
     pub fn shown_by(self, beat: Beat) -> Self {
         Self { beat: Some(beat), ..self }
     }

@@ -53,10 +53,10 @@ pub fn without_row_texts(row: &mut AnalysisRecord) {
     row.label = None;
     row.segments = None;
     for text in [&mut row.unit, &mut row.unit_base64].into_iter().flatten() {
-        *text = cut(text).to_owned();
+        text.truncate(cut(text).len());
     }
     for error in row.answers.iter_mut().filter_map(|it| it.error.as_mut()) {
-        *error = cut(error).to_owned();
+        error.truncate(cut(error).len());
     }
 }
 

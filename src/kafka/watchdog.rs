@@ -50,12 +50,11 @@ pub fn watch(pulse: &Pulse, stop: &Stop, signals: &Signals, end: End) {
             let silent_s = now.saturating_duration_since(vital.seen).as_secs();
             let doing = vital.activity.words();
             match judge(&vital, now) {
-                Verdict::Alive => {}
                 Verdict::Overdue if is_due => {
                     said_at = Some(now);
                     warn!(role, doing, silent_s, "a role does not come round");
                 }
-                Verdict::Overdue => {}
+                Verdict::Alive | Verdict::Overdue => {}
                 Verdict::Hopeless => {
                     error!(
                         role,

@@ -193,7 +193,8 @@ fn a_burst_and_a_flood_of_labels_pass() {
         let (from, count) = (sent.len(), per_second * seconds);
         let watch = Stopwatch::start();
         while sent.len() - from < count {
-            let due = (watch.elapsed().as_secs_f64() * per_second as f64) as usize;
+            let elapsed_ms = usize::try_from(watch.elapsed().as_millis()).expect("it is short");
+            let due = elapsed_ms * per_second / 1000;
             let next = count.min(due) + from;
             if next > sent.len() {
                 sent.extend(world.send_requests(sent.len(), next));

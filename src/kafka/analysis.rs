@@ -16,7 +16,7 @@ use crate::engine::analyst_io::{Effect, Input, Row};
 use crate::engine::counter::Counter;
 use crate::kafka::admission::{Candidate, LaneKey, WaitingRoom};
 use crate::kafka::analyst_lane::{
-    self, AnalystLane, Arrival, Committed, LaneTopics, Newest, read_foreign_label,
+    self, AnalystLane, Arrival, Committed, LaneTopics, read_foreign_label,
 };
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts, Numbers};
@@ -34,8 +34,10 @@ use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::replay::Replay;
 use crate::kafka::shrink;
 use crate::kafka::stop::Stop;
+use crate::kafka::sums::Sums;
 use crate::strategy::stage::{Format, ModelPlan};
 use crate::wire::analysis::AnalysisRecord;
+use crate::wire::journal::ReplayStart;
 use crate::wire::mark::MarkRecord;
 use crate::wire::partial::PartialRecord;
 use crate::wire::{label, mark, placement};
@@ -92,9 +94,6 @@ struct Session<'a> {
     waiting: WaitingRoom,
 }
 
-/// Each partition's newest sums of each rollout, by model.
-type Sums = BTreeMap<ModelName, Newest>;
-
 /// Joins until it is asked to stop; after anything goes wrong the caller starts anew, from the committed offsets.
 pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
     let settings = &options.settings;
@@ -135,7 +134,7 @@ impl Session<'_> {
                 self.subscribe()?;
             }
             for (topic, partition) in self.waiting.due() {
-                self.open(&topic, partition, &mut Sums::new())?;
+                self.open(&topic, partition, &mut Sums::default())?;
             }
             let read = self.read_batch()?;
             let is_behind = read >= BATCH_MAX;
@@ -422,7 +421,7 @@ impl Session<'_> {
                 Rebalanced::Assigned(partitions) => {
                     // The group waits for an answer also where there is nothing to take.
                     self.member.accept(&[])?;
-                    let mut sums = Sums::new();
+                    let mut sums = Sums::default();
                     for (topic, partition) in partitions {
                         self.open(&topic, partition, &mut sums)?;
                     }
@@ -513,11 +512,14 @@ impl Session<'_> {
             return Ok(());
         }
         self.waiting.forget(&key);
-        if committed.predictions.is_some() && !sums.contains_key(&key.0) {
-            sums.insert(key.0.clone(), own.newest_partials(&self.options.settings, &self.beat)?);
-        }
-        let partials =
-            sums.get_mut(&key.0).and_then(|it| it.remove(&partition)).unwrap_or_default();
+        let partials = match &committed.predictions {
+            Some((_, metadata)) => {
+                let published = ReplayStart::from_metadata(metadata).map_or(0, |it| it.published);
+                let settings = &self.options.settings;
+                sums.take(settings, &self.beat, &own.partials, &key, published)?
+            }
+            None => BTreeMap::new(),
+        };
         let partitions = self.partitions.of(&names.predictions, &self.outbox);
         let sources = self.partitions.of(&names.labels, &self.outbox);
         let lane = AnalystLane::restore(

@@ -16,16 +16,12 @@ use crate::engine::partial::Partial;
 use crate::kafka::error::ShellError;
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::known::ModelView;
-use crate::kafka::pulse::Beat;
 use crate::kafka::replay::Replay;
-use crate::kafka::settings::Settings;
-use crate::kafka::table;
 use crate::strategy::stage::{LabelMap, ModelPlan, Source};
 use crate::wire::checkpoint::CheckpointRecord;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
 use crate::wire::json::Parts;
 use crate::wire::mark::MarkRecord;
-use crate::wire::partial::PartialRecord;
 use crate::wire::{label, mark, prediction};
 
 /// Replays start at turns that are at least so far apart: one in every turn would only take memory.
@@ -70,23 +66,7 @@ impl LaneTopics {
             partials: name("partials"),
         }
     }
-
-    /// Reads the newest sums of each partition and rollout.
-    pub fn newest_partials(&self, settings: &Settings, beat: &Beat) -> Result<Newest, ShellError> {
-        let mut newest = Newest::new();
-        table::scan(settings, &self.partials, Some(beat), |message| {
-            let read = message.payload().and_then(|it| PartialRecord::read(it).ok());
-            if let Some(partial) = read.and_then(|it| it.partial().ok()) {
-                let of_partition = newest.entry(partial.partition).or_default();
-                of_partition.insert(partial.rollout.clone(), partial);
-            }
-        })?;
-        Ok(newest)
-    }
 }
-
-/// Each partition's newest sums of each rollout.
-pub type Newest = BTreeMap<i32, BTreeMap<RolloutName, Partial>>;
 
 /// One partition of a model's predictions, with the same partition of its labels by request id.
 pub struct AnalystLane {
@@ -103,6 +83,7 @@ pub struct AnalystLane {
     now: Timestamp,
     lag: (u64, u64),
     turn: u64,
+    published: u64,
     predictions: i64,
     labels: i64,
     starts: BTreeMap<u64, ReplayStart>,
@@ -173,6 +154,7 @@ impl AnalystLane {
             now: Timestamp(0),
             lag: (0, 0),
             turn: 0,
+            published: 0,
             predictions: 0,
             labels: 0,
             starts: BTreeMap::new(),
@@ -198,6 +180,7 @@ impl AnalystLane {
         if let Some(start) = start {
             lane.turn = start.turn;
             lane.now = start.now;
+            lane.published = start.published;
             lane.redo(start, topics, partials, replay)?;
         }
         // What came while nobody read must be read before event time may flow on.
@@ -343,6 +326,10 @@ impl AnalystLane {
             self.machine.handle(now, arrival.event, out);
         }
         self.machine.tick(now, out);
+        // What is published before, when plans are learnt, is of this turn too.
+        if out.iter().any(|it| matches!(it, Effect::Partial(_))) {
+            self.published = self.turn + 1;
+        }
     }
 
     /// Returns the journal's record of the turn just taken, and counts on.
@@ -379,7 +366,8 @@ impl AnalystLane {
     /// Returns where a replay of the lane as it is now would start.
     pub fn replay_start(&self) -> ReplayStart {
         let oldest = self.starts.first_key_value().map(|(_, it)| *it);
-        ReplayStart { next: self.turn, ..oldest.unwrap_or(self.start_here()) }
+        let here = self.start_here();
+        ReplayStart { next: here.next, published: here.published, ..oldest.unwrap_or(here) }
     }
 
     fn start_here(&self) -> ReplayStart {
@@ -389,6 +377,7 @@ impl AnalystLane {
             first: self.predictions,
             second: self.labels,
             next: self.turn,
+            published: self.published,
         }
     }
 

@@ -255,6 +255,7 @@ impl Lane {
             first: self.requests,
             second: self.responses,
             next: self.turn,
+            published: 0,
         }
     }
 

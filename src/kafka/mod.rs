@@ -25,6 +25,7 @@ pub mod known;
 pub mod label_lane;
 pub mod replay;
 pub mod slot;
+pub mod sums;
 pub mod table;
 
 pub mod counts;

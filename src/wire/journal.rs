@@ -157,12 +157,15 @@ pub struct ReplayStart {
     pub second: i64,
     /// The first turn that was not committed with it: all before are in the journal, or will be at once.
     pub next: u64,
+    /// One more than the last turn in which the lane published sums, 0 where it never did: they are on their topic, or will be at once.
+    pub published: u64,
 }
 
 impl ReplayStart {
     /// Writes it as the text that Kafka keeps beside an offset.
     pub fn to_metadata(self) -> String {
-        format!("s2 {} {} {} {} {}", self.turn, self.now.0, self.first, self.second, self.next)
+        let Self { turn, now: Timestamp(now), first, second, next, published } = self;
+        format!("s2 {turn} {now} {first} {second} {next} {published}")
     }
 
     /// Reads it; nothing where the text is not ours.
@@ -175,7 +178,8 @@ impl ReplayStart {
         let mut number = || parts.next()?.parse::<i64>().ok();
         let (now, first, second) = (Timestamp(number()?), number()?, number()?);
         let next = parts.next()?.parse().ok()?;
-        Some(Self { turn, now, first, second, next })
+        let published = parts.next()?.parse().ok()?;
+        Some(Self { turn, now, first, second, next, published })
     }
 }
 
@@ -192,9 +196,10 @@ mod tests {
             first: 12,
             second: 3,
             next: 9,
+            published: 6,
         };
         assert_eq!(ReplayStart::from_metadata(&start.to_metadata()), Some(start));
-        for foreign in ["", "s1", "s2 1 2 3 4", "s1 a 2 3 4 5", "s1 1 2 3 4"] {
+        for foreign in ["", "s1", "s2 1 2 3 4", "s2 a 2 3 4 5 6", "s2 1 2 3 4 5"] {
             assert_eq!(ReplayStart::from_metadata(foreign), None, "{foreign:?}");
         }
     }

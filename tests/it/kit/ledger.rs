@@ -88,7 +88,11 @@ impl Books {
                 .kafka
                 .read_all(&world.app_topic("rollout-events"))
                 .into_iter()
-                .filter(|it| it.json()["model"] == world.name.as_str())
+                .filter(|it| {
+                    // The key is the rollout's name, or the model's: readable in every format.
+                    let names = [world.name.clone(), world.rollout()];
+                    names.iter().any(|name| it.key.as_deref() == Some(name.as_bytes()))
+                })
                 .collect(),
             promise: Promise::default(),
             dead_letters: if world.kafka.partitions(&dead_letters) > 0 {

@@ -3,6 +3,7 @@
 mod kit;
 
 mod avro;
+mod bad_input;
 mod broker_errors;
 mod compose;
 mod demo;

@@ -37,7 +37,12 @@ impl Process {
     }
 
     /// Asks it to end (SIGTERM) and holds it to the promise: exit code 0 within 25 s.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        self.stop_and_read();
+    }
+
+    /// The same, and returns its whole log.
+    pub fn stop_and_read(mut self) -> String {
         self.assert_running();
         let status = Command::new("kill")
             .args(["-TERM", &self.child.id().to_string()])
@@ -51,6 +56,7 @@ impl Process {
             "after SIGTERM; the end of its log:\n{}",
             self.log_end()
         );
+        self.log_text()
     }
 
     /// Waits until it has ended by itself.

@@ -4,6 +4,7 @@ mod kit;
 
 mod audit;
 mod avro;
+mod bad_input;
 mod broker_errors;
 mod chaos;
 mod compose;

@@ -39,7 +39,12 @@ impl Process {
     }
 
     /// Asks it to end (SIGTERM) and holds it to the promise: exit code 0 within 25 s.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        self.stop_and_read();
+    }
+
+    /// The same, and returns its whole log.
+    pub fn stop_and_read(mut self) -> String {
         self.assert_running();
         self.signal("TERM");
         let status = self.wait(Duration::from_secs(25));
@@ -49,6 +54,7 @@ impl Process {
             "after SIGTERM; the end of its log:\n{}",
             self.log_end()
         );
+        self.log_text()
     }
 
     /// Holds it to leaving by itself, with exit code 1 and a log that says why.

@@ -90,6 +90,13 @@ impl World {
         Self { kafka: kafka.clone(), app: app.to_owned(), name, spec }
     }
 
+    /// Writes another spec beside the one that the program starts with, and returns where.
+    pub fn write_spec(&self, spec: &str) -> String {
+        let path = folder(&self.name).join("other.yaml");
+        std::fs::write(&path, spec.replace("MODEL", &self.name)).expect("a spec can be written");
+        path.display().to_string()
+    }
+
     /// Starts `serinus run`; the same call after a kill is the same command again.
     pub fn run(&self) -> Process {
         self.run_as("one")

@@ -1,0 +1,519 @@
+//! Input of every bad kind on a real Kafka: nothing stops, nothing vanishes, and whoever asked between it is answered once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientContext, Message};
+use serde_json::{Value, json};
+
+use serinus::wire::placement::partition as home;
+
+use crate::kit::clock::{Deadline, unix_ms};
+use crate::kit::kafka::{Kafka, Reader, Record, skip};
+use crate::kit::process::{Process, serinus};
+use crate::kit::worker::{Habits, Worker};
+use crate::kit::world::{Sent, WAIT, World};
+
+const SPEC: &str = "
+apiVersion: serinus/v1
+kind: Model
+metadata: {name: MODEL}
+spec:
+  stable: v1
+  unit: key
+  requestId: header:ce_id
+  timeout: 10s
+  shadowTimeout: 12s
+  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
+---
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {name: MODEL-v2}
+spec:
+  model: MODEL
+  candidates: [v2]
+  strategy: shadow
+  stages: [{shadow: 100%, until: {exposures: 100000000}}]
+  metrics:
+    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
+  labels: {maturity: 6s, missing: exclude}
+  decide: {alpha: 0.05, no_data: hold}
+";
+
+/// More than the program may send in one message, and less than a broker takes.
+const HUGE: usize = 1_010_000;
+const YEAR_MS: i64 = 365 * 86_400_000;
+/// Where the bad requests go: the good ones go there too.
+const PARTITION: i32 = 1;
+
+/// A record that may lack anything.
+#[derive(Clone, Default)]
+struct Bad {
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+    at: Option<i64>,
+}
+
+fn bad(key: &str, value: impl Into<Vec<u8>>) -> Bad {
+    Bad { key: Some(key.into()), value: Some(value.into()), ..Bad::default() }
+}
+
+fn with(mut record: Bad, headers: &[(&str, &[u8])]) -> Bad {
+    record.headers.extend(headers.iter().map(|(name, it)| ((*name).to_owned(), Some(it.to_vec()))));
+    record
+}
+
+/// What becomes of a record.
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    /// It is served once, with this outcome.
+    Served(&'static str),
+    /// It is served as an error, and a dead letter says why.
+    ServedAndDead(&'static str),
+    /// It is a dead letter whose reason holds this.
+    Dead(&'static str),
+    /// It is counted under this name.
+    Counted(&'static str),
+    /// It is a record like others.
+    Taken,
+}
+
+/// Where the last record came to stand.
+#[derive(Default)]
+struct Receipt(Mutex<i64>);
+
+impl ClientContext for Receipt {}
+
+impl ProducerContext for Receipt {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let message = result.as_ref().unwrap_or_else(|(error, _)| panic!("not taken: {error}"));
+        *self.0.lock().expect("no delivery panicked") = message.offset();
+    }
+}
+
+/// Who sends what they should not, and keeps what must become of it.
+struct Stranger {
+    producer: BaseProducer<Receipt>,
+    dead: Vec<(String, i32, i64, &'static str)>,
+    served: Vec<(String, &'static str)>,
+    counted: Vec<&'static str>,
+}
+
+impl Stranger {
+    fn new(kafka: &Kafka) -> Self {
+        let mut config = kafka.config();
+        config.set("message.max.bytes", "1045000");
+        let producer =
+            config.create_with_context(Receipt::default()).expect("a producer can be made");
+        Self { producer, dead: Vec::new(), served: Vec::new(), counted: Vec::new() }
+    }
+
+    /// Sends one record and returns its offset.
+    fn send(&self, topic: &str, partition: i32, record: &Bad) -> i64 {
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header { key, value: value.as_deref() });
+        }
+        let mut out: BaseRecord<'_, [u8], [u8], ()> =
+            BaseRecord::to(topic).partition(partition).headers(headers);
+        out.key = record.key.as_deref();
+        out.payload = record.value.as_deref();
+        out.timestamp = record.at;
+        self.producer.send(out).unwrap_or_else(|(error, _)| panic!("not even sent: {error}"));
+        self.producer.flush(Duration::from_secs(30)).expect("it is delivered");
+        *self.producer.context().0.lock().expect("no delivery panicked")
+    }
+
+    /// Sends a record, and notes what must become of it.
+    fn check(&mut self, (topic, partition): (&str, i32), record: &Bad, expected: Expected) {
+        let offset = self.send(topic, partition, record);
+        // A record without an id that can be read is named by its place.
+        let id = || {
+            let written = record.headers.iter().rev().find(|(name, _)| name == "ce_id");
+            let text = written.and_then(|(_, it)| String::from_utf8(it.clone()?).ok());
+            text.filter(|it| !it.is_empty())
+                .unwrap_or_else(|| format!("{topic}-{partition}-{offset}"))
+        };
+        match expected {
+            Expected::Served(outcome) => self.served.push((id(), outcome)),
+            Expected::ServedAndDead(reason) => {
+                self.served.push((id(), "error"));
+                self.dead.push((topic.to_owned(), partition, offset, reason));
+            }
+            Expected::Dead(reason) => {
+                self.dead.push((topic.to_owned(), partition, offset, reason));
+            }
+            Expected::Counted(name) => self.counted.push(name),
+            Expected::Taken => {}
+        }
+    }
+}
+
+fn bad_requests() -> Vec<(Bad, Expected)> {
+    let ok = Expected::Served("ok");
+    let many: Vec<(String, Option<Vec<u8>>)> =
+        (0..500).map(|it| (format!("h{it}"), Some(b"x".to_vec()))).collect();
+    let ours: &[(&str, &[u8])] = &[
+        ("serinus-outcome", b"spoofed"),
+        ("serinus-case", b"0.0.0.0"),
+        ("serinus-dead-reason", b"spoofed"),
+    ];
+    vec![
+        (Bad { key: Some(b"k".to_vec()), ..Bad::default() }, ok),
+        (Bad::default(), ok),
+        (bad("k", ""), ok),
+        (Bad { key: None, ..bad("", "x") }, ok),
+        (Bad { key: Some(vec![0xff, 0xfe]), ..bad("", "x") }, ok),
+        (with(bad("k", "x"), &[("ce_id", &[0xff, 0xfe]), ("other", &[0xff])]), ok),
+        (with(bad("k", "x"), &[("ce_id", b"")]), ok),
+        (
+            Bad {
+                headers: vec![("ce_id".to_owned(), None), ("h".to_owned(), None)],
+                ..bad("k", "x")
+            },
+            ok,
+        ),
+        (Bad { headers: many, ..bad("k", "x") }, ok),
+        (with(bad("k", "x"), &[("big", &vec![b'x'; 900_000])]), ok),
+        (bad("k", vec![b'x'; 990_000]), ok),
+        (with(bad("k", "x"), &[("ce_id", b"twice")]), ok),
+        (with(bad("k", "y"), &[("ce_id", b"twice")]), ok),
+        // A rollout begins with its oldest case, so one of 1970 is why the spec above sets no date by which to decide.
+        (Bad { at: Some(1), ..bad("k", "x") }, ok),
+        (with(bad("k", "x"), ours), ok),
+        (bad("k", vec![b'x'; HUGE]), Expected::ServedAndDead("does not fit into one message")),
+        // Its id and what carries it are too large together, wherever it goes.
+        (
+            with(bad("k", "x"), &[("ce_id", &vec![b'i'; 600_000])]),
+            Expected::Dead("does not fit into one message"),
+        ),
+    ]
+}
+
+fn bad_answers(open: &Record) -> Vec<(Bad, Expected)> {
+    let token = open.header("serinus-case").expect("a copy has a token").as_bytes();
+    let says = |case: &[u8], version: &[u8]| {
+        with(bad("k", "x"), &[("serinus-case", case), ("serinus-version", version)])
+    };
+    vec![
+        (bad("k", "x"), Expected::Dead("serinus-case is missing")),
+        (says(b"nonsense", b"v1"), Expected::Dead("is not a token")),
+        (says(b"99.5.0.9000000000000", b"v1"), Expected::Dead("names partition 99")),
+        (says(b"1.999999.0.1", b"v1"), Expected::Counted("answer_late")),
+        (says(b"1.999999.0.9000000000000", b"v1"), Expected::Counted("answer_duplicate")),
+        (says(b"2.999999.0.1", b"v1"), Expected::Counted("answer_misdirected")),
+        (says(token, b"v9"), Expected::Counted("answer_unknown")),
+        (says(token, &[0xff]), Expected::Dead("serinus-version is missing or not text")),
+        // Not JSON: in the prediction log it would be a third longer.
+        (
+            Bad { value: Some(vec![0xff; 990_000]), ..says(token, b"v2") },
+            Expected::Counted("too_large"),
+        ),
+        (Bad { value: None, ..says(token, b"v2") }, Expected::Counted("answer_duplicate")),
+    ]
+}
+
+fn bad_labels() -> Vec<(Bad, Expected)> {
+    let label = |value: Value| bad("k", value.to_string());
+    let now = unix_ms();
+    vec![
+        (Bad { key: Some(b"k".to_vec()), ..Bad::default() }, Expected::Dead("has no value")),
+        (bad("k", "{nonsense"), Expected::Dead("neither JSON nor an Avro label")),
+        (bad("k", vec![0xff; 10]), Expected::Dead("neither JSON nor an Avro label")),
+        (label(json!({"request_id": true, "label": 1})), Expected::Dead("names no request")),
+        (label(json!({"label": 1})), Expected::Dead("names no request")),
+        (label(json!(7)), Expected::Dead("names no request")),
+        (label(json!({"request_id": "a"})), Expected::Dead("has no value where the spec")),
+        (
+            label(json!({"request_id": "a", "label": 1, "observed_at": "noon"})),
+            Expected::Dead("time is not"),
+        ),
+        (
+            label(json!({"request_id": "a", "label": 1, "label_version": -1})),
+            Expected::Dead("version is not"),
+        ),
+        (
+            label(json!({"request_id": "a", "label": 1, "retract": "yes"})),
+            Expected::Dead("field retract"),
+        ),
+        (label(json!({"request_id": "nobody", "label": 1, "observed_at": now})), Expected::Taken),
+        (
+            label(json!({"request_id": "nobody", "retract": true, "observed_at": now})),
+            Expected::Taken,
+        ),
+        (
+            label(json!({"request_id": "future", "label": 1, "observed_at": now + YEAR_MS})),
+            Expected::Taken,
+        ),
+        (label(json!({"request_id": "end", "label": 1, "observed_at": i64::MAX})), Expected::Taken),
+        (
+            label(json!({"request_id": "begin", "label": 1, "observed_at": i64::MIN})),
+            Expected::Taken,
+        ),
+        (
+            label(json!({"request_id": "a", "label": "x".repeat(HUGE)})),
+            Expected::Dead("the label does not fit"),
+        ),
+    ]
+}
+
+fn bad_commands(model: &str) -> Vec<(Bad, Expected)> {
+    vec![
+        (bad(model, "{nonsense"), Expected::Dead("")),
+        (Bad { value: None, ..bad(model, "") }, Expected::Dead("the command has no value")),
+        (
+            bad(model, json!({"id": "c", "model": model, "verb": "explode"}).to_string()),
+            Expected::Dead("explode"),
+        ),
+        (bad(model, vec![b'x'; HUGE]), Expected::Dead("")),
+        (Bad { key: None, ..bad("", "nonsense") }, Expected::Counted("command_unreadable")),
+    ]
+}
+
+fn bad_predictions() -> Vec<(Bad, Expected)> {
+    vec![
+        (bad("k", "nonsense"), Expected::Dead("it is not a prediction")),
+        (bad("k", "{}"), Expected::Dead("it is not a prediction")),
+        (Bad { value: None, ..bad("k", "") }, Expected::Dead("a prediction without a value")),
+        (bad("k", vec![b'x'; HUGE]), Expected::Dead("it is not a prediction")),
+    ]
+}
+
+/// Waits for the copy of a request that a version was asked with.
+fn copy_of(world: &World, version: &str, id: &str) -> Record {
+    let mut copies = Reader::open(&world.kafka, &world.topic(&format!("{version}.requests")));
+    let is_it = |it: &&Record| it.header("serinus-request-id") == Some(id);
+    copies.until("the copy of a request", WAIT, |records| records.iter().any(|it| is_it(&it)));
+    copies.records.iter().find(is_it).expect("it came").clone()
+}
+
+/// Writes a header whose name is no text, which the client of this test cannot.
+fn ask_with_a_nameless_header(world: &World) {
+    let topic = world.topic("requests");
+    let mut kcat = Command::new("kcat");
+    kcat.args([
+        "-P",
+        "-b",
+        &world.kafka.bootstrap,
+        "-t",
+        &topic,
+        "-p",
+        "1",
+        "-H",
+        "ce_id=nameless",
+        "-H",
+    ]);
+    kcat.arg(OsStr::from_bytes(b"\xff\xfe=x")).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE"));
+    assert!(kcat.status().expect("kcat runs").success());
+}
+
+/// While there is no worker yet, asks and answers with what fits into no served record.
+fn answer_too_much(world: &World, stranger: &mut Stranger) {
+    let asks = with(bad("k", "x"), &[("ce_id", b"big-answer"), ("h", &vec![b'h'; 50_000])]);
+    stranger.check((&world.topic("requests"), PARTITION), &asks, Expected::Served("error"));
+    let asked = copy_of(world, "v1", "big-answer");
+    let token = asked.header("serinus-case").expect("a copy has a token").as_bytes();
+    let answer = bad("k", vec![b'a'; 990_000]);
+    let answer = with(answer, &[("serinus-case", token), ("serinus-version", b"v1")]);
+    stranger.send(&world.topic("responses"), PARTITION, &answer);
+}
+
+#[test]
+fn no_bad_input_stops_anything_or_vanishes() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "bad", SPEC);
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let mut stranger = Stranger::new(&kafka);
+    let requests = world.topic("requests");
+
+    answer_too_much(&world, &mut stranger);
+    let worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+
+    let mut good = world.send_requests(0, 20);
+    for (record, expected) in bad_requests() {
+        stranger.check((&requests, PARTITION), &record, expected);
+    }
+    if Command::new("kcat").arg("-V").output().is_ok_and(|it| it.status.success()) {
+        ask_with_a_nameless_header(&world);
+        stranger.served.push(("nameless".to_owned(), "ok"));
+    } else {
+        skip("kcat is not installed, so no header has a name that is not text");
+    }
+    good.extend(world.send_requests(20, 40));
+    let open = copy_of(&world, "v2", &good.last().expect("some").id);
+    let open_partition = good.last().expect("some").partition;
+    for (record, expected) in bad_answers(&open) {
+        let is_of_open = matches!(expected, Expected::Counted("answer_unknown" | "too_large"));
+        let partition = if is_of_open { open_partition } else { PARTITION };
+        stranger.check((&world.topic("responses"), partition), &record, expected);
+    }
+    let commands = world.app_topic("commands");
+    let bench = home(world.name.as_bytes(), kafka.partitions(&commands));
+    let places = [
+        (world.topic("labels"), 0, bad_labels()),
+        (commands, bench, bad_commands(&world.name)),
+        (world.topic("predictions"), 0, bad_predictions()),
+    ];
+    for (topic, partition, records) in places {
+        for (record, expected) in records {
+            stranger.check((&topic, partition), &record, expected);
+        }
+    }
+    good.extend(world.send_requests(40, 60));
+    world.send_labels(&good);
+    stranger.served.extend(good.iter().map(|it| (it.id.clone(), "ok")));
+
+    check_served(&world, &stranger);
+    check_dead(&world, &stranger);
+    check_rows(&world, &good);
+    assert_eq!(world.command("pause")["verdict"], "pause", "commands are still carried out");
+
+    let log = run.log_text();
+    assert!(!log.contains("starting the role anew"), "a role began again:\n{log}");
+    drop(worker);
+    let log = run.stop_and_read();
+    for name in stranger.counted.iter().chain(&["too_large", "request_id_duplicate", "refused"]) {
+        assert!(
+            log.lines().any(|it| it.contains("counted") && it.contains(name)),
+            "{name}:\n{log}"
+        );
+    }
+}
+
+/// Each request is served once, and nothing that its producer claimed of us travels on.
+fn check_served(world: &World, stranger: &Stranger) {
+    let mut served = Reader::open(&world.kafka, &world.topic("served"));
+    // One more: the request whose id had to be cut.
+    let count = stranger.served.len() + 1;
+    served.until("an answer to each", WAIT, |records| records.len() >= count);
+    let records = world.kafka.read_all(&world.topic("served"));
+    assert_eq!(records.len(), count, "each is served once");
+    let mut expected: BTreeMap<&str, usize> = BTreeMap::new();
+    stranger.served.iter().for_each(|(id, _)| *expected.entry(id).or_default() += 1);
+    for (id, outcome) in &stranger.served {
+        let found: Vec<&Record> =
+            records.iter().filter(|it| it.header("serinus-request-id") == Some(id)).collect();
+        assert_eq!(found.len(), expected[id.as_str()], "{id}");
+        for it in found {
+            let said = it.header("serinus-outcome");
+            // A slow machine may miss a deadline; what matters then is that it is said once.
+            assert!(
+                said == Some(outcome) || *outcome != "error" && said == Some("error"),
+                "{id}: {said:?}"
+            );
+            let spoofed = |(_, value): &(String, Vec<u8>)| value == b"spoofed";
+            assert!(!it.headers.iter().any(spoofed), "{id}");
+        }
+    }
+    let big = records.iter().find(|it| it.header("serinus-request-id") == Some("big-answer"));
+    let error = big.and_then(|it| it.header("serinus-error")).unwrap_or_default();
+    assert!(error.contains("990000 bytes"), "{error}");
+}
+
+/// Each request is joined with its label, and nothing from the future made those mature early that were sent just before theirs.
+fn check_rows(world: &World, good: &[Sent]) {
+    let labelled = |from: usize| good[from..].iter().filter(|it| it.has_label).map(|it| &it.id);
+    let mut rows = Reader::open(&world.kafka, &world.topic("analysis"));
+    rows.until("a row with each label", WAIT, |records| {
+        let joined: BTreeSet<String> = records
+            .iter()
+            .map(Record::json)
+            .filter(|it| !it["label"].is_null())
+            .map(|it| it["request_id"].as_str().expect("a row has its request's id").to_owned())
+            .collect();
+        labelled(0).all(|id| joined.contains(id))
+    });
+    let rows: Vec<Value> = rows.records.iter().map(Record::json).collect();
+    for id in labelled(40) {
+        let first =
+            rows.iter().find(|it| it["request_id"] == id.as_str() && it["row_version"] == 1);
+        assert_eq!(first.expect("it has a row")["label_status"], "labelled", "{id}");
+    }
+}
+
+/// Each record that could not be used is a dead letter that says why and where from.
+fn check_dead(world: &World, stranger: &Stranger) {
+    let mut letters = Reader::open(&world.kafka, &world.topic("dead-letters"));
+    for (topic, partition, offset, reason) in &stranger.dead {
+        let (partition, offset) = (partition.to_string(), offset.to_string());
+        let is_it = |it: &Record| {
+            it.header("serinus-dead-topic") == Some(topic)
+                && it.header("serinus-dead-partition") == Some(&partition)
+                && it.header("serinus-dead-offset") == Some(&offset)
+                && it.header("serinus-dead-reason").is_some_and(|it| it.contains(reason))
+        };
+        let what = format!("the dead letter of {topic}[{partition}]@{offset}: {reason}");
+        letters.until(&what, WAIT, |records| records.iter().any(is_it));
+    }
+}
+
+#[test]
+fn a_dead_label_joins_after_the_spec_is_mended_and_it_is_requeued() {
+    let Some(kafka) = Kafka::find() else { return };
+    let spec = SPEC.replace("value: json:/label,", "value: json:/truth,");
+    let world = World::new(&kafka, "requeue", &spec);
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+    let sent = world.send_requests(0, 4);
+    world.send_labels(&sent[..1]);
+    let mut letters = Reader::open(&kafka, &world.topic("dead-letters"));
+    letters.until("the dead label", WAIT, |records| !records.is_empty());
+
+    let command = |args: &[&str], code: i32| -> Value {
+        let output = serinus()
+            .args(args)
+            .args(["--bootstrap", &kafka.bootstrap, "--app", &world.name, "-o", "json"])
+            .output()
+            .expect("the program runs");
+        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    };
+    let shown = command(&["tail", "--dead", "--reason", "no value where"], 0);
+    assert_eq!(shown["dead"]["topic"], world.topic("labels"));
+    let requeue = |args: &[&str], code: i32| {
+        command(&[&["requeue", "--model", &world.name], args].concat(), code)
+    };
+    requeue(&[], 2);
+    requeue(&["--reason", "no such reason"], 1);
+    let tried = requeue(&["--all", "--dry-run"], 0);
+    assert_eq!(tried["requeued"][0]["to"]["topic"], world.topic("labels"));
+    assert_eq!(kafka.read_all(&world.topic("labels")).len(), 1, "nothing was sent");
+
+    let known = |run: &Process| run.log_text().matches("routing known").count();
+    let before = known(&run);
+    let model = SPEC.split("---").next().expect("the model comes first");
+    command(&["apply", &world.write_spec(model)], 0);
+    let deadline = Deadline::after(WAIT);
+    // Whoever serves and whoever joins hear of the new spec each for themselves.
+    while known(&run) < before + 2 {
+        run.assert_running();
+        assert!(!deadline.is_over(), "the new spec is not known");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let topic = world.topic("labels");
+    requeue(&["--topic", &topic, "--offset", "0:0"], 0);
+    let is_joined =
+        |it: &Record| it.json()["request_id"] == sent[0].id && !it.json()["label"].is_null();
+    Reader::open(&kafka, &world.topic("analysis")).until(
+        "the row with the label",
+        WAIT,
+        |records| records.iter().any(is_joined),
+    );
+    let labels = kafka.read_all(&topic);
+    let from = format!("{}-0-0", world.topic("dead-letters"));
+    assert_eq!(labels[1].header("serinus-requeued-from"), Some(from.as_str()));
+    assert_eq!((&labels[1].value, labels[1].timestamp), (&labels[0].value, labels[0].timestamp));
+    drop(worker);
+    run.stop();
+}

@@ -39,6 +39,8 @@ pub enum Rebalanced {
     Lost(Vec<(String, i32)>),
 }
 
+/// How long looking a topic up may take.
+const METADATA_WAIT: Duration = Duration::from_secs(5);
 /// How long leaving a group may take.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
@@ -234,6 +236,13 @@ impl Member {
 
     fn subscribe_as_far_as_joined(&self) -> Result<(), ShellError> {
         let extra = self.extra.iter().filter(|_| self.has_joined.get());
+        for topic in extra.clone() {
+            // A topic that the client finds out about later makes the group assign anew once more, in the middle of the work.
+            let found = self.consumer().fetch_metadata(Some(topic), METADATA_WAIT);
+            if let Err(error) = found {
+                debug!(%error, topic, "the topic is looked up later");
+            }
+        }
         let names: Vec<&str> = self.subscribed.iter().chain(extra).map(String::as_str).collect();
         self.consumer().subscribe(&names).map_err(ShellError::kafka("subscribe"))
     }

@@ -33,9 +33,10 @@ fix:
 refresh:
 	UPDATE=1 INSTA_UPDATE=always SERINUS_SKIP_KAFKA=1 cargo test
 
-# Measures with a release build: the serving path beside a raw pass-through on a real Kafka, a look, a labelled row.
+# Measures with a release build: the serving path beside a raw pass-through on a real Kafka, a look, a labelled row; recovery, a burst, a flood.
 bench:
 	SERINUS_THROUGHPUT_REQUESTS=200000 tests/kafka/kafka.sh with cargo test --release --test it -- throughput costs --nocapture
+	SERINUS_PENDING=1000000 SERINUS_RATE=100 tests/kafka/kafka.sh with cargo test --release --test it -- pressure --nocapture --test-threads=1
 
 # Builds the documentation of the inside and opens it.
 doc:

@@ -129,10 +129,14 @@ fn insist(
                         .map_or_else(|| error.to_string(), |it| format!("{error}: {it}"));
                     beat.is(Activity::Pausing { why });
                 }
+                // What stays broken is a warning now and then, not each time.
                 let is_due = said_at.is_none_or(|it| it.elapsed() >= SAY_EVERY);
+                let pause_ms = pause.as_millis();
                 if is_due {
                     said_at = Some(clock::moment());
-                    warn!(what, %error, cause, pause_ms = pause.as_millis(), "beginning anew");
+                    warn!(what, %error, cause, pause_ms, "beginning anew");
+                } else {
+                    info!(what, %error, cause, pause_ms, "beginning anew");
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use tracing::{info, warn};
@@ -25,7 +25,8 @@ use crate::kafka::counts::{Board, Counts};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::group::{Member, Rebalanced};
-use crate::kafka::intake::{self, Dead};
+use crate::kafka::intake::Dead;
+use crate::kafka::intake_command::{bounded, receive};
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::replay::Replay;
@@ -48,10 +49,6 @@ const WAIT_MAX: Duration = Duration::from_millis(20);
 /// How many partials are judged in one transaction at the most.
 const BATCH_MAX: usize = 500;
 
-/// The largest command whose spec is taken in: a state holds those of the model and of its rollouts.
-const COMMAND_BYTES_MAX: usize = 200_000;
-/// The most that a command's id and the names of its model and rollout may have together.
-const NAMES_BYTES_MAX: usize = 2000;
 /// Under this name is counted what concerns no model that is known.
 const NO_MODEL: &str = "-";
 
@@ -404,22 +401,6 @@ impl Session<'_> {
     }
 }
 
-fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, Box<Dead>>) {
-    let read = match message.payload() {
-        Some(bytes) => CommandRecord::read(bytes).map_err(|it| it.to_string()),
-        None => Err("the command has no value".to_owned()),
-    };
-    let names = |it: &CommandRecord| {
-        it.id.len() + it.model.len() + it.rollout.as_ref().map_or(0, String::len)
-    };
-    let record = read.and_then(|it| {
-        let is_sane = names(&it) <= NAMES_BYTES_MAX;
-        is_sane.then_some(it).ok_or_else(|| "the command's names are too long".to_owned())
-    });
-    let record = record.map_err(|reason| Box::new(intake::dead(message, reason)));
-    (message.partition(), message.offset(), record)
-}
-
 /// Sends a command that nobody can carry out to the dead letters of the model that its key names; without one it is counted.
 fn refuse(bench: &mut Bench, emitter: &mut Emitter, dead: &Dead) -> Result<(), ShellError> {
     let Dead { partition, offset, reason, .. } = dead;
@@ -431,22 +412,6 @@ fn refuse(bench: &mut Bench, emitter: &mut Emitter, dead: &Dead) -> Result<(), S
     }
     bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
     Ok(())
-}
-
-/// Reads a command, and cuts what would not fit into the records that answer it: they carry its words and its spec.
-fn bounded(mut record: CommandRecord, parse: impl FnOnce(Value) -> Parsed) -> Command {
-    for text in [&mut record.by, &mut record.reason] {
-        text.truncate(shrink::cut(text).len());
-    }
-    let bytes = record.write().len();
-    record.command(|document| {
-        if bytes > COMMAND_BYTES_MAX {
-            return Parsed::Invalid(format!(
-                "the command has {bytes} bytes, and {COMMAND_BYTES_MAX} are the most that fit into the records of a rollout"
-            ));
-        }
-        parse(document)
-    })
 }
 
 /// A spec whose topics are not there is refused with words: nobody could be asked, and nothing could be joined.

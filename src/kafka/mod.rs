@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod follower;
 pub mod group;
 pub mod intake;
+pub mod intake_command;
 pub mod label_lane;
 pub mod replay;
 pub mod table;

@@ -250,7 +250,10 @@ impl Analyst {
                 }
                 if let Some(open) = book {
                     let Settings { partition, partitions, .. } = self.settings;
-                    open.book.respond(prediction, Watch { partition, partitions });
+                    let reached = self.predictions.reached;
+                    let oldest =
+                        Timestamp(reached.0.saturating_sub(window.0.saturating_add(keep.0)));
+                    open.book.respond(prediction, Watch { partition, partitions, oldest });
                     open.touch(self.predictions.reached);
                 }
             }

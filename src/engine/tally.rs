@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use crate::domain::ids::{MetricName, Version};
 use crate::domain::routing::Role;
+use crate::domain::time::Timestamp;
 use crate::engine::score::{self, Read, Truth};
 use crate::stats::bounded_bet::Bets;
 use crate::stats::cluster::Clusters;
@@ -44,6 +45,8 @@ pub struct Watch {
     pub partition: i32,
     /// Of how many.
     pub partitions: i32,
+    /// A case that is older counts as of this time where it is asked how long something goes on: one wrong clock must not end a rollout.
+    pub oldest: Timestamp,
 }
 
 impl Book {
@@ -97,7 +100,7 @@ impl Book {
     pub fn respond(&mut self, case: &Prediction, watch: Watch) {
         let stratum = self.design.stratum(case.stage, case.revision);
         let bucket = bucket(case);
-        let at = case.event_time();
+        let at = case.event_time().max(watch.oldest);
         for answer in &case.answers {
             let Some(part) = part(case, &answer.version, answer.role) else { continue };
             let key = (stratum, answer.version.clone(), part);

@@ -71,7 +71,11 @@ pub fn look<'a>(sight: &Sight<'a>) -> Look<'a> {
         .min();
     let timing = Timing {
         rollout_first_at: first.or(sight.entered_at),
-        stage_first_at: span.map(|(first, _)| first),
+        // A case that is older than its stage, as a wrong clock makes it, does not make the stage older.
+        stage_first_at: span.map(|(first, _)| match sight.entered_at {
+            Some(entered_at) if sight.stage > StageIndex(0) => first.max(entered_at),
+            Some(_) | None => first,
+        }),
         stage_last_at: span.map(|(_, last)| last),
         entered_at: sight.entered_at,
     };

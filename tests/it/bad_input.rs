@@ -43,7 +43,7 @@ spec:
   metrics:
     - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
   labels: {maturity: 6s, missing: exclude}
-  decide: {alpha: 0.05, no_data: hold}
+  decide: {alpha: 0.05, by: 14d, no_data: hold}
 ";
 
 /// More than the program may send in one message, and less than a broker takes.
@@ -187,7 +187,7 @@ fn bad_requests() -> Vec<(Bad, Expected)> {
         (bad("k", vec![b'x'; 990_000]), ok),
         (with(bad("k", "x"), &[("ce_id", b"twice")]), ok),
         (with(bad("k", "y"), &[("ce_id", b"twice")]), ok),
-        // A rollout begins with its oldest case, so one of 1970 is why the spec above sets no date by which to decide.
+        // One wrong clock does not make the rollout fifty years old, and its time to decide over.
         (Bad { at: Some(1), ..bad("k", "x") }, ok),
         (with(bad("k", "x"), ours), ok),
         (bad("k", vec![b'x'; HUGE]), Expected::ServedAndDead("does not fit into one message")),

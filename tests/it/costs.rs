@@ -9,7 +9,7 @@ use serde_json::json;
 use serinus::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use serinus::domain::ids::{CaseId, Revision, StageIndex, Version};
 use serinus::domain::routing::{Role, Routing};
-use serinus::domain::time::Span;
+use serinus::domain::time::{Span, Timestamp};
 use serinus::engine::score::Truth;
 use serinus::engine::tally::{Book, Watch};
 use serinus::strategy::bet_cache::BetCache;
@@ -85,7 +85,7 @@ fn cases(plan: &RolloutPlan) -> Vec<Prediction> {
 /// Returns the sums of all cases, and how many labelled rows a second went in.
 fn sums(plan: &RolloutPlan) -> (Evidence, f64) {
     let cases = cases(plan);
-    let watch = Watch { partition: 0, partitions: 1 };
+    let watch = Watch { partition: 0, partitions: 1, oldest: Timestamp::MIN };
     let mut book = Book::new(Arc::new(plan.clone()), planning::initial(plan), "v1".into());
     for it in &cases {
         book.respond(it, watch);

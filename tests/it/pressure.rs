@@ -1,7 +1,7 @@
-//! Figures of recovery and of pressure, measured on a real Kafka in one run: how soon a killed instance answers again, how long an analyst
-//! needs for what it held, and what a burst and a flood of labels do to latency and memory.
+//! Figures of recovery and of pressure, measured on a real Kafka in one run.
 //!
-//! Small by default, as a test of what must hold; `make bench` makes them large (`SERINUS_PENDING`, `SERINUS_RATE`).
+//! How soon a killed instance answers again, how long an analyst needs for what it held, and what a burst and a flood of labels do to
+//! latency and memory. Small by default, as a test of what must hold; `make bench` makes them large (`SERINUS_PENDING`, `SERINUS_RATE`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

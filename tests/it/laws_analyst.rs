@@ -296,8 +296,12 @@ fn replayed(
 ) -> Analyst {
     let mut lane = Analyst::new(Settings::new("m".into(), 0, 1));
     let from = from.max(1);
-    let checkpoint = journal.iter().find(|(turn, _)| *turn == from).expect("every turn is written");
-    lane.restore_checkpoint(Checkpoint::from(&checkpoint.1));
+    // Where nothing is held there is nothing to begin with either.
+    if from <= to {
+        let written = journal.iter().find(|(turn, _)| *turn == from);
+        let (_, checkpoint) = written.expect("every turn is written");
+        lane.restore_checkpoint(Checkpoint::from(checkpoint));
+    }
     lane.turn_is(from);
     let mut dropped = Vec::new();
     // Whether the rollout is over is known from its events before anything is replayed.

@@ -16,7 +16,7 @@ use crate::kit::clock::{Deadline, Stopwatch};
 use crate::kit::evidence::Evidence;
 use crate::kit::kafka::{OwnKafka, Reader};
 use crate::kit::ledger::{Books, Promise, Summary};
-use crate::kit::process::Process;
+use crate::kit::process::{Process, serinus};
 use crate::kit::traffic::Traffic;
 use crate::kit::worker::Worker;
 use crate::kit::world::{Sent, World};
@@ -198,6 +198,18 @@ fn every_book_balances_through_chaos() {
         faults.len(),
         faults[..faults.len().min(30)].join("\n")
     );
+    // Every decision is what the same machines come to that never crashed.
+    let audit = serinus()
+        .args(["replay", "--from-topics", "--bootstrap", &arena.own.kafka.bootstrap])
+        .args(["--app", &arena.worlds[0].app])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&audit.stdout).into_owned();
+    let summary: Vec<&str> =
+        said.lines().filter(|it| it.starts_with("  ") && it.contains(" equal")).collect();
+    say(&format!("audit of {} models: {}", arena.worlds.len(), summary.join(";")));
+    let said: String = said.chars().take(20_000).collect();
+    assert!(audit.status.success(), "{report}\n{said}{}", String::from_utf8_lossy(&audit.stderr));
 }
 
 /// The same seed gives the same faults at the same times, and a long run has all kinds of them.

@@ -381,6 +381,18 @@ fn dependencies_are_free_and_from_one_registry() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A test of the behaviour would pass without it: the tests' own dependencies ask for the feature, the program's do not.
+#[test]
+fn the_program_reads_numbers_to_the_bit() {
+    let manifest = read("Cargo.toml");
+    let line = manifest.lines().find(|it| it.starts_with("serde_json = "));
+    let line = line.expect("serde_json is a dependency");
+    assert!(
+        line.contains("\"float_roundtrip\""),
+        "without it a design reads back one digit off: {line}"
+    );
+}
+
 #[test]
 fn licence_expressions_are_understood() {
     let allowed: BTreeSet<String> =

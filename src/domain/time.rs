@@ -20,7 +20,8 @@ impl Timestamp {
     /// Returns the start of the interval of length `every` that holds this instant.
     #[must_use]
     pub fn floor_to(self, every: Span) -> Self {
-        Self(self.0.div_euclid(every.0.max(1)) * every.0.max(1))
+        // Near the beginning of all times the multiple below is none of ours.
+        Self(self.0.div_euclid(every.0.max(1)).saturating_mul(every.0.max(1)))
     }
 }
 

@@ -568,10 +568,13 @@ fn sparse(bins: &[u64]) -> SparseBins {
 }
 
 fn dense(bins: &SparseBins) -> Result<Vec<u64>, Malformed> {
-    let mut dense = vec![0; Ranks::BINS];
+    let mut dense = vec![0_u64; Ranks::BINS];
     for (bin, n) in bins {
         match dense.get_mut(*bin as usize) {
-            Some(count) => *count += n,
+            Some(count) => {
+                let sum = count.checked_add(*n);
+                *count = sum.ok_or_else(|| Malformed::new("partial", "its bins overflow"))?;
+            }
             None => return Err(Malformed::new("partial", format!("there is no bin {bin}"))),
         }
     }

@@ -34,6 +34,7 @@ mod costs;
 mod kinds;
 mod segments;
 
+mod decoders;
 mod laws_analyst;
 mod laws_serving;
 mod records;

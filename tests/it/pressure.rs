@@ -152,7 +152,9 @@ fn an_analyst_restores_what_it_held() {
     let predictions: Vec<Record> =
         (0..pending).map(|it| prediction(&world, it, partitions, began)).collect();
     let watch = Stopwatch::start();
-    kafka.send(&world.topic("predictions"), &predictions);
+    for part in predictions.chunks(100_000) {
+        kafka.send(&world.topic("predictions"), part);
+    }
     await_cases(&run, pending);
     let taken_in = watch.elapsed();
     let (now, _) = memory(&run);
@@ -190,17 +192,9 @@ fn a_burst_and_a_flood_of_labels_pass() {
         [("before", rate, 8), ("burst", rate * 20, 5), ("after", rate, 8)]
     {
         let began = unix_ms();
-        let (from, count) = (sent.len(), per_second * seconds);
-        let watch = Stopwatch::start();
-        while sent.len() - from < count {
-            let elapsed_ms = usize::try_from(watch.elapsed().as_millis()).expect("it is short");
-            let due = elapsed_ms * per_second / 1000;
-            let next = count.min(due) + from;
-            if next > sent.len() {
-                sent.extend(world.send_requests(sent.len(), next));
-            }
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
+        let traffic = Traffic::unlabelled(&world, sent.len(), per_second as f64);
+        std::thread::park_timeout(Duration::from_secs(seconds));
+        sent.extend(traffic.stop());
         phases.push((what, began, unix_ms(), memory(&run)));
     }
     let mut served = Reader::open(&kafka, &world.topic("served"));

@@ -36,9 +36,19 @@ impl Traffic {
 
     /// The same, beginning with the request of this number.
     pub fn start_at(world: &World, first: usize, per_second: f64) -> Self {
+        Self::begin(world, first, per_second, Labels::Follow)
+    }
+
+    /// The same, and nobody tells the truth about them.
+    pub fn unlabelled(world: &World, first: usize, per_second: f64) -> Self {
+        Self::begin(world, first, per_second, Labels::Never)
+    }
+
+    fn begin(world: &World, first: usize, per_second: f64, truth: Labels) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (world, flag) = (world.clone(), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || Caller::new(world, first).call(per_second, &flag));
+        let thread =
+            std::thread::spawn(move || Caller::new(world, first, truth).call(per_second, &flag));
         Self { stop, thread }
     }
 
@@ -54,9 +64,17 @@ impl Traffic {
     }
 }
 
+/// Whether labels follow the requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Labels {
+    Follow,
+    Never,
+}
+
 struct Caller {
     world: World,
     first: usize,
+    truth: Labels,
     producer: BaseProducer<Receipts>,
     label_partitions: i32,
     sent: Vec<Sent>,
@@ -66,7 +84,7 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(world: World, first: usize) -> Self {
+    fn new(world: World, first: usize, truth: Labels) -> Self {
         let producer = world
             .kafka
             .config()
@@ -83,6 +101,7 @@ impl Caller {
         Self {
             world,
             first,
+            truth,
             producer,
             label_partitions,
             sent: Vec::new(),
@@ -120,7 +139,7 @@ impl Caller {
         let now = unix_ms();
         let record = Record { timestamp: now, ..request.record() };
         send(&self.producer, &self.world.topic("requests"), &record, number);
-        if request.has_label {
+        if request.has_label && self.truth == Labels::Follow {
             let delay = 500 + i64::try_from(number * 37 % 3_500).expect("it is small");
             let at = now + delay;
             let place = self.labels.partition_point(|(other, _)| *other <= at);

@@ -45,8 +45,8 @@ spec:
 
 /// Outlasts every fault: what it costs is time, and no request may be served by another than its arm.
 const PATIENT: &str = "
-  timeout: 150s
-  shadowTimeout: 200s
+  timeout: 300s
+  shadowTimeout: 400s
 ";
 
 /// Whatever happens makes requests late: then others are served, and the prediction must explain it.
@@ -132,10 +132,12 @@ const SETTLE_WAIT: Duration = Duration::from_mins(3);
 const LEAVE_WAIT: Duration = Duration::from_mins(1);
 
 /// What an instance says that gave up before its roles began; once they have begun, they wait for the broker.
-const GAVE_UP: [&str; 3] = [
+const GAVE_UP: [&str; 5] = [
     "error: failed to reach Kafka at",
     "error: failed to read topic",
     "error: failed to write to topic",
+    "error: failed to describe topics",
+    "error: failed to create topics",
 ];
 
 /// What is done to the world; what has a name says to whom.

@@ -210,6 +210,27 @@ mod tests {
     fn a_decision_is_explained_from_its_evidence_to_its_inputs() {
         let events = events();
         let event = &events[2];
-        insta::assert_snapshot!(text(event, &before(&events, event), 95.0));
+        insta::assert_snapshot!(text(event, &before(&events, event), 95.0), @r"
+        flights-v2/3 2013-08-31 23:00:00 advance by judge: brier: non-inferior proved; every gate is passed
+          from Progressing, stage 1, revision 2: v1 95% (stable), v2 5%
+          to   Progressing, stage 2, revision 3: v1 75% (stable), v2 25%
+
+        The evidence up to 2013-08-31 23:00:00 UTC
+        brier of v2 (goal)
+          v2 has 0.115, v1 has 0.128 over all stages; stage by stage the difference is -0.013, over 3,900 cases.
+          It lies between -0.021 and -0.0040, at 95 % for all looks together; worse by 0.010 is allowed.
+          v2 is proved not to be worse than allowed. However often you look: p 5.5e-5 for non-inferior, 0.012 for superior, 1.000 for harm.
+        v1 (stable) serves 95%: 5,031 cases, 5,030 answered, 0 errors, 1 timeouts, 3,900 mature, 98% of the mature ones with a label in time.
+        The measurement is sound: traffic is split as planned, labels come alike, data is fresh.
+        The gates in their order: held long enough; evidence of this stage; traffic; harm; health; sample and labels; signals; proof; approval. The first that blocks is the reason.
+
+        It rests on
+          flights.predictions[0] up to 5,120
+
+        What led there
+          flights-v2/2 1970-01-01 00:00:01 apply by ann: begins
+
+        Recompute it: serinus replay --from-topics --model flights
+        ");
     }
 }

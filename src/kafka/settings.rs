@@ -90,8 +90,7 @@ impl Settings {
         config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", "10000")
-            // Longer than an outbox waits: it begins anew before the client asks a second time.
-            .set("socket.timeout.ms", "9900")
+            // The client asks again for the end of a transaction 100 ms before this; an outbox waits less, see `patience` there.
             // No message may outlive its transaction.
             .set("message.timeout.ms", "10000")
             .set("delivery.report.only.error", "true");

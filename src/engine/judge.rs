@@ -80,6 +80,9 @@ impl Judge {
         if self.is_current(&partial) {
             self.partials.insert(partial.partition, partial);
             self.judged = self.judged.max(self.complete_tick());
+            if let Some(standing) = &mut self.standing {
+                standing.judged = self.judged;
+            }
         } else if self.is_of_the_past(&partial) {
             self.keep_past(partial);
         }

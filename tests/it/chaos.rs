@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus as Random;
 use rand::{RngExt, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kit::clock::{Deadline, Stopwatch};
 use crate::kit::evidence::Evidence;
@@ -200,18 +200,31 @@ fn every_book_balances_through_chaos() {
         faults.len(),
         faults[..faults.len().min(30)].join("\n")
     );
-    // Every decision is what the same machines come to that never crashed.
-    let audit = serinus()
-        .args(["replay", "--from-topics", "--bootstrap", &arena.own.kafka.bootstrap])
-        .args(["--app", &arena.worlds[0].app])
+    audit(&arena, &report);
+}
+
+/// Every decision is what the same machines come to that never crashed: sums, events and evidence, byte for byte.
+fn audit(arena: &Arena, report: &str) {
+    let output = serinus()
+        .args(["replay", "--from-topics", "-o", "json"])
+        .args(["--bootstrap", &arena.own.kafka.bootstrap, "--app", &arena.worlds[0].app])
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&audit.stdout).into_owned();
-    let summary: Vec<&str> =
-        said.lines().filter(|it| it.starts_with("  ") && it.contains(" equal")).collect();
-    say(&format!("audit of {} models: {}", arena.worlds.len(), summary.join(";")));
-    let said: String = said.chars().take(20_000).collect();
-    assert!(audit.status.success(), "{report}\n{said}{}", String::from_utf8_lossy(&audit.stderr));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("no JSON: {error}: {}", String::from_utf8_lossy(&output.stderr))
+    });
+    let models = said["models"].as_array().expect("models were audited");
+    assert_eq!(models.len(), arena.worlds.len());
+    for model in models {
+        let checks = model["checks"].as_array().expect("there are checks");
+        say(&format!("audit of {}: {}", model["model"], model["checks"]));
+        for what in ["sums", "events", "evidence"] {
+            let check = checks.iter().find(|it| it["what"] == what).expect(what);
+            assert!(check["equal"].as_u64() > Some(0), "{report}\n{model:#}");
+            assert_eq!(check["different"], 0, "{report}\n{model:#}");
+        }
+        assert_eq!(model["unchecked"], json!([]), "{report}");
+    }
 }
 
 /// The same seed gives the same faults at the same times, and a long run has all kinds of them.

@@ -181,7 +181,8 @@ impl Archive {
     pub fn audit(&self, model: &ModelName) -> Result<Audit, ShellError> {
         let mut audit = Audit::default();
         let topics = LaneTopics::of_model(&self.settings.app, model);
-        let before = self.partials(&topics)?.len();
+        let mut before = 0;
+        table::scan(&self.settings, &topics.partials, None, |_| before += 1)?;
         let turns = self.turns(&topics)?;
         let partials = self.partials(&topics)?;
         self.audit_lanes(model, &topics, &turns, (before, &partials), &mut audit)?;

@@ -1,7 +1,7 @@
 //! Places at which a test lets the process die: around every call of a transaction, and wherever else the order of two things matters.
 //!
-//! `SERINUS_CRASH_AT=NAME:N` aborts the process when it comes to the place of that name for the N-th time. A release build has none of
-//! this.
+//! `SERINUS_CRASH_AT=ROLE/NAME:N` aborts the process when that role comes to the place of that name for the N-th time. A release build
+//! has none of this.
 
 #[cfg(debug_assertions)]
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -549,8 +549,9 @@ fn report(
         *outcomes.entry(outcome).or_default() += count;
     }
     let requests: usize = outcomes.values().sum();
+    let asked_again: usize = summaries.iter().map(|it| it.asked_again).sum();
     json!({
-        "chaos": {"seed": seed, "seconds": watch.elapsed().as_secs(), "requests": requests, "served": outcomes, "steps": faults, "restarts": restarts}
+        "chaos": {"seed": seed, "seconds": watch.elapsed().as_secs(), "requests": requests, "asked_again": asked_again, "served": outcomes, "steps": faults, "restarts": restarts}
     })
     .to_string()
 }

@@ -256,6 +256,12 @@ fn the_ledger_finds_every_kind_of_fault() {
         "serving answers are []",
     );
     check(|books| books.analysis.push(books.analysis[0].clone()), "2 records on `analysis`");
+    check(|books| drop(books.asked.pop()), "asked 0 times, served 1");
+    check(|books| books.asked.push(books.asked[0].clone()), "asked 2 times, served 1");
+    check(
+        |books| books.served.push(books.served[0].clone()),
+        "2 sent, 2 asked, 2 forwarded, 3 served",
+    );
     check(
         |books| set_json(&mut books.analysis[0], "/label_status", json!("late")),
         "it should be labelled",
@@ -448,6 +454,7 @@ fn right_books() -> Books {
         books.analysis.push(record(0, Some(id), case.to_string().as_bytes(), &[]));
         let headers = own.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).to_vec();
         let offset = i64::try_from(offset).expect("there are two");
+        books.asked.push(record(0, Some("k"), &body, &headers));
         books.sent.push(Sent {
             id: id.to_owned(),
             partition: 0,

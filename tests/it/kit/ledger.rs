@@ -13,6 +13,9 @@ use crate::kit::world::{Sent, World};
 #[derive(Clone, Default)]
 pub struct Books {
     pub sent: Vec<Sent>,
+    /// What stands on the topic of requests: a caller's client may write a request twice when the broker dies (idempotent or not), and
+    /// then it was asked twice.
+    pub asked: Vec<Record>,
     pub served: Vec<Record>,
     /// By version: what its workers were asked.
     pub forwarded: BTreeMap<String, Vec<Record>>,
@@ -45,6 +48,8 @@ pub struct Summary {
     pub outcomes: BTreeMap<String, usize>,
     pub shadowed_by: BTreeMap<String, usize>,
     pub revisions: BTreeMap<i64, usize>,
+    /// How many more requests stand on the topic than were sent.
+    pub asked_again: usize,
 }
 
 /// The routing of one revision, as its event publishes it.
@@ -77,6 +82,7 @@ impl Books {
         let dead_letters = world.topic("dead-letters");
         Self {
             sent,
+            asked: all("requests"),
             served: all("served"),
             forwarded: versions
                 .iter()
@@ -108,6 +114,7 @@ impl Books {
         let mut faults = Vec::new();
         let mut summary = Summary::default();
         let routings = self.routings(&mut faults);
+        let asked = by_id(&self.asked, |it| it.header("ce_id").map(str::to_owned));
         let served = by_id(&self.served, |it| it.header("serinus-request-id").map(str::to_owned));
         let predictions =
             by_id(&self.predictions, |it| it.json()["request_id"].as_str().map(str::to_owned));
@@ -125,6 +132,16 @@ impl Books {
             .collect();
         for request in &self.sent {
             let mut fault = |text: String| faults.push(format!("{}: {text}", request.id));
+            let copies = count_of(&asked, request);
+            if copies != 1 {
+                let (served, closed) =
+                    (count_of(&served, request), count_of(&predictions, request));
+                if copies == 0 || (served, closed) != (copies, copies) {
+                    fault(format!("asked {copies} times, served {served}, closed {closed} times"));
+                }
+                summary.asked_again += copies.saturating_sub(1);
+                continue;
+            }
             let Some(answer) = exactly_one(&served, request, "served", &mut fault) else {
                 continue;
             };
@@ -176,11 +193,11 @@ impl Books {
                 faults.push(format!("a record answers to no request: {record:?}"));
             }
         }
-        if self.served.len() != self.sent.len() || forwarded < self.sent.len() {
+        if self.served.len() != self.asked.len() || forwarded < self.asked.len() {
             faults.push(format!(
-                "{} sent, {} forwarded, {} served",
+                "{} sent, {} asked, {forwarded} forwarded, {} served",
                 self.sent.len(),
-                forwarded,
+                self.asked.len(),
                 self.served.len()
             ));
         }
@@ -540,17 +557,18 @@ fn by_id(
     found
 }
 
+fn count_of(found: &BTreeMap<String, Vec<&Record>>, request: &Sent) -> usize {
+    found.get(&request.id).map_or(0, Vec::len)
+}
+
 /// What tells two records of one case apart, for people.
 fn summary_of(record: &Record) -> String {
     let json: Value = serde_json::from_slice(&record.value).unwrap_or_default();
-    let field = |name: &str| json.get(name).map(ToString::to_string).unwrap_or_default();
-    format!(
-        "at {}, row {} {} {}",
-        record.offset,
-        field("row_version"),
-        field("label_status"),
-        field("label_delay_ms")
-    )
+    let said: String = ["row_version", "label_status", "label_delay_ms", "source"]
+        .iter()
+        .filter_map(|name| Some(format!(", {name} {}", json.get(name)?)))
+        .collect();
+    format!("at {}/{}{said}", record.partition, record.offset)
 }
 
 fn exactly_one<'a>(

@@ -88,7 +88,7 @@ impl Caller {
         let producer = world
             .kafka
             .config()
-            // A retry never stands on the topic twice.
+            // A retry seldom stands on the topic twice: what was under way when a broker is killed may, and the ledger counts it.
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", "600000")
             .set("queue.buffering.max.messages", "500000")

@@ -37,7 +37,7 @@ pub struct RunArgs {
     /// By default made of the host's name and chance
     #[arg(long, value_name = "NAME", env = "SERINUS_INSTANCE")]
     instance: Option<String>,
-    /// Where caches live; they can always be thrown away. There are none yet: lanes restore from the topics alone
+    /// Where copies of what waits for labels live, so that a restart need not read it from the topics again; they can always be thrown away
     #[arg(long, value_name = "DIR", env = "SERINUS_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Where HTTP is served: /livez, /readyz and /metrics
@@ -92,6 +92,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
         serving: args.roles.contains(&Role::Serving),
         analysis: args.roles.contains(&Role::Analysis),
         control: args.roles.contains(&Role::Control),
+        data_dir: args.data_dir.clone(),
     };
     let stop = stop_on_signals()?;
     is_starting.store(false, Ordering::Release);

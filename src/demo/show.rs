@@ -79,6 +79,7 @@ pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
         serving: true,
         analysis: true,
         control: true,
+        data_dir: None,
     };
     let note = |result: Result<(), ShellError>, stop: &Stop| {
         if let Err(error) = result {

@@ -17,9 +17,9 @@ use crate::engine::partial::{Inputs, Partial};
 use crate::engine::publish::Open;
 use crate::engine::score::Truth;
 use crate::engine::tally::{Book, CaseScores, Watch};
-use crate::join::pending::{
-    Added, Clocks, Credited, Joined, LabelStatus, Pending, Truth as KnownTruth,
-};
+use crate::join::entry::{Joined, LabelStatus, Truth as KnownTruth};
+use crate::join::names::Names;
+use crate::join::pending::{Added, Clocks, Credited, Pending};
 use crate::strategy::stage::{MissingLabels, RolloutPlan};
 
 /// How many rollouts that are over a lane still scores cases for.
@@ -36,20 +36,25 @@ pub struct Analyst {
     pub(super) labels: InputClock,
     sources: BTreeMap<i32, SourceClock>,
     is_idle: bool,
-    pending: Pending,
+    pub(super) pending: Pending,
     pub(super) books: BTreeMap<RolloutName, Open>,
     closed: Vec<RolloutName>,
     newest: Option<Arc<RolloutPlan>>,
-    unplanned: Vec<Unplanned>,
-    ticks: BTreeMap<RolloutName, Timestamp>,
+    names: Names,
+    pub(super) unplanned: Vec<Unplanned>,
+    pub(super) ticks: BTreeMap<RolloutName, Timestamp>,
     pub(super) restoring: BTreeMap<RolloutName, Partial>,
 }
 
-#[derive(Debug)]
-struct Unplanned {
-    since: Timestamp,
-    turn: u64,
-    prediction: Arc<Prediction>,
+/// A case whose plan is not known yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unplanned {
+    /// Since when it waits for it.
+    pub since: Timestamp,
+    /// The turn in which it came.
+    pub turn: u64,
+    /// The case.
+    pub prediction: Arc<Prediction>,
 }
 
 impl Analyst {
@@ -69,6 +74,7 @@ impl Analyst {
             books: BTreeMap::new(),
             closed: Vec::new(),
             newest: None,
+            names: Names::default(),
             unplanned: Vec::new(),
             ticks: BTreeMap::new(),
             restoring: BTreeMap::new(),
@@ -111,8 +117,9 @@ impl Analyst {
     pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Vec<Effect>) {
         self.tick(now, out);
         match event {
-            Event::Prediction { offset, prediction } => {
+            Event::Prediction { offset, mut prediction } => {
                 self.inputs.predictions = self.inputs.predictions.max(offset + 1);
+                self.names.share(&mut prediction);
                 let prediction = Arc::from(prediction);
                 self.hear_prediction(now, &prediction, out);
                 self.take_in(now, prediction, out);

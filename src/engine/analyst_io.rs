@@ -9,7 +9,8 @@ use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
 use crate::engine::partial::Partial;
 use crate::engine::tally::CaseScores;
-use crate::join::pending::{Joined, Limits};
+use crate::join::entry::Joined;
+use crate::join::pending::Limits;
 use crate::strategy::design::Design;
 use crate::strategy::stage::RolloutPlan;
 

@@ -71,12 +71,20 @@ pub enum Counter {
     CommandDuplicate,
     /// A lane's sums were of a rollout that is over, or older than what is known.
     PartialStale,
+    /// A lane was saved in the data folder.
+    LaneFileWritten,
+    /// A lane could not be saved.
+    LaneFileFailed,
+    /// A lane was restored from its file.
+    LaneFileUsed,
+    /// A lane's file was of no use, and the lane was restored from the topics.
+    LaneFileRefused,
 }
 
 impl Counter {
     /// Every counter, in the order above.
     // A new counter: its variant, its line here, its word and help below.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 38] = [
         Self::Requests,
         Self::Forwarded,
         Self::Shadowed,
@@ -111,9 +119,14 @@ impl Counter {
         Self::CommandRefused,
         Self::CommandDuplicate,
         Self::PartialStale,
+        Self::LaneFileWritten,
+        Self::LaneFileFailed,
+        Self::LaneFileUsed,
+        Self::LaneFileRefused,
     ];
 
     /// Returns its name in the metrics, and what it means.
+    #[expect(clippy::too_many_lines, reason = "it is one straight list")]
     pub fn describe(self) -> (&'static str, &'static str) {
         match self {
             Self::Requests => ("requests", "requests routed"),
@@ -179,6 +192,15 @@ impl Counter {
             Self::PartialStale => {
                 ("partial_stale", "sums of a rollout that is over, or older than what is known")
             }
+            Self::LaneFileWritten => {
+                ("lane_files_written", "analyst lanes saved in the data folder")
+            }
+            Self::LaneFileFailed => ("lane_files_failed", "analyst lanes that could not be saved"),
+            Self::LaneFileUsed => ("lane_files_used", "analyst lanes restored from their files"),
+            Self::LaneFileRefused => (
+                "lane_files_refused",
+                "files of analyst lanes that were damaged or stale, so that the topics were read instead",
+            ),
         }
     }
 }

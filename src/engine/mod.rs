@@ -15,6 +15,7 @@ pub mod analyst_io;
 
 pub mod analyst;
 mod publish;
+pub mod saved;
 
 pub mod change;
 pub mod command;

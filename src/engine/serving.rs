@@ -95,12 +95,23 @@ pub struct ServingLane {
     open_cases_max: usize,
     routing: Arc<Routing>,
     ledger: Ledger,
+    record_bytes_max: usize,
 }
+
+/// What we add to a served record at the most, beside the id of its request.
+const OUR_BYTES_MAX: usize = 1_024;
 
 impl ServingLane {
     /// Makes a lane with nothing open.
     pub fn new(partition: i32, open_cases_max: usize, routing: Arc<Routing>) -> Self {
-        Self { partition, open_cases_max, routing, ledger: Ledger::default() }
+        let ledger = Ledger::default();
+        Self { partition, open_cases_max, routing, ledger, record_bytes_max: usize::MAX }
+    }
+
+    /// Returns it so that an answer counts as failed that does not fit into a served record of so many bytes.
+    #[must_use = "the lane itself has no such bound"]
+    pub fn bounded(self, record_bytes_max: usize) -> Self {
+        Self { record_bytes_max, ..self }
     }
 
     /// Takes one event and appends what it asks of the world.
@@ -224,7 +235,7 @@ impl ServingLane {
         self.ledger.insert(case);
     }
 
-    fn answer(&mut self, now: Timestamp, answer: Answer, out: &mut Vec<ServingEffect>) {
+    fn answer(&mut self, now: Timestamp, mut answer: Answer, out: &mut Vec<ServingEffect>) {
         let Some(mut case) = self.ledger.take(answer.case.offset) else {
             // A case closes before its time only when everyone has answered, so then this is a second answer.
             let counter = if now > answer.awaited_until {
@@ -240,6 +251,15 @@ impl ServingLane {
                 if ask.reply.is_some() {
                     out.push(ServingEffect::Count(Counter::AnswerDuplicate));
                 } else {
+                    if ask.role == Role::Serve
+                        && served_bytes(&case.request, &answer) > self.record_bytes_max
+                    {
+                        out.push(ServingEffect::Count(Counter::TooLarge));
+                        let bytes = answer.value.take().map_or(0, |it| it.len());
+                        let why =
+                            format!("the answer of {bytes} bytes does not fit into one message");
+                        answer.error = Some(why.into());
+                    }
                     let is_late = now > ask.deadline;
                     let status = match (&answer.error, is_late) {
                         (_, true) => AnswerStatus::Late,
@@ -267,6 +287,14 @@ impl ServingLane {
             self.ledger.insert(case);
         }
     }
+}
+
+/// Returns how many bytes the record may have that serves an answer: its own, and the request's key and headers, which travel on.
+fn served_bytes(request: &Request, answer: &Answer) -> usize {
+    let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |it| it.len());
+    // The lengths of a name and a value take up to ten bytes.
+    let headers: usize = request.headers.iter().map(|it| it.name.len() + of(&it.value) + 10).sum();
+    of(&answer.value) + of(&request.key) + headers + request.id.as_str().len() + OUR_BYTES_MAX
 }
 
 fn ask(

@@ -2,4 +2,6 @@
 
 pub mod ledger;
 
+pub mod entry;
+pub mod names;
 pub mod pending;

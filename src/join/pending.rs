@@ -12,6 +12,7 @@ use crate::domain::case::Prediction;
 use crate::domain::ids::{CaseId, RequestId};
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
+use crate::join::entry::{Entry, Joined, LabelStatus, Waiting, truth};
 
 /// How much may be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,49 +34,6 @@ pub struct Clocks {
     pub labels: Timestamp,
     /// Whether every label that there is has been read.
     pub are_labels_read: bool,
-}
-
-/// What is known of a case's truth.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Truth {
-    /// The label's value.
-    pub value: Arc<serde_json::Value>,
-    /// When it became known.
-    pub observed_at: Timestamp,
-    /// Its version.
-    pub version: u64,
-}
-
-/// What a row says about its label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LabelStatus {
-    /// The label was there at maturity.
-    Labelled,
-    /// There was none at maturity.
-    Missing,
-    /// It came after maturity.
-    Late,
-    /// A newer version came after maturity.
-    Corrected,
-    /// It was taken back after maturity.
-    Retracted,
-}
-
-/// A row to write: a case with its truth as of now.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Joined {
-    /// The case.
-    pub prediction: Arc<Prediction>,
-    /// The truth, if any.
-    pub truth: Option<Truth>,
-    /// The truth that the row before this one said; nothing for the final row.
-    pub before: Option<Truth>,
-    /// Whether there was a label at a quarter of the window, and at half of it; only told by the final row.
-    pub known_by: [bool; 2],
-    /// What the row says about it.
-    pub status: LabelStatus,
-    /// 1 for the final row, more for what came after it.
-    pub row_version: u32,
 }
 
 /// What adding a case did.
@@ -113,38 +71,6 @@ pub struct Evicted {
     pub early: u64,
     /// Labels whose time is over, and no case ever came.
     pub orphaned: u64,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    prediction: Arc<Prediction>,
-    due: Timestamp,
-    due_without_labels: Timestamp,
-    expires: Timestamp,
-    turn: u64,
-    row: Option<(u32, LabelStatus)>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    labels: Vec<Label>,
-    label_turn: u64,
-    /// Until when the labels are kept, whatever becomes of the cases: another case may have the same id.
-    labels_until: Timestamp,
-    cases: BTreeMap<CaseId, Waiting>,
-    had_case: bool,
-}
-
-impl Default for Entry {
-    fn default() -> Self {
-        Self {
-            labels: Vec::new(),
-            label_turn: 0,
-            labels_until: Timestamp::MIN,
-            cases: BTreeMap::new(),
-            had_case: false,
-        }
-    }
 }
 
 /// Everything that waits in one lane.
@@ -205,7 +131,10 @@ impl Pending {
         self.ids.insert(case, id.clone());
         let entry = self.entries.entry(id.clone()).or_default();
         let is_twin = !entry.cases.is_empty();
-        entry.cases.insert(case, waiting);
+        let place = entry.cases.partition_point(|it| it.prediction.case < case);
+        // Most have one for ever.
+        entry.cases.reserve_exact(1);
+        entry.cases.insert(place, waiting);
         entry.had_case = true;
         self.early.remove(&(entry.labels_until, id));
         if is_twin { Added::Twin } else { Added::Fresh }
@@ -242,7 +171,7 @@ impl Pending {
         let truth = truth(&entry.labels, Timestamp::MAX);
         let mut rows = Vec::new();
         if truth != before {
-            for waiting in entry.cases.values_mut() {
+            for waiting in &mut entry.cases {
                 rows.extend(waiting.follow_up(before.as_ref(), truth.as_ref()));
             }
         }
@@ -262,7 +191,8 @@ impl Pending {
         };
         let id = self.ids.get(&case)?;
         let entry = self.entries.get_mut(id)?;
-        let waiting = entry.cases.get_mut(&case)?;
+        let place = entry.position(case)?;
+        let waiting = entry.cases.get_mut(place)?;
         self.due.remove(&(waiting.due, case));
         self.due_without_labels.remove(&(waiting.due_without_labels, case));
         self.expiring.insert((waiting.expires, case));
@@ -331,6 +261,41 @@ impl Pending {
         self.early.len()
     }
 
+    /// Returns all that is held, by request id: those with cases first, in the order of their oldest.
+    pub fn entries(&self) -> impl Iterator<Item = (&RequestId, &Entry)> {
+        let of = |id| self.entries.get(id).map(|it| (id, it));
+        let is_first = |case: CaseId, entry: &Entry| {
+            entry.cases.first().is_some_and(|it| it.prediction.case == case)
+        };
+        let with_cases = self
+            .ids
+            .iter()
+            .filter_map(move |(case, id)| of(id).filter(|(_, entry)| is_first(*case, entry)));
+        with_cases.chain(self.early.iter().filter_map(move |(_, id)| of(id)))
+    }
+
+    /// Puts back what `entries` returned, into one that does not hold it.
+    pub fn put_back(&mut self, id: RequestId, entry: Entry) {
+        for it in &entry.cases {
+            let case = it.prediction.case;
+            self.ids.insert(case, id.clone());
+            if it.row.is_some() {
+                self.expiring.insert((it.expires, case));
+            } else {
+                self.due.insert((it.due, case));
+                self.due_without_labels.insert((it.due_without_labels, case));
+            }
+            *self.turns.entry(it.turn).or_default() += 1;
+        }
+        if !entry.labels.is_empty() {
+            *self.turns.entry(entry.label_turn).or_default() += 1;
+        }
+        if entry.cases.is_empty() {
+            self.early.insert((entry.labels_until, id.clone()));
+        }
+        self.entries.insert(id, entry);
+    }
+
     /// Returns whether a case is held.
     pub fn holds(&self, case: CaseId) -> bool {
         self.ids.contains_key(&case)
@@ -350,7 +315,8 @@ impl Pending {
     fn remove(&mut self, case: CaseId, predictions: Timestamp) {
         let Some(id) = self.ids.remove(&case) else { return };
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let Some(waiting) = entry.cases.remove(&case) else { return };
+        let Some(place) = entry.position(case) else { return };
+        let waiting = entry.cases.remove(place);
         self.due.remove(&(waiting.due, case));
         self.due_without_labels.remove(&(waiting.due_without_labels, case));
         self.expiring.remove(&(waiting.expires, case));
@@ -389,57 +355,6 @@ impl Pending {
             self.evicted.early += 1;
         }
     }
-}
-
-impl Waiting {
-    /// Returns whether there was a label at a quarter and at half of the window, by the labels' own times.
-    fn known_by(&self, labels: &[Label]) -> [bool; 2] {
-        let at = self.prediction.event_time();
-        let window = self.due - at;
-        [4, 2].map(|part| newest(labels, at + Span(window.0 / part)).is_some_and(|it| !it.retract))
-    }
-
-    /// Returns the row that a new truth asks for, once the final row is out.
-    fn follow_up(&mut self, before: Option<&Truth>, truth: Option<&Truth>) -> Option<Joined> {
-        let (version, last) = self.row?;
-        let status = match (last, truth) {
-            (LabelStatus::Missing | LabelStatus::Retracted, None) => return None,
-            (LabelStatus::Missing, Some(_)) => LabelStatus::Late,
-            (
-                LabelStatus::Labelled
-                | LabelStatus::Late
-                | LabelStatus::Corrected
-                | LabelStatus::Retracted,
-                Some(_),
-            ) => LabelStatus::Corrected,
-            (LabelStatus::Labelled | LabelStatus::Late | LabelStatus::Corrected, None) => {
-                LabelStatus::Retracted
-            }
-        };
-        self.row = Some((version + 1, status));
-        Some(Joined {
-            prediction: Arc::clone(&self.prediction),
-            truth: truth.cloned(),
-            before: before.cloned(),
-            known_by: [false; 2],
-            status,
-            row_version: version + 1,
-        })
-    }
-}
-
-/// Returns the truth among the labels observed by `until`: the highest version wins, and taking back wins over its own version.
-fn truth(labels: &[Label], until: Timestamp) -> Option<Truth> {
-    let newest = newest(labels, until)?;
-    (!newest.retract).then(|| Truth {
-        value: Arc::new(newest.value.clone()),
-        observed_at: newest.observed_at,
-        version: newest.version,
-    })
-}
-
-fn newest(labels: &[Label], until: Timestamp) -> Option<&Label> {
-    labels.iter().filter(|it| it.observed_at <= until).max_by_key(|it| (it.version, it.retract))
 }
 
 fn release(turns: &mut BTreeMap<u64, u64>, turn: u64) {
@@ -523,6 +438,30 @@ mod tests {
         // A correction does not make the label any later, and taking it back leaves nothing.
         check(&[label(5, 1, 1, false), label(30, 0, 2, false)], [true, true]);
         check(&[label(5, 1, 1, false), label(15, 1, 1, true)], [true, false]);
+    }
+
+    #[test]
+    fn what_was_put_back_is_as_it_was() {
+        let mut first = held(&[label(5, 1, 1, false), label(45, 0, 2, false)]);
+        let early = Label { request_id: "early".into(), ..label(3, 1, 1, false) };
+        assert_eq!(first.credit(early, START + Span::seconds(70), 3), super::Credited::Early);
+        for is_mature in [false, true] {
+            if is_mature {
+                mature(&mut first);
+            }
+            let mut second = Pending::new(first.limits);
+            for (id, entry) in first.entries() {
+                second.put_back(id.clone(), entry.clone());
+            }
+            let indices = |it: &Pending| {
+                format!(
+                    "{:?}",
+                    (&it.ids, &it.due, &it.due_without_labels, &it.expiring, &it.early, &it.turns)
+                )
+            };
+            assert_eq!(indices(&second), indices(&first));
+            assert!(second.entries().eq(first.entries()));
+        }
     }
 
     #[test]

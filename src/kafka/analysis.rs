@@ -12,7 +12,7 @@ use tracing::info;
 use crate::domain::ids::ModelName;
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::analyst_io::{Effect, Input, Row};
+use crate::engine::analyst_io::{Effect, Input};
 use crate::engine::counter::Counter;
 use crate::kafka::admission::{Candidate, LaneKey, WaitingRoom};
 use crate::kafka::analyst_lane::{
@@ -28,15 +28,15 @@ use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::Dead;
 use crate::kafka::known::ModelView;
 use crate::kafka::label_lane::LabelLane;
+use crate::kafka::lane_store::LaneStore;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::replay::Replay;
-use crate::kafka::shrink;
+use crate::kafka::rows::{plain, write_row};
 use crate::kafka::stop::Stop;
 use crate::kafka::sums::Sums;
-use crate::strategy::stage::{Format, ModelPlan};
-use crate::wire::analysis::AnalysisRecord;
+use crate::strategy::stage::Format;
 use crate::wire::journal::ReplayStart;
 use crate::wire::mark::MarkRecord;
 use crate::wire::partial::PartialRecord;
@@ -92,6 +92,7 @@ struct Session<'a> {
     lanes: BTreeMap<LaneKey, AnalystLane>,
     labels: BTreeMap<LaneKey, LabelLane>,
     waiting: WaitingRoom,
+    store: LaneStore<'a>,
 }
 
 /// Joins until it is asked to stop; after anything goes wrong the caller starts anew, from the committed offsets.
@@ -118,6 +119,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         lanes: BTreeMap::new(),
         labels: BTreeMap::new(),
         waiting: WaitingRoom::default(),
+        store: LaneStore::new(options.data_dir.as_deref(), &settings.app, board),
     };
     session.subscribe()?;
     session.show_levels();
@@ -144,10 +146,14 @@ impl Session<'_> {
             if self.outbox.is_due(!is_behind) {
                 self.commit()?;
             }
+            if !self.outbox.is_open() {
+                self.store.save_next(&self.lanes);
+            }
         }
         if self.outbox.is_open() {
             self.commit()?;
         }
+        self.store.save_all(&self.lanes);
         Ok(())
     }
 
@@ -528,7 +534,7 @@ impl Session<'_> {
             &committed,
             &own,
             partials,
-            &self.replay,
+            (&self.replay, &self.store),
         )?;
         info!(model = %key.0, partition, "analyst lane ready");
         self.member.accept(&[
@@ -561,39 +567,4 @@ fn receive(
         }
     };
     Some(((model.clone(), message.partition()), received))
-}
-
-/// Writes a row, where it does not fit without what it can do without.
-fn write_row(
-    plan: &ModelPlan,
-    row: &Row,
-    count: i32,
-    outbox: &mut Outbox,
-) -> Result<Fit, ShellError> {
-    let mut record = AnalysisRecord::from(row);
-    let mut offer = |record: &AnalysisRecord| {
-        let key = record.key().as_bytes();
-        let to = placement::partition(key, count);
-        outbox.offer(plain(&plan.topics.analysis, to, key, &record.encode(plan.format)))
-    };
-    let mut fit = offer(&record)?;
-    for leave_out in [shrink::without_row_values, shrink::without_row_texts] {
-        if fit == Fit::TooLarge {
-            leave_out(&mut record);
-            fit = offer(&record)?;
-        }
-    }
-    Ok(fit)
-}
-
-fn plain<'a>(topic: &'a str, partition: i32, key: &'a [u8], value: &'a [u8]) -> Outgoing<'a> {
-    Outgoing {
-        topic,
-        partition,
-        key: Some(key),
-        value: Some(value),
-        carried: &[],
-        ours: &[],
-        at: None,
-    }
 }

@@ -16,11 +16,13 @@ use crate::engine::partial::Partial;
 use crate::kafka::error::ShellError;
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::known::ModelView;
+use crate::kafka::lane_store::LaneStore;
 use crate::kafka::replay::Replay;
 use crate::strategy::stage::{LabelMap, ModelPlan, Source};
 use crate::wire::checkpoint::CheckpointRecord;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
 use crate::wire::json::Parts;
+use crate::wire::lane_file::{self, BadFile, Place};
 use crate::wire::mark::MarkRecord;
 use crate::wire::{label, mark, prediction};
 
@@ -90,6 +92,8 @@ pub struct AnalystLane {
     sources: Option<i32>,
     begun: Option<Begun>,
     unread: (i64, i64),
+    /// The journal's record of the last turn.
+    last: Option<AnalystTurn>,
 }
 
 /// What the journal says of how a turn began.
@@ -161,27 +165,37 @@ impl AnalystLane {
             sources: None,
             begun: None,
             unread: (0, 0),
+            last: None,
         }
     }
 
-    /// Builds the lane as it was at the committed offsets.
+    /// Builds the lane as it was at the committed offsets: from its file where that can be used, and the turns since.
     pub fn restore(
         view: &ModelView,
         (partition, partitions, sources): (i32, i32, i32),
         committed: &Committed,
         topics: &LaneTopics,
         partials: BTreeMap<RolloutName, Partial>,
-        replay: &Replay,
+        (replay, store): (&Replay, &LaneStore<'_>),
     ) -> Result<Self, ShellError> {
-        let mut lane = Self::empty(view, partition, partitions);
-        lane.predictions = committed.predictions.as_ref().map_or(0, |it| it.0);
-        lane.labels = committed.labels.as_ref().map_or(0, |it| it.0);
+        let to = (
+            committed.predictions.as_ref().map_or(0, |it| it.0),
+            committed.labels.as_ref().map_or(0, |it| it.0),
+        );
         let start = committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
-        if let Some(start) = start {
-            lane.turn = start.turn;
-            lane.now = start.now;
-            lane.published = start.published;
-            lane.redo(start, topics, partials, replay)?;
+        let mut lane = Self::empty(view, partition, partitions);
+        match start {
+            None => (lane.predictions, lane.labels) = to,
+            Some(start) => {
+                let turns = if let Some(turns) = lane.read_file(start, topics, replay, store)? {
+                    turns
+                } else {
+                    // A damaged file may have left something in it.
+                    lane = Self::empty(view, partition, partitions);
+                    lane.begin_at(start, topics, replay)?
+                };
+                lane.redo(&turns, to, topics, partials, replay)?;
+            }
         }
         // What came while nobody read must be read before event time may flow on.
         lane.unread = (
@@ -197,38 +211,98 @@ impl AnalystLane {
         self.predictions < self.unread.0 || self.labels < self.unread.1
     }
 
-    fn redo(
+    /// Takes what the lane's file holds, and returns the turns that were taken since; nothing where there is no file of use.
+    fn read_file(
         &mut self,
         start: ReplayStart,
+        topics: &LaneTopics,
+        replay: &Replay,
+        store: &LaneStore<'_>,
+    ) -> Result<Option<Vec<AnalystTurn>>, ShellError> {
+        let (model, partition) = (&self.plan.name, self.partition);
+        let Some(file) = store.open(model, partition) else { return Ok(None) };
+        let last = file.place().last.clone();
+        if last.turn >= start.next {
+            return Ok(store.refuse(model, partition, "it is ahead of what was committed"));
+        }
+        let from = ReplayStart { turn: last.turn, now: last.now(), ..start };
+        let mut turns = read_turns(&topics.journal, partition, from, replay)?;
+        if turns.first() != Some(&last) {
+            let why = "the journal does not hold the turn after which it was written";
+            return Ok(store.refuse(model, partition, why));
+        }
+        let place = match file.read_into(&mut self.machine) {
+            Ok(place) => place,
+            Err(error) => return Ok(store.refuse(model, partition, &error.to_string())),
+        };
+        store.has_used(model);
+        (self.predictions, self.labels) = (last.predictions, last.labels);
+        (self.turn, self.now, self.lag) = (last.turn + 1, last.now(), last.lag);
+        self.published = place.published;
+        self.starts = place.starts.into_iter().map(|it| (it.turn, it)).collect();
+        self.last = Some(last);
+        Ok(Some(turns.split_off(1)))
+    }
+
+    /// Begins with nothing where the oldest that is still held came, and returns the turns that were taken since.
+    fn begin_at(
+        &mut self,
+        start: ReplayStart,
+        topics: &LaneTopics,
+        replay: &Replay,
+    ) -> Result<Vec<AnalystTurn>, ShellError> {
+        (self.turn, self.now, self.published) = (start.turn, start.now, start.published);
+        (self.predictions, self.labels) = (start.first, start.second);
+        let turns = read_turns(&topics.journal, self.partition, start, replay)?;
+        match turns.first() {
+            Some(first) if first.turn == start.turn => {
+                self.machine.restore_checkpoint((&first.checkpoint).into());
+                Ok(turns)
+            }
+            Some(_) | None => {
+                if start.turn < start.next {
+                    error!(model = %self.plan.name, partition = self.partition, "the analysts' journal is gone; pending cases are lost");
+                }
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Does turns once more that were taken before the restart, up to these offsets of the two inputs.
+    fn redo(
+        &mut self,
+        turns: &[AnalystTurn],
+        to: (i64, i64),
         topics: &LaneTopics,
         partials: BTreeMap<RolloutName, Partial>,
         replay: &Replay,
     ) -> Result<(), ShellError> {
-        let partition = self.partition;
-        let turns = replay.turns(&topics.journal, partition, start, |bytes| {
-            AnalystTurn::read(bytes).ok().map(|it| (it.turn, it))
-        })?;
-        let Some(first) = turns.first().filter(|it| it.turn == start.turn) else {
-            if start.turn < start.next {
-                error!(model = %self.plan.name, partition, "the analysts' journal is gone; pending cases are lost");
-            }
-            return Ok(());
-        };
-        self.machine.restore_checkpoint((&first.checkpoint).into());
-        self.machine.turn_is(start.turn);
+        self.machine.turn_is(self.turn);
         for (_, partial) in partials {
-            self.machine.sums_restored_from(partial);
+            // What was published before a file was written is in it.
+            if self.last.is_none() || partial.turn >= self.turn {
+                self.machine.sums_restored_from(partial);
+            }
         }
-        let (from, to) = ((start.first, start.second), (self.predictions, self.labels));
-        let mut inputs = Inputs::read(&self.plan, partition, topics, (from, to), replay)?;
-        let mut dropped = Vec::new();
-        let count = turns.len();
-        (self.predictions, self.labels) = from;
-        for turn in &turns {
-            self.again(turn, &mut inputs, None, &mut dropped);
-            dropped.clear();
+        let is_from_file = self.last.is_some();
+        if !turns.is_empty() {
+            let from = (self.predictions, self.labels);
+            let mut inputs = Inputs::read(&self.plan, self.partition, topics, (from, to), replay)?;
+            let mut dropped = Vec::new();
+            for turn in turns {
+                self.again(turn, &mut inputs, None, &mut dropped);
+                dropped.clear();
+            }
         }
-        info!(model = %self.plan.name, partition, turns = count, cases = self.machine.cases(), "analyst lane restored");
+        (self.predictions, self.labels) = to;
+        info!(
+            model = %self.plan.name,
+            partition = self.partition,
+            is_from_file,
+            turns = turns.len(),
+            cases = self.machine.cases(),
+            "analyst lane restored"
+        );
         Ok(())
     }
 
@@ -256,6 +330,7 @@ impl AnalystLane {
         }
         self.take(sources, out, &mut Vec::new());
         (self.predictions, self.labels) = (turn.predictions, turn.labels);
+        self.last = Some(turn.clone());
         self.end();
     }
 
@@ -349,8 +424,35 @@ impl AnalystLane {
             known: Some(self.known),
             checkpoint: CheckpointRecord::from(&begun.checkpoint),
         };
+        self.last = Some(record.clone());
         self.end();
         record
+    }
+
+    /// Returns whether it has taken a turn, or done one again, since it was made: only then is there anything to save.
+    pub fn has_turned(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Returns how many turns were taken.
+    pub fn turns(&self) -> u64 {
+        self.turn
+    }
+
+    /// Returns where the lane stands, for its file; nothing before its first turn.
+    pub fn place(&self) -> Option<Place> {
+        Some(Place {
+            model: self.plan.name.clone(),
+            partition: self.partition,
+            last: self.last.clone()?,
+            published: self.published,
+            starts: self.starts.values().copied().collect(),
+        })
+    }
+
+    /// Writes its file.
+    pub fn write_to(&self, file: impl std::io::Write, place: &Place) -> Result<u64, BadFile> {
+        lane_file::write(file, place, &self.machine)
     }
 
     fn end(&mut self) {
@@ -395,6 +497,16 @@ impl AnalystLane {
     pub fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
         if self.lag == (0, 0) { self.machine.next_wake(now) } else { None }
     }
+}
+
+fn read_turns(
+    journal: &str,
+    partition: i32,
+    from: ReplayStart,
+    replay: &Replay,
+) -> Result<Vec<AnalystTurn>, ShellError> {
+    let read = |bytes: &[u8]| AnalystTurn::read(bytes).ok().map(|it| (it.turn, it));
+    replay.turns(journal, partition, from, read)
 }
 
 /// Reads a record of the prediction log.

@@ -36,11 +36,17 @@ pub enum Point {
     BeforeRelease,
     /// They are given up.
     AfterRelease,
+    /// Before a lane's file is written.
+    BeforeSave,
+    /// The file is written, and not in its place yet.
+    BeforeRename,
+    /// It is in its place.
+    AfterSave,
 }
 
 impl Point {
     /// Every place.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::BeforeFence,
         Self::AfterFence,
         Self::AfterRestore,
@@ -54,7 +60,15 @@ impl Point {
         Self::AfterCommit,
         Self::BeforeRelease,
         Self::AfterRelease,
+        Self::BeforeSave,
+        Self::BeforeRename,
+        Self::AfterSave,
     ];
+
+    /// Returns whether it is a place around the writing of a file, which only the analysis role comes to.
+    pub fn is_of_files(self) -> bool {
+        matches!(self, Self::BeforeSave | Self::BeforeRename | Self::AfterSave)
+    }
 
     /// Returns its name.
     pub fn name(self) -> &'static str {
@@ -72,6 +86,9 @@ impl Point {
             Self::AfterCommit => "after-commit",
             Self::BeforeRelease => "before-release",
             Self::AfterRelease => "after-release",
+            Self::BeforeSave => "before-save",
+            Self::BeforeRename => "before-rename",
+            Self::AfterSave => "after-save",
         }
     }
 }

@@ -40,6 +40,7 @@ pub struct Lane {
     /// Whether something was done since the last commit.
     pub is_touched: bool,
     machine: ServingLane,
+    record_bytes_max: usize,
     now: Timestamp,
     turn: u64,
     open: usize,
@@ -61,7 +62,7 @@ impl Lane {
     /// Builds the lane as it was at the committed offsets: the same turns over the same inputs, their effects thrown away.
     pub fn restore(
         view: &ModelView,
-        partition: i32,
+        (partition, record_bytes_max): (i32, usize),
         committed: &Committed,
         journal: &str,
         replay: &Replay,
@@ -72,7 +73,9 @@ impl Lane {
         let start = committed.requests.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
         let routing = Arc::clone(&view.routing);
         let mut lane = Self {
-            machine: ServingLane::new(partition, plan.open_cases_max, routing),
+            machine: ServingLane::new(partition, plan.open_cases_max, routing)
+                .bounded(record_bytes_max),
+            record_bytes_max,
             plan,
             partition,
             backlog: Backlog::default(),
@@ -160,7 +163,8 @@ impl Lane {
             self.partition,
             self.plan.open_cases_max,
             Arc::clone(first.unwrap_or(&view.routing)),
-        );
+        )
+        .bounded(self.record_bytes_max);
         let mut dropped = Vec::new();
         for it in turns {
             let mut turn = Turn {

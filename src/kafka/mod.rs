@@ -37,6 +37,8 @@ pub mod serving;
 
 pub mod analysis;
 pub mod analyst_lane;
+pub mod lane_store;
+pub mod rows;
 
 pub mod bench;
 pub mod commands;

@@ -1,5 +1,7 @@
 //! What an instance is started with.
 
+use std::path::PathBuf;
+
 use crate::kafka::settings::Settings;
 
 /// What an instance is started with.
@@ -18,4 +20,6 @@ pub struct RunOptions {
     pub analysis: bool,
     /// Whether it judges.
     pub control: bool,
+    /// Where the files of its analyst lanes live; without one there are none.
+    pub data_dir: Option<PathBuf>,
 }

@@ -342,7 +342,8 @@ impl Session<'_> {
             return Ok(());
         }
         self.waiting.forget(&key);
-        let lane = Lane::restore(view, partition, &committed, &journal, &self.replay)?;
+        let bound = self.options.settings.record_bytes_max();
+        let lane = Lane::restore(view, (partition, bound), &committed, &journal, &self.replay)?;
         info!(%model, partition, open = lane.open_cases(), "lane ready");
         let (requests, responses) = (&committed.requests, &committed.responses);
         self.member.accept(&[

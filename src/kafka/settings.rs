@@ -82,6 +82,12 @@ impl Settings {
         ])
     }
 
+    /// Returns how large a record may be that the producers take.
+    pub fn record_bytes_max(&self) -> usize {
+        let said = self.producer().get("message.max.bytes").and_then(|it| it.parse().ok());
+        said.unwrap_or(usize::MAX)
+    }
+
     /// Returns a transactional producer's properties.
     ///
     /// In a transaction a failed delivery fails the commit, so that reports of success would only cost.

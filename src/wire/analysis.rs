@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::domain::case::CaseAnswer;
 use crate::engine::analyst_io::Row;
-use crate::join::pending::LabelStatus;
+use crate::join::entry::LabelStatus;
 use crate::strategy::stage::Format;
 use crate::wire::malformed::{Malformed, encode, finite, read, write};
 use crate::wire::prediction::{OutcomeWord, RoleWord, SourceRecord, StatusWord};
@@ -212,6 +212,18 @@ impl From<LabelStatus> for LabelStatusRecord {
             LabelStatus::Late => Self::Late,
             LabelStatus::Corrected => Self::Corrected,
             LabelStatus::Retracted => Self::Retracted,
+        }
+    }
+}
+
+impl From<LabelStatusRecord> for LabelStatus {
+    fn from(status: LabelStatusRecord) -> Self {
+        match status {
+            LabelStatusRecord::Labelled => Self::Labelled,
+            LabelStatusRecord::Missing => Self::Missing,
+            LabelStatusRecord::Late => Self::Late,
+            LabelStatusRecord::Corrected => Self::Corrected,
+            LabelStatusRecord::Retracted => Self::Retracted,
         }
     }
 }

@@ -30,3 +30,6 @@ pub mod decision;
 pub mod design;
 pub mod journal;
 pub mod partial;
+
+mod held;
+pub mod lane_file;

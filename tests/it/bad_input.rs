@@ -418,6 +418,14 @@ fn check_served(world: &World, stranger: &Stranger) {
     let big = records.iter().find(|it| it.header("serinus-request-id") == Some("big-answer"));
     let error = big.and_then(|it| it.header("serinus-error")).unwrap_or_default();
     assert!(error.contains("990000 bytes"), "{error}");
+    let predictions = world.kafka.read_all(&world.topic("predictions"));
+    let big = predictions.iter().map(Record::json).find(|it| it["request_id"] == "big-answer");
+    let big = big.expect("its case is closed");
+    assert_eq!(
+        (&big["served"]["outcome"], &big["answers"][0]["status"]),
+        (&json!("error"), &json!("error")),
+        "{big}"
+    );
 }
 
 /// Each request is joined with its label, and nothing from the future made those mature early that were sent just before theirs.

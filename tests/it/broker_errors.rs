@@ -57,6 +57,7 @@ impl Instance {
             serving: true,
             analysis: false,
             control: true,
+            data_dir: None,
         };
         let theirs = stop.clone();
         let thread = thread::spawn(move || {

@@ -18,12 +18,14 @@ use serinus::engine::command::{Parsed, Verb};
 use serinus::engine::partial::Partial;
 use serinus::engine::score::Truth;
 use serinus::engine::tally::Book;
-use serinus::join::pending::LabelStatus;
+use serinus::join::entry::LabelStatus;
 use serinus::strategy::contract::Route;
 use serinus::strategy::evidence::Evidence;
 use serinus::strategy::planning;
 use serinus::strategy::stage::RolloutPlan;
 use serinus::wire::checkpoint::CheckpointRecord;
+use serinus::wire::journal::AnalystTurn;
+use serinus::wire::lane_file::{self, Place};
 
 use crate::plans;
 use crate::world::{Answer, MIDNIGHT, World};
@@ -246,8 +248,14 @@ fn without_counts(effects: &[Effect]) -> Vec<&Effect> {
     effects.iter().filter(|it| !matches!(it, Effect::Count(..))).collect()
 }
 
-/// Runs a history in turns, killing the lane after some of them and replaying as the shell does.
-fn told_with_crashes(records: &[Record], crashes: &BTreeSet<usize>) -> Vec<Effect> {
+/// Runs a history in turns, killing the lane after some of them and replaying as the shell does: from the newest file, where one was
+/// saved, else from the oldest turn of which something is held.
+fn told_with_crashes(
+    records: &[Record],
+    crashes: &BTreeSet<usize>,
+    saves: &BTreeSet<usize>,
+) -> Vec<Effect> {
+    let mut file: Option<(u64, Vec<u8>)> = None;
     let mut lane = lane();
     let mut written: Vec<Effect> = Vec::new();
     let mut journal: Vec<(u64, CheckpointRecord)> = Vec::new();
@@ -262,9 +270,13 @@ fn told_with_crashes(records: &[Record], crashes: &BTreeSet<usize>) -> Vec<Effec
             }
         }
         written.append(&mut out);
-        if crashes.contains(&usize::try_from(turn).expect("small")) {
+        let nth = usize::try_from(turn).expect("small");
+        if saves.contains(&nth) {
+            file = Some((turn, file_of(&lane, turn)));
+        }
+        if crashes.contains(&nth) {
             let from = lane.replay_from().unwrap_or(turn + 1);
-            lane = replayed(records, &journal, from, turn, newest.clone());
+            lane = replayed(records, &journal, from, turn, newest.clone(), file.as_ref());
         }
     }
     finish(&mut lane, records, &mut written);
@@ -293,11 +305,12 @@ fn replayed(
     from: u64,
     to: u64,
     newest: Option<Partial>,
+    file: Option<&(u64, Vec<u8>)>,
 ) -> Analyst {
     let mut lane = Analyst::new(Settings::new("m".into(), 0, 1));
-    let from = from.max(1);
+    let from = file.map_or(from.max(1), |(saved, _)| saved + 1);
     // Where nothing is held there is nothing to begin with either.
-    if from <= to {
+    if file.is_none() && from <= to {
         let written = journal.iter().find(|(turn, _)| *turn == from);
         let (_, checkpoint) = written.expect("every turn is written");
         lane.restore_checkpoint(Checkpoint::from(checkpoint));
@@ -308,7 +321,12 @@ fn replayed(
     let is_over =
         (1_u64..).zip(records).any(|(turn, it)| turn <= to && matches!(it.event, Event::Plan(_)));
     lane.restore_plan(Planned { is_live: !is_over, ..planned() });
-    if let Some(partial) = newest {
+    if let Some((_, bytes)) = file {
+        let reader = lane_file::Reader::open(&bytes[..]).expect("it was just written");
+        reader.read_into(&mut lane).expect("it was just written");
+    }
+    // Sums that were published before the file was written are in it.
+    if let Some(partial) = newest.filter(|it| file.is_none() || it.turn >= from) {
         lane.sums_restored_from(partial);
     }
     for (turn, record) in (1_u64..).zip(records) {
@@ -325,6 +343,40 @@ fn replayed(
     lane
 }
 
+fn file_of(lane: &Analyst, turn: u64) -> Vec<u8> {
+    let checkpoint = CheckpointRecord::from(&lane.checkpoint());
+    let last = AnalystTurn {
+        turn,
+        now: 0,
+        predictions: 0,
+        labels: 0,
+        lag: (0, 0),
+        sources: None,
+        known: None,
+        checkpoint,
+    };
+    let place = Place { model: "m".into(), partition: 0, last, published: 0, starts: Vec::new() };
+    let mut bytes = Vec::new();
+    lane_file::write(&mut bytes, &place, lane).expect("memory takes it");
+    bytes
+}
+
+/// What may be lost and kept: a lane crashes after some turns, and was saved after others.
+fn holds_through(
+    records: &[Record],
+    crashes: &BTreeSet<usize>,
+    saves: &BTreeSet<usize>,
+) -> Result<(), TestCaseError> {
+    let whole = told_with_crashes(records, &BTreeSet::new(), &BTreeSet::new());
+    let broken = told_with_crashes(records, crashes, saves);
+    let (whole, broken) = (without_counts(&whole), without_counts(&broken));
+    for (whole, broken) in whole.iter().zip(&broken) {
+        prop_assert_eq!(whole, broken);
+    }
+    prop_assert_eq!(whole.len(), broken.len());
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
@@ -338,15 +390,10 @@ proptest! {
     fn a_restart_anywhere_never_matters(
         steps in steps(),
         crashes in prop::collection::btree_set(1_usize..120, 1..4),
+        saves in prop::collection::btree_set(1_usize..120, 0..4),
     ) {
         let records = history(&steps);
-        let whole = told_with_crashes(&records, &BTreeSet::new());
-        let broken = told_with_crashes(&records, &crashes);
-        let (whole, broken) = (without_counts(&whole), without_counts(&broken));
-        for (whole, broken) in whole.iter().zip(&broken) {
-            prop_assert_eq!(whole, broken);
-        }
-        prop_assert_eq!(whole.len(), broken.len());
+        holds_through(&records, &crashes, &saves)?;
     }
 
     #[test]
@@ -354,15 +401,10 @@ proptest! {
         steps in steps(),
         over in 0_usize..80,
         crashes in prop::collection::btree_set(1_usize..120, 1..4),
+        saves in prop::collection::btree_set(1_usize..120, 0..4),
     ) {
         let records = ending(&history(&steps), over);
-        let whole = told_with_crashes(&records, &BTreeSet::new());
-        let broken = told_with_crashes(&records, &crashes);
-        let (whole, broken) = (without_counts(&whole), without_counts(&broken));
-        for (whole, broken) in whole.iter().zip(&broken) {
-            prop_assert_eq!(whole, broken);
-        }
-        prop_assert_eq!(whole.len(), broken.len());
+        holds_through(&records, &crashes, &saves)?;
     }
 
     #[test]

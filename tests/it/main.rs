@@ -12,6 +12,7 @@ mod crash_points;
 mod demo;
 mod faults;
 mod health;
+mod lane_files;
 mod ledger;
 mod pressure;
 mod slots;

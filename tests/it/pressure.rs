@@ -158,25 +158,26 @@ fn an_analyst_restores_what_it_held() {
     await_cases(&run, pending);
     let taken_in = watch.elapsed();
     let (now, _) = memory(&run);
+    let lanes = usize::try_from(partitions).expect("it is small");
+    await_sum(&run, "serinus_lane_files_written", lanes);
+    let bytes: u64 = std::fs::read_dir(world.data_dir("one"))
+        .expect("the folder was made")
+        .map(|it| it.and_then(|it| it.metadata()).expect("a file has a size").len())
+        .sum();
+    run.kill();
+    let watch = Stopwatch::start();
+    let run = world.run_with_files("one");
+    await_restore(&run, lanes, pending);
+    let (from_files, memory_from_files) = (watch.elapsed(), memory(&run).0);
+    assert_eq!(run.log_text().matches("is_from_file=true").count(), lanes, "each from its file");
     run.kill();
     let watch = Stopwatch::start();
     let run = world.run_bare("one");
-    let ready = "analysis: analyst lane ready";
-    let deadline = Deadline::after(Duration::from_mins(10));
-    while run.log_text().matches(ready).count() < usize::try_from(partitions).expect("it is small")
-    {
-        assert!(!deadline.is_over(), "not restored:\n{}", run.log_end());
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    let restored = watch.elapsed();
-    // Where the role began anew meanwhile, the last restore of each partition counts.
-    let restored_cases = counts(&run.log_text(), "cases=");
-    let partitions = usize::try_from(partitions).expect("it is small");
-    let held: usize = restored_cases.iter().rev().take(partitions).sum();
-    assert_eq!(held, pending, "all are held again");
+    await_restore(&run, lanes, pending);
+    let (from_topics, memory_from_topics) = (watch.elapsed(), memory(&run).0);
     println!(
-        "{pending} pending predictions: taken in {taken_in:?}, {now} MiB; restored from the topics alone {restored:?}, {} MiB",
-        memory(&run).0
+        "{pending} pending predictions: taken in {taken_in:?}, {now} MiB; restored from files of {} MiB {from_files:?}, {memory_from_files} MiB; restored from the topics alone {from_topics:?}, {memory_from_topics} MiB",
+        bytes >> 20
     );
     run.stop();
     drop(workers);
@@ -257,21 +258,38 @@ fn prediction(world: &World, number: usize, partitions: i32, at: i64) -> Record 
     Record { partition, key: Some(id.into()), value: value.to_string().into(), ..Record::default() }
 }
 
+/// Waits until every lane is restored and holds, with the others, so many cases.
+fn await_restore(run: &Process, lanes: usize, pending: usize) {
+    let deadline = Deadline::after(Duration::from_mins(10));
+    while run.log_text().matches("analysis: analyst lane ready").count() < lanes {
+        assert!(!deadline.is_over(), "not restored:\n{}", run.log_end());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    // Where the role began anew meanwhile, the last restore of each partition counts.
+    let held: usize = counts(&run.log_text(), "cases=").iter().rev().take(lanes).sum();
+    assert_eq!(held, pending, "all are held again");
+}
+
 /// Waits until the instance holds so many cases, as it tells over HTTP.
 fn await_cases(run: &Process, pending: usize) {
+    await_sum(run, "serinus_pending_cases", pending);
+}
+
+/// Waits until a figure that the instance tells over HTTP has come to so much, over all labels.
+fn await_sum(run: &Process, name: &str, wanted: usize) {
     let deadline = Deadline::after(Duration::from_mins(10));
     let address = run.http_address();
     loop {
         let text = get(&address, "/metrics").1;
         let held: usize = text
             .lines()
-            .filter(|it| it.starts_with("serinus_pending_cases{"))
+            .filter(|it| it.starts_with(name))
             .filter_map(|it| it.rsplit(' ').next()?.parse::<usize>().ok())
             .sum();
-        if held >= pending {
+        if held >= wanted {
             return;
         }
-        assert!(!deadline.is_over(), "{held} of {pending} were taken in");
+        assert!(!deadline.is_over(), "{name} is {held} instead of {wanted}");
         std::thread::park_timeout(Duration::from_millis(50));
     }
 }

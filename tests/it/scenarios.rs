@@ -11,7 +11,7 @@ use serinus::domain::time::Timestamp;
 use serinus::engine::analyst_io::Row;
 use serinus::engine::change::Change;
 use serinus::engine::command::{Parsed, Verb};
-use serinus::join::pending::LabelStatus;
+use serinus::join::entry::LabelStatus;
 use serinus::strategy::stage::RolloutPlan;
 
 use crate::plans;

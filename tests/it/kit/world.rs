@@ -115,14 +115,30 @@ impl World {
             instance,
         ]);
         command.arg("--apply").arg(&self.spec).args(["--create-topics", "--http", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(self.data_dir(instance));
         Process::start(&mut command, &folder(&self.app).join(format!("run-{instance}.log")))
     }
 
-    /// Starts an instance of this name and nothing beside, with a log of its own.
+    /// Where an instance keeps its files.
+    pub fn data_dir(&self, instance: &str) -> PathBuf {
+        folder(&self.app).join(format!("data-{instance}"))
+    }
+
+    /// Starts an instance of this name and nothing beside, with a log of its own and without files.
     pub fn run_bare(&self, instance: &str) -> Process {
+        self.run_only(instance, &[])
+    }
+
+    /// The same, with the files that it has.
+    pub fn run_with_files(&self, instance: &str) -> Process {
+        let data_dir = self.data_dir(instance).display().to_string();
+        self.run_only(instance, &["--data-dir", &data_dir])
+    }
+
+    fn run_only(&self, instance: &str, more: &[&str]) -> Process {
         let mut command = serinus();
         command.args(["run", "--bootstrap", &self.kafka.bootstrap, "--app", &self.app]);
-        command.args(["--instance", instance, "--http", "127.0.0.1:0"]);
+        command.args(["--instance", instance, "--http", "127.0.0.1:0"]).args(more);
         Process::start(&mut command, &folder(&self.app).join(format!("{}.log", unique(instance))))
     }
 

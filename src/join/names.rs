@@ -1,0 +1,70 @@
+//! Names that millions of cases share, each held once.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+use crate::domain::case::Prediction;
+use crate::domain::ids::{RolloutName, Version};
+use crate::domain::record::Segments;
+
+/// How many different ones of a kind are known; with more, what was known is forgotten: then they are not shared, and nothing else changes.
+const NAMES_MAX: usize = 10_000;
+
+/// The names that were seen so far.
+#[derive(Debug, Default)]
+pub struct Names {
+    versions: HashSet<Version>,
+    rollouts: HashSet<RolloutName>,
+    segments: HashSet<Segments>,
+}
+
+impl Names {
+    /// Puts the names that were seen before in the place of a case's own.
+    pub fn share(&mut self, case: &mut Prediction) {
+        case.arm = self.version(case.arm.as_str());
+        if let Some(served) = &mut case.served {
+            *served = self.version(served.as_str());
+        }
+        if let Some(rollout) = &mut case.rollout {
+            *rollout = self.rollout(rollout.as_str());
+        }
+        for answer in &mut case.answers {
+            answer.version = self.version(answer.version.as_str());
+        }
+        if let Some(known) = self.segments.get(&case.segments) {
+            case.segments = Arc::clone(known);
+        } else {
+            bound(&mut self.segments);
+            self.segments.insert(Arc::clone(&case.segments));
+        }
+    }
+
+    /// Returns a version of this name.
+    pub fn version(&mut self, name: &str) -> Version {
+        if let Some(known) = self.versions.get(name) {
+            return known.clone();
+        }
+        bound(&mut self.versions);
+        let made = Version::new(name);
+        self.versions.insert(made.clone());
+        made
+    }
+
+    /// Returns a rollout's name.
+    pub fn rollout(&mut self, name: &str) -> RolloutName {
+        if let Some(known) = self.rollouts.get(name) {
+            return known.clone();
+        }
+        bound(&mut self.rollouts);
+        let made = RolloutName::new(name);
+        self.rollouts.insert(made.clone());
+        made
+    }
+}
+
+fn bound<T>(known: &mut HashSet<T>) {
+    if known.len() >= NAMES_MAX {
+        known.clear();
+    }
+}

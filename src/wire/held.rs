@@ -1,0 +1,264 @@
+//! What an analyst lane holds, in a compact form for its file: cases that await labels, labels that await cases.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
+use crate::domain::ids::{CaseId, RequestId, Revision, RolloutName, StageIndex, Version};
+use crate::domain::label::Label;
+use crate::domain::routing::Role;
+use crate::domain::time::{Span, Timestamp};
+use crate::engine::analyst::Unplanned;
+use crate::join::entry::{Entry, Waiting};
+use crate::join::names::Names;
+use crate::wire::analysis::LabelStatusRecord;
+use crate::wire::prediction::{OutcomeWord, RoleWord, StatusWord};
+
+/// What is held of one request id.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EntryRecord<'a> {
+    id: &'a str,
+    #[serde(borrow)]
+    labels: Vec<LabelRecord<'a>>,
+    label_turn: u64,
+    labels_until: i64,
+    had_case: bool,
+    #[serde(borrow)]
+    cases: Vec<WaitingRecord<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LabelRecord<'a> {
+    /// As JSON.
+    #[serde(borrow)]
+    value: Cow<'a, str>,
+    observed_at: i64,
+    version: u64,
+    retract: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WaitingRecord<'a> {
+    #[serde(borrow)]
+    case: CaseRecord<'a>,
+    due: i64,
+    due_without_labels: i64,
+    expires: i64,
+    turn: u64,
+    row: Option<(u32, LabelStatusRecord)>,
+}
+
+/// A case whose plan is not known yet.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct UnplannedRecord<'a> {
+    since: i64,
+    turn: u64,
+    id: &'a str,
+    #[serde(borrow)]
+    case: CaseRecord<'a>,
+}
+
+/// A closed case, but for the request id.
+#[derive(Debug, Serialize, Deserialize)]
+struct CaseRecord<'a> {
+    place: (i32, i64),
+    rollout: Option<&'a str>,
+    revision: u64,
+    stage: u32,
+    unit: Option<&'a [u8]>,
+    segments: Vec<(&'a str, &'a str)>,
+    arm: &'a str,
+    propensity: f64,
+    served: Option<&'a str>,
+    outcome: OutcomeWord,
+    requested_at: i64,
+    routed_at: i64,
+    served_at: i64,
+    #[serde(borrow)]
+    answers: Vec<AnswerRecord<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct AnswerRecord<'a> {
+    version: &'a str,
+    role: RoleWord,
+    status: StatusWord,
+    latency: Option<i64>,
+    value: Option<&'a [u8]>,
+    error: Option<&'a str>,
+}
+
+impl<'a> EntryRecord<'a> {
+    /// Makes the record of it.
+    pub(super) fn of(id: &'a RequestId, entry: &'a Entry) -> Self {
+        Self {
+            id: id.as_str(),
+            labels: entry.labels.iter().map(LabelRecord::from).collect(),
+            label_turn: entry.label_turn,
+            labels_until: entry.labels_until.0,
+            had_case: entry.had_case,
+            cases: entry.cases.iter().map(WaitingRecord::from).collect(),
+        }
+    }
+
+    /// Returns what it is a record of.
+    pub(super) fn into_entry(self, names: &mut Names) -> (RequestId, Entry) {
+        let id = RequestId::new(self.id);
+        let entry = Entry {
+            labels: self.labels.into_iter().filter_map(|it| it.into_label(&id)).collect(),
+            label_turn: self.label_turn,
+            labels_until: Timestamp(self.labels_until),
+            had_case: self.had_case,
+            cases: self.cases.into_iter().map(|it| it.into_waiting(&id, names)).collect(),
+        };
+        (id, entry)
+    }
+}
+
+impl<'a> From<&'a Label> for LabelRecord<'a> {
+    fn from(label: &'a Label) -> Self {
+        Self {
+            value: label.value.to_string().into(),
+            observed_at: label.observed_at.0,
+            version: label.version,
+            retract: label.retract,
+        }
+    }
+}
+
+impl LabelRecord<'_> {
+    fn into_label(self, id: &RequestId) -> Option<Label> {
+        Some(Label {
+            request_id: id.clone(),
+            // It was written from JSON.
+            value: serde_json::from_str(&self.value).ok()?,
+            observed_at: Timestamp(self.observed_at),
+            version: self.version,
+            retract: self.retract,
+        })
+    }
+}
+
+impl<'a> From<&'a Waiting> for WaitingRecord<'a> {
+    fn from(it: &'a Waiting) -> Self {
+        Self {
+            case: CaseRecord::from(&*it.prediction),
+            due: it.due.0,
+            due_without_labels: it.due_without_labels.0,
+            expires: it.expires.0,
+            turn: it.turn,
+            row: it.row.map(|(version, status)| (version, status.into())),
+        }
+    }
+}
+
+impl WaitingRecord<'_> {
+    fn into_waiting(self, id: &RequestId, names: &mut Names) -> Waiting {
+        Waiting {
+            prediction: Arc::new(self.case.into_case(id, names)),
+            due: Timestamp(self.due),
+            due_without_labels: Timestamp(self.due_without_labels),
+            expires: Timestamp(self.expires),
+            turn: self.turn,
+            row: self.row.map(|(version, status)| (version, status.into())),
+        }
+    }
+}
+
+impl<'a> From<&'a Unplanned> for UnplannedRecord<'a> {
+    fn from(it: &'a Unplanned) -> Self {
+        Self {
+            since: it.since.0,
+            turn: it.turn,
+            id: it.prediction.request_id.as_str(),
+            case: CaseRecord::from(&*it.prediction),
+        }
+    }
+}
+
+impl UnplannedRecord<'_> {
+    /// Returns what it is a record of.
+    pub(super) fn into_unplanned(self, names: &mut Names) -> Unplanned {
+        let id = RequestId::new(self.id);
+        let prediction = Arc::new(self.case.into_case(&id, names));
+        Unplanned { since: Timestamp(self.since), turn: self.turn, prediction }
+    }
+}
+
+impl<'a> From<&'a Prediction> for CaseRecord<'a> {
+    fn from(it: &'a Prediction) -> Self {
+        let pair = |(name, value): &'a (Arc<str>, Arc<str>)| (&**name, &**value);
+        Self {
+            place: (it.case.partition, it.case.offset),
+            rollout: it.rollout.as_ref().map(RolloutName::as_str),
+            revision: it.revision.0,
+            stage: it.stage.0,
+            unit: it.unit.as_deref(),
+            segments: it.segments.iter().map(pair).collect(),
+            arm: it.arm.as_str(),
+            propensity: it.propensity,
+            served: it.served.as_ref().map(Version::as_str),
+            outcome: it.outcome.into(),
+            requested_at: it.requested_at.0,
+            routed_at: it.routed_at.0,
+            served_at: it.served_at.0,
+            answers: it.answers.iter().map(AnswerRecord::from).collect(),
+        }
+    }
+}
+
+impl CaseRecord<'_> {
+    fn into_case(self, id: &RequestId, names: &mut Names) -> Prediction {
+        let mut case = Prediction {
+            case: CaseId { partition: self.place.0, offset: self.place.1 },
+            request_id: id.clone(),
+            rollout: self.rollout.map(|it| names.rollout(it)),
+            revision: Revision(self.revision),
+            stage: StageIndex(self.stage),
+            unit: self.unit.map(Arc::from),
+            segments: self
+                .segments
+                .into_iter()
+                .map(|(name, it)| (Arc::from(name), Arc::from(it)))
+                .collect(),
+            arm: names.version(self.arm),
+            propensity: self.propensity,
+            served: self.served.map(|it| names.version(it)),
+            outcome: Outcome::from(self.outcome),
+            requested_at: Timestamp(self.requested_at),
+            routed_at: Timestamp(self.routed_at),
+            served_at: Timestamp(self.served_at),
+            answers: self.answers.into_iter().map(|it| it.into_answer(names)).collect(),
+        };
+        names.share(&mut case);
+        case
+    }
+}
+
+impl<'a> From<&'a CaseAnswer> for AnswerRecord<'a> {
+    fn from(it: &'a CaseAnswer) -> Self {
+        Self {
+            version: it.version.as_str(),
+            role: it.role.into(),
+            status: it.status.into(),
+            latency: it.latency.map(|it| it.0),
+            value: it.value.as_deref(),
+            error: it.error.as_deref(),
+        }
+    }
+}
+
+impl AnswerRecord<'_> {
+    fn into_answer(self, names: &mut Names) -> CaseAnswer {
+        CaseAnswer {
+            version: names.version(self.version),
+            role: Role::from(self.role),
+            status: AnswerStatus::from(self.status),
+            latency: self.latency.map(Span),
+            value: self.value.map(Arc::from),
+            error: self.error.map(Arc::from),
+        }
+    }
+}

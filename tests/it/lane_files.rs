@@ -1,0 +1,142 @@
+//! The files of analyst lanes: used after a restart, and never missed where they are damaged, another's, or cannot be written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::kit::clock::Deadline;
+use crate::kit::kafka::{Kafka, Reader};
+use crate::kit::process::{Process, get};
+use crate::kit::worker::{Habits, Worker};
+use crate::kit::world::{WAIT, World};
+
+const SPEC: &str = "
+apiVersion: serinus/v1
+kind: Model
+metadata: {name: MODEL}
+spec:
+  stable: v1
+  requestId: header:ce_id
+  timeout: 60s
+  shadowTimeout: 60s
+  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
+---
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {name: MODEL-v2}
+spec:
+  model: MODEL
+  candidates: [v2]
+  strategy: shadow
+  stages: [{shadow: 100%, until: {exposures: 100000000}}]
+  metrics:
+    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
+  labels: {maturity: 6h, missing: exclude}
+  decide: {alpha: 0.05, by: 14d, no_data: hold}
+";
+
+/// Enough that every partition of the predictions has some.
+const REQUESTS: usize = 200;
+
+/// How many lanes there are.
+fn lanes(world: &World) -> usize {
+    usize::try_from(world.kafka.partitions(&world.topic("predictions"))).expect("it is small")
+}
+
+/// Asks, and waits until the cases are held; the worker goes away again.
+fn hold(world: &World, run: &Process) {
+    let workers =
+        ["v1", "v2"].map(|it| Worker::start(&world.kafka, &world.name, it, Habits::default()));
+    world.send_requests(0, REQUESTS);
+    let mut closed = Reader::open(&world.kafka, &world.topic("predictions"));
+    closed.until("a prediction of each", WAIT, |it| it.len() >= REQUESTS);
+    drop(workers);
+    let address = run.http_address();
+    await_true("the cases", run, || figure(&address, "serinus_pending_cases") >= REQUESTS);
+}
+
+fn figure(address: &str, name: &str) -> usize {
+    let (_, text) = get(address, "/metrics");
+    text.lines()
+        .filter(|it| it.starts_with(name))
+        .filter_map(|it| it.rsplit(' ').next()?.parse::<usize>().ok())
+        .sum()
+}
+
+fn await_true(what: &str, process: &Process, mut holds: impl FnMut() -> bool) {
+    let deadline = Deadline::after(WAIT);
+    while !holds() {
+        assert!(!deadline.is_over(), "waited for {what}:\n{}", process.log_end());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// Starts again with what is in the folder; returns how many lanes came from a file, how many files were refused, and the log.
+fn again(world: &World) -> (usize, usize, String) {
+    let run = world.run_with_files("one");
+    let address = run.http_address();
+    await_true("all cases", &run, || figure(&address, "serinus_pending_cases") >= REQUESTS);
+    let used = figure(&address, "serinus_lane_files_used_total");
+    let refused = figure(&address, "serinus_lane_files_refused_total");
+    (used, refused, run.stop_and_read())
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(folder).expect("the folder was made");
+    let mut files: Vec<PathBuf> = all.map(|it| it.expect("it can be listed").path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_lane_goes_on_from_its_file_and_from_the_topics_where_the_file_is_of_no_use() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "files", SPEC);
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    hold(&world, &run);
+    run.stop();
+    let folder = world.data_dir("one");
+    let lanes = lanes(&world);
+    assert_eq!(files(&folder).len(), lanes, "a file a lane, and no draft");
+    let (used, refused, log) = again(&world);
+    assert_eq!((used, refused), (lanes, 0), "{log}");
+
+    // One is damaged, one ends early, one is another lane's, one is not there, one is none.
+    let all = files(&folder);
+    let mut bytes = fs::read(&all[0]).expect("it can be read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&all[0], &bytes).expect("it can be written");
+    let bytes = fs::read(&all[1]).expect("it can be read");
+    fs::write(&all[1], &bytes[..bytes.len() / 2]).expect("it can be written");
+    fs::copy(&all[4], &all[2]).expect("it can be copied");
+    fs::remove_file(&all[3]).expect("it can be removed");
+    fs::write(&all[5], "nothing of ours, and long enough to be read").expect("it can be written");
+    let (used, refused, log) = again(&world);
+    assert_eq!((used, refused), (lanes - 5, 4), "{log}");
+    for why in ["is damaged", "it ends early", "another lane's", "no lane file"] {
+        assert!(log.contains(why), "no `{why}` in {log}");
+    }
+    // They were written anew when it ended.
+    let (used, refused, log) = again(&world);
+    assert_eq!((used, refused), (lanes, 0), "{log}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_costs_nothing_but_a_warning() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "nofiles", SPEC);
+    // Where the folder should be there is a file.
+    fs::write(world.data_dir("one"), "in the way").expect("it can be written");
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    hold(&world, &run);
+    let address = run.http_address();
+    await_true("a failure", &run, || figure(&address, "serinus_lane_files_failed_total") > 0);
+    let log = run.stop_and_read();
+    assert!(log.contains("the lane could not be saved; a restart takes longer"), "{log}");
+    let mut served = Reader::open(&kafka, &world.topic("served"));
+    served.until("an answer to each", WAIT, |it| it.len() >= REQUESTS);
+    assert_eq!(served.records.len(), REQUESTS);
+}

@@ -99,8 +99,9 @@ impl Analyst {
         }
     }
 
-    /// Sets the clocks to those of the turn that a replay starts with; before anything else.
-    pub fn restore_checkpoint(&mut self, checkpoint: Checkpoint) {
+    /// Sets the clocks to those of the turn that a replay starts with, and how far had been read by then; before anything else.
+    pub fn restore_checkpoint(&mut self, checkpoint: Checkpoint, inputs: Inputs) {
+        self.inputs = inputs;
         self.predictions = checkpoint.predictions;
         self.labels = checkpoint.labels;
         self.sources = checkpoint.sources;
@@ -387,10 +388,9 @@ impl Analyst {
         let scores = match self.book_of(&joined) {
             None => CaseScores::new(),
             Some(open) => {
-                match joined.status {
-                    LabelStatus::Late => open.book.relabel(&joined.prediction, true),
-                    LabelStatus::Retracted => open.book.relabel(&joined.prediction, false),
-                    LabelStatus::Labelled | LabelStatus::Missing | LabelStatus::Corrected => {}
+                // By what there was and is, not by the status: a label that follows a retraction is a correction.
+                if joined.before.is_some() != joined.truth.is_some() {
+                    open.book.relabel(&joined.prediction, joined.truth.is_some());
                 }
                 let plan = Arc::clone(open.book.plan());
                 let before = truth(joined.before.as_ref(), &plan);

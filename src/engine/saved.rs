@@ -79,8 +79,8 @@ impl Analyst {
     ///
     /// Of a rollout that is not among the plans any more nobody wants to know the sums.
     pub fn take_saved(&mut self, saved: Saved) {
-        self.restore_checkpoint(saved.checkpoint);
-        (self.inputs, self.lag, self.unplanned) = (saved.inputs, saved.lag, saved.unplanned);
+        self.restore_checkpoint(saved.checkpoint, saved.inputs);
+        (self.lag, self.unplanned) = (saved.lag, saved.unplanned);
         for it in saved.books {
             let Some(open) = self.books.get_mut(&it.partial.rollout) else { continue };
             (open.tick, open.is_changed, open.replay_turn) =

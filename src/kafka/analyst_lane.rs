@@ -12,7 +12,7 @@ use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst::Analyst;
 use crate::engine::analyst_io::{Effect, Event, Input, Settings as LaneSettings};
 use crate::engine::clock::Checkpoint;
-use crate::engine::partial::Partial;
+use crate::engine::partial::{self, Partial};
 use crate::kafka::error::ShellError;
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::known::ModelView;
@@ -256,7 +256,8 @@ impl AnalystLane {
         let turns = read_turns(&topics.journal, self.partition, start, replay)?;
         match turns.first() {
             Some(first) if first.turn == start.turn => {
-                self.machine.restore_checkpoint((&first.checkpoint).into());
+                let read = partial::Inputs { predictions: start.first, labels: start.second };
+                self.machine.restore_checkpoint((&first.checkpoint).into(), read);
                 Ok(turns)
             }
             Some(_) | None => {

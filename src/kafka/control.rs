@@ -24,7 +24,7 @@ use crate::kafka::commands::{bounded, first_plan, parse};
 use crate::kafka::counts::{Board, Counts};
 use crate::kafka::crash::{self, Point};
 use crate::kafka::emit::Emitter;
-use crate::kafka::error::ShellError;
+use crate::kafka::error::{ShellError, mends_by_itself};
 use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::options::RunOptions;
@@ -382,7 +382,10 @@ impl Session<'_> {
                 None => break,
                 Some(Err(KafkaError::PartitionEOF(_))) => continue,
                 Some(Err(error)) => {
-                    warn!(%error, "partials cannot be read just now");
+                    // Said at every look while brokers are away, and mended by the client.
+                    if !mends_by_itself(&error) {
+                        warn!(%error, "partials cannot be read just now");
+                    }
                     break;
                 }
                 Some(Ok(message)) => {

@@ -19,7 +19,7 @@ use crate::kit::ledger::{Books, Promise, Summary};
 use crate::kit::process::{Process, serinus};
 use crate::kit::traffic::Traffic;
 use crate::kit::worker::Worker;
-use crate::kit::world::{Sent, World};
+use crate::kit::world::{Sent, WAIT, World};
 
 const MODEL: &str = "
 apiVersion: serinus/v1
@@ -480,9 +480,10 @@ impl Arena {
     /// Waits until everything is served and mature, stops all, and balances the books.
     fn close(&mut self, sent: &[Vec<Sent>]) -> (Vec<String>, Vec<Summary>) {
         for id in &self.commands {
-            let event = self.canary().answer_to(id);
-            if event["verdict"] != "advance" {
-                self.faults.push(format!("a promotion was answered by {event}"));
+            // Without an answer the books are still to be balanced.
+            let event = self.canary().answer_in(id, WAIT);
+            if !event.as_ref().is_some_and(|it| it["verdict"] == "advance") {
+                self.faults.push(format!("a promotion was answered by {event:?}"));
             }
         }
         let settled = Deadline::after(SETTLE_WAIT);

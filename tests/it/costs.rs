@@ -20,8 +20,7 @@ use serinus::strategy::planning;
 use serinus::strategy::stage::RolloutPlan;
 
 use crate::kit::clock::Stopwatch;
-use crate::plans;
-use crate::world::MIDNIGHT;
+use crate::plans::{self, MIDNIGHT};
 
 const STAGES: u32 = 6;
 const CASES_A_STAGE: usize = 5_000;

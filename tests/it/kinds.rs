@@ -8,7 +8,8 @@ use serinus::engine::change::Phase;
 use serinus::engine::command::{Parsed, Verb, Written};
 use serinus::spec::plan::{Document, load};
 
-use crate::world::{Answer, MIDNIGHT, World};
+use crate::plans::MIDNIGHT;
+use crate::world::{Answer, World};
 
 /// Requests in a run, ten a second.
 const REQUESTS: u64 = 2_000;

@@ -1,55 +1,33 @@
 //! Laws of the analyst lane and the judge: batches, restarts and repetitions change nothing.
+//!
+//! The lane's laws themselves stand in `fuzzed/analyst_laws.rs`; here they are held to drawn histories.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::json;
 
-use serinus::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
-use serinus::domain::ids::{CaseId, Revision, StageIndex, Version};
 use serinus::domain::label::Label;
-use serinus::domain::routing::{Role, Routing};
-use serinus::domain::time::{Span, Timestamp};
-use serinus::engine::analyst::Analyst;
-use serinus::engine::analyst_io::{Effect, Event, Planned, Settings};
-use serinus::engine::clock::Checkpoint;
+use serinus::domain::time::Timestamp;
+use serinus::engine::analyst_io::{Event, Planned};
 use serinus::engine::command::{Parsed, Verb};
-use serinus::engine::partial::Partial;
 use serinus::engine::score::Truth;
 use serinus::engine::tally::Book;
-use serinus::join::entry::LabelStatus;
-use serinus::strategy::contract::Route;
-use serinus::strategy::evidence::Evidence;
-use serinus::strategy::planning;
-use serinus::strategy::stage::RolloutPlan;
-use serinus::wire::checkpoint::CheckpointRecord;
-use serinus::wire::journal::AnalystTurn;
-use serinus::wire::lane_file::{self, Place};
 
-use crate::plans;
-use crate::world::{Answer, MIDNIGHT, World};
-
-/// One record of a history, and how long after the one before it comes.
-#[derive(Clone, Debug)]
-enum Step {
-    Case { wait_ms: i64, fails: u8, score: u8, is_twin: bool },
-    Label { wait_ms: i64, of: usize, late: u8, version: u64, age_ms: i64, retract: bool },
-    Again { wait_ms: i64, of: usize },
-}
-
-/// A record as a lane gets it.
-#[derive(Clone, Debug)]
-struct Record {
-    now: Timestamp,
-    event: Event,
-}
+use crate::fuzzed::analyst_history::{
+    Record, Step, ending, history, last_sums, planned, prediction, told,
+};
+use crate::fuzzed::analyst_laws as laws;
+use crate::plans::{self, MIDNIGHT};
+use crate::world::{Answer, World};
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let wait = prop_oneof![4 => 0_i64..300, 1 => 0_i64..6_000];
     let step = prop_oneof![
         5 => (wait.clone(), 0_u8..6, 0_u8..=100, any::<bool>()).prop_map(
-            |(wait_ms, fails, score, is_twin)| Step::Case { wait_ms, fails, score, is_twin }
+            |(wait_ms, fails, score, is_twin)| Step::Case {
+                wait_ms, age_ms: 0, fails, score, is_twin,
+            }
         ),
         4 => (wait.clone(), 0_usize..40, 0_u8..2, 1_u64..4, 0_i64..2_000, prop::bool::weighted(0.1))
             .prop_map(|(wait_ms, of, late, version, age_ms, retract)| Step::Label {
@@ -60,330 +38,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-fn plan() -> RolloutPlan {
-    let mut plan = plans::rollout("m", "r", "canary", &["v2", "v3"]);
-    for line in [
-        "stage share=v2:30%,v3:20% shadow=v1:50%",
-        "metric accuracy accuracy goal",
-        "metric brier brier guardrail",
-        "metric auc auc watch",
-        "metric errors response_error guardrail",
-        "metric latency latency guardrail margin=20%",
-        "metric differs disagreement watch",
-        "labels maturity=4s keep=6s",
-        "tick 2s",
-    ] {
-        plans::line(&mut plan, &line.split_whitespace().collect::<Vec<_>>());
-    }
-    plan
-}
-
-fn planned() -> Planned {
-    let plan = plan();
-    let design = planning::initial(&plan);
-    Planned {
-        plan: Arc::new(plan),
-        design,
-        stable: "v1".into(),
-        revision: Revision(2),
-        is_live: true,
-    }
-}
-
-fn routing() -> Routing {
-    let plan = plan();
-    let model = plans::model("m", "v1").plan;
-    Routing {
-        rollout: Some("r".into()),
-        salt: "salt".into(),
-        slices: plan.slices(StageIndex(0)),
-        shadows: plan.shadows(StageIndex(0)),
-        ..model.at_rest("v1".into(), Revision(2))
-    }
-}
-
-fn prediction(n: usize, id: &str, now: Timestamp, fails: u8, score: u8) -> Prediction {
-    let route = Route::of(&routing(), id.as_bytes());
-    let answer = |version: &Version, role, nth: u8| {
-        let is_failed = fails == nth;
-        let status = if is_failed { AnswerStatus::Error } else { AnswerStatus::Ok };
-        let said = f64::from((score + 13 * nth) % 101) / 100.0;
-        let bytes: Arc<[u8]> = Arc::from(json!({"score": said}).to_string().into_bytes());
-        CaseAnswer {
-            version: version.clone(),
-            role,
-            status,
-            latency: Some(Span(i64::from(score) + i64::from(nth) + 1)),
-            value: (!is_failed).then_some(bytes),
-            error: None,
-        }
-    };
-    let mut answers = vec![answer(&route.serve.version, Role::Serve, 0)];
-    let shadows = (1..).zip(&route.shadows);
-    answers.extend(shadows.map(|(nth, it)| answer(it, Role::Shadow, nth)));
-    Prediction {
-        case: CaseId { partition: 0, offset: i64::try_from(n).expect("small") },
-        request_id: id.into(),
-        rollout: Some("r".into()),
-        revision: Revision(2),
-        stage: StageIndex(0),
-        unit: (!n.is_multiple_of(3)).then(|| Arc::from(id.as_bytes())),
-        segments: Arc::default(),
-        arm: route.serve.version.clone(),
-        propensity: route.serve.propensity,
-        served: Some(route.serve.version),
-        outcome: if fails == 0 { Outcome::Error } else { Outcome::Ok },
-        requested_at: now,
-        routed_at: now,
-        served_at: now,
-        answers,
-    }
-}
-
-/// Turns steps into what two topics would hold, in the order of arrival.
-fn history(steps: &[Step]) -> Vec<Record> {
-    let mut now = MIDNIGHT;
-    let mut records: Vec<Record> = Vec::new();
-    let mut ids: Vec<String> = Vec::new();
-    let (mut predictions, mut labels) = (0, 0);
-    let mut cases = 0;
-    for step in steps {
-        let (Step::Case { wait_ms, .. }
-        | Step::Label { wait_ms, .. }
-        | Step::Again { wait_ms, .. }) = step;
-        now = now + Span(*wait_ms);
-        let event = match step {
-            Step::Case { fails, score, is_twin, .. } => {
-                cases += 1;
-                let id = match ids.last() {
-                    Some(last) if *is_twin => last.clone(),
-                    Some(_) | None => format!("id{cases}"),
-                };
-                ids.push(id.clone());
-                let prediction = prediction(cases, &id, now, *fails, *score);
-                predictions += 1;
-                Event::Prediction { offset: predictions, prediction: Box::new(prediction) }
-            }
-            Step::Label { of, late, version, age_ms, retract, .. } => {
-                // Beyond the newest case: a label that comes before its prediction.
-                let nth = (cases + 3).saturating_sub(*of).max(1);
-                let label = Label {
-                    request_id: format!("id{nth}").as_str().into(),
-                    value: json!({"late": late}),
-                    observed_at: Timestamp(now.0 - age_ms),
-                    version: *version,
-                    retract: *retract,
-                };
-                labels += 1;
-                Event::Label { offset: labels, source: None, label: Box::new(label) }
-            }
-            // A lane knows a record again for as long as it holds it: the window and the keep time.
-            Step::Again { of, .. } => match records.iter().rev().nth(*of) {
-                Some(it) if it.now + Span::seconds(5) > now => {
-                    again(&it.event, &mut predictions, &mut labels)
-                }
-                Some(_) | None => continue,
-            },
-        };
-        records.push(Record { now, event });
-    }
-    records
-}
-
-/// The same record once more, at the end of its topic.
-fn again(event: &Event, predictions: &mut i64, labels: &mut i64) -> Event {
-    let mut event = event.clone();
-    match &mut event {
-        Event::Prediction { offset, .. } => {
-            *predictions += 1;
-            *offset = *predictions;
-        }
-        Event::Label { offset, .. } | Event::Mark { offset, .. } => {
-            *labels += 1;
-            *offset = *labels;
-        }
-        Event::Unreadable { .. } | Event::Sources(_) | Event::Plan(_) | Event::Lag { .. } => {}
-    }
-    event
-}
-
-fn lane() -> Analyst {
-    let mut lane = Analyst::new(Settings::new("m".into(), 0, 1));
-    let mut out = Vec::new();
-    lane.handle(MIDNIGHT, Event::Plan(Box::new(planned())), &mut out);
-    assert!(out.is_empty());
-    lane
-}
-
-/// Everything a lane does with a history, and then with nothing for a while.
-fn told(records: &[Record], extra_ticks: usize) -> Vec<Effect> {
-    let mut lane = lane();
-    let mut out = Vec::new();
-    for record in records {
-        lane.handle(record.now, record.event.clone(), &mut out);
-        for _ in 0..extra_ticks {
-            lane.tick(record.now, &mut out);
-        }
-    }
-    finish(&mut lane, records, &mut out);
-    out
-}
-
-fn finish(lane: &mut Analyst, records: &[Record], out: &mut Vec<Effect>) {
-    let end = records.last().map_or(MIDNIGHT, |it| it.now);
-    for seconds in 1..=30 {
-        lane.tick(end + Span::seconds(seconds), out);
-    }
-}
-
-fn last_sums(effects: &[Effect]) -> Evidence {
-    let last = effects.iter().rev().find_map(|it| match it {
-        Effect::Partial(partial) => Some(partial.sums.clone()),
-        Effect::Row(_) | Effect::Refuse { .. } | Effect::Count(..) => None,
-    });
-    last.unwrap_or_default()
-}
-
-fn without_counts(effects: &[Effect]) -> Vec<&Effect> {
-    effects.iter().filter(|it| !matches!(it, Effect::Count(..))).collect()
-}
-
-/// Runs a history in turns, killing the lane after some of them and replaying as the shell does: from the newest file, where one was
-/// saved, else from the oldest turn of which something is held.
-fn told_with_crashes(
-    records: &[Record],
-    crashes: &BTreeSet<usize>,
-    saves: &BTreeSet<usize>,
-) -> Vec<Effect> {
-    let mut file: Option<(u64, Vec<u8>)> = None;
-    let mut lane = lane();
-    let mut written: Vec<Effect> = Vec::new();
-    let mut journal: Vec<(u64, CheckpointRecord)> = Vec::new();
-    let mut newest: Option<Partial> = None;
-    for (turn, record) in (1_u64..).zip(records) {
-        journal.push((turn, CheckpointRecord::from(&lane.checkpoint())));
-        let mut out = Vec::new();
-        play(&mut lane, turn, record, &mut out);
-        for effect in &out {
-            if let Effect::Partial(partial) = effect {
-                newest = Some((**partial).clone());
-            }
-        }
-        written.append(&mut out);
-        let nth = usize::try_from(turn).expect("small");
-        if saves.contains(&nth) {
-            file = Some((turn, file_of(&lane, turn)));
-        }
-        if crashes.contains(&nth) {
-            let from = lane.replay_from().unwrap_or(turn + 1);
-            lane = replayed(records, &journal, from, turn, newest.clone(), file.as_ref());
-        }
-    }
-    finish(&mut lane, records, &mut written);
-    written
-}
-
-/// The same history, in which the rollout ends after so many records.
-fn ending(records: &[Record], after: usize) -> Vec<Record> {
-    let mut records = records.to_vec();
-    let at = after.min(records.len());
-    let now = if at == 0 { MIDNIGHT } else { records[at - 1].now };
-    let over = Planned { is_live: false, ..planned() };
-    records.insert(at, Record { now, event: Event::Plan(Box::new(over)) });
-    records
-}
-
-fn play(lane: &mut Analyst, turn: u64, record: &Record, out: &mut Vec<Effect>) {
-    lane.turn_is(turn);
-    lane.handle(record.now, record.event.clone(), out);
-    lane.tick(record.now, out);
-}
-
-fn replayed(
-    records: &[Record],
-    journal: &[(u64, CheckpointRecord)],
-    from: u64,
-    to: u64,
-    newest: Option<Partial>,
-    file: Option<&(u64, Vec<u8>)>,
-) -> Analyst {
-    let mut lane = Analyst::new(Settings::new("m".into(), 0, 1));
-    let from = file.map_or(from.max(1), |(saved, _)| saved + 1);
-    // Where nothing is held there is nothing to begin with either.
-    if file.is_none() && from <= to {
-        let written = journal.iter().find(|(turn, _)| *turn == from);
-        let (_, checkpoint) = written.expect("every turn is written");
-        lane.restore_checkpoint(Checkpoint::from(checkpoint));
-    }
-    lane.turn_is(from);
-    let mut dropped = Vec::new();
-    // Whether the rollout is over is known from its events before anything is replayed.
-    let is_over =
-        (1_u64..).zip(records).any(|(turn, it)| turn <= to && matches!(it.event, Event::Plan(_)));
-    lane.restore_plan(Planned { is_live: !is_over, ..planned() });
-    if let Some((_, bytes)) = file {
-        let reader = lane_file::Reader::open(&bytes[..]).expect("it was just written");
-        reader.read_into(&mut lane).expect("it was just written");
-    }
-    // Sums that were published before the file was written are in it.
-    if let Some(partial) = newest.filter(|it| file.is_none() || it.turn >= from) {
-        lane.sums_restored_from(partial);
-    }
-    for (turn, record) in (1_u64..).zip(records) {
-        if !(from..=to).contains(&turn) {
-            continue;
-        }
-        if matches!(record.event, Event::Plan(_)) {
-            lane.turn_is(turn);
-            lane.tick(record.now, &mut dropped);
-        } else {
-            play(&mut lane, turn, record, &mut dropped);
-        }
-    }
-    lane
-}
-
-fn file_of(lane: &Analyst, turn: u64) -> Vec<u8> {
-    let checkpoint = CheckpointRecord::from(&lane.checkpoint());
-    let last = AnalystTurn {
-        turn,
-        now: 0,
-        predictions: 0,
-        labels: 0,
-        lag: (0, 0),
-        sources: None,
-        known: None,
-        checkpoint,
-    };
-    let place = Place { model: "m".into(), partition: 0, last, published: 0, starts: Vec::new() };
-    let mut bytes = Vec::new();
-    lane_file::write(&mut bytes, &place, lane).expect("memory takes it");
-    bytes
-}
-
-/// What may be lost and kept: a lane crashes after some turns, and was saved after others.
-fn holds_through(
-    records: &[Record],
-    crashes: &BTreeSet<usize>,
-    saves: &BTreeSet<usize>,
-) -> Result<(), TestCaseError> {
-    let whole = told_with_crashes(records, &BTreeSet::new(), &BTreeSet::new());
-    let broken = told_with_crashes(records, crashes, saves);
-    let (whole, broken) = (without_counts(&whole), without_counts(&broken));
-    for (whole, broken) in whole.iter().zip(&broken) {
-        prop_assert_eq!(whole, broken);
-    }
-    prop_assert_eq!(whole.len(), broken.len());
-    Ok(())
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn batch_size_never_matters(steps in steps()) {
-        let records = history(&steps);
-        prop_assert_eq!(told(&records, 0), told(&records, 2));
+        laws::batch_size_never_matters(&history(&steps));
     }
 
     #[test]
@@ -392,8 +52,7 @@ proptest! {
         crashes in prop::collection::btree_set(1_usize..120, 1..4),
         saves in prop::collection::btree_set(1_usize..120, 0..4),
     ) {
-        let records = history(&steps);
-        holds_through(&records, &crashes, &saves)?;
+        laws::a_restart_anywhere_never_matters(&history(&steps), &crashes, &saves);
     }
 
     #[test]
@@ -403,17 +62,14 @@ proptest! {
         crashes in prop::collection::btree_set(1_usize..120, 1..4),
         saves in prop::collection::btree_set(1_usize..120, 0..4),
     ) {
-        let records = ending(&history(&steps), over);
-        holds_through(&records, &crashes, &saves)?;
+        laws::a_restart_anywhere_never_matters(&ending(&history(&steps), over), &crashes, &saves);
     }
 
     #[test]
     fn batch_size_never_matters_after_a_rollout_is_over(steps in steps(), over in 0_usize..80) {
-        let records = ending(&history(&steps), over);
-        prop_assert_eq!(told(&records, 0), told(&records, 2));
+        laws::batch_size_never_matters(&ending(&history(&steps), over));
     }
 
-    /// Whatever became of the labels, the amended view is what the evidence would be had they never been otherwise.
     #[test]
     fn amended_evidence_is_that_of_the_newest_labels(
         cases in prop::collection::vec(
@@ -449,46 +105,22 @@ proptest! {
 
     #[test]
     fn a_record_twice_changes_nothing(steps in steps()) {
-        let records = history(&steps);
-        let twice: Vec<Record> = records.iter().flat_map(|it| [it.clone(), it.clone()]).collect();
-        let (once, twice) = (told(&records, 0), told(&twice, 0));
-        prop_assert_eq!(without_counts(&once), without_counts(&twice));
+        laws::a_record_twice_changes_nothing(&history(&steps));
     }
 
     #[test]
     fn every_case_has_one_final_row_and_its_newest_truth(steps in steps()) {
-        let records = history(&steps);
-        let effects = told(&records, 0);
-        let mut rows: BTreeMap<CaseId, Vec<(u32, LabelStatus, Option<u64>)>> = BTreeMap::new();
-        for effect in &effects {
-            if let Effect::Row(row) = effect {
-                let joined = &row.joined;
-                let version = joined.truth.as_ref().map(|it| it.version);
-                rows.entry(joined.prediction.case).or_default().push((
-                    joined.row_version,
-                    joined.status,
-                    version,
-                ));
-            }
-        }
-        let mut cases = BTreeMap::new();
-        for record in &records {
-            if let Event::Prediction { prediction, .. } = &record.event {
-                cases.entry(prediction.case).or_insert(prediction);
-            }
-        }
-        prop_assert_eq!(rows.keys().collect::<Vec<_>>(), cases.keys().collect::<Vec<_>>());
-        for rows in rows.values() {
-            let versions: Vec<u32> = rows.iter().map(|(version, _, _)| *version).collect();
-            let wanted: Vec<u32> = (1..).take(rows.len()).collect();
-            prop_assert_eq!(versions, wanted, "rows are numbered without a gap");
-            for (version, status, truth) in rows {
-                let is_final = matches!(status, LabelStatus::Labelled | LabelStatus::Missing);
-                prop_assert_eq!(*version == 1, is_final);
-                let has_truth = !matches!(status, LabelStatus::Missing | LabelStatus::Retracted);
-                prop_assert_eq!(truth.is_some(), has_truth);
-            }
-        }
+        laws::every_case_has_one_final_row_and_its_newest_truth(&history(&steps));
+    }
+
+    #[test]
+    fn rows_and_sums_are_those_of_a_naive_fold(steps in steps()) {
+        laws::rows_and_sums_are_those_of_a_naive_fold(&history(&steps));
+    }
+
+    #[test]
+    fn rows_and_sums_after_a_rollout_is_over_are_those_of_a_naive_fold(steps in steps(), over in 0_usize..80) {
+        laws::rows_and_sums_are_those_of_a_naive_fold(&ending(&history(&steps), over));
     }
 
     #[test]

@@ -35,7 +35,9 @@ mod costs;
 mod kinds;
 mod segments;
 
+mod corpus;
 mod decoders;
+mod fuzzed;
 mod laws_analyst;
 mod laws_serving;
 mod records;

@@ -5,13 +5,16 @@ use serde_json::{Value, json};
 use serinus::domain::ids::Version;
 use serinus::domain::routing::OnFailure;
 use serinus::domain::share::Share;
-use serinus::domain::time::Span;
+use serinus::domain::time::{Span, Timestamp};
 use serinus::engine::command::Written;
 use serinus::strategy::metric::{Direction, Margin, Metric, MetricKind, MetricRole};
 use serinus::strategy::stage::{
     Decide, Format, LabelMap, MissingLabels, ModelPlan, ModelTopics, OnConflict, PromoteWhen,
     RolloutPlan, Source, Stage, StrategyKind, WhenInconclusive, WhenNoData,
 };
+
+/// Midnight of the day on which scenarios and histories begin.
+pub(crate) const MIDNIGHT: Timestamp = Timestamp(1_700_006_400_000);
 
 /// A model whose unit is the request's key.
 pub(crate) fn model(name: &str, stable: &str) -> Written<ModelPlan> {

@@ -14,8 +14,8 @@ use serinus::engine::command::{Parsed, Verb};
 use serinus::join::entry::LabelStatus;
 use serinus::strategy::stage::RolloutPlan;
 
-use crate::plans;
-use crate::world::{Answer, MIDNIGHT, World};
+use crate::plans::{self, MIDNIGHT};
+use crate::world::{Answer, World};
 
 /// How many rows a step may bring that are told one by one.
 const ROWS_TOLD_MAX: usize = 4;

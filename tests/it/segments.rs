@@ -12,7 +12,8 @@ use serinus::spec::plan::{Document, load};
 use serinus::strategy::verdict::Proof;
 use serinus::wire::metrics::MetricsRecord;
 
-use crate::world::{Answer, MIDNIGHT, World};
+use crate::plans::MIDNIGHT;
+use crate::world::{Answer, World};
 
 const MODEL: &str = "
 apiVersion: serinus/v1

@@ -32,10 +32,8 @@ use serinus::wire::metrics::MetricsRecord;
 use serinus::wire::partial::PartialRecord;
 use serinus::wire::state::StateRecord;
 
+use crate::plans::MIDNIGHT;
 use crate::schemas::assert_as_published;
-
-/// Midnight of the scenarios' day.
-pub(crate) const MIDNIGHT: Timestamp = Timestamp(1_700_006_400_000);
 
 /// How one version answers.
 #[derive(Clone, Debug)]

@@ -1,0 +1,5 @@
+//! Spec files, out of any bytes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzzed::run("spec", bytes));

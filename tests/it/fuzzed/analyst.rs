@@ -1,0 +1,65 @@
+//! Any bytes as the history of an analyst lane: five bytes a step, of which the first says its kind and whether the lane is killed.
+
+use std::collections::BTreeSet;
+
+use crate::fuzzed::analyst_history::{Record, Step, ending, history};
+use crate::fuzzed::analyst_laws as laws;
+
+const STEPS_MAX: usize = 100;
+
+pub(crate) fn run(bytes: &[u8]) -> bool {
+    let (records, crashes, saves) = read(bytes);
+    if records.is_empty() {
+        return false;
+    }
+    laws::rows_and_sums_are_those_of_a_naive_fold(&records);
+    laws::batch_size_never_matters(&records);
+    laws::a_restart_anywhere_never_matters(&records, &crashes, &saves);
+    laws::a_record_twice_changes_nothing(&records);
+    laws::every_case_has_one_final_row_and_its_newest_truth(&records);
+    true
+}
+
+/// Reads the records, and after which turns the lane is killed, and after which saved; the rollout may end on the way.
+fn read(bytes: &[u8]) -> (Vec<Record>, BTreeSet<usize>, BTreeSet<usize>) {
+    let (chunks, _) = bytes.as_chunks::<5>();
+    let chunks = &chunks[..chunks.len().min(STEPS_MAX)];
+    let marked = |bit: u8| {
+        (1_usize..).zip(chunks).filter(|(_, it)| it[0] & bit != 0).map(|it| it.0).collect()
+    };
+    let (crashes, saves) = (marked(0x80), marked(0x40));
+    let steps: Vec<Option<Step>> = chunks.iter().copied().map(step).collect();
+    let over = steps.iter().position(Option::is_none);
+    let records = history(&steps.into_iter().flatten().collect::<Vec<_>>());
+    match over {
+        Some(over) if !records.is_empty() => (ending(&records, over), crashes, saves),
+        Some(_) | None => (records, crashes, saves),
+    }
+}
+
+/// Reads a step; nothing where the rollout ends.
+fn step([kind, wait, a, b, c]: [u8; 5]) -> Option<Step> {
+    // Thousandths of a second, up to a window and a half.
+    let wait_ms = match i64::from(wait) {
+        short @ 0..200 => 2 * short,
+        long => 110 * (long - 199),
+    };
+    let of = usize::from(a % 40);
+    match kind % 8 {
+        0..3 => {
+            let age_ms = if c & 2 == 0 { 0 } else { 60 * i64::from(c >> 2) };
+            Some(Step::Case { wait_ms, age_ms, fails: a % 6, score: b % 101, is_twin: c & 1 == 1 })
+        }
+        // A label's time may be in the future too.
+        3..6 => Some(Step::Label {
+            wait_ms,
+            of,
+            late: c & 1,
+            version: 1 + u64::from((c >> 2) % 3),
+            age_ms: 50 * i64::from(b.cast_signed()),
+            retract: c & 2 == 2,
+        }),
+        6 => Some(Step::Again { wait_ms, of }),
+        _ => None,
+    }
+}

@@ -1,0 +1,94 @@
+//! Laws of the analyst lane, for a history from anywhere: nothing depends on batches and restarts, and a naive fold gives the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serinus::domain::ids::CaseId;
+use serinus::engine::analyst_io::{Effect, Event};
+use serinus::join::entry::{Joined, LabelStatus};
+
+use crate::fuzzed::analyst_history::{
+    Record, last_sums, told, told_awake, told_with_crashes, without_counts,
+};
+use crate::fuzzed::analyst_naive::{Naive, NaiveRow};
+
+/// More ticks between the records change nothing.
+pub(crate) fn batch_size_never_matters(records: &[Record]) {
+    assert_eq!(told(records, 0), told(records, 2));
+}
+
+/// A lane that is killed after some of its turns, was saved after others, and replays as the shell does, goes on as if nothing had been.
+pub(crate) fn a_restart_anywhere_never_matters(
+    records: &[Record],
+    crashes: &BTreeSet<usize>,
+    saves: &BTreeSet<usize>,
+) {
+    let whole = told_with_crashes(records, &BTreeSet::new(), &BTreeSet::new());
+    let broken = told_with_crashes(records, crashes, saves);
+    let (whole, broken) = (without_counts(&whole), without_counts(&broken));
+    for (whole, broken) in whole.iter().zip(&broken) {
+        assert_eq!(whole, broken);
+    }
+    assert_eq!(whole.len(), broken.len());
+}
+
+/// Every record may come twice.
+pub(crate) fn a_record_twice_changes_nothing(records: &[Record]) {
+    let twice: Vec<Record> = records.iter().flat_map(|it| [it.clone(), it.clone()]).collect();
+    let (once, twice) = (told(records, 0), told(&twice, 0));
+    assert_eq!(without_counts(&once), without_counts(&twice));
+}
+
+/// Rows are numbered without a gap, the first is the final one, and a row has a truth where its status says so.
+pub(crate) fn every_case_has_one_final_row_and_its_newest_truth(records: &[Record]) {
+    let effects = told(records, 0);
+    let rows = rows(&effects);
+    let mut cases = BTreeMap::new();
+    for record in records {
+        if let Event::Prediction { prediction, .. } = &record.event {
+            cases.entry(prediction.case).or_insert(prediction);
+        }
+    }
+    assert_eq!(rows.keys().collect::<Vec<_>>(), cases.keys().collect::<Vec<_>>());
+    for rows in rows.values() {
+        let versions: Vec<u32> = rows.iter().map(|it| it.row_version).collect();
+        let wanted: Vec<u32> = (1..).take(rows.len()).collect();
+        assert_eq!(versions, wanted, "rows are numbered without a gap");
+        for row in rows {
+            let is_final = matches!(row.status, LabelStatus::Labelled | LabelStatus::Missing);
+            assert_eq!(row.row_version == 1, is_final);
+            let has_truth = !matches!(row.status, LabelStatus::Missing | LabelStatus::Retracted);
+            assert_eq!(row.truth.is_some(), has_truth);
+        }
+    }
+}
+
+/// Rows and sums are those of a model that keeps everything and looks at the whole history at once, however often the lane is woken.
+pub(crate) fn rows_and_sums_are_those_of_a_naive_fold(records: &[Record]) {
+    let naive = Naive::of(records);
+    for effects in [told(records, 0), told_awake(records)] {
+        let rows: BTreeMap<CaseId, Vec<NaiveRow>> = rows(&effects)
+            .into_iter()
+            .map(|(case, rows)| (case, rows.into_iter().map(NaiveRow::from).collect()))
+            .collect();
+        assert_eq!(rows, naive.rows, "rows on the left, those of the naive fold on the right");
+        let sums = last_sums(&effects);
+        naive.assert_counts(&sums);
+        let expected = naive.sums();
+        // Part by part, since all of it is hard to read.
+        assert_eq!(sums.arms, expected.arms);
+        assert_eq!(sums.units, expected.units);
+        assert_eq!(sums.scores, expected.scores);
+        assert_eq!(sums.contrasts, expected.contrasts);
+        assert_eq!(sums, expected, "sums on the left, those of the naive fold on the right");
+    }
+}
+
+fn rows(effects: &[Effect]) -> BTreeMap<CaseId, Vec<&Joined>> {
+    let mut rows: BTreeMap<CaseId, Vec<&Joined>> = BTreeMap::new();
+    for effect in effects {
+        if let Effect::Row(row) = effect {
+            rows.entry(row.joined.prediction.case).or_default().push(&row.joined);
+        }
+    }
+    rows
+}

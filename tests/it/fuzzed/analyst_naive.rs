@@ -1,0 +1,272 @@
+//! A naive analyst that keeps everything: it looks at the whole history once for every case, and forgets and batches nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serinus::domain::case::{AnswerStatus, Prediction};
+use serinus::domain::ids::{CaseId, Version};
+use serinus::domain::label::Label;
+use serinus::domain::routing::Role;
+use serinus::domain::time::{Span, Timestamp};
+use serinus::engine::analyst_io::Event;
+use serinus::engine::score;
+use serinus::engine::tally::{Book, Watch};
+use serinus::join::entry::{Joined, LabelStatus, Truth};
+use serinus::strategy::design::Part;
+use serinus::strategy::evidence::Evidence;
+
+use crate::fuzzed::analyst_history::{QUIET_SECONDS, Record, planned};
+use crate::plans::MIDNIGHT;
+
+/// After how long without a record an input counts as idle.
+const IDLE_AFTER: Span = Span(1000);
+
+/// What one row should say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NaiveRow {
+    status: LabelStatus,
+    truth: Option<Truth>,
+    before: Option<Truth>,
+    known_by: [bool; 2],
+    row_version: u32,
+}
+
+/// What should become of a history.
+pub(crate) struct Naive {
+    /// The rows of each case, in the order in which they are written.
+    pub(crate) rows: BTreeMap<CaseId, Vec<NaiveRow>>,
+    /// Every case, with how far the predictions had come when it was read, in the order of reading.
+    cases: Vec<(Prediction, Timestamp)>,
+    /// The cases in the order in which they are mature, as places in `cases`: of a unit's cases the first counts.
+    mature: Vec<usize>,
+}
+
+/// The two clocks at an instant at which the lane looks at its cases, and how many records it has read by then.
+struct Look {
+    read: usize,
+    predictions: Timestamp,
+    labels: Timestamp,
+}
+
+impl From<&Joined> for NaiveRow {
+    fn from(it: &Joined) -> Self {
+        let Joined { truth, before, known_by, status, row_version, .. } = it.clone();
+        Self { status, truth, before, known_by, row_version }
+    }
+}
+
+impl Naive {
+    /// Looks at a history of one rollout.
+    pub(crate) fn of(records: &[Record]) -> Self {
+        // A lane looks before and after it takes a record, and then at nothing for a while.
+        let mut looks: Vec<Look> = Vec::new();
+        for (nth, record) in records.iter().enumerate() {
+            looks.push(Look::at(&records[..nth], record.now));
+            looks.push(Look::at(&records[..=nth], record.now));
+        }
+        let end = records.last().map_or(MIDNIGHT, |it| it.now);
+        let quiet = (1..=QUIET_SECONDS).map(|it| Look::at(records, end + Span::seconds(it)));
+        looks.extend(quiet);
+        let mut known = BTreeSet::new();
+        let (mut rows, mut cases) = (BTreeMap::new(), Vec::new());
+        let mut mature = Vec::new();
+        for (nth, record) in records.iter().enumerate() {
+            if let Event::Prediction { prediction, .. } = &record.event
+                && known.insert(prediction.case)
+            {
+                let place = looks
+                    .iter()
+                    .position(|it| it.read > nth && it.shows_mature(prediction))
+                    .expect("the quiet time is longer than two windows");
+                mature.push((place, prediction.event_time(), prediction.case, cases.len()));
+                rows.insert(prediction.case, rows_of(prediction, place, records, &looks));
+                cases.push(((**prediction).clone(), looks[2 * nth + 1].predictions));
+            }
+        }
+        mature.sort();
+        Self { rows, cases, mature: mature.into_iter().map(|it| it.3).collect() }
+    }
+
+    /// Returns the sums of all cases: first what came, then what was mature.
+    pub(crate) fn sums(&self) -> Evidence {
+        let planned = planned();
+        let held = planned.plan.maturity + planned.plan.keep;
+        let mut book = Book::new(planned.plan, planned.design, planned.stable);
+        for (case, reached) in &self.cases {
+            let oldest = Timestamp(reached.0 - held.0);
+            book.respond(case, Watch { partition: 0, partitions: 1, oldest });
+        }
+        for (case, _) in self.mature.iter().map(|it| &self.cases[*it]) {
+            let rows = &self.rows[&case.case];
+            let _scores = book.mature(case, as_scored(rows[0].truth.as_ref()), rows[0].known_by);
+            for row in &rows[1..] {
+                book.amend(case, as_scored(row.before.as_ref()), as_scored(row.truth.as_ref()));
+                if row.before.is_some() != row.truth.is_some() {
+                    book.relabel(case, row.truth.is_some());
+                }
+            }
+        }
+        book.sums().clone()
+    }
+
+    /// Compares what can be counted on fingers, without the book that the lane itself keeps.
+    pub(crate) fn assert_counts(&self, sums: &Evidence) {
+        let mut counts: BTreeMap<(Version, Part), [u64; 6]> = BTreeMap::new();
+        let mut hits: BTreeMap<(Version, Part), (u64, u64)> = BTreeMap::new();
+        for (case, _) in &self.cases {
+            let rows = &self.rows[&case.case];
+            let is_missing = rows[0].truth.is_none();
+            let is_labelled = rows[rows.len() - 1].truth.is_some();
+            for answer in &case.answers {
+                let part = match answer.role {
+                    Role::Serve if answer.version == case.arm => Part::Chosen,
+                    Role::Serve => continue,
+                    Role::Shadow => Part::Copied,
+                };
+                let arm = (answer.version.clone(), part);
+                let is_ok = answer.status == AnswerStatus::Ok;
+                let is_error = answer.status == AnswerStatus::Error;
+                let one = [true, is_ok, is_error, true, is_labelled, is_missing];
+                let sums = counts.entry(arm.clone()).or_default();
+                sums.iter_mut().zip(one).for_each(|(sum, it)| *sum += u64::from(it));
+                if let (true, Some(truth), Some(value)) = (is_ok, &rows[0].truth, &answer.value) {
+                    let said: serde_json::Value =
+                        serde_json::from_slice(value).expect("it is JSON");
+                    let is_late = said["score"].as_f64().expect("it is a number") >= 0.5;
+                    let hit = is_late == (truth.value["late"] == 1);
+                    let (n, all) = hits.entry(arm).or_default();
+                    (*n, *all) = (*n + 1, *all + u64::from(hit));
+                }
+            }
+        }
+        let counted: BTreeMap<(Version, Part), [u64; 6]> = sums
+            .arms
+            .iter()
+            .map(|((_, version, part), it)| {
+                let arm = (version.clone(), *part);
+                (arm, [it.exposures, it.answered, it.errors, it.mature, it.labelled, it.missing])
+            })
+            .collect();
+        assert_eq!(counted, counts, "exposures, answered, errors, mature, labelled, missing");
+        let scored: BTreeMap<(Version, Part), (u64, u64)> = sums
+            .scores
+            .iter()
+            .filter(|((_, _, _, metric), it)| metric.as_str() == "accuracy" && it.moments.n > 0)
+            .map(|((_, version, part, _), it)| {
+                let millions = u64::try_from(it.moments.sum / 1_000_000).expect("it is a count");
+                ((version.clone(), *part), (it.moments.n, millions))
+            })
+            .collect();
+        assert_eq!(scored, hits, "labelled answers, and how many of them were right");
+    }
+}
+
+impl Look {
+    /// Tells the clocks from all that was read, by the clock on the wall.
+    fn at(read: &[Record], now: Timestamp) -> Self {
+        let (mut newest, mut arrived) = (None, MIDNIGHT);
+        let (mut predictions, mut labels) = (Timestamp::MIN, Timestamp::MIN);
+        // While no predictions come, their clock goes on with the wall's from the newest that came.
+        let flowed = |newest: Option<Timestamp>, arrived: Timestamp, now: Timestamp| match newest {
+            Some(newest) if now >= arrived + IDLE_AFTER => newest + (now - (arrived + IDLE_AFTER)),
+            Some(_) | None => Timestamp::MIN,
+        };
+        let mut labels_arrived = MIDNIGHT;
+        for record in read {
+            match &record.event {
+                Event::Prediction { prediction, .. } => {
+                    predictions = predictions.max(flowed(newest, arrived, record.now));
+                    let time = prediction.event_time().min(record.now);
+                    (newest, arrived) = (newest.max(Some(time)), record.now);
+                    predictions = predictions.max(time);
+                }
+                Event::Label { label, .. } => {
+                    labels = labels.max(label.observed_at.min(record.now));
+                    labels_arrived = record.now;
+                }
+                Event::Mark { .. }
+                | Event::Unreadable { .. }
+                | Event::Sources(_)
+                | Event::Plan(_)
+                | Event::Lag { .. } => {}
+            }
+        }
+        // Labels that are silent have said all they have to say.
+        if now >= labels_arrived + IDLE_AFTER {
+            labels = Timestamp::MAX;
+        }
+        let predictions = predictions.max(flowed(newest, arrived, now));
+        Self { read: read.len(), predictions, labels }
+    }
+
+    /// Returns whether a case is mature: both clocks have passed its window, or the predictions alone twice.
+    fn shows_mature(&self, case: &Prediction) -> bool {
+        let window = planned().plan.maturity;
+        let due = case.event_time() + window;
+        self.predictions.min(self.labels) >= due || self.predictions >= due + window
+    }
+}
+
+/// The rows of a case that is mature at the look in this place.
+fn rows_of(case: &Prediction, place: usize, records: &[Record], looks: &[Look]) -> Vec<NaiveRow> {
+    let plan = planned().plan;
+    let (at, window) = (case.event_time(), plan.maturity);
+    let due = at + window;
+    let labels = |read: usize| labels_of(case, &records[..read]);
+    let mature = &looks[place];
+    let known = labels(mature.read);
+    let known_by = [4, 2].map(|part| truth(&known, at + Span(window.0 / part)).is_some());
+    let in_time = truth(&known, due);
+    let status = if in_time.is_some() { LabelStatus::Labelled } else { LabelStatus::Missing };
+    let first = NaiveRow { status, truth: in_time, before: None, known_by, row_version: 1 };
+    let mut rows = vec![first];
+    follow(&mut rows, truth(&known, Timestamp::MAX));
+    for read in mature.read..records.len() {
+        // What comes for a case that is forgotten says nothing of it.
+        if looks[2 * read].predictions < due + plan.keep {
+            follow(&mut rows, truth(&labels(read + 1), Timestamp::MAX));
+        }
+    }
+    rows
+}
+
+/// Adds a row where the truth is another than the last row says.
+fn follow(rows: &mut Vec<NaiveRow>, truth: Option<Truth>) {
+    let last = rows.last().expect("the final row is there");
+    if last.truth == truth {
+        return;
+    }
+    let status = match (last.status, &truth) {
+        (_, None) => LabelStatus::Retracted,
+        (LabelStatus::Missing, Some(_)) => LabelStatus::Late,
+        (_, Some(_)) => LabelStatus::Corrected,
+    };
+    let (before, row_version) = (last.truth.clone(), last.row_version + 1);
+    rows.push(NaiveRow { status, truth, before, known_by: [false; 2], row_version });
+}
+
+/// The labels of a case's request; of two with one version the first counts, and one that takes back counts beside it.
+fn labels_of<'a>(case: &Prediction, read: &'a [Record]) -> Vec<&'a Label> {
+    let mut labels: Vec<&Label> = Vec::new();
+    for record in read {
+        if let Event::Label { label, .. } = &record.event
+            && label.request_id == case.request_id
+            && !labels
+                .iter()
+                .any(|it| it.version == label.version && (it.retract || !label.retract))
+        {
+            labels.push(label);
+        }
+    }
+    labels
+}
+
+fn truth(labels: &[&Label], until: Timestamp) -> Option<Truth> {
+    let observed = labels.iter().filter(|it| it.observed_at <= until);
+    let newest = observed.max_by_key(|it| (it.version, it.retract)).filter(|it| !it.retract)?;
+    let value = std::sync::Arc::new(newest.value.clone());
+    Some(Truth { value, observed_at: newest.observed_at, version: newest.version })
+}
+
+fn as_scored(truth: Option<&Truth>) -> score::Truth<'_> {
+    truth.map_or(score::Truth::Unknown, |it| score::Truth::Known(&it.value))
+}

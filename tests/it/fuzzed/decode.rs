@@ -1,0 +1,129 @@
+//! Any bytes as records of every kind: no decoder panics, and what it reads it writes and reads the same.
+
+use serinus::domain::time::Timestamp;
+use serinus::strategy::stage::{Format, LabelMap, Source};
+use serinus::wire::analysis::AnalysisRecord;
+use serinus::wire::any::json_of;
+use serinus::wire::command::CommandRecord;
+use serinus::wire::event::EventRecord;
+use serinus::wire::headers::{read_answer, read_token};
+use serinus::wire::journal::{AnalystTurn, JudgeStep, ReplayStart, ServingTurn};
+use serinus::wire::json::Parts;
+use serinus::wire::mark::MarkRecord;
+use serinus::wire::metrics::MetricsRecord;
+use serinus::wire::partial::PartialRecord;
+use serinus::wire::schema::codecs;
+use serinus::wire::state::StateRecord;
+use serinus::wire::{label, prediction};
+
+use crate::fuzzed::Target;
+
+/// Reads, and holds what was read to the law: written and read again it is the same.
+macro_rules! record {
+    ($record:ty) => {
+        |bytes| {
+            let Ok(read) = <$record>::read(bytes) else { return false };
+            let again = <$record>::read(&read.write()).expect("what was written can be read");
+            assert_eq!(again, read, "read, written and read again");
+            true
+        }
+    };
+}
+
+// A new decoder: its line at the end, for the corpus counts them; and records that it reads in `decoders.rs`.
+pub(crate) const DECODERS: [(&str, Target); 17] = [
+    ("command", record!(CommandRecord)),
+    ("event", record!(EventRecord)),
+    ("journal", record!(ServingTurn)),
+    ("analyst journal", record!(AnalystTurn)),
+    ("judge journal", record!(JudgeStep)),
+    ("mark", record!(MarkRecord)),
+    ("partial", partials),
+    ("metrics", record!(MetricsRecord)),
+    ("state", record!(StateRecord)),
+    ("prediction", predictions),
+    ("label", labels),
+    ("offset's metadata", metadata),
+    ("token", tokens),
+    ("answer", answers),
+    ("any", |bytes| json_of(bytes).is_some()),
+    ("analysis", record!(AnalysisRecord)),
+    ("avro", avro),
+];
+
+/// Takes the first byte for a decoder, `a` for the first of them, and the rest for a record.
+pub(crate) fn run(bytes: &[u8]) -> bool {
+    let Some((nth, record)) = bytes.split_first() else { return false };
+    let decoder = DECODERS.get(usize::from(nth.wrapping_sub(b'a')));
+    decoder.is_some_and(|(_, target)| target(record))
+}
+
+fn partials(bytes: &[u8]) -> bool {
+    let Ok(record) = PartialRecord::read(bytes) else { return false };
+    let again = PartialRecord::read(&record.write()).expect("what was written can be read");
+    assert_eq!(again, record, "read, written and read again");
+    // A record of the right shape may still hold sums that are none.
+    let Ok(partial) = record.partial() else { return false };
+    let again =
+        PartialRecord::from(&partial).partial().expect("sums can be read that were written");
+    assert_eq!(again, partial, "the sums of a record of the sums");
+    true
+}
+
+fn predictions(bytes: &[u8]) -> bool {
+    let Ok((model, read)) = prediction::decode(bytes) else { return false };
+    for format in [Format::Json, Format::Avro] {
+        let written = prediction::encode(format, &model, &read);
+        let again = prediction::decode(&written).expect("what was written can be read");
+        assert_eq!(again, (model.clone(), read.clone()), "read, written and read again");
+    }
+    true
+}
+
+fn labels(bytes: &[u8]) -> bool {
+    let map = LabelMap {
+        request_id: Source::Json("/request_id".to_owned()),
+        value: "/label".to_owned(),
+        observed_at: Some("/observed_at".to_owned()),
+    };
+    let read = |bytes: &[u8]| {
+        let parts = Parts { key: None, headers: &[], value: Some(bytes) };
+        label::decode(&map, parts, Timestamp(5))
+    };
+    let Ok(label) = read(bytes) else { return false };
+    for format in [Format::Json, Format::Avro] {
+        let written = label::encode(format, &label);
+        let again = read(&written).expect("what was written can be read");
+        assert_eq!(again, label, "read, written and read again");
+    }
+    true
+}
+
+fn metadata(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some(read) = ReplayStart::from_metadata(&text) else { return false };
+    assert_eq!(ReplayStart::from_metadata(&read.to_metadata()), Some(read));
+    true
+}
+
+fn tokens(bytes: &[u8]) -> bool {
+    let Some(token) = read_token(bytes) else { return false };
+    assert_eq!(token.to_string().as_bytes(), bytes, "only what we write is read");
+    true
+}
+
+fn answers(bytes: &[u8]) -> bool {
+    let headers = [("serinus-case", Some(bytes)), ("serinus-version", Some(bytes))];
+    read_answer(headers.into_iter(), None).is_ok()
+}
+
+fn avro(bytes: &[u8]) -> bool {
+    let mut is_any = false;
+    for (name, codec) in codecs() {
+        let Some(read) = codec.decode_json(bytes) else { continue };
+        is_any = true;
+        let written = codec.encode_json(&read).unwrap_or_else(|| panic!("{name}: {read}"));
+        assert_eq!(codec.decode_json(&written), Some(read), "{name}: read, written and read again");
+    }
+    is_any
+}

@@ -1,0 +1,259 @@
+//! Histories of a serving lane: steps become what the lane reads, and the lane is run over them whole, in batches or through crashes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serinus::domain::ids::{CaseId, Revision, Version};
+use serinus::domain::record::{Answer, Bytes, Carried, Request};
+use serinus::domain::routing::{OnFailure, Routing, ShadowShare, Slice};
+use serinus::domain::share::Share;
+use serinus::domain::time::{Span, Timestamp};
+use serinus::engine::counter::Counter;
+use serinus::engine::serving::{ServingEffect, ServingLane, Turn};
+
+use crate::plans::{self, MIDNIGHT};
+
+/// Records come at whole hundredths of a second and nothing falls due at one: what is read in the very millisecond of a deadline is in
+/// time or not by the turn that it is read in, and the journal keeps the turns.
+const STEP_MS: i64 = 10;
+pub(crate) const TIMEOUT: Span = Span(2003);
+pub(crate) const SHADOW_TIMEOUT: Span = Span(5007);
+
+/// One thing that happens, and how long after the one before it.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Request { wait: i64, unit: u8 },
+    Answer { wait: i64, of: usize, ask: usize, fails: bool, wrong: u8 },
+    Again { wait: i64, of: usize },
+    Routing { wait: i64, kind: u8 },
+}
+
+/// One turn as the journal keeps it.
+#[derive(Clone, Debug)]
+pub(crate) struct Played {
+    pub(crate) now: Timestamp,
+    pub(crate) turn: Turn,
+}
+
+/// What a history did, and when.
+pub(crate) type Told = Vec<(Timestamp, ServingEffect)>;
+
+fn percent(percent: u32) -> Share {
+    Share::from_millionths(percent * 10_000).expect("at most all")
+}
+
+pub(crate) fn routing(kind: u8, revision: u64) -> Arc<Routing> {
+    let slice = |version: &str, width, share| Slice {
+        version: version.into(),
+        width: percent(width),
+        share: percent(share),
+    };
+    let shadow =
+        |version: &str, share| ShadowShare { version: version.into(), share: percent(share) };
+    let default: Bytes = Arc::from(&b"{\"score\":0.5}"[..]);
+    let (slices, shadows, on_failure, default) = match kind {
+        0 => (vec![], vec![], OnFailure::Stable, None),
+        1 => (
+            vec![slice("v2", 50, 30), slice("v3", 50, 20)],
+            vec![shadow("v1", 50), shadow("v2", 100)],
+            OnFailure::Stable,
+            None,
+        ),
+        2 => (
+            vec![slice("v2", 50, 50), slice("v3", 50, 50)],
+            vec![shadow("v1", 100), shadow("v4", 30)],
+            OnFailure::Stable,
+            Some(default),
+        ),
+        _ => (
+            vec![slice("v2", 50, 40)],
+            vec![shadow("v2", 100)],
+            if revision.is_multiple_of(2) { OnFailure::Default } else { OnFailure::Error },
+            Some(default),
+        ),
+    };
+    let model = plans::model("m", "v1").plan;
+    Arc::new(Routing {
+        rollout: Some("r".into()),
+        salt: "salt".into(),
+        slices,
+        shadows,
+        timeout: TIMEOUT,
+        shadow_timeout: SHADOW_TIMEOUT,
+        on_failure,
+        default,
+        ..model.at_rest("v1".into(), Revision(revision))
+    })
+}
+
+pub(crate) fn lane(open_cases_max: usize) -> ServingLane {
+    ServingLane::new(0, open_cases_max, routing(1, 1))
+}
+
+pub(crate) fn request(offset: i64, unit: u8, now: Timestamp) -> Arc<Request> {
+    Arc::new(Request {
+        case: CaseId { partition: 0, offset },
+        id: format!("id{offset}").as_str().into(),
+        unit: Some(Arc::from(format!("unit{unit}").into_bytes())),
+        key: None,
+        value: Some(Arc::from(format!("body {offset}").into_bytes())),
+        headers: Arc::from([]),
+        requested_at: now,
+        segments: Arc::default(),
+    })
+}
+
+fn answer(n: usize, offset: i64, ask: usize, version: Version, fails: bool) -> Answer {
+    Answer {
+        case: CaseId { partition: 0, offset },
+        ask,
+        awaited_until: MIDNIGHT,
+        version,
+        error: fails.then(|| Arc::from("boom")),
+        value: Some(Arc::from(format!("answer {n}").into_bytes())),
+        carried: Arc::new(Carried::default()),
+    }
+}
+
+/// Turns steps into what the lane would read, each record in a turn of its own, and its deadlines in turns of theirs.
+///
+/// Workers answer what they were really asked, so the history is made along with a lane. A full lane is given no requests: the shell
+/// leaves them on their topic.
+pub(crate) fn history(steps: &[Step], open_cases_max: usize) -> Vec<Played> {
+    let mut lane = lane(open_cases_max);
+    let mut played: Vec<Played> = Vec::new();
+    let mut asked: BTreeMap<i64, Vec<(Version, Timestamp)>> = BTreeMap::new();
+    let mut answers: Vec<Answer> = Vec::new();
+    let (mut now, mut offset, mut revision) = (MIDNIGHT, 0, 1);
+    let mut play = |lane: &mut ServingLane, it: Played, asked: &mut BTreeMap<_, Vec<_>>| {
+        let mut out = Vec::new();
+        lane.turn(it.now, it.turn.clone(), &mut out);
+        played.push(it);
+        for effect in out {
+            if let ServingEffect::Forward(it) = effect {
+                asked
+                    .entry(it.request.case.offset)
+                    .or_default()
+                    .push((it.version.clone(), it.close_at));
+            }
+        }
+    };
+    for (n, step) in steps.iter().enumerate() {
+        let (Step::Request { wait, .. }
+        | Step::Answer { wait, .. }
+        | Step::Again { wait, .. }
+        | Step::Routing { wait, .. }) = step;
+        now = now + Span(wait * STEP_MS);
+        while let Some(due) = lane.next_wake().filter(|it| *it < now) {
+            play(&mut lane, Played { now: due, turn: Turn::default() }, &mut asked);
+        }
+        let mut turn = Turn::default();
+        match step {
+            Step::Request { .. } if lane.room() == 0 => continue,
+            Step::Request { unit, .. } => {
+                offset += 1;
+                turn.requests.push(request(offset, *unit, now));
+            }
+            Step::Answer { of, ask, fails, wrong, .. } => {
+                let case = (offset - i64::try_from(*of).expect("small")).max(1);
+                let known = asked.get(&case).and_then(|it| it.get(*ask)).cloned();
+                let (version, awaited_until) = known.unwrap_or(("v2".into(), now));
+                let mut answer = answer(n, case, *ask, version, *fails);
+                answer.awaited_until = awaited_until;
+                match wrong {
+                    0 => answer.version = "v9".into(),
+                    1 => answer.case.partition = 7,
+                    2 => answer.case.offset += 1000,
+                    _ => {}
+                }
+                answers.push(answer.clone());
+                turn.answers.push(answer);
+            }
+            Step::Again { of, .. } => match answers.iter().rev().nth(*of) {
+                Some(it) => turn.answers.push(it.clone()),
+                None => continue,
+            },
+            Step::Routing { kind, .. } => {
+                revision += 1;
+                turn.routing = Some(routing(*kind, revision));
+            }
+        }
+        play(&mut lane, Played { now, turn }, &mut asked);
+    }
+    while let Some(due) = lane.next_wake() {
+        play(&mut lane, Played { now: due, turn: Turn::default() }, &mut asked);
+    }
+    assert_eq!(lane.open_cases(), 0, "everything ends");
+    played
+}
+
+pub(crate) fn told(played: &[Played], open_cases_max: usize) -> Told {
+    let mut lane = lane(open_cases_max);
+    let mut told = Vec::new();
+    for it in played {
+        take(&mut lane, it, &mut told);
+    }
+    told
+}
+
+pub(crate) fn take(lane: &mut ServingLane, played: &Played, told: &mut Told) {
+    let mut out = Vec::new();
+    lane.turn(played.now, played.turn.clone(), &mut out);
+    told.extend(out.into_iter().map(|it| (played.now, it)));
+}
+
+/// Puts what was read at one time into one turn, as long as a turn's order is the order of reading.
+pub(crate) fn in_batches(played: &[Played]) -> Vec<Played> {
+    let mut batches: Vec<Played> = Vec::new();
+    for it in played {
+        match batches.last_mut() {
+            Some(last)
+                if last.now == it.now
+                    && it.turn.routing.is_none()
+                    && (last.turn.answers.is_empty() || it.turn.requests.is_empty()) =>
+            {
+                last.turn.requests.extend(it.turn.requests.iter().cloned());
+                last.turn.answers.extend(it.turn.answers.iter().cloned());
+            }
+            Some(_) | None => batches.push(it.clone()),
+        }
+    }
+    batches
+}
+
+pub(crate) fn without_counts(told: &Told) -> Vec<&(Timestamp, ServingEffect)> {
+    told.iter().filter(|(_, it)| !matches!(it, ServingEffect::Count(_))).collect()
+}
+
+pub(crate) fn count(told: &Told, counter: Counter) -> usize {
+    told.iter().filter(|(_, it)| *it == ServingEffect::Count(counter)).count()
+}
+
+/// A lane that was killed after turn `last`, and did again what the shell does again: from the turn that opened its oldest open case.
+pub(crate) fn replayed(
+    played: &[Played],
+    last: usize,
+    dead: &ServingLane,
+    open: &[usize],
+) -> ServingLane {
+    let routing_of = |turn: usize| {
+        let newest = played[..=turn].iter().rev().find_map(|it| it.turn.routing.clone());
+        newest.unwrap_or_else(|| routing(1, 1))
+    };
+    let first = dead.oldest_open().map_or(last, |oldest| {
+        let is_it = |it: &Played| it.turn.requests.iter().any(|it| it.case.offset == oldest);
+        played.iter().position(is_it).expect("an open case was opened")
+    });
+    let mut lane = ServingLane::new(0, MAX, routing_of(first));
+    let mut dropped = Vec::new();
+    for (it, open) in played.iter().zip(open).take(last + 1).skip(first) {
+        let turn = Turn { open: Some(*open), ..it.turn.clone() };
+        lane.turn(it.now, turn, &mut dropped);
+    }
+    lane
+}
+
+/// Small enough that histories come to its half, where copies to shadows are shed.
+pub(crate) const MAX: usize = 12;
+/// Large enough that no history comes near it.
+pub(crate) const AMPLE: usize = 1000;

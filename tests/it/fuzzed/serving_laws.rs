@@ -1,0 +1,245 @@
+//! Laws of the serving lane, for a history from anywhere: one answer each, as a naive model that sees the whole history says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serinus::domain::case::{AnswerStatus, Outcome, Prediction};
+use serinus::domain::ids::Version;
+use serinus::domain::record::{Answer, Bytes, Request};
+use serinus::domain::routing::{OnFailure, Role, Routing};
+use serinus::domain::time::{Span, Timestamp};
+use serinus::engine::counter::Counter;
+use serinus::engine::serving::{Serve, ServingEffect, Turn};
+use serinus::strategy::contract::Route;
+
+use crate::fuzzed::serving_history::{
+    AMPLE, MAX, Played, SHADOW_TIMEOUT, Step, TIMEOUT, Told, count, history, in_batches, lane,
+    replayed, routing, take, told, without_counts,
+};
+
+/// The same records in other turns are acted on in the same way.
+pub(crate) fn batch_size_never_matters(steps: &[Step]) {
+    let single = history(steps, MAX);
+    let batches = in_batches(&single);
+    assert_eq!(told(&single, MAX), told(&batches, MAX));
+}
+
+/// A turn with nothing in it, before anything is due, does nothing.
+pub(crate) fn a_look_too_early_never_matters(steps: &[Step], early: i64) {
+    let played = history(steps, MAX);
+    let mut lane = lane(MAX);
+    let mut looked = Vec::new();
+    for it in &played {
+        let before = Timestamp(it.now.0 - early);
+        if lane.next_wake().is_none_or(|due| due > before) {
+            take(&mut lane, &Played { now: before, turn: Turn::default() }, &mut looked);
+        }
+        take(&mut lane, it, &mut looked);
+    }
+    assert_eq!(looked, told(&played, MAX));
+}
+
+/// A lane that is killed after some of its turns, and replays as the shell does, is the lane that it was.
+pub(crate) fn a_restart_anywhere_never_matters(steps: &[Step], crashes: &BTreeSet<usize>) {
+    let played = in_batches(&history(steps, MAX));
+    let mut lane = lane(MAX);
+    let (mut broken, mut open) = (Vec::new(), Vec::new());
+    for (turn, it) in played.iter().enumerate() {
+        open.push(lane.open_cases());
+        take(&mut lane, it, &mut broken);
+        if crashes.contains(&turn) {
+            let restored = replayed(&played, turn, &lane, &open);
+            assert_eq!(restored, lane);
+            lane = restored;
+        }
+    }
+    assert_eq!(broken, told(&played, MAX));
+}
+
+/// Every answer may come twice: it is used once, and the other is counted.
+pub(crate) fn an_answer_twice_changes_nothing(steps: &[Step]) {
+    let once = history(steps, AMPLE);
+    let twice: Vec<Played> = once
+        .iter()
+        .map(|it| {
+            let answers = it.turn.answers.iter().flat_map(|it| [it.clone(), it.clone()]);
+            Played { turn: Turn { answers: answers.collect(), ..it.turn.clone() }, ..it.clone() }
+        })
+        .collect();
+    let (once, twice) = (told(&once, AMPLE), told(&twice, AMPLE));
+    let but_passed_on = |told: &Told| {
+        let is_kept = |it: &&(Timestamp, ServingEffect)| !matches!(it.1, ServingEffect::PassOn(_));
+        without_counts(told).into_iter().filter(is_kept).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(but_passed_on(&once), but_passed_on(&twice));
+    let misdirected = count(&once, Counter::AnswerMisdirected);
+    assert_eq!(2 * misdirected, count(&twice, Counter::AnswerMisdirected));
+}
+
+/// Each request is forwarded as the assignment says, served once and in time, and its prediction says what was served.
+pub(crate) fn every_request_is_served_once_as_a_naive_model_says(steps: &[Step]) {
+    let played = history(steps, AMPLE);
+    let told = told(&played, AMPLE);
+    let mut served: BTreeMap<i64, Vec<(Timestamp, &Serve)>> = BTreeMap::new();
+    let mut predicted: BTreeMap<i64, Vec<&Prediction>> = BTreeMap::new();
+    let mut forwarded: BTreeMap<i64, Vec<(Version, Role)>> = BTreeMap::new();
+    for (now, effect) in &told {
+        match effect {
+            ServingEffect::Serve(it) => {
+                served.entry(it.request.case.offset).or_default().push((*now, it));
+            }
+            ServingEffect::Predict(it) => predicted.entry(it.case.offset).or_default().push(it),
+            ServingEffect::Forward(it) => {
+                let asked = (it.version.clone(), it.role);
+                forwarded.entry(it.request.case.offset).or_default().push(asked);
+            }
+            ServingEffect::PassOn(_) | ServingEffect::Count(_) => {}
+        }
+    }
+    let expected = naive(&played);
+    assert_eq!(served.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (offset, expected) in &expected {
+        let [(at, serve)] = served[offset][..] else { panic!("{offset} was served twice") };
+        let happened = (at, serve.version.clone(), serve.outcome, serve.value.clone());
+        let Expected { version, outcome, value, .. } = expected;
+        assert_eq!(happened, (expected.at, version.clone(), *outcome, value.clone()));
+        assert_eq!(serve.error.is_some(), *outcome == Outcome::Error);
+        let [prediction] = predicted[offset][..] else { panic!("{offset} was predicted twice") };
+        let answers: Vec<_> =
+            prediction.answers.iter().map(|it| (it.version.clone(), it.role, it.status)).collect();
+        assert_eq!(&answers, &expected.answers);
+        let asked: Vec<_> =
+            expected.answers.iter().map(|(version, role, _)| (version.clone(), *role)).collect();
+        assert_eq!(forwarded[offset], asked, "{offset} was forwarded otherwise");
+        assert_eq!(prediction.served_at, expected.at);
+        assert_eq!((&prediction.served, &prediction.outcome), (version, outcome));
+    }
+    let answers = played.iter().map(|it| it.turn.answers.len()).sum::<usize>();
+    let used: usize = expected.values().map(|it| it.used).sum();
+    let unused: usize =
+        [Counter::AnswerDuplicate, Counter::AnswerUnknown, Counter::AnswerMisdirected]
+            .map(|it| count(&told, it))
+            .iter()
+            .sum();
+    // A late answer is used when its case is still open, and only counted when it is closed.
+    let late = count(&told, Counter::AnswerLate);
+    let late_used: usize = expected.values().map(|it| it.late).sum();
+    assert_eq!(used + unused + late - late_used, answers, "every answer is used or counted");
+    assert_eq!(count(&told, Counter::Requests), expected.len());
+}
+
+/// What should become of one request.
+struct Expected {
+    at: Timestamp,
+    version: Option<Version>,
+    outcome: Outcome,
+    value: Option<Bytes>,
+    answers: Vec<(Version, Role, AnswerStatus)>,
+    used: usize,
+    late: usize,
+}
+
+/// One ask of the naive model, with the place of the first answer to it in the history.
+struct Asked {
+    version: Version,
+    role: Role,
+    deadline: Timestamp,
+    first: Option<usize>,
+}
+
+/// Says what should become of every request by looking at the whole history at once, one request at a time.
+fn naive(played: &[Played]) -> BTreeMap<i64, Expected> {
+    let mut by = routing(1, 1);
+    let mut expected = BTreeMap::new();
+    for (place, it) in played.iter().enumerate() {
+        if let Some(routing) = &it.turn.routing {
+            by = Arc::clone(routing);
+        }
+        for request in &it.turn.requests {
+            expected.insert(request.case.offset, become_of(request, &by, it.now, &played[place..]));
+        }
+    }
+    expected
+}
+
+fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played]) -> Expected {
+    let route = Route::of(by, request.unit_bytes());
+    let deadline = opened + TIMEOUT;
+    let close = opened + SHADOW_TIMEOUT;
+    // The first answer to an ask, among what was read after a place and while the case can be open.
+    let first = |ask: usize, version: &Version, from: usize| {
+        after.iter().enumerate().skip(from).find_map(|(place, it)| {
+            let is_it =
+                |it: &&Answer| it.case == request.case && it.ask == ask && it.version == *version;
+            (it.now < close && it.turn.answers.iter().any(|it| is_it(&it))).then_some(place)
+        })
+    };
+    let read = |place: usize| (after[place].now, &after[place].turn.answers[0]);
+    let arm = &route.serve.version;
+    let mut asks =
+        vec![Asked { version: arm.clone(), role: Role::Serve, deadline, first: first(0, arm, 0) }];
+    for (ask, shadow) in (1..).zip(&route.shadows) {
+        let place = first(ask, shadow, 0);
+        asks.push(Asked {
+            version: shadow.clone(),
+            role: Role::Shadow,
+            deadline: close,
+            first: place,
+        });
+    }
+    let in_time = |place: Option<usize>| place.map(read).filter(|(at, _)| *at < deadline);
+    let is_fine = |it: Option<(Timestamp, &Answer)>| it.is_some_and(|(_, it)| it.error.is_none());
+    let own = in_time(asks[0].first);
+    let hedge = opened + Span(TIMEOUT.0 / 2);
+    let is_quick = own.is_some_and(|(at, _)| at < hedge);
+    let may_fall_back = by.on_failure == OnFailure::Stable && *arm != by.stable;
+    let fallback = if may_fall_back && !(is_quick && is_fine(own)) {
+        // The stable version is asked when the candidate fails, or at half time.
+        let asked_at = match asks[0].first {
+            Some(place) if is_quick => place + 1,
+            Some(_) | None => after.iter().position(|it| it.now >= hedge).unwrap_or(after.len()),
+        };
+        let place = first(asks.len(), &by.stable, asked_at);
+        asks.push(Asked { version: by.stable.clone(), role: Role::Serve, deadline, first: place });
+        in_time(place)
+    } else {
+        None
+    };
+    let both_at = own.map_or(deadline, |(at, _)| fallback.map_or(deadline, |it| it.0.max(at)));
+    let (at, served) = match own {
+        Some((at, answer)) if answer.error.is_none() => (at, Some((arm, Outcome::Ok, answer))),
+        Some((at, _)) if !may_fall_back => (at, None),
+        Some(_) | None => {
+            let answer = fallback.filter(|it| is_fine(Some(*it))).map(|it| it.1);
+            (both_at, answer.map(|it| (&by.stable, Outcome::Fallback, it)))
+        }
+    };
+    let default = by.default.clone().filter(|_| by.on_failure != OnFailure::Error);
+    let (version, outcome, value) = match (served, default) {
+        (Some((version, outcome, answer)), _) => {
+            (Some(version.clone()), outcome, answer.value.clone())
+        }
+        (None, Some(value)) => (None, Outcome::Default, Some(value)),
+        (None, None) => (None, Outcome::Error, None),
+    };
+    let answers: Vec<_> =
+        asks.iter().map(|it| (it.version.clone(), it.role, status(it, after))).collect();
+    Expected {
+        at,
+        version,
+        outcome,
+        value,
+        used: asks.iter().filter(|it| it.first.is_some()).count(),
+        late: answers.iter().filter(|it| it.2 == AnswerStatus::Late).count(),
+        answers,
+    }
+}
+
+fn status(asked: &Asked, after: &[Played]) -> AnswerStatus {
+    match asked.first.map(|it| (after[it].now, &after[it].turn.answers[0])) {
+        None => AnswerStatus::Timeout,
+        Some((at, _)) if at > asked.deadline => AnswerStatus::Late,
+        Some((_, answer)) if answer.error.is_some() => AnswerStatus::Error,
+        Some(_) => AnswerStatus::Ok,
+    }
+}

@@ -1,0 +1,26 @@
+//! Any bytes as a spec file: reading it never panics, and a plan is the same from the JSON in which its document travels.
+
+use serinus::spec::plan::{Document, load, model_from_json, rollout_from_json};
+
+pub(crate) fn run(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let documents = match load("fuzzed.yaml", &text) {
+        Ok(documents) => documents,
+        Err(errors) => {
+            // The message quotes the file, and that must not panic either.
+            assert!(!errors.to_string().is_empty());
+            return false;
+        }
+    };
+    for document in documents {
+        match document {
+            Document::Model(plan, json) => {
+                assert_eq!(model_from_json(&json).as_ref(), Ok(&plan), "{json}");
+            }
+            Document::Rollout(plan, json) => {
+                assert_eq!(rollout_from_json(&json).as_ref(), Ok(&plan), "{json}");
+            }
+        }
+    }
+    true
+}

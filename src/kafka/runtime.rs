@@ -116,7 +116,11 @@ fn insist(
         }
         match run() {
             Ok(()) => return Ok(()),
-            Err(error @ ShellError::Fenced { .. }) => return Err(error),
+            Err(error @ ShellError::Fenced { .. }) => {
+                // Said at once: another role may hold the end up until the watchdog comes.
+                warn!(what, %error, "leaving");
+                return Err(error);
+            }
             Err(error) => {
                 // What has worked for so long breaks for the first time again.
                 if began.elapsed() > PAUSE_MAX {

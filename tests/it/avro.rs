@@ -12,37 +12,25 @@ use crate::kit::clock::unix_ms;
 use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::ledger::Books;
 use crate::kit::process::serinus;
+use crate::kit::specs;
 use crate::kit::worker::{Habits, Worker, is_late};
 use crate::kit::world::{Sent, WAIT, World};
 use crate::schemas::FINGERPRINTS;
 
 const REQUESTS: usize = 300;
 
-const SPEC: &str = "
-apiVersion: serinus/v1
-kind: Model
-metadata: {name: MODEL}
-spec:
-  stable: v1
-  unit: key
-  requestId: header:ce_id
+/// More of the model, and of its rollout.
+const MODEL: &str = "
   timeout: 60s
   shadowTimeout: 90s
   onFailure: stable
   format: avro
   segments: {note: json:/note, nowhere: json:/nowhere}
-  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
----
-apiVersion: serinus/v1
-kind: Rollout
-metadata: {name: MODEL-v2}
-spec:
-  model: MODEL
+";
+const ROLLOUT: &str = "
   candidates: [v2]
   strategy: canary
   stages: [{share: 50%, shadow: {v1: 100%}, hold: 1h}]
-  metrics:
-    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
   segments: [{by: note, values: [é]}]
   labels: {maturity: 3s, missing: exclude}
   decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
@@ -51,7 +39,7 @@ spec:
 #[test]
 fn a_model_in_avro_balances_like_one_in_json() {
     let Some(kafka) = Kafka::find() else { return };
-    let world = World::new(&kafka, "avro", SPEC);
+    let world = World::new(&kafka, "avro", &specs::scored(MODEL, ROLLOUT));
     let mut run = world.run();
     let events = Published::of("rollout-event");
     world.await_topic(&world.app_topic("rollout-events"), &mut run);

@@ -17,34 +17,13 @@ use serinus::wire::placement::partition as home;
 use crate::kit::clock::{Deadline, unix_ms};
 use crate::kit::kafka::{Kafka, Reader, Record, skip};
 use crate::kit::process::{Process, serinus};
+use crate::kit::specs;
 use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 
-const SPEC: &str = "
-apiVersion: serinus/v1
-kind: Model
-metadata: {name: MODEL}
-spec:
-  stable: v1
-  unit: key
-  requestId: header:ce_id
-  timeout: 10s
-  shadowTimeout: 12s
-  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
----
-apiVersion: serinus/v1
-kind: Rollout
-metadata: {name: MODEL-v2}
-spec:
-  model: MODEL
-  candidates: [v2]
-  strategy: shadow
-  stages: [{shadow: 100%, until: {exposures: 100000000}}]
-  metrics:
-    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
-  labels: {maturity: 6s, missing: exclude}
-  decide: {alpha: 0.05, by: 14d, no_data: hold}
-";
+fn spec() -> String {
+    specs::shadow("  timeout: 10s\n  shadowTimeout: 12s", "6s")
+}
 
 /// More than the program may send in one message, and less than a broker takes.
 const HUGE: usize = 1_010_000;
@@ -330,7 +309,7 @@ fn answer_too_much(world: &World, stranger: &mut Stranger) {
 #[test]
 fn no_bad_input_stops_anything_or_vanishes() {
     let Some(kafka) = Kafka::find() else { return };
-    let world = World::new(&kafka, "bad", SPEC);
+    let world = World::new(&kafka, "bad", &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     let mut stranger = Stranger::new(&kafka);
@@ -468,8 +447,8 @@ fn check_dead(world: &World, stranger: &Stranger) {
 #[test]
 fn a_dead_label_joins_after_the_spec_is_mended_and_it_is_requeued() {
     let Some(kafka) = Kafka::find() else { return };
-    let spec = SPEC.replace("value: json:/label,", "value: json:/truth,");
-    let world = World::new(&kafka, "requeue", &spec);
+    let wrong = spec().replace("value: json:/label,", "value: json:/truth,");
+    let world = World::new(&kafka, "requeue", &wrong);
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     let worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
@@ -500,7 +479,8 @@ fn a_dead_label_joins_after_the_spec_is_mended_and_it_is_requeued() {
 
     let known = |run: &Process| run.log_text().matches("routing known").count();
     let before = known(&run);
-    let model = SPEC.split("---").next().expect("the model comes first");
+    let mended = spec();
+    let model = mended.split("---").next().expect("the model comes first");
     command(&["apply", &world.write_spec(model)], 0);
     let deadline = Deadline::after(WAIT);
     // Whoever serves and whoever joins hear of the new spec each for themselves.

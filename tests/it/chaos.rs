@@ -17,31 +17,10 @@ use crate::kit::evidence::Evidence;
 use crate::kit::kafka::{OwnKafka, Reader};
 use crate::kit::ledger::{Books, Promise, Summary};
 use crate::kit::process::{Process, serinus};
+use crate::kit::specs;
 use crate::kit::traffic::Traffic;
 use crate::kit::worker::Worker;
 use crate::kit::world::{Sent, WAIT, World};
-
-const MODEL: &str = "
-apiVersion: serinus/v1
-kind: Model
-metadata: {name: MODEL}
-spec:
-  stable: v1
-  unit: key
-  requestId: header:ce_id
-  onFailure: stable
-  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
-DEADLINES
----
-apiVersion: serinus/v1
-kind: Rollout
-metadata: {name: MODEL-v2}
-spec:
-  model: MODEL
-  metrics:
-    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
-  labels: {maturity: 30s, missing: exclude}
-";
 
 /// Outlasts every fault: what it costs is time, and no request may be served by another than its arm.
 const PATIENT: &str = "
@@ -68,6 +47,12 @@ struct Trial {
     deadlines: &'static str,
     rollout: &'static str,
     versions: &'static [&'static str],
+}
+
+fn spec_of(trial: &Trial) -> String {
+    let model = format!("  onFailure: stable{}", trial.deadlines);
+    let rollout = format!("  labels: {{maturity: 30s, missing: exclude}}{}", trial.rollout);
+    specs::scored(&model, &rollout)
 }
 
 /// One model for each strategy, and one in a hurry.
@@ -349,10 +334,7 @@ struct Arena {
 impl Arena {
     /// Starts everything and waits until every rollout is on its way.
     fn open(own: OwnKafka) -> Self {
-        let specs: Vec<(&str, String)> = TRIALS
-            .iter()
-            .map(|it| (it.name, MODEL.replace("DEADLINES", it.deadlines) + it.rollout))
-            .collect();
+        let specs: Vec<(&str, String)> = TRIALS.iter().map(|it| (it.name, spec_of(it))).collect();
         let mut this = Self {
             worlds: World::several(&own.kafka, "chaos", &specs),
             instances: BTreeMap::new(),

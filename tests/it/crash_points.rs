@@ -10,32 +10,20 @@ use crate::kit::clock::Deadline;
 use crate::kit::kafka::{Kafka, Reader};
 use crate::kit::ledger::Books;
 use crate::kit::process::{Process, folder, serinus};
+use crate::kit::specs;
 use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 
-const SPEC: &str = "
-apiVersion: serinus/v1
-kind: Model
-metadata: {name: MODEL}
-spec:
-  stable: v1
-  unit: key
-  requestId: header:ce_id
+/// More of the model, and of its rollout.
+const MODEL: &str = "
   timeout: 60s
   shadowTimeout: 90s
   onFailure: stable
-  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
----
-apiVersion: serinus/v1
-kind: Rollout
-metadata: {name: MODEL-v2}
-spec:
-  model: MODEL
+";
+const ROLLOUT: &str = "
   candidates: [v2]
   strategy: canary
   stages: [{share: 20%, hold: 5s}, {share: 50%, hold: 1h}]
-  metrics:
-    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
   labels: {maturity: 30s, missing: exclude}
   decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
 ";
@@ -63,7 +51,7 @@ fn control_may_crash_at_every_point() {
 
 fn every_point_of(role: &str) {
     let Some(kafka) = Kafka::find() else { return };
-    let world = World::new(&kafka, &format!("crash-{role}"), SPEC);
+    let world = World::new(&kafka, &format!("crash-{role}"), &specs::scored(MODEL, ROLLOUT));
     // More than one partition, so that a judge's place can go away.
     kafka.create_topics(&[(&world.app_topic("commands"), 8)]);
     let mut run = world.run();

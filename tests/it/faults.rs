@@ -10,7 +10,7 @@ use crate::kit::process::{Process, folder, serinus};
 use crate::kit::proxy::{Effect, Fault, Proxy};
 use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{Sent, WAIT, World};
-use crate::ledger::MODEL;
+use crate::ledger;
 
 const ROLLOUT: &str = "
   candidates: [v2]
@@ -65,7 +65,7 @@ struct Trial {
 
 impl Trial {
     fn start(kafka: &Kafka, what: &str) -> Self {
-        let world = World::new(kafka, what, &format!("{MODEL}{ROLLOUT}"));
+        let world = World::new(kafka, what, &ledger::spec(ROLLOUT));
         let proxy = Proxy::start(&kafka.bootstrap);
         let mut run = run(&world, &proxy);
         world.await_phase("Progressing", &mut run);

@@ -2,11 +2,9 @@
 
 use std::net::TcpListener;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kit::clock::Deadline;
 use crate::kit::kafka::{Kafka, Reader};
 use crate::kit::process::{Process, folder, get, serinus};
 use crate::kit::proxy::Proxy;
@@ -27,14 +25,6 @@ fn command(world: &World, bootstrap: &str) -> Command {
     command
 }
 
-fn await_true(what: &str, process: &Process, mut holds: impl FnMut() -> bool) {
-    let deadline = Deadline::after(WAIT);
-    while !holds() {
-        assert!(!deadline.is_over(), "waited for {what}:\n{}", process.log_end());
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn an_instance_says_whether_it_lives_is_ready_and_what_it_counted() {
     let Some(kafka) = Kafka::find() else { return };
@@ -46,7 +36,7 @@ fn an_instance_says_whether_it_lives_is_ready_and_what_it_counted() {
     // It listens before it has joined anything, and says so.
     let (status, body) = get(&address, "/readyz");
     assert_eq!(status, 503, "{body}");
-    await_true("readiness", &run, || get(&address, "/readyz").0 == 200);
+    run.await_true("readiness", WAIT, || get(&address, "/readyz").0 == 200);
     assert_eq!(get(&address, "/livez").0, 200);
     let (_, body) = get(&address, "/readyz");
     let said: Value = serde_json::from_str(&body).expect("it is JSON");
@@ -62,7 +52,7 @@ fn an_instance_says_whether_it_lives_is_ready_and_what_it_counted() {
     let mut served = Reader::open(&kafka, &world.topic("served"));
     served.until("an answer to each request", WAIT, |it| it.len() >= 40);
     let wanted = format!("serinus_served_ok_total{{model=\"{}\"}} 40", world.name);
-    await_true(&wanted, &run, || get(&address, "/metrics").1.contains(&wanted));
+    run.await_true(&wanted, WAIT, || get(&address, "/metrics").1.contains(&wanted));
     let (_, text) = get(&address, "/metrics");
     for line in ["serinus_role_ready{role=\"serving\"} 1", "# TYPE serinus_open_cases gauge"] {
         assert!(text.contains(line), "no `{line}` in:\n{text}");
@@ -92,7 +82,9 @@ fn an_instance_ends_in_time_when_the_brokers_are_out_of_reach() {
     let proxy = Proxy::start(&kafka.bootstrap);
     let log = folder(&world.name).join("run-one.log");
     let run = Process::start(&mut command(&world, &proxy.bootstrap()), &log);
-    await_true("its lanes", &run, || run.log_text().matches("serving: lane ready").count() == 4);
+    run.await_true("its lanes", WAIT, || {
+        run.log_text().matches("serving: lane ready").count() == 4
+    });
     let worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
     world.send_requests(0, 40);
     proxy.pause();

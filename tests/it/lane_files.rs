@@ -2,38 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::kit::clock::Deadline;
 use crate::kit::kafka::{Kafka, Reader};
-use crate::kit::process::{Process, get};
+use crate::kit::process::{Process, figure};
+use crate::kit::specs;
 use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{WAIT, World};
 
-const SPEC: &str = "
-apiVersion: serinus/v1
-kind: Model
-metadata: {name: MODEL}
-spec:
-  stable: v1
-  requestId: header:ce_id
-  timeout: 60s
-  shadowTimeout: 60s
-  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
----
-apiVersion: serinus/v1
-kind: Rollout
-metadata: {name: MODEL-v2}
-spec:
-  model: MODEL
-  candidates: [v2]
-  strategy: shadow
-  stages: [{shadow: 100%, until: {exposures: 100000000}}]
-  metrics:
-    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
-  labels: {maturity: 6h, missing: exclude}
-  decide: {alpha: 0.05, by: 14d, no_data: hold}
-";
+fn spec() -> String {
+    specs::shadow("  timeout: 60s\n  shadowTimeout: 60s", "6h")
+}
 
 /// Enough that every partition of the predictions has some.
 const REQUESTS: usize = 200;
@@ -52,30 +30,14 @@ fn hold(world: &World, run: &Process) {
     closed.until("a prediction of each", WAIT, |it| it.len() >= REQUESTS);
     drop(workers);
     let address = run.http_address();
-    await_true("the cases", run, || figure(&address, "serinus_pending_cases") >= REQUESTS);
-}
-
-fn figure(address: &str, name: &str) -> usize {
-    let (_, text) = get(address, "/metrics");
-    text.lines()
-        .filter(|it| it.starts_with(name))
-        .filter_map(|it| it.rsplit(' ').next()?.parse::<usize>().ok())
-        .sum()
-}
-
-fn await_true(what: &str, process: &Process, mut holds: impl FnMut() -> bool) {
-    let deadline = Deadline::after(WAIT);
-    while !holds() {
-        assert!(!deadline.is_over(), "waited for {what}:\n{}", process.log_end());
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
+    run.await_true("the cases", WAIT, || figure(&address, "serinus_pending_cases") >= REQUESTS);
 }
 
 /// Starts again with what is in the folder; returns how many lanes came from a file, how many files were refused, and the log.
 fn again(world: &World) -> (usize, usize, String) {
     let run = world.run_with_files("one");
     let address = run.http_address();
-    await_true("all cases", &run, || figure(&address, "serinus_pending_cases") >= REQUESTS);
+    run.await_true("all cases", WAIT, || figure(&address, "serinus_pending_cases") >= REQUESTS);
     let used = figure(&address, "serinus_lane_files_used_total");
     let refused = figure(&address, "serinus_lane_files_refused_total");
     (used, refused, run.stop_and_read())
@@ -91,7 +53,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_lane_goes_on_from_its_file_and_from_the_topics_where_the_file_is_of_no_use() {
     let Some(kafka) = Kafka::find() else { return };
-    let world = World::new(&kafka, "files", SPEC);
+    let world = World::new(&kafka, "files", &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     hold(&world, &run);
@@ -126,14 +88,14 @@ fn a_lane_goes_on_from_its_file_and_from_the_topics_where_the_file_is_of_no_use(
 #[test]
 fn a_folder_that_cannot_be_written_costs_nothing_but_a_warning() {
     let Some(kafka) = Kafka::find() else { return };
-    let world = World::new(&kafka, "nofiles", SPEC);
+    let world = World::new(&kafka, "nofiles", &spec());
     // Where the folder should be there is a file.
     fs::write(world.data_dir("one"), "in the way").expect("it can be written");
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     hold(&world, &run);
     let address = run.http_address();
-    await_true("a failure", &run, || figure(&address, "serinus_lane_files_failed_total") > 0);
+    run.await_true("a failure", WAIT, || figure(&address, "serinus_lane_files_failed_total") > 0);
     let log = run.stop_and_read();
     assert!(log.contains("the lane could not be saved; a restart takes longer"), "{log}");
     let mut served = Reader::open(&kafka, &world.topic("served"));

@@ -8,32 +8,19 @@ use serde_json::json;
 use crate::kit::evidence::Evidence;
 use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::ledger::{Books, Promise, Summary};
+use crate::kit::specs;
 use crate::kit::worker::{Habits, Worker, answer, is_late};
 use crate::kit::world::{Sent, WAIT, World};
 
 /// Long deadlines: what a crash costs is time, and no request of these tests may be late because of it.
-pub(crate) const MODEL: &str = "
-apiVersion: serinus/v1
-kind: Model
-metadata: {name: MODEL}
-spec:
-  stable: v1
-  unit: key
-  requestId: header:ce_id
+pub(crate) fn spec(rollout: &str) -> String {
+    let model = "
   timeout: 60s
   shadowTimeout: 90s
   onFailure: stable
-  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
----
-apiVersion: serinus/v1
-kind: Rollout
-metadata: {name: MODEL-v2}
-spec:
-  model: MODEL
-  metrics:
-    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
-  labels: {maturity: 3s, missing: exclude}
 ";
+    specs::scored(model, &format!("  labels: {{maturity: 3s, missing: exclude}}{rollout}"))
+}
 
 /// As in the spec.
 const MATURITY_MS: i64 = 3_000;
@@ -127,7 +114,7 @@ struct Trial<'a> {
 impl Trial<'_> {
     /// Sends all requests in ten parts: a kill of the program in the fourth, `halfway` in the sixth, a kill of a worker in the eighth.
     fn run(&self, kafka: &Kafka, halfway: impl Fn(&World)) -> Summary {
-        let world = World::new(kafka, self.what, &format!("{MODEL}{}", self.spec));
+        let world = World::new(kafka, self.what, &spec(self.spec));
         let mut run = world.run();
         world.await_phase("Progressing", &mut run);
         let workers: Vec<Worker> = self

@@ -10,43 +10,22 @@ use serde_json::json;
 
 use crate::kit::clock::{Deadline, Stopwatch, unix_ms};
 use crate::kit::kafka::{Kafka, Reader, Record};
-use crate::kit::process::{Process, get};
+use crate::kit::process::{Process, figure};
+use crate::kit::specs;
 use crate::kit::traffic::Traffic;
 use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 
-const SPEC: &str = "
-apiVersion: serinus/v1
-kind: Model
-metadata: {name: MODEL}
-spec:
-  stable: v1
-  unit: key
-  requestId: header:ce_id
-  timeout: 30s
-  shadowTimeout: 30s
-  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
----
-apiVersion: serinus/v1
-kind: Rollout
-metadata: {name: MODEL-v2}
-spec:
-  model: MODEL
-  candidates: [v2]
-  strategy: shadow
-  stages: [{shadow: 100%, until: {exposures: 100000000}}]
-  metrics:
-    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
-  labels: {maturity: 6h, missing: exclude}
-  decide: {alpha: 0.05, by: 14d, no_data: hold}
-";
+fn spec() -> String {
+    specs::shadow("  timeout: 30s\n  shadowTimeout: 30s", "6h")
+}
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |it| it.parse().expect("it is a number"))
 }
 
 fn start(kafka: &Kafka, what: &str) -> (World, Process, Vec<Worker>) {
-    let world = World::new(kafka, what, SPEC);
+    let world = World::new(kafka, what, &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     let workers = ["v1", "v2"].map(|it| Worker::start(kafka, &world.name, it, Habits::default()));
@@ -155,7 +134,7 @@ fn an_analyst_restores_what_it_held() {
     for part in predictions.chunks(100_000) {
         kafka.send(&world.topic("predictions"), part);
     }
-    await_cases(&run, pending);
+    await_sum(&run, "serinus_pending_cases", pending);
     let taken_in = watch.elapsed();
     let (now, _) = memory(&run);
     let lanes = usize::try_from(partitions).expect("it is small");
@@ -260,38 +239,18 @@ fn prediction(world: &World, number: usize, partitions: i32, at: i64) -> Record 
 
 /// Waits until every lane is restored and holds, with the others, so many cases.
 fn await_restore(run: &Process, lanes: usize, pending: usize) {
-    let deadline = Deadline::after(Duration::from_mins(10));
-    while run.log_text().matches("analysis: analyst lane ready").count() < lanes {
-        assert!(!deadline.is_over(), "not restored:\n{}", run.log_end());
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
+    let ready = || run.log_text().matches("analysis: analyst lane ready").count();
+    run.await_true("every lane", Duration::from_mins(10), || ready() >= lanes);
     // Where the role began anew meanwhile, the last restore of each partition counts.
     let held: usize = counts(&run.log_text(), "cases=").iter().rev().take(lanes).sum();
     assert_eq!(held, pending, "all are held again");
 }
 
-/// Waits until the instance holds so many cases, as it tells over HTTP.
-fn await_cases(run: &Process, pending: usize) {
-    await_sum(run, "serinus_pending_cases", pending);
-}
-
 /// Waits until a figure that the instance tells over HTTP has come to so much, over all labels.
 fn await_sum(run: &Process, name: &str, wanted: usize) {
-    let deadline = Deadline::after(Duration::from_mins(10));
     let address = run.http_address();
-    loop {
-        let text = get(&address, "/metrics").1;
-        let held: usize = text
-            .lines()
-            .filter(|it| it.starts_with(name))
-            .filter_map(|it| it.rsplit(' ').next()?.parse::<usize>().ok())
-            .sum();
-        if held >= wanted {
-            return;
-        }
-        assert!(!deadline.is_over(), "{name} is {held} instead of {wanted}");
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
+    let wait = Duration::from_mins(10);
+    run.await_true(&format!("{wanted} {name}"), wait, || figure(&address, name) >= wanted);
 }
 
 /// Returns the numbers that stand after a word in the log.

@@ -8,33 +8,13 @@ use serde_json::{Value, json};
 
 use crate::kit::kafka::{Kafka, Reader, skip};
 use crate::kit::process::{Process, folder};
+use crate::kit::specs;
 use crate::kit::worker::{Habits, Worker, answer};
 use crate::kit::world::{WAIT, World};
 
-const SPEC: &str = "
-apiVersion: serinus/v1
-kind: Model
-metadata: {name: MODEL}
-spec:
-  stable: v1
-  unit: key
-  requestId: header:ce_id
-  timeout: 30s
-  labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
----
-apiVersion: serinus/v1
-kind: Rollout
-metadata: {name: MODEL-v2}
-spec:
-  model: MODEL
-  candidates: [v2]
-  strategy: shadow
-  stages: [{shadow: 100%, until: {exposures: 100000000}}]
-  metrics:
-    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.5, mde: 0.01}
-  labels: {maturity: 2s, missing: exclude}
-  decide: {alpha: 0.05, by: 14d, no_data: hold}
-";
+fn spec() -> String {
+    specs::shadow("  timeout: 30s", "2s")
+}
 
 #[test]
 fn kcat_asks_and_reads_the_answer() {
@@ -42,7 +22,7 @@ fn kcat_asks_and_reads_the_answer() {
     if !runs("kcat", &["-V"]) {
         return skip("kcat is not installed (Debian: kcat)");
     }
-    let world = World::new(&kafka, "kcat", SPEC);
+    let world = World::new(&kafka, "kcat", &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     let workers =
@@ -112,7 +92,7 @@ fn kafkas_console_consumer_reads_the_evidence() {
     if !runs("java", &["-version"]) {
         return skip("Kafka's console consumer needs a JVM");
     }
-    let world = World::new(&kafka, "console", SPEC);
+    let world = World::new(&kafka, "console", &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     let workers =
@@ -190,7 +170,7 @@ fn a_worker_in_python_serves_a_model() {
         );
     }
     let world =
-        World::new(&kafka, "python", SPEC.split("---").next().expect("the model comes first"));
+        World::new(&kafka, "python", spec().split("---").next().expect("the model comes first"));
     let mut run = world.run();
     world.await_topic(&world.topic("v1.requests"), &mut run);
     world.await_topic(&world.topic("served"), &mut run);

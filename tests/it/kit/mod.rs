@@ -8,6 +8,7 @@ pub mod kafka;
 pub mod ledger;
 pub mod process;
 pub mod proxy;
+pub mod specs;
 pub mod traffic;
 pub mod worker;
 pub mod world;

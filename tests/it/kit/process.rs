@@ -125,6 +125,15 @@ impl Process {
         }
     }
 
+    /// Waits until something holds; where it does not, the end of the log is shown.
+    pub fn await_true(&self, what: &str, wait: Duration, mut holds: impl FnMut() -> bool) {
+        let deadline = Deadline::after(wait);
+        while !holds() {
+            assert!(!deadline.is_over(), "waited {wait:?} for {what}:\n{}", self.log_end());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
     pub fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -145,6 +154,15 @@ pub fn get(address: &str, path: &str) -> (u16, String) {
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
     let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status");
     (status, body.to_owned())
+}
+
+/// The sum of a figure that an address tells of itself, over all labels.
+pub fn figure(address: &str, name: &str) -> usize {
+    let (_, text) = get(address, "/metrics");
+    text.lines()
+        .filter(|it| it.starts_with(name))
+        .filter_map(|it| it.rsplit(' ').next()?.parse::<usize>().ok())
+        .sum()
 }
 
 impl Drop for Process {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::domain::case::Prediction;
-use crate::domain::ids::CaseId;
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
+use crate::join::twins::Twins;
 
 /// What is known of a case's truth.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,8 +76,8 @@ pub struct Entry {
     pub label_turn: u64,
     /// Until when the labels are kept, whatever becomes of the cases: another case may have the same id.
     pub labels_until: Timestamp,
-    /// Its cases, by where their requests stand: nearly always one. A tree's smallest node has room for eleven.
-    pub cases: Vec<Waiting>,
+    /// Its cases.
+    pub cases: Twins,
     /// Whether there ever was a case.
     pub had_case: bool,
 }
@@ -88,16 +88,9 @@ impl Default for Entry {
             labels: Vec::new(),
             label_turn: 0,
             labels_until: Timestamp::MIN,
-            cases: Vec::new(),
+            cases: Twins::default(),
             had_case: false,
         }
-    }
-}
-
-impl Entry {
-    /// Returns where a case stands among the others, if it does.
-    pub(super) fn position(&self, case: CaseId) -> Option<usize> {
-        self.cases.iter().position(|it| it.prediction.case == case)
     }
 }
 

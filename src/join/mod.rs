@@ -5,3 +5,4 @@ pub mod ledger;
 pub mod entry;
 pub mod names;
 pub mod pending;
+pub mod twins;

@@ -32,12 +32,17 @@ impl Names {
         for answer in &mut case.answers {
             answer.version = self.version(answer.version.as_str());
         }
-        if let Some(known) = self.segments.get(&case.segments) {
-            case.segments = Arc::clone(known);
-        } else {
-            bound(&mut self.segments);
-            self.segments.insert(Arc::clone(&case.segments));
+        case.segments = self.segments(&case.segments);
+    }
+
+    /// Returns the same segments.
+    pub fn segments(&mut self, segments: &Segments) -> Segments {
+        if let Some(known) = self.segments.get(segments) {
+            return Arc::clone(known);
         }
+        bound(&mut self.segments);
+        self.segments.insert(Arc::clone(segments));
+        Arc::clone(segments)
     }
 
     /// Returns a version of this name.

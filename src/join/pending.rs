@@ -131,10 +131,7 @@ impl Pending {
         self.ids.insert(case, id.clone());
         let entry = self.entries.entry(id.clone()).or_default();
         let is_twin = !entry.cases.is_empty();
-        let place = entry.cases.partition_point(|it| it.prediction.case < case);
-        // Most have one for ever.
-        entry.cases.reserve_exact(1);
-        entry.cases.insert(place, waiting);
+        entry.cases.insert(waiting);
         entry.had_case = true;
         self.early.remove(&(entry.labels_until, id));
         if is_twin { Added::Twin } else { Added::Fresh }
@@ -171,7 +168,7 @@ impl Pending {
         let truth = truth(&entry.labels, Timestamp::MAX);
         let mut rows = Vec::new();
         if truth != before {
-            for waiting in &mut entry.cases {
+            for waiting in entry.cases.iter_mut() {
                 rows.extend(waiting.follow_up(before.as_ref(), truth.as_ref()));
             }
         }
@@ -191,8 +188,7 @@ impl Pending {
         };
         let id = self.ids.get(&case)?;
         let entry = self.entries.get_mut(id)?;
-        let place = entry.position(case)?;
-        let waiting = entry.cases.get_mut(place)?;
+        let waiting = entry.cases.get_mut(case)?;
         self.due.remove(&(waiting.due, case));
         self.due_without_labels.remove(&(waiting.due_without_labels, case));
         self.expiring.insert((waiting.expires, case));
@@ -276,7 +272,7 @@ impl Pending {
 
     /// Puts back what `entries` returned, into one that does not hold it.
     pub fn put_back(&mut self, id: RequestId, entry: Entry) {
-        for it in &entry.cases {
+        for it in entry.cases.iter() {
             let case = it.prediction.case;
             self.ids.insert(case, id.clone());
             if it.row.is_some() {
@@ -315,8 +311,7 @@ impl Pending {
     fn remove(&mut self, case: CaseId, predictions: Timestamp) {
         let Some(id) = self.ids.remove(&case) else { return };
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let Some(place) = entry.position(case) else { return };
-        let waiting = entry.cases.remove(place);
+        let Some(waiting) = entry.cases.remove(case) else { return };
         self.due.remove(&(waiting.due, case));
         self.due_without_labels.remove(&(waiting.due_without_labels, case));
         self.expiring.remove(&(waiting.expires, case));

@@ -38,6 +38,8 @@ pub struct LaneStore<'a> {
     place: Option<(PathBuf, String)>,
     /// When each lane may be saved again, and the turn that it was saved at.
     due: BTreeMap<LaneKey, (Instant, Option<u64>)>,
+    /// Before this none is, so that saving takes no more of the time however many lanes there are.
+    rests_until: Instant,
     board: &'a Board,
 }
 
@@ -45,7 +47,7 @@ impl<'a> LaneStore<'a> {
     /// Keeps the files of an application in a folder, if one is given.
     pub fn new(folder: Option<&Path>, app: &str, board: &'a Board) -> Self {
         let place = folder.map(|it| (it.to_owned(), app.to_owned()));
-        Self { place, due: BTreeMap::new(), board }
+        Self { place, due: BTreeMap::new(), rests_until: clock::moment(), board }
     }
 
     fn count(&self, model: &ModelName, counter: Counter) {
@@ -87,8 +89,11 @@ impl<'a> LaneStore<'a> {
         if self.place.is_none() {
             return;
         }
-        self.due.retain(|key, _| lanes.contains_key(key));
         let now = clock::moment();
+        if now < self.rests_until {
+            return;
+        }
+        self.due.retain(|key, _| lanes.contains_key(key));
         for (key, lane) in lanes.iter().filter(|(_, it)| it.has_turned()) {
             let (due, saved) = *self.due.entry(key.clone()).or_insert((now + SAVE_EVERY, None));
             if due <= now && saved != Some(lane.turns()) {
@@ -129,8 +134,9 @@ impl<'a> LaneStore<'a> {
             }
         }
         crash::at(ROLE, Point::AfterSave);
-        let pause = SAVE_EVERY.max(began.elapsed() * TIME_PARTS);
-        self.due.insert(key.clone(), (clock::moment() + pause, Some(lane.turns())));
+        let now = clock::moment();
+        self.rests_until = now + (now - began) * (TIME_PARTS - 1);
+        self.due.insert(key.clone(), (now + SAVE_EVERY, Some(lane.turns())));
     }
 }
 

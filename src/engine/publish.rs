@@ -127,7 +127,19 @@ impl Analyst {
         if is_restored && let Some(partial) = self.restoring.remove(name) {
             open.book.restore(partial.sums);
         }
-        out.push(Effect::Partial(Box::new(Partial {
+        let partial = self.partial(name, tick, is_idle);
+        out.extend(partial.map(|it| Effect::Partial(Box::new(it))));
+    }
+
+    /// Returns a rollout's sums as of now, as they are published for a tick.
+    pub(super) fn partial(
+        &self,
+        name: &RolloutName,
+        tick: Timestamp,
+        is_idle: bool,
+    ) -> Option<Partial> {
+        let open = self.books.get(name)?;
+        Some(Partial {
             model: self.settings.model.clone(),
             rollout: name.clone(),
             partition: self.settings.partition,
@@ -142,6 +154,6 @@ impl Analyst {
             inputs: self.inputs,
             lag: self.lag.0 + self.lag.1,
             sums: open.book.sums().clone(),
-        })));
+        })
     }
 }

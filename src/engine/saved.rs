@@ -5,8 +5,8 @@ use crate::domain::time::Timestamp;
 use crate::engine::analyst::{Analyst, Unplanned};
 use crate::engine::clock::Checkpoint;
 use crate::engine::partial::{Inputs, Partial};
+use crate::engine::publish::Open;
 use crate::join::entry::Entry;
-use crate::join::pending::Clocks;
 
 /// A lane between two turns, but for its pending cases and labels, of which there can be millions.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,33 +39,19 @@ pub struct SavedBook {
 impl Analyst {
     /// Returns what is to be saved beside `entries`.
     pub fn save(&self) -> Saved {
-        let clocks = Clocks {
-            predictions: self.predictions.reached,
-            labels: self.labels.reached,
-            are_labels_read: self.lag.1 == 0,
-        };
-        let book = |(name, open): (&RolloutName, &crate::engine::publish::Open)| SavedBook {
-            partial: Partial {
-                model: self.settings.model.clone(),
-                rollout: name.clone(),
-                partition: self.settings.partition,
-                tick: open.tick.unwrap_or(Timestamp::MIN),
-                clocks,
-                is_idle: false,
-                turn: self.turn,
-                inputs: self.inputs,
-                lag: self.lag.0 + self.lag.1,
-                sums: open.book.sums().clone(),
-            },
-            tick: open.tick,
-            is_changed: open.is_changed,
-            replay_turn: open.replay_turn,
+        let book = |(name, open): (&RolloutName, &Open)| {
+            Some(SavedBook {
+                partial: self.partial(name, open.tick.unwrap_or(Timestamp::MIN), false)?,
+                tick: open.tick,
+                is_changed: open.is_changed,
+                replay_turn: open.replay_turn,
+            })
         };
         Saved {
             checkpoint: self.checkpoint(),
             inputs: self.inputs,
             lag: self.lag,
-            books: self.books.iter().map(book).collect(),
+            books: self.books.iter().filter_map(book).collect(),
             unplanned: self.unplanned.clone(),
         }
     }

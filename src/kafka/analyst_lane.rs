@@ -294,6 +294,7 @@ impl AnalystLane {
                 self.again(turn, &mut inputs, None, &mut dropped);
                 dropped.clear();
             }
+            self.last = turns.last().cloned();
         }
         (self.predictions, self.labels) = to;
         info!(
@@ -331,7 +332,6 @@ impl AnalystLane {
         }
         self.take(sources, out, &mut Vec::new());
         (self.predictions, self.labels) = (turn.predictions, turn.labels);
-        self.last = Some(turn.clone());
         self.end();
     }
 
@@ -409,7 +409,7 @@ impl AnalystLane {
     }
 
     /// Returns the journal's record of the turn just taken, and counts on.
-    pub fn end_turn(&mut self) -> AnalystTurn {
+    pub fn end_turn(&mut self) -> &AnalystTurn {
         let begun = self.begun.take().unwrap_or_else(|| Begun {
             checkpoint: self.machine.checkpoint(),
             lag: (0, 0),
@@ -425,9 +425,8 @@ impl AnalystLane {
             known: Some(self.known),
             checkpoint: CheckpointRecord::from(&begun.checkpoint),
         };
-        self.last = Some(record.clone());
         self.end();
-        record
+        self.last.insert(record)
     }
 
     /// Returns whether it has taken a turn, or done one again, since it was made: only then is there anything to save.

@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::domain::ids::ModelName;
 use crate::domain::time::Timestamp;
@@ -382,8 +382,10 @@ impl Session<'_> {
                 None => break,
                 Some(Err(KafkaError::PartitionEOF(_))) => continue,
                 Some(Err(error)) => {
-                    // Said at every look while brokers are away, and mended by the client.
-                    if !mends_by_itself(&error) {
+                    // Said at every look while brokers are away.
+                    if mends_by_itself(&error) {
+                        debug!(%error, "partials: the client tries again");
+                    } else {
                         warn!(%error, "partials cannot be read just now");
                     }
                     break;

@@ -211,18 +211,16 @@ impl<'a> From<&'a Prediction> for CaseRecord<'a> {
 
 impl CaseRecord<'_> {
     fn into_case(self, id: &RequestId, names: &mut Names) -> Prediction {
-        let mut case = Prediction {
+        let pair = |(name, value)| (Arc::from(name), Arc::from(value));
+        let segments = self.segments.into_iter().map(pair).collect();
+        Prediction {
             case: CaseId { partition: self.place.0, offset: self.place.1 },
             request_id: id.clone(),
             rollout: self.rollout.map(|it| names.rollout(it)),
             revision: Revision(self.revision),
             stage: StageIndex(self.stage),
             unit: self.unit.map(Arc::from),
-            segments: self
-                .segments
-                .into_iter()
-                .map(|(name, it)| (Arc::from(name), Arc::from(it)))
-                .collect(),
+            segments: names.segments(&segments),
             arm: names.version(self.arm),
             propensity: self.propensity,
             served: self.served.map(|it| names.version(it)),
@@ -231,9 +229,7 @@ impl CaseRecord<'_> {
             routed_at: Timestamp(self.routed_at),
             served_at: Timestamp(self.served_at),
             answers: self.answers.into_iter().map(|it| it.into_answer(names)).collect(),
-        };
-        names.share(&mut case);
-        case
+        }
     }
 }
 

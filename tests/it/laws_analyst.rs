@@ -2,6 +2,7 @@
 //!
 //! The lane's laws themselves stand in `fuzzed/analyst_laws.rs`; here they are held to drawn histories.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -161,6 +162,37 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_lane_restored_long_after_its_last_case_knows_how_far_it_had_read() {
+    // The case is forgotten when the label comes, so that the replay begins after everything that was read of the predictions.
+    let records = history(&[
+        Step::Case { wait_ms: 0, age_ms: 0, fails: 5, score: 90, is_twin: false },
+        Step::Label { wait_ms: 12_000, of: 3, late: 1, version: 1, age_ms: 0, retract: false },
+    ]);
+    laws::a_restart_anywhere_never_matters(&records, &BTreeSet::from([2]), &BTreeSet::new());
+}
+
+#[test]
+fn a_label_that_was_taken_back_and_comes_again_counts_again() {
+    let label = |wait_ms, version, retract| Step::Label {
+        wait_ms,
+        of: 3,
+        late: 1,
+        version,
+        age_ms: 0,
+        retract,
+    };
+    let records = history(&[
+        Step::Case { wait_ms: 0, age_ms: 0, fails: 5, score: 90, is_twin: false },
+        label(1_000, 1, false),
+        label(5_000, 1, true),
+        label(500, 2, false),
+    ]);
+    let sums = last_sums(&told(&records, 0));
+    let counted: Vec<_> = sums.arms.values().map(|it| (it.mature, it.labelled)).collect();
+    assert!(!counted.is_empty() && counted.iter().all(|it| *it == (1, 1)), "{counted:?}");
 }
 
 #[test]

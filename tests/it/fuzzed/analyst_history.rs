@@ -340,7 +340,8 @@ fn replayed(
     lane
 }
 
-fn file_of(lane: &Analyst, turn: u64) -> Vec<u8> {
+/// The file of a lane that has taken so many turns.
+pub(crate) fn file_of(lane: &Analyst, turn: u64) -> Vec<u8> {
     let last = AnalystTurn {
         turn,
         now: 0,

@@ -14,9 +14,9 @@ use serinus::wire::metrics::MetricsRecord;
 use serinus::wire::partial::PartialRecord;
 use serinus::wire::schema::codecs;
 use serinus::wire::state::StateRecord;
-use serinus::wire::{label, prediction};
+use serinus::wire::{label, lane_file, prediction};
 
-use crate::fuzzed::Target;
+use crate::fuzzed::{Target, analyst_history};
 
 /// Reads, and holds what was read to the law: written and read again it is the same.
 macro_rules! record {
@@ -31,7 +31,7 @@ macro_rules! record {
 }
 
 // A new decoder: its line at the end, for the corpus counts them; and records that it reads in `decoders.rs`.
-pub(crate) const DECODERS: [(&str, Target); 17] = [
+pub(crate) const DECODERS: [(&str, Target); 18] = [
     ("command", record!(CommandRecord)),
     ("event", record!(EventRecord)),
     ("journal", record!(ServingTurn)),
@@ -49,6 +49,7 @@ pub(crate) const DECODERS: [(&str, Target); 17] = [
     ("any", |bytes| json_of(bytes).is_some()),
     ("analysis", record!(AnalysisRecord)),
     ("avro", avro),
+    ("lane file", lane_files),
 ];
 
 /// Takes the first byte for a decoder, `a` for the first of them, and the rest for a record.
@@ -56,6 +57,21 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((nth, record)) = bytes.split_first() else { return false };
     let decoder = DECODERS.get(usize::from(nth.wrapping_sub(b'a')));
     decoder.is_some_and(|(_, target)| target(record))
+}
+
+fn lane_files(bytes: &[u8]) -> bool {
+    let read = |bytes: &[u8]| {
+        let mut lane = analyst_history::lane();
+        let place = lane_file::Reader::open(bytes).and_then(|it| it.read_into(&mut lane)).ok()?;
+        Some((place, lane))
+    };
+    let Some((place, lane)) = read(bytes) else { return false };
+    let mut written = Vec::new();
+    lane_file::write(&mut written, &place, &lane).expect("memory takes it");
+    let (again, same) = read(&written).expect("what was written can be read");
+    assert_eq!((again, same.save()), (place, lane.save()), "read, written and read again");
+    assert!(same.entries().eq(lane.entries()), "what is pending, read, written and read again");
+    true
 }
 
 fn partials(bytes: &[u8]) -> bool {

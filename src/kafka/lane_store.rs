@@ -84,7 +84,9 @@ impl<'a> LaneStore<'a> {
         self.count(model, Counter::LaneFileUsed);
     }
 
-    /// Saves the next lane that is due and that has taken a turn since, all turns of which are committed; one at a time, so that no pause is long.
+    /// Saves the lane that has been due the longest and that has taken a turn since it was saved; one at a time, so that no pause is long.
+    ///
+    /// All turns of the lanes must be committed.
     pub fn save_next(&mut self, lanes: &BTreeMap<LaneKey, AnalystLane>) {
         if self.place.is_none() {
             return;
@@ -94,12 +96,16 @@ impl<'a> LaneStore<'a> {
             return;
         }
         self.due.retain(|key, _| lanes.contains_key(key));
+        let mut next: Option<(Instant, &LaneKey, &AnalystLane)> = None;
         for (key, lane) in lanes.iter().filter(|(_, it)| it.has_turned()) {
             let (due, saved) = *self.due.entry(key.clone()).or_insert((now + SAVE_EVERY, None));
-            if due <= now && saved != Some(lane.turns()) {
-                self.save(key, lane);
-                return;
+            let is_due = due <= now && saved != Some(lane.turns());
+            if is_due && next.is_none_or(|it| due < it.0) {
+                next = Some((due, key, lane));
             }
+        }
+        if let Some((_, key, lane)) = next {
+            self.save(key, lane);
         }
     }
 

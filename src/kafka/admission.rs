@@ -46,6 +46,11 @@ impl WaitingRoom {
         self.lanes.insert(key, Waiting { topic: topic.to_owned(), said_at, looked_at: now });
     }
 
+    /// Returns whether a lane waits.
+    pub fn holds(&self, key: &LaneKey) -> bool {
+        self.lanes.contains_key(key)
+    }
+
     /// Forgets a lane: it was opened, or is not ours any more.
     pub fn forget(&mut self, key: &LaneKey) {
         self.lanes.remove(key);
@@ -85,7 +90,7 @@ impl Candidate<'_> {
         outbox: &Outbox,
         replay: &Replay,
     ) -> Result<Option<String>, ShellError> {
-        if let Some(why) = missing_partner(self.partition, &self.partners, outbox) {
+        if let Some(why) = missing_partner(self.partition, &self.partners, outbox)? {
             return Ok(Some(why));
         }
         for (topic, committed) in self.inputs {
@@ -99,16 +104,21 @@ impl Candidate<'_> {
 }
 
 /// Returns why a partition has no partner in one of these topics, if it has none.
-fn missing_partner(partition: i32, partners: &[&str], outbox: &Outbox) -> Option<String> {
-    partners.iter().find_map(|topic| {
+fn missing_partner(
+    partition: i32,
+    partners: &[&str],
+    outbox: &Outbox,
+) -> Result<Option<String>, ShellError> {
+    for topic in partners {
         let count = outbox.partitions(topic)?;
-        (count <= partition).then(|| {
-            format!(
+        if count <= partition {
+            return Ok(Some(format!(
                 "topic `{topic}` has {count} partitions, and partition {partition} of the requests needs its like there; \
                  `serinus topics create` with the model's spec adds what is missing"
-            )
-        })
-    })
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns why the group's committed offset cannot be one of this topic, if it cannot; says what is gone before it was read.

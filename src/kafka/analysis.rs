@@ -37,7 +37,6 @@ use crate::kafka::rows::{plain, write_row};
 use crate::kafka::stop::Stop;
 use crate::kafka::sums::Sums;
 use crate::strategy::stage::Format;
-use crate::wire::journal::ReplayStart;
 use crate::wire::mark::MarkRecord;
 use crate::wire::partial::PartialRecord;
 use crate::wire::{label, mark, placement};
@@ -135,9 +134,8 @@ impl Session<'_> {
             if self.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
             }
-            for (topic, partition) in self.waiting.due() {
-                self.open(&topic, partition, &mut Sums::default())?;
-            }
+            let due = self.waiting.due();
+            self.open_all(due)?;
             let read = self.read_batch()?;
             let is_behind = read >= BATCH_MAX;
             let now = clock::now();
@@ -246,7 +244,7 @@ impl Session<'_> {
         for ((model, source), lane) in &mut self.labels {
             let Some(view) = self.follower.model(model) else { continue };
             let own = LaneTopics::of(&self.options.settings.app, &view.plan);
-            let count = self.partitions.of(&own.labels, &self.outbox).max(1);
+            let count = self.partitions.of(&own.labels, &self.outbox)?.max(1);
             let header = [(mark::SOURCE, source.to_string())];
             let header = header.each_ref().map(|(name, value)| (*name, value.as_str()));
             for (offset, read) in std::mem::take(&mut lane.backlog) {
@@ -320,7 +318,7 @@ impl Session<'_> {
                 match effect {
                     Effect::Row(row) => {
                         let count =
-                            self.partitions.of(&view.plan.topics.analysis, &self.outbox).max(1);
+                            self.partitions.of(&view.plan.topics.analysis, &self.outbox)?.max(1);
                         if write_row(&view.plan, &row, count, &mut self.outbox)? == Fit::Sent {
                             continue;
                         }
@@ -427,10 +425,9 @@ impl Session<'_> {
                 Rebalanced::Assigned(partitions) => {
                     // The group waits for an answer also where there is nothing to take.
                     self.member.accept(&[])?;
-                    let mut sums = Sums::default();
-                    for (topic, partition) in partitions {
-                        self.open(&topic, partition, &mut sums)?;
-                    }
+                    // Whoever had a partition before may have known of rollouts that we have not heard of.
+                    self.follower.catch_up()?;
+                    self.open_all(partitions)?;
                     crash::at(ROLE, Point::AfterRestore);
                 }
             }
@@ -463,6 +460,18 @@ impl Session<'_> {
     }
 
     /// Restores what a partition needs and begins to read it; a lane that cannot be opened has to wait.
+    fn open_all(&mut self, partitions: Vec<(String, i32)>) -> Result<(), ShellError> {
+        if !partitions.is_empty() && self.outbox.is_open() {
+            // Our own open transaction would hide from us what others have committed.
+            self.commit()?;
+        }
+        let mut sums = Sums::default();
+        for (topic, partition) in partitions {
+            self.open(&topic, partition, &mut sums)?;
+        }
+        Ok(())
+    }
+
     fn open(&mut self, topic: &str, partition: i32, sums: &mut Sums) -> Result<(), ShellError> {
         match self.topics.get(topic).cloned() {
             Some((model, Kind::ForeignLabels)) => self.open_labels(topic, model, partition),
@@ -517,25 +526,30 @@ impl Session<'_> {
             self.waiting.hold(key, topic, &why);
             return Ok(());
         }
-        self.waiting.forget(&key);
-        let partials = match &committed.predictions {
-            Some((_, metadata)) => {
-                let published = ReplayStart::from_metadata(metadata).map_or(0, |it| it.published);
-                let settings = &self.options.settings;
-                sums.take(settings, &self.beat, &own.partials, &key, published)?
+        self.replay.be_patient(!self.waiting.holds(&key));
+        let partitions = self.partitions.of(&names.predictions, &self.outbox)?;
+        let sources = self.partitions.of(&names.labels, &self.outbox)?;
+        let settings = &self.options.settings;
+        let restored = sums
+            .take(settings, (&self.beat, &self.replay), &own.partials, &key, &committed)
+            .and_then(|partials| {
+                AnalystLane::restore(
+                    view,
+                    (partition, partitions, sources),
+                    &committed,
+                    &own,
+                    partials,
+                    (&self.replay, &self.store),
+                )
+            });
+        let lane = match restored {
+            Err(why @ ShellError::Unsettled { .. }) => {
+                self.waiting.hold(key, topic, &why.to_string());
+                return Ok(());
             }
-            None => BTreeMap::new(),
+            restored => restored?,
         };
-        let partitions = self.partitions.of(&names.predictions, &self.outbox);
-        let sources = self.partitions.of(&names.labels, &self.outbox);
-        let lane = AnalystLane::restore(
-            view,
-            (partition, partitions, sources),
-            &committed,
-            &own,
-            partials,
-            (&self.replay, &self.store),
-        )?;
+        self.waiting.forget(&key);
         info!(model = %key.0, partition, "analyst lane ready");
         self.member.accept(&[
             (&names.predictions, partition, read_from(committed.predictions.as_ref())),

@@ -95,7 +95,7 @@ fn send(
     key: &[u8],
     value: &[u8],
 ) -> Result<(), ShellError> {
-    let count = partitions.of(topic, &bench.outbox).max(1);
+    let count = partitions.of(topic, &bench.outbox)?.max(1);
     bench.outbox.send(Outgoing {
         topic,
         partition: placement::partition(key, count),

@@ -44,6 +44,8 @@ use crate::wire::state::StateRecord;
 
 /// How long the loop sleeps at the most when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(20);
+/// How long it is waited until the brokers end what others have left open.
+const SETTLE_MAX: Duration = Duration::from_secs(45);
 /// How many partials are judged in one transaction at the most.
 const BATCH_MAX: usize = 500;
 
@@ -193,20 +195,20 @@ impl Session<'_> {
             &format!("{}.judge.{partition}", settings.app),
             self.beat.clone(),
         )?;
-        let count = self.partitions.of(&self.commands, &outbox);
+        let count = self.partitions.of(&self.commands, &outbox)?;
+        // A judge whose model is not among ours may have left a transaction open there.
+        let rollouts = settings.topic("rollouts");
+        self.replay.settle(&rollouts, SETTLE_MAX)?;
         let mut states: BTreeMap<String, StateRecord> = BTreeMap::new();
-        table::scan(
-            settings,
-            &settings.topic("rollouts"),
-            Some(&self.beat),
-            |message| match message.payload().map(StateRecord::read) {
+        table::scan(settings, &rollouts, Some(&self.beat), |message| {
+            match message.payload().map(StateRecord::read) {
                 Some(Ok(state)) => {
                     states.insert(state.model.clone(), state);
                 }
                 Some(Err(error)) => warn!(%error, "the state of a model cannot be read"),
                 None => {}
-            },
-        )?;
+            }
+        })?;
         let committed = self.member.committed(&[(&self.commands, partition)])?.pop().flatten();
         let mut bench = Bench {
             partition,
@@ -240,7 +242,7 @@ impl Session<'_> {
         standing: crate::engine::standing::Standing,
     ) -> Result<Seat, ShellError> {
         let plan = standing.model.plan.clone();
-        let settings = self.judge_settings(&plan, &bench.outbox);
+        let settings = self.judge_settings(&plan, &bench.outbox)?;
         let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
         let next = self.member.committed(&[(&partials, 0)])?.pop().flatten().map_or(0, |it| it.0);
         let mut judge = Judge::restore(settings, standing);
@@ -258,20 +260,24 @@ impl Session<'_> {
         let Some(seat) = bench.seats.get_mut(model) else { return Ok(()) };
         let now = clock::now();
         let predictions = &seat.plan.topics.predictions;
-        let partitions = self.partitions.of(predictions, &bench.outbox).max(1);
+        let partitions = self.partitions.of(predictions, &bench.outbox)?.max(1);
         seat.judge.open(now, partitions);
         let sequence = seat.judge.standing().map_or(0, |it| it.sequence);
         let step = step(model, now, Told::Open { partitions, sequence });
         publish(bench, &step, &[], &mut self.partitions, self.options)
     }
 
-    fn judge_settings(&mut self, plan: &ModelPlan, outbox: &Outbox) -> JudgeSettings {
-        JudgeSettings {
+    fn judge_settings(
+        &mut self,
+        plan: &ModelPlan,
+        outbox: &Outbox,
+    ) -> Result<JudgeSettings, ShellError> {
+        Ok(JudgeSettings {
             model: plan.name.clone(),
-            partitions: self.partitions.of(&plan.topics.predictions, outbox).max(1),
+            partitions: self.partitions.of(&plan.topics.predictions, outbox)?.max(1),
             labels_topic: LaneTopics::of(&self.options.settings.app, plan).labels,
             detail: Detail::Full,
-        }
+        })
     }
 
     fn command(
@@ -291,7 +297,7 @@ impl Session<'_> {
             Ok(record) => record,
             Err(dead) => return refuse(bench, &mut self.emitter, &dead),
         };
-        let count = self.partitions.of(&self.commands, &bench.outbox);
+        let count = self.partitions.of(&self.commands, &bench.outbox)?;
         let home = placement::partition(record.model.as_bytes(), count);
         if home != partition {
             // A stranger's client places keys in its own way; the model's judge sits elsewhere.
@@ -315,7 +321,7 @@ impl Session<'_> {
         }
         let mut command = bounded(record, |document| parse(&document));
         let refused = if command.verb == Verb::Apply {
-            missing_topics(&command, bench, &mut self.partitions)
+            missing_topics(&command, bench, &mut self.partitions)?
         } else {
             None
         };
@@ -335,7 +341,7 @@ impl Session<'_> {
         let Some(mut bench) = self.benches.remove(&partition) else { return Ok(()) };
         if !bench.seats.contains_key(&model) {
             let plan = first_plan(&command);
-            let settings = self.judge_settings(&plan, &bench.outbox);
+            let settings = self.judge_settings(&plan, &bench.outbox)?;
             let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
             let judge = Judge::new(settings);
             let seat = Seat { judge, plan, partials, next: 0, is_touched: false };
@@ -452,35 +458,37 @@ fn missing_topics(
     command: &Command,
     bench: &Bench,
     partitions: &mut PartitionCounts,
-) -> Option<String> {
-    let mut missing = Vec::new();
-    let mut want = |topic: String| {
-        if partitions.of(&topic, &bench.outbox) == 0 {
-            missing.push(topic);
-        }
-    };
+) -> Result<Option<String>, ShellError> {
+    let mut wanted = Vec::new();
     match &command.spec {
         Some(Parsed::Model(written)) => {
             let topics = &written.plan.topics;
-            want(topics.requests.clone());
-            want(topics.responses.clone());
-            want(topics.served.clone());
-            want(topics.predictions.clone());
-            want(topics.of_version(&written.plan.stable));
+            wanted.extend([
+                topics.requests.clone(),
+                topics.responses.clone(),
+                topics.served.clone(),
+                topics.predictions.clone(),
+                topics.of_version(&written.plan.stable),
+            ]);
         }
         Some(Parsed::Rollout(written)) => {
             if let Some(seat) = bench.seats.get(&written.plan.model) {
-                for version in written.plan.versions() {
-                    want(seat.plan.topics.of_version(version));
-                }
+                let topics = &seat.plan.topics;
+                wanted.extend(written.plan.versions().into_iter().map(|it| topics.of_version(it)));
             }
         }
         Some(Parsed::Invalid(_)) | None => {}
     }
-    (!missing.is_empty()).then(|| {
+    let mut missing = Vec::new();
+    for topic in wanted {
+        if partitions.of(&topic, &bench.outbox)? == 0 {
+            missing.push(topic);
+        }
+    }
+    Ok((!missing.is_empty()).then(|| {
         format!(
             "topics are missing: {}; `serinus topics create` with this spec makes them",
             missing.join(", ")
         )
-    })
+    }))
 }

@@ -56,7 +56,7 @@ impl Emitter {
     ) -> Result<(), ShellError> {
         counts.add(&plan.name, Counter::Refused, 1);
         let topic = &plan.topics.dead_letters;
-        let count = self.partitions.of(topic, outbox);
+        let count = self.partitions.of(topic, outbox)?;
         let (partition, offset) = (dead.partition.to_string(), dead.offset.to_string());
         let mut left_out = dead.left_out;
         loop {
@@ -104,7 +104,7 @@ impl Emitter {
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
         let topic = &plan.topics.predictions;
-        let count = self.partitions.of(topic, outbox).max(1);
+        let count = self.partitions.of(topic, outbox)?.max(1);
         let mut offer = |it: &Prediction| {
             let id = it.request_id.as_str().as_bytes();
             outbox.offer(Outgoing {
@@ -143,7 +143,7 @@ impl Emitter {
             .version_topics
             .entry_ref(&(plan.name.clone(), forward.version.to_string()))
             .or_insert_with(|| plan.topics.of_version(&forward.version));
-        let count = self.partitions.of(topic, outbox);
+        let count = self.partitions.of(topic, outbox)?;
         if count == 0 {
             // Nobody can be asked: the deadline decides, as with any version that does not answer.
             counts.add(&plan.name, Counter::VersionAbsent, 1);
@@ -196,7 +196,7 @@ impl Emitter {
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
         let topic = &plan.topics.responses;
-        let count = self.partitions.of(topic, outbox);
+        let count = self.partitions.of(topic, outbox)?;
         let reason = if answer.case.partition >= count {
             counts.add(&plan.name, Counter::AnswerUnknown, 1);
             format!(

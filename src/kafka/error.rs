@@ -52,6 +52,17 @@ pub enum ShellError {
     /// The group has given our partitions to others.
     #[error("failed to keep partitions: the group heard nothing of us for too long")]
     Lost,
+    /// What was committed cannot be read yet.
+    #[error(
+        "a transaction that another process has left open holds back what is committed in {topic}[{partition}]; the brokers end it when \
+         its time is over"
+    )]
+    Unsettled {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
     /// Something that must be there is not.
     #[error("{0}")]
     Missing(String),

@@ -6,7 +6,6 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
@@ -21,8 +20,10 @@ use crate::wire::event::EventRecord;
 pub struct Follower {
     consumer: BaseConsumer<LogContext>,
     topic: String,
-    partitions: BTreeSet<i32>,
+    /// Of each partition, what to read next.
+    next: BTreeMap<i32, Offset>,
     ended: BTreeSet<i32>,
+    has_news: bool,
     known: Known,
 }
 
@@ -37,47 +38,59 @@ impl Follower {
         let metadata = consumer
             .fetch_metadata(Some(&topic), Duration::from_secs(15))
             .map_err(ShellError::kafka("look up the topic of events"))?;
-        let partitions: BTreeSet<i32> = metadata
+        let next: BTreeMap<i32, Offset> = metadata
             .topics()
             .iter()
-            .flat_map(|it| it.partitions().iter().map(MetadataPartition::id))
+            .flat_map(|it| it.partitions().iter().map(|it| (it.id(), Offset::Beginning)))
             .collect();
-        if partitions.is_empty() {
+        if next.is_empty() {
             return Err(ShellError::Missing(format!(
                 "topic `{topic}` does not exist; `serinus run --create-topics` makes what is missing"
             )));
         }
-        let mut list = TopicPartitionList::new();
-        for partition in &partitions {
-            list.add_partition_offset(&topic, *partition, Offset::Beginning)
-                .map_err(ShellError::kafka("assign the topic of events"))?;
-        }
-        consumer.assign(&list).map_err(ShellError::kafka("assign the topic of events"))?;
-        let mut follower =
-            Self { consumer, topic, partitions, ended: BTreeSet::new(), known: Known::default() };
+        let mut follower = Self {
+            consumer,
+            topic,
+            next,
+            ended: BTreeSet::new(),
+            has_news: false,
+            known: Known::default(),
+        };
         follower.catch_up()?;
         follower.known.begin_where_it_begins();
         Ok(follower)
     }
 
-    /// Reads to the end of the topic as it is now.
+    /// Reads to the end of the topic as it is now; `poll` then says whether anything changed.
     pub fn catch_up(&mut self) -> Result<(), ShellError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in &self.next {
+            list.add_partition_offset(&self.topic, *partition, *next)
+                .map_err(ShellError::kafka("assign the topic of events"))?;
+        }
+        // Assigned anew, each partition says anew where its end is.
+        self.consumer.assign(&list).map_err(ShellError::kafka("assign the topic of events"))?;
+        self.ended.clear();
         let deadline = Deadline::after(Duration::from_mins(1));
-        while self.ended != self.partitions {
+        while !self.has_ended() {
             if deadline.is_over() {
                 return Err(ShellError::Missing(format!(
                     "the end of `{}` was not reached",
                     self.topic
                 )));
             }
-            self.poll(Duration::from_millis(100));
+            self.has_news |= self.poll(Duration::from_millis(100));
         }
         Ok(())
     }
 
+    fn has_ended(&self) -> bool {
+        self.ended.len() == self.next.len()
+    }
+
     /// Reads what has come, waiting so long for the first of it; returns whether anything changed.
     pub fn poll(&mut self, wait: Duration) -> bool {
-        let mut changed = false;
+        let mut changed = std::mem::take(&mut self.has_news);
         let mut wait = wait;
         while let Some(result) = self.consumer.poll(wait) {
             wait = Duration::ZERO;
@@ -86,6 +99,7 @@ impl Follower {
                     let (partition, offset) = (message.partition(), message.offset());
                     let read = message.payload().map(EventRecord::read);
                     self.ended.remove(&partition);
+                    self.next.insert(partition, Offset::Offset(offset + 1));
                     match read {
                         Some(Ok(event)) => changed |= self.known.take(event),
                         Some(Err(error)) => {
@@ -96,7 +110,7 @@ impl Follower {
                 }
                 Err(KafkaError::PartitionEOF(partition)) => {
                     self.ended.insert(partition);
-                    if self.ended == self.partitions {
+                    if self.has_ended() {
                         break;
                     }
                 }

@@ -31,6 +31,7 @@ const INTERVAL_MAX: Duration = Duration::from_millis(100);
 const CALL_MAX: Duration = Duration::from_secs(15);
 /// How long the client's queue may stay full.
 const QUEUE_MAX: Duration = Duration::from_secs(10);
+const LOOK_UP: &str = "look up how many partitions a topic has";
 
 /// Passes the client's log on; a failed delivery fails the commit, so that reports are not needed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,14 +114,24 @@ impl Outbox {
         Ok(Self { producer, opened_at: None, committed_at, interval: GAP_MIN, patience, beat })
     }
 
-    /// Returns how many partitions a topic has now, 0 where it is not there; nothing where the brokers do not say.
-    pub fn partitions(&self, topic: &str) -> Option<i32> {
-        let found =
-            self.producer.client().fetch_metadata(Some(topic), Duration::from_secs(5)).ok()?;
-        let topic = found.topics().first()?;
-        match topic.error() {
-            None => i32::try_from(topic.partitions().len()).ok(),
-            Some(_) => Some(0),
+    /// Returns how many partitions a topic has now, 0 where it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When the brokers do not say: a guess would put records where nobody looks for them.
+    pub fn partitions(&self, topic: &str) -> Result<i32, ShellError> {
+        let found = self
+            .producer
+            .client()
+            .fetch_metadata(Some(topic), Duration::from_secs(5))
+            .map_err(ShellError::kafka(LOOK_UP))?;
+        let Some(topic) = found.topics().first() else { return Ok(0) };
+        match topic.error().map(RDKafkaErrorCode::from) {
+            None => Ok(i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)),
+            Some(code @ RDKafkaErrorCode::LeaderNotAvailable) => {
+                Err(ShellError::kafka(LOOK_UP)(KafkaError::MetadataFetch(code)))
+            }
+            Some(_) => Ok(0),
         }
     }
 
@@ -285,18 +296,20 @@ impl PartitionCounts {
     const RETRY: Duration = Duration::from_secs(2);
 
     /// Returns how many partitions a topic has; 0 while it is not there.
-    pub fn of(&mut self, topic: &str, outbox: &Outbox) -> i32 {
+    ///
+    /// # Errors
+    ///
+    /// When the brokers do not say.
+    pub fn of(&mut self, topic: &str, outbox: &Outbox) -> Result<i32, ShellError> {
         match self.0.get(topic) {
-            Some((count, None)) => return *count,
-            Some((_, Some(asked))) if asked.elapsed() < Self::RETRY => return 0,
+            Some((count, None)) => return Ok(*count),
+            Some((_, Some(asked))) if asked.elapsed() < Self::RETRY => return Ok(0),
             Some(_) | None => {}
         }
-        let entry = match outbox.partitions(topic) {
-            Some(count) if count > 0 => (count, None),
-            Some(_) | None => (0, Some(clock::moment())),
-        };
-        self.0.insert(Arc::from(topic), entry);
-        entry.0
+        let count = outbox.partitions(topic)?;
+        let asked_again = (count == 0).then(clock::moment);
+        self.0.insert(Arc::from(topic), (count, asked_again));
+        Ok(count)
     }
 }
 

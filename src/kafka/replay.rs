@@ -1,8 +1,15 @@
 //! Reading a range of a partition again, for a lane that is rebuilt from its inputs.
+//!
+//! What is not there must be told from what is not shown yet. A transaction becomes visible in one partition after the other, and in each
+//! not before all that began there earlier have ended. One that is left open by a process that sleeps or died holds back whatever others
+//! commit there after it, until the brokers end it: up to its timeout and the time between two looks of theirs, 10 s each as things are
+//! set.
 
+use std::cell::OnceCell;
 use std::thread;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
@@ -23,13 +30,22 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 /// How long nothing may come before a replay gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// How long a journal may take to show what was committed, and how often it is looked at.
-const JOURNAL_WAIT: Duration = Duration::from_secs(10);
-const JOURNAL_PAUSE: Duration = Duration::from_millis(50);
+/// How long a look at the ends of a partition may take.
+const ENDS_WAIT: Duration = Duration::from_secs(20);
+const ENDS: &str = "look up the ends of a partition";
+/// Within this a transaction that ended properly is visible everywhere, as a rule; and how often it is looked.
+const SOON: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Reads ranges of partitions.
 pub struct Replay {
     consumer: BaseConsumer<LogContext>,
+    /// Reads what is not decided too; there once it is needed.
+    written: OnceCell<BaseConsumer<LogContext>>,
+    /// What that is made with.
+    config: ClientConfig,
+    /// Whether a look that did not find all is repeated for a moment.
+    is_patient: bool,
     beat: Option<Beat>,
 }
 
@@ -40,7 +56,9 @@ impl Replay {
             .reader()
             .create_with_context(LogContext)
             .map_err(ShellError::kafka("set up the reader of a replay"))?;
-        Ok(Self { consumer, beat: None })
+        let mut config = settings.reader();
+        config.set("isolation.level", "read_uncommitted");
+        Ok(Self { consumer, written: OnceCell::new(), config, is_patient: true, beat: None })
     }
 
     /// Shows how far it has come as what this role is doing.
@@ -111,10 +129,7 @@ impl Replay {
         self.consumer.unassign().map_err(ShellError::kafka("end a replay"))
     }
 
-    /// Reads a lane's journal from where its replay starts, up to the last turn that was committed.
-    ///
-    /// A transaction becomes visible in one partition after the other: whoever reads the committed offsets a moment later may find that
-    /// the journal does not show yet what was committed with them. Fewer turns come where it does not in the end.
+    /// Reads a lane's journal from where its replay starts, up to the last turn that was committed; see `shown`.
     pub fn turns<T>(
         &self,
         journal: &str,
@@ -122,8 +137,7 @@ impl Replay {
         start: ReplayStart,
         read: impl Fn(&[u8]) -> Option<(u64, T)>,
     ) -> Result<Vec<T>, ShellError> {
-        let deadline = Deadline::after(JOURNAL_WAIT);
-        loop {
+        self.shown(journal, partition, || {
             let (mut turns, mut next) = (Vec::new(), start.turn);
             let from = self.offset_at(journal, partition, start.now)?;
             self.range(journal, partition, from, None, |message| {
@@ -133,11 +147,82 @@ impl Replay {
                     turns.push(turn);
                 }
             })?;
-            if next >= start.next || deadline.is_over() {
-                return Ok(turns);
-            }
-            thread::park_timeout(JOURNAL_PAUSE);
+            Ok((turns, next >= start.next))
+        })
+    }
+
+    /// Whether what is not shown at once is waited for: not where it is looked for again later anyway.
+    pub fn be_patient(&mut self, is_patient: bool) {
+        self.is_patient = is_patient;
+    }
+
+    /// Looks at a partition until it shows what was committed before: `look` returns what it found, and whether that is all.
+    ///
+    /// Where something is missing although everything is decided that was written before, it is gone, and what is there is returned.
+    ///
+    /// # Errors
+    ///
+    /// `Unsettled` where something is missing that may still come: nothing may be concluded from what is there.
+    pub fn shown<T>(
+        &self,
+        topic: &str,
+        partition: i32,
+        mut look: impl FnMut() -> Result<(T, bool), ShellError>,
+    ) -> Result<T, ShellError> {
+        let (found, is_all) = look()?;
+        if is_all {
+            return Ok(found);
         }
+        let written = self.written(topic, partition)?;
+        let deadline = Deadline::after(if self.is_patient { SOON } else { Duration::ZERO });
+        loop {
+            let (_, decided) = self.bounds(topic, partition)?;
+            let (found, is_all) = look()?;
+            if is_all || decided >= written {
+                return Ok(found);
+            }
+            if deadline.is_over() {
+                return Err(unsettled(topic, partition));
+            }
+            thread::park_timeout(PAUSE);
+        }
+    }
+
+    /// Waits until everything is decided that stands in a topic now.
+    ///
+    /// # Errors
+    ///
+    /// `Unsettled` where that takes longer than `wait`.
+    pub fn settle(&self, topic: &str, wait: Duration) -> Result<(), ShellError> {
+        let deadline = Deadline::after(wait);
+        for partition in 0..self.partitions(topic)? {
+            let written = self.written(topic, partition)?;
+            while self.bounds(topic, partition)?.1 < written {
+                if deadline.is_over() {
+                    return Err(unsettled(topic, partition));
+                }
+                self.show(Activity::begin(topic, partition));
+                thread::park_timeout(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the offset after the last record of a partition, whether it is decided or not.
+    fn written(&self, topic: &str, partition: i32) -> Result<i64, ShellError> {
+        if self.written.get().is_none() {
+            let consumer = self
+                .config
+                .create_with_context(LogContext)
+                .map_err(ShellError::kafka("set up the reader of ends"))?;
+            // Nobody else could have set it in between.
+            self.written.set(consumer).ok();
+        }
+        let consumer = self.written.get().unwrap_or(&self.consumer);
+        let (_, high) = consumer
+            .fetch_watermarks(topic, partition, ENDS_WAIT)
+            .map_err(ShellError::kafka(ENDS))?;
+        Ok(high)
     }
 
     /// Returns how many partitions a topic has.
@@ -150,11 +235,9 @@ impl Replay {
         Ok(i32::try_from(count).unwrap_or(i32::MAX))
     }
 
-    /// Returns the first offset that is kept and the one after the last.
+    /// Returns the first offset that is kept and the one after the last that is decided.
     pub fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), ShellError> {
-        self.consumer
-            .fetch_watermarks(topic, partition, Duration::from_secs(20))
-            .map_err(ShellError::kafka("look up the ends of a partition"))
+        self.consumer.fetch_watermarks(topic, partition, ENDS_WAIT).map_err(ShellError::kafka(ENDS))
     }
 
     /// Returns the offset after the last committed record of a partition, or `from` where there is none at or after it.
@@ -180,4 +263,8 @@ impl Replay {
             Some(_) | None => self.bounds(topic, partition).map(|(_, high)| high),
         }
     }
+}
+
+fn unsettled(topic: &str, partition: i32) -> ShellError {
+    ShellError::Unsettled { topic: topic.to_owned(), partition }
 }

@@ -291,6 +291,8 @@ impl Session<'_> {
                 Rebalanced::Assigned(partitions) => {
                     // The group waits for an answer also where there is nothing to take.
                     self.member.accept(&[])?;
+                    // Whoever had a partition before may have gone by routings that we have not heard of.
+                    self.follower.catch_up()?;
                     for (topic, partition) in partitions {
                         self.open(&topic, partition)?;
                     }
@@ -341,9 +343,17 @@ impl Session<'_> {
             self.waiting.hold(key, topic, &why);
             return Ok(());
         }
-        self.waiting.forget(&key);
         let bound = self.options.settings.record_bytes_max();
-        let lane = Lane::restore(view, (partition, bound), &committed, &journal, &self.replay)?;
+        self.replay.be_patient(!self.waiting.holds(&key));
+        let restored = Lane::restore(view, (partition, bound), &committed, &journal, &self.replay);
+        let lane = match restored {
+            Err(why @ ShellError::Unsettled { .. }) => {
+                self.waiting.hold(key, topic, &why.to_string());
+                return Ok(());
+            }
+            restored => restored?,
+        };
+        self.waiting.forget(&key);
         info!(%model, partition, open = lane.open_cases(), "lane ready");
         let (requests, responses) = (&committed.requests, &committed.responses);
         self.member.accept(&[

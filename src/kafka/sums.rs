@@ -1,24 +1,23 @@
 //! The newest sums of lanes, as they stand on their topic, for lanes that are restored.
 
 use std::collections::BTreeMap;
-use std::thread;
-use std::time::Duration;
 
 use rdkafka::message::Message;
 
 use crate::domain::ids::{ModelName, RolloutName};
 use crate::engine::partial::Partial;
 use crate::kafka::admission::LaneKey;
-use crate::kafka::deadline::Deadline;
+use crate::kafka::analyst_lane::Committed;
 use crate::kafka::error::ShellError;
 use crate::kafka::pulse::Beat;
+use crate::kafka::replay::Replay;
 use crate::kafka::settings::Settings;
 use crate::kafka::table;
+use crate::wire::journal::ReplayStart;
 use crate::wire::partial::PartialRecord;
 
-/// How long the topic may take to show what was committed, and how often it is looked at.
-const WAIT: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(50);
+/// The only partition of the topic.
+const PARTITION: i32 = 0;
 
 /// The newest sums of one lane, by rollout.
 pub type OfLane = BTreeMap<RolloutName, Partial>;
@@ -28,31 +27,31 @@ pub type OfLane = BTreeMap<RolloutName, Partial>;
 pub struct Sums(BTreeMap<ModelName, BTreeMap<i32, OfLane>>);
 
 impl Sums {
-    /// Takes a lane's sums out, once the topic shows those that were committed with its offsets: `published` is one more than their turn.
-    ///
-    /// A transaction becomes visible in one partition after the other.
+    /// Takes a lane's sums out, once the topic shows those that were committed with its offsets; see `Replay::shown`.
     pub fn take(
         &mut self,
         settings: &Settings,
-        beat: &Beat,
+        (beat, replay): (&Beat, &Replay),
         topic: &str,
         (model, partition): &LaneKey,
-        published: u64,
+        committed: &Committed,
     ) -> Result<OfLane, ShellError> {
-        let deadline = Deadline::after(WAIT);
-        loop {
+        let Some((_, metadata)) = &committed.predictions else { return Ok(OfLane::new()) };
+        // One more than the turn of the newest.
+        let published = ReplayStart::from_metadata(metadata).map_or(0, |it| it.published);
+        replay.shown(topic, PARTITION, || {
             if !self.0.contains_key(model) {
                 self.0.insert(model.clone(), read(settings, beat, topic)?);
             }
             let of_model = self.0.get_mut(model);
             let found = of_model.and_then(|it| it.remove(partition)).unwrap_or_default();
             let shown = found.values().map(|it| it.turn + 1).max().unwrap_or(0);
-            if shown >= published || deadline.is_over() {
-                return Ok(found);
+            let is_all = shown >= published;
+            if !is_all {
+                self.0.remove(model);
             }
-            self.0.remove(model);
-            thread::park_timeout(PAUSE);
-        }
+            Ok((found, is_all))
+        })
     }
 }
 

@@ -21,6 +21,10 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Visits every committed record of a topic, from its beginning to its end as it is now; `beat` shows that it comes on.
+///
+/// # Errors
+///
+/// When the topic is not there, or when its end is not reached: what was read of it then is not all.
 pub fn scan(
     settings: &Settings,
     topic: &str,
@@ -39,6 +43,9 @@ pub fn scan(
         .iter()
         .flat_map(|it| it.partitions().iter().map(MetadataPartition::id))
         .collect();
+    if open.is_empty() {
+        return Err(ShellError::Missing(format!("topic `{topic}` does not exist")));
+    }
     let mut list = TopicPartitionList::new();
     for partition in &open {
         list.add_partition_offset(topic, *partition, Offset::Beginning)

@@ -1,6 +1,5 @@
 //! Every decision recomputed from the topics of a real Kafka, after crashes, and what is not of the judge's making found.
 
-use std::process::Output;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::process::serinus;
 use crate::kit::worker::{Habits, Worker};
-use crate::kit::world::{Sent, WAIT, World};
+use crate::kit::world::{Audit, Sent, WAIT, World};
 
 /// Decides quickly: v2 is much better than v1, and labels are there after a second.
 const SPEC: &str = "
@@ -30,21 +29,6 @@ spec:
   labels: {maturity: 2s, missing: negative}
   decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
 ";
-
-fn replay(world: &World, more: &[&str]) -> Output {
-    serinus()
-        .args(["replay", "--from-topics", "--bootstrap", &world.kafka.bootstrap])
-        .args(["--app", &world.name, "-o", "json"])
-        .args(more)
-        .output()
-        .expect("it runs")
-}
-
-fn found(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!("no JSON: {error}: {}", String::from_utf8_lossy(&output.stderr))
-    })
-}
 
 #[test]
 fn decisions_through_crashes_are_what_the_topics_give_byte_for_byte() {
@@ -80,9 +64,8 @@ fn decisions_through_crashes_are_what_the_topics_give_byte_for_byte() {
         }
     }
     run.stop();
-    let output = replay(&world, &[]);
-    let audit = found(&output);
-    assert!(output.status.success(), "{audit:#}");
+    let Audit { said: audit, code } = world.audit(&[]);
+    assert_eq!(code, Some(0), "{audit:#}");
     assert_eq!(audit["clean"], true, "{audit:#}");
     let checks = audit["models"][0]["checks"].as_array().expect("there are checks").clone();
     for what in ["sums", "events", "evidence", "states"] {
@@ -97,9 +80,8 @@ fn decisions_through_crashes_are_what_the_topics_give_byte_for_byte() {
     value["reason"] = json!("because I say so");
     forged.value = value.to_string().into_bytes();
     kafka.send(&world.app_topic("rollout-events"), &[forged]);
-    let output = replay(&world, &["--model", &world.name]);
-    let audit = found(&output);
-    assert_eq!(output.status.code(), Some(1), "{audit:#}");
+    let Audit { said: audit, code } = world.audit(&["--model", &world.name]);
+    assert_eq!(code, Some(1), "{audit:#}");
     let difference = &audit["models"][0]["differences"][0];
     assert!(
         difference["published"].as_str().is_some_and(|it| it.contains("because I say so")),

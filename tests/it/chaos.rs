@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus as Random;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::kit::clock::{Deadline, Stopwatch};
 use crate::kit::evidence::Evidence;
 use crate::kit::kafka::{OwnKafka, Reader};
 use crate::kit::ledger::{Books, Promise, Summary};
-use crate::kit::process::{Process, serinus};
+use crate::kit::process::Process;
 use crate::kit::specs;
 use crate::kit::traffic::Traffic;
 use crate::kit::worker::Worker;
@@ -190,14 +190,7 @@ fn every_book_balances_through_chaos() {
 
 /// Every decision is what the same machines come to that never crashed: sums, events and evidence, byte for byte.
 fn audit(arena: &Arena, report: &str) {
-    let output = serinus()
-        .args(["replay", "--from-topics", "-o", "json"])
-        .args(["--bootstrap", &arena.own.kafka.bootstrap, "--app", &arena.worlds[0].app])
-        .output()
-        .expect("it runs");
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!("no JSON: {error}: {}", String::from_utf8_lossy(&output.stderr))
-    });
+    let said = arena.worlds[0].audit(&[]).said;
     let models = said["models"].as_array().expect("models were audited");
     assert_eq!(models.len(), arena.worlds.len());
     for model in models {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serinus::wire::placement;
+
 use crate::kit::clock::Deadline;
 use crate::kit::frames::Kind;
 use crate::kit::kafka::{Kafka, Reader};
@@ -29,6 +31,9 @@ const PART: usize = 100;
 
 /// Longer than a transaction and a member's session may take.
 const TOO_LONG: Duration = Duration::from_secs(12);
+
+/// Nobody waits so long for the number of partitions.
+const LONGER_THAN_A_LOOKUP: Duration = Duration::from_secs(6);
 
 /// Slow, and within the time that a transaction has.
 const SLOW: Duration = Duration::from_secs(5);
@@ -135,6 +140,12 @@ impl Trial {
         for kind in ["predictions", "analysis"] {
             let mut records = Reader::open(&self.world.kafka, &self.world.topic(kind));
             records.until("a record of every case", WAIT, |records| records.len() >= total);
+            let partitions = self.world.kafka.partitions(&self.world.topic(kind));
+            for it in &records.records {
+                let id = it.json()["request_id"].as_str().expect("it has an id").to_owned();
+                let home = placement::partition(id.as_bytes(), partitions);
+                assert_eq!(it.partition, home, "where `{id}` stands on `{kind}`");
+            }
         }
         self.run.stop();
         drop(self.workers);
@@ -147,6 +158,8 @@ impl Trial {
             faults[..faults.len().min(20)].join("\n")
         );
         assert_eq!(summary.served_by.keys().collect::<Vec<_>>(), ["v1", "v2"]);
+        let audit = self.world.audit(&[]);
+        assert_eq!(audit.code, Some(0), "{:#}", audit.said);
     }
 }
 
@@ -253,6 +266,24 @@ fn a_commit_that_comes_late_does_not_commit_what_came_after_it() {
     trial.proxy.hold(Duration::from_secs(1));
     trial.run.kill();
     trial.run = run(&trial.world, &trial.proxy);
+    trial.ask();
+    trial.finish();
+}
+
+/// Records have their places, and models their judges, by how many partitions there are: nobody may guess that.
+#[test]
+fn brokers_that_do_not_say_how_many_partitions_there_are_are_asked_again() {
+    let Some(kafka) = Kafka::find() else { return };
+    let mut trial = Trial::start(&kafka, "uncounted");
+    let error = |role| Fault::once(Kind::Commit, role, Effect::Error(INVALID_TXN_STATE));
+    let unsaid = |of, times| {
+        let effect = Effect::Delay(LONGER_THAN_A_LOOKUP);
+        Fault { times, ..Fault::once(Kind::Metadata, of, effect) }
+    };
+    let faults = [error(SERVING), error(JUDGE), unsaid(".predictions", 2), unsaid(".commands", 4)];
+    trial.through(&faults, Cure::BeginAnew);
+    let verdict = trial.world.command("pause")["verdict"].clone();
+    assert_eq!(verdict, "pause");
     trial.ask();
     trial.finish();
 }

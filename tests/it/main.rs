@@ -14,6 +14,7 @@ mod faults;
 mod health;
 mod lane_files;
 mod ledger;
+mod left_open;
 mod pressure;
 mod slots;
 mod strangers;

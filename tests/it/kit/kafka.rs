@@ -170,6 +170,32 @@ impl Kafka {
         reader.records
     }
 
+    /// Writes a record to every partition of these topics in a transaction that is left open, as by a process that sleeps or died.
+    pub fn leave_open(&self, topics: &[String]) -> LeftOpen {
+        let producer: BaseProducer<Receipts> = self
+            .config()
+            .set("transactional.id", format!("left-open-on-{}", topics[0]))
+            .set("transaction.timeout.ms", "180000")
+            .create_with_context(Receipts::default())
+            .expect("a producer can be made");
+        producer.init_transactions(CALL_WAIT).expect("the broker knows it");
+        producer.begin_transaction().expect("it begins");
+        // Topics that keep the newest of each key take nothing without one.
+        let record = Record { key: Some(b"stranger".to_vec()), ..Record::default() };
+        let mut sent = 0;
+        for topic in topics {
+            for partition in 0..self.partitions(topic) {
+                let record = Record { partition, ..record.clone() };
+                let refused = producer.send(record.outgoing(topic, sent));
+                refused.unwrap_or_else(|(error, _)| panic!("`{topic}`: {error}"));
+                sent += 1;
+            }
+        }
+        producer.flush(CALL_WAIT).expect("all is delivered in time");
+        assert_eq!(producer.context().offsets().len(), sent, "deliveries to {topics:?}");
+        LeftOpen(producer)
+    }
+
     pub fn partitions(&self, topic: &str) -> i32 {
         let consumer: BaseConsumer = self.config().create().expect("a client can be made");
         let metadata = consumer.fetch_metadata(Some(topic), CALL_WAIT).expect("the broker answers");
@@ -185,6 +211,16 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap).set("client.id", "serinus-tests");
         config
+    }
+}
+
+/// A transaction that nobody ends.
+pub struct LeftOpen(BaseProducer<Receipts>);
+
+impl LeftOpen {
+    /// Ends it, as brokers do when its time is over.
+    pub fn abort(self) {
+        self.0.abort_transaction(CALL_WAIT).expect("the broker ends it");
     }
 }
 

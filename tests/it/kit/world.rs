@@ -27,6 +27,12 @@ pub struct World {
     pub spec: PathBuf,
 }
 
+/// What an audit found, and how it ended.
+pub struct Audit {
+    pub said: Value,
+    pub code: Option<i32>,
+}
+
 /// A request as it was sent, and where it came to stand.
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -222,6 +228,20 @@ impl World {
             .map(|(request, index)| Record { partition: index % partitions, ..request.label(now) })
             .collect();
         self.kafka.send(&self.topic("labels"), &labels);
+    }
+
+    /// Has all decisions recomputed from the topics alone, and compared.
+    pub fn audit(&self, more: &[&str]) -> Audit {
+        let output = serinus()
+            .args(["replay", "--from-topics", "--bootstrap", &self.kafka.bootstrap])
+            .args(["--app", &self.app, "-o", "json"])
+            .args(more)
+            .output()
+            .expect("it runs");
+        let said = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("no JSON: {error}: {}", String::from_utf8_lossy(&output.stderr))
+        });
+        Audit { said, code: output.status.code() }
     }
 
     /// A topic of the model.

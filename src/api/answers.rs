@@ -18,7 +18,7 @@ pub type Vitals = BTreeMap<Role, Vital>;
 pub fn livez(vitals: &Vitals, now: Instant) -> (bool, Value) {
     let overdue: Vec<Value> = vitals
         .iter()
-        .filter(|(_, vital)| judge(vital, now) != Verdict::Alive)
+        .filter(|(_, vital)| judge(vital, now, vital.seen) != Verdict::Alive)
         .map(|(role, vital)| describe(role, vital, now))
         .collect();
     (overdue.is_empty(), json!({ "live": overdue.is_empty(), "overdue": overdue }))
@@ -54,11 +54,19 @@ fn describe(role: &str, vital: &Vital, now: Instant) -> Value {
 }
 
 /// What is held now, with the help text that people see.
-const LEVELS: [(&str, &str); 4] = [
+const LEVELS: [(&str, &str); 6] = [
     ("open_cases", "requests that are not closed yet"),
     ("serving_lanes", "partitions of requests that this instance serves"),
+    (
+        "serving_lanes_waiting",
+        "partitions of requests that are this instance's and are not served yet",
+    ),
     ("pending_cases", "predictions that are held for their labels"),
     ("analyst_lanes", "partitions of predictions that this instance joins"),
+    (
+        "analyst_lanes_waiting",
+        "partitions of predictions that are this instance's and are not joined yet",
+    ),
 ];
 
 /// Returns everything counted, held and done in the text format of Prometheus, version 0.0.4.

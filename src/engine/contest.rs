@@ -20,15 +20,17 @@ use crate::strategy::verdict::{Verdict, Wait};
 impl Judge {
     /// Returns whether a partial is the newest of its lane on a decision that can still be contested.
     pub(super) fn is_of_the_past(&self, partial: &Partial) -> bool {
-        let Some(standing) = &self.standing else { return false };
-        let is_decided = standing
-            .decisions
-            .iter()
-            .any(|it| it.rollout.plan.name == partial.rollout && !it.is_contested);
         let known = self.past.get(&partial.rollout).and_then(|it| it.get(&partial.partition));
-        is_decided
+        self.may_be_contested(&partial.rollout)
             && !self.is_running(&partial.rollout)
             && known.is_none_or(|it| (it.tick, it.turn) <= (partial.tick, partial.turn))
+    }
+
+    /// Returns whether there is a decision on a rollout that no label has spoken against yet.
+    pub(super) fn may_be_contested(&self, name: &RolloutName) -> bool {
+        self.standing.as_ref().is_some_and(|it| {
+            it.decisions.iter().any(|it| it.rollout.plan.name == *name && !it.is_contested)
+        })
     }
 
     pub(super) fn is_running(&self, name: &RolloutName) -> bool {

@@ -75,6 +75,19 @@ impl Judge {
         self.spoke_at = now;
     }
 
+    /// Returns whether sums of this rollout are gone by: those of the running one, and of those that labels may still speak against.
+    pub fn goes_by(&self, rollout: &RolloutName) -> bool {
+        self.is_running(rollout) || self.may_be_contested(rollout)
+    }
+
+    /// Goes on after the newest tick that was judged before a restart; once all that it goes by was recalled.
+    pub fn has_judged(&mut self, tick: Option<Timestamp>) {
+        self.judged = self.judged.max(tick);
+        if let Some(standing) = &mut self.standing {
+            standing.judged = self.judged;
+        }
+    }
+
     /// Takes in a partial that had been judged before a restart, and decides nothing.
     pub fn recall(&mut self, partial: Partial) {
         if self.is_current(&partial) {
@@ -515,7 +528,8 @@ impl Judge {
         &self.bets
     }
 
-    pub(super) fn newest_tick(&self) -> Option<Timestamp> {
+    /// Returns the newest tick that was judged of the running rollout.
+    pub fn newest_tick(&self) -> Option<Timestamp> {
         self.judged
     }
 

@@ -7,8 +7,10 @@ use tracing::warn;
 
 use crate::domain::ids::ModelName;
 use crate::kafka::clock;
+use crate::kafka::counts::Numbers;
 use crate::kafka::error::ShellError;
 use crate::kafka::outbox::Outbox;
+use crate::kafka::pulse::Activity;
 use crate::kafka::replay::Replay;
 use crate::wire::journal::ReplayStart;
 
@@ -23,37 +25,77 @@ pub type LaneKey = (ModelName, i32);
 /// Lanes that the group gave to us and that cannot be opened: nothing of them is read, so that nothing of them is lost.
 #[derive(Debug, Default)]
 pub struct WaitingRoom {
-    lanes: BTreeMap<LaneKey, Waiting>,
+    /// By topic and partition.
+    lanes: BTreeMap<(String, i32), Waiting>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    topic: String,
+    model: ModelName,
     said_at: Instant,
     looked_at: Instant,
+    /// Whether it will be opened by itself, once what is hidden is shown.
+    is_hidden: bool,
 }
 
 impl WaitingRoom {
-    /// Lets a lane wait, and says why.
-    pub fn hold(&mut self, key: LaneKey, topic: &str, why: &str) {
+    /// Lets a lane wait that a person must see to, and says why.
+    pub fn hold(&mut self, key: &LaneKey, topic: &str, why: &str) {
+        self.put(key, topic, why, false);
+    }
+
+    /// Lets a lane wait whose state cannot be read yet, and says why.
+    ///
+    /// # Errors
+    ///
+    /// `why` itself, where waiting does not help.
+    pub fn hold_hidden(
+        &mut self,
+        key: &LaneKey,
+        topic: &str,
+        why: ShellError,
+    ) -> Result<(), ShellError> {
+        if !why.is_hidden() {
+            return Err(why);
+        }
+        self.put(key, topic, &why.to_string(), true);
+        Ok(())
+    }
+
+    fn put(&mut self, (model, partition): &LaneKey, topic: &str, why: &str, is_hidden: bool) {
         let now = clock::moment();
+        let key = (topic.to_owned(), *partition);
         let said_at = self.lanes.get(&key).map(|it| it.said_at);
         let is_said = said_at.is_some_and(|it| now.duration_since(it) < SAY_EVERY);
         if !is_said {
-            warn!(model = %key.0, partition = key.1, why, "a partition has to wait");
+            warn!(%model, topic, partition, why, "a partition has to wait");
         }
         let said_at = said_at.filter(|_| is_said).unwrap_or(now);
-        self.lanes.insert(key, Waiting { topic: topic.to_owned(), said_at, looked_at: now });
+        let model = model.clone();
+        self.lanes.insert(key, Waiting { model, said_at, looked_at: now, is_hidden });
     }
 
     /// Returns whether a lane waits.
-    pub fn holds(&self, key: &LaneKey) -> bool {
-        self.lanes.contains_key(key)
+    pub fn holds(&self, topic: &str, partition: i32) -> bool {
+        self.lanes.contains_key(&(topic.to_owned(), partition))
+    }
+
+    /// Returns what its role is doing as long as a lane waits that will be opened by itself.
+    pub fn restoring(&self) -> Option<Activity> {
+        let mut hidden = self.lanes.iter().filter(|(_, it)| it.is_hidden);
+        hidden.next().map(|((topic, partition), _)| Activity::begin(topic, *partition))
+    }
+
+    /// Counts the lanes that wait, by model, under this name.
+    pub fn count(&self, name: &'static str, held: &mut Numbers) {
+        for it in self.lanes.values() {
+            *held.entry((it.model.clone(), name)).or_default() += 1;
+        }
     }
 
     /// Forgets a lane: it was opened, or is not ours any more.
-    pub fn forget(&mut self, key: &LaneKey) {
-        self.lanes.remove(key);
+    pub fn forget(&mut self, topic: &str, partition: i32) {
+        self.lanes.remove(&(topic.to_owned(), partition));
     }
 
     /// Returns the lanes that it is time to look at again, by topic and partition.
@@ -63,9 +105,9 @@ impl WaitingRoom {
         self.lanes
             .iter_mut()
             .filter(|(_, it)| is_due(it))
-            .map(|((_, partition), it)| {
+            .map(|(key, it)| {
                 it.looked_at = now;
-                (it.topic.clone(), *partition)
+                key.clone()
             })
             .collect()
     }
@@ -157,19 +199,31 @@ fn foreign_offset(
 #[cfg(test)]
 mod tests {
     use super::WaitingRoom;
+    use crate::kafka::counts::Numbers;
+    use crate::kafka::error::ShellError;
+    use crate::kafka::pulse::Activity;
 
     #[test]
     fn who_waits_is_looked_at_again_until_it_is_forgotten() {
         let mut room = WaitingRoom::default();
         let key = ("m".into(), 3);
-        room.hold(key.clone(), "m.requests", "because");
+        room.hold(&key, "m.requests", "because");
         assert_eq!(room.due(), [], "it was looked at just now");
         for it in room.lanes.values_mut() {
             it.looked_at -= super::LOOK_EVERY;
         }
         assert_eq!(room.due(), [("m.requests".to_owned(), 3)]);
         assert_eq!(room.due(), [], "once is enough");
-        room.forget(&key);
+        assert_eq!(room.restoring(), None, "a person must see to it");
+        let hidden = ShellError::Unsettled { topic: "journal".to_owned(), partition: 3 };
+        room.hold_hidden(&key, "m.requests", hidden).expect("it waits");
+        let broken = room.hold_hidden(&key, "m.requests", ShellError::Lost);
+        assert!(matches!(broken, Err(ShellError::Lost)));
+        assert_eq!(room.restoring(), Some(Activity::begin("m.requests", 3)));
+        let mut held = Numbers::new();
+        room.count("waiting", &mut held);
+        assert_eq!(held, Numbers::from([(("m".into(), "waiting"), 1)]));
+        room.forget("m.requests", 3);
         assert!(room.lanes.is_empty());
     }
 }

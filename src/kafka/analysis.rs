@@ -11,7 +11,7 @@ use tracing::info;
 
 use crate::domain::ids::ModelName;
 use crate::domain::label::Label;
-use crate::domain::time::{Span, Timestamp};
+use crate::domain::time::Timestamp;
 use crate::engine::analyst_io::{Effect, Input};
 use crate::engine::counter::Counter;
 use crate::kafka::admission::{Candidate, LaneKey, WaitingRoom};
@@ -26,8 +26,7 @@ use crate::kafka::error::ShellError;
 use crate::kafka::follower::Follower;
 use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::Dead;
-use crate::kafka::known::ModelView;
-use crate::kafka::label_lane::LabelLane;
+use crate::kafka::label_lane::{self, LabelLane};
 use crate::kafka::lane_store::LaneStore;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
@@ -46,6 +45,7 @@ const ROLE: Role = "analysis";
 /// What is shown of how much is held.
 const PENDING_CASES: &str = "pending_cases";
 const LANES: &str = "analyst_lanes";
+const WAITING: &str = "analyst_lanes_waiting";
 /// How many records a turn takes at the most.
 const BATCH_MAX: usize = 5000;
 /// How long a turn collects records: analysis is not in a hurry, and a turn costs a journal record a partition.
@@ -57,10 +57,6 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 const LABEL_TOO_LARGE: &str = "the label does not fit into one message of its own";
 /// Why a case has no row.
 const ROW_TOO_LARGE: &str = "the analysis row of its case does not fit into one message";
-
-/// The bounds of how long a partition of labels counts as read to its end without being said so again.
-const LEASE_MIN: Span = Span::seconds(1);
-const LEASE_MAX: Span = Span::seconds(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -130,7 +126,8 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
 impl Session<'_> {
     fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
         while !stop.is_requested() {
-            self.beat.is(self.member.activity());
+            let restoring = self.waiting.restoring();
+            self.beat.is(restoring.unwrap_or_else(|| self.member.activity()));
             if self.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
             }
@@ -276,7 +273,8 @@ impl Session<'_> {
                     }
                 }
             }
-            let Some((mark, lanes)) = lane.marks(now, count, is_behind, lease(view)) else {
+            let Some((mark, lanes)) = lane.marks(now, count, is_behind, label_lane::lease(view))
+            else {
                 continue;
             };
             let value = MarkRecord::from(mark).write();
@@ -388,7 +386,7 @@ impl Session<'_> {
                 add(&view.plan.topics.labels, *partition, lane.next, None)?;
             }
         }
-        self.outbox.commit(&offsets, &self.member.metadata()?)?;
+        self.outbox.commit(&offsets, || self.member.metadata())?;
         self.lanes.values_mut().for_each(|it| it.is_touched = false);
         self.labels.values_mut().for_each(|it| it.is_touched = false);
         self.counts.tell(self.board);
@@ -405,7 +403,8 @@ impl Session<'_> {
             *held.entry((model.clone(), PENDING_CASES)).or_default() += lane.cases() as u64;
             *held.entry((model.clone(), LANES)).or_default() += 1;
         }
-        self.board.hold(&[PENDING_CASES, LANES], held);
+        self.waiting.count(WAITING, &mut held);
+        self.board.hold(&[PENDING_CASES, LANES, WAITING], held);
     }
 
     fn rebalance(&mut self, changes: Vec<Rebalanced>) -> Result<(), ShellError> {
@@ -440,13 +439,13 @@ impl Session<'_> {
         for (topic, partition) in partitions {
             let Some((model, kind)) = self.topics.get(topic) else { continue };
             let key = (model.clone(), *partition);
+            self.waiting.forget(topic, *partition);
             match kind {
                 Kind::ForeignLabels => {
                     self.labels.remove(&key);
                     all.push((topic.clone(), *partition));
                 }
                 Kind::Predictions | Kind::Labels => {
-                    self.waiting.forget(&key);
                     if let Some(lane) = self.lanes.remove(&key) {
                         let own = LaneTopics::of(&self.options.settings.app, &lane.plan);
                         all.push((topic.clone(), *partition));
@@ -482,16 +481,33 @@ impl Session<'_> {
         }
     }
 
+    /// Lets a lane wait whose state cannot be read yet.
+    fn hold_hidden(
+        &mut self,
+        key: &LaneKey,
+        topic: &str,
+        why: ShellError,
+    ) -> Result<(), ShellError> {
+        self.waiting.hold_hidden(key, topic, why)?;
+        self.show_levels();
+        Ok(())
+    }
+
     fn open_labels(
         &mut self,
         topic: &str,
         model: ModelName,
         partition: i32,
     ) -> Result<(), ShellError> {
-        let committed = self.member.committed(&[(topic, partition)])?.pop().flatten();
+        let committed = match self.member.committed(&[(topic, partition)]) {
+            // A label that is placed twice counts once.
+            Ok(found) => found.pair().0,
+            Err(why) => return self.hold_hidden(&(model, partition), topic, why),
+        };
+        self.waiting.forget(topic, partition);
         let next = committed.as_ref().map_or(0, |it| it.0);
         let unread = self.replay.end(topic, partition, next)?;
-        self.member.accept(&[(topic, partition, read_from(committed.as_ref()))])?;
+        self.member.accept(&[(topic, partition, read_from(committed.as_ref(), next))])?;
         let lane = LabelLane::new(partition, next, unread, clock::now());
         self.labels.insert((model, partition), lane);
         Ok(())
@@ -509,9 +525,12 @@ impl Session<'_> {
         let names = &view.plan.topics;
         let own = LaneTopics::of(&self.options.settings.app, &view.plan);
         let pair = [(names.predictions.as_str(), partition), (own.labels.as_str(), partition)];
-        let mut found = self.member.committed(&pair)?.into_iter();
-        let committed =
-            Committed { predictions: found.next().flatten(), labels: found.next().flatten() };
+        let key = (model, partition);
+        let (predictions, labels, is_certain) = match self.member.committed(&pair) {
+            Ok(found) => found.pair(),
+            Err(why) => return self.hold_hidden(&key, topic, why),
+        };
+        let committed = Committed { predictions, labels, is_certain };
         let candidate = Candidate {
             group: format!("{}.analysis", self.options.settings.app),
             partition,
@@ -521,12 +540,12 @@ impl Session<'_> {
             ],
             partners: vec![&own.labels, &own.journal],
         };
-        let key = (model, partition);
         if let Some(why) = candidate.hindrance(&self.outbox, &self.replay)? {
-            self.waiting.hold(key, topic, &why);
+            self.waiting.hold(&key, topic, &why);
+            self.show_levels();
             return Ok(());
         }
-        self.replay.be_patient(!self.waiting.holds(&key));
+        self.replay.be_patient(!self.waiting.holds(topic, partition));
         let partitions = self.partitions.of(&names.predictions, &self.outbox)?;
         let sources = self.partitions.of(&names.labels, &self.outbox)?;
         let settings = &self.options.settings;
@@ -543,27 +562,23 @@ impl Session<'_> {
                 )
             });
         let lane = match restored {
-            Err(why @ ShellError::Unsettled { .. }) => {
-                self.waiting.hold(key, topic, &why.to_string());
-                return Ok(());
-            }
-            restored => restored?,
+            Err(why) => return self.hold_hidden(&key, topic, why),
+            Ok(lane) => lane,
         };
-        self.waiting.forget(&key);
+        self.waiting.forget(topic, partition);
         info!(model = %key.0, partition, "analyst lane ready");
+        let (predictions, labels) = lane.offsets();
         self.member.accept(&[
-            (&names.predictions, partition, read_from(committed.predictions.as_ref())),
-            (&own.labels, partition, read_from(committed.labels.as_ref())),
+            (&names.predictions, partition, read_from(committed.predictions.as_ref(), predictions)),
+            (&own.labels, partition, read_from(committed.labels.as_ref(), labels)),
         ])?;
+        if !is_certain {
+            // What is held back is older then, and does not come back.
+            self.outbox.open()?;
+        }
         self.lanes.insert(key, lane);
         Ok(())
     }
-}
-
-/// Returns how long what is said of a partition of labels may be believed: short beside the windows that it can close.
-fn lease(view: &ModelView) -> Span {
-    let windows = view.rollouts.values().filter(|it| it.is_live).map(|it| it.plan.maturity.0 / 4);
-    Span(windows.min().map_or(LEASE_MAX.0, |it| it.clamp(LEASE_MIN.0, LEASE_MAX.0)))
 }
 
 fn receive(

@@ -138,6 +138,8 @@ pub struct Committed {
     pub predictions: Option<(i64, String)>,
     /// The next label.
     pub labels: Option<(i64, String)>,
+    /// Whether that is all; if not, the journal says what came after.
+    pub is_certain: bool,
 }
 
 impl AnalystLane {
@@ -178,11 +180,20 @@ impl AnalystLane {
         partials: BTreeMap<RolloutName, Partial>,
         (replay, store): (&Replay, &LaneStore<'_>),
     ) -> Result<Self, ShellError> {
-        let to = (
+        let mut to = (
             committed.predictions.as_ref().map_or(0, |it| it.0),
             committed.labels.as_ref().map_or(0, |it| it.0),
         );
-        let start = committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+        let mut start =
+            committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+        if !committed.is_certain {
+            let read = |bytes: &[u8]| AnalystTurn::read(bytes).ok().map(|it| (it.turn, it));
+            let known = start.get_or_insert_default();
+            if let Some(it) = replay.newest(&topics.journal, partition, *known, read)? {
+                known.next = it.turn + 1;
+                to = (it.predictions, it.labels);
+            }
+        }
         let mut lane = Self::empty(view, partition, partitions);
         match start {
             None => (lane.predictions, lane.labels) = to,
@@ -203,6 +214,7 @@ impl AnalystLane {
             replay.end(&topics.labels, partition, lane.labels)?,
         );
         lane.sources = Some(sources);
+        lane.is_touched = !committed.is_certain;
         Ok(lane)
     }
 

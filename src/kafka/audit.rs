@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 
 use crate::domain::ids::ModelName;
 use crate::engine::analyst_io::Effect as LaneEffect;
@@ -19,7 +19,7 @@ use crate::kafka::error::ShellError;
 use crate::kafka::known::Known;
 use crate::kafka::replay::Replay;
 use crate::kafka::settings::Settings;
-use crate::kafka::table;
+use crate::kafka::table::{self, Scanned};
 use crate::kafka::verdicts::{self, Place};
 use crate::strategy::look::Detail;
 use crate::strategy::stage::Format;
@@ -146,13 +146,13 @@ impl Archive {
             read_published(settings, place, |kept, _| *before.entry(kept).or_default() += 1)?;
         }
         let steps = &mut archive.steps;
-        table::scan(settings, &settings.topic(JOURNAL), None, |message| {
+        read_all(settings, &settings.topic(JOURNAL), |message| {
             if let Some(Ok(step)) = message.payload().map(JudgeStep::read) {
                 steps.entry(ModelName::new(&step.model)).or_default().push(step);
             }
         })?;
         let commands = &mut archive.commands;
-        table::scan(settings, &settings.topic("commands"), None, |message| {
+        read_all(settings, &settings.topic("commands"), |message| {
             let value = message.payload().unwrap_or_default().to_vec();
             commands.insert((message.partition(), message.offset()), value);
         })?;
@@ -182,7 +182,7 @@ impl Archive {
         let mut audit = Audit::default();
         let topics = LaneTopics::of_model(&self.settings.app, model);
         let mut before = 0;
-        table::scan(&self.settings, &topics.partials, None, |_| before += 1)?;
+        read_all(&self.settings, &topics.partials, |_| before += 1)?;
         let turns = self.turns(&topics)?;
         let partials = self.partials(&topics)?;
         self.audit_lanes(model, &topics, &turns, (before, &partials), &mut audit)?;
@@ -192,7 +192,7 @@ impl Archive {
 
     fn partials(&self, topics: &LaneTopics) -> Result<BTreeMap<i64, Vec<u8>>, ShellError> {
         let mut partials = BTreeMap::new();
-        table::scan(&self.settings, &topics.partials, None, |message| {
+        read_all(&self.settings, &topics.partials, |message| {
             partials.insert(message.offset(), message.payload().unwrap_or_default().to_vec());
         })?;
         Ok(partials)
@@ -200,7 +200,7 @@ impl Archive {
 
     fn turns(&self, topics: &LaneTopics) -> Result<BTreeMap<i32, Vec<AnalystTurn>>, ShellError> {
         let mut turns: BTreeMap<i32, Vec<AnalystTurn>> = BTreeMap::new();
-        table::scan(&self.settings, &topics.journal, None, |message| {
+        read_all(&self.settings, &topics.journal, |message| {
             if let Some(Ok(turn)) = message.payload().map(AnalystTurn::read) {
                 turns.entry(message.partition()).or_default().push(turn);
             }
@@ -402,7 +402,7 @@ fn read_published(
     place: Place,
     mut visit: impl FnMut(Kept, &[u8]),
 ) -> Result<(), ShellError> {
-    table::scan(settings, &settings.topic(place.topic()), None, |message| {
+    read_all(settings, &settings.topic(place.topic()), |message| {
         let (Some(key), Some(value)) = (message.key(), message.payload()) else { return };
         let model = json_of(value).and_then(|it| Some(it["model"].as_str()?.to_owned()));
         if let Some(model) = model {
@@ -415,6 +415,17 @@ fn read_published(
 /// Returns a record's value as people read it.
 fn text(value: &[u8]) -> String {
     json_of(value).map_or_else(|| format!("{} bytes", value.len()), |it| it.to_string())
+}
+
+/// Visits every record of a topic; one that is not there has none.
+fn read_all(
+    settings: &Settings,
+    topic: &str,
+    visit: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<(), ShellError> {
+    match table::scan(settings, topic, None, visit)? {
+        Scanned::ToItsEnd | Scanned::Missing => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! One partition of the commands at its owner: its producer, its judges, and what they publish in one transaction.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{info, warn};
 
-use crate::domain::ids::ModelName;
+use crate::domain::ids::{ModelName, RolloutName};
+use crate::domain::time::Timestamp;
 use crate::engine::counter::Counter;
 use crate::engine::judge::Judge;
 use crate::engine::judge_io::Effect;
+use crate::engine::partial::Partial;
 use crate::kafka::counts::{Board, Counts};
 use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::emit::Emitter;
@@ -17,16 +21,24 @@ use crate::kafka::group::Member;
 use crate::kafka::intake::Dead;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
+use crate::kafka::pulse::Beat;
+use crate::kafka::replay::Replay;
+use crate::kafka::settings::Settings;
 use crate::kafka::shrink;
+use crate::kafka::table;
 use crate::kafka::verdicts;
 use crate::strategy::stage::ModelPlan;
-use crate::wire::journal::JudgeStep;
+use crate::wire::journal::{JudgeStart, JudgeStep, Standings, Told};
 use crate::wire::placement;
 
 /// The topic, after the application id, of what each step of the judges was told.
 pub const JOURNAL: &str = "internal.judge-journal";
 /// The role's name, where it is told from the others.
 pub(super) const ROLE: Role = "control";
+/// How long it is waited until the brokers end what others have left open.
+pub(super) const SETTLE_MAX: Duration = Duration::from_secs(45);
+/// So many sums that nobody wants are read over before reading begins anew behind them.
+const RUN_GAP_MAX: i64 = 200;
 /// Under this name is counted what concerns no model that is known.
 const NO_MODEL: &str = "-";
 
@@ -37,6 +49,36 @@ pub(super) struct Seat {
     pub(super) partials: String,
     pub(super) next: i64,
     pub(super) is_touched: bool,
+    held: BTreeMap<(RolloutName, i32), Held>,
+}
+
+/// The newest sums of a lane: which, and where they stand.
+#[derive(Clone, Copy)]
+struct Held {
+    made: (Timestamp, u64),
+    offset: i64,
+}
+
+impl Seat {
+    /// Makes one whose judge has read no sums.
+    pub(super) fn new(judge: Judge, plan: ModelPlan, partials: String) -> Self {
+        Self { judge, plan, partials, next: 0, is_touched: false, held: BTreeMap::new() }
+    }
+
+    /// Notes where sums stand that the judge was told of: it goes by the newest of each lane.
+    pub(super) fn note(&mut self, partial: &Partial, offset: i64) {
+        let new = Held { made: (partial.tick, partial.turn), offset };
+        let held = self.held.entry((partial.rollout.clone(), partial.partition)).or_insert(new);
+        if new.made >= held.made {
+            *held = new;
+        }
+    }
+
+    /// Returns what the judge must be told again after a restart.
+    fn start(&mut self) -> JudgeStart {
+        self.held.retain(|(rollout, _), _| self.judge.goes_by(rollout));
+        JudgeStart::new(self.judge.newest_tick(), self.held.values().map(|it| it.offset))
+    }
 }
 
 /// One partition of the commands: its own producer, and the judges of the models that hash to it.
@@ -81,6 +123,10 @@ pub(super) fn publish(
             }
         }
     }
+    if let Some(seat) = bench.seats.get_mut(&model) {
+        // What it goes by may have changed; before it has read any sums, their topic may not be there.
+        seat.is_touched |= seat.next > 0;
+    }
     let topic = options.settings.topic(JOURNAL);
     crash::at(ROLE, Point::BeforeJournal);
     send(bench, partitions, &topic, step.model.as_bytes(), &step.write())?;
@@ -107,6 +153,17 @@ fn send(
     })
 }
 
+fn add(
+    offsets: &mut TopicPartitionList,
+    topic: &str,
+    partition: i32,
+    next: i64,
+) -> Result<(), ShellError> {
+    offsets
+        .add_partition_offset(topic, partition, Offset::Offset(next))
+        .map_err(ShellError::kafka("list offsets"))
+}
+
 /// Commits a bench's outputs, with how far its commands and partials were read.
 pub(super) fn commit(
     bench: &mut Bench,
@@ -115,18 +172,16 @@ pub(super) fn commit(
     board: &Board,
 ) -> Result<(), ShellError> {
     let mut offsets = TopicPartitionList::new();
-    let mut add = |topic: &str, partition: i32, next: i64| {
-        offsets
-            .add_partition_offset(topic, partition, Offset::Offset(next))
-            .map_err(ShellError::kafka("list offsets"))
-    };
     if bench.is_touched {
-        add(commands, bench.partition, bench.next)?;
+        add(&mut offsets, commands, bench.partition, bench.next)?;
     }
-    for seat in bench.seats.values().filter(|it| it.is_touched) {
-        add(&seat.partials, 0, seat.next)?;
+    for seat in bench.seats.values_mut().filter(|it| it.is_touched) {
+        add(&mut offsets, &seat.partials, 0, seat.next)?;
+        if let Some(mut it) = offsets.find_partition(&seat.partials, 0) {
+            it.set_metadata(seat.start().to_metadata());
+        }
     }
-    bench.outbox.commit(&offsets, &member.metadata()?)?;
+    bench.outbox.commit(&offsets, || member.metadata())?;
     bench.is_touched = false;
     bench.seats.values_mut().for_each(|it| it.is_touched = false);
     bench.refused.tell(board);
@@ -134,6 +189,55 @@ pub(super) fn commit(
         board.add(&model, name, n);
     }
     Ok(())
+}
+
+/// How far judges have heard, by their journal: the next command, and of each model the next sums.
+#[derive(Default)]
+pub(super) struct Heard {
+    pub(super) commands: i64,
+    pub(super) partials: BTreeMap<ModelName, i64>,
+}
+
+/// Returns the offsets to read, from one up to, but not with, another, in as few pieces as make sense.
+pub(super) fn runs(wanted: &Standings, next: i64) -> Vec<(i64, i64)> {
+    let offsets = match wanted {
+        Standings::From(first) => return vec![(*first, next)],
+        Standings::At(offsets) => offsets,
+    };
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for offset in offsets {
+        match runs.last_mut() {
+            Some((_, end)) if *offset - *end < RUN_GAP_MAX => *end = offset + 1,
+            Some(_) | None => runs.push((*offset, offset + 1)),
+        }
+    }
+    runs
+}
+
+/// Reads in the judges' journal what they have heard, where their offsets do not say all of it.
+pub(super) fn heard(
+    settings: &Settings,
+    (replay, beat): (&Replay, &Beat),
+    partition: i32,
+) -> Result<Heard, ShellError> {
+    let journal = settings.topic(JOURNAL);
+    replay.settle(&journal, SETTLE_MAX)?;
+    let mut heard = Heard::default();
+    table::scan(settings, &journal, Some(beat), |message| {
+        let Some(Ok(step)) = message.payload().map(JudgeStep::read) else { return };
+        match step.told {
+            Told::Command { partition: it, offset, .. } if it == partition => {
+                heard.commands = heard.commands.max(offset + 1);
+            }
+            Told::Partial { offset } => {
+                let next = heard.partials.entry(ModelName::new(&step.model)).or_default();
+                *next = (offset + 1).max(*next);
+            }
+            Told::Command { .. } | Told::Open { .. } | Told::Silence => {}
+        }
+    })?
+    .or_missing(&journal)?;
+    Ok(heard)
 }
 
 /// Sends a command that nobody can carry out to the dead letters of the model that its key names; without one it is counted.
@@ -151,4 +255,24 @@ pub(super) fn refuse(
     }
     bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RUN_GAP_MAX, runs};
+    use crate::wire::journal::Standings;
+
+    #[test]
+    fn sums_that_stand_together_are_read_in_one_piece() {
+        let check = |wanted: Standings, expected: &[(i64, i64)]| {
+            assert_eq!(runs(&wanted, 9_000), expected, "{wanted:?}");
+        };
+        check(Standings::At(vec![]), &[]);
+        check(Standings::At(vec![7]), &[(7, 8)]);
+        check(Standings::At(vec![7, 8, 20]), &[(7, 21)]);
+        let far = 8 + RUN_GAP_MAX;
+        check(Standings::At(vec![7, far - 1]), &[(7, far)]);
+        check(Standings::At(vec![7, far]), &[(7, 8), (far, far + 1)]);
+        check(Standings::From(3), &[(3, 9_000)]);
+    }
 }

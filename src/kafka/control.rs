@@ -4,6 +4,7 @@
 //! fenced. Commands, partials, and what the judge says of them are committed together.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -18,7 +19,9 @@ use crate::engine::command::{Command, Parsed, Verb};
 use crate::engine::judge::Judge;
 use crate::engine::judge_io::{Event, Settings as JudgeSettings};
 use crate::kafka::analyst_lane::LaneTopics;
-use crate::kafka::bench::{Bench, ROLE, Seat, commit, publish, refuse};
+use crate::kafka::bench::{
+    Bench, Heard, ROLE, SETTLE_MAX, Seat, commit, heard, publish, refuse, runs,
+};
 use crate::kafka::clock;
 use crate::kafka::commands::{bounded, first_plan, parse};
 use crate::kafka::counts::{Board, Counts};
@@ -27,6 +30,7 @@ use crate::kafka::emit::Emitter;
 use crate::kafka::error::{ShellError, mends_by_itself};
 use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::{self, Dead};
+use crate::kafka::offsets::Committed;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::pulse::{Activity, Beat};
@@ -37,18 +41,18 @@ use crate::kafka::table;
 use crate::strategy::look::Detail;
 use crate::strategy::stage::ModelPlan;
 use crate::wire::command::CommandRecord;
-use crate::wire::journal::{JudgeStep, Told};
+use crate::wire::journal::{JudgeStart, JudgeStep, Standings, Told};
 use crate::wire::partial::PartialRecord;
 use crate::wire::placement;
 use crate::wire::state::StateRecord;
 
 /// How long the loop sleeps at the most when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(20);
-/// How long it is waited until the brokers end what others have left open.
-const SETTLE_MAX: Duration = Duration::from_secs(45);
 /// How many partials are judged in one transaction at the most.
 const BATCH_MAX: usize = 500;
 
+/// How long the judge waits before it asks again for what is held back.
+const PAUSE: Duration = Duration::from_millis(500);
 /// The most that a command's id and the names of its model and rollout may have together.
 const NAMES_BYTES_MAX: usize = 2000;
 
@@ -208,13 +212,21 @@ impl Session<'_> {
                 Some(Err(error)) => warn!(%error, "the state of a model cannot be read"),
                 None => {}
             }
-        })?;
-        let committed = self.member.committed(&[(&self.commands, partition)])?.pop().flatten();
+        })?
+        .or_missing(&rollouts)?;
+        let (committed, is_certain) = self.committed(&self.commands, partition)?;
+        let heard = if is_certain {
+            Heard::default()
+        } else {
+            heard(&self.options.settings, (&self.replay, &self.beat), partition)?
+        };
+        let next = committed.as_ref().map_or(0, |it| it.0).max(heard.commands);
         let mut bench = Bench {
             partition,
             outbox,
-            next: committed.as_ref().map_or(0, |it| it.0),
-            is_touched: false,
+            next,
+            // What is held back is older then, and does not come back.
+            is_touched: !is_certain && next > 0,
             seats: BTreeMap::new(),
             counts: BTreeMap::new(),
             refused: Counts::default(),
@@ -223,7 +235,7 @@ impl Session<'_> {
             if placement::partition(model.as_bytes(), count) == partition {
                 match state.standing(parse) {
                     Ok(standing) => {
-                        let seat = self.restore(&mut bench, standing)?;
+                        let seat = self.restore(&mut bench, standing, &heard)?;
                         let name = ModelName::from(model);
                         bench.seats.insert(name.clone(), seat);
                         self.begin(&mut bench, &name)?;
@@ -233,26 +245,67 @@ impl Session<'_> {
             }
         }
         info!(partition, models = bench.seats.len(), "judging");
-        Ok((bench, read_from(committed.as_ref())))
+        Ok((bench, read_from(committed.as_ref(), next)))
+    }
+
+    /// Reads what the group has committed of a partition, and whether that is all; waits where it is held back.
+    fn committed(&self, topic: &str, partition: i32) -> Result<(Committed, bool), ShellError> {
+        loop {
+            match self.member.committed(&[(topic, partition)]) {
+                Ok(found) => {
+                    let (committed, _, is_certain) = found.pair();
+                    return Ok((committed, is_certain));
+                }
+                Err(why) if why.is_hidden() => {
+                    debug!(%why, "the judge waits");
+                    self.beat.is(Activity::begin(topic, partition));
+                    thread::park_timeout(PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn restore(
         &mut self,
         bench: &mut Bench,
         standing: crate::engine::standing::Standing,
+        heard: &Heard,
     ) -> Result<Seat, ShellError> {
         let plan = standing.model.plan.clone();
         let settings = self.judge_settings(&plan, &bench.outbox)?;
         let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
-        let next = self.member.committed(&[(&partials, 0)])?.pop().flatten().map_or(0, |it| it.0);
-        let mut judge = Judge::restore(settings, standing);
-        self.replay.range(&partials, 0, 0, Some(next), |message| {
-            let read = message.payload().and_then(|it| PartialRecord::read(it).ok());
-            if let Some(partial) = read.and_then(|it| it.partial().ok()) {
-                judge.recall(partial);
-            }
-        })?;
-        Ok(Seat { judge, plan, partials, next, is_touched: false })
+        let (committed, _) = self.committed(&partials, 0)?;
+        let (mut next, metadata) = committed.unwrap_or_default();
+        let start = JudgeStart::from_metadata(&metadata);
+        let (mut wanted, judged) = match start {
+            Some(start) => (start.sums, start.judged),
+            // Committed by an earlier build, or never.
+            None => (Standings::From(0), None),
+        };
+        if let Some(heard) = heard.partials.get(&plan.name).filter(|it| **it > next) {
+            wanted = Standings::From(wanted.first().unwrap_or(next));
+            next = *heard;
+        }
+        let mut seat = Seat::new(Judge::restore(settings, standing), plan, partials.clone());
+        seat.next = next;
+        for (from, to) in runs(&wanted, next) {
+            self.replay.range(&partials, 0, from, Some(to), |message| {
+                let offset = message.offset();
+                let is_wanted = match &wanted {
+                    Standings::At(offsets) => offsets.binary_search(&offset).is_ok(),
+                    Standings::From(_) => true,
+                };
+                let bytes = message.payload().filter(|_| is_wanted);
+                let read = bytes.and_then(|it| PartialRecord::read(it).ok());
+                if let Some(partial) = read.and_then(|it| it.partial().ok()) {
+                    seat.note(&partial, offset);
+                    seat.judge.recall(partial);
+                }
+            })?;
+        }
+        seat.judge.has_judged(judged);
+        Ok(seat)
     }
 
     /// Lets a model's judge begin, and writes that down.
@@ -344,8 +397,7 @@ impl Session<'_> {
             let settings = self.judge_settings(&plan, &bench.outbox)?;
             let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
             let judge = Judge::new(settings);
-            let seat = Seat { judge, plan, partials, next: 0, is_touched: false };
-            bench.seats.insert(model.clone(), seat);
+            bench.seats.insert(model.clone(), Seat::new(judge, plan, partials));
             self.begin(&mut bench, &model)?;
         }
         let (now, mut out) = (clock::now(), Vec::new());
@@ -424,6 +476,7 @@ impl Session<'_> {
             let model = model.clone();
             let (now, mut out) = (clock::now(), Vec::new());
             if let Some(partial) = partial {
+                seat.note(&partial, offset);
                 seat.judge.handle(now, Event::Partial(Box::new(partial)), &mut out);
             }
             let step = step(&model, now, Told::Partial { offset });

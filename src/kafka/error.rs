@@ -63,12 +63,25 @@ pub enum ShellError {
         /// The partition.
         partition: i32,
     },
+    /// The brokers do not give out what a group has committed.
+    #[error(
+        "the group's offsets are held back by a transaction that has not ended, for {for_s} s now; the brokers end it when its time is over"
+    )]
+    OffsetsHeld {
+        /// For how long, in seconds.
+        for_s: u64,
+    },
     /// Something that must be there is not.
     #[error("{0}")]
     Missing(String),
 }
 
 impl ShellError {
+    /// Returns whether what was committed cannot be read yet: whoever waits finds it.
+    pub fn is_hidden(&self) -> bool {
+        matches!(self, Self::Unsettled { .. } | Self::OffsetsHeld { .. })
+    }
+
     /// Wraps what the client says.
     pub fn kafka(doing: &'static str) -> impl FnOnce(KafkaError) -> Self {
         move |source| Self::Kafka { doing, source }
@@ -92,6 +105,7 @@ pub fn mends_by_itself(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::RequestTimedOut
                 | RDKafkaErrorCode::NotLeaderForPartition
                 | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnstableOffsetCommit
                 | RDKafkaErrorCode::CoordinatorLoadInProgress
                 | RDKafkaErrorCode::CoordinatorNotAvailable
                 | RDKafkaErrorCode::NotCoordinator

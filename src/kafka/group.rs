@@ -24,6 +24,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use crate::kafka::error::{ShellError, mends_by_itself};
+use crate::kafka::offsets::{GroupOffsets, Offsets};
 use crate::kafka::pulse::Activity;
 use crate::kafka::settings::{Settings, log_client_line};
 use crate::kafka::slot::Slot;
@@ -148,6 +149,7 @@ fn change(
 pub struct Member {
     /// There as long as the member is.
     consumer: Option<BaseConsumer<Notes>>,
+    offsets: GroupOffsets,
     notes: Notes,
     subscribed: Vec<String>,
     /// A static member's one topic more.
@@ -203,6 +205,7 @@ impl Member {
     pub fn new(settings: &Settings, group: &str, slot: Option<&str>) -> Result<Self, ShellError> {
         let notes = Notes::default();
         let mut config = settings.consumer(group);
+        let offsets = GroupOffsets::new(&config)?;
         config.set("partition.assignment.strategy", "cooperative-sticky");
         if let Some(slot) = slot {
             config.set("group.instance.id", slot);
@@ -212,6 +215,7 @@ impl Member {
             .map_err(ShellError::kafka("set up the consumer"))?;
         Ok(Self {
             consumer: Some(consumer),
+            offsets,
             notes,
             subscribed: Vec::new(),
             extra: slot.map(|_| Slot::topic(settings)),
@@ -333,32 +337,8 @@ impl Member {
     }
 
     /// Returns the committed offset and its metadata of each of these partitions; nothing where none was committed.
-    pub fn committed(
-        &self,
-        partitions: &[(&str, i32)],
-    ) -> Result<Vec<Option<(i64, String)>>, ShellError> {
-        let mut list = TopicPartitionList::new();
-        for (topic, partition) in partitions {
-            list.add_partition(topic, *partition);
-        }
-        let found = self
-            .consumer()
-            .committed_offsets(list, Duration::from_secs(20))
-            .map_err(ShellError::kafka("read the committed offsets"))?;
-        Ok(partitions
-            .iter()
-            .map(|(topic, partition)| {
-                let it = found.find_partition(topic, *partition)?;
-                match it.offset() {
-                    Offset::Offset(offset) => Some((offset, it.metadata().to_owned())),
-                    Offset::Beginning
-                    | Offset::End
-                    | Offset::Stored
-                    | Offset::Invalid
-                    | Offset::OffsetTail(_) => None,
-                }
-            })
-            .collect())
+    pub fn committed(&self, partitions: &[(&str, i32)]) -> Result<Offsets, ShellError> {
+        self.offsets.read(partitions)
     }
 
     /// Stops or resumes reading of one partition.
@@ -373,7 +353,7 @@ impl Member {
     }
 }
 
-/// Returns where reading goes on: after what was committed, or at the beginning.
-pub fn read_from(committed: Option<&(i64, String)>) -> Offset {
-    committed.map_or(Offset::Beginning, |it| Offset::Offset(it.0))
+/// Returns where reading goes on: at what follows, or at the beginning where nothing was ever committed or read.
+pub fn read_from(committed: Option<&(i64, String)>, next: i64) -> Offset {
+    if committed.is_none() && next == 0 { Offset::Beginning } else { Offset::Offset(next) }
 }

@@ -6,6 +6,11 @@ use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst_io::Mark;
 use crate::kafka::intake::Dead;
+use crate::kafka::known::ModelView;
+
+/// The bounds of how long a partition of labels counts as read to its end without being said so again.
+const LEASE_MIN: Span = Span::seconds(1);
+const LEASE_MAX: Span = Span::seconds(30);
 
 /// After how long without a label the partition counts as read to its end.
 const IDLE_AFTER: Span = Span::seconds(1);
@@ -107,6 +112,12 @@ impl LabelLane {
         let mark = Mark { source, said_at: now, reached, idle_until, is_behind };
         (!due.is_empty()).then_some((mark, due))
     }
+}
+
+/// Returns how long what is said of a partition of labels may be believed: short beside the windows that it can close.
+pub fn lease(view: &ModelView) -> Span {
+    let windows = view.rollouts.values().filter(|it| it.is_live).map(|it| it.plan.maturity.0 / 4);
+    Span(windows.min().map_or(LEASE_MAX.0, |it| it.clamp(LEASE_MIN.0, LEASE_MAX.0)))
 }
 
 #[cfg(test)]

@@ -56,6 +56,8 @@ pub struct Committed {
     pub requests: Option<(i64, String)>,
     /// The next answer.
     pub responses: Option<(i64, String)>,
+    /// Whether that is all; if not, the journal says what came after.
+    pub is_certain: bool,
 }
 
 impl Lane {
@@ -68,9 +70,18 @@ impl Lane {
         replay: &Replay,
     ) -> Result<Self, ShellError> {
         let plan = Arc::clone(&view.plan);
-        let requests = committed.requests.as_ref().map_or(0, |it| it.0);
-        let responses = committed.responses.as_ref().map_or(0, |it| it.0);
-        let start = committed.requests.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+        let mut requests = committed.requests.as_ref().map_or(0, |it| it.0);
+        let mut responses = committed.responses.as_ref().map_or(0, |it| it.0);
+        let mut start =
+            committed.requests.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+        if !committed.is_certain {
+            let read = |bytes: &[u8]| ServingTurn::read(bytes).ok().map(|it| (it.turn, it));
+            let known = start.get_or_insert_default();
+            if let Some(it) = replay.newest(journal, partition, *known, read)? {
+                known.next = it.turn + 1;
+                (requests, responses) = (it.requests, it.responses);
+            }
+        }
         let routing = Arc::clone(&view.routing);
         let mut lane = Self {
             machine: ServingLane::new(partition, plan.open_cases_max, routing)
@@ -80,7 +91,7 @@ impl Lane {
             partition,
             backlog: Backlog::default(),
             is_paused: false,
-            is_touched: false,
+            is_touched: !committed.is_certain,
             now: Timestamp(0),
             turn: 0,
             open: 0,

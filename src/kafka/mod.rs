@@ -23,6 +23,7 @@ pub mod group;
 pub mod intake;
 pub mod known;
 pub mod label_lane;
+pub mod offsets;
 pub mod replay;
 pub mod slot;
 pub mod sums;

@@ -1,6 +1,7 @@
 //! One transaction at a time: records out, offsets in, committed together.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -31,6 +32,18 @@ const INTERVAL_MAX: Duration = Duration::from_millis(100);
 const CALL_MAX: Duration = Duration::from_secs(15);
 /// How long the client's queue may stay full.
 const QUEUE_MAX: Duration = Duration::from_secs(10);
+/// So much of the open transaction is kept to be sent again; a larger one is not made again, and its role begins anew.
+const COPIES_BYTES_MAX: usize = 16 << 20;
+/// How long it is waited before a transaction is made again: the client hears of the group's next generation in between.
+const REDO_AFTER: [Duration; 6] = [
+    Duration::from_millis(0),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+const SEND_OFFSETS: &str = "send offsets to the transaction";
 const LOOK_UP: &str = "look up how many partitions a topic has";
 
 /// Passes the client's log on; a failed delivery fails the commit, so that reports are not needed.
@@ -82,6 +95,24 @@ pub enum Fit {
     TooLarge,
 }
 
+/// A record that was sent, to be sent again.
+struct Kept {
+    topic: String,
+    partition: i32,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Option<OwnedHeaders>,
+    at: Option<Timestamp>,
+}
+
+/// What stands in the open transaction, as long as that is not too much: then it cannot be done again.
+#[derive(Default)]
+struct Copies {
+    records: Vec<Kept>,
+    bytes: usize,
+    is_partial: bool,
+}
+
 /// A transactional producer and the state of its transaction.
 pub struct Outbox {
     producer: ThreadedProducer<OutboxContext>,
@@ -89,6 +120,7 @@ pub struct Outbox {
     committed_at: Instant,
     interval: Duration,
     patience: Duration,
+    copies: Copies,
     beat: Beat,
 }
 
@@ -111,7 +143,15 @@ impl Outbox {
             .map_err(ShellError::kafka("fence the slot"))?;
         crash::at(beat.role, Point::AfterFence);
         let (committed_at, patience) = (clock::moment(), patience(&config));
-        Ok(Self { producer, opened_at: None, committed_at, interval: GAP_MIN, patience, beat })
+        Ok(Self {
+            producer,
+            opened_at: None,
+            committed_at,
+            interval: GAP_MIN,
+            patience,
+            copies: Copies::default(),
+            beat,
+        })
     }
 
     /// Returns how many partitions a topic has now, 0 where it is not there.
@@ -164,9 +204,22 @@ impl Outbox {
     /// for that would fail again after every restart.
     pub fn offer(&mut self, outgoing: Outgoing<'_>) -> Result<Fit, ShellError> {
         self.open()?;
+        let headers = headers(&outgoing);
+        let fit = self.put(&outgoing, headers.as_ref())?;
+        if fit == Fit::Sent {
+            self.copies.keep(&outgoing, headers);
+        }
+        Ok(fit)
+    }
+
+    fn put(
+        &self,
+        outgoing: &Outgoing<'_>,
+        headers: Option<&OwnedHeaders>,
+    ) -> Result<Fit, ShellError> {
         let mut deadline = None;
         loop {
-            match self.producer.send(record(&outgoing)) {
+            match self.producer.send(with_headers(outgoing, headers.cloned())) {
                 Ok(()) => {
                     crash::at(self.beat.role, Point::AfterSend);
                     return Ok(Fit::Sent);
@@ -207,32 +260,62 @@ impl Outbox {
         self.opened_at.map(|_| GAP_MIN.saturating_sub(self.committed_at.elapsed()))
     }
 
-    /// Commits records and offsets together.
+    /// Commits records and offsets together; `group` tells what the group is now.
+    ///
+    /// A group that has moved on to its next generation in between refuses the offsets, and what is ours stays ours until we give it up:
+    /// so the transaction is aborted, and the same one is made again. A member that lost its partitions cannot come by a new generation
+    /// before it has heard so, which it does not within this call.
     ///
     /// Whatever goes wrong, the outcome counts as unknown: the caller drops this outbox, makes a new one, and goes back to the
     /// committed offsets.
     pub fn commit(
         &mut self,
         offsets: &TopicPartitionList,
-        group: &ConsumerGroupMetadata,
+        group: impl Fn() -> Result<ConsumerGroupMetadata, ShellError>,
     ) -> Result<(), ShellError> {
         let began = clock::moment();
-        if offsets.count() > 0 {
+        let mut pauses = REDO_AFTER.into_iter();
+        while offsets.count() > 0 {
             crash::at(self.beat.role, Point::BeforeOffsets);
-            self.beat.is(Activity::Calling("send offsets to the transaction"));
-            self.producer
-                .send_offsets_to_transaction(offsets, group, self.patience)
-                .map_err(ShellError::kafka("send offsets to the transaction"))?;
-            crash::at(self.beat.role, Point::AfterOffsets);
+            self.beat.is(Activity::Calling(SEND_OFFSETS));
+            let sent = self.producer.send_offsets_to_transaction(offsets, &group()?, self.patience);
+            let Err(error) = sent else {
+                crash::at(self.beat.role, Point::AfterOffsets);
+                break;
+            };
+            match pauses.next() {
+                Some(pause) if is_of_another_generation(&error) && !self.copies.is_partial => {
+                    debug!(%error, "the transaction is made again");
+                    self.redo(pause)?;
+                }
+                Some(_) | None => return Err(ShellError::kafka(SEND_OFFSETS)(error)),
+            }
         }
         crash::at(self.beat.role, Point::BeforeCommit);
         self.beat.is(Activity::Calling("commit"));
         commit(&self.producer, self.patience).map_err(ShellError::Commit)?;
         crash::at(self.beat.role, Point::AfterCommit);
         self.opened_at = None;
+        self.copies.clear();
         self.committed_at = clock::moment();
         // Committing may take a fifth of the time.
         self.interval = (began.elapsed() * 4).clamp(GAP_MIN, INTERVAL_MAX);
+        Ok(())
+    }
+
+    /// Aborts the open transaction and puts the same records into a new one.
+    fn redo(&mut self, pause: Duration) -> Result<(), ShellError> {
+        self.beat.is(Activity::Calling("abort"));
+        self.producer
+            .abort_transaction(self.patience)
+            .map_err(ShellError::kafka("abort a transaction"))?;
+        self.opened_at = None;
+        thread::park_timeout(pause);
+        self.open()?;
+        for it in &self.copies.records {
+            let fit = self.put(&it.outgoing(), it.headers.as_ref())?;
+            debug_assert_eq!(fit, Fit::Sent, "it fitted before");
+        }
         Ok(())
     }
 
@@ -245,6 +328,53 @@ impl Outbox {
             debug!(%error, "the transaction is left to time out");
         }
     }
+}
+
+impl Copies {
+    fn keep(&mut self, outgoing: &Outgoing<'_>, headers: Option<OwnedHeaders>) {
+        let length = |it: Option<&[u8]>| it.map_or(0, <[u8]>::len);
+        self.bytes += length(outgoing.key) + length(outgoing.value);
+        self.is_partial |= self.bytes > COPIES_BYTES_MAX;
+        if self.is_partial {
+            self.records = Vec::new();
+            return;
+        }
+        self.records.push(Kept {
+            topic: outgoing.topic.to_owned(),
+            partition: outgoing.partition,
+            key: outgoing.key.map(<[u8]>::to_vec),
+            value: outgoing.value.map(<[u8]>::to_vec),
+            headers,
+            at: outgoing.at,
+        });
+    }
+
+    fn clear(&mut self) {
+        self.records.clear();
+        (self.bytes, self.is_partial) = (0, false);
+    }
+}
+
+impl Kept {
+    /// The record without its headers, which are there already made.
+    fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
+            topic: &self.topic,
+            partition: self.partition,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            carried: &[],
+            ours: &[],
+            at: self.at,
+        }
+    }
+}
+
+/// Returns whether offsets were refused because the group has moved on, which ends no transaction but this one.
+fn is_of_another_generation(error: &KafkaError) -> bool {
+    let KafkaError::Transaction(error) = error else { return false };
+    let codes = [RDKafkaErrorCode::IllegalGeneration, RDKafkaErrorCode::RebalanceInProgress];
+    error.txn_requires_abort() && codes.contains(&error.code())
 }
 
 /// Returns how long the end of a transaction is waited for: not as long as the client waits before it asks for it a second time.
@@ -262,6 +392,13 @@ fn patience(config: &ClientConfig) -> Duration {
 
 /// Makes the client's record of it.
 pub(super) fn record<'a>(outgoing: &Outgoing<'a>) -> BaseRecord<'a, [u8], [u8], ()> {
+    with_headers(outgoing, headers(outgoing))
+}
+
+fn with_headers<'a>(
+    outgoing: &Outgoing<'a>,
+    headers: Option<OwnedHeaders>,
+) -> BaseRecord<'a, [u8], [u8], ()> {
     let mut record: BaseRecord<'a, [u8], [u8], ()> =
         BaseRecord::to(outgoing.topic).partition(outgoing.partition);
     if let Some(key) = outgoing.key {
@@ -273,9 +410,16 @@ pub(super) fn record<'a>(outgoing: &Outgoing<'a>) -> BaseRecord<'a, [u8], [u8], 
     if let Some(at) = outgoing.at {
         record = record.timestamp(at.0);
     }
+    match headers {
+        Some(headers) => record.headers(headers),
+        None => record,
+    }
+}
+
+fn headers(outgoing: &Outgoing<'_>) -> Option<OwnedHeaders> {
     let count = outgoing.carried.len() + outgoing.ours.len();
     if count == 0 {
-        return record;
+        return None;
     }
     let mut headers = OwnedHeaders::new_with_capacity(count);
     for header in outgoing.carried {
@@ -284,7 +428,7 @@ pub(super) fn record<'a>(outgoing: &Outgoing<'a>) -> BaseRecord<'a, [u8], [u8], 
     for (key, value) in outgoing.ours {
         headers = headers.insert(KafkaHeader { key, value: Some(*value) });
     }
-    record.headers(headers)
+    Some(headers)
 }
 
 /// How many partitions topics have, remembered.

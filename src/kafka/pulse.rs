@@ -11,6 +11,8 @@ use crate::kafka::crash::Role;
 pub const OVERDUE_AFTER: Duration = Duration::from_mins(1);
 /// After how long nobody may believe any more that it comes round again.
 pub const HOPELESS_AFTER: Duration = Duration::from_mins(5);
+/// The same of a call of the client: each has a limit of 30 s at the most, and one that does not keep to it never comes back.
+pub const CALL_HOPELESS_AFTER: Duration = Duration::from_secs(90);
 
 /// What a role is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,12 +160,21 @@ pub enum Verdict {
     Hopeless,
 }
 
-/// Judges a role by how long ago its last sign of life was.
-pub fn judge(vital: &Vital, now: Instant) -> Verdict {
-    let silent = now.saturating_duration_since(vital.seen);
+/// Judges a role by how long ago its last sign of life was; the time before `awake_since`, when the whole process slept, does not count.
+pub fn judge(vital: &Vital, now: Instant, awake_since: Instant) -> Verdict {
+    let silent = now.saturating_duration_since(vital.seen.max(awake_since));
+    let hopeless_after = match vital.activity {
+        Activity::Calling(_) => CALL_HOPELESS_AFTER,
+        Activity::Starting
+        | Activity::Joining
+        | Activity::Restoring { .. }
+        | Activity::Running
+        | Activity::Pausing { .. }
+        | Activity::Ended => HOPELESS_AFTER,
+    };
     if vital.activity == Activity::Ended || silent < OVERDUE_AFTER {
         Verdict::Alive
-    } else if silent < HOPELESS_AFTER {
+    } else if silent < hopeless_after {
         Verdict::Overdue
     } else {
         Verdict::Hopeless
@@ -208,10 +219,15 @@ mod tests {
         let check = |activity: Activity, seconds: u64, expected: Verdict| {
             beat.is(activity);
             let vital = &pulse.read()["serving"];
-            assert_eq!(judge(vital, vital.seen + Duration::from_secs(seconds)), expected);
+            let now = vital.seen + Duration::from_secs(seconds);
+            assert_eq!(judge(vital, now, vital.seen), expected);
+            // As soon as it wakes up nobody can have been heard of.
+            assert_eq!(judge(vital, now, now), Verdict::Alive);
         };
         check(Activity::Running, 59, Verdict::Alive);
         check(Activity::Calling("commit"), 60, Verdict::Overdue);
+        check(Activity::Calling("commit"), 89, Verdict::Overdue);
+        check(Activity::Calling("commit"), 90, Verdict::Hopeless);
         check(Activity::Running, 299, Verdict::Overdue);
         check(Activity::Running, 300, Verdict::Hopeless);
         check(Activity::Ended, 10_000, Verdict::Alive);

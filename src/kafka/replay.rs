@@ -151,6 +151,39 @@ impl Replay {
         })
     }
 
+    /// Returns the newest turn of a lane's journal that the committed offsets do not speak of, where they are not certain.
+    ///
+    /// # Errors
+    ///
+    /// `Unsettled` where something in it is not decided yet.
+    pub fn newest<T>(
+        &self,
+        journal: &str,
+        partition: i32,
+        start: ReplayStart,
+        read: impl Fn(&[u8]) -> Option<(u64, T)>,
+    ) -> Result<Option<T>, ShellError> {
+        self.is_decided(journal, partition)?;
+        let from = self.offset_at(journal, partition, start.now)?;
+        let mut newest = None;
+        self.range(journal, partition, from, None, |message| {
+            let turn = message.payload().and_then(&read);
+            if let Some((_, turn)) = turn.filter(|it| it.0 >= start.next) {
+                newest = Some(turn);
+            }
+        })?;
+        Ok(newest)
+    }
+
+    /// Fails where something in a partition is not decided yet.
+    pub fn is_decided(&self, topic: &str, partition: i32) -> Result<(), ShellError> {
+        let written = self.written(topic, partition)?;
+        if self.bounds(topic, partition)?.1 < written {
+            return Err(unsettled(topic, partition));
+        }
+        Ok(())
+    }
+
     /// Whether what is not shown at once is waited for: not where it is looked for again later anyway.
     pub fn be_patient(&mut self, is_patient: bool) {
         self.is_patient = is_patient;

@@ -33,6 +33,7 @@ const ROLE: Role = "serving";
 /// What is shown of how much is held.
 const OPEN_CASES: &str = "open_cases";
 const LANES: &str = "serving_lanes";
+const WAITING: &str = "serving_lanes_waiting";
 /// How many records a turn takes at the most.
 const BATCH_MAX: usize = 2000;
 /// How long the loop sleeps at the most when nothing happens.
@@ -107,7 +108,8 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
 impl Session<'_> {
     fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
         while !stop.is_requested() {
-            self.beat.is(self.member.activity());
+            let restoring = self.waiting.restoring();
+            self.beat.is(restoring.unwrap_or_else(|| self.member.activity()));
             if self.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
             }
@@ -239,7 +241,7 @@ impl Session<'_> {
                 it.set_metadata(lane.replay_start().to_metadata());
             }
         }
-        self.outbox.commit(&offsets, &self.member.metadata()?)?;
+        self.outbox.commit(&offsets, || self.member.metadata())?;
         for lane in self.lanes.values_mut() {
             lane.is_touched = false;
         }
@@ -254,7 +256,8 @@ impl Session<'_> {
             *held.entry((model.clone(), OPEN_CASES)).or_default() += lane.open_cases() as u64;
             *held.entry((model.clone(), LANES)).or_default() += 1;
         }
-        self.board.hold(&[OPEN_CASES, LANES], held);
+        self.waiting.count(WAITING, &mut held);
+        self.board.hold(&[OPEN_CASES, LANES, WAITING], held);
     }
 
     /// Puts a record into its lane's backlog, unless the lane is not ours or has had it.
@@ -308,7 +311,7 @@ impl Session<'_> {
         for (topic, partition) in partitions {
             let Some((model, _)) = self.topics.get(topic) else { continue };
             let key = (model.clone(), *partition);
-            self.waiting.forget(&key);
+            self.waiting.forget(topic, *partition);
             if let Some(lane) = self.lanes.remove(&key) {
                 all.push((topic.clone(), *partition));
                 all.push((lane.plan.topics.responses.clone(), *partition));
@@ -316,6 +319,18 @@ impl Session<'_> {
         }
         let all: Vec<(&str, i32)> = all.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
         self.member.release(&all)
+    }
+
+    /// Lets a lane wait whose state cannot be read yet.
+    fn hold_hidden(
+        &mut self,
+        key: &LaneKey,
+        topic: &str,
+        why: ShellError,
+    ) -> Result<(), ShellError> {
+        self.waiting.hold_hidden(key, topic, why)?;
+        self.show_levels();
+        Ok(())
     }
 
     /// Restores the lane of a partition and begins to read it; one that cannot be opened has to wait.
@@ -327,9 +342,11 @@ impl Session<'_> {
         let names = &view.plan.topics;
         let journal = journal_topic(self.options, model);
         let pair = [(names.requests.as_str(), partition), (names.responses.as_str(), partition)];
-        let mut found = self.member.committed(&pair)?.into_iter();
-        let committed =
-            Committed { requests: found.next().flatten(), responses: found.next().flatten() };
+        let (requests, responses, is_certain) = match self.member.committed(&pair) {
+            Ok(found) => found.pair(),
+            Err(why) => return self.hold_hidden(&key, topic, why),
+        };
+        let committed = Committed { requests, responses, is_certain };
         let candidate = Candidate {
             group: format!("{}.serving", self.options.settings.app),
             partition,
@@ -340,26 +357,28 @@ impl Session<'_> {
             partners: vec![&names.responses, &names.served, &journal],
         };
         if let Some(why) = candidate.hindrance(&self.outbox, &self.replay)? {
-            self.waiting.hold(key, topic, &why);
+            self.waiting.hold(&key, topic, &why);
+            self.show_levels();
             return Ok(());
         }
         let bound = self.options.settings.record_bytes_max();
-        self.replay.be_patient(!self.waiting.holds(&key));
+        self.replay.be_patient(!self.waiting.holds(topic, partition));
         let restored = Lane::restore(view, (partition, bound), &committed, &journal, &self.replay);
         let lane = match restored {
-            Err(why @ ShellError::Unsettled { .. }) => {
-                self.waiting.hold(key, topic, &why.to_string());
-                return Ok(());
-            }
-            restored => restored?,
+            Err(why) => return self.hold_hidden(&key, topic, why),
+            Ok(lane) => lane,
         };
-        self.waiting.forget(&key);
+        self.waiting.forget(topic, partition);
         info!(%model, partition, open = lane.open_cases(), "lane ready");
-        let (requests, responses) = (&committed.requests, &committed.responses);
+        let (requests, responses) = lane.offsets();
         self.member.accept(&[
-            (&names.requests, partition, read_from(requests.as_ref())),
-            (&names.responses, partition, read_from(responses.as_ref())),
+            (&names.requests, partition, read_from(committed.requests.as_ref(), requests)),
+            (&names.responses, partition, read_from(committed.responses.as_ref(), responses)),
         ])?;
+        if !is_certain {
+            // What is held back is older then, and does not come back.
+            self.outbox.open()?;
+        }
         self.lanes.insert(key, lane);
         Ok(())
     }

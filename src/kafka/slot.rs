@@ -57,11 +57,13 @@ impl Slot {
     /// Fails where another process has begun under this name since.
     pub fn check(&self, settings: &Settings) -> Result<(), ShellError> {
         let mut newest = None;
-        table::scan(settings, &Self::topic(settings), None, |message| {
+        let topic = Self::topic(settings);
+        table::scan(settings, &topic, None, |message| {
             if message.key() == Some(self.instance.as_bytes()) {
                 newest = message.payload().and_then(|it| serde_json::from_slice(it).ok());
             }
-        })?;
+        })?
+        .or_missing(&topic)?;
         match newest {
             Some(Begin { process, .. }) if process != self.process => {
                 Err(ShellError::Fenced { instance: self.instance.clone() })

@@ -67,6 +67,7 @@ fn read(
             let of_partition = newest.entry(partial.partition).or_default();
             of_partition.insert(partial.rollout.clone(), partial);
         }
-    })?;
+    })?
+    .or_missing(topic)?;
     Ok(newest)
 }

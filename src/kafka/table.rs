@@ -20,17 +20,37 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 /// How long nothing may come before reading gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// What there was to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a topic that is not there is not an empty one"]
+pub enum Scanned {
+    /// Every record.
+    ToItsEnd,
+    /// There is no such topic.
+    Missing,
+}
+
+impl Scanned {
+    /// Fails where the topic must be there.
+    pub fn or_missing(self, topic: &str) -> Result<(), ShellError> {
+        match self {
+            Self::ToItsEnd => Ok(()),
+            Self::Missing => Err(ShellError::Missing(format!("topic `{topic}` does not exist"))),
+        }
+    }
+}
+
 /// Visits every committed record of a topic, from its beginning to its end as it is now; `beat` shows that it comes on.
 ///
 /// # Errors
 ///
-/// When the topic is not there, or when its end is not reached: what was read of it then is not all.
+/// When its end is not reached: what was read of it then is not all.
 pub fn scan(
     settings: &Settings,
     topic: &str,
     beat: Option<&Beat>,
     mut visit: impl FnMut(&BorrowedMessage<'_>),
-) -> Result<(), ShellError> {
+) -> Result<Scanned, ShellError> {
     let consumer: BaseConsumer<LogContext> = settings
         .reader()
         .create_with_context(LogContext)
@@ -44,7 +64,7 @@ pub fn scan(
         .flat_map(|it| it.partitions().iter().map(MetadataPartition::id))
         .collect();
     if open.is_empty() {
-        return Err(ShellError::Missing(format!("topic `{topic}` does not exist")));
+        return Ok(Scanned::Missing);
     }
     let mut list = TopicPartitionList::new();
     for partition in &open {
@@ -77,5 +97,5 @@ pub fn scan(
             Some(Err(_)) | None => {}
         }
     }
-    Ok(())
+    Ok(Scanned::ToItsEnd)
 }

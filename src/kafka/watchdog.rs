@@ -13,6 +13,8 @@ use crate::kafka::stop::Stop;
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Who looks so late slept, and everybody else did too.
+const SLEPT: Duration = Duration::from_secs(10);
 /// How often it says the same.
 const SAY_EVERY: Duration = Duration::from_secs(30);
 /// How long the roles have to finish when the instance is asked to stop: less than the 25 s that are promised.
@@ -35,9 +37,14 @@ pub fn watch(pulse: &Pulse, stop: &Stop, signals: &Signals, end: End) {
     let has_ended = &signals.has_ended;
     let mut said_at: Option<Instant> = None;
     let mut asked_at: Option<Instant> = None;
+    let (mut looked_at, mut awake_since) = (clock::moment(), clock::moment());
     while !has_ended.is_requested() {
         thread::park_timeout(LOOK_EVERY);
         let now = clock::moment();
+        if now.duration_since(looked_at) >= SLEPT {
+            awake_since = now;
+        }
+        looked_at = now;
         if stop.is_requested() {
             let asked_at = *asked_at.get_or_insert(now);
             if now.duration_since(asked_at) >= FINISH_WITHIN {
@@ -49,7 +56,7 @@ pub fn watch(pulse: &Pulse, stop: &Stop, signals: &Signals, end: End) {
         for (role, vital) in pulse.read() {
             let silent_s = now.saturating_duration_since(vital.seen).as_secs();
             let doing = vital.activity.words();
-            match judge(&vital, now) {
+            match judge(&vital, now, awake_since) {
                 Verdict::Overdue if is_due => {
                     said_at = Some(now);
                     warn!(role, doing, silent_s, "a role does not come round");

@@ -183,9 +183,90 @@ impl ReplayStart {
     }
 }
 
+/// What a judge is told again after a restart: kept in the metadata of the committed offset of its model's sums.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JudgeStart {
+    /// The newest tick that was judged.
+    pub judged: Option<Timestamp>,
+    /// Where the sums stand that it goes by.
+    pub sums: Standings,
+}
+
+/// Offsets of the sums that a judge goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standings {
+    /// These, ascending.
+    At(Vec<i64>),
+    /// Some of those from here on: there are too many to name.
+    From(i64),
+}
+
+impl Standings {
+    /// Returns the first offset, if there is any.
+    pub fn first(&self) -> Option<i64> {
+        match self {
+            Self::At(offsets) => offsets.first().copied(),
+            Self::From(first) => Some(*first),
+        }
+    }
+}
+
+impl Default for Standings {
+    fn default() -> Self {
+        Self::At(Vec::new())
+    }
+}
+
+impl JudgeStart {
+    /// Kafka takes 4,096 bytes of metadata unless it is told otherwise.
+    const NAMED_MAX: usize = 150;
+
+    /// Names these offsets, or the first where there are too many of them.
+    pub fn new(judged: Option<Timestamp>, offsets: impl IntoIterator<Item = i64>) -> Self {
+        let mut offsets: Vec<i64> = offsets.into_iter().collect();
+        offsets.sort_unstable();
+        let sums = match offsets.first() {
+            Some(first) if offsets.len() > Self::NAMED_MAX => Standings::From(*first),
+            Some(_) | None => Standings::At(offsets),
+        };
+        Self { judged, sums }
+    }
+
+    /// Writes it as the text that Kafka keeps beside an offset.
+    pub fn to_metadata(&self) -> String {
+        let judged = self.judged.map_or_else(|| "-".to_owned(), |it| it.0.to_string());
+        let sums = match &self.sums {
+            Standings::At(offsets) => {
+                offsets.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
+            }
+            Standings::From(first) => format!("{first}+"),
+        };
+        format!("j1 {judged} {sums}")
+    }
+
+    /// Reads it; nothing where the text is not ours.
+    pub fn from_metadata(text: &str) -> Option<Self> {
+        let mut parts = text.strip_prefix("j1 ")?.split(' ');
+        let judged = match parts.next()? {
+            "-" => None,
+            tick => Some(Timestamp(tick.parse().ok()?)),
+        };
+        let sums = match parts.next()? {
+            "" => Standings::default(),
+            sums => match sums.strip_suffix('+') {
+                Some(first) => Standings::From(first.parse().ok()?),
+                None => Standings::At(
+                    sums.split(',').map(|it| it.parse().ok()).collect::<Option<Vec<_>>>()?,
+                ),
+            },
+        };
+        parts.next().is_none().then_some(Self { judged, sums })
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::ReplayStart;
+    use super::{JudgeStart, ReplayStart, Standings};
     use crate::domain::time::Timestamp;
 
     #[test]
@@ -201,6 +282,23 @@ mod tests {
         assert_eq!(ReplayStart::from_metadata(&start.to_metadata()), Some(start));
         for foreign in ["", "s1", "s2 1 2 3 4", "s2 a 2 3 4 5 6", "s2 1 2 3 4 5"] {
             assert_eq!(ReplayStart::from_metadata(foreign), None, "{foreign:?}");
+        }
+    }
+    #[test]
+    fn what_a_judge_is_told_again_is_read_back_from_an_offsets_metadata() {
+        let check = |start: JudgeStart, expected: &str| {
+            assert_eq!(start.to_metadata(), expected);
+            assert_eq!(JudgeStart::from_metadata(expected), Some(start));
+        };
+        check(JudgeStart::default(), "j1 - ");
+        check(JudgeStart::new(None, [7]), "j1 - 7");
+        check(JudgeStart::new(Some(Timestamp(1_700)), [9, 3, 12]), "j1 1700 3,9,12");
+        check(JudgeStart::new(Some(Timestamp(1_700)), 5..1_000), "j1 1700 5+");
+        let most = JudgeStart::new(Some(Timestamp(i64::MAX)), (i64::MAX - 149)..=i64::MAX);
+        assert!(matches!(most.sums, Standings::At(_)));
+        assert!(most.to_metadata().len() < 4_096, "{}", most.to_metadata().len());
+        for foreign in ["", "j1", "j1 -", "j2 - 7", "j1 a 7", "j1 - 7,", "j1 - 7 8", "j1 - +"] {
+            assert_eq!(JudgeStart::from_metadata(foreign), None, "{foreign:?}");
         }
     }
 }

@@ -40,13 +40,16 @@ const SLOW: Duration = Duration::from_secs(5);
 
 // What a broker may answer instead of doing it, as the protocol numbers it.
 const UNKNOWN_SERVER_ERROR: i16 = -1;
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const NOT_COORDINATOR: i16 = 16;
+const ILLEGAL_GENERATION: i16 = 22;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
 const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
 const CONCURRENT_TRANSACTIONS: i16 = 51;
 const UNKNOWN_PRODUCER_ID: i16 = 59;
+const UNSTABLE_OFFSET_COMMIT: i16 = 88;
 const PRODUCER_FENCED: i16 = 90;
 
 /// What the program does about a fault.
@@ -237,6 +240,56 @@ fn a_commit_that_fails_or_stays_unanswered_makes_the_role_begin_anew() {
         ]
     });
     trial.through(faults.as_flattened(), Cure::BeginAnew);
+    trial.finish();
+}
+
+/// Whose partitions stay his own makes the same transaction again in the group's next generation.
+#[test]
+fn a_rebalance_that_falls_into_a_commit_costs_nothing_but_the_transaction() {
+    let Some(kafka) = Kafka::find() else { return };
+    let mut trial = Trial::start(&kafka, "generation");
+    let refused =
+        |times| Fault { times, ..once(Kind::TxnOffsetCommit, Effect::Error(ILLEGAL_GENERATION)) };
+    trial.through_both(refused(1), Cure::AskAgain);
+    trial.through_both(refused(4), Cure::AskAgain);
+    trial.through(&[Fault { of: JUDGE, ..refused(2) }], Cure::AskAgain);
+    trial.finish();
+}
+
+/// Who begins anew asks for much before it works: who coordinates, a producer's epoch, a place in the group, offsets.
+#[test]
+fn a_beginning_that_is_refused_for_a_while_is_made_again() {
+    let Some(kafka) = Kafka::find() else { return };
+    let mut trial = Trial::start(&kafka, "beginning");
+    let refused =
+        |kind, of, code, times| Fault { times, ..Fault::once(kind, of, Effect::Error(code)) };
+    trial.through(
+        &[
+            refused(Kind::Commit, SERVING, INVALID_TXN_STATE, 1),
+            refused(Kind::InitProducerId, SERVING, COORDINATOR_LOAD_IN_PROGRESS, 3),
+            refused(Kind::JoinGroup, SERVING, COORDINATOR_NOT_AVAILABLE, 2),
+            refused(Kind::OffsetFetch, ".serving", UNSTABLE_OFFSET_COMMIT, 3),
+            refused(Kind::Commit, ANALYSIS, INVALID_TXN_STATE, 1),
+            // Of three in a row the client never comes back, and the watchdog ends the process.
+            refused(Kind::FindCoordinator, ".analysis", COORDINATOR_NOT_AVAILABLE, 2),
+            refused(Kind::InitProducerId, ANALYSIS, CONCURRENT_TRANSACTIONS, 3),
+            refused(Kind::OffsetFetch, ".analysis", COORDINATOR_LOAD_IN_PROGRESS, 3),
+            refused(Kind::Commit, JUDGE, INVALID_TXN_STATE, 1),
+            refused(Kind::InitProducerId, JUDGE, NOT_COORDINATOR, 1),
+            refused(Kind::OffsetFetch, ".control", NOT_COORDINATOR, 1),
+        ],
+        Cure::BeginAnew,
+    );
+    // What the client does not ask for again by itself.
+    trial.through(
+        &[
+            refused(Kind::Commit, SERVING, INVALID_TXN_STATE, 1),
+            refused(Kind::InitProducerId, SERVING, UNKNOWN_SERVER_ERROR, 1),
+            refused(Kind::Commit, ANALYSIS, INVALID_TXN_STATE, 1),
+            refused(Kind::OffsetFetch, ".analysis", UNKNOWN_SERVER_ERROR, 1),
+        ],
+        Cure::BeginAnew,
+    );
     trial.finish();
 }
 

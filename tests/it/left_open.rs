@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::kit::kafka::{Kafka, Reader};
 use crate::kit::ledger::Books;
-use crate::kit::process::Process;
+use crate::kit::process::{Process, figure, get};
 use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{WAIT, World};
 use crate::ledger;
@@ -60,6 +60,10 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     run.await_true("lanes that wait", WAIT, || {
         waits(&run, of_serving) > 0 && waits(&run, of_analysts) + waits(&run, sums) > 0
     });
+    let address = run.http_address();
+    let (answer, said) = get(&address, "/readyz");
+    assert_eq!(answer, 503, "{said}");
+    assert!(figure(&address, "serinus_serving_lanes_waiting") > 0, "{said}");
     lanes.abort();
     let workers = start();
     let mut served = Reader::open(&kafka, &world.topic("served"));
@@ -70,6 +74,72 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     states.abort();
     assert_eq!(world.command("resume")["verdict"], "resume");
     rows.until("a record of every case", WAIT, |it| it.len() >= sent.len());
+    let mut analysis = Reader::open(&kafka, &world.topic("analysis"));
+    analysis.until("a row of every case", WAIT, |it| it.len() >= sent.len());
+    run.stop();
+    drop(workers);
+    let (faults, _) = Books::read(&world, sent, &["v1", "v2"]).balance();
+    assert!(faults.is_empty(), "{} faults, the first:\n{}", faults.len(), faults[0]);
+    let audit = world.audit(&[]);
+    assert_eq!(audit.code, Some(0), "{:#}", audit.said);
+}
+
+/// A broker that died in the middle of ending a transaction may hold the group's offsets back for ever; they also stand in the journals.
+#[test]
+fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
+    let Some(kafka) = Kafka::find() else { return };
+    // Nothing may be late because of the half minute that passes.
+    let patient =
+        ledger::spec(ROLLOUT).replace("timeout: 60s", "timeout: 300s").replace("90s", "400s");
+    let world = World::new(&kafka, "held-back", &patient);
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let start = || ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let mut served = Reader::open(&kafka, &world.topic("served"));
+    let workers = start();
+    let mut sent = world.send_requests(0, PART);
+    world.send_labels(&sent);
+    served.until("an answer to every request", WAIT, |it| it.len() >= PART);
+    assert_eq!(world.command("pause")["verdict"], "pause");
+    drop(workers);
+    // Open cases, of which the offsets that were committed last speak.
+    sent.extend(world.send_requests(PART, 2 * PART));
+    world.send_labels(&sent[PART..]);
+    let mut copies =
+        ["v1", "v2"].map(|it| Reader::open(&kafka, &world.topic(&format!("{it}.requests"))));
+    run.await_true("a copy of every request", WAIT, || {
+        let count = |it: &mut Reader| {
+            it.read_for(Duration::from_millis(100));
+            it.records.len()
+        };
+        copies.iter_mut().map(count).sum::<usize>() >= 2 * PART
+    });
+    run.kill();
+    let internal = |what: &str| format!("{}.internal.{}.{what}", world.app, world.name);
+    let of = |topic: String| {
+        let partitions = kafka.partitions(&topic);
+        (0..partitions).map(move |it| (topic.clone(), it)).collect::<Vec<_>>()
+    };
+    let held = kafka.leave_open(&[world.topic("dead-letters")]);
+    let both = |one: String, other: String| [of(one), of(other)].concat();
+    let group = |role: &str| format!("{}.{role}", world.app);
+    held.hold_offsets(&group("serving"), &both(world.topic("requests"), world.topic("responses")));
+    let of_analysis = both(world.topic("predictions"), internal("labels"));
+    held.hold_offsets(&group("analysis"), &[of_analysis, of(world.topic("labels"))].concat());
+    let of_judge = both(world.app_topic("commands"), internal("partials"));
+    held.hold_offsets(&group("control"), &of_judge);
+    run = world.run();
+    run.await_true("words about what is held back", WAIT, || {
+        run.log_text().contains("the group's offsets are held back by a transaction")
+    });
+    assert_eq!(get(&run.http_address(), "/readyz").0, 503);
+    run.await_true("lanes that were restored from their journals", WAIT, || {
+        run.log_text().matches("the journals tell what was committed").count() >= 3
+    });
+    held.abort();
+    let workers = start();
+    served.until("an answer to every request", WAIT, |it| it.len() >= 2 * PART);
+    assert_eq!(world.command("resume")["verdict"], "resume");
     let mut analysis = Reader::open(&kafka, &world.topic("analysis"));
     analysis.until("a row of every case", WAIT, |it| it.len() >= sent.len());
     run.stop();

@@ -82,28 +82,60 @@ impl Head {
         Ok(Self { kind: Kind::of(key, is_commit), version, correlation })
     }
 
-    /// Makes up a response that says that it failed.
+    /// Makes up a response that says that it failed, and nothing else.
     pub fn refusal(self, code: i16) -> Vec<u8> {
-        let is_plain = match self.kind {
-            Kind::AddOffsetsToTxn | Kind::Commit | Kind::Abort => self.version < 3,
-            Kind::Heartbeat => (1..4).contains(&self.version),
-            Kind::Produce
-            | Kind::Fetch
-            | Kind::Metadata
-            | Kind::OffsetFetch
+        let version = self.version;
+        let (throttle, code) = (&[0u8; 4][..], &code.to_be_bytes()[..]);
+        // Nobody, nothing: numbers of minus one, empty texts and lists.
+        let nobody = |length: usize| vec![0xff; length];
+        let empty = |length: usize| vec![0; length];
+        let (is_flexible, body) = match self.kind {
+            Kind::AddOffsetsToTxn | Kind::Commit | Kind::Abort if version < 3 => {
+                (false, [throttle, code].concat())
+            }
+            Kind::Heartbeat if (1..4).contains(&version) => (false, [throttle, code].concat()),
+            // Producer id and epoch.
+            Kind::InitProducerId if version < 2 => {
+                (false, [throttle, code, &nobody(8 + 2)].concat())
+            }
+            Kind::InitProducerId => (true, [throttle, code, &nobody(8 + 2), &empty(1)].concat()),
+            // Words, node, host and port.
+            Kind::FindCoordinator if (1..3).contains(&version) => {
+                (false, [throttle, code, &nobody(2 + 4), &empty(2), &nobody(4)].concat())
+            }
+            // Generation, protocol, leader, own id, members.
+            Kind::JoinGroup if (2..6).contains(&version) => {
+                (false, [throttle, code, &nobody(4), &empty(2 + 2 + 2 + 4)].concat())
+            }
+            // One partition of a topic that nobody has heard of.
+            Kind::TxnOffsetCommit if version == 3 => {
+                let topic = [2, 2, b'x', 2, 0, 0, 0, 0];
+                (true, [throttle, &topic, code, &empty(1 + 1 + 1)].concat())
+            }
+            // One group without a name and topics.
+            Kind::OffsetFetch if version >= 8 => {
+                (true, [throttle, &[2, 1, 1], code, &empty(1 + 1)].concat())
+            }
+            Kind::AddOffsetsToTxn
+            | Kind::Commit
+            | Kind::Abort
+            | Kind::Heartbeat
             | Kind::FindCoordinator
             | Kind::JoinGroup
+            | Kind::OffsetFetch
+            | Kind::Produce
+            | Kind::Fetch
+            | Kind::Metadata
             | Kind::SyncGroup
-            | Kind::InitProducerId
             | Kind::AddPartitionsToTxn
             | Kind::TxnOffsetCommit
             | Kind::DescribeCluster
-            | Kind::Other => false,
+            | Kind::Other => {
+                panic!("an error cannot be made up for {self:?}: its response holds more")
+            }
         };
-        assert!(is_plain, "an error cannot be made up for {self:?}: its response holds more");
-        let throttle_ms = 0i32;
-        [&self.correlation.to_be_bytes()[..], &throttle_ms.to_be_bytes(), &code.to_be_bytes()]
-            .concat()
+        let tags = if is_flexible { &[0u8][..] } else { &[] };
+        [&self.correlation.to_be_bytes(), tags, &body].concat()
     }
 }
 
@@ -234,4 +266,8 @@ fn the_brokers_address_becomes_the_proxys_and_nothing_else_changes() {
 fn an_error_is_made_up_for_who_asked() {
     let head = Head { kind: Kind::Commit, version: 1, correlation: 258 };
     assert_eq!(head.refusal(51), [0, 0, 1, 2, 0, 0, 0, 0, 0, 51]);
+    // A flexible response: tags after its head and in its end.
+    let head = Head { kind: Kind::InitProducerId, version: 4, correlation: 258 };
+    let nobody = [0xff; 10];
+    assert_eq!(head.refusal(51), [&[0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 51][..], &nobody, &[0]].concat());
 }

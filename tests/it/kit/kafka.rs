@@ -193,7 +193,7 @@ impl Kafka {
         }
         producer.flush(CALL_WAIT).expect("all is delivered in time");
         assert_eq!(producer.context().offsets().len(), sent, "deliveries to {topics:?}");
-        LeftOpen(producer)
+        LeftOpen(producer, self.bootstrap.clone())
     }
 
     pub fn partitions(&self, topic: &str) -> i32 {
@@ -215,9 +215,24 @@ impl Kafka {
 }
 
 /// A transaction that nobody ends.
-pub struct LeftOpen(BaseProducer<Receipts>);
+pub struct LeftOpen(BaseProducer<Receipts>, String);
 
 impl LeftOpen {
+    /// Makes the group's offsets of these partitions a part of it, so that no broker gives them out.
+    pub fn hold_offsets(&self, group: &str, partitions: &[(String, i32)]) {
+        let consumer: BaseConsumer = Kafka { bootstrap: self.1.clone() }
+            .config()
+            .set("group.id", group)
+            .create()
+            .expect("a consumer can be made");
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            list.add_partition_offset(topic, *partition, Offset::Offset(0)).expect("it is one");
+        }
+        let group = consumer.group_metadata().expect("it has a group");
+        self.0.send_offsets_to_transaction(&list, &group, CALL_WAIT).expect("the group takes them");
+    }
+
     /// Ends it, as brokers do when its time is over.
     pub fn abort(self) {
         self.0.abort_transaction(CALL_WAIT).expect("the broker ends it");

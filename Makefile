@@ -38,19 +38,9 @@ bench:
 	SERINUS_THROUGHPUT_REQUESTS=200000 tests/kafka/kafka.sh with cargo test --release --test it -- throughput costs --nocapture
 	SERINUS_PENDING=1000000 SERINUS_RATE=100 tests/kafka/kafka.sh with cargo test --release --test it -- pressure --nocapture --test-threads=1
 
-# Fuzzes every target for FUZZ_SECONDS, guided by coverage, from the committed corpus on. What is found comes to stand in target/fuzz/found;
-# a broken law ends it and says which file shows it: run the same command with that file in the place of the folders.
-FUZZ_SECONDS ?= 60
-FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
+# Fuzzes every target for FUZZ_SECONDS, guided by coverage, from the committed corpus on.
 fuzz:
-	cd fuzz && RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --release --locked --target $(FUZZ_HOST) --target-dir ../target/fuzz
-	for target in decode spec serving_machine analyst_machine; do \
-	  mkdir -p target/fuzz/found/$$target; \
-	  target/fuzz/$(FUZZ_HOST)/release/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=20 -max_len=4096 \
-	    -artifact_prefix=target/fuzz/$$target- target/fuzz/found/$$target fuzz/corpus/$$target; \
-	done
+	fuzz/run.sh
 
 # Builds the documentation of the inside and opens it.
 doc:

@@ -208,8 +208,9 @@ fn unsafe_code_stands_in_one_file() {
 #[test]
 fn every_file_says_what_it_is_for() {
     let mut wrong = Vec::new();
-    for (path, text) in
-        ["src", "tests", "benches", "examples"].iter().flat_map(|folder| sources(folder))
+    for (path, text) in ["src", "tests", "benches", "examples", "fuzz/src", "fuzz/targets"]
+        .iter()
+        .flat_map(|folder| sources(folder))
     {
         let first = text.lines().next().unwrap_or_default();
         if !(first.starts_with("//! ") && first.ends_with(['.', ':'])) {
@@ -485,7 +486,7 @@ fn words(cell: &str) -> Vec<String> {
 
 /// True for `src/join/ledger.rs`, `tests/it/tidy.rs::name`, `Makefile` and the like; false for commands and topic names.
 fn names_a_file(word: &str) -> bool {
-    let folders = ["src/", "tests/", "docs/", "examples/", "schemas/", "benches/", ".ci/"];
+    let folders = ["src/", "tests/", "docs/", "examples/", "schemas/", "benches/", "fuzz/", ".ci/"];
     !word.contains([' ', '<', '{', '\n']) && folders.iter().any(|folder| word.starts_with(folder))
         || [
             "Cargo.toml",

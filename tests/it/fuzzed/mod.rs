@@ -14,13 +14,18 @@ pub(crate) mod analyst_history;
 pub(crate) mod analyst_laws;
 pub(crate) mod analyst_naive;
 
+pub(crate) mod judge;
+pub(crate) mod judge_history;
+pub(crate) mod judge_laws;
+
 /// Takes any bytes, holds what becomes of them to its laws and panics where one is broken; returns whether there was anything to hold.
 pub(crate) type Target = fn(&[u8]) -> bool;
 
 // A new target: its line here, its line in `fuzz/Cargo.toml` and its file in `fuzz/targets/`, and a corpus in `fuzz/corpus/`.
-pub(crate) const TARGETS: [(&str, Target); 4] = [
+pub(crate) const TARGETS: [(&str, Target); 5] = [
     ("decode", decode::run),
     ("spec", spec::run),
     ("serving_machine", serving::run),
     ("analyst_machine", analyst::run),
+    ("judge_machine", judge::run),
 ];

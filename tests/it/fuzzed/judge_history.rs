@@ -1,0 +1,327 @@
+//! Histories of a judge: steps become what it is told, each as it comes off its topic, and a judge hears them whole or through crashes.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use serinus::domain::ids::{RolloutName, Version};
+use serinus::domain::time::{Span, Timestamp};
+use serinus::engine::command::{Command, Parsed, Verb, Written};
+use serinus::engine::judge::Judge;
+use serinus::engine::judge_io::{Effect, Event, Settings};
+use serinus::engine::partial::{Inputs, Partial};
+use serinus::join::pending::Clocks;
+use serinus::strategy::design::{Part, Stratum};
+use serinus::strategy::evidence::Evidence;
+use serinus::strategy::look::Detail;
+use serinus::strategy::stage::{ModelPlan, RolloutPlan};
+use serinus::wire::partial::PartialRecord;
+use serinus::wire::state::StateRecord;
+
+use crate::plans::{self, MIDNIGHT};
+
+pub(crate) const MODEL: &str = "m";
+pub(crate) const PARTITIONS: i32 = 3;
+
+/// What operators do apart from applying.
+pub(crate) const STEERING: [Verb; 8] = [
+    Verb::Pause,
+    Verb::Resume,
+    Verb::Promote,
+    Verb::PromoteFull,
+    Verb::Abort,
+    Verb::Retry,
+    Verb::Rollback,
+    Verb::Extend,
+];
+
+/// One thing that happens, so many seconds after the one before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    Apply {
+        wait_s: i64,
+        what: usize,
+    },
+    Steer {
+        wait_s: i64,
+        verb: Verb,
+        of: usize,
+        expects: u8,
+    },
+    Sums {
+        wait_s: i64,
+        partition: i32,
+        is_idle: bool,
+        cases: u64,
+        good: [u8; 3],
+        fails: u8,
+    },
+    /// The newest sums of a partition but one come again.
+    Old {
+        wait_s: i64,
+        partition: i32,
+    },
+    Silence {
+        wait_s: i64,
+    },
+}
+
+/// What a judge is told, as its journal says it.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Event(Event),
+    Silence,
+}
+
+/// A judge's history: when it was told what.
+pub(crate) type History = Vec<(Timestamp, Told)>;
+
+/// What may be applied: a model and another spec of it, and rollouts of every strategy, of which some replace, wait or are refused.
+pub(crate) fn documents() -> Vec<Parsed> {
+    let model = |stable: &str, timeout_ms: i64| {
+        let Written { plan, .. } = plans::model(MODEL, stable);
+        let plan = ModelPlan { timeout: Span(timeout_ms), ..plan };
+        let document = Value::from(format!("model {stable} {timeout_ms}"));
+        Parsed::Model(Box::new(Written { plan, document }))
+    };
+    let rollout = |text: &str| {
+        let mut lines = text.split("; ");
+        let head: Vec<&str> = lines.next().unwrap_or("").split(' ').collect();
+        let [name, strategy, candidates @ ..] = &head[..] else { panic!("a rollout's head") };
+        let mut plan = plans::rollout(MODEL, name, strategy, candidates);
+        for line in lines.chain(["metric accuracy accuracy goal margin=10%", "labels maturity=30s"])
+        {
+            plans::line(&mut plan, &line.split(' ').collect::<Vec<_>>());
+        }
+        Parsed::Rollout(Box::new(plans::written(plan, text)))
+    };
+    vec![
+        model("v1", 500),
+        rollout(
+            "c canary v2; stage share=20% hold=1m; stage share=50% hold=1m; metric errors response_error guardrail margin=10%; \
+             decide by=1h min_labelled=50",
+        ),
+        rollout(
+            "d canary v3; stage share=10% approve; stage share=50%; decide auto inconclusive=pause by=20m; conflict queue",
+        ),
+        rollout("a ab v2 v3; stage share=v2:30%,v3:20% hold=2m; decide auto; conflict replace"),
+        rollout(
+            "s shadow v4; stage shadow=100% exposures=500; conflict queue; decide no_data=abort",
+        ),
+        // Another spec under a name that is used.
+        rollout("c canary v3; stage share=30%"),
+        model("v1", 700),
+        model("v2", 500),
+        Parsed::Invalid("this is no spec".to_owned()),
+    ]
+}
+
+/// Reads a document as the shell does when it reads a state.
+fn parse(document: &Value) -> Parsed {
+    let is_it = |it: &Parsed| match it {
+        Parsed::Model(it) => it.document == *document,
+        Parsed::Rollout(it) => it.document == *document,
+        Parsed::Invalid(_) => false,
+    };
+    documents().into_iter().find(is_it).expect("a state holds only what was applied")
+}
+
+fn settings() -> Settings {
+    Settings {
+        model: MODEL.into(),
+        partitions: PARTITIONS,
+        labels_topic: "labels".to_owned(),
+        detail: Detail::Full,
+    }
+}
+
+pub(crate) fn new_judge() -> Judge {
+    let mut judge = Judge::new(settings());
+    judge.open(MIDNIGHT, PARTITIONS);
+    judge
+}
+
+/// Turns steps into what the topics hold: sums of lanes that go by what the judge has decided until then.
+pub(crate) fn history(steps: &[Step]) -> History {
+    let mut judge = new_judge();
+    let mut lanes: BTreeMap<(RolloutName, i32), Vec<Partial>> = BTreeMap::new();
+    let mut now = MIDNIGHT;
+    let mut history = History::new();
+    for (number, step) in steps.iter().enumerate() {
+        let (wait_s, told) = match *step {
+            Step::Apply { wait_s, what } => (wait_s, Some(apply(what, number))),
+            Step::Steer { wait_s, verb, of, expects } => {
+                (wait_s, Some(steer(verb, of, expects, number, &judge)))
+            }
+            Step::Silence { wait_s } => (wait_s, Some(Told::Silence)),
+            Step::Old { wait_s, partition } => {
+                let of_lane = lanes.iter().rev().find(|((_, it), _)| *it == partition);
+                let old = of_lane.and_then(|(_, it)| it.iter().rev().nth(1).cloned());
+                (wait_s, old.map(|it| Told::Event(Event::Partial(Box::new(it)))))
+            }
+            Step::Sums { wait_s, partition, is_idle, cases, good, fails } => {
+                let at = now + Span::seconds(wait_s);
+                let sums = grown(&judge, &lanes, partition, cases, (good, fails), at);
+                let sums = sums.map(|it| Partial { is_idle, ..it });
+                if let Some(it) = &sums {
+                    lanes.entry((it.rollout.clone(), partition)).or_default().push(it.clone());
+                }
+                (wait_s, sums.map(|it| Told::Event(Event::Partial(Box::new(it)))))
+            }
+        };
+        now = now + Span::seconds(wait_s);
+        let Some(told) = told else { continue };
+        tell(&mut judge, now, &told, &mut Vec::new());
+        history.push((now, told));
+    }
+    history
+}
+
+pub(crate) fn tell(judge: &mut Judge, now: Timestamp, told: &Told, out: &mut Vec<Effect>) {
+    match told {
+        Told::Event(event) => judge.handle(now, event.clone(), out),
+        Told::Silence => judge.tick(now, out),
+    }
+}
+
+/// Returns the judge that a restart makes: of the newest state as it stands on its topic, and of the sums that were judged.
+pub(crate) fn restarted(
+    history: &[(Timestamp, Told)],
+    state: Option<&[u8]>,
+    before: &Judge,
+) -> Judge {
+    let Some(state) = state else { return Judge::new(settings()) };
+    let state = StateRecord::read(state).expect("it is what was written");
+    let mut judge = Judge::restore(settings(), state.standing(parse).expect("it is whole"));
+    // Only the newest of each lane, as the committed offset names them.
+    let mut newest: BTreeMap<(&RolloutName, i32), &Partial> = BTreeMap::new();
+    for (_, told) in history {
+        if let Told::Event(Event::Partial(it)) = told {
+            let known = newest.entry((&it.rollout, it.partition)).or_insert(it);
+            if (it.tick, it.turn) >= (known.tick, known.turn) {
+                *known = it;
+            }
+        }
+    }
+    for partial in newest.into_values().filter(|it| before.goes_by(&it.rollout)) {
+        judge.recall(partial.clone());
+    }
+    judge.has_judged(before.newest_tick());
+    judge
+}
+
+fn apply(what: usize, number: usize) -> Told {
+    let documents = documents();
+    let spec = documents[what % documents.len()].clone();
+    let rollout = match &spec {
+        Parsed::Rollout(it) => Some(it.plan.name.clone()),
+        Parsed::Model(_) | Parsed::Invalid(_) => None,
+    };
+    command(Verb::Apply, rollout, number, Some(spec))
+}
+
+fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> Told {
+    let names = ["c", "d", "a", "s", "nobody"];
+    let mut told = command(verb, names.get(of).map(|it| (*it).into()), number, None);
+    if let (Told::Event(Event::Command(it)), 0) = (&mut told, expects) {
+        let revision = judge.standing().map_or(0, |it| it.position.routing.revision.0);
+        // One that was never there, or the one that is.
+        it.expect_revision = Some(serinus::domain::ids::Revision(revision + u64::from(of == 4)));
+    }
+    told
+}
+
+fn command(verb: Verb, rollout: Option<RolloutName>, number: usize, spec: Option<Parsed>) -> Told {
+    Told::Event(Event::Command(Box::new(Command {
+        id: format!("command-{number}"),
+        model: MODEL.into(),
+        rollout,
+        verb,
+        by: "ann".to_owned(),
+        reason: String::new(),
+        expect_revision: None,
+        spec,
+    })))
+}
+
+/// The sums of a lane after some more cases of the running rollout, as they come off their topic.
+fn grown(
+    judge: &Judge,
+    lanes: &BTreeMap<(RolloutName, i32), Vec<Partial>>,
+    partition: i32,
+    cases: u64,
+    (good, fails): ([u8; 3], u8),
+    at: Timestamp,
+) -> Option<Partial> {
+    let standing = judge.standing()?;
+    let plan = &standing.rollout.as_ref()?.plan;
+    let routing = &standing.position.routing;
+    let before = lanes.get(&(plan.name.clone(), partition)).and_then(|it| it.last());
+    let stratum = standing.design.stratum(routing.stage, routing.revision);
+    let mut sums = before.map_or_else(Evidence::default, |it| it.sums.clone());
+    let versions = std::iter::once(&routing.stable).chain(&plan.candidates);
+    for (version, good) in versions.zip(good) {
+        let share = standing.design.share(plan, stratum, version).fraction();
+        let is_copied = share == 0.0 && routing.shadows.iter().any(|it| it.version == *version);
+        let part = if is_copied { Part::Copied } else { Part::Chosen };
+        let n = if is_copied { cases } else { whole(cases as f64 * share) };
+        if n > 0 {
+            add(&mut sums, plan, (stratum, version, part), n, (good, fails), at);
+        }
+    }
+    let partial = Partial {
+        model: MODEL.into(),
+        rollout: plan.name.clone(),
+        partition,
+        tick: at.floor_to(plan.tick),
+        clocks: Clocks { predictions: at, labels: at, are_labels_read: true },
+        is_idle: false,
+        turn: before.map_or(1, |it| it.turn + 1),
+        inputs: Inputs { predictions: i64::try_from(cases).unwrap_or(0), labels: 0 },
+        lag: 0,
+        sums,
+    };
+    let bytes = PartialRecord::from(&partial).write();
+    Some(PartialRecord::read(&bytes).and_then(|it| it.partial()).expect("it is what was written"))
+}
+
+/// Adds so many cases, of which so many sixteenths are right; all are mature and labelled.
+fn add(
+    sums: &mut Evidence,
+    plan: &RolloutPlan,
+    (stratum, version, part): (Stratum, &Version, Part),
+    n: u64,
+    (good, fails): (u8, u8),
+    at: Timestamp,
+) {
+    let tally = sums.arms.entry((stratum, version.clone(), part)).or_default();
+    let errors = n * u64::from(fails) / 32;
+    tally.exposures += n;
+    tally.answered += n - errors;
+    tally.errors += errors;
+    tally.labelled += n;
+    tally.mature += n;
+    tally.labelled_by = tally.labelled_by.map(|it| it + n);
+    tally.first_at = tally.first_at.min(at);
+    tally.last_at = tally.last_at.max(at);
+    let right = n * u64::from(good) / 16;
+    for metric in &plan.metrics {
+        let (ones, zeros) = match metric.name.as_str() {
+            "errors" => (errors, n - errors),
+            _ => (right, n - right),
+        };
+        let key = (stratum, version.clone(), part, metric.name.clone());
+        let scores = sums.scores.entry(key).or_default();
+        (0..ones).for_each(|_| scores.moments.add(1.0));
+        (0..zeros).for_each(|_| scores.moments.add(0.0));
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a few thousand at the most"
+)]
+fn whole(number: f64) -> u64 {
+    number.round() as u64
+}

@@ -1,0 +1,225 @@
+//! Laws of the judge, for a history from anywhere: decisions follow from what it was told, and from nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serinus::domain::ids::Version;
+use serinus::domain::routing::Routing;
+use serinus::engine::change::{Change, Deed, Phase, Position};
+use serinus::engine::command::{Command, Verb};
+use serinus::engine::counter::Counter;
+use serinus::engine::judge_io::{Effect, Event};
+use serinus::engine::partial::Partial;
+use serinus::engine::standing::Standing;
+use serinus::strategy::evidence::Tally;
+use serinus::wire::state::StateRecord;
+
+use crate::fuzzed::judge_history::{History, PARTITIONS, Told, new_judge, restarted, tell};
+
+/// A judge that is killed after some of its steps, and restored as the shell does, decides what one does that never was.
+///
+/// Both are told that one begins: silence is counted from there.
+pub(crate) fn a_restart_anywhere_never_matters(history: &History, crashes: &BTreeSet<usize>) {
+    let (mut whole, mut broken) = (new_judge(), new_judge());
+    let mut state = None;
+    for (step, (now, told)) in history.iter().enumerate() {
+        let (mut expected, mut found) = (Vec::new(), Vec::new());
+        tell(&mut whole, *now, told, &mut expected);
+        tell(&mut broken, *now, told, &mut found);
+        assert_eq!(found, expected, "step {step}");
+        for it in &expected {
+            if let Effect::State(standing) = it {
+                state = Some(StateRecord::from(&**standing).write());
+            }
+        }
+        // A judge that knows nothing yet is made anew with the next command, which numbers from the beginning.
+        if crashes.contains(&step) && state.is_some() {
+            broken = restarted(&history[..=step], state.as_deref(), &broken);
+            whole.open(*now, PARTITIONS);
+            broken.open(*now, PARTITIONS);
+        }
+    }
+}
+
+/// Changes are numbered without a gap, each begins where the one before it ended, and no routing is one that nobody may serve.
+pub(crate) fn every_event_follows_from_the_one_before(history: &History) {
+    let mut judge = new_judge();
+    let mut at: Option<Position> = None;
+    let mut sequence = 0;
+    for (now, told) in history {
+        let mut out = Vec::new();
+        tell(&mut judge, *now, told, &mut out);
+        for change in changes(&out) {
+            sequence += 1;
+            assert_eq!(change.sequence, sequence, "{change:?}");
+            if let Some(at) = &at {
+                assert_eq!(change.from.as_ref(), Some(at), "{change:?}");
+            }
+            follows(change, at.as_ref());
+            // What waits or is taken out of the queue moves nothing.
+            if !is_of_the_queue(change) && judge.standing().is_some() {
+                at = Some(change.to.clone());
+            }
+        }
+        let standing = judge.standing();
+        assert_eq!(standing.map(|it| &it.position), at.as_ref(), "where the model stands");
+    }
+}
+
+/// An answer about a rollout that is not the one in routing.
+fn is_of_the_queue(change: &Change) -> bool {
+    let waits = change.to.phase == Phase::Pending;
+    let is_out = change.reason == "taken out of the queue";
+    waits || is_out
+}
+
+fn follows(change: &Change, at: Option<&Position>) {
+    let Position { phase, routing } = &change.to;
+    let shares: u64 = routing.slices.iter().map(|it| u64::from(it.share.millionths())).sum();
+    assert!(shares <= 1_000_000, "{change:?}");
+    if !phase.is_open() && !is_of_the_queue(change) {
+        assert!(routing.slices.iter().all(|it| it.share.millionths() == 0), "{change:?}");
+        assert!(routing.shadows.is_empty(), "{change:?}");
+    }
+    let Some(before) = at.map(|it| &it.routing) else { return };
+    assert!(routing.revision >= before.revision, "{change:?}");
+    if routing.revision == before.revision {
+        assert_eq!(routing, before, "another routing under the same revision");
+    }
+    if routing.stable != before.stable {
+        assert_eq!((change.deed, *phase), (Deed::Promote, Phase::Promoted), "{change:?}");
+        assert!(is_candidate(before, &routing.stable), "{change:?}");
+    }
+    let same_rollout = routing.rollout.is_some() && routing.rollout == before.rollout;
+    if same_rollout && change.deed != Deed::Advance {
+        // Without a step nobody is given more traffic.
+        for slice in &routing.slices {
+            let had = before.slices.iter().find(|it| it.version == slice.version);
+            let had = had.map_or(0, |it| it.share.millionths());
+            let is_stable = slice.version == routing.stable;
+            let is_by_hand = change.deed == Deed::Promote || change.actor != "judge";
+            assert!(is_stable || is_by_hand || slice.share.millionths() <= had, "{change:?}");
+        }
+    }
+}
+
+/// A version with traffic or copies; one that was taken out keeps its place without.
+fn is_candidate(routing: &Routing, version: &Version) -> bool {
+    routing.slices.iter().any(|it| it.version == *version)
+        || routing.shadows.iter().any(|it| it.version == *version)
+}
+
+/// Pause, resume, abort and their refusals are those of a table of five lines.
+pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
+    let mut judge = new_judge();
+    for (now, told) in history {
+        let before = judge.standing().cloned();
+        let mut out = Vec::new();
+        tell(&mut judge, *now, told, &mut out);
+        let Told::Event(Event::Command(command)) = told else { continue };
+        let mut answers = changes(&out).filter(|it| it.command_id.as_deref() == Some(&command.id));
+        let answer = answers.next().expect("every command is answered");
+        let phase = before.as_ref().map(|it| it.position.phase);
+        let running = before.as_ref().and_then(|it| it.rollout.as_ref()).map(|it| &it.plan.name);
+        let queued = before.as_ref().is_some_and(|it| {
+            it.queue.iter().any(|it| Some(&it.written.plan.name) == command.rollout.as_ref())
+        });
+        let is_outdated = command.expect_revision.is_some_and(|it| {
+            it.0 != before.as_ref().map_or(0, |it| it.position.routing.revision.0)
+        });
+        let is_ours =
+            running.is_some() && (command.rollout.is_none() || command.rollout.as_ref() == running);
+        let expected = match steered(command, phase, is_ours, queued) {
+            _ if is_outdated => Some(Deed::Conflict),
+            expected => expected,
+        };
+        if let Some(expected) = expected {
+            assert_eq!(answer.deed, expected, "{command:?} in {phase:?}: {answer:?}");
+        }
+        if answer.deed == Deed::Conflict && command.verb != Verb::Apply {
+            let after = judge.standing().map(|it| it.position.clone());
+            assert_eq!(after, before.map(|it| it.position), "a refusal changes nothing");
+        }
+    }
+}
+
+/// Returns what must come of a command; nothing where that depends on evidence or on its spec.
+fn steered(command: &Command, phase: Option<Phase>, is_ours: bool, queued: bool) -> Option<Deed> {
+    match (command.verb, phase) {
+        (Verb::Apply, _) => None,
+        (Verb::Abort, _) if !is_ours && queued => Some(Deed::Abort),
+        (Verb::Pause, Some(Phase::Progressing)) if is_ours => Some(Deed::Pause),
+        (Verb::Resume, Some(Phase::Paused)) if is_ours => Some(Deed::Resume),
+        (Verb::Abort, Some(phase)) if is_ours && phase.is_open() => Some(Deed::Abort),
+        (Verb::Promote | Verb::PromoteFull, Some(phase)) if is_ours && phase.is_open() => None,
+        (_, _) => Some(Deed::Conflict),
+    }
+}
+
+/// What is published of an arm is the sum of the newest that each partition has sent of the rollout.
+pub(crate) fn evidence_is_the_sum_of_the_newest(history: &History) {
+    let mut judge = new_judge();
+    let mut newest: BTreeMap<_, Partial> = BTreeMap::new();
+    for (now, told) in history {
+        if let Told::Event(Event::Partial(it)) = told {
+            let known =
+                newest.entry((it.rollout.clone(), it.partition)).or_insert_with(|| (**it).clone());
+            if (it.tick, it.turn) >= (known.tick, known.turn) {
+                known.clone_from(it);
+            }
+        }
+        let mut out = Vec::new();
+        tell(&mut judge, *now, told, &mut out);
+        for effect in &out {
+            let Effect::Report(report) = effect else { continue };
+            let of_rollout =
+                || newest.iter().filter(|((it, _), _)| *it == report.rollout).map(|it| it.1);
+            for arm in &report.arms {
+                let sum = |what: fn(&Tally) -> u64| -> u64 {
+                    let arms = of_rollout().flat_map(|it| &it.sums.arms);
+                    arms.filter(|((_, version, _), _)| *version == arm.version)
+                        .map(|it| what(it.1))
+                        .sum()
+                };
+                let found = (arm.exposures, arm.answered, arm.errors, arm.mature);
+                let expected = (
+                    sum(|it| it.exposures),
+                    sum(|it| it.answered),
+                    sum(|it| it.errors),
+                    sum(|it| it.mature),
+                );
+                assert_eq!(found, expected, "{} of {} at {now:?}", arm.version, report.rollout);
+            }
+        }
+    }
+}
+
+/// A command that is delivered twice is done once, and sums that are delivered twice are judged once.
+pub(crate) fn a_word_twice_changes_nothing(history: &History) {
+    let mut judge = new_judge();
+    for (now, told) in history {
+        tell(&mut judge, *now, told, &mut Vec::new());
+        let Some(before) = judge.standing().cloned() else { continue };
+        let mut out = Vec::new();
+        tell(&mut judge, *now, told, &mut out);
+        match told {
+            Told::Event(Event::Command(_)) => {
+                assert_eq!(out, [Effect::Count(Counter::CommandDuplicate, 1)], "{told:?}");
+            }
+            Told::Event(Event::Partial(_)) => {
+                assert!(changes(&out).next().is_none(), "{out:?}");
+            }
+            Told::Silence => {
+                assert_eq!(out, [], "it has spoken just now");
+            }
+        }
+        let decided = |it: &Standing| (it.position.clone(), it.sequence);
+        assert_eq!(judge.standing().map(decided), Some(decided(&before)));
+    }
+}
+
+pub(crate) fn changes(out: &[Effect]) -> impl Iterator<Item = &Change> {
+    out.iter().filter_map(|it| match it {
+        Effect::Change(it) => Some(&**it),
+        Effect::State(_) | Effect::Report(_) | Effect::Count(..) => None,
+    })
+}

@@ -39,6 +39,10 @@ impl Sums {
         let Some((_, metadata)) = &committed.predictions else { return Ok(OfLane::new()) };
         // One more than the turn of the newest.
         let published = ReplayStart::from_metadata(metadata).map_or(0, |it| it.published);
+        if !committed.is_certain {
+            // Newer ones than `published` may be there, and hidden.
+            replay.is_decided(topic, PARTITION)?;
+        }
         replay.shown(topic, PARTITION, || {
             if !self.0.contains_key(model) {
                 self.0.insert(model.clone(), read(settings, beat, topic)?);

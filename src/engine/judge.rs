@@ -88,14 +88,16 @@ impl Judge {
         }
     }
 
-    /// Takes in a partial that had been judged before a restart, and decides nothing.
+    /// Takes in a partial that had been judged before a restart, one of all that had come, in their order, and decides nothing.
+    pub fn recall_in_order(&mut self, partial: Partial) {
+        self.recall(partial);
+        self.has_judged(self.complete_tick());
+    }
+
+    /// Takes in the newest partial of a lane that had been judged before a restart, and decides nothing.
     pub fn recall(&mut self, partial: Partial) {
         if self.is_current(&partial) {
             self.partials.insert(partial.partition, partial);
-            self.judged = self.judged.max(self.complete_tick());
-            if let Some(standing) = &mut self.standing {
-                standing.judged = self.judged;
-            }
         } else if self.is_of_the_past(&partial) {
             self.keep_past(partial);
         }

@@ -278,6 +278,8 @@ impl Session<'_> {
         let (committed, _) = self.committed(&partials, 0)?;
         let (mut next, metadata) = committed.unwrap_or_default();
         let start = JudgeStart::from_metadata(&metadata);
+        // What stands before this is known to be judged up to the tick that is named; after it each is one of all that came.
+        let named = start.as_ref().map_or(0, |_| next);
         let (mut wanted, judged) = match start {
             Some(start) => (start.sums, start.judged),
             // Committed by an earlier build, or never.
@@ -300,7 +302,11 @@ impl Session<'_> {
                 let read = bytes.and_then(|it| PartialRecord::read(it).ok());
                 if let Some(partial) = read.and_then(|it| it.partial().ok()) {
                     seat.note(&partial, offset);
-                    seat.judge.recall(partial);
+                    if offset < named {
+                        seat.judge.recall(partial);
+                    } else {
+                        seat.judge.recall_in_order(partial);
+                    }
                 }
             })?;
         }

@@ -55,7 +55,7 @@ pub enum ShellError {
     /// What was committed cannot be read yet.
     #[error(
         "a transaction that another process has left open holds back what is committed in {topic}[{partition}]; the brokers end it when \
-         its time is over"
+         its time is over, and one that they have forgotten is found by `kafka-transactions find-hanging`"
     )]
     Unsettled {
         /// The topic.

@@ -38,6 +38,17 @@ pub(super) fn commit(
     }
 }
 
+/// Waits until all that was sent is delivered.
+#[expect(unsafe_code, reason = "the safe wrapper waits in steps of 100 ms")]
+pub(super) fn flush(producer: &ThreadedProducer<OutboxContext>, timeout: Duration) {
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the pointer is that of a live client, kept alive by the borrow of its producer for the whole call. What is not delivered in
+    // time, or failed, the calls that follow tell.
+    unsafe {
+        rdkafka_sys::rd_kafka_flush(producer.client().native_ptr(), timeout_ms);
+    }
+}
+
 /// Lets the consumer groups of a client's own mock cluster begin after this wait instead of three seconds.
 ///
 /// Nothing happens where the client has no mock cluster.

@@ -20,7 +20,7 @@ use crate::kafka::clock;
 use crate::kafka::crash::{self, Point};
 use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
-use crate::kafka::native::commit;
+use crate::kafka::native::{commit, flush};
 use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::settings::{Settings, log_client_line};
 
@@ -275,6 +275,11 @@ impl Outbox {
     ) -> Result<(), ShellError> {
         let began = clock::moment();
         let mut pauses = REDO_AFTER.into_iter();
+        if offsets.count() > 0 {
+            // A transaction cannot be made again whose records are still under way: throwing those away leaves gaps in their numbers.
+            self.beat.is(Activity::Calling("deliver records"));
+            flush(&self.producer, self.patience);
+        }
         while offsets.count() > 0 {
             crash::at(self.beat.role, Point::BeforeOffsets);
             self.beat.is(Activity::Calling(SEND_OFFSETS));
@@ -316,6 +321,7 @@ impl Outbox {
             let fit = self.put(&it.outgoing(), it.headers.as_ref())?;
             debug_assert_eq!(fit, Fit::Sent, "it fitted before");
         }
+        flush(&self.producer, self.patience);
         Ok(())
     }
 

@@ -132,7 +132,7 @@ impl World {
         let standing = kept.standing(documents).expect("a state is whole");
         self.judge = Judge::restore(self.settings.clone(), standing);
         for partial in &self.partials {
-            self.judge.recall(partial.clone());
+            self.judge.recall_in_order(partial.clone());
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use rdkafka::TopicPartitionList;
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{Offset, TopicPartitionList};
 use tracing::info;
 
 use crate::domain::ids::ModelName;
@@ -28,6 +28,7 @@ use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::Dead;
 use crate::kafka::label_lane::{self, LabelLane};
 use crate::kafka::lane_store::LaneStore;
+use crate::kafka::offsets;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::pulse::{Activity, Beat};
@@ -364,15 +365,7 @@ impl Session<'_> {
     fn commit(&mut self) -> Result<(), ShellError> {
         let mut offsets = TopicPartitionList::new();
         let mut add = |topic: &str, partition: i32, next: i64, metadata: Option<String>| {
-            offsets
-                .add_partition_offset(topic, partition, Offset::Offset(next))
-                .map_err(ShellError::kafka("list offsets"))?;
-            if let (Some(metadata), Some(mut it)) =
-                (metadata, offsets.find_partition(topic, partition))
-            {
-                it.set_metadata(metadata);
-            }
-            Ok::<(), ShellError>(())
+            offsets::add(&mut offsets, topic, partition, next, metadata)
         };
         for lane in self.lanes.values().filter(|it| it.is_touched) {
             let (predictions, labels) = lane.offsets();
@@ -424,8 +417,10 @@ impl Session<'_> {
                 Rebalanced::Assigned(partitions) => {
                     // The group waits for an answer also where there is nothing to take.
                     self.member.accept(&[])?;
-                    // Whoever had a partition before may have known of rollouts that we have not heard of.
-                    self.follower.catch_up()?;
+                    if !partitions.is_empty() {
+                        // Whoever had a partition before may have known of rollouts that we have not heard of.
+                        self.follower.catch_up()?;
+                    }
                     self.open_all(partitions)?;
                     crash::at(ROLE, Point::AfterRestore);
                 }
@@ -458,9 +453,11 @@ impl Session<'_> {
         self.member.release(&all)
     }
 
-    /// Restores what a partition needs and begins to read it; a lane that cannot be opened has to wait.
     fn open_all(&mut self, partitions: Vec<(String, i32)>) -> Result<(), ShellError> {
-        if !partitions.is_empty() && self.outbox.is_open() {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        if self.outbox.is_open() {
             // Our own open transaction would hide from us what others have committed.
             self.commit()?;
         }
@@ -468,9 +465,11 @@ impl Session<'_> {
         for (topic, partition) in partitions {
             self.open(&topic, partition, &mut sums)?;
         }
+        self.show_levels();
         Ok(())
     }
 
+    /// Restores what a partition needs and begins to read it; a lane that cannot be opened has to wait.
     fn open(&mut self, topic: &str, partition: i32, sums: &mut Sums) -> Result<(), ShellError> {
         match self.topics.get(topic).cloned() {
             Some((model, Kind::ForeignLabels)) => self.open_labels(topic, model, partition),
@@ -479,18 +478,6 @@ impl Session<'_> {
             }
             None => Ok(()),
         }
-    }
-
-    /// Lets a lane wait whose state cannot be read yet.
-    fn hold_hidden(
-        &mut self,
-        key: &LaneKey,
-        topic: &str,
-        why: ShellError,
-    ) -> Result<(), ShellError> {
-        self.waiting.hold_hidden(key, topic, why)?;
-        self.show_levels();
-        Ok(())
     }
 
     fn open_labels(
@@ -502,7 +489,7 @@ impl Session<'_> {
         let committed = match self.member.committed(&[(topic, partition)]) {
             // A label that is placed twice counts once.
             Ok(found) => found.pair().0,
-            Err(why) => return self.hold_hidden(&(model, partition), topic, why),
+            Err(why) => return self.waiting.hold_hidden(&(model, partition), topic, why),
         };
         self.waiting.forget(topic, partition);
         let next = committed.as_ref().map_or(0, |it| it.0);
@@ -528,7 +515,7 @@ impl Session<'_> {
         let key = (model, partition);
         let (predictions, labels, is_certain) = match self.member.committed(&pair) {
             Ok(found) => found.pair(),
-            Err(why) => return self.hold_hidden(&key, topic, why),
+            Err(why) => return self.waiting.hold_hidden(&key, topic, why),
         };
         let committed = Committed { predictions, labels, is_certain };
         let candidate = Candidate {
@@ -542,7 +529,6 @@ impl Session<'_> {
         };
         if let Some(why) = candidate.hindrance(&self.outbox, &self.replay)? {
             self.waiting.hold(&key, topic, &why);
-            self.show_levels();
             return Ok(());
         }
         self.replay.be_patient(!self.waiting.holds(topic, partition));
@@ -562,7 +548,7 @@ impl Session<'_> {
                 )
             });
         let lane = match restored {
-            Err(why) => return self.hold_hidden(&key, topic, why),
+            Err(why) => return self.waiting.hold_hidden(&key, topic, why),
             Ok(lane) => lane,
         };
         self.waiting.forget(topic, partition);

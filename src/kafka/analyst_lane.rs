@@ -187,9 +187,8 @@ impl AnalystLane {
         let mut start =
             committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
         if !committed.is_certain {
-            let read = |bytes: &[u8]| AnalystTurn::read(bytes).ok().map(|it| (it.turn, it));
             let known = start.get_or_insert_default();
-            if let Some(it) = replay.newest(&topics.journal, partition, *known, read)? {
+            if let Some(it) = replay.newest(&topics.journal, partition, *known, read_turn)? {
                 known.next = it.turn + 1;
                 to = (it.predictions, it.labels);
             }
@@ -238,7 +237,7 @@ impl AnalystLane {
             return Ok(store.refuse(model, partition, "it is ahead of what was committed"));
         }
         let from = ReplayStart { turn: last.turn, now: last.now(), ..start };
-        let mut turns = read_turns(&topics.journal, partition, from, replay)?;
+        let mut turns = replay.turns(&topics.journal, partition, from, read_turn)?;
         if turns.first() != Some(&last) {
             let why = "the journal does not hold the turn after which it was written";
             return Ok(store.refuse(model, partition, why));
@@ -265,7 +264,7 @@ impl AnalystLane {
     ) -> Result<Vec<AnalystTurn>, ShellError> {
         (self.turn, self.now, self.published) = (start.turn, start.now, start.published);
         (self.predictions, self.labels) = (start.first, start.second);
-        let turns = read_turns(&topics.journal, self.partition, start, replay)?;
+        let turns = replay.turns(&topics.journal, self.partition, start, read_turn)?;
         match turns.first() {
             Some(first) if first.turn == start.turn => {
                 let read = partial::Inputs { predictions: start.first, labels: start.second };
@@ -511,14 +510,8 @@ impl AnalystLane {
     }
 }
 
-fn read_turns(
-    journal: &str,
-    partition: i32,
-    from: ReplayStart,
-    replay: &Replay,
-) -> Result<Vec<AnalystTurn>, ShellError> {
-    let read = |bytes: &[u8]| AnalystTurn::read(bytes).ok().map(|it| (it.turn, it));
-    replay.turns(journal, partition, from, read)
+fn read_turn(bytes: &[u8]) -> Option<(u64, AnalystTurn)> {
+    AnalystTurn::read(bytes).ok().map(|it| (it.turn, it))
 }
 
 /// Reads a record of the prediction log.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::message::Message;
-use rdkafka::{Offset, TopicPartitionList};
 use tracing::{info, warn};
 
 use crate::domain::ids::{ModelName, RolloutName};
@@ -19,6 +19,7 @@ use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::group::Member;
 use crate::kafka::intake::Dead;
+use crate::kafka::offsets;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Outbox, Outgoing, PartitionCounts};
 use crate::kafka::pulse::Beat;
@@ -153,17 +154,6 @@ fn send(
     })
 }
 
-fn add(
-    offsets: &mut TopicPartitionList,
-    topic: &str,
-    partition: i32,
-    next: i64,
-) -> Result<(), ShellError> {
-    offsets
-        .add_partition_offset(topic, partition, Offset::Offset(next))
-        .map_err(ShellError::kafka("list offsets"))
-}
-
 /// Commits a bench's outputs, with how far its commands and partials were read.
 pub(super) fn commit(
     bench: &mut Bench,
@@ -173,13 +163,11 @@ pub(super) fn commit(
 ) -> Result<(), ShellError> {
     let mut offsets = TopicPartitionList::new();
     if bench.is_touched {
-        add(&mut offsets, commands, bench.partition, bench.next)?;
+        offsets::add(&mut offsets, commands, bench.partition, bench.next, None)?;
     }
     for seat in bench.seats.values_mut().filter(|it| it.is_touched) {
-        add(&mut offsets, &seat.partials, 0, seat.next)?;
-        if let Some(mut it) = offsets.find_partition(&seat.partials, 0) {
-            it.set_metadata(seat.start().to_metadata());
-        }
+        let start = seat.start().to_metadata();
+        offsets::add(&mut offsets, &seat.partials, 0, seat.next, Some(start))?;
     }
     bench.outbox.commit(&offsets, || member.metadata())?;
     bench.is_touched = false;

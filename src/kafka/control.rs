@@ -218,7 +218,7 @@ impl Session<'_> {
         let heard = if is_certain {
             Heard::default()
         } else {
-            heard(&self.options.settings, (&self.replay, &self.beat), partition)?
+            heard(settings, (&self.replay, &self.beat), partition)?
         };
         let next = committed.as_ref().map_or(0, |it| it.0).max(heard.commands);
         let mut bench = Bench {

@@ -75,9 +75,8 @@ impl Lane {
         let mut start =
             committed.requests.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
         if !committed.is_certain {
-            let read = |bytes: &[u8]| ServingTurn::read(bytes).ok().map(|it| (it.turn, it));
             let known = start.get_or_insert_default();
-            if let Some(it) = replay.newest(journal, partition, *known, read)? {
+            if let Some(it) = replay.newest(journal, partition, *known, read_turn)? {
                 known.next = it.turn + 1;
                 (requests, responses) = (it.requests, it.responses);
             }
@@ -118,9 +117,7 @@ impl Lane {
     ) -> Result<(), ShellError> {
         let partition = self.partition;
         // After a crash of a process whose transaction was thrown away its turns are not here: only committed ones are.
-        let turns = replay.turns(journal, partition, start, |bytes| {
-            ServingTurn::read(bytes).ok().map(|it| (it.turn, it))
-        })?;
+        let turns = replay.turns(journal, partition, start, read_turn)?;
         let is_whole = turns.first().is_some_and(|it| it.turn == start.turn)
             && turns.last().is_some_and(|it| {
                 (it.turn + 1, it.requests, it.responses)
@@ -312,4 +309,8 @@ impl Lane {
             }
         }
     }
+}
+
+fn read_turn(bytes: &[u8]) -> Option<(u64, ServingTurn)> {
+    ServingTurn::read(bytes).ok().map(|it| (it.turn, it))
 }

@@ -28,6 +28,7 @@ pub mod replay;
 pub mod slot;
 pub mod sums;
 pub mod table;
+pub mod uncommitted;
 
 pub mod counts;
 pub mod shrink;

@@ -5,7 +5,7 @@
 //! and then holds the offset back for ever (seen with Kafka 4.3: the transaction's own log says that it is complete). What was committed
 //! before can still be asked for, and what came after it stands in the journals.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use crate::kafka::clock;
 use crate::kafka::deadline::Deadline;
 use crate::kafka::error::{ShellError, mends_by_itself};
 use crate::kafka::settings::LogContext;
+use crate::kafka::uncommitted::Uncommitted;
 
 /// How long offsets may take where nothing holds them back.
 const READ_MAX: Duration = Duration::from_secs(20);
@@ -34,23 +35,35 @@ pub type Committed = Option<(i64, String)>;
 
 /// What a group has committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Offsets {
-    /// This.
-    Are(Vec<Committed>),
-    /// This, and perhaps more: what it was after is not given out, and never will be by itself.
-    WereOnce(Vec<Committed>),
+pub struct Offsets {
+    found: Vec<Committed>,
+    /// Whether that is all. If not, what came after is not given out, and never will be by itself.
+    is_certain: bool,
 }
 
 impl Offsets {
     /// Returns the first two, and whether that is all.
     pub fn pair(self) -> (Committed, Committed, bool) {
-        let (found, is_certain) = match self {
-            Self::Are(found) => (found, true),
-            Self::WereOnce(found) => (found, false),
-        };
-        let mut found = found.into_iter();
-        (found.next().flatten(), found.next().flatten(), is_certain)
+        let mut found = self.found.into_iter();
+        (found.next().flatten(), found.next().flatten(), self.is_certain)
     }
+}
+
+/// Adds the next offset to read, which is one after the last that was taken in.
+pub fn add(
+    offsets: &mut TopicPartitionList,
+    topic: &str,
+    partition: i32,
+    next: i64,
+    metadata: Option<String>,
+) -> Result<(), ShellError> {
+    offsets
+        .add_partition_offset(topic, partition, Offset::Offset(next))
+        .map_err(ShellError::kafka("list offsets"))?;
+    if let (Some(metadata), Some(mut it)) = (metadata, offsets.find_partition(topic, partition)) {
+        it.set_metadata(metadata);
+    }
+    Ok(())
 }
 
 /// Reads a group's offsets.
@@ -58,9 +71,8 @@ impl Offsets {
 /// On connections of its own: behind a member that joins anew requests wait until the whole group has.
 pub struct GroupOffsets {
     reader: BaseConsumer<LogContext>,
-    /// Reads what is held back as it was before; there once it is needed.
-    uncertain: OnceCell<BaseConsumer<LogContext>>,
-    config: ClientConfig,
+    /// Does not ask for stable offsets only, and is given what is held back as it was before.
+    uncommitted: Uncommitted,
     held: Cell<Option<Held>>,
 }
 
@@ -74,12 +86,10 @@ struct Held {
 impl GroupOffsets {
     /// Makes a reader of the group of this configuration.
     pub fn new(config: &ClientConfig) -> Result<Self, ShellError> {
-        Ok(Self {
-            reader: consumer(config)?,
-            uncertain: OnceCell::new(),
-            config: config.clone(),
-            held: Cell::new(None),
-        })
+        let reader = config
+            .create_with_context(LogContext)
+            .map_err(ShellError::kafka("set up the reader of offsets"))?;
+        Ok(Self { reader, uncommitted: Uncommitted::new(config), held: Cell::new(None) })
     }
 
     /// Returns the offset of each of these partitions.
@@ -96,7 +106,7 @@ impl GroupOffsets {
         match ask(&self.reader, partitions) {
             Ok(found) => {
                 self.held.set(None);
-                Ok(Offsets::Are(found))
+                Ok(Offsets { found, is_certain: true })
             }
             Err(error) if is_held(&error) => {
                 let since = self.held.get().map_or(now, |it| it.since);
@@ -109,33 +119,24 @@ impl GroupOffsets {
     }
 
     fn held_back(&self, partitions: &[(&str, i32)]) -> Result<Offsets, ShellError> {
-        let for_s = self.held.get().map_or(Duration::ZERO, |it| it.since.elapsed());
-        if for_s < HELD_MAX {
-            return Err(ShellError::OffsetsHeld { for_s: for_s.as_secs() });
+        let held = self.held.get().map_or(Duration::ZERO, |it| it.since.elapsed());
+        let for_s = held.as_secs();
+        if held < HELD_MAX {
+            return Err(ShellError::OffsetsHeld { for_s });
         }
-        if self.uncertain.get().is_none() {
-            let mut config = self.config.clone();
-            // Then the client does not ask for stable offsets only.
-            config.set("isolation.level", "read_uncommitted");
-            // Nobody else could have set it in between.
-            self.uncertain.set(consumer(&config)?).ok();
+        if !self.uncommitted.is_made() {
             warn!(
-                held_s = for_s.as_secs(),
+                for_s,
                 "the group's offsets are held back, though no transaction lasts so long: the journals tell what was committed"
             );
         }
-        let reader = self.uncertain.get().unwrap_or(&self.reader);
-        ask(reader, partitions).map(Offsets::WereOnce).map_err(ShellError::kafka(READ))
+        let found =
+            ask(self.uncommitted.consumer()?, partitions).map_err(ShellError::kafka(READ))?;
+        Ok(Offsets { found, is_certain: false })
     }
 }
 
 const READ: &str = "read the committed offsets";
-
-fn consumer(config: &ClientConfig) -> Result<BaseConsumer<LogContext>, ShellError> {
-    config
-        .create_with_context(LogContext)
-        .map_err(ShellError::kafka("set up the reader of offsets"))
-}
 
 /// Brokers that are away time out too, and then whoever asks in the other way is told so.
 fn is_held(error: &KafkaError) -> bool {

@@ -275,12 +275,10 @@ impl Outbox {
     ) -> Result<(), ShellError> {
         let began = clock::moment();
         let mut pauses = REDO_AFTER.into_iter();
-        if offsets.count() > 0 {
+        while offsets.count() > 0 {
             // A transaction cannot be made again whose records are still under way: throwing those away leaves gaps in their numbers.
             self.beat.is(Activity::Calling("deliver records"));
             flush(&self.producer, self.patience);
-        }
-        while offsets.count() > 0 {
             crash::at(self.beat.role, Point::BeforeOffsets);
             self.beat.is(Activity::Calling(SEND_OFFSETS));
             let sent = self.producer.send_offsets_to_transaction(offsets, &group()?, self.patience);
@@ -321,7 +319,6 @@ impl Outbox {
             let fit = self.put(&it.outgoing(), it.headers.as_ref())?;
             debug_assert_eq!(fit, Fit::Sent, "it fitted before");
         }
-        flush(&self.producer, self.patience);
         Ok(())
     }
 

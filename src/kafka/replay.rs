@@ -5,11 +5,9 @@
 //! commit there after it, until the brokers end it: up to its timeout and the time between two looks of theirs, 10 s each as things are
 //! set.
 
-use std::cell::OnceCell;
 use std::thread;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
@@ -22,6 +20,7 @@ use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
 use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::settings::{LogContext, Settings};
+use crate::kafka::uncommitted::Uncommitted;
 use crate::wire::journal::ReplayStart;
 
 /// How often it is shown how far a replay has come, and how often it is said in the log.
@@ -32,7 +31,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// How long a look at the ends of a partition may take.
 const ENDS_WAIT: Duration = Duration::from_secs(20);
-const ENDS: &str = "look up the ends of a partition";
 /// Within this a transaction that ended properly is visible everywhere, as a rule; and how often it is looked.
 const SOON: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -40,10 +38,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Reads ranges of partitions.
 pub struct Replay {
     consumer: BaseConsumer<LogContext>,
-    /// Reads what is not decided too; there once it is needed.
-    written: OnceCell<BaseConsumer<LogContext>>,
-    /// What that is made with.
-    config: ClientConfig,
+    uncommitted: Uncommitted,
     /// Whether a look that did not find all is repeated for a moment.
     is_patient: bool,
     beat: Option<Beat>,
@@ -52,13 +47,11 @@ pub struct Replay {
 impl Replay {
     /// Makes a reader.
     pub fn new(settings: &Settings) -> Result<Self, ShellError> {
-        let consumer = settings
-            .reader()
+        let config = settings.reader();
+        let consumer = config
             .create_with_context(LogContext)
             .map_err(ShellError::kafka("set up the reader of a replay"))?;
-        let mut config = settings.reader();
-        config.set("isolation.level", "read_uncommitted");
-        Ok(Self { consumer, written: OnceCell::new(), config, is_patient: true, beat: None })
+        Ok(Self { consumer, uncommitted: Uncommitted::new(&config), is_patient: true, beat: None })
     }
 
     /// Shows how far it has come as what this role is doing.
@@ -139,13 +132,9 @@ impl Replay {
     ) -> Result<Vec<T>, ShellError> {
         self.shown(journal, partition, || {
             let (mut turns, mut next) = (Vec::new(), start.turn);
-            let from = self.offset_at(journal, partition, start.now)?;
-            self.range(journal, partition, from, None, |message| {
-                let turn = message.payload().and_then(&read);
-                if let Some((number, turn)) = turn.filter(|it| it.0 >= start.turn) {
-                    next = number + 1;
-                    turns.push(turn);
-                }
+            self.turns_shown(journal, partition, start, &read, |number, turn| {
+                next = number + 1;
+                turns.push(turn);
             })?;
             Ok((turns, next >= start.next))
         })
@@ -164,15 +153,31 @@ impl Replay {
         read: impl Fn(&[u8]) -> Option<(u64, T)>,
     ) -> Result<Option<T>, ShellError> {
         self.is_decided(journal, partition)?;
-        let from = self.offset_at(journal, partition, start.now)?;
         let mut newest = None;
-        self.range(journal, partition, from, None, |message| {
-            let turn = message.payload().and_then(&read);
-            if let Some((_, turn)) = turn.filter(|it| it.0 >= start.next) {
+        self.turns_shown(journal, partition, start, read, |number, turn| {
+            if number >= start.next {
                 newest = Some(turn);
             }
         })?;
         Ok(newest)
+    }
+
+    /// Visits the turns of a lane that its journal shows now, from where its replay starts, each with its number.
+    fn turns_shown<T>(
+        &self,
+        journal: &str,
+        partition: i32,
+        start: ReplayStart,
+        read: impl Fn(&[u8]) -> Option<(u64, T)>,
+        mut visit: impl FnMut(u64, T),
+    ) -> Result<(), ShellError> {
+        let from = self.offset_at(journal, partition, start.now)?;
+        self.range(journal, partition, from, None, |message| {
+            let turn = message.payload().and_then(&read);
+            if let Some((number, turn)) = turn.filter(|it| it.0 >= start.turn) {
+                visit(number, turn);
+            }
+        })
     }
 
     /// Fails where something in a partition is not decided yet.
@@ -243,19 +248,7 @@ impl Replay {
 
     /// Returns the offset after the last record of a partition, whether it is decided or not.
     fn written(&self, topic: &str, partition: i32) -> Result<i64, ShellError> {
-        if self.written.get().is_none() {
-            let consumer = self
-                .config
-                .create_with_context(LogContext)
-                .map_err(ShellError::kafka("set up the reader of ends"))?;
-            // Nobody else could have set it in between.
-            self.written.set(consumer).ok();
-        }
-        let consumer = self.written.get().unwrap_or(&self.consumer);
-        let (_, high) = consumer
-            .fetch_watermarks(topic, partition, ENDS_WAIT)
-            .map_err(ShellError::kafka(ENDS))?;
-        Ok(high)
+        ends(self.uncommitted.consumer()?, topic, partition).map(|(_, end)| end)
     }
 
     /// Returns how many partitions a topic has.
@@ -270,7 +263,7 @@ impl Replay {
 
     /// Returns the first offset that is kept and the one after the last that is decided.
     pub fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), ShellError> {
-        self.consumer.fetch_watermarks(topic, partition, ENDS_WAIT).map_err(ShellError::kafka(ENDS))
+        ends(&self.consumer, topic, partition)
     }
 
     /// Returns the offset after the last committed record of a partition, or `from` where there is none at or after it.
@@ -296,6 +289,17 @@ impl Replay {
             Some(_) | None => self.bounds(topic, partition).map(|(_, high)| high),
         }
     }
+}
+
+/// Returns the first offset that is kept and the one after the last that this consumer may read.
+fn ends(
+    consumer: &BaseConsumer<LogContext>,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), ShellError> {
+    consumer
+        .fetch_watermarks(topic, partition, ENDS_WAIT)
+        .map_err(ShellError::kafka("look up the ends of a partition"))
 }
 
 fn unsettled(topic: &str, partition: i32) -> ShellError {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use rdkafka::TopicPartitionList;
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{Offset, TopicPartitionList};
 use tracing::info;
 
 use crate::domain::ids::ModelName;
@@ -22,6 +22,7 @@ use crate::kafka::follower::Follower;
 use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::lane::{Committed, Lane};
+use crate::kafka::offsets;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Outbox, Outgoing};
 use crate::kafka::pulse::{Activity, Beat};
@@ -113,9 +114,8 @@ impl Session<'_> {
             if self.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
             }
-            for (topic, partition) in self.waiting.due() {
-                self.open(&topic, partition)?;
-            }
+            let due = self.waiting.due();
+            self.open_all(due)?;
             let read = self.read_batch()?;
             let now = clock::now();
             self.turn(now)?;
@@ -235,11 +235,10 @@ impl Session<'_> {
         for lane in self.lanes.values().filter(|it| it.is_touched) {
             let (requests, responses) = lane.offsets();
             let topics = &lane.plan.topics;
-            add(&mut offsets, &topics.requests, lane.partition, requests)?;
-            add(&mut offsets, &topics.responses, lane.partition, responses)?;
-            if let Some(mut it) = offsets.find_partition(&topics.requests, lane.partition) {
-                it.set_metadata(lane.replay_start().to_metadata());
-            }
+            let start = lane.replay_start().to_metadata();
+            let partition = lane.partition;
+            offsets::add(&mut offsets, &topics.requests, partition, requests, Some(start))?;
+            offsets::add(&mut offsets, &topics.responses, partition, responses, None)?;
         }
         self.outbox.commit(&offsets, || self.member.metadata())?;
         for lane in self.lanes.values_mut() {
@@ -294,11 +293,11 @@ impl Session<'_> {
                 Rebalanced::Assigned(partitions) => {
                     // The group waits for an answer also where there is nothing to take.
                     self.member.accept(&[])?;
-                    // Whoever had a partition before may have gone by routings that we have not heard of.
-                    self.follower.catch_up()?;
-                    for (topic, partition) in partitions {
-                        self.open(&topic, partition)?;
+                    if !partitions.is_empty() {
+                        // Whoever had a partition before may have gone by routings that we have not heard of.
+                        self.follower.catch_up()?;
                     }
+                    self.open_all(partitions)?;
                     crash::at(ROLE, Point::AfterRestore);
                 }
             }
@@ -321,14 +320,13 @@ impl Session<'_> {
         self.member.release(&all)
     }
 
-    /// Lets a lane wait whose state cannot be read yet.
-    fn hold_hidden(
-        &mut self,
-        key: &LaneKey,
-        topic: &str,
-        why: ShellError,
-    ) -> Result<(), ShellError> {
-        self.waiting.hold_hidden(key, topic, why)?;
+    fn open_all(&mut self, partitions: Vec<(String, i32)>) -> Result<(), ShellError> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        for (topic, partition) in partitions {
+            self.open(&topic, partition)?;
+        }
         self.show_levels();
         Ok(())
     }
@@ -344,7 +342,7 @@ impl Session<'_> {
         let pair = [(names.requests.as_str(), partition), (names.responses.as_str(), partition)];
         let (requests, responses, is_certain) = match self.member.committed(&pair) {
             Ok(found) => found.pair(),
-            Err(why) => return self.hold_hidden(&key, topic, why),
+            Err(why) => return self.waiting.hold_hidden(&key, topic, why),
         };
         let committed = Committed { requests, responses, is_certain };
         let candidate = Candidate {
@@ -358,14 +356,13 @@ impl Session<'_> {
         };
         if let Some(why) = candidate.hindrance(&self.outbox, &self.replay)? {
             self.waiting.hold(&key, topic, &why);
-            self.show_levels();
             return Ok(());
         }
         let bound = self.options.settings.record_bytes_max();
         self.replay.be_patient(!self.waiting.holds(topic, partition));
         let restored = Lane::restore(view, (partition, bound), &committed, &journal, &self.replay);
         let lane = match restored {
-            Err(why) => return self.hold_hidden(&key, topic, why),
+            Err(why) => return self.waiting.hold_hidden(&key, topic, why),
             Ok(lane) => lane,
         };
         self.waiting.forget(topic, partition);
@@ -397,18 +394,6 @@ fn receive(
         Kind::Responses => Received::Answer(message.offset(), intake::answer(message)),
     };
     Some(((model.clone(), message.partition()), received))
-}
-
-/// Adds the next offset to read, which is one after the last that was taken in.
-fn add(
-    offsets: &mut TopicPartitionList,
-    topic: &str,
-    partition: i32,
-    next_offset: i64,
-) -> Result<(), ShellError> {
-    offsets
-        .add_partition_offset(topic, partition, Offset::Offset(next_offset))
-        .map_err(ShellError::kafka("list offsets"))
 }
 
 fn journal_topic(options: &RunOptions, model: &ModelName) -> String {

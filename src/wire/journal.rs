@@ -284,6 +284,7 @@ mod tests {
             assert_eq!(ReplayStart::from_metadata(foreign), None, "{foreign:?}");
         }
     }
+
     #[test]
     fn what_a_judge_is_told_again_is_read_back_from_an_offsets_metadata() {
         let check = |start: JudgeStart, expected: &str| {

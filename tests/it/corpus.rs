@@ -15,7 +15,7 @@ fn the_judges_of_the_corpus_do_all_that_a_judge_does() {
         .iter()
         .flat_map(|it| judge::deeds(&fs::read(it).expect("it can be read")))
         .collect();
-    // A rollback is refused, and labels that contest a decision come to the laws of the analyst.
+    // A rollback is refused, and these histories have no labels that come after their decision.
     let all = Deed::ALL.iter().filter(|it| !matches!(it, Deed::Rollback | Deed::Contested));
     let missing: Vec<&str> = all.map(|it| it.word()).filter(|it| !done.contains(it)).collect();
     assert!(missing.is_empty(), "no judge of the corpus did {missing:?}");

@@ -178,6 +178,11 @@ fn once(kind: Kind, effect: Effect) -> Fault {
     Fault::once(kind, "", effect)
 }
 
+/// The broker does not do it, so many times in a row, and says why.
+fn refused(kind: Kind, of: &'static str, code: i16, times: usize) -> Fault {
+    Fault { times, ..Fault::once(kind, of, Effect::Error(code)) }
+}
+
 #[test]
 fn what_was_done_and_nobody_heard_of_is_not_done_twice() {
     let Some(kafka) = Kafka::find() else { return };
@@ -206,8 +211,7 @@ fn a_commit_that_is_cut_off_or_slow_or_not_possible_yet_is_asked_for_again() {
         [(CONCURRENT_TRANSACTIONS, 3), (COORDINATOR_NOT_AVAILABLE, 3), (NOT_COORDINATOR, 1)]
     {
         for kind in [Kind::AddOffsetsToTxn, Kind::Commit] {
-            let fault = Fault { times, ..once(kind, Effect::Error(code)) };
-            trial.through_both(fault, Cure::AskAgain);
+            trial.through_both(refused(kind, "", code, times), Cure::AskAgain);
         }
     }
     trial.finish();
@@ -227,15 +231,15 @@ fn a_commit_that_fails_or_stays_unanswered_makes_the_role_begin_anew() {
         (PRODUCER_FENCED, INVALID_PRODUCER_EPOCH),
     ] {
         let faults = [
-            Fault::once(Kind::Commit, SERVING, Effect::Error(serving)),
-            Fault::once(Kind::Commit, ANALYSIS, Effect::Error(analysis)),
+            refused(Kind::Commit, SERVING, serving, 1),
+            refused(Kind::Commit, ANALYSIS, analysis, 1),
         ];
         trial.through(&faults, Cure::BeginAnew);
     }
     // Who begins anew fences its slot; that nobody heard of it must not fence itself.
     let faults = [SERVING, ANALYSIS].map(|role| {
         [
-            Fault::once(Kind::Commit, role, Effect::Error(INVALID_TXN_STATE)),
+            refused(Kind::Commit, role, INVALID_TXN_STATE, 1),
             Fault::once(Kind::InitProducerId, role, Effect::SwallowAndCut),
         ]
     });
@@ -248,11 +252,10 @@ fn a_commit_that_fails_or_stays_unanswered_makes_the_role_begin_anew() {
 fn a_rebalance_that_falls_into_a_commit_costs_nothing_but_the_transaction() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "generation");
-    let refused =
-        |times| Fault { times, ..once(Kind::TxnOffsetCommit, Effect::Error(ILLEGAL_GENERATION)) };
-    trial.through_both(refused(1), Cure::AskAgain);
-    trial.through_both(refused(4), Cure::AskAgain);
-    trial.through(&[Fault { of: JUDGE, ..refused(2) }], Cure::AskAgain);
+    let stale = |of, times| refused(Kind::TxnOffsetCommit, of, ILLEGAL_GENERATION, times);
+    trial.through_both(stale("", 1), Cure::AskAgain);
+    trial.through_both(stale("", 4), Cure::AskAgain);
+    trial.through(&[stale(JUDGE, 2)], Cure::AskAgain);
     trial.finish();
 }
 
@@ -261,8 +264,6 @@ fn a_rebalance_that_falls_into_a_commit_costs_nothing_but_the_transaction() {
 fn a_beginning_that_is_refused_for_a_while_is_made_again() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "beginning");
-    let refused =
-        |kind, of, code, times| Fault { times, ..Fault::once(kind, of, Effect::Error(code)) };
     trial.through(
         &[
             refused(Kind::Commit, SERVING, INVALID_TXN_STATE, 1),
@@ -328,7 +329,7 @@ fn a_commit_that_comes_late_does_not_commit_what_came_after_it() {
 fn brokers_that_do_not_say_how_many_partitions_there_are_are_asked_again() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "uncounted");
-    let error = |role| Fault::once(Kind::Commit, role, Effect::Error(INVALID_TXN_STATE));
+    let error = |role| refused(Kind::Commit, role, INVALID_TXN_STATE, 1);
     let unsaid = |of, times| {
         let effect = Effect::Delay(LONGER_THAN_A_LOOKUP);
         Fault { times, ..Fault::once(Kind::Metadata, of, effect) }

@@ -6,7 +6,7 @@ use crate::kit::kafka::{Kafka, Reader};
 use crate::kit::ledger::Books;
 use crate::kit::process::{Process, figure, get};
 use crate::kit::worker::{Habits, Worker};
-use crate::kit::world::{WAIT, World};
+use crate::kit::world::{Sent, WAIT, World};
 use crate::ledger;
 
 const ROLLOUT: &str = "
@@ -19,34 +19,61 @@ const ROLLOUT: &str = "
 /// So many requests in each part.
 const PART: usize = 200;
 
+fn start(world: &World) -> [Worker; 2] {
+    ["v1", "v2"].map(|it| Worker::start(&world.kafka, &world.name, it, Habits::default()))
+}
+
+fn internal(world: &World, what: &str) -> String {
+    format!("{}.internal.{}.{what}", world.app, world.name)
+}
+
+/// Waits until so many requests have been handed on to their versions, of which nobody needs to be there.
+fn await_copies(world: &World, run: &Process, wanted: usize) {
+    let mut copies =
+        ["v1", "v2"].map(|it| Reader::open(&world.kafka, &world.topic(&format!("{it}.requests"))));
+    run.await_true("a copy of every request", WAIT, || {
+        let count = |it: &mut Reader| {
+            it.read_for(Duration::from_millis(100));
+            it.records.len()
+        };
+        copies.iter_mut().map(count).sum::<usize>() >= wanted
+    });
+}
+
+/// Waits until every case is joined, stops all, balances the books and has the decisions recomputed.
+fn finish(world: &World, run: Process, workers: [Worker; 2], sent: Vec<Sent>) {
+    let mut analysis = Reader::open(&world.kafka, &world.topic("analysis"));
+    analysis.until("a row of every case", WAIT, |it| it.len() >= sent.len());
+    run.stop();
+    drop(workers);
+    let (faults, _) = Books::read(world, sent, &["v1", "v2"]).balance();
+    assert!(faults.is_empty(), "{} faults, the first:\n{}", faults.len(), faults[0]);
+    let audit = world.audit(&[]);
+    assert_eq!(audit.code, Some(0), "{:#}", audit.said);
+}
+
 #[test]
 fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "left-open", &ledger::spec(ROLLOUT));
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let start = || ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
-    let internal = |what: &str| format!("{}.internal.{}.{what}", world.app, world.name);
-    let journals = [internal("journal"), internal("analyst-journal"), internal("partials")];
+    let journals = [
+        internal(&world, "journal"),
+        internal(&world, "analyst-journal"),
+        internal(&world, "partials"),
+    ];
     let lanes = kafka.leave_open(&journals);
     let states = kafka.leave_open(&[world.app_topic("rollouts")]);
     // Cases that the analysts hold, then cases that are open: all of that is committed, and its journals are hidden.
-    let workers = start();
+    let workers = start(&world);
     let mut sent = world.send_requests(0, PART);
     let mut rows = Reader::open(&kafka, &world.topic("predictions"));
     rows.until("a record of every case", WAIT, |it| it.len() >= PART);
     drop(workers);
     sent.extend(world.send_requests(PART, 2 * PART));
     world.send_labels(&sent);
-    let mut copies =
-        ["v1", "v2"].map(|it| Reader::open(&kafka, &world.topic(&format!("{it}.requests"))));
-    run.await_true("a copy of every request", WAIT, || {
-        let count = |it: &mut Reader| {
-            it.read_for(Duration::from_millis(100));
-            it.records.len()
-        };
-        copies.iter_mut().map(count).sum::<usize>() >= 2 * PART
-    });
+    await_copies(&world, &run, 2 * PART);
     assert_eq!(world.command("pause")["verdict"], "pause");
     run.kill();
     run = world.run();
@@ -65,7 +92,7 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     assert_eq!(answer, 503, "{said}");
     assert!(figure(&address, "serinus_serving_lanes_waiting") > 0, "{said}");
     lanes.abort();
-    let workers = start();
+    let workers = start(&world);
     let mut served = Reader::open(&kafka, &world.topic("served"));
     served.until("an answer to every request", WAIT, |it| it.len() >= sent.len());
     // The log is that of both processes.
@@ -74,14 +101,7 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     states.abort();
     assert_eq!(world.command("resume")["verdict"], "resume");
     rows.until("a record of every case", WAIT, |it| it.len() >= sent.len());
-    let mut analysis = Reader::open(&kafka, &world.topic("analysis"));
-    analysis.until("a row of every case", WAIT, |it| it.len() >= sent.len());
-    run.stop();
-    drop(workers);
-    let (faults, _) = Books::read(&world, sent, &["v1", "v2"]).balance();
-    assert!(faults.is_empty(), "{} faults, the first:\n{}", faults.len(), faults[0]);
-    let audit = world.audit(&[]);
-    assert_eq!(audit.code, Some(0), "{:#}", audit.said);
+    finish(&world, run, workers, sent);
 }
 
 /// A broker that died in the middle of ending a transaction may hold the group's offsets back for ever; they also stand in the journals.
@@ -94,9 +114,8 @@ fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
     let world = World::new(&kafka, "held-back", &patient);
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let start = || ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
     let mut served = Reader::open(&kafka, &world.topic("served"));
-    let workers = start();
+    let workers = start(&world);
     let mut sent = world.send_requests(0, PART);
     world.send_labels(&sent);
     served.until("an answer to every request", WAIT, |it| it.len() >= PART);
@@ -105,17 +124,8 @@ fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
     // Open cases, of which the offsets that were committed last speak.
     sent.extend(world.send_requests(PART, 2 * PART));
     world.send_labels(&sent[PART..]);
-    let mut copies =
-        ["v1", "v2"].map(|it| Reader::open(&kafka, &world.topic(&format!("{it}.requests"))));
-    run.await_true("a copy of every request", WAIT, || {
-        let count = |it: &mut Reader| {
-            it.read_for(Duration::from_millis(100));
-            it.records.len()
-        };
-        copies.iter_mut().map(count).sum::<usize>() >= 2 * PART
-    });
+    await_copies(&world, &run, 2 * PART);
     run.kill();
-    let internal = |what: &str| format!("{}.internal.{}.{what}", world.app, world.name);
     let of = |topic: String| {
         let partitions = kafka.partitions(&topic);
         (0..partitions).map(move |it| (topic.clone(), it)).collect::<Vec<_>>()
@@ -124,9 +134,9 @@ fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
     let both = |one: String, other: String| [of(one), of(other)].concat();
     let group = |role: &str| format!("{}.{role}", world.app);
     held.hold_offsets(&group("serving"), &both(world.topic("requests"), world.topic("responses")));
-    let of_analysis = both(world.topic("predictions"), internal("labels"));
+    let of_analysis = both(world.topic("predictions"), internal(&world, "labels"));
     held.hold_offsets(&group("analysis"), &[of_analysis, of(world.topic("labels"))].concat());
-    let of_judge = both(world.app_topic("commands"), internal("partials"));
+    let of_judge = both(world.app_topic("commands"), internal(&world, "partials"));
     held.hold_offsets(&group("control"), &of_judge);
     run = world.run();
     run.await_true("words about what is held back", WAIT, || {
@@ -137,15 +147,8 @@ fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
         run.log_text().matches("the journals tell what was committed").count() >= 3
     });
     held.abort();
-    let workers = start();
+    let workers = start(&world);
     served.until("an answer to every request", WAIT, |it| it.len() >= 2 * PART);
     assert_eq!(world.command("resume")["verdict"], "resume");
-    let mut analysis = Reader::open(&kafka, &world.topic("analysis"));
-    analysis.until("a row of every case", WAIT, |it| it.len() >= sent.len());
-    run.stop();
-    drop(workers);
-    let (faults, _) = Books::read(&world, sent, &["v1", "v2"]).balance();
-    assert!(faults.is_empty(), "{} faults, the first:\n{}", faults.len(), faults[0]);
-    let audit = world.audit(&[]);
-    assert_eq!(audit.code, Some(0), "{:#}", audit.said);
+    finish(&world, run, workers, sent);
 }

@@ -454,18 +454,16 @@ impl Session<'_> {
     }
 
     fn open_all(&mut self, partitions: Vec<(String, i32)>) -> Result<(), ShellError> {
-        if partitions.is_empty() {
-            return Ok(());
-        }
-        if self.outbox.is_open() {
+        if !partitions.is_empty() && self.outbox.is_open() {
             // Our own open transaction would hide from us what others have committed.
             self.commit()?;
         }
         let mut sums = Sums::default();
         for (topic, partition) in partitions {
             self.open(&topic, partition, &mut sums)?;
+            // The next may take its time.
+            self.show_levels();
         }
-        self.show_levels();
         Ok(())
     }
 

@@ -321,13 +321,11 @@ impl Session<'_> {
     }
 
     fn open_all(&mut self, partitions: Vec<(String, i32)>) -> Result<(), ShellError> {
-        if partitions.is_empty() {
-            return Ok(());
-        }
         for (topic, partition) in partitions {
             self.open(&topic, partition)?;
+            // The next may take its time.
+            self.show_levels();
         }
-        self.show_levels();
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Everything at once on a Kafka of its own: instances, workers and the broker fail, sleep, come and go, and all books must balance.
+//! Everything at once on a Kafka of its own: instances, workers and brokers fail, sleep, come and go, and all books must balance.
 //!
 //! What fails when is drawn from a seed: `SERINUS_CHAOS_SEED` repeats a run's faults. `SERINUS_CHAOS_SECONDS` and `SERINUS_CHAOS_RATE` (requests
 //! a second over all models) make it longer and harder.
@@ -110,6 +110,10 @@ const CANARY: &str = "canary";
 const INSTANCES: [&str; 3] = ["a", "b", "c"];
 const EXTRA: &str = "d";
 
+/// As many as every partition has replicas, of which two must have a record. A lone broker that dies while it ends a transaction may forget
+/// to tell a partition without a leader how it ended (docs/reliability.md), and nothing is read committed from there any more.
+const BROKERS: usize = 3;
+
 /// How long the end may take: what waited is served, and the last case is mature.
 const SETTLE_WAIT: Duration = Duration::from_mins(3);
 
@@ -143,8 +147,8 @@ enum Step {
     /// Ends a worker by kill -9: of the model, of the version.
     KillWorker(usize, usize),
     StartWorker(usize, usize),
-    /// Ends the broker by kill -9, and starts it again after so many milliseconds.
-    BreakBroker(u64),
+    /// Ends a broker by kill -9, and starts it again after so many milliseconds.
+    BreakBroker(usize, u64),
     /// Moves the canary on to its next stage.
     Advance,
 }
@@ -161,7 +165,7 @@ fn every_book_balances_through_chaos() {
     let seed = number("SERINUS_CHAOS_SEED", RandomState::new().hash_one(0) % 1_000_000);
     let length = Duration::from_secs(number("SERINUS_CHAOS_SECONDS", 60));
     let rate = number("SERINUS_CHAOS_RATE", 150);
-    let Some(own) = OwnKafka::start("chaos") else { return };
+    let Some(own) = OwnKafka::start("chaos", BROKERS) else { return };
     let agenda = agenda(seed, length);
     say(&format!("SERINUS_CHAOS_SEED={seed}, {rate} requests/s for {length:?}"));
     let watch = Stopwatch::start();
@@ -260,7 +264,10 @@ fn agenda(seed: u64, length: Duration) -> Agenda {
                 (at, Step::KillWorker(model, version)),
                 (at + soon, Step::StartWorker(model, version)),
             ],
-            85..93 => vec![(at, Step::BreakBroker(random.random_range(0..3_000)))],
+            85..93 => vec![(
+                at,
+                Step::BreakBroker(random.random_range(1..=BROKERS), random.random_range(0..6_000)),
+            )],
             _ => vec![(at, Step::Start(EXTRA)), (at + sleep, Step::Stop(EXTRA))],
         };
         let whom = steps[0].1.whom();
@@ -288,7 +295,7 @@ impl Step {
             Self::Bury(_) => "sleep, its slot taken",
             Self::KillWorker(..) => "worker kill -9",
             Self::StartWorker(..) => "worker start",
-            Self::BreakBroker(_) => "broker kill -9",
+            Self::BreakBroker(..) => "broker kill -9",
             Self::Advance => "advance",
         }
     }
@@ -304,7 +311,7 @@ impl Step {
             Self::KillWorker(model, version) | Self::StartWorker(model, version) => {
                 format!("{} {}", TRIALS[model].name, TRIALS[model].versions[version])
             }
-            Self::BreakBroker(_) => "the broker".to_owned(),
+            Self::BreakBroker(node, _) => format!("broker {node}"),
             Self::Advance => "the canary".to_owned(),
         }
     }
@@ -410,10 +417,10 @@ impl Arena {
                     Worker::process(&world.kafka, &world.name, TRIALS[model].versions[version]);
                 self.workers.insert((model, version), process);
             }
-            Step::BreakBroker(away_ms) => {
-                self.own.kill();
+            Step::BreakBroker(node, away_ms) => {
+                self.own.kill(node);
                 Deadline::after(Duration::from_millis(away_ms)).pass();
-                self.own.revive();
+                self.own.revive(node);
             }
             Step::Advance => self.commands.push(self.canary().ask("promote")),
         }

@@ -4,8 +4,8 @@
 #   kafka.sh start            prints the bootstrap address of a Kafka that is up (starts one if need be)
 #   kafka.sh address          prints the address of the one that is up, or fails
 #   kafka.sh stop             stops what start started
-#   kafka.sh kill             ends the broker as a power cut would (kill -9); its data and its ports stay
-#   kafka.sh revive           starts a killed broker again on the same data and ports, and waits until it listens
+#   kafka.sh kill [NODE]      ends broker NODE (1, if none is named) as a crash would (kill -9); its data and its ports stay
+#   kafka.sh revive [NODE]    starts a killed broker again on the same data and ports, and waits until it listens
 #   kafka.sh with CMD...      runs CMD with KAFKA_BOOTSTRAP set, and stops what it started; the exit code is CMD's
 #   kafka.sh TOOL ARGS...     runs one of Kafka's own tools, for example:
 #                             kafka.sh console-consumer --bootstrap-server "$(kafka.sh address)" --topic flights.served
@@ -15,6 +15,7 @@
 #
 # KAFKA_RUN=NAME kafka.sh start|stop|address|kill|revive means a broker of that name beside the shared one, with ports and data of its
 # own, for a test that breaks its broker. It always runs on a JVM; without one, start ends with exit code 77, which means: skip.
+# KAFKA_NODES=3 beside it makes it a cluster of three, every partition on all of them, two of which must have a record.
 # A plain stop takes the named ones of this checkout with it.
 set -euo pipefail
 
@@ -26,6 +27,7 @@ jars=$target/kafka/jars-$version
 # One broker a checkout, also where several checkouts share a target folder.
 shared=$target/kafka/run-$(printf '%s' "$root" | cksum | cut -d' ' -f1)
 run=$shared${KAFKA_RUN:+-$KAFKA_RUN}
+nodes=${KAFKA_NODES:-1}
 # A named broker is never the one that somebody else runs.
 [[ -z ${KAFKA_RUN:-} ]] || unset KAFKA_BOOTSTRAP
 
@@ -53,10 +55,12 @@ free_port() {
 # True while a process runs; one that ended and was not waited for yet does not.
 runs() { kill -0 "$1" 2>/dev/null && [[ $(ps -o stat= -p "$1" 2>/dev/null) != Z* ]]; }
 
+any_runs() { local pid; for pid; do ! runs "$pid" || return 0; done; return 1; }
+
 is_up() {
   [[ -f $run/address ]] || return 1
   case $(cat "$run/kind") in
-    jvm) runs "$(cat "$run/pid")" ;;
+    jvm) any_runs $(cat "$run"/*/pid) ;;
     compose) compose ps --status running --services 2>/dev/null | grep -qx kafka ;;
   esac
 }
@@ -80,27 +84,30 @@ start_compose() {
   echo "localhost:$port" >"$run/address"
 }
 
-write_properties() { # broker port, controller port
-  cat >"$run/server.properties" <<EOF
+# A node is broker and controller; `peers` are the addresses of all controllers.
+write_properties() { # node, broker port, controller port, peers
+  cat >"$run/$1/server.properties" <<EOF
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$2
+node.id=$1
+controller.quorum.voters=$4
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2
-advertised.listeners=PLAINTEXT://127.0.0.1:$1
+listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$3
+advertised.listeners=PLAINTEXT://127.0.0.1:$2
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs=$run/data
+log.dirs=$run/$1/data
 num.partitions=1
 auto.create.topics.enable=false
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
+default.replication.factor=$nodes
+min.insync.replicas=$(((nodes + 1) / 2))
+offsets.topic.replication.factor=$nodes
 offsets.topic.num.partitions=8
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor=$nodes
+transaction.state.log.min.isr=$(((nodes + 1) / 2))
 transaction.state.log.num.partitions=8
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor=$nodes
+share.coordinator.state.topic.min.isr=$(((nodes + 1) / 2))
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 transaction.max.timeout.ms=900000
@@ -111,34 +118,50 @@ EOF
 java_kafka() { java -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$jars/*" "$@"; }
 
 start_jvm() {
-  local broker controller id
-  broker=$(free_port)
-  controller=$(free_port)
-  [[ $broker != "$controller" ]] || controller=$((controller + 1))
-  write_properties "$broker" "$controller"
+  local id node peers='' bootstrap='' ports=()
+  while ((${#ports[@]} < 2 * nodes)); do
+    local port
+    port=$(free_port)
+    [[ " ${ports[*]-} " == *" $port "* ]] || ports+=("$port")
+  done
+  for ((node = 1; node <= nodes; node++)); do
+    peers+=${peers:+,}$node@127.0.0.1:${ports[2 * node - 1]}
+    bootstrap+=${bootstrap:+,}127.0.0.1:${ports[2 * node - 2]}
+  done
   id=$(java_kafka kafka.tools.StorageTool random-uuid)
-  java_kafka kafka.tools.StorageTool format --cluster-id "$id" --config "$run/server.properties" >"$run/format.log" 2>&1 ||
-    die "formatting the storage failed, see $run/format.log"
-  say "starting Kafka $version on a JVM"
+  say "starting Kafka $version on a JVM, nodes: $nodes"
+  for ((node = 1; node <= nodes; node++)); do
+    mkdir -p "$run/$node"
+    write_properties "$node" "${ports[2 * node - 2]}" "${ports[2 * node - 1]}" "$peers"
+    java_kafka kafka.tools.StorageTool format --cluster-id "$id" --config "$run/$node/server.properties" >"$run/$node/format.log" 2>&1 ||
+      die "formatting the storage failed, see $run/$node/format.log"
+  done
   echo jvm >"$run/kind"
-  launch "$broker"
-  echo "127.0.0.1:$broker" >"$run/address"
+  # All before any is waited for: none is up before most of them are.
+  for ((node = 1; node <= nodes; node++)); do launch "$node"; done
+  for ((node = 1; node <= nodes; node++)); do await "$node"; done
+  echo "$bootstrap" >"$run/address"
 }
 
-# Starts the broker whose properties and data stand in the run's folder, and waits until it listens.
-launch() { # broker port
+# Starts the node whose properties and data stand in the run's folder.
+launch() { # node
   # exec: the pid is the broker's own. setsid: a Ctrl-C meant for the tests does not reach it before they have ended.
   setsid bash -c 'exec java -Xms256m -Xmx1g -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$1/*" kafka.Kafka "$2"' \
-    kafka "$jars" "$run/server.properties" </dev/null >>"$run/server.log" 2>&1 &
-  local pid=$!
-  echo "$pid" >"$run/pid"
+    kafka "$jars" "$run/$1/server.properties" </dev/null >>"$run/$1/server.log" 2>&1 &
+  echo $! >"$run/$1/pid"
+}
+
+# Waits until a node listens.
+await() { # node
+  local pid
+  pid=$(cat "$run/$1/pid")
   for _ in {1..600}; do
-    runs "$pid" || { tail -n 20 "$run/server.log" >&2; die "the broker ended at once, see $run/server.log"; }
-    ! listens "$1" || return 0
+    runs "$pid" || { tail -n 20 "$run/$1/server.log" >&2; die "the broker ended at once, see $run/$1/server.log"; }
+    ! listens "$(port "$1")" || return 0
     sleep 0.1
   done
   kill "$pid"
-  die "the broker did not listen within 60 s, see $run/server.log"
+  die "the broker did not listen within 60 s, see $run/$1/server.log"
 }
 
 start() {
@@ -174,33 +197,34 @@ stop() {
   case $(cat "$run/kind") in
     compose) compose down --volumes >&2 ;;
     jvm)
-      local pid
-      pid=$(cat "$run/pid")
-      kill "$pid"
-      for _ in {1..150}; do runs "$pid" || break; sleep 0.1; done
-      # A broker that is still there after 15 s holds nothing that a test needs.
-      ! runs "$pid" || kill -9 "$pid"
+      local pid pids
+      pids=$(cat "$run"/*/pid)
+      for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+      for _ in {1..150}; do any_runs $pids || break; sleep 0.1; done
+      # A broker that is still there after 15 s holds nothing that a test needs, and the last of a cluster waits for the others.
+      for pid in $pids; do ! runs "$pid" || kill -9 "$pid"; done
       ;;
   esac
-  # The log stays, for whoever asks why a test failed.
-  rm -rf "$run/address" "$run/pid" "$run/data"
+  # The logs stay, for whoever asks why a test failed.
+  rm -rf "$run/address" "$run"/*/pid "$run"/*/data
 }
 
-kill_broker() {
+kill_broker() { # node
   is_up || die "there is no broker to kill"
   [[ $(cat "$run/kind") == jvm ]] || die "only a broker on a JVM is killed: KAFKA_RUN=NAME starts one"
-  kill -9 "$(cat "$run/pid")"
-  for _ in {1..100}; do listens "$(port)" || return 0; sleep 0.1; done
-  die "something still listens on port $(port)"
+  kill -9 "$(cat "$run/$1/pid")"
+  for _ in {1..100}; do listens "$(port "$1")" || return 0; sleep 0.1; done
+  die "something still listens on port $(port "$1")"
 }
 
-revive() {
+revive() { # node
   [[ -f $run/address && $(cat "$run/kind") == jvm ]] || die "there is no killed broker to revive"
-  ! listens "$(port)" || die "the broker is up"
-  launch "$(port)"
+  ! listens "$(port "$1")" || die "the broker is up"
+  launch "$1"
+  await "$1"
 }
 
-port() { sed 's/.*://' "$run/address"; }
+port() { sed -n 's/^listeners=PLAINTEXT:[^:]*:\([0-9]*\),.*/\1/p' "$run/$1/server.properties"; } # node
 
 address() {
   if [[ -n ${KAFKA_BOOTSTRAP:-} ]]; then echo "$KAFKA_BOOTSTRAP"; return; fi
@@ -240,9 +264,10 @@ tool() { # name, arguments
 }
 
 case ${1:-} in
-  start | stop | address | revive) "$1" ;;
-  kill) kill_broker ;;
+  start | stop | address) "$1" ;;
+  kill) kill_broker "${2:-1}" ;;
+  revive) revive "${2:-1}" ;;
   with) with "${@:2}" ;;
-  '') sed -n '2,19p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  '') sed -n '2,20p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
   *) tool "$@" ;;
 esac

@@ -120,7 +120,8 @@ impl Kafka {
             self.config().create().expect("an admin client can be made");
         let topics: Vec<NewTopic<'_>> = topics
             .iter()
-            .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)))
+            // As many replicas as the brokers give by default.
+            .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(-1)))
             .collect();
         let options = AdminOptions::new().operation_timeout(Some(CALL_WAIT));
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -338,6 +339,11 @@ impl Receipts {
     pub fn offsets(&self) -> BTreeMap<usize, i64> {
         self.0.lock().expect("no delivery panicked").clone()
     }
+
+    /// The same, of those that were delivered since it was last asked.
+    pub fn take(&self) -> BTreeMap<usize, i64> {
+        std::mem::take(&mut *self.0.lock().expect("no delivery panicked"))
+    }
 }
 
 impl ClientContext for Receipts {}
@@ -361,22 +367,23 @@ pub fn skip(why: &str) {
     writeln!(std::io::stderr(), "skipped {count}: {test}: {why}").expect("stderr is open");
 }
 
-/// A Kafka of one test's own, which it may kill; it ends with the test.
+/// A Kafka of one test's own, whose brokers it may kill; it ends with the test.
 pub struct OwnKafka {
     pub kafka: Kafka,
     name: &'static str,
+    nodes: usize,
 }
 
 impl OwnKafka {
-    /// Starts one of this name. `None` where skipping was asked for or none can be started here, and then it is said.
-    pub fn start(name: &'static str) -> Option<Self> {
+    /// Starts one of this name with so many brokers. `None` where skipping was asked for or none can be started here, and then it is said.
+    pub fn start(name: &'static str, nodes: usize) -> Option<Self> {
         if std::env::var("SERINUS_SKIP_KAFKA").is_ok_and(|it| it == "1") {
             skip("SERINUS_SKIP_KAFKA=1");
             return None;
         }
         // One that a test left behind which was killed itself.
-        script(name, "stop");
-        let output = script(name, "start");
+        script(name, nodes, &["stop"]);
+        let output = script(name, nodes, &["start"]);
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         if output.status.code() == Some(CANNOT_START) {
             skip(&said);
@@ -384,28 +391,28 @@ impl OwnKafka {
         }
         assert!(output.status.success(), "{said}");
         let bootstrap = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Some(Self { kafka: Kafka { bootstrap }, name })
+        Some(Self { kafka: Kafka { bootstrap }, name, nodes })
     }
 
-    /// Kills the broker as a power cut would.
-    pub fn kill(&self) {
-        self.order("kill");
+    /// Ends a broker by kill -9; the first is number 1.
+    pub fn kill(&self, node: usize) {
+        self.order("kill", node);
     }
 
     /// Starts it again on the same data and ports, and waits until it listens.
-    pub fn revive(&self) {
-        self.order("revive");
+    pub fn revive(&self, node: usize) {
+        self.order("revive", node);
     }
 
-    fn order(&self, command: &str) {
-        let output = script(self.name, command);
+    fn order(&self, command: &str, node: usize) {
+        let output = script(self.name, self.nodes, &[command, &node.to_string()]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
 impl Drop for OwnKafka {
     fn drop(&mut self) {
-        script(self.name, "stop");
+        script(self.name, self.nodes, &["stop"]);
     }
 }
 
@@ -414,10 +421,11 @@ const CANNOT_START: i32 = 77;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/kafka.sh");
 
-fn script(name: &str, command: &str) -> Output {
+fn script(name: &str, nodes: usize, order: &[&str]) -> Output {
     Command::new(SCRIPT)
-        .arg(command)
+        .args(order)
         .env("KAFKA_RUN", name)
+        .env("KAFKA_NODES", nodes.to_string())
         .output()
         .expect("the script of the tests' Kafka runs")
 }

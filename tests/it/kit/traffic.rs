@@ -1,6 +1,6 @@
 //! Requests that go on in the background at a steady rate, their labels seconds later, whatever becomes of the broker meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use crate::kit::kafka::{Receipts, Record};
 use crate::kit::world::{Sent, World};
 
 /// How often it looks at what is due.
-const EVERY: Duration = Duration::from_millis(20);
+const EVERY: Duration = Duration::from_millis(5);
 
 /// How long all may take to be delivered once nothing more is sent.
 const DELIVERY_WAIT: Duration = Duration::from_mins(2);
@@ -78,9 +78,25 @@ struct Caller {
     producer: BaseProducer<Receipts>,
     label_partitions: i32,
     sent: Vec<Sent>,
+    /// By topic and partition.
+    lanes: BTreeMap<(&'static str, i32), Lane>,
+    /// Of what is under way: where it is to stand.
+    under_way: BTreeMap<usize, (&'static str, i32)>,
+    /// By number: where it stands.
+    offsets: BTreeMap<usize, i64>,
     /// When the label of which request is observed, soonest first.
     labels: VecDeque<(i64, usize)>,
     labels_sent: usize,
+}
+
+/// What goes to one partition.
+///
+/// Nothing is handed to the client before all that it has is acknowledged: with more than five records of a partition on their way and others behind them,
+/// an idempotent producer of librdkafka (2.12) keeps a core busy until an answer comes, and a broker that starts again on the same machine needs it.
+#[derive(Default)]
+struct Lane {
+    waiting: VecDeque<(usize, Record)>,
+    under_way: usize,
 }
 
 impl Caller {
@@ -105,6 +121,9 @@ impl Caller {
             producer,
             label_partitions,
             sent: Vec::new(),
+            lanes: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            offsets: BTreeMap::new(),
             labels: VecDeque::new(),
             labels_sent: 0,
         }
@@ -117,17 +136,17 @@ impl Caller {
                 self.request();
             }
             self.tell(unix_ms());
-            self.producer.poll(EVERY);
+            self.post();
         }
         let deadline = Deadline::after(DELIVERY_WAIT);
-        while !self.labels.is_empty() || self.producer.in_flight_count() > 0 {
+        let numbers = |this: &Self| this.sent.len() + this.labels_sent;
+        while !self.labels.is_empty() || self.offsets.len() < numbers(&self) {
             assert!(!deadline.is_over(), "requests and labels are delivered in {DELIVERY_WAIT:?}");
             self.tell(unix_ms());
-            self.producer.poll(EVERY);
+            self.post();
         }
-        let offsets = self.producer.context().offsets();
-        assert_eq!(offsets.len(), self.sent.len() + self.labels_sent, "deliveries");
-        for (request, offset) in self.sent.iter_mut().zip(offsets.into_values()) {
+        assert_eq!(self.offsets.len(), numbers(&self), "deliveries");
+        for (request, offset) in self.sent.iter_mut().zip(self.offsets.into_values()) {
             request.offset = offset;
         }
         self.sent
@@ -138,7 +157,7 @@ impl Caller {
         let request = self.world.request(self.first + number);
         let now = unix_ms();
         let record = Record { timestamp: now, ..request.record() };
-        send(&self.producer, &self.world.topic("requests"), &record, number);
+        self.enqueue("requests", record, number);
         if request.has_label && self.truth == Labels::Follow {
             let delay = 500 + i64::try_from(number * 37 % 3_500).expect("it is small");
             let at = now + delay;
@@ -155,16 +174,37 @@ impl Caller {
             let partition = i32::try_from(number % 1_000).expect("it is small");
             let label = self.sent[number].label(at);
             let label = Record { partition: partition % self.label_partitions, ..label };
-            send(&self.producer, &self.world.topic("labels"), &label, LABELS + number);
+            self.enqueue("labels", label, LABELS + number);
             self.labels_sent += 1;
         }
     }
-}
 
-fn send(producer: &BaseProducer<Receipts>, topic: &str, record: &Record, number: usize) {
-    while let Err((error, _)) = producer.send(record.outgoing(topic, number)) {
-        let is_full = error == KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
-        assert!(is_full, "record {number} for `{topic}` was refused: {error}");
-        producer.poll(EVERY);
+    fn enqueue(&mut self, kind: &'static str, record: Record, number: usize) {
+        let lane = self.lanes.entry((kind, record.partition)).or_default();
+        lane.waiting.push_back((number, record));
+    }
+
+    /// Hands over what may go, and takes note of what was acknowledged meanwhile.
+    fn post(&mut self) {
+        for (place, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.under_way == 0) {
+            let topic = self.world.topic(place.0);
+            for (number, record) in lane.waiting.drain(..) {
+                while let Err((error, _)) = self.producer.send(record.outgoing(&topic, number)) {
+                    let is_full =
+                        error == KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+                    assert!(is_full, "record {number} for `{topic}` was refused: {error}");
+                    self.producer.poll(EVERY);
+                }
+                lane.under_way += 1;
+                self.under_way.insert(number, *place);
+            }
+        }
+        self.producer.poll(EVERY);
+        let delivered = self.producer.context().take();
+        for number in delivered.keys() {
+            let place = self.under_way.remove(number).expect("it was under way");
+            self.lanes.get_mut(&place).expect("it has a lane").under_way -= 1;
+        }
+        self.offsets.extend(delivered);
     }
 }

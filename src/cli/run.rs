@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_shutdown};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::api::server::listen;
 use crate::cli::apply::wish;
@@ -20,12 +21,16 @@ use crate::cli::{specs, topics};
 use crate::kafka::counts::Board;
 use crate::kafka::options::RunOptions;
 use crate::kafka::runtime;
+use crate::kafka::settings::Settings;
 use crate::kafka::stop::Stop;
 use crate::kafka::topics::check;
 use crate::spec::plan::Document;
 
 /// How long the cluster may take to make or describe topics.
 const WAIT: Duration = Duration::from_secs(30);
+
+/// How long brokers that did not take a spec are left alone.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What `run` takes.
 #[derive(Clone, Debug, Args)]
@@ -82,7 +87,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
             by: instance.clone(),
             timeout: WAIT,
         };
-        let command = wish(document).send(&settings, &ask)?;
+        let command = send(document, &settings, &ask)?;
         info!(name = document.name(), command, "spec sent to the application");
     }
     let options = RunOptions {
@@ -98,6 +103,20 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     is_starting.store(false, Ordering::Release);
     runtime::run(&options, &stop, &board, end).map_err(|error| CliError::Run(Box::new(error)))?;
     Ok(Exit::Reached)
+}
+
+/// Sends a spec. The topics were there a moment ago: whatever keeps the brokers since then is waited for, and said.
+fn send(document: &Document, settings: &Settings, ask: &AskArgs) -> Result<String, CliError> {
+    loop {
+        match wish(document).send(settings, ask) {
+            Err(CliError::Read(error)) if error.is_passing() => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                warn!(name = document.name(), %error, cause, "spec not sent yet, trying again");
+                thread::park_timeout(PAUSE);
+            }
+            sent => return sent,
+        }
+    }
 }
 
 /// Topics that are not as they must be stop the start.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::domain::case::Prediction;
 use crate::domain::ids::{CaseId, RolloutName};
 use crate::domain::label::Label;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst_io::{Effect, Event, Input, Planned, Row, Settings};
 use crate::engine::clock::{Checkpoint, InputClock, SourceClock};
 use crate::engine::counter::Counter;
@@ -24,6 +24,9 @@ use crate::strategy::stage::{MissingLabels, RolloutPlan};
 
 /// How many rollouts that are over a lane still scores cases for.
 const BOOKS_CLOSED_MAX: usize = 8;
+
+/// What came before so long a silence is no longer asked when something began: a lane's first case with a wrong date must not end a rollout.
+const SILENCE_MAX: Span = Span(30 * 24 * 3_600_000);
 
 /// The analyst lane of one partition.
 #[derive(Debug)]
@@ -216,8 +219,16 @@ impl Analyst {
     /// Moves the prediction clock to a case's time; what that passes is published before the case counts.
     fn hear_prediction(&mut self, now: Timestamp, case: &Prediction, out: &mut Vec<Effect>) {
         self.is_idle = false;
+        let before = self.predictions.reached;
         // A case from the future, which only a stranger or a clock that went back can write, must not make the others mature.
         self.predictions.hear(now, case.event_time().min(now));
+        let reached = self.predictions.reached;
+        if before > Timestamp::MIN && reached - before > SILENCE_MAX {
+            for open in self.books.values_mut().filter(|it| it.is_live) {
+                let tick = open.book.plan().tick;
+                open.book.begin_anew(Timestamp(reached.0.saturating_sub(tick.0)));
+            }
+        }
         self.settle(now, out);
         self.publish_passed(false, out);
     }
@@ -258,9 +269,8 @@ impl Analyst {
                 }
                 if let Some(open) = book {
                     let Settings { partition, partitions, .. } = self.settings;
-                    let reached = self.predictions.reached;
-                    let oldest =
-                        Timestamp(reached.0.saturating_sub(window.0.saturating_add(keep.0)));
+                    let tick = open.book.plan().tick;
+                    let oldest = Timestamp(self.predictions.reached.0.saturating_sub(tick.0));
                     open.book.respond(prediction, Watch { partition, partitions, oldest });
                     open.touch(self.predictions.reached);
                 }

@@ -92,6 +92,17 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Returns whether the brokers may do tomorrow what they did not do today, though nobody changes anything.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Stalled { .. } => true,
+            Self::Setup(_) | Self::NoTopic(_) => false,
+            Self::Read { source, .. } | Self::Write { source, .. } => mends(source),
+        }
+    }
+}
+
 /// How long a partition without a leader is left alone before it is asked for again.
 const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
@@ -396,17 +407,24 @@ impl ProducerContext for Report {
 
 /// Fails for what will not mend; the client connects again by itself after the rest.
 fn give_up(topic: &str, error: KafkaError) -> Result<(), ReadError> {
-    let mends = matches!(
+    if mends(&error) { Ok(()) } else { Err(read_error(topic, error)) }
+}
+
+fn mends(error: &KafkaError) -> bool {
+    matches!(
         error.rdkafka_error_code(),
         Some(
             RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::MessageTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::NotEnoughReplicas
+                | RDKafkaErrorCode::NotEnoughReplicasAfterAppend
                 | RDKafkaErrorCode::NotLeaderForPartition
                 | RDKafkaErrorCode::LeaderNotAvailable
         )
-    );
-    if mends { Ok(()) } else { Err(read_error(topic, error)) }
+    )
 }
 
 fn read_error(topic: &str, source: KafkaError) -> ReadError {

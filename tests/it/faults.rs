@@ -168,9 +168,13 @@ impl Trial {
 
 /// Starts the program behind the proxy; the same call after a kill is the same command again.
 fn run(world: &World, proxy: &Proxy) -> Process {
+    run_with(world, proxy, &[])
+}
+
+fn run_with(world: &World, proxy: &Proxy, more: &[&str]) -> Process {
     let mut command = serinus();
     command.args(["run", "--bootstrap", &proxy.bootstrap(), "--app", &world.name]);
-    command.args(["--instance", "one", "--create-topics", "--apply"]).arg(&world.spec);
+    command.args(["--instance", "one", "--create-topics", "--apply"]).arg(&world.spec).args(more);
     Process::start(&mut command, &folder(&world.name).join("run.log"))
 }
 
@@ -292,6 +296,21 @@ fn a_beginning_that_is_refused_for_a_while_is_made_again() {
         Cure::BeginAnew,
     );
     trial.finish();
+}
+
+/// Brokers that are in trouble between the look at the topics and the first command do not end the start.
+#[test]
+fn a_spec_that_no_broker_takes_is_sent_again() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "spec", &ledger::spec(ROLLOUT));
+    let proxy = Proxy::start(&kafka.bootstrap);
+    let slow = Fault { times: 2, ..Fault::once(Kind::Produce, ".commands", Effect::Delay(SLOW)) };
+    let slow = proxy.plan(slow);
+    let mut run = run_with(&world, &proxy, &["-X", "message.timeout.ms=1500"]);
+    proxy.await_done(slow, WAIT);
+    world.await_phase("Progressing", &mut run);
+    let log = run.stop_and_read();
+    assert!(log.contains("spec not sent yet, trying again"), "{log}");
 }
 
 /// The broker cannot tell a commit that comes late from that of the next transaction, unless the producer has a new epoch by then.

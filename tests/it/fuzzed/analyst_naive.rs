@@ -89,10 +89,10 @@ impl Naive {
     /// Returns the sums of all cases: first what came, then what was mature.
     pub(crate) fn sums(&self) -> Evidence {
         let planned = planned();
-        let held = planned.plan.maturity + planned.plan.keep;
+        let tick = planned.plan.tick;
         let mut book = Book::new(planned.plan, planned.design, planned.stable);
         for (case, reached) in &self.cases {
-            let oldest = Timestamp(reached.0 - held.0);
+            let oldest = Timestamp(reached.0 - tick.0);
             book.respond(case, Watch { partition: 0, partitions: 1, oldest });
         }
         for (case, _) in self.mature.iter().map(|it| &self.cases[*it]) {

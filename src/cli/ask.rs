@@ -11,7 +11,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::talk;
 use crate::cli::state::shares;
 use crate::kafka::deadline::Deadline;
-use crate::kafka::reader::{Follow, NewRecord, Start, produce_one};
+use crate::kafka::reader::{Follow, KeyedWriter, ReadError, Start};
 use crate::kafka::settings::Settings;
 
 /// How long a broker may take to accept a command.
@@ -66,14 +66,17 @@ impl Wish {
     }
 
     /// Puts the wish into the commands topic, and returns its id.
-    pub(crate) fn send(&self, settings: &Settings, args: &AskArgs) -> Result<String, CliError> {
+    pub(crate) fn send(&self, commands: &KeyedWriter, args: &AskArgs) -> Result<String, ReadError> {
         let id = uuid::Uuid::now_v7().to_string();
         let value = self.record(&id, args).to_string();
-        let topic = settings.topic("commands");
-        let new = NewRecord { topic: &topic, key: &self.model, value: value.as_bytes() };
-        produce_one(settings, new, WRITE_MAX)?;
+        commands.write(&self.model, value.as_bytes())?;
         Ok(id)
     }
+}
+
+/// Makes what puts wishes into the commands topic.
+pub(crate) fn commands(settings: &Settings) -> Result<KeyedWriter, ReadError> {
+    KeyedWriter::new(settings, settings.topic("commands"), WRITE_MAX)
 }
 
 /// Sends wishes and waits for their answers.
@@ -96,7 +99,7 @@ impl<'a> Asker<'a> {
 
     /// Sends a wish and returns the event that answers it.
     pub(crate) fn ask(&self, wish: &Wish, args: &AskArgs) -> Result<Value, CliError> {
-        let id = wish.send(&self.settings, args)?;
+        let id = wish.send(&commands(&self.settings)?, args)?;
         let deadline = Deadline::after(args.timeout);
         loop {
             let Some(record) = self.events.next(deadline.left())? else {

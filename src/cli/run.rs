@@ -14,12 +14,13 @@ use tracing::{info, warn};
 
 use crate::api::server::listen;
 use crate::cli::apply::wish;
-use crate::cli::ask::AskArgs;
+use crate::cli::ask::{AskArgs, commands};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{specs, topics};
 use crate::kafka::counts::Board;
 use crate::kafka::options::RunOptions;
+use crate::kafka::reader::KeyedWriter;
 use crate::kafka::runtime;
 use crate::kafka::settings::Settings;
 use crate::kafka::stop::Stop;
@@ -80,16 +81,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
         listen(address, &board).map_err(|source| CliError::Listen { address, source })?;
     }
     prepare_topics(args, context, &documents)?;
-    for document in &documents {
-        let ask = AskArgs {
-            reason: Some("applied at the start".to_owned()),
-            expect_revision: None,
-            by: instance.clone(),
-            timeout: WAIT,
-        };
-        let command = send(document, &settings, &ask)?;
-        info!(name = document.name(), command, "spec sent to the application");
-    }
+    send(&documents, &settings, &instance)?;
     let options = RunOptions {
         settings,
         instance,
@@ -105,18 +97,37 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     Ok(Exit::Reached)
 }
 
-/// Sends a spec. The topics were there a moment ago: whatever keeps the brokers since then is waited for, and said.
-fn send(document: &Document, settings: &Settings, ask: &AskArgs) -> Result<String, CliError> {
-    loop {
-        match wish(document).send(settings, ask) {
-            Err(CliError::Read(error)) if error.is_passing() => {
+/// Sends the specs. The topics were there a moment ago: whatever keeps the brokers since then is waited for, and said.
+fn send(documents: &[Document], settings: &Settings, by: &str) -> Result<(), CliError> {
+    let ask = AskArgs {
+        reason: Some("applied at the start".to_owned()),
+        expect_revision: None,
+        by: by.to_owned(),
+        timeout: WAIT,
+    };
+    let mut writer: Option<KeyedWriter> = None;
+    let mut left = documents.iter();
+    let mut next = left.next();
+    while let Some(document) = next {
+        let name = document.name();
+        let sent = writer.take().map_or_else(|| commands(settings), Ok).and_then(|commands| {
+            let command = wish(document).send(&commands, &ask)?;
+            Ok((commands, command))
+        });
+        match sent {
+            Ok((commands, command)) => {
+                info!(name, command, "spec sent to the application");
+                (writer, next) = (Some(commands), left.next());
+            }
+            Err(error) if error.is_passing() => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                warn!(name = document.name(), %error, cause, "spec not sent yet, trying again");
+                warn!(name, %error, cause, "spec not sent yet, trying again");
                 thread::park_timeout(PAUSE);
             }
-            sent => return sent,
+            Err(error) => return Err(error.into()),
         }
     }
+    Ok(())
 }
 
 /// Topics that are not as they must be stop the start.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cli::apply::wish;
-use crate::cli::ask::AskArgs;
+use crate::cli::ask::{AskArgs, commands};
 use crate::cli::demo::DemoOptions;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::run::end;
@@ -256,7 +256,7 @@ impl Watch<'_> {
     fn apply(&mut self, document: &Document, place: &Place, stop: &Stop) -> Result<(), CliError> {
         let ask =
             AskArgs { reason: None, expect_revision: None, by: "demo".to_owned(), timeout: WAIT };
-        let id = wish(document).send(&place.settings, &ask)?;
+        let id = wish(document).send(&commands(&place.settings)?, &ask)?;
         let deadline = Deadline::after(WAIT);
         while !deadline.is_over() && !stop.is_requested() {
             self.look(Duration::from_millis(20))?;

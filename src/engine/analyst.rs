@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::domain::case::Prediction;
 use crate::domain::ids::{CaseId, RolloutName};
 use crate::domain::label::Label;
-use crate::domain::time::{Span, Timestamp};
+use crate::domain::time::Timestamp;
 use crate::engine::analyst_io::{Effect, Event, Input, Planned, Row, Settings};
 use crate::engine::clock::{Checkpoint, InputClock, SourceClock};
 use crate::engine::counter::Counter;
@@ -20,13 +20,11 @@ use crate::engine::tally::{Book, CaseScores, Watch};
 use crate::join::entry::{Joined, LabelStatus, Truth as KnownTruth};
 use crate::join::names::Names;
 use crate::join::pending::{Added, Clocks, Credited, Pending};
+use crate::strategy::evidence::GAP_MAX;
 use crate::strategy::stage::{MissingLabels, RolloutPlan};
 
 /// How many rollouts that are over a lane still scores cases for.
 const BOOKS_CLOSED_MAX: usize = 8;
-
-/// What came before so long a silence is no longer asked when something began: a lane's first case with a wrong date must not end a rollout.
-const SILENCE_MAX: Span = Span(30 * 24 * 3_600_000);
 
 /// The analyst lane of one partition.
 #[derive(Debug)]
@@ -223,10 +221,10 @@ impl Analyst {
         // A case from the future, which only a stranger or a clock that went back can write, must not make the others mature.
         self.predictions.hear(now, case.event_time().min(now));
         let reached = self.predictions.reached;
-        if before > Timestamp::MIN && reached - before > SILENCE_MAX {
+        if before > Timestamp::MIN && reached - before > GAP_MAX {
             for open in self.books.values_mut().filter(|it| it.is_live) {
                 let tick = open.book.plan().tick;
-                open.book.begin_anew(Timestamp(reached.0.saturating_sub(tick.0)));
+                open.book.sums_mut().begin_at(Timestamp(reached.0.saturating_sub(tick.0)));
             }
         }
         self.settle(now, out);

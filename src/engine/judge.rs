@@ -19,7 +19,7 @@ use crate::engine::standing::{
 use crate::strategy::bet_cache::BetCache;
 use crate::strategy::contract;
 use crate::strategy::design::Design;
-use crate::strategy::evidence::Evidence;
+use crate::strategy::evidence::{Evidence, GAP_MAX};
 use crate::strategy::gates;
 use crate::strategy::look::{self, Sight};
 use crate::strategy::planning;
@@ -494,9 +494,15 @@ impl Judge {
 
     pub(super) fn evidence(&self) -> Evidence {
         let mut evidence = Evidence::default();
+        let Some(tick) = self.complete_tick() else { return evidence };
+        let mut began = tick;
         for partial in self.partials.values() {
             evidence.merge(&partial.sums);
+            // An idle lane whose clock is so far behind the others' has seen nothing but wrong dates.
+            let first_at = partial.sums.first_at().filter(|_| tick - partial.tick <= GAP_MAX);
+            began = first_at.map_or(began, |it| it.min(began));
         }
+        evidence.begin_at(began);
         evidence
     }
 

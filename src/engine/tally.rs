@@ -96,14 +96,6 @@ impl Book {
         (std::mem::take(&mut self.clipped), std::mem::take(&mut self.unscored))
     }
 
-    /// Counts what came before this time as of this time, where it is asked how long something goes on.
-    pub fn begin_anew(&mut self, at: Timestamp) {
-        for tally in self.sums.arms.values_mut().filter(|it| it.exposures > 0) {
-            tally.first_at = tally.first_at.max(at);
-            tally.last_at = tally.last_at.max(at);
-        }
-    }
-
     /// Adds what a case's responses show.
     pub fn respond(&mut self, case: &Prediction, watch: Watch) {
         let stratum = self.design.stratum(case.stage, case.revision);

@@ -308,17 +308,6 @@ impl Follow {
     }
 }
 
-/// What is put into a topic.
-#[derive(Clone, Copy, Debug)]
-pub struct NewRecord<'a> {
-    /// The topic.
-    pub topic: &'a str,
-    /// The key, which also decides the partition.
-    pub key: &'a str,
-    /// The value.
-    pub value: &'a [u8],
-}
-
 /// Writes whole records, each to the partition that it names.
 pub struct Writer {
     producer: BaseProducer<Report>,
@@ -356,30 +345,30 @@ impl Writer {
     }
 }
 
-/// Writes one record where Kafka's default partitioner puts its key, and returns when the brokers have it.
-pub fn produce_one(
-    settings: &Settings,
-    new: NewRecord<'_>,
-    wait: Duration,
-) -> Result<(), ReadError> {
-    let count = Reader::new(settings, wait)?.partitions(new.topic)?;
-    let (report, delivery) = std::sync::mpsc::channel();
-    let producer: BaseProducer<Report> =
-        settings.producer().create_with_context(Report(report)).map_err(ReadError::Setup)?;
-    let write_error = |source| ReadError::Write { topic: new.topic.to_owned(), source };
-    producer
-        .send(
-            BaseRecord::to(new.topic)
-                .partition(partition(new.key.as_bytes(), count))
-                .key(new.key)
-                .payload(new.value),
-        )
-        .map_err(|(error, _)| write_error(error))?;
-    producer.flush(wait).map_err(write_error)?;
-    delivery
-        .try_recv()
-        .unwrap_or(Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)))
-        .map_err(write_error)
+/// Writes records to one topic, each where Kafka's default partitioner puts its key.
+pub struct KeyedWriter {
+    writer: Writer,
+    topic: String,
+    partitions: i32,
+}
+
+impl KeyedWriter {
+    /// Makes a writer that gives up on what no broker answers or takes within `wait`.
+    pub fn new(settings: &Settings, topic: String, wait: Duration) -> Result<Self, ReadError> {
+        let partitions = Reader::new(settings, wait)?.partitions(&topic)?;
+        Ok(Self { writer: Writer::new(settings, wait)?, topic, partitions })
+    }
+
+    /// Writes a record, and returns when the brokers have it. After an error they may have it all the same, and the writer is of no more use.
+    pub fn write(&self, key: &str, value: &[u8]) -> Result<(), ReadError> {
+        self.writer.write(&Record {
+            topic: self.topic.clone(),
+            partition: partition(key.as_bytes(), self.partitions),
+            key: Some(key.as_bytes().to_vec()),
+            value: Some(value.to_vec()),
+            ..Record::default()
+        })
+    }
 }
 
 /// Hands each delivery's outcome on.

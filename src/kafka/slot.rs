@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::kafka::clock;
 use crate::kafka::error::ShellError;
-use crate::kafka::reader::{NewRecord, produce_one};
+use crate::kafka::reader::KeyedWriter;
 use crate::kafka::settings::Settings;
 use crate::kafka::table;
 
@@ -49,9 +49,9 @@ impl Slot {
         let begin = Begin { process: self.process.clone(), at: clock::now().0 };
         let value = serde_json::to_vec(&begin)
             .map_err(|error| ShellError::Missing(format!("failed to write a begin: {error}")))?;
-        let topic = Self::topic(settings);
-        let new = NewRecord { topic: &topic, key: &self.instance, value: &value };
-        produce_one(settings, new, WAIT).map_err(ShellError::read("take the instance's name"))
+        KeyedWriter::new(settings, Self::topic(settings), WAIT)
+            .and_then(|it| it.write(&self.instance, &value))
+            .map_err(ShellError::read("take the instance's name"))
     }
 
     /// Fails where another process has begun under this name since.

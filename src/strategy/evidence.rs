@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::ids::{MetricName, StageIndex, Version};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::stats::bounded_bet::Capital;
 use crate::stats::cluster::{Clusters, Levels};
 use crate::stats::moments::Moments;
@@ -12,6 +12,9 @@ use crate::stats::sketch::Sketch;
 use crate::strategy::amended::Amended;
 use crate::strategy::design::{ContrastKey, Part, Stratum};
 use crate::strategy::units::Units;
+
+/// What came before so long a time without any case does not tell when something began: a wrong date must not end a rollout.
+pub const GAP_MAX: Span = Span(30 * 24 * 3_600_000);
 
 /// The evidence of one rollout, over its whole life so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -239,6 +242,19 @@ impl Evidence {
             (Some(clusters), _) => clusters.inflation(),
             (None, Some(levels)) => levels.inflation(),
             (None, None) => 1.0,
+        }
+    }
+
+    /// Returns the event time of the first case.
+    pub fn first_at(&self) -> Option<Timestamp> {
+        self.arms.values().filter(|it| it.exposures > 0).map(|it| it.first_at).min()
+    }
+
+    /// Counts what came before this time as of this time, where it is asked how long something goes on.
+    pub fn begin_at(&mut self, at: Timestamp) {
+        for tally in self.arms.values_mut().filter(|it| it.exposures > 0) {
+            tally.first_at = tally.first_at.max(at);
+            tally.last_at = tally.last_at.max(at);
         }
     }
 

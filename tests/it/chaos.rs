@@ -142,7 +142,7 @@ enum Step {
     Freeze(&'static str),
     /// Wakes it up: nobody took its name, so it goes on.
     Thaw(&'static str),
-    /// Wakes it up where another process runs under its name: it must leave and say why.
+    /// Wakes it up where another process runs under its name: one of them must leave and say why.
     Bury(&'static str),
     /// Ends a worker by kill -9: of the model, of the version.
     KillWorker(usize, usize),
@@ -403,11 +403,7 @@ impl Arena {
                 process.signal("CONT");
                 self.instances.insert(name, process);
             }
-            Step::Bury(name) => {
-                let zombie = self.asleep.remove(name).expect("it sleeps");
-                zombie.signal("CONT");
-                zombie.leave(LEAVE_WAIT, &format!("another process runs as instance `{name}`"));
-            }
+            Step::Bury(name) => self.bury(name),
             Step::KillWorker(model, version) => {
                 self.workers.remove(&(model, version)).expect("it works").kill();
             }
@@ -424,6 +420,23 @@ impl Arena {
             }
             Step::Advance => self.commands.push(self.canary().ask("promote")),
         }
+    }
+
+    /// Wakes up who sleeps while another process has its name: one of them leaves and says why, and the other has the name.
+    ///
+    /// It is the one that slept, unless it fell asleep before it had begun: then it is the newer one when it wakes.
+    fn bury(&mut self, name: &'static str) {
+        let mut woken = self.asleep.remove(name).expect("it sleeps");
+        let mut successor = self.instance(name);
+        woken.signal("CONT");
+        let deadline = Deadline::after(LEAVE_WAIT);
+        while woken.ended().is_none() && successor.ended().is_none() && !deadline.is_over() {
+            Deadline::after(Duration::from_millis(50)).pass();
+        }
+        let (leaves, stays) =
+            if successor.ended().is_some() { (successor, woken) } else { (woken, successor) };
+        leaves.leave(Duration::ZERO, &format!("another process runs as instance `{name}`"));
+        self.instances.insert(name, stays);
     }
 
     fn instance(&mut self, name: &str) -> Process {

@@ -202,6 +202,10 @@ impl Scenario {
             ["label", id, value, rest @ ..] => self.label(id, value, rest),
             ["relabel", version, share] => self.relabel(version, plans::fraction(share)),
             ["restart", "judge"] => self.world().restart_judge(),
+            ["callers", behind] => {
+                let behind = behind.strip_prefix("behind=").expect("how far their clocks are");
+                self.world().behind = plans::span(behind);
+            }
             ["wait", span] => {
                 let until = self.world().now + plans::span(span);
                 self.world().wait_until(until);

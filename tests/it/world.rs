@@ -51,6 +51,8 @@ pub(crate) enum Answer {
 /// A model, its lanes, its judge, and everything that they asked for.
 pub(crate) struct World {
     pub(crate) now: Timestamp,
+    /// How far the clocks of those who ask are behind.
+    pub(crate) behind: Span,
     model: ModelName,
     lanes: Vec<Analyst>,
     offsets: Vec<(i64, i64)>,
@@ -80,6 +82,7 @@ impl World {
         };
         Self {
             now: MIDNIGHT,
+            behind: Span(0),
             model: model.into(),
             lanes: (0..partitions)
                 .map(|it| Analyst::new(LaneSettings::new(model.into(), it, partitions)))
@@ -193,7 +196,7 @@ impl World {
             propensity: route.serve.propensity,
             served: Some(route.serve.version),
             outcome,
-            requested_at: self.now,
+            requested_at: self.now - self.behind,
             routed_at: self.now,
             served_at: self.now,
             answers,

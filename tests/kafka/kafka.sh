@@ -145,9 +145,9 @@ start_jvm() {
 
 # Starts the node whose properties and data stand in the run's folder.
 launch() { # node
-  # A cluster's brokers would have machines of their own: here they go before those who use them, where that is allowed.
+  # The brokers of a cluster would have machines of their own: here they go before those who use them. Who may not order that is told in the log.
   local first=()
-  ((nodes == 1)) || ! nice -n -10 true 2>/dev/null || first=(nice -n -10)
+  ((nodes == 1)) || first=(nice -n -10)
   # exec: the pid is the broker's own. setsid: a Ctrl-C meant for the tests does not reach it before they have ended.
   setsid "${first[@]}" bash -c 'exec java -Xms256m -Xmx1g -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$1/*" kafka.Kafka "$2"' \
     kafka "$jars" "$run/$1/server.properties" </dev/null >>"$run/$1/server.log" 2>&1 &

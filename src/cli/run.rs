@@ -106,25 +106,26 @@ fn send(documents: &[Document], settings: &Settings, by: &str) -> Result<(), Cli
         timeout: WAIT,
     };
     let mut writer: Option<KeyedWriter> = None;
-    let mut left = documents.iter();
-    let mut next = left.next();
-    while let Some(document) = next {
+    for document in documents {
         let name = document.name();
-        let sent = writer.take().map_or_else(|| commands(settings), Ok).and_then(|commands| {
-            let command = wish(document).send(&commands, &ask)?;
-            Ok((commands, command))
-        });
-        match sent {
-            Ok((commands, command)) => {
-                info!(name, command, "spec sent to the application");
-                (writer, next) = (Some(commands), left.next());
+        loop {
+            let sent = writer.take().map_or_else(|| commands(settings), Ok).and_then(|commands| {
+                let command = wish(document).send(&commands, &ask)?;
+                Ok((commands, command))
+            });
+            match sent {
+                Ok((commands, command)) => {
+                    info!(name, command, "spec sent to the application");
+                    writer = Some(commands);
+                    break;
+                }
+                Err(error) if error.is_passing() => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    warn!(name, %error, cause, "spec not sent yet, trying again");
+                    thread::park_timeout(PAUSE);
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) if error.is_passing() => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                warn!(name, %error, cause, "spec not sent yet, trying again");
-                thread::park_timeout(PAUSE);
-            }
-            Err(error) => return Err(error.into()),
         }
     }
     Ok(())

@@ -224,7 +224,7 @@ impl Analyst {
         if before > Timestamp::MIN && reached - before > GAP_MAX {
             for open in self.books.values_mut().filter(|it| it.is_live) {
                 let tick = open.book.plan().tick;
-                open.book.sums_mut().begin_at(Timestamp(reached.0.saturating_sub(tick.0)));
+                open.book.sums_mut().begin_at(reached - tick);
             }
         }
         self.settle(now, out);
@@ -267,8 +267,7 @@ impl Analyst {
                 }
                 if let Some(open) = book {
                     let Settings { partition, partitions, .. } = self.settings;
-                    let tick = open.book.plan().tick;
-                    let oldest = Timestamp(self.predictions.reached.0.saturating_sub(tick.0));
+                    let oldest = self.predictions.reached - open.book.plan().tick;
                     open.book.respond(prediction, Watch { partition, partitions, oldest });
                     open.touch(self.predictions.reached);
                 }

@@ -399,6 +399,7 @@ fn give_up(topic: &str, error: KafkaError) -> Result<(), ReadError> {
     if mends(&error) { Ok(()) } else { Err(read_error(topic, error)) }
 }
 
+/// Returns whether it passes without anybody doing anything.
 fn mends(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),

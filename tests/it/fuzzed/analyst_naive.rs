@@ -92,7 +92,7 @@ impl Naive {
         let tick = planned.plan.tick;
         let mut book = Book::new(planned.plan, planned.design, planned.stable);
         for (case, reached) in &self.cases {
-            let oldest = Timestamp(reached.0 - tick.0);
+            let oldest = *reached - tick;
             book.respond(case, Watch { partition: 0, partitions: 1, oldest });
         }
         for (case, _) in self.mature.iter().map(|it| &self.cases[*it]) {

@@ -24,6 +24,7 @@ root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")
 jars=$target/kafka/jars-$version
+archive=$jars/broker.jsa
 # One broker a checkout, also where several checkouts share a target folder.
 shared=$target/kafka/run-$(printf '%s' "$root" | cksum | cut -d' ' -f1)
 run=$shared${KAFKA_RUN:+-$KAFKA_RUN}
@@ -117,6 +118,31 @@ EOF
 
 java_kafka() { java -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$jars/*" "$@"; }
 
+# Keeps what a broker's JVM loads and links at its start, so that every later one has half of the work. Who cannot have it goes without.
+learn() {
+  [[ ! -f $archive ]] || return 0
+  say "keeping what a broker loads at its start (once)"
+  (
+    run=$run/learning nodes=1
+    mkdir -p "$run/1"
+    controller=$(free_port)
+    write_properties 1 "$(free_port)" "$controller" "1@127.0.0.1:$controller"
+    format 1 "$(cluster_id)"
+    launch 1 "-XX:ArchiveClassesAtExit=$run/broker.jsa"
+    await 1
+    end_all "$(cat "$run/1/pid")"
+    mv "$run/broker.jsa" "$archive"
+  ) || say 'brokers start without it'
+  rm -rf "$run/learning"
+}
+
+cluster_id() { java_kafka kafka.tools.StorageTool random-uuid; }
+
+format() { # node, id of the cluster
+  java_kafka kafka.tools.StorageTool format --cluster-id "$2" --config "$run/$1/server.properties" >"$run/$1/format.log" 2>&1 ||
+    die "formatting the storage failed, see $run/$1/format.log"
+}
+
 start_jvm() {
   local id node port peers='' bootstrap='' ports=()
   while ((${#ports[@]} < 2 * nodes)); do
@@ -127,13 +153,13 @@ start_jvm() {
     peers+=${peers:+,}$node@127.0.0.1:${ports[2 * node - 1]}
     bootstrap+=${bootstrap:+,}127.0.0.1:${ports[2 * node - 2]}
   done
-  id=$(java_kafka kafka.tools.StorageTool random-uuid)
+  learn
+  id=$(cluster_id)
   say "starting Kafka $version on a JVM, nodes: $nodes"
   for ((node = 1; node <= nodes; node++)); do
     mkdir -p "$run/$node"
     write_properties "$node" "${ports[2 * node - 2]}" "${ports[2 * node - 1]}" "$peers"
-    java_kafka kafka.tools.StorageTool format --cluster-id "$id" --config "$run/$node/server.properties" >"$run/$node/format.log" 2>&1 ||
-      die "formatting the storage failed, see $run/$node/format.log"
+    format "$node" "$id"
   done
   echo jvm >"$run/kind"
   # All before any is waited for: none is up before most of them are.
@@ -143,27 +169,32 @@ start_jvm() {
 }
 
 # Starts the node whose properties and data stand in the run's folder.
-launch() { # node
-  # The brokers of a cluster would have machines of their own: here they go before those who use them. Who may not order that is told in the log.
-  local first=()
-  ((nodes == 1)) || first=(nice -n -10)
+launch() { # node, options of the JVM
+  local first=() options=("${@:2}")
+  [[ ! -f $archive ]] || options+=("-XX:SharedArchiveFile=$archive")
+  if ((nodes > 1)); then
+    # The brokers of a cluster would have machines of their own: here they go before those who use them. Who may not order that is told in the log.
+    first=(nice -n -10)
+    # None lives long enough for code that is compiled twice to pay.
+    options+=(-XX:TieredStopAtLevel=1)
+  fi
   # exec: the pid is the broker's own. setsid: a Ctrl-C meant for the tests does not reach it before they have ended.
-  setsid "${first[@]}" bash -c 'exec java -Xms256m -Xmx1g -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$1/*" kafka.Kafka "$2"' \
-    kafka "$jars" "$run/$1/server.properties" </dev/null >>"$run/$1/server.log" 2>&1 &
+  setsid "${first[@]}" bash -c 'exec java "${@:3}" -Xms256m -Xmx1g -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$1/*" kafka.Kafka "$2"' \
+    kafka "$jars" "$run/$1/server.properties" "${options[@]}" </dev/null >>"$run/$1/server.log" 2>&1 &
   echo $! >"$run/$1/pid"
 }
 
 # Waits until a node listens.
 await() { # node
-  local pid
+  local pid deadline=$((SECONDS + 180))
   pid=$(cat "$run/$1/pid")
-  for _ in {1..600}; do
+  while ((SECONDS < deadline)); do
     runs "$pid" || { tail -n 20 "$run/$1/server.log" >&2; die "the broker ended at once, see $run/$1/server.log"; }
     ! listens "$(port "$1")" || return 0
     sleep 0.1
   done
   kill "$pid"
-  die "the broker did not listen within 60 s, see $run/$1/server.log"
+  die "the broker did not listen within 180 s, see $run/$1/server.log"
 }
 
 start() {
@@ -199,16 +230,21 @@ stop() {
   case $(cat "$run/kind") in
     compose) compose down --volumes >&2 ;;
     jvm)
-      local pid pids
+      local pids
       pids=$(cat "$run"/*/pid)
-      for pid in $pids; do kill "$pid" 2>/dev/null || true; done
-      for _ in {1..150}; do any_runs $pids || break; sleep 0.1; done
-      # A broker that is still there after 15 s holds nothing that a test needs, and the last of a cluster waits for the others.
-      for pid in $pids; do ! runs "$pid" || kill -9 "$pid"; done
+      end_all $pids
       ;;
   esac
   # The logs stay, for whoever asks why a test failed.
   rm -rf "$run/address" "$run"/*/pid "$run"/*/data
+}
+
+end_all() { # pids
+  local pid
+  for pid; do kill "$pid" 2>/dev/null || true; done
+  for _ in {1..150}; do any_runs "$@" || break; sleep 0.1; done
+  # A broker that is still there after 15 s holds nothing that a test needs, and the last of a cluster waits for the others.
+  for pid; do ! runs "$pid" || kill -9 "$pid"; done
 }
 
 kill_broker() { # node

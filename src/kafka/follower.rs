@@ -32,7 +32,7 @@ impl Follower {
     pub fn start(settings: &Settings) -> Result<Self, ShellError> {
         let topic = settings.topic("rollout-events");
         let consumer: BaseConsumer<LogContext> = settings
-            .reader()
+            .follower()
             .create_with_context(LogContext)
             .map_err(ShellError::kafka("set up the follower of events"))?;
         let metadata = consumer

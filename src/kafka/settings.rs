@@ -60,6 +60,13 @@ impl Settings {
         self.overridden(config)
     }
 
+    /// Returns a reader's properties for one that stays at the end of a quiet topic: every broker is asked in vain as often as a fetch may wait.
+    pub fn follower(&self) -> ClientConfig {
+        let mut config = self.reader();
+        config.set("fetch.wait.max.ms", "100");
+        self.overridden(config)
+    }
+
     /// Returns a consumer's properties for a model's worker: it reads what is not committed yet, since an answer to a request that is
     /// taken back changes nothing, and so one commit less is waited for.
     pub fn worker(&self, group: &str) -> ClientConfig {
@@ -97,6 +104,9 @@ impl Settings {
             .set("transactional.id", id)
             .set("transaction.timeout.ms", "10000")
             // The client asks again for the end of a transaction 100 ms before this; an outbox waits less, see `patience` there.
+            // In `send offsets` the client waits, with no limit, for a connection to change before it asks anew who coordinates the group.
+            // Where nothing else happens, a connection that is closed for being idle is that change. An outbox waits less, see there too.
+            .set("connections.max.idle.ms", "12000")
             // No message may outlive its transaction.
             .set("message.timeout.ms", "10000")
             .set("delivery.report.only.error", "true");

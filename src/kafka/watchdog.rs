@@ -51,6 +51,8 @@ pub fn watch(pulse: &Pulse, stop: &Stop, signals: &Signals, end: End) {
                 leave(pulse, signals, end);
                 return;
             }
+            // Whoever asked it to stop has its word that it ends in time and well, also where a role hangs.
+            continue;
         }
         let is_due = said_at.is_none_or(|it| now.duration_since(it) >= SAY_EVERY);
         for (role, vital) in pulse.read() {

@@ -15,6 +15,7 @@ mod health;
 mod lane_files;
 mod ledger;
 mod left_open;
+mod lost_brokers;
 mod pressure;
 mod slots;
 mod strangers;

@@ -208,6 +208,21 @@ impl Kafka {
         i32::try_from(partitions).expect("a topic has few partitions")
     }
 
+    /// Which broker coordinates a group: the one that leads the partition of the group's offsets.
+    pub fn coordinator(&self, group: &str) -> usize {
+        let consumer: BaseConsumer = self.config().create().expect("a client can be made");
+        let metadata =
+            consumer.fetch_metadata(Some("__consumer_offsets"), CALL_WAIT).expect("it is there");
+        let partitions = metadata.topics()[0].partitions();
+        // As Kafka finds it: Java's hash of a text, its sign left out, by the number of partitions.
+        let hash = group
+            .encode_utf16()
+            .fold(0_i32, |it, unit| it.wrapping_mul(31).wrapping_add(unit.into()));
+        let place = (hash & i32::MAX) % i32::try_from(partitions.len()).expect("there are few");
+        let led = partitions.iter().find(|it| it.id() == place).expect("it is one of them");
+        usize::try_from(led.leader()).expect("somebody leads it")
+    }
+
     pub fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap).set("client.id", "serinus-tests");

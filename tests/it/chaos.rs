@@ -22,10 +22,10 @@ use crate::kit::traffic::Traffic;
 use crate::kit::worker::Worker;
 use crate::kit::world::{Sent, WAIT, World};
 
-/// Outlasts every fault: what it costs is time, and no request may be served by another than its arm.
+/// Outlasts every fault: what it costs is time, and no request may be served by another than its arm, which is given half of the time.
 const PATIENT: &str = "
-  timeout: 300s
-  shadowTimeout: 400s
+  timeout: 1200s
+  shadowTimeout: 1500s
 ";
 
 /// Whatever happens makes requests late: then others are served, and the prediction must explain it.

@@ -104,7 +104,8 @@ fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &Atomi
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
         .set("isolation.level", "read_uncommitted")
-        .set("fetch.wait.max.ms", "5")
+        // Others wait for these cores.
+        .set("fetch.wait.max.ms", "100")
         .create()
         .expect("a consumer can be made");
     // Assigned, not subscribed: a worker that starts again after a kill goes on at once, where it had committed.

@@ -71,7 +71,7 @@ pub struct Mark {
     pub reached: Option<Timestamp>,
     /// Until when, by the clock on the wall, it counts as read to its end; nothing while it is not.
     pub idle_until: Option<Timestamp>,
-    /// Whether labels are known to be there that were not read yet.
+    /// Whether labels are there, or may be, that were not read yet.
     pub is_behind: bool,
 }
 

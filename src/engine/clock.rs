@@ -32,7 +32,7 @@ pub struct SourceClock {
     pub since: Timestamp,
     /// Until when, by the clock on the wall, it counts as read to its end.
     pub idle_until: Option<Timestamp>,
-    /// Whether labels are known to be there that were not read yet.
+    /// Whether labels are there, or may be, that were not read yet.
     pub is_behind: bool,
 }
 

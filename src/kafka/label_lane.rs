@@ -31,6 +31,7 @@ pub struct LabelLane {
     reached: Option<Timestamp>,
     read_at: Timestamp,
     asked_at: Option<Timestamp>,
+    awake_since: Timestamp,
     idle_until: Option<Timestamp>,
     told: BTreeMap<i32, Timestamp>,
 }
@@ -47,6 +48,7 @@ impl LabelLane {
             reached: None,
             read_at: now,
             asked_at: None,
+            awake_since: now,
             idle_until: None,
             told: BTreeMap::new(),
         }
@@ -87,12 +89,12 @@ impl LabelLane {
         is_busy: bool,
         lease: Span,
     ) -> Option<(Mark, Vec<i32>)> {
-        // While the loop did something else nobody read: that nothing came means nothing.
+        // While the loop did something else nobody read: that nothing came means nothing, and what came is still to be fetched.
         if self.asked_at.is_none_or(|it| it + BEAT < now) {
-            self.read_at = now;
+            (self.read_at, self.awake_since) = (now, now);
         }
         self.asked_at = Some(now);
-        let is_behind = is_busy || self.is_behind();
+        let is_behind = is_busy || self.is_behind() || now - self.awake_since < IDLE_AFTER;
         let is_live = is_behind || now - self.read_at < IDLE_AFTER;
         let due: Vec<i32> = if is_live {
             if self.idle_until.take().is_some() {
@@ -189,6 +191,20 @@ mod tests {
         assert_eq!(said(&mut lane, late_start, late_start), [(Span(0), None)]);
         let after_a_pause = late_start + Span::seconds(3);
         assert_eq!(said(&mut lane, after_a_pause, after_a_pause), [(Span(0), None)]);
+    }
+
+    #[test]
+    fn what_came_while_nobody_read_counts_as_unread() {
+        let mut lane = LabelLane::new(0, 0, 0, START);
+        said(&mut lane, START, START + IDLE_AFTER);
+        let after_a_pause = START + Span::seconds(10);
+        // Labels keep the partition from being idle, so that it is spoken of at every beat.
+        for (ms, is_behind) in [(0, true), (BEAT.0, true), (IDLE_AFTER.0, false)] {
+            let now = after_a_pause + Span(ms);
+            lane.take(now, lane.next, Ok(label(START)));
+            let (mark, _) = lane.marks(now, 1, false, LEASE).expect("a beat has passed");
+            assert_eq!(mark.is_behind, is_behind, "{ms} ms after a pause");
+        }
     }
 
     #[test]

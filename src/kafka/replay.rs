@@ -133,8 +133,11 @@ impl Replay {
         self.shown(journal, partition, || {
             let (mut turns, mut next) = (Vec::new(), start.turn);
             self.turns_shown(journal, partition, start, &read, |number, turn| {
-                next = number + 1;
-                turns.push(turn);
+                // What follows was committed by another owner, while whoever reads this slept; it is told so when it commits.
+                if number < start.next {
+                    next = number + 1;
+                    turns.push(turn);
+                }
             })?;
             Ok((turns, next >= start.next))
         })

@@ -103,10 +103,11 @@ impl Settings {
         config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", "10000")
-            // The client asks again for the end of a transaction 100 ms before this; an outbox waits less, see `patience` there.
             // In `send offsets` the client waits, with no limit, for a connection to change before it asks anew who coordinates the group.
-            // Where nothing else happens, a connection that is closed for being idle is that change. An outbox waits less, see there too.
+            // Where nothing else happens, a connection that is closed for being idle is that change.
             .set("connections.max.idle.ms", "12000")
+            // The client asks again for the end of a transaction 100 ms before its time is over, or over the next connection: an outbox waits
+            // less, see `patience` there.
             // No message may outlive its transaction.
             .set("message.timeout.ms", "10000")
             .set("delivery.report.only.error", "true");

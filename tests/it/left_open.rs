@@ -9,7 +9,7 @@ use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 use crate::ledger;
 
-const ROLLOUT: &str = "
+pub(crate) const ROLLOUT: &str = "
   candidates: [v2]
   strategy: canary
   stages: [{share: 50%, hold: 1h}]
@@ -17,9 +17,9 @@ const ROLLOUT: &str = "
 ";
 
 /// So many requests in each part.
-const PART: usize = 200;
+pub(crate) const PART: usize = 200;
 
-fn start(world: &World) -> [Worker; 2] {
+pub(crate) fn start(world: &World) -> [Worker; 2] {
     ["v1", "v2"].map(|it| Worker::start(&world.kafka, &world.name, it, Habits::default()))
 }
 
@@ -41,7 +41,7 @@ fn await_copies(world: &World, run: &Process, wanted: usize) {
 }
 
 /// Waits until every case is joined, stops all, balances the books and has the decisions recomputed.
-fn finish(world: &World, run: Process, workers: [Worker; 2], sent: Vec<Sent>) {
+pub(crate) fn finish(world: &World, run: Process, workers: [Worker; 2], sent: Vec<Sent>) {
     let mut analysis = Reader::open(&world.kafka, &world.topic("analysis"));
     analysis.until("a row of every case", WAIT, |it| it.len() >= sent.len());
     run.stop();

@@ -4,20 +4,9 @@ use std::time::Duration;
 
 use crate::kit::clock::Stopwatch;
 use crate::kit::kafka::{OwnKafka, Reader};
-use crate::kit::ledger::Books;
-use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{WAIT, World};
 use crate::ledger;
-
-const ROLLOUT: &str = "
-  candidates: [v2]
-  strategy: canary
-  stages: [{share: 50%, hold: 1h}]
-  decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold, tick: 1s}
-";
-
-/// So many requests before the broker dies, and as many after.
-const PART: usize = 200;
+use crate::left_open::{PART, ROLLOUT, finish, start};
 
 /// The brokers take 4 s to miss it, the client looks again 12 s later at most, and by then the open transaction may have to be made anew; a process
 /// that hangs would be ended after 90 s.
@@ -32,7 +21,7 @@ fn a_groups_coordinator_that_does_not_come_back_is_done_without() {
     let world = World::new(kafka, "lost", &spec);
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let workers = ["v1", "v2"].map(|it| Worker::start(kafka, &world.name, it, Habits::default()));
+    let workers = start(&world);
     let mut served = Reader::open(kafka, &world.topic("served"));
     let mut sent = world.send_requests(0, PART);
     world.send_labels(&sent);
@@ -47,8 +36,5 @@ fn a_groups_coordinator_that_does_not_come_back_is_done_without() {
     let mut analysis = Reader::open(kafka, &world.topic("analysis"));
     analysis.until("a row of every case", GO_ON_WITHIN, |it| it.len() >= sent.len());
     // It did so by itself: a process that had hung would have been ended and left.
-    run.stop();
-    drop(workers);
-    let (faults, _) = Books::read(&world, sent, &["v1", "v2"]).balance();
-    assert!(faults.is_empty(), "{} faults, the first:\n{}", faults.len(), faults[0]);
+    finish(&world, run, workers, sent);
 }

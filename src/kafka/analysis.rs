@@ -26,6 +26,7 @@ use crate::kafka::error::ShellError;
 use crate::kafka::follower::Follower;
 use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::Dead;
+use crate::kafka::label_ends::LabelEnds;
 use crate::kafka::label_lane::{self, LabelLane};
 use crate::kafka::lane_store::LaneStore;
 use crate::kafka::offsets;
@@ -87,6 +88,7 @@ struct Session<'a> {
     topics: HashMap<String, (ModelName, Kind)>,
     lanes: BTreeMap<LaneKey, AnalystLane>,
     labels: BTreeMap<LaneKey, LabelLane>,
+    label_ends: LabelEnds,
     waiting: WaitingRoom,
     store: LaneStore<'a>,
 }
@@ -114,6 +116,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         topics: HashMap::new(),
         lanes: BTreeMap::new(),
         labels: BTreeMap::new(),
+        label_ends: LabelEnds::start(settings)?,
         waiting: WaitingRoom::default(),
         store: LaneStore::new(options.data_dir.as_deref(), &settings.app, board),
     };
@@ -137,6 +140,7 @@ impl Session<'_> {
             let read = self.read_batch()?;
             let is_behind = read >= BATCH_MAX;
             let now = clock::now();
+            self.label_ends.look_after(now, &mut self.labels, &self.follower)?;
             self.place_labels(now, is_behind)?;
             self.turn(now, is_behind)?;
             if self.outbox.is_due(!is_behind) {
@@ -438,6 +442,7 @@ impl Session<'_> {
             match kind {
                 Kind::ForeignLabels => {
                     self.labels.remove(&key);
+                    self.label_ends.forget(key)?;
                     all.push((topic.clone(), *partition));
                 }
                 Kind::Predictions | Kind::Labels => {

@@ -12,8 +12,10 @@ use crate::kafka::known::ModelView;
 const LEASE_MIN: Span = Span::seconds(1);
 const LEASE_MAX: Span = Span::seconds(30);
 
-/// After how long without a label the partition counts as read to its end.
+/// After how long without a label the partition counts as read to its end, where its broker says that there is nothing else.
 const IDLE_AFTER: Span = Span::seconds(1);
+/// Later than this an answer about the end says nothing of now.
+const ANSWER_WITHIN: Span = Span::seconds(10);
 /// How often each lane hears of a partition that is being read.
 const BEAT: Span = Span(500);
 
@@ -32,6 +34,9 @@ pub struct LabelLane {
     read_at: Timestamp,
     asked_at: Option<Timestamp>,
     awake_since: Timestamp,
+    /// Whether an answer about the end is waited for; and the last time at which everything was read that was there.
+    is_asked: bool,
+    ended_at: Option<Timestamp>,
     idle_until: Option<Timestamp>,
     told: BTreeMap<i32, Timestamp>,
 }
@@ -49,6 +54,8 @@ impl LabelLane {
             read_at: now,
             asked_at: None,
             awake_since: now,
+            is_asked: false,
+            ended_at: None,
             idle_until: None,
             told: BTreeMap::new(),
         }
@@ -62,6 +69,7 @@ impl LabelLane {
         self.next = offset + 1;
         self.is_touched = true;
         self.read_at = now;
+        (self.is_asked, self.ended_at) = (false, None);
         if let Ok(label) = &label {
             self.reached = self.reached.max(Some(label.observed_at.min(now)));
         }
@@ -71,6 +79,32 @@ impl LabelLane {
     /// Returns whether records that were there when the lane began are still unread.
     pub fn is_behind(&self) -> bool {
         self.next < self.unread
+    }
+
+    /// Returns whether the broker must be asked now whether everything is read, of which `answered` is to be told.
+    pub fn must_ask(&mut self, now: Timestamp, lease: Span) -> bool {
+        let is_known = self.ended_at.is_some_and(|it| now < it + Span(lease.0 / 2));
+        let is_due = !self.is_asked && !is_known && !self.is_behind() && self.is_quiet(now, BEAT);
+        self.is_asked |= is_due;
+        is_due
+    }
+
+    /// Hears that all was read that was there when the broker was asked.
+    ///
+    /// However slow the broker, its answer is believed for half of a lease: otherwise a partition could never count as read to its end.
+    pub fn answered(&mut self, now: Timestamp, next: i64, asked_at: Timestamp, lease: Span) {
+        if next != self.next {
+            return;
+        }
+        self.is_asked = false;
+        if now - asked_at <= ANSWER_WITHIN {
+            self.ended_at = Some(asked_at.max(now - Span(lease.0 / 2)));
+        }
+    }
+
+    /// Returns whether nothing came for so long although somebody looked all the time.
+    fn is_quiet(&self, now: Timestamp, wait: Span) -> bool {
+        now - self.read_at >= wait && now - self.awake_since >= wait
     }
 
     /// Notes that a lane was sent a label of ours, which says as much as a mark.
@@ -94,21 +128,26 @@ impl LabelLane {
             (self.read_at, self.awake_since) = (now, now);
         }
         self.asked_at = Some(now);
-        let is_behind = is_busy || self.is_behind() || now - self.awake_since < IDLE_AFTER;
-        let is_live = is_behind || now - self.read_at < IDLE_AFTER;
-        let due: Vec<i32> = if is_live {
-            if self.idle_until.take().is_some() {
-                // All were told that nothing would come.
-                self.told.retain(|_, at| *at >= self.read_at);
+        let is_read = !is_busy && !self.is_behind() && now - self.awake_since >= IDLE_AFTER;
+        let is_quiet = self.is_quiet(now, IDLE_AFTER);
+        let idle_until = self.ended_at.map(|it| it + lease).filter(|it| *it > now);
+        let due: Vec<i32> = match idle_until.filter(|_| is_read && is_quiet) {
+            Some(_) if self.idle_until == idle_until => return None,
+            Some(_) => {
+                self.idle_until = idle_until;
+                (0..lanes).collect()
             }
-            let is_due = |lane: &i32| self.told.get(lane).is_none_or(|it| *it + BEAT <= now);
-            (0..lanes).filter(is_due).collect()
-        } else if self.idle_until.is_none_or(|it| it <= now + Span(lease.0 / 2)) {
-            self.idle_until = Some(now + lease);
-            (0..lanes).collect()
-        } else {
-            return None;
+            None => {
+                if self.idle_until.take().is_some() {
+                    // All were told that nothing would come.
+                    self.told.retain(|_, at| *at >= self.read_at);
+                }
+                let is_due = |lane: &i32| self.told.get(lane).is_none_or(|it| *it + BEAT <= now);
+                (0..lanes).filter(is_due).collect()
+            }
         };
+        // Who cannot say that a quiet partition has ended must not let the others pass it.
+        let is_behind = !is_read || (is_quiet && self.idle_until.is_none());
         self.told.extend(due.iter().map(|it| (*it, now)));
         let Self { partition: source, reached, idle_until, .. } = *self;
         let mark = Mark { source, said_at: now, reached, idle_until, is_behind };
@@ -151,16 +190,21 @@ mod tests {
         assert_eq!(lanes, [0, 1, 2]);
     }
 
-    /// Asks again and again, as the loop does, and returns when something was said, and until when the partition is idle.
+    /// Asks again and again, as the loop does, and returns when something was said, and until when the partition is idle; a broker that
+    /// is there answers at once.
     fn said(
         lane: &mut LabelLane,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Vec<(Span, Option<Timestamp>)> {
+        (from, to): (Timestamp, Timestamp),
+        is_broker_there: bool,
+    ) -> Vec<(Span, Option<Timestamp>, bool)> {
         let mut said = Vec::new();
         for ms in (0..=(to - from).0).step_by(100) {
-            let mark = lane.marks(from + Span(ms), 2, false, LEASE);
-            said.extend(mark.map(|(it, _)| (Span(ms), it.idle_until)));
+            let now = from + Span(ms);
+            if lane.must_ask(now, LEASE) && is_broker_there {
+                lane.answered(now, lane.next, now, LEASE);
+            }
+            let mark = lane.marks(now, 2, false, LEASE);
+            said.extend(mark.map(|(it, _)| (Span(ms), it.idle_until, it.is_behind)));
         }
         said
     }
@@ -168,35 +212,62 @@ mod tests {
     #[test]
     fn that_nothing_comes_any_more_is_said_again_before_it_runs_out() {
         let mut lane = LabelLane::new(0, 0, 0, START);
-        let end = START + IDLE_AFTER + RENEW;
+        let idle_until = |asked: Span| Some(START + asked + LEASE);
+        let again = BEAT + RENEW;
         let expected = [
-            (Span(0), None),
-            (BEAT, None),
-            (IDLE_AFTER, Some(START + IDLE_AFTER + LEASE)),
-            (end - START, Some(end + LEASE)),
+            // Since it has just begun.
+            (Span(0), None, true),
+            (BEAT, None, true),
+            (IDLE_AFTER, idle_until(BEAT), false),
+            (again, idle_until(again), false),
         ];
-        assert_eq!(said(&mut lane, START, end), expected);
+        let end = START + again + Span(1);
+        assert_eq!(said(&mut lane, (START, end), true), expected);
         // A label ends it for every lane at once.
-        let later = end + Span(1);
-        lane.take(later, 0, Ok(label(START)));
-        lane.has_told(1, later);
-        let (mark, lanes) = lane.marks(later, 2, false, LEASE).expect("it is live again");
+        lane.take(end, 0, Ok(label(START)));
+        lane.has_told(1, end);
+        let (mark, lanes) = lane.marks(end, 2, false, LEASE).expect("it is live again");
         assert_eq!((mark.idle_until, lanes), (None, vec![0]));
+    }
+
+    #[test]
+    fn a_partition_whose_broker_does_not_answer_is_never_idle_and_holds_the_others_up() {
+        let mut lane = LabelLane::new(0, 0, 0, START);
+        let end = START + Span::seconds(60);
+        let said_of = said(&mut lane, (START, end), false);
+        assert!(said_of.len() > 100, "it is spoken of at every beat: {said_of:?}");
+        assert!(said_of.iter().all(|it| it.1.is_none() && it.2), "{said_of:?}");
+        // An answer about less than was read since is none.
+        lane.take(end, 0, Ok(label(START)));
+        lane.answered(end, 0, end, LEASE);
+        let later = end + Span::seconds(5);
+        assert!(said(&mut lane, (end, later), false).iter().all(|it| it.1.is_none()));
+        // So is one that was long on its way.
+        lane.answered(later, 1, START, LEASE);
+        assert!(lane.must_ask(later, LEASE), "it is asked again");
+        // The last one is believed as long as the lease, and no longer; of a slow broker, half as long.
+        lane.answered(later, 1, later - LEASE, LEASE);
+        assert_eq!(said(&mut lane, (later, later), false)[0].1, Some(later + RENEW));
+        lane.answered(later, 1, later, LEASE);
+        let said_of = said(&mut lane, (later, later + LEASE), false);
+        assert_eq!(said_of[0], (Span(0), Some(later + LEASE), false));
+        assert_eq!(said_of[1..], [(LEASE, None, true)]);
     }
 
     #[test]
     fn that_nothing_came_while_nobody_read_means_nothing() {
         let mut lane = LabelLane::new(0, 0, 0, START);
         let late_start = START + Span::seconds(3);
-        assert_eq!(said(&mut lane, late_start, late_start), [(Span(0), None)]);
+        assert_eq!(said(&mut lane, (late_start, late_start), true), [(Span(0), None, true)]);
         let after_a_pause = late_start + Span::seconds(3);
-        assert_eq!(said(&mut lane, after_a_pause, after_a_pause), [(Span(0), None)]);
+        let said_of = said(&mut lane, (after_a_pause, after_a_pause), true);
+        assert_eq!(said_of, [(Span(0), None, true)]);
     }
 
     #[test]
     fn what_came_while_nobody_read_counts_as_unread() {
         let mut lane = LabelLane::new(0, 0, 0, START);
-        said(&mut lane, START, START + IDLE_AFTER);
+        said(&mut lane, (START, START + IDLE_AFTER), true);
         let after_a_pause = START + Span::seconds(10);
         // Labels keep the partition from being idle, so that it is spoken of at every beat.
         for (ms, is_behind) in [(0, true), (BEAT.0, true), (IDLE_AFTER.0, false)] {

@@ -22,6 +22,7 @@ pub mod follower;
 pub mod group;
 pub mod intake;
 pub mod known;
+pub mod label_ends;
 pub mod label_lane;
 pub mod offsets;
 pub mod replay;

@@ -5,6 +5,7 @@
 //! commit there after it, until the brokers end it: up to its timeout and the time between two looks of theirs, 10 s each as things are
 //! set.
 
+use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Replay {
     uncommitted: Uncommitted,
     /// Whether a look that did not find all is repeated for a moment.
     is_patient: bool,
+    silence_max: Duration,
+    ends_wait: Duration,
     beat: Option<Beat>,
 }
 
@@ -51,7 +54,20 @@ impl Replay {
         let consumer = config
             .create_with_context(LogContext)
             .map_err(ShellError::kafka("set up the reader of a replay"))?;
-        Ok(Self { consumer, uncommitted: Uncommitted::new(&config), is_patient: true, beat: None })
+        Ok(Self {
+            consumer,
+            uncommitted: Uncommitted::new(&config),
+            is_patient: true,
+            silence_max: SILENCE_MAX,
+            ends_wait: ENDS_WAIT,
+            beat: None,
+        })
+    }
+
+    /// Waits no longer than this for what a broker has to say.
+    #[must_use = "it is another reader then"]
+    pub fn waiting_at_most(self, wait: Duration) -> Self {
+        Self { silence_max: wait, ends_wait: wait, ..self }
     }
 
     /// Shows how far it has come as what this role is doing.
@@ -78,11 +94,25 @@ impl Replay {
         if to.is_some_and(|to| from >= to) {
             return Ok(());
         }
+        self.walk(topic, partition, (from, to), |message| {
+            visit(message);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Reads from an offset up to another one, or until the visitor has seen enough.
+    fn walk(
+        &self,
+        topic: &str,
+        partition: i32,
+        (from, to): (i64, Option<i64>),
+        mut visit: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ShellError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(from))
             .map_err(ShellError::kafka("assign a replay"))?;
         self.consumer.assign(&list).map_err(ShellError::kafka("assign a replay"))?;
-        let mut deadline = Deadline::after(SILENCE_MAX);
+        let mut deadline = Deadline::after(self.silence_max);
         let (mut shown_at, mut said_at) = (clock::moment(), clock::moment());
         let mut done = 0;
         loop {
@@ -99,13 +129,13 @@ impl Replay {
                 Some(Ok(message))
                     if message.topic() != topic || message.partition() != partition => {}
                 Some(Ok(message)) => {
-                    deadline = Deadline::after(SILENCE_MAX);
+                    deadline = Deadline::after(self.silence_max);
                     done = message.offset() - from;
                     if to.is_some_and(|to| message.offset() >= to) {
                         break;
                     }
-                    visit(&message);
-                    if to.is_some_and(|to| message.offset() + 1 >= to) {
+                    let is_enough = visit(&message).is_break();
+                    if is_enough || to.is_some_and(|to| message.offset() + 1 >= to) {
                         break;
                     }
                 }
@@ -113,7 +143,7 @@ impl Replay {
                 Some(Err(_)) | None if deadline.is_over() => {
                     return Err(ShellError::Missing(format!(
                         "nothing came of {topic}/{partition} from {from} for {} s",
-                        SILENCE_MAX.as_secs()
+                        self.silence_max.as_secs()
                     )));
                 }
                 Some(Err(_)) | None => {}
@@ -251,7 +281,7 @@ impl Replay {
 
     /// Returns the offset after the last record of a partition, whether it is decided or not.
     fn written(&self, topic: &str, partition: i32) -> Result<i64, ShellError> {
-        ends(self.uncommitted.consumer()?, topic, partition).map(|(_, end)| end)
+        ends(self.uncommitted.consumer()?, topic, partition, self.ends_wait).map(|(_, end)| end)
     }
 
     /// Returns how many partitions a topic has.
@@ -266,7 +296,7 @@ impl Replay {
 
     /// Returns the first offset that is kept and the one after the last that is decided.
     pub fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), ShellError> {
-        ends(&self.consumer, topic, partition)
+        ends(&self.consumer, topic, partition, self.ends_wait)
     }
 
     /// Returns the offset after the last committed record of a partition, or `from` where there is none at or after it.
@@ -276,6 +306,24 @@ impl Replay {
         let mut end = from;
         self.range(topic, partition, from, None, |message| end = end.max(message.offset() + 1))?;
         Ok(end)
+    }
+
+    /// Returns whether all that stands in a partition is decided, and was read by a reader of committed records who read up to an offset.
+    pub fn is_read(&self, topic: &str, partition: i32, next: i64) -> Result<bool, ShellError> {
+        let written = self.written(topic, partition)?;
+        if written <= next {
+            return Ok(true);
+        }
+        if self.bounds(topic, partition)?.1 < written {
+            return Ok(false);
+        }
+        // What is left may be marks of transactions and what was taken back, which no reader sees.
+        let mut has_more = false;
+        self.walk(topic, partition, (next, None), |_| {
+            has_more = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(!has_more)
     }
 
     /// Returns the first offset whose record is not older than this; the end where there is none.
@@ -299,9 +347,10 @@ fn ends(
     consumer: &BaseConsumer<LogContext>,
     topic: &str,
     partition: i32,
+    wait: Duration,
 ) -> Result<(i64, i64), ShellError> {
     consumer
-        .fetch_watermarks(topic, partition, ENDS_WAIT)
+        .fetch_watermarks(topic, partition, wait)
         .map_err(ShellError::kafka("look up the ends of a partition"))
 }
 

@@ -38,6 +38,9 @@ const LONGER_THAN_A_LOOKUP: Duration = Duration::from_secs(6);
 /// Slow, and within the time that a transaction has.
 const SLOW: Duration = Duration::from_secs(5);
 
+/// So many readers of the program stand at the ends of their topics, and ask for more: of requests, answers, predictions, labels, events.
+const READERS: usize = 8;
+
 // What a broker may answer instead of doing it, as the protocol numbers it.
 const UNKNOWN_SERVER_ERROR: i16 = -1;
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
@@ -376,6 +379,24 @@ fn brokers_that_do_not_say_how_many_partitions_there_are_are_asked_again() {
     let verdict = trial.world.command("pause")["verdict"].clone();
     assert_eq!(verdict, "pause");
     trial.ask();
+    trial.finish();
+}
+
+/// That no labels come does not mean that there are none: where nothing can be fetched, cases wait that are mature by now.
+#[test]
+fn labels_that_cannot_be_fetched_until_their_cases_are_mature_are_waited_for() {
+    let Some(kafka) = Kafka::find() else { return };
+    let mut trial = Trial::start(&kafka, "unfetched");
+    for _ in 0..3 {
+        let before = trial.sent.len();
+        trial.sent.extend(trial.world.send_requests(before, before + PART));
+        trial.await_served();
+        let fault = Fault::once(Kind::Fetch, "", Effect::Delay(SLOW));
+        let planned = trial.proxy.plan(Fault { times: READERS, ..fault });
+        trial.proxy.await_begun(planned, WAIT);
+        trial.world.send_labels(&trial.sent[before..]);
+        trial.proxy.await_done(planned, WAIT);
+    }
     trial.finish();
 }
 

@@ -104,6 +104,28 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     finish(&world, run, workers, sent);
 }
 
+/// Labels behind somebody's open transaction are there, and cannot be read yet: cases wait for them that are mature by now.
+#[test]
+fn labels_that_are_hidden_are_waited_for_beyond_maturity() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "hidden-labels", &ledger::spec(ROLLOUT));
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let workers = start(&world);
+    let strangers = kafka.leave_open(&[world.topic("labels")]);
+    let sent = world.send_requests(0, PART);
+    world.send_labels(&sent);
+    let mut cases = Reader::open(&kafka, &world.topic("predictions"));
+    cases.until("a record of every case", WAIT, |it| it.len() >= PART);
+    run.await_true("words about labels that cannot be read", WAIT, || {
+        run.log_text().contains("whether all labels were read is not known")
+    });
+    let rows = kafka.read_all(&world.topic("analysis"));
+    assert!(rows.is_empty(), "rows of cases whose labels nobody has read: {}", rows.len());
+    strangers.abort();
+    finish(&world, run, workers, sent);
+}
+
 /// A broker that died in the middle of ending a transaction may hold the group's offsets back for ever; they also stand in the journals.
 #[test]
 fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {

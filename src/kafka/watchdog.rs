@@ -34,6 +34,17 @@ pub struct Signals {
 
 /// Watches the roles until all of them have ended.
 pub fn watch(pulse: &Pulse, stop: &Stop, signals: &Signals, end: End) {
+    watch_for(pulse, stop, signals, FINISH_WITHIN, end);
+}
+
+/// The same, for roles that have so long to finish.
+fn watch_for(
+    pulse: &Pulse,
+    stop: &Stop,
+    signals: &Signals,
+    finish_within: Duration,
+    end: impl Fn(u8),
+) {
     let has_ended = &signals.has_ended;
     let mut said_at: Option<Instant> = None;
     let mut asked_at: Option<Instant> = None;
@@ -47,7 +58,7 @@ pub fn watch(pulse: &Pulse, stop: &Stop, signals: &Signals, end: End) {
         looked_at = now;
         if stop.is_requested() {
             let asked_at = *asked_at.get_or_insert(now);
-            if now.duration_since(asked_at) >= FINISH_WITHIN {
+            if now.duration_since(asked_at) >= finish_within {
                 leave(pulse, signals, end);
                 return;
             }
@@ -78,7 +89,7 @@ pub fn watch(pulse: &Pulse, stop: &Stop, signals: &Signals, end: End) {
 }
 
 /// Ends a process whose roles do not finish in time.
-fn leave(pulse: &Pulse, signals: &Signals, end: End) {
+fn leave(pulse: &Pulse, signals: &Signals, end: impl Fn(u8)) {
     for (role, vital) in pulse.read() {
         if vital.activity != Activity::Ended {
             let doing = vital.activity.words();
@@ -92,5 +103,36 @@ fn leave(pulse: &Pulse, signals: &Signals, end: End) {
     if !signals.has_ended.is_requested() {
         // Whoever watches the process must see that it did not end because it was asked to.
         end(u8::from(signals.has_failed.is_requested()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::time::Duration;
+
+    use super::{Signals, watch_for};
+    use crate::kafka::pulse::{Activity, Pulse};
+    use crate::kafka::stop::Stop;
+
+    /// The exit codes by which a process was ended that was asked to stop, and whose serving never comes back from a call.
+    fn ended(signals: &Signals) -> Vec<u8> {
+        let (pulse, stop) = (Pulse::default(), Stop::default());
+        pulse.role("serving").is(Activity::Calling("commit"));
+        stop.request();
+        let codes = RefCell::new(Vec::new());
+        watch_for(&pulse, &stop, signals, Duration::ZERO, |code| codes.borrow_mut().push(code));
+        codes.into_inner()
+    }
+
+    #[test]
+    fn who_was_asked_to_stop_ends_well_though_a_role_hangs_unless_one_failed() {
+        let signals = Signals::default();
+        assert_eq!(ended(&signals), [0]);
+        signals.has_failed.request();
+        assert_eq!(ended(&signals), [1]);
+        // All roles have finished: the process ends by itself.
+        signals.has_ended.request();
+        assert_eq!(ended(&signals), Vec::<u8>::new());
     }
 }

@@ -19,7 +19,6 @@ pub mod simulate;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 
-#[cfg(feature = "kafka")]
 pub mod worker;
 
 #[cfg(feature = "kafka")]

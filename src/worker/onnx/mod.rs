@@ -19,5 +19,5 @@ pub mod tree;
 
 pub mod model;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "kafka"))]
 mod tests;

@@ -15,6 +15,7 @@ use serinus::wire::partial::PartialRecord;
 use serinus::wire::schema::codecs;
 use serinus::wire::state::StateRecord;
 use serinus::wire::{label, lane_file, prediction};
+use serinus::worker::onnx::model::{Model, Prediction};
 
 use crate::fuzzed::{Target, analyst_history};
 
@@ -31,7 +32,7 @@ macro_rules! record {
 }
 
 // A new decoder: its line at the end, for the corpus counts them; and records that it reads in `decoders.rs`.
-pub(crate) const DECODERS: [(&str, Target); 18] = [
+pub(crate) const DECODERS: [(&str, Target); 19] = [
     ("command", record!(CommandRecord)),
     ("event", record!(EventRecord)),
     ("journal", record!(ServingTurn)),
@@ -50,6 +51,7 @@ pub(crate) const DECODERS: [(&str, Target); 18] = [
     ("analysis", record!(AnalysisRecord)),
     ("avro", avro),
     ("lane file", lane_files),
+    ("model", models),
 ];
 
 /// Takes the first byte for a decoder, `a` for the first of them, and the rest for a record.
@@ -57,6 +59,26 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((nth, record)) = bytes.split_first() else { return false };
     let decoder = DECODERS.get(usize::from(nth.wrapping_sub(b'a')));
     decoder.is_some_and(|(_, target)| target(record))
+}
+
+/// Answers need no more than to be there, and to be the same again: whether they are right is known of models that somebody meant.
+fn models(bytes: &[u8]) -> bool {
+    let Ok(model) = Model::from_bytes(bytes) else { return false };
+    // A model of any width can be written in a few bytes, and is never asked.
+    let Some(features) = [0.0, 0.5, -1.0].repeat(100).get(..model.inputs()).map(<[f32]>::to_vec)
+    else {
+        return true;
+    };
+    let asked = |mut out: Prediction| {
+        model.predict(&features, &mut out).expect("as many features as it takes");
+        out
+    };
+    let first = asked(Prediction::default());
+    let bits = |it: &Prediction| it.probabilities.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
+    for it in [asked(Prediction::default()), asked(first.clone())] {
+        assert_eq!((it.label, bits(&it)), (first.label, bits(&first)), "asked again");
+    }
+    true
 }
 
 fn lane_files(bytes: &[u8]) -> bool {

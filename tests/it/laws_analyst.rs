@@ -16,18 +16,22 @@ use serinus::engine::score::Truth;
 use serinus::engine::tally::Book;
 
 use crate::fuzzed::analyst_history::{
-    Record, Step, ending, history, last_sums, planned, prediction, told,
+    LONG_AGO_MS, MarkStep, Record, Step, ending, history, last_sums, planned, prediction, told,
 };
 use crate::fuzzed::analyst_laws as laws;
 use crate::plans::{self, MIDNIGHT};
 use crate::world::{Answer, World};
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let wait = prop_oneof![4 => 0_i64..300, 1 => 0_i64..6_000];
-    let step = prop_oneof![
-        5 => (wait.clone(), 0_u8..6, 0_u8..=100, any::<bool>()).prop_map(
-            |(wait_ms, fails, score, is_twin)| Step::Case {
-                wait_ms, age_ms: 0, fails, score, is_twin,
+fn wait() -> impl Strategy<Value = i64> + Clone {
+    prop_oneof![4 => 0_i64..300, 1 => 0_i64..6_000]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let wait = wait();
+    prop_oneof![
+        5 => (wait.clone(), prop::bool::weighted(0.05), 0_u8..6, 0_u8..=100, any::<bool>()).prop_map(
+            |(wait_ms, is_misdated, fails, score, is_twin)| Step::Case {
+                wait_ms, age_ms: LONG_AGO_MS * i64::from(is_misdated), fails, score, is_twin,
             }
         ),
         4 => (wait.clone(), 0_usize..40, 0_u8..2, 1_u64..4, 0_i64..2_000, prop::bool::weighted(0.1))
@@ -35,8 +39,36 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
                 wait_ms, of, late, version, age_ms, retract,
             }),
         1 => (wait, 0_usize..40).prop_map(|(wait_ms, of)| Step::Again { wait_ms, of }),
-    ];
-    prop::collection::vec(step, 1..120)
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..120)
+}
+
+/// Steps among which somebody says how far two partitions of labels were read.
+fn marked_steps() -> impl Strategy<Value = Vec<Step>> {
+    let age = || prop_oneof![2 => Just(0), 1 => -1_000_i64..8_000];
+    let mark = (
+        wait(),
+        0..2,
+        age(),
+        prop::option::of(age()),
+        prop::option::of(0_i64..5_000),
+        any::<bool>(),
+    );
+    let mark =
+        mark.prop_map(|(wait_ms, source, said_age_ms, reached_age_ms, idle_ms, is_behind)| {
+            Step::Mark(MarkStep {
+                wait_ms,
+                source,
+                said_age_ms,
+                reached_age_ms,
+                idle_ms,
+                is_behind,
+            })
+        });
+    prop::collection::vec(prop_oneof![3 => step(), 1 => mark], 1..120)
 }
 
 proptest! {
@@ -117,6 +149,23 @@ proptest! {
     #[test]
     fn rows_and_sums_are_those_of_a_naive_fold(steps in steps()) {
         laws::rows_and_sums_are_those_of_a_naive_fold(&history(&steps));
+    }
+
+    #[test]
+    fn rows_and_sums_by_marks_are_those_of_a_naive_fold(steps in marked_steps(), over in 0_usize..200) {
+        let records = history(&steps);
+        laws::rows_and_sums_are_those_of_a_naive_fold(&ending(&records, over));
+        laws::batch_size_never_matters(&records);
+        laws::a_record_twice_changes_nothing(&records);
+    }
+
+    #[test]
+    fn a_restart_anywhere_never_matters_to_what_is_made_of_marks(
+        steps in marked_steps(),
+        crashes in prop::collection::btree_set(1_usize..120, 1..4),
+        saves in prop::collection::btree_set(1_usize..120, 0..4),
+    ) {
+        laws::a_restart_anywhere_never_matters(&history(&steps), &crashes, &saves);
     }
 
     #[test]

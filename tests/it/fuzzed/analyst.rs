@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::fuzzed::analyst_history::{Record, Step, ending, history};
+use crate::fuzzed::analyst_history::{LONG_AGO_MS, MarkStep, Record, Step, ending, history};
 use crate::fuzzed::analyst_laws as laws;
 
 const STEPS_MAX: usize = 100;
@@ -48,6 +48,7 @@ fn step([kind, wait, a, b, c]: [u8; 5]) -> Option<Step> {
     match kind % 8 {
         0..3 => {
             let age_ms = if c & 2 == 0 { 0 } else { 60 * i64::from(c >> 2) };
+            let age_ms = if kind & 0x38 == 0x38 { age_ms + LONG_AGO_MS } else { age_ms };
             Some(Step::Case { wait_ms, age_ms, fails: a % 6, score: b % 101, is_twin: c & 1 == 1 })
         }
         // A label's time may be in the future too.
@@ -59,6 +60,14 @@ fn step([kind, wait, a, b, c]: [u8; 5]) -> Option<Step> {
             age_ms: 50 * i64::from(b.cast_signed()),
             retract: c & 2 == 2,
         }),
+        6 if kind & 0x08 != 0 => Some(Step::Mark(MarkStep {
+            wait_ms,
+            source: i32::from(a & 1),
+            said_age_ms: if a & 8 == 0 { 0 } else { 100 * i64::from(a >> 4) },
+            reached_age_ms: (a & 4 == 0).then_some(50 * i64::from(b.cast_signed())),
+            idle_ms: (c & 1 == 1).then_some(20 * i64::from(c >> 1)),
+            is_behind: a & 2 != 0,
+        })),
         6 => Some(Step::Again { wait_ms, of }),
         _ => None,
     }

@@ -11,7 +11,7 @@ use serinus::domain::label::Label;
 use serinus::domain::routing::{Role, Routing};
 use serinus::domain::time::{Span, Timestamp};
 use serinus::engine::analyst::Analyst;
-use serinus::engine::analyst_io::{Effect, Event, Planned, Settings};
+use serinus::engine::analyst_io::{Effect, Event, Mark, Planned, Settings};
 use serinus::engine::clock::Checkpoint;
 use serinus::engine::partial::{Inputs, Partial};
 use serinus::strategy::contract::Route;
@@ -24,12 +24,55 @@ use serinus::wire::lane_file::{self, Place};
 
 use crate::plans::{self, MIDNIGHT};
 
+/// As old as a case with a wrong date: what follows comes after a longer gap than there may be in what counts.
+pub(crate) const LONG_AGO_MS: i64 = 40 * 24 * 3_600_000;
+
 /// One record of a history, and how long after the one before it comes.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Case { wait_ms: i64, age_ms: i64, fails: u8, score: u8, is_twin: bool },
-    Label { wait_ms: i64, of: usize, late: u8, version: u64, age_ms: i64, retract: bool },
-    Again { wait_ms: i64, of: usize },
+    Case {
+        wait_ms: i64,
+        age_ms: i64,
+        fails: u8,
+        score: u8,
+        is_twin: bool,
+    },
+    Label {
+        wait_ms: i64,
+        of: usize,
+        late: u8,
+        version: u64,
+        age_ms: i64,
+        retract: bool,
+    },
+    Again {
+        wait_ms: i64,
+        of: usize,
+    },
+    /// How far one of two partitions of labels was read, said by whoever reads it.
+    Mark(MarkStep),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct MarkStep {
+    pub(crate) wait_ms: i64,
+    pub(crate) source: i32,
+    pub(crate) said_age_ms: i64,
+    pub(crate) reached_age_ms: Option<i64>,
+    pub(crate) idle_ms: Option<i64>,
+    pub(crate) is_behind: bool,
+}
+
+impl MarkStep {
+    fn mark(&self, now: Timestamp) -> Mark {
+        Mark {
+            source: self.source,
+            said_at: Timestamp(now.0 - self.said_age_ms),
+            reached: self.reached_age_ms.map(|it| Timestamp(now.0 - it)),
+            idle_until: self.idle_ms.map(|it| now + Span(it)),
+            is_behind: self.is_behind,
+        }
+    }
 }
 
 /// A record as a lane gets it.
@@ -125,10 +168,12 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
     let mut ids: Vec<String> = Vec::new();
     let (mut predictions, mut labels) = (0, 0);
     let mut cases = 0;
+    let has_marks = steps.iter().any(|it| matches!(it, Step::Mark(_)));
     for step in steps {
         let (Step::Case { wait_ms, .. }
         | Step::Label { wait_ms, .. }
-        | Step::Again { wait_ms, .. }) = step;
+        | Step::Again { wait_ms, .. }
+        | Step::Mark(MarkStep { wait_ms, .. })) = step;
         now = now + Span(*wait_ms);
         let event = match step {
             Step::Case { age_ms, fails, score, is_twin, .. } => {
@@ -154,11 +199,15 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
                     retract: *retract,
                 };
                 labels += 1;
-                Event::Label { offset: labels, source: None, label: Box::new(label) }
+                let source = has_marks.then(|| i32::from(nth % 2 == 0));
+                Event::Label { offset: labels, source, label: Box::new(label) }
             }
-            // A lane knows a record again for as long as it holds it: the window and the keep time.
+            Step::Mark(step) => {
+                labels += 1;
+                Event::Mark { offset: labels, mark: step.mark(now) }
+            }
             Step::Again { of, .. } => match records.iter().rev().nth(*of) {
-                Some(it) if since(it) + Span::seconds(5) > now => {
+                Some(it) if is_known_again(it, now) => {
                     again(&it.event, &mut predictions, &mut labels)
                 }
                 Some(_) | None => continue,
@@ -166,13 +215,30 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
         };
         records.push(Record { now, event });
     }
+    if has_marks {
+        // In the end all labels were read: no case waits for ever.
+        for source in 0..2 {
+            labels += 1;
+            let idle_ms = Some(3_600_000);
+            let (wait_ms, said_age_ms, reached_age_ms, is_behind) = (0, 0, None, false);
+            let step =
+                MarkStep { wait_ms, source, said_age_ms, reached_age_ms, idle_ms, is_behind };
+            records
+                .push(Record { now, event: Event::Mark { offset: labels, mark: step.mark(now) } });
+        }
+    }
     records
 }
 
-/// When a record first came; a case that comes again and again is held no longer for it.
+/// A lane knows a record again for as long as it holds it: the window and the keep time.
+pub(crate) fn is_known_again(record: &Record, now: Timestamp) -> bool {
+    since(record) + Span::seconds(5) > now
+}
+
+/// Since when a record counts; a case that comes again and again is held no longer for it.
 fn since(record: &Record) -> Timestamp {
     match &record.event {
-        Event::Prediction { prediction, .. } => prediction.served_at,
+        Event::Prediction { prediction, .. } => prediction.event_time(),
         Event::Label { .. }
         | Event::Mark { .. }
         | Event::Unreadable { .. }
@@ -364,12 +430,10 @@ fn read_before(records: &[Record], turn: u64) -> Inputs {
     for (_, record) in (1..turn).zip(records) {
         match record.event {
             Event::Prediction { offset, .. } => inputs.predictions = offset + 1,
-            Event::Label { offset, .. } => inputs.labels = offset + 1,
-            Event::Mark { .. }
-            | Event::Unreadable { .. }
-            | Event::Sources(_)
-            | Event::Plan(_)
-            | Event::Lag { .. } => {}
+            Event::Label { offset, .. } | Event::Mark { offset, .. } => {
+                inputs.labels = offset + 1;
+            }
+            Event::Unreadable { .. } | Event::Sources(_) | Event::Plan(_) | Event::Lag { .. } => {}
         }
     }
     inputs

@@ -7,12 +7,12 @@ use serinus::domain::ids::{CaseId, Version};
 use serinus::domain::label::Label;
 use serinus::domain::routing::Role;
 use serinus::domain::time::{Span, Timestamp};
-use serinus::engine::analyst_io::Event;
+use serinus::engine::analyst_io::{Event, Mark};
 use serinus::engine::score;
 use serinus::engine::tally::{Book, Watch};
 use serinus::join::entry::{Joined, LabelStatus, Truth};
 use serinus::strategy::design::Part;
-use serinus::strategy::evidence::Evidence;
+use serinus::strategy::evidence::{Evidence, GAP_MAX};
 
 use crate::fuzzed::analyst_history::{QUIET_SECONDS, Record, planned};
 use crate::plans::MIDNIGHT;
@@ -36,6 +36,8 @@ pub(crate) struct Naive {
     pub(crate) rows: BTreeMap<CaseId, Vec<NaiveRow>>,
     /// Every case, with how far the predictions had come when it was read, in the order of reading.
     cases: Vec<(Prediction, Timestamp)>,
+    /// Before which of the cases, and after what date, the rollout begins anew: a wrong date stood before.
+    begins: Vec<(usize, Timestamp)>,
     /// The cases in the order in which they are mature, as places in `cases`: of a unit's cases the first counts.
     mature: Vec<usize>,
 }
@@ -45,6 +47,15 @@ struct Look {
     read: usize,
     predictions: Timestamp,
     labels: Timestamp,
+    /// Whether every partition that labels come from was read to its end, or comes no further.
+    is_read: bool,
+}
+
+/// What is known of a partition that labels come from.
+struct Source {
+    reached: Timestamp,
+    is_live: bool,
+    is_stuck: bool,
 }
 
 impl From<&Joined> for NaiveRow {
@@ -68,8 +79,15 @@ impl Naive {
         looks.extend(quiet);
         let mut known = BTreeSet::new();
         let (mut rows, mut cases) = (BTreeMap::new(), Vec::new());
-        let mut mature = Vec::new();
+        let (mut mature, mut begins, mut is_over) = (Vec::new(), Vec::new(), false);
         for (nth, record) in records.iter().enumerate() {
+            is_over |= matches!(record.event, Event::Plan(_));
+            if let Event::Prediction { .. } = &record.event {
+                let (before, after) = (looks[2 * nth].predictions, looks[2 * nth + 1].predictions);
+                if before > Timestamp::MIN && after - before > GAP_MAX && !is_over {
+                    begins.push((cases.len(), after - planned().plan.tick));
+                }
+            }
             if let Event::Prediction { prediction, .. } = &record.event
                 && known.insert(prediction.case)
             {
@@ -83,7 +101,7 @@ impl Naive {
             }
         }
         mature.sort();
-        Self { rows, cases, mature: mature.into_iter().map(|it| it.3).collect() }
+        Self { rows, cases, begins, mature: mature.into_iter().map(|it| it.3).collect() }
     }
 
     /// Returns the sums of all cases: first what came, then what was mature.
@@ -91,9 +109,16 @@ impl Naive {
         let planned = planned();
         let tick = planned.plan.tick;
         let mut book = Book::new(planned.plan, planned.design, planned.stable);
-        for (case, reached) in &self.cases {
+        let mut begins = self.begins.iter().peekable();
+        for (nth, (case, reached)) in self.cases.iter().enumerate() {
+            while let Some((_, at)) = begins.next_if(|it| it.0 <= nth) {
+                book.sums_mut().begin_at(*at);
+            }
             let oldest = *reached - tick;
             book.respond(case, Watch { partition: 0, partitions: 1, oldest });
+        }
+        for (_, at) in begins {
+            book.sums_mut().begin_at(*at);
         }
         for (case, _) in self.mature.iter().map(|it| &self.cases[*it]) {
             let rows = &self.rows[&case.case];
@@ -190,19 +215,63 @@ impl Look {
                 | Event::Lag { .. } => {}
             }
         }
-        // Labels that are silent have said all they have to say.
-        if now >= labels_arrived + IDLE_AFTER {
+        let sources: Vec<Source> = (0..2).filter_map(|it| Source::at(it, read, now)).collect();
+        // Labels that are silent have said all they have to say, unless a partition of them is told of that was not read to its end.
+        if let Some(slowest) = sources.iter().filter(|it| it.is_live).map(|it| it.reached).min() {
+            labels = slowest;
+        } else if !sources.is_empty() || now >= labels_arrived + IDLE_AFTER {
             labels = Timestamp::MAX;
         }
         let predictions = predictions.max(flowed(newest, arrived, now));
-        Self { read: read.len(), predictions, labels }
+        let is_read = sources.iter().all(|it| !it.is_live || it.is_stuck);
+        Self { read: read.len(), predictions, labels, is_read }
     }
 
-    /// Returns whether a case is mature: both clocks have passed its window, or the predictions alone twice.
+    /// Returns whether a case is mature: both clocks have passed its window, or the predictions alone twice where no label is left to read.
     fn shows_mature(&self, case: &Prediction) -> bool {
         let window = planned().plan.maturity;
         let due = case.event_time() + window;
-        self.predictions.min(self.labels) >= due || self.predictions >= due + window
+        self.predictions.min(self.labels) >= due
+            || (self.is_read && self.predictions >= due + window)
+    }
+}
+
+impl Source {
+    /// Tells from all that was said of a partition, if anything was.
+    fn at(source: i32, read: &[Record], now: Timestamp) -> Option<Self> {
+        // When, how far it had come, and the mark that said so, unless it was a label.
+        let told: Vec<(Timestamp, Option<Timestamp>, Option<&Mark>)> = read
+            .iter()
+            .filter_map(|it| match &it.event {
+                Event::Label { source: Some(of), label, .. } if *of == source => {
+                    Some((it.now, Some(label.observed_at.min(it.now)), None))
+                }
+                Event::Mark { mark, .. } if mark.source == source => {
+                    Some((it.now, mark.reached, Some(mark)))
+                }
+                Event::Prediction { .. }
+                | Event::Label { .. }
+                | Event::Mark { .. }
+                | Event::Unreadable { .. }
+                | Event::Sources(_)
+                | Event::Plan(_)
+                | Event::Lag { .. } => None,
+            })
+            .collect();
+        let (first, last) = (told.first()?, told.last()?);
+        let reached = told.iter().filter_map(|it| it.1).max().unwrap_or(Timestamp::MIN);
+        let moved = told.iter().find(|it| it.1 == Some(reached)).map_or(first.0, |it| it.0);
+        // What was said before anything was heard may be out of date.
+        let believed = |it: &&Mark| it.said_at >= first.0;
+        let idle_until = last.2.filter(believed).and_then(|it| it.idle_until);
+        let newest = told.iter().rev().filter_map(|it| it.2).find(believed);
+        let is_behind = newest.is_none_or(|it| it.is_behind);
+        let is_attended = now - last.0 <= IDLE_AFTER.times(2);
+        Some(Self {
+            reached,
+            is_live: idle_until.is_none_or(|it| it <= now),
+            is_stuck: is_attended && !is_behind && now - moved >= IDLE_AFTER.times(5),
+        })
     }
 }
 

@@ -51,7 +51,9 @@ const WAITING: &str = "analyst_lanes_waiting";
 /// How many records a turn takes at the most.
 const BATCH_MAX: usize = 5000;
 /// How long a turn collects records: analysis is not in a hurry, and a turn costs a journal record a partition.
-const COLLECT: Duration = Duration::from_millis(20);
+const COLLECT: Duration = Duration::from_millis(100);
+/// How long it rests between two commits, each of which costs the brokers as much again.
+const REST: Duration = Duration::from_millis(100);
 /// How long the loop sleeps at the most when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
@@ -99,7 +101,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
     let slot = format!("{}.analysis.{}", settings.app, options.instance);
     // Fence, then read.
     let beat = board.pulse.role(ROLE);
-    let outbox = Outbox::fence(settings, &slot, beat.clone())?;
+    let outbox = Outbox::fence(settings, &slot, beat.clone())?.resting(REST);
     let group = format!("{}.analysis", settings.app);
     let mut session = Session {
         follower: Follower::start(settings)?,

@@ -26,7 +26,7 @@ use crate::kafka::settings::{Settings, log_client_line};
 
 /// A transaction begun within a few ms of the last commit makes the client back off for 100 ms.
 const GAP_MIN: Duration = Duration::from_millis(10);
-/// Under load a transaction may grow to this.
+/// Under load a transaction may grow to this, and as long may be waited before the next one is committed.
 const INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// No call of the client may take longer than this; see `patience`.
 const CALL_MAX: Duration = Duration::from_secs(15);
@@ -121,6 +121,8 @@ pub struct Outbox {
     opened_at: Option<Instant>,
     committed_at: Instant,
     interval: Duration,
+    gap_min: Duration,
+    gap: Duration,
     patience: Duration,
     copies: Copies,
     beat: Beat,
@@ -150,10 +152,18 @@ impl Outbox {
             opened_at: None,
             committed_at,
             interval: GAP_MIN,
+            gap_min: GAP_MIN,
+            gap: GAP_MIN,
             patience,
             copies: Copies::default(),
             beat,
         })
+    }
+
+    /// Commits no sooner than this after the last commit: each one costs the brokers a record in every partition that it touches.
+    #[must_use = "it is another outbox then"]
+    pub fn resting(self, gap: Duration) -> Self {
+        Self { gap_min: gap, gap, ..self }
     }
 
     /// Returns how many partitions a topic has now, 0 where it is not there.
@@ -251,7 +261,7 @@ impl Outbox {
     pub fn is_due(&self, is_drained: bool) -> bool {
         let Some(opened_at) = self.opened_at else { return false };
         if is_drained {
-            self.committed_at.elapsed() >= GAP_MIN
+            self.committed_at.elapsed() >= self.gap
         } else {
             opened_at.elapsed() >= self.interval
         }
@@ -259,7 +269,7 @@ impl Outbox {
 
     /// Returns how long until a drained transaction may be committed; nothing without one.
     pub fn due_in(&self) -> Option<Duration> {
-        self.opened_at.map(|_| GAP_MIN.saturating_sub(self.committed_at.elapsed()))
+        self.opened_at.map(|_| self.gap.saturating_sub(self.committed_at.elapsed()))
     }
 
     /// Commits records and offsets together; `group` tells what the group is now.
@@ -303,8 +313,9 @@ impl Outbox {
         self.opened_at = None;
         self.copies.clear();
         self.committed_at = clock::moment();
-        // Committing may take a fifth of the time.
+        // Committing may take a fifth of the time, and where nothing more is there to read two thirds of it: slow brokers get fewer transactions.
         self.interval = (began.elapsed() * 4).clamp(GAP_MIN, INTERVAL_MAX);
+        self.gap = (began.elapsed() / 2).clamp(self.gap_min, INTERVAL_MAX.max(self.gap_min));
         Ok(())
     }
 

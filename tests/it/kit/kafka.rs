@@ -266,8 +266,16 @@ pub struct Reader {
 
 impl Reader {
     pub fn open(kafka: &Kafka, topic: &str) -> Self {
-        let partitions = kafka.partitions(topic);
-        assert!(partitions > 0, "topic `{topic}` does not exist");
+        // Of several brokers one may know of a new topic a moment before another.
+        let deadline = Deadline::after(CALL_WAIT);
+        let partitions = loop {
+            let partitions = kafka.partitions(topic);
+            if partitions > 0 {
+                break partitions;
+            }
+            assert!(!deadline.is_over(), "topic `{topic}` does not exist");
+            std::thread::park_timeout(Duration::from_millis(50));
+        };
         let consumer: BaseConsumer = kafka
             .config()
             .set("group.id", "serinus-tests-never-committed")

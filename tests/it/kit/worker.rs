@@ -1,6 +1,6 @@
 //! Model workers that do what the contract asks of one, on threads and as processes that can be killed.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,17 +8,21 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
+use crate::kit::clock::{Stopwatch, unix_ms};
 use crate::kit::kafka::{Kafka, Record};
 use crate::kit::process::{Process, folder};
 use crate::kit::world::unique;
 
 /// How long a single call to the broker may take.
 const CALL_WAIT: Duration = Duration::from_secs(30);
+
+/// How often it commits what it has answered.
+const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
 /// Under this name a child process of this test binary finds what it shall do.
 const CHILD: &str = "SERINUS_TEST_WORKER";
@@ -119,17 +123,23 @@ fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &Atomi
     let producer: BaseProducer = kafka
         .config()
         .set("linger.ms", "1")
+        // However long a broker is away, an answer is not thrown away.
+        .set("message.timeout.ms", "0")
         .set("queue.buffering.max.messages", "500000")
         .create()
         .expect("a producer can be made");
     let mut seen: usize = 0;
+    let mut committed: Option<Stopwatch> = None;
     while !stop.load(Ordering::Relaxed) {
         let mut batch = Vec::new();
         while let Some(message) =
             consumer.poll(Duration::from_millis(if batch.is_empty() { 20 } else { 0 }))
         {
-            // The client connects again by itself after an error.
-            batch.extend(message.ok());
+            match message {
+                Ok(message) => batch.push(message),
+                // The client connects again by itself.
+                Err(error) => say("read", &error),
+            }
             if batch.len() == 500 {
                 break;
             }
@@ -143,13 +153,31 @@ fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &Atomi
             reply(&producer, kafka, version, habits, seen, message);
         }
         // A broker that is away comes back: what failed is tried again, and answers that came twice change nothing.
-        while producer.flush(Duration::from_secs(1)).is_err() && !stop.load(Ordering::Relaxed) {}
-        // Only now: a worker that is killed before this line answers the batch once more.
-        while consumer.commit_consumer_state(CommitMode::Sync).is_err()
-            && !stop.load(Ordering::Relaxed)
-        {
-            std::thread::park_timeout(Duration::from_millis(200));
+        until_done(stop, "deliver answers", || producer.flush(Duration::from_secs(1)));
+        if committed.as_ref().is_some_and(|it| it.elapsed() < COMMIT_EVERY) {
+            continue;
         }
+        // Only now: a worker that is killed before this line answers its last batches once more.
+        until_done(stop, "commit", || consumer.commit_consumer_state(CommitMode::Sync));
+        committed = Some(Stopwatch::start());
+    }
+}
+
+/// Says what goes wrong: a worker process has a log.
+fn say(what: &str, error: &KafkaError) {
+    writeln!(std::io::stderr(), "{}: failed to {what}: {error}", unix_ms()).ok();
+}
+
+/// Tries again and again, and says why it has to.
+fn until_done(stop: &AtomicBool, what: &str, attempt: impl Fn() -> Result<(), KafkaError>) {
+    while let Err(error) = attempt() {
+        say(what, &error);
+        if stop.load(Ordering::Relaxed)
+            || error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset)
+        {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(200));
     }
 }
 

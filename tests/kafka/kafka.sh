@@ -113,12 +113,14 @@ transaction.max.timeout.ms=900000
 log.retention.check.interval.ms=300000
 EOF
   # Another broker of the cluster leads soon where one was killed. A lone one under load must not lose its partitions for it.
-  # What a killed one had not flushed, all of the segments that were open, it reads again before it listens: less of it, the sooner.
+  # What a killed one had not flushed, all of the segments that were open, it reads again before it listens: less of it, and many at once
+  # since each waits for the disk, the sooner.
   ((nodes == 1)) || cat >>"$run/$1/server.properties" <<EOF
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
 log.segment.bytes=2097152
 log.flush.offset.checkpoint.interval.ms=5000
+num.recovery.threads.per.data.dir=8
 EOF
 }
 

@@ -491,12 +491,14 @@ impl Arena {
                     let before = reader.records.len();
                     has_come = reader.wait(SETTLE_WAIT, |records| records.len() > before);
                 }
+                let came = reader.records.len();
+                say(&format!("{}: {came} of {} on `{kind}`", world.name, sent.len()));
             }
         }
         let counted: Vec<Evidence> = self.worlds.iter().map(count).collect();
         for (world, evidence) in self.worlds.iter().zip(&counted) {
-            // What differs then, is said of the last record below.
-            drop(evidence.wait(world, SETTLE_WAIT));
+            // What differs in the end, is said of the last record below.
+            say(&format!("evidence differs in {:?}", evidence.wait(world, SETTLE_WAIT)));
         }
         for (_, process) in std::mem::take(&mut self.instances) {
             process.stop();

@@ -498,7 +498,8 @@ impl Arena {
         let counted: Vec<Evidence> = self.worlds.iter().map(count).collect();
         for (world, evidence) in self.worlds.iter().zip(&counted) {
             // What differs in the end, is said of the last record below.
-            say(&format!("evidence differs in {:?}", evidence.wait(world, SETTLE_WAIT)));
+            let differences = evidence.wait(world, SETTLE_WAIT);
+            say(&format!("{}: evidence differs in {differences:?}", world.name));
         }
         for (_, process) in std::mem::take(&mut self.instances) {
             process.stop();

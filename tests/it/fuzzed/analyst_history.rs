@@ -219,12 +219,9 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
         // In the end all labels were read: no case waits for ever.
         for source in 0..2 {
             labels += 1;
-            let idle_ms = Some(3_600_000);
-            let (wait_ms, said_age_ms, reached_age_ms, is_behind) = (0, 0, None, false);
-            let step =
-                MarkStep { wait_ms, source, said_age_ms, reached_age_ms, idle_ms, is_behind };
-            records
-                .push(Record { now, event: Event::Mark { offset: labels, mark: step.mark(now) } });
+            let (reached, idle_until) = (None, Some(now + Span::seconds(3_600)));
+            let mark = Mark { source, said_at: now, reached, idle_until, is_behind: false };
+            records.push(Record { now, event: Event::Mark { offset: labels, mark } });
         }
     }
     records

@@ -160,7 +160,8 @@ impl Outbox {
         })
     }
 
-    /// Commits no sooner than this after the last commit: each one costs the brokers a record in every partition that it touches.
+    /// Where nothing more is there to read, commits no sooner than this after the last commit: each one costs the brokers a record in
+    /// every partition that it touches.
     #[must_use = "it is another outbox then"]
     pub fn resting(self, gap: Duration) -> Self {
         Self { gap_min: gap, gap, ..self }

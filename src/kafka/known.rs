@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::domain::ids::{ModelName, Revision, RolloutName};
 use crate::domain::routing::Routing;
 use crate::engine::analyst_io::Planned;
 use crate::engine::change::Phase;
-use crate::spec::plan::{model_from_json, rollout_from_json};
+use crate::engine::command::Parsed;
+use crate::kafka::commands::parse;
 use crate::strategy::design::Design;
-use crate::strategy::stage::ModelPlan;
+use crate::strategy::stage::{ModelPlan, RolloutPlan};
 use crate::wire::event::{EventRecord, VerdictRecord};
 
 /// How many revisions of a model's routing are kept for replays.
@@ -44,8 +44,11 @@ pub struct ModelView {
 pub struct Known {
     models: BTreeMap<ModelName, ModelView>,
     expected: BTreeMap<ModelName, u64>,
-    early: BTreeMap<(ModelName, u64), EventRecord>,
+    early: BTreeMap<(ModelName, u64), Heard>,
 }
+
+/// An event with the spec in it, understood.
+type Heard = (EventRecord, Option<Parsed>);
 
 impl Known {
     /// Returns what is known of all models.
@@ -60,12 +63,18 @@ impl Known {
 
     /// Takes an event in; returns whether anything changed.
     pub fn take(&mut self, event: EventRecord) -> bool {
+        let spec = event.spec.as_ref().map(parse);
+        self.take_understood(event, spec)
+    }
+
+    /// Takes an event in whose spec was read already; returns whether anything changed.
+    pub fn take_understood(&mut self, event: EventRecord, spec: Option<Parsed>) -> bool {
         let model = ModelName::new(&event.model);
         let expected = *self.expected.entry(model.clone()).or_insert(SEQUENCE_FIRST);
         if event.sequence < expected {
             return false;
         }
-        self.early.insert((model.clone(), event.sequence), event);
+        self.early.insert((model.clone(), event.sequence), (event, spec));
         self.go_on(model, expected)
     }
 
@@ -85,27 +94,26 @@ impl Known {
     fn go_on(&mut self, model: ModelName, expected: u64) -> bool {
         let mut changed = false;
         let mut next = expected;
-        while let Some(event) = self.early.remove(&(model.clone(), next)) {
-            changed |= self.follow(&model, &event);
+        while let Some((event, spec)) = self.early.remove(&(model.clone(), next)) {
+            changed |= self.follow(&model, &event, spec);
             next += 1;
         }
         self.expected.insert(model, next);
         changed
     }
 
-    fn follow(&mut self, model: &ModelName, event: &EventRecord) -> bool {
+    fn follow(&mut self, model: &ModelName, event: &EventRecord, spec: Option<Parsed>) -> bool {
         if event.verdict == VerdictRecord::Conflict {
             return false;
         }
-        let plan = match &event.spec {
-            Some(spec) if is_kind(spec, "Model") => match model_from_json(spec) {
-                Ok(plan) => Some(Arc::new(plan)),
-                Err(error) => {
-                    warn!(%model, %error, "the spec of a model in an event cannot be read");
-                    None
-                }
-            },
-            Some(_) | None => None,
+        let (plan, rollout) = match spec {
+            Some(Parsed::Model(written)) => (Some(Arc::new(written.plan)), None),
+            Some(Parsed::Rollout(written)) => (None, Some(written.plan)),
+            Some(Parsed::Invalid(error)) => {
+                warn!(%model, sequence = event.sequence, error, "the spec in an event cannot be read");
+                (None, None)
+            }
+            None => (None, None),
         };
         let Some(plan) = plan.or_else(|| self.models.get(model).map(|it| Arc::clone(&it.plan)))
         else {
@@ -135,16 +143,26 @@ impl Known {
         while view.history.len() > HISTORY_MAX {
             view.history.pop_first();
         }
-        follow_rollout(view, event, &routing);
+        follow_rollout(view, event, rollout, &routing);
+        reach(view, &routing);
         info!(%model, revision = routing.revision.0, reason = event.reason, "routing known");
         true
     }
 }
 
 /// Keeps what the lanes must know of the event's rollout.
-fn follow_rollout(view: &mut ModelView, event: &EventRecord, routing: &Routing) {
+fn follow_rollout(
+    view: &mut ModelView,
+    event: &EventRecord,
+    plan: Option<RolloutPlan>,
+    routing: &Routing,
+) {
     let Some(name) = event.rollout.as_deref().map(RolloutName::new) else { return };
     let phase = Phase::from(event.to.phase);
+    if phase == Phase::Pending {
+        // Which version it is compared with is known only when it begins: that event has its spec too.
+        return;
+    }
     let design: Option<Design> = event.design.as_ref().map(Into::into);
     if let Some(planned) = view.rollouts.get_mut(&name) {
         planned.revision = planned.revision.max(routing.revision);
@@ -154,24 +172,21 @@ fn follow_rollout(view: &mut ModelView, event: &EventRecord, routing: &Routing) 
         }
         return;
     }
-    let Some(spec) = event.spec.as_ref().filter(|it| is_kind(it, "Rollout")) else { return };
-    match rollout_from_json(spec) {
-        Ok(plan) => {
-            let planned = Planned {
-                plan: Arc::new(plan),
-                design: design.unwrap_or_default(),
-                stable: routing.stable.clone(),
-                revision: routing.revision,
-                is_live: phase.is_open(),
-            };
-            view.rollouts.insert(name, planned);
-        }
-        Err(error) => {
-            warn!(rollout = %name, %error, "the spec of a rollout in an event cannot be read");
-        }
-    }
+    let Some(plan) = plan else { return };
+    let planned = Planned {
+        plan: Arc::new(plan),
+        design: design.unwrap_or_default(),
+        stable: routing.stable.clone(),
+        revision: routing.revision,
+        is_live: phase.is_open(),
+    };
+    view.rollouts.insert(name, planned);
 }
 
-fn is_kind(spec: &Value, kind: &str) -> bool {
-    spec.get("kind").and_then(Value::as_str) == Some(kind)
+/// Notes that all is known of the rollout in routing up to this revision, whatever raised it: applying a model raises it too.
+fn reach(view: &mut ModelView, routing: &Routing) {
+    let routed = routing.rollout.as_ref().and_then(|name| view.rollouts.get_mut(name));
+    if let Some(planned) = routed {
+        planned.revision = planned.revision.max(routing.revision);
+    }
 }

@@ -41,6 +41,7 @@ mod corpus;
 mod decoders;
 mod fuzzed;
 mod laws_analyst;
+mod laws_plans;
 mod laws_serving;
 mod records;
 mod scenarios;

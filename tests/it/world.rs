@@ -6,26 +6,27 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use serinus::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
-use serinus::domain::ids::{CaseId, ModelName, RequestId, Version};
+use serinus::domain::ids::{CaseId, ModelName, RequestId, RolloutName, Version};
 use serinus::domain::label::Label;
 use serinus::domain::record::Segments;
 use serinus::domain::routing::{Role, Routing};
 use serinus::domain::time::{Span, Timestamp};
 use serinus::engine::analyst::Analyst;
 use serinus::engine::analyst_io::{
-    Effect as LaneEffect, Event as LaneEvent, Planned, Row, Settings as LaneSettings,
+    Effect as LaneEffect, Event as LaneEvent, Row, Settings as LaneSettings,
 };
 use serinus::engine::change::Change;
 use serinus::engine::command::{Command, Parsed, Verb};
+use serinus::engine::counter::Counter;
 use serinus::engine::judge::Judge;
 use serinus::engine::judge_io::{Effect, Event, Settings};
 use serinus::engine::partial::Partial;
 use serinus::engine::report::Report;
 use serinus::engine::standing::Standing;
+use serinus::kafka::known::Known;
 use serinus::strategy::contract::Route;
-use serinus::strategy::design::Design;
 use serinus::strategy::look::Detail;
-use serinus::strategy::stage::{Format, RolloutPlan};
+use serinus::strategy::stage::Format;
 use serinus::wire::analysis::AnalysisRecord;
 use serinus::wire::event::EventRecord;
 use serinus::wire::metrics::MetricsRecord;
@@ -63,8 +64,14 @@ pub(crate) struct World {
     requests: i64,
     commands: u32,
     due_labels: BTreeMap<Timestamp, VecDeque<Label>>,
-    plan: Option<Arc<RolloutPlan>>,
-    design: Design,
+    /// What was applied, so that documents can be read back.
+    specs: Vec<Parsed>,
+    known: Known,
+    /// How long after they are written the lanes hear of events.
+    pub(crate) hears_after: Span,
+    coming: VecDeque<(Timestamp, EventRecord)>,
+    /// How many cases were joined without their rollout's plan.
+    pub(crate) unplanned: u64,
     pub(crate) changes: Vec<Change>,
     pub(crate) rows: Vec<Row>,
     pub(crate) report: Option<Report>,
@@ -95,8 +102,11 @@ impl World {
             requests: 0,
             commands: 0,
             due_labels: BTreeMap::new(),
-            plan: None,
-            design: Design::default(),
+            specs: Vec::new(),
+            known: Known::default(),
+            hears_after: Span::ZERO,
+            coming: VecDeque::new(),
+            unplanned: 0,
             changes: Vec::new(),
             rows: Vec::new(),
             report: None,
@@ -113,6 +123,7 @@ impl World {
         expect: Option<u64>,
     ) {
         self.commands += 1;
+        self.specs.extend(spec.clone());
         let command = Command {
             id: format!("c{}", self.commands),
             model: self.model.clone(),
@@ -137,6 +148,20 @@ impl World {
         for partial in &self.partials {
             self.judge.recall_in_order(partial.clone());
         }
+    }
+
+    /// Returns how often the newest sums of all lanes say that each version was asked, by rollout.
+    pub(crate) fn counted(&self) -> BTreeMap<(RolloutName, Version), u64> {
+        let newest: BTreeMap<_, _> =
+            self.partials.iter().map(|it| ((it.rollout.clone(), it.partition), it)).collect();
+        let mut counted = BTreeMap::new();
+        for partial in newest.into_values() {
+            for ((_, version, _), tally) in &partial.sums.arms {
+                let key = (partial.rollout.clone(), version.clone());
+                *counted.entry(key).or_default() += tally.exposures;
+            }
+        }
+        counted
     }
 
     /// Returns the present routing, once there is a model.
@@ -243,6 +268,7 @@ impl World {
     }
 
     fn tick(&mut self) {
+        self.follow();
         for lane in 0..self.lanes.len() {
             let mut out = Vec::new();
             self.lanes[lane].tick(self.now, &mut out);
@@ -284,6 +310,7 @@ impl World {
                     self.obey(out);
                 }
                 LaneEffect::Refuse { reason, .. } => panic!("refused: {reason}"),
+                LaneEffect::Count(Counter::PredictionUnplanned, n) => self.unplanned += n,
                 LaneEffect::Count(..) => {}
             }
         }
@@ -300,6 +327,8 @@ impl World {
                     assert_eq!(read.as_ref(), Ok(&sent), "an event in Avro");
                     assert_as_published("rollout-event", &sent);
                     self.changes.push(*change);
+                    self.coming.push_back((self.now + self.hears_after, sent));
+                    self.follow();
                 }
                 Effect::State(standing) => {
                     let sent = StateRecord::from(&*standing);
@@ -312,7 +341,6 @@ impl World {
                     let restored = read.standing(|it| documents(it)).expect("a state is whole");
                     assert_eq!(restored, *standing, "nothing of a state is lost");
                     self.kept = Some(read);
-                    self.plan_lanes();
                 }
                 Effect::Report(report) => {
                     let sent = MetricsRecord::from(&*report);
@@ -328,30 +356,31 @@ impl World {
         }
     }
 
-    /// Tells the lanes what the followers of the state topic would tell them.
-    fn plan_lanes(&mut self) {
-        let standing = self.standing().clone();
-        let Some(rollout) = &standing.rollout else { return };
-        let plan = match &self.plan {
-            Some(plan) if plan.name == rollout.plan.name => Arc::clone(plan),
-            Some(_) | None => Arc::new(rollout.plan.clone()),
-        };
-        self.plan = Some(Arc::clone(&plan));
-        let is_live = standing.position.phase.is_open();
-        // Events carry a design only while a rollout is in progress; after that the last one stays known.
-        if is_live {
-            self.design = standing.design.clone();
+    /// Tells the lanes what the followers of the events tell them.
+    fn follow(&mut self) {
+        while let Some((_, event)) = self.coming.pop_front_if(|(at, _)| *at <= self.now) {
+            let spec = event.spec.as_ref().map(|document| self.understood(document));
+            if !self.known.take_understood(event, spec) {
+                continue;
+            }
+            let Some(view) = self.known.model(&self.model) else { continue };
+            let plans: Vec<_> = view.rollouts.values().cloned().collect();
+            for lane in 0..self.lanes.len() {
+                for planned in &plans {
+                    self.tell(lane, LaneEvent::Plan(Box::new(planned.clone())));
+                }
+            }
         }
-        let planned = Planned {
-            plan,
-            design: self.design.clone(),
-            stable: standing.position.routing.stable.clone(),
-            revision: standing.position.routing.revision,
-            is_live,
+    }
+
+    /// Reads a document as it was meant when it was applied.
+    fn understood(&self, document: &Value) -> Parsed {
+        let is_it = |spec: &&Parsed| match spec {
+            Parsed::Model(it) => it.document == *document,
+            Parsed::Rollout(it) => it.document == *document,
+            Parsed::Invalid(_) => false,
         };
-        for lane in 0..self.lanes.len() {
-            self.tell(lane, LaneEvent::Plan(Box::new(planned.clone())));
-        }
+        self.specs.iter().find(is_it).cloned().expect("only what was applied is in an event")
     }
 }
 

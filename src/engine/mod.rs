@@ -4,6 +4,9 @@ pub mod counter;
 
 pub mod serving;
 
+pub mod class;
+pub mod document;
+pub mod number;
 mod placing;
 pub mod score;
 pub mod tally;

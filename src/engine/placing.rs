@@ -2,35 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::domain::case::Prediction;
 use crate::domain::ids::Version;
-use crate::engine::score::{self, Ranked, Read, Truth};
-use crate::engine::tally::{Book, part, weight};
+use crate::engine::score::Ranked;
+use crate::engine::tally::{Book, weight};
 use crate::strategy::design::{Pairing, Part, Stratum};
 use crate::strategy::metric::{Metric, Shape};
 use crate::strategy::planning;
 
 impl Book {
-    /// Adds where each answer stands among positives and negatives.
-    pub(super) fn rank(
-        &mut self,
-        stratum: Stratum,
-        metric: &Metric,
-        bucket: usize,
-        case: &Prediction,
-        reads: &[Read<'_>],
-        truth: Truth<'_>,
-    ) {
-        let mut places = Vec::new();
-        for read in reads {
-            let version = &read.answer.version;
-            let Some(part) = part(case, version, read.answer.role) else { continue };
-            let Some(ranked) = score::ranked(metric, read, truth) else { continue };
-            places.push((version.clone(), part, ranked));
-        }
-        self.place(stratum, metric, bucket, &places);
-    }
-
     /// Adds where answers stand among positives and negatives, and how far that is alike within units.
     pub fn place(
         &mut self,

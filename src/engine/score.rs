@@ -1,4 +1,6 @@
-//! What one answer is worth, given the truth: one number a metric, or none.
+//! What one answer is worth, given the truth: one number a metric, or the reason why there is none.
+//!
+//! What is comparable is decided here once for every kind; docs/statistics.md has it as a table.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +8,13 @@ use serde_json::Value;
 
 use crate::domain::case::{AnswerStatus, CaseAnswer};
 use crate::domain::routing::Role;
+use crate::engine::class::{self, Class};
+use crate::engine::document::{Document, Node};
 use crate::strategy::metric::{Metric, MetricKind};
+use crate::strategy::scoring::Reason;
+
+/// How far outside of [0, 1] a probability may be by rounding: sums of 32-bit floats are off by less.
+const ROUNDING: f64 = 1e-6;
 
 /// What is known of the truth when a case is scored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,20 +32,21 @@ pub enum Truth<'a> {
 pub struct Read<'a> {
     /// The answer.
     pub answer: &'a CaseAnswer,
-    /// Its value as JSON, where it is JSON.
-    pub json: Option<Value>,
+    /// What its bytes are.
+    pub document: Document<'a>,
 }
 
 impl<'a> Read<'a> {
     /// Reads an answer.
     pub fn of(answer: &'a CaseAnswer) -> Self {
-        let json = match answer.status {
-            AnswerStatus::Ok => {
-                answer.value.as_deref().and_then(|it| std::str::from_utf8(it).ok()?.parse().ok())
+        let document = match (answer.status, answer.value.as_deref()) {
+            (AnswerStatus::Ok, Some(bytes)) => Document::of(bytes),
+            (AnswerStatus::Ok, None)
+            | (AnswerStatus::Error | AnswerStatus::Late | AnswerStatus::Timeout, _) => {
+                Document::Other
             }
-            AnswerStatus::Error | AnswerStatus::Late | AnswerStatus::Timeout => None,
         };
-        Self { answer, json }
+        Self { answer, document }
     }
 }
 
@@ -74,35 +83,87 @@ impl Ranked {
             | MetricKind::Timeout
             | MetricKind::Latency
             | MetricKind::Disagreement => {
-                let (low, high) = metric.range;
-                (self.score - low) / (high - low) - is
+                // Ranks have no scale: a score that is no probability is brought into [0, 1].
+                let is_probability = (0.0..=1.0).contains(&self.score);
+                let place =
+                    if is_probability { self.score } else { 1.0 / (1.0 + (-self.score).exp()) };
+                place - is
             }
         }
     }
 }
 
-/// Returns what an answer scores in a metric that waits for labels, unclipped.
-pub fn labelled(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Option<f64> {
-    let score = match metric.kind {
-        MetricKind::Accuracy => f64::from(is_right(metric, read, truth)?),
-        MetricKind::ErrorRate => f64::from(!is_right(metric, read, truth)?),
-        MetricKind::LogLoss => {
-            let p = probability(metric, read)?.clamp(1e-15, 1.0 - 1e-15);
-            let y = outcome(metric, truth)?;
+/// What a metric makes of one answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scored<T> {
+    /// It has this value.
+    Value(T),
+    /// The version did not answer, too late, or with an error.
+    NoAnswer,
+    /// The version answered, and its answer cannot be scored.
+    Unusable(Reason),
+    /// The label cannot be scored, whatever the answer.
+    BadLabel(Reason),
+    /// There is no label.
+    Unlabelled,
+    /// The metric does not score this answer: it is of another kind, or the label's number is not this version's.
+    NotApplicable,
+}
+
+impl<T> Scored<T> {
+    /// Returns the value, if there is one.
+    pub fn value(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::NoAnswer
+            | Self::Unusable(_)
+            | Self::BadLabel(_)
+            | Self::Unlabelled
+            | Self::NotApplicable => None,
+        }
+    }
+
+    /// Returns why there is no value although there are an answer and a label.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Unusable(reason) | Self::BadLabel(reason) => Some(*reason),
+            Self::Value(_) | Self::NoAnswer | Self::Unlabelled | Self::NotApplicable => None,
+        }
+    }
+
+    /// Scores further with the value.
+    pub fn and_then<U>(self, next: impl FnOnce(T) -> Scored<U>) -> Scored<U> {
+        match self {
+            Self::Value(value) => next(value),
+            Self::NoAnswer => Scored::NoAnswer,
+            Self::Unusable(reason) => Scored::Unusable(reason),
+            Self::BadLabel(reason) => Scored::BadLabel(reason),
+            Self::Unlabelled => Scored::Unlabelled,
+            Self::NotApplicable => Scored::NotApplicable,
+        }
+    }
+
+    /// Changes the value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Scored<U> {
+        self.and_then(|value| Scored::Value(change(value)))
+    }
+}
+
+/// Returns what an answer scores in a metric that is a mean over cases, unclipped.
+///
+/// A label that cannot be scored is named before the answer: it takes the case from every version alike.
+pub fn labelled(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<f64> {
+    match metric.kind {
+        MetricKind::Accuracy => is_right(metric, read, truth).map(f64::from),
+        MetricKind::ErrorRate => is_right(metric, read, truth).map(|is| f64::from(!is)),
+        MetricKind::LogLoss => of_probability(metric, read, truth, |p, y| {
+            let p = p.clamp(1e-15, 1.0 - 1e-15);
             -(y * p.ln() + (1.0 - y) * (1.0 - p).ln())
-        }
-        MetricKind::Brier => {
-            let off = probability(metric, read)? - outcome(metric, truth)?;
-            off * off
-        }
-        MetricKind::SquaredError => {
-            let off = number(prediction(metric, read)?)? - truth_number(metric, truth)?;
-            off * off
-        }
-        MetricKind::AbsoluteError => {
-            (number(prediction(metric, read)?)? - truth_number(metric, truth)?).abs()
-        }
-        MetricKind::Value => value(metric, read, truth)?,
+        }),
+        MetricKind::Brier => of_probability(metric, read, truth, |p, y| (p - y) * (p - y)),
+        MetricKind::SquaredError => of_numbers(metric, read, truth, |x, y| (x - y) * (x - y)),
+        MetricKind::AbsoluteError => of_numbers(metric, read, truth, |x, y| (x - y).abs()),
+        MetricKind::Value => value(metric, read, truth),
         MetricKind::Precision
         | MetricKind::Recall
         | MetricKind::F1
@@ -110,16 +171,25 @@ pub fn labelled(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Option<f6
         | MetricKind::ResponseError
         | MetricKind::Timeout
         | MetricKind::Latency
-        | MetricKind::Disagreement => return None,
-    };
-    score.is_finite().then_some(score)
+        | MetricKind::Disagreement => Scored::NotApplicable,
+    }
 }
 
 /// Returns where an answer stands among positives and negatives, for rankings and two-by-two tables.
-pub fn ranked(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Option<Ranked> {
-    let score = number(prediction(metric, read)?)?;
-    let is_positive = outcome(metric, truth)? >= 0.5;
-    score.is_finite().then_some(Ranked { score, is_called: score >= metric.threshold, is_positive })
+pub fn ranked(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<Ranked> {
+    outcome(metric, truth).and_then(|y| {
+        prediction(metric, read).and_then(|node| {
+            let is_positive = y >= 0.5;
+            if metric.kind == MetricKind::Auc {
+                return number(node).map(|score| Ranked { score, is_called: false, is_positive });
+            }
+            called(metric, node).map(|is_called| Ranked {
+                score: f64::from(is_called),
+                is_called,
+                is_positive,
+            })
+        })
+    })
 }
 
 /// Returns what a response scores by itself: 1 for what went wrong, 0 for what went well.
@@ -156,8 +226,8 @@ pub fn disagree(metric: &Metric, candidate: &Read<'_>, stable: &Read<'_>) -> Opt
     if candidate.answer.status != AnswerStatus::Ok || stable.answer.status != AnswerStatus::Ok {
         return None;
     }
-    match (&candidate.json, &stable.json) {
-        (Some(ours), Some(theirs)) => {
+    match (&candidate.document, &stable.document) {
+        (Document::Json(ours), Document::Json(theirs)) => {
             let pointer = metric.prediction.as_deref().unwrap_or("");
             let (ours, theirs) = (ours.pointer(pointer), theirs.pointer(pointer));
             let ignored = metric.ignore.iter().map(String::as_str).collect();
@@ -168,8 +238,8 @@ pub fn disagree(metric: &Metric, candidate: &Read<'_>, stable: &Read<'_>) -> Opt
 }
 
 fn agree(
-    ours: Option<&Value>,
-    theirs: Option<&Value>,
+    ours: Option<&Node<'_>>,
+    theirs: Option<&Node<'_>>,
     tolerance: f64,
     ignored: &BTreeSet<&str>,
     at: &str,
@@ -179,196 +249,198 @@ fn agree(
     }
     match (ours, theirs) {
         (None, None) => true,
-        (Some(Value::Object(ours)), Some(Value::Object(theirs))) => {
-            let keys: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        (Some(Node::Object(ours)), Some(Node::Object(theirs))) => {
+            let keys: BTreeSet<&str> =
+                ours.keys().chain(theirs.keys()).map(|name| &**name).collect();
             keys.into_iter().all(|key| {
                 let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
                 agree(ours.get(key), theirs.get(key), tolerance, ignored, &at)
             })
         }
-        (Some(Value::Array(ours)), Some(Value::Array(theirs))) => {
+        (Some(Node::List(ours)), Some(Node::List(theirs))) => {
             ours.len() == theirs.len()
                 && ours.iter().zip(theirs).enumerate().all(|(index, (ours, theirs))| {
                     agree(Some(ours), Some(theirs), tolerance, ignored, &format!("{at}/{index}"))
                 })
         }
-        (Some(Value::Number(ours)), Some(Value::Number(theirs))) => {
-            match (ours.as_f64(), theirs.as_f64()) {
-                (Some(x), Some(y)) => (x - y).abs() <= tolerance,
-                (_, _) => ours == theirs,
-            }
+        (Some(Node::Number(ours)), Some(Node::Number(theirs))) => {
+            ours.is_within(*theirs, tolerance)
         }
         (ours, theirs) => ours == theirs,
     }
 }
 
-fn prediction<'a>(metric: &Metric, read: &'a Read<'_>) -> Option<&'a Value> {
-    read.json.as_ref()?.pointer(metric.prediction.as_deref().unwrap_or(""))
-}
-
-fn probability(metric: &Metric, read: &Read<'_>) -> Option<f64> {
-    number(prediction(metric, read)?).filter(|it| (0.0..=1.0).contains(it))
-}
-
-fn truth_value<'a>(metric: &Metric, truth: Truth<'a>) -> Option<&'a Value> {
-    const NOTHING: &Value = &Value::Bool(false);
-    match truth {
-        Truth::Known(value) => value.pointer(metric.label.as_deref().unwrap_or("")),
-        Truth::Negative => Some(NOTHING),
-        Truth::Unknown => None,
+/// Returns the prediction of an answer in time; a null is no prediction.
+fn prediction<'a>(metric: &Metric, read: &'a Read<'_>) -> Scored<&'a Node<'a>> {
+    if read.answer.status != AnswerStatus::Ok {
+        return Scored::NoAnswer;
+    }
+    let root = match &read.document {
+        Document::Json(root) => root,
+        Document::NotFinite => return Scored::Unusable(Reason::NotFinite),
+        Document::Other => return Scored::Unusable(Reason::NotJson),
+    };
+    match root.pointer(metric.prediction.as_deref().unwrap_or("")) {
+        None => Scored::Unusable(Reason::Nothing),
+        Some(Node::Null) => Scored::Unusable(Reason::Null),
+        Some(node) => Scored::Value(node),
     }
 }
 
-fn truth_number(metric: &Metric, truth: Truth<'_>) -> Option<f64> {
-    number(truth_value(metric, truth)?)
+/// Returns a prediction's number: of true 1, of false 0.
+fn number(node: &Node<'_>) -> Scored<f64> {
+    let number = match node {
+        Node::Number(number) => number.float(),
+        Node::Bool(is) => f64::from(*is),
+        Node::Null | Node::NotFinite | Node::Text(_) | Node::List(_) | Node::Object(_) => {
+            return Scored::Unusable(Reason::NotNumber);
+        }
+    };
+    if number.is_finite() { Scored::Value(number) } else { Scored::Unusable(Reason::NotFinite) }
+}
+
+/// Returns a number as a probability; one that rounding left outside of [0, 1] is taken at its end.
+fn unit(number: f64) -> Scored<f64> {
+    if (-ROUNDING..=1.0 + ROUNDING).contains(&number) {
+        Scored::Value(number.clamp(0.0, 1.0))
+    } else {
+        Scored::Unusable(Reason::OutsideUnit)
+    }
+}
+
+/// Returns whether a case is called positive: by the threshold where one is given, else by the greater probability.
+fn called(metric: &Metric, node: &Node<'_>) -> Scored<bool> {
+    if let (Node::Text(_), Some(positive)) = (node, &metric.positive) {
+        let same = Class::predicted(node)
+            .zip(Class::labelled(positive))
+            .and_then(|(ours, positive)| ours.is_same(&positive));
+        return same.map_or(Scored::Unusable(Reason::NotComparable), Scored::Value);
+    }
+    match metric.threshold {
+        Some(threshold) => number(node).map(|score| score >= threshold),
+        None => number(node).and_then(unit).map(|probability| probability >= 0.5),
+    }
+}
+
+/// Returns what stands in the label for a metric; a null is no truth.
+fn truth_value<'a>(metric: &Metric, truth: Truth<'a>) -> Scored<&'a Value> {
+    const NOTHING: &Value = &Value::Bool(false);
+    match truth {
+        Truth::Known(value) => match value.pointer(metric.label.as_deref().unwrap_or("")) {
+            None => Scored::BadLabel(Reason::LabelNothing),
+            Some(Value::Null) => Scored::BadLabel(Reason::LabelNull),
+            Some(value) => Scored::Value(value),
+        },
+        Truth::Negative => Scored::Value(NOTHING),
+        Truth::Unknown => Scored::Unlabelled,
+    }
+}
+
+fn truth_number(metric: &Metric, truth: Truth<'_>) -> Scored<f64> {
+    truth_value(metric, truth).and_then(|value| match value {
+        Value::Number(number) => {
+            number.as_f64().map_or(Scored::BadLabel(Reason::LabelNotNumber), Scored::Value)
+        }
+        Value::Bool(is) => Scored::Value(f64::from(*is)),
+        Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            Scored::BadLabel(Reason::LabelNotNumber)
+        }
+    })
 }
 
 /// Returns 1 where it happened, else 0; a number in between is a probability of its own.
-fn outcome(metric: &Metric, truth: Truth<'_>) -> Option<f64> {
-    truth_number(metric, truth).filter(|it| (0.0..=1.0).contains(it))
+fn outcome(metric: &Metric, truth: Truth<'_>) -> Scored<f64> {
+    match (&metric.positive, truth) {
+        (Some(positive), Truth::Known(_)) => class(metric, truth).and_then(|class| {
+            let same = Class::labelled(positive).and_then(|positive| class.is_same(&positive));
+            same.map_or(Scored::BadLabel(Reason::LabelNoOutcome), |is| Scored::Value(f64::from(is)))
+        }),
+        (Some(_) | None, _) => truth_number(metric, truth).and_then(|y| {
+            if (0.0..=1.0).contains(&y) {
+                Scored::Value(y)
+            } else {
+                Scored::BadLabel(Reason::LabelNoOutcome)
+            }
+        }),
+    }
 }
 
-/// A score against a yes-or-no label is right on the same side of the threshold; anything else is right when it is equal.
-fn is_right(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Option<bool> {
-    let prediction = prediction(metric, read)?;
-    let truth = truth_value(metric, truth)?;
-    match (prediction, number(prediction), number(truth)) {
-        (Value::Number(_), Some(score), Some(y))
-            if (0.0..=1.0).contains(&y) && (0.0..=1.0).contains(&score) =>
-        {
-            Some((score >= metric.threshold) == (y >= 0.5))
+/// Returns the labelled class.
+fn class<'a>(metric: &Metric, truth: Truth<'a>) -> Scored<Class<'a>> {
+    truth_value(metric, truth).and_then(|value| {
+        if class::is_too_long(value) {
+            return Scored::BadLabel(Reason::LabelTooLong);
         }
-        (_, Some(x), Some(y)) => Some((x - y).abs() <= f64::EPSILON),
-        (_, _, _) if prediction.is_null() || truth.is_null() => None,
-        (_, _, _) => Some(prediction == truth),
+        Class::labelled(value).map_or(Scored::BadLabel(Reason::LabelNotClass), Scored::Value)
+    })
+}
+
+/// A score is right on the same side of the threshold as the outcome, a class when it is the labelled one.
+///
+/// Without a threshold, a fraction is a score, and needs an outcome for its label; a text, a boolean or a whole number is a class.
+fn is_right(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<bool> {
+    if metric.threshold.is_some() || metric.positive.is_some() {
+        return outcome(metric, truth).and_then(|y| {
+            let called = prediction(metric, read).and_then(|node| called(metric, node));
+            called.map(|is_called| is_called == (y >= 0.5))
+        });
     }
+    class(metric, truth).and_then(|label| {
+        prediction(metric, read).and_then(|node| {
+            let predicted = Class::predicted(node);
+            predicted
+                .map_or(Scored::Unusable(Reason::NotClass), |predicted| compare(&predicted, &label))
+        })
+    })
+}
+
+fn compare(predicted: &Class<'_>, label: &Class<'_>) -> Scored<bool> {
+    if !predicted.is_fraction() && !label.is_fraction() {
+        let same = predicted.is_same(label);
+        return same.map_or(Scored::Unusable(Reason::NotComparable), Scored::Value);
+    }
+    match (predicted.number(), label.number()) {
+        (Some(score), Some(y)) if (0.0..=1.0).contains(&y) => {
+            unit(score).map(|score| (score >= 0.5) == (y >= 0.5))
+        }
+        (Some(_), Some(_)) => Scored::BadLabel(Reason::LabelNoOutcome),
+        (_, _) => Scored::Unusable(Reason::NotComparable),
+    }
+}
+
+fn of_probability(
+    metric: &Metric,
+    read: &Read<'_>,
+    truth: Truth<'_>,
+    loss: impl FnOnce(f64, f64) -> f64,
+) -> Scored<f64> {
+    outcome(metric, truth).and_then(|y| {
+        let probability = prediction(metric, read).and_then(number).and_then(unit);
+        probability.map(|p| loss(p, y))
+    })
+}
+
+/// A loss too large for a float is as large as one can be: the range clips it.
+fn of_numbers(
+    metric: &Metric,
+    read: &Read<'_>,
+    truth: Truth<'_>,
+    loss: impl FnOnce(f64, f64) -> f64,
+) -> Scored<f64> {
+    truth_number(metric, truth).and_then(|y| {
+        let predicted = prediction(metric, read).and_then(number);
+        predicted.map(|x| loss(x, y).min(f64::MAX))
+    })
 }
 
 /// A value out of the label belongs to the version that was chosen, even where another answered in its place; one out of the
 /// answer to whoever gave it.
-fn value(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Option<f64> {
+fn value(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<f64> {
     if metric.label.is_none() {
-        return number(prediction(metric, read)?);
+        return prediction(metric, read).and_then(number);
     }
     match read.answer.role {
         Role::Serve => truth_number(metric, truth),
-        Role::Shadow => None,
-    }
-}
-
-fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::Bool(yes) => Some(f64::from(*yes)),
-        Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use serde_json::{Value, json};
-
-    use super::{Read, Truth, disagree, labelled};
-    use crate::domain::case::{AnswerStatus, CaseAnswer};
-    use crate::domain::routing::Role;
-    use crate::strategy::metric::{Direction, Margin, Metric, MetricKind, MetricRole};
-
-    fn metric(kind: MetricKind) -> Metric {
-        Metric {
-            name: "m".into(),
-            kind,
-            role: MetricRole::Goal,
-            direction: Direction::Lower,
-            margin: Margin::Absolute(0.01),
-            mde: 0.01,
-            prediction: Some("/score".to_owned()),
-            label: Some("/late".to_owned()),
-            threshold: 0.5,
-            range: (0.0, 1.0),
-            base: 0.1,
-            tolerance: 0.01,
-            ignore: vec!["/at".to_owned()],
-            twin: None,
-            segment: None,
-            aborts: true,
-        }
-    }
-
-    fn answer(value: &Value) -> CaseAnswer {
-        CaseAnswer {
-            version: "v2".into(),
-            role: Role::Serve,
-            status: AnswerStatus::Ok,
-            latency: None,
-            value: Some(Arc::from(value.to_string().into_bytes())),
-            error: None,
-        }
-    }
-
-    #[test]
-    fn answers_score_against_the_truth() {
-        let check = |kind, value: Value, truth: Truth<'_>, expected: Option<f64>| {
-            let answer = answer(&value);
-            let score = labelled(&metric(kind), &Read::of(&answer), truth);
-            assert_eq!(
-                score.map(|it| format!("{it:.4}")),
-                expected.map(|it| format!("{it:.4}")),
-                "{kind:?} of {value}"
-            );
-        };
-        let late = json!({"late": 1});
-        let known = Truth::Known(&late);
-        check(MetricKind::Accuracy, json!({"score": 0.7}), known, Some(1.0));
-        check(MetricKind::Accuracy, json!({"score": 0.5}), known, Some(1.0));
-        check(MetricKind::ErrorRate, json!({"score": 0.2}), known, Some(1.0));
-        check(MetricKind::Brier, json!({"score": 0.7}), known, Some(0.09));
-        check(MetricKind::Brier, json!({"score": 0.7}), Truth::Negative, Some(0.49));
-        check(MetricKind::Brier, json!({"score": 0.7}), Truth::Unknown, None);
-        check(MetricKind::Brier, json!({"score": 1.7}), known, None);
-        check(MetricKind::Brier, json!({"score": "high"}), known, None);
-        check(MetricKind::Brier, json!({}), known, None);
-        check(MetricKind::LogLoss, json!({"score": 0.0}), known, Some(34.5388));
-        check(MetricKind::AbsoluteError, json!({"score": 3.5}), known, Some(2.5));
-        check(MetricKind::SquaredError, json!({"score": 3.0}), known, Some(4.0));
-        check(MetricKind::Value, json!({"score": 3.0}), known, Some(1.0));
-        let class = json!({"late": "very"});
-        check(MetricKind::Accuracy, json!({"score": "very"}), Truth::Known(&class), Some(1.0));
-        let class = json!({"late": 3});
-        check(MetricKind::Accuracy, json!({"score": 3}), Truth::Known(&class), Some(1.0));
-        check(MetricKind::Accuracy, json!({"score": 2}), Truth::Known(&class), Some(0.0));
-        check(MetricKind::Accuracy, json!({"score": 2}), known, Some(0.0));
-        let nothing = json!({"late": null});
-        check(MetricKind::Accuracy, json!({"score": 2}), Truth::Known(&nothing), None);
-    }
-
-    #[test]
-    fn answers_agree_within_the_tolerance() {
-        let check = |ours: Value, theirs: Value, expected: bool| {
-            let mut metric = metric(MetricKind::Disagreement);
-            metric.prediction = None;
-            let (ours, theirs) = (answer(&ours), answer(&theirs));
-            assert_eq!(
-                disagree(&metric, &Read::of(&ours), &Read::of(&theirs)),
-                Some(expected),
-                "{ours:?} {theirs:?}"
-            );
-        };
-        check(json!({"score": 0.1}), json!({"score": 0.105}), false);
-        check(json!({"score": 0.1}), json!({"score": 0.12}), true);
-        check(json!({"score": 0.1, "at": 1}), json!({"score": 0.1, "at": 2}), false);
-        check(json!({"score": 0.1}), json!({"score": 0.1, "more": 2}), true);
-        check(json!([1, 2]), json!([1]), true);
-    }
-
-    #[test]
-    fn an_answer_that_is_not_there_is_not_compared() {
-        let mut failed = answer(&json!({"score": 0.1}));
-        failed.status = AnswerStatus::Error;
-        let whole = answer(&json!({"score": 0.1}));
-        let metric = metric(MetricKind::Disagreement);
-        assert_eq!(disagree(&metric, &Read::of(&failed), &Read::of(&whole)), None);
-        assert_eq!(labelled(&metric, &Read::of(&failed), Truth::Negative), None);
+        Role::Shadow => Scored::NotApplicable,
     }
 }

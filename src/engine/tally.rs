@@ -9,7 +9,7 @@ use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use crate::domain::ids::{MetricName, Version};
 use crate::domain::routing::Role;
 use crate::domain::time::Timestamp;
-use crate::engine::score::{self, Read, Truth};
+use crate::engine::score::{self, Read, Scored, Truth};
 use crate::stats::bounded_bet::Bets;
 use crate::stats::cluster::Clusters;
 use crate::stats::ipw_bet;
@@ -151,14 +151,10 @@ impl Book {
             }
             MetricKind::Disagreement => self.compare(stratum, metric, bucket, case),
             MetricKind::Value if metric.label.is_none() => {
-                let reads = case.answers.iter().map(Read::of);
-                let values = reads
-                    .filter_map(|read| {
-                        let part = part(case, &read.answer.version, read.answer.role)?;
-                        let value = score::labelled(metric, &read, Truth::Unknown)?;
-                        Some((read.answer.version.clone(), part, value))
-                    })
-                    .collect::<Vec<_>>();
+                let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
+                let values = self.score(stratum, metric, case, &reads, |read| {
+                    score::labelled(metric, read, Truth::Unknown)
+                });
                 self.add(stratum, metric, bucket, &values);
             }
             MetricKind::Latency => {
@@ -250,30 +246,48 @@ impl Book {
         for metric in plan.metrics.iter().filter(counts) {
             match metric.kind.shape() {
                 Shape::Binary | Shape::Bounded => {
-                    let mut unscored = 0;
-                    let values = reads
-                        .iter()
-                        .filter_map(|read| {
-                            let part = part(case, &read.answer.version, read.answer.role)?;
-                            let Some(value) = score::labelled(metric, read, truth) else {
-                                unscored += u64::from(
-                                    truth != Truth::Unknown
-                                        && read.answer.status == AnswerStatus::Ok,
-                                );
-                                return None;
-                            };
-                            Some((read.answer.version.clone(), part, value))
-                        })
-                        .collect::<Vec<_>>();
-                    self.unscored += unscored;
+                    let values = self.score(stratum, metric, case, &reads, |read| {
+                        score::labelled(metric, read, truth)
+                    });
                     self.add(stratum, metric, bucket, &values);
                 }
                 Shape::Ranking | Shape::Confusion => {
-                    self.rank(stratum, metric, bucket, case, &reads, truth);
+                    let places = self.score(stratum, metric, case, &reads, |read| {
+                        score::ranked(metric, read, truth)
+                    });
+                    self.place(stratum, metric, bucket, &places);
                 }
                 Shape::Duration => {}
             }
         }
+    }
+
+    /// Returns what the versions' answers to a case are worth, and counts those that cannot be scored.
+    fn score<T>(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        case: &Prediction,
+        reads: &[Read<'_>],
+        score: impl Fn(&Read<'_>) -> Scored<T>,
+    ) -> Vec<(Version, Part, T)> {
+        let mut values = Vec::new();
+        for read in reads {
+            let version = &read.answer.version;
+            let Some(part) = part(case, version, read.answer.role) else { continue };
+            let scored = score(read);
+            if let Some(reason) = scored.reason() {
+                let hash = xxh3_64(case.request_id.as_str().as_bytes());
+                let unscored = &mut self.scores_of(stratum, version, part, metric).unscored;
+                unscored.cases += 1;
+                unscored.add(reason, hash, &case.request_id);
+                self.unscored += 1;
+            } else if let Some(value) = scored.value() {
+                self.scores_of(stratum, version, part, metric).unscored.cases += 1;
+                values.push((version.clone(), part, value));
+            }
+        }
+        values
     }
 
     /// Counts a label that came after maturity, or was taken back.
@@ -302,7 +316,9 @@ impl Book {
                     .metrics
                     .iter()
                     .filter(|it| it.segment.is_none())
-                    .filter_map(|it| Some((it.name.clone(), score::labelled(it, &read, truth)?)))
+                    .filter_map(|it| {
+                        Some((it.name.clone(), score::labelled(it, &read, truth).value()?))
+                    })
                     .collect();
                 (answer.version.clone(), scores)
             })

@@ -216,7 +216,7 @@ fn add(book: &mut Book, plan: &RolloutPlan, stratum: Stratum, bucket: usize, dra
         (_, Shape::Binary | Shape::Bounded) => book.add(stratum, metric, bucket, &drawn.values),
         (_, Shape::Ranking | Shape::Confusion) => {
             let place = |(version, part, score): &(Version, Part, f64)| {
-                let is_called = *score >= metric.threshold;
+                let is_called = *score > 0.5;
                 let ranked = Ranked { score: *score, is_called, is_positive: drawn.is_positive };
                 (version.clone(), *part, ranked)
             };
@@ -347,7 +347,7 @@ impl Source<'_> {
         (values.collect(), is_positive)
     }
 
-    /// Draws who is called positive: 1 above any threshold, 0 below it.
+    /// Draws who is called positive: 1 where it is, else 0.
     ///
     /// Precision moves by the false alarms, recall by the hits, F1 by both, so that precision is recall.
     fn draw_calls(&self, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {

@@ -20,6 +20,7 @@ pub(crate) fn plan(
     let kind = kind(spec.kind);
     let role = role(spec.role);
     check_fields(faults, at, spec, kind);
+    check_positive(faults, at, spec);
     check_role(faults, at, spec, role);
     let range = range(faults, at, spec, kind);
     let base = base(faults, at, spec, kind, range);
@@ -52,7 +53,8 @@ pub(crate) fn plan(
         mde,
         prediction: spec.prediction.as_ref().map(|it| it.0.clone()),
         label: spec.label.as_ref().map(|it| it.0.clone()),
-        threshold: spec.threshold.unwrap_or(0.5),
+        threshold: spec.threshold,
+        positive: spec.positive.clone(),
         range,
         base,
         tolerance,
@@ -123,11 +125,14 @@ fn check_fields(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricK
             | MetricKind::Recall
             | MetricKind::F1
     );
+    let has_outcomes =
+        has_classes || matches!(kind, MetricKind::LogLoss | MetricKind::Brier | MetricKind::Auc);
     let is_disagreement = kind == MetricKind::Disagreement;
     for (field, is_there, fits) in [
         ("prediction", spec.prediction.is_some(), kind.needs_label() || is_disagreement),
         ("label", spec.label.is_some(), kind.needs_label()),
         ("threshold", spec.threshold.is_some(), has_classes),
+        ("positive", spec.positive.is_some(), has_outcomes),
         ("range", spec.range.is_some(), kind.shape() == Shape::Bounded),
         ("tolerance", spec.tolerance.is_some(), is_disagreement),
         ("ignore", spec.ignore.is_some(), is_disagreement),
@@ -139,6 +144,19 @@ fn check_fields(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricK
                 format!("`{word}` does not use this field"),
                 "take it out",
             );
+        }
+    }
+}
+
+/// Notes a positive label that no label can be equal to.
+fn check_positive(faults: &mut Faults, at: &Path, spec: &MetricSpec) {
+    use serde_json::Value;
+    match &spec.positive {
+        None | Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) => {}
+        Some(other @ (Value::Null | Value::Array(_) | Value::Object(_))) => {
+            let problem = format!("`{other}` is not a text, a number or a boolean");
+            let help = "write the label's value that means that it happened, such as `positive: 1`";
+            faults.add(at.field("positive"), problem, help);
         }
     }
 }

@@ -283,8 +283,12 @@ pub struct MetricSpec {
     pub margin: Option<Limit>,
     /// The smallest effect worth detecting. Default: the margin.
     pub mde: Option<Limit>,
-    /// From which score on a case is called positive. Default: 0.5.
+    /// From which score on a case is called positive, on the scores' own scale. Without it a score must be a probability, and 0.5 is
+    /// the limit.
     pub threshold: Option<f64>,
+    /// The label that means that it happened: it counts as 1, every other as 0. Without it the label must be 0, 1, true, false or a
+    /// number between.
+    pub positive: Option<serde_json::Value>,
     /// The range of a bounded metric; values outside are clipped to it.
     #[schemars(length(min = 2, max = 2))]
     pub range: Option<Vec<f64>>,

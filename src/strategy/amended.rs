@@ -81,6 +81,7 @@ fn without(scores: &Scores, taken: &Scores) -> Option<Scores> {
         misses: ours.misses.checked_sub(theirs.misses)?,
         rest: ours.rest.checked_sub(theirs.rest)?,
     };
+    left.unscored = scores.unscored.without(&taken.unscored)?;
     if let Some(taken) = &taken.ranks {
         left.ranks = Some(ranks_without(left.ranks.as_ref()?, taken)?);
     }

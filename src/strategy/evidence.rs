@@ -11,6 +11,7 @@ use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
 use crate::strategy::amended::Amended;
 use crate::strategy::design::{ContrastKey, Part, Stratum};
+use crate::strategy::scoring::Unscored;
 use crate::strategy::units::Units;
 
 /// What came before so long a time without any case does not tell when something began: a wrong date must not end a rollout.
@@ -77,6 +78,8 @@ pub struct Scores {
     pub table: Table,
     /// Scores by class, for rankings.
     pub ranks: Option<Ranks>,
+    /// Cases that could not be scored.
+    pub unscored: Unscored,
 }
 
 /// Scores by class in bins of equal width over the metric's range, ascending.
@@ -307,6 +310,7 @@ impl Scores {
         if let Some(theirs) = &other.ranks {
             self.ranks.get_or_insert_default().merge(theirs);
         }
+        self.unscored.merge(&other.unscored);
     }
 }
 

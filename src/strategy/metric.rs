@@ -113,8 +113,10 @@ pub struct Metric {
     pub prediction: Option<String>,
     /// Where the truth stands in the label's value: a JSON pointer.
     pub label: Option<String>,
-    /// From which score on a case is called positive; for classes out of scores.
-    pub threshold: f64,
+    /// From which score on a case is called positive, where the spec says; else the greater probability decides.
+    pub threshold: Option<f64>,
+    /// The label that is 1 where every other is 0; without it a label must be an outcome by itself.
+    pub positive: Option<serde_json::Value>,
     /// The range of a bounded metric; values outside are clipped to it, counted.
     pub range: (f64, f64),
     /// The stable version's expected value, used to plan bets: a wrong one costs power, never validity.

@@ -11,6 +11,7 @@ pub mod amended;
 pub mod design;
 pub mod evidence;
 pub mod planning;
+pub mod scoring;
 pub mod units;
 
 pub mod forecast;

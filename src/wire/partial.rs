@@ -11,7 +11,6 @@ use crate::engine::partial::{Inputs, Partial};
 use crate::join::pending::Clocks;
 use crate::stats::bounded_bet::Capital;
 use crate::stats::cluster::{Clusters, Levels};
-use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
 use crate::strategy::amended::{Amended, Values};
@@ -19,6 +18,7 @@ use crate::strategy::design::{ContrastKey, Part, Stratum};
 use crate::strategy::evidence::{Contrast, Evidence, Ranks, Scores, Table, Tally};
 use crate::strategy::units::{Seen, UnitCounts, Units};
 use crate::wire::malformed::{Malformed, read, write};
+use crate::wire::scores::{MomentsRecord, UnscoredRecord, number};
 
 /// One lane's sums of one rollout at one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -115,19 +115,13 @@ pub struct ScoresRecord {
     pub table: [u64; 4],
     /// Scores of positives and negatives by bin: only bins that are not empty.
     pub ranks: Option<(SparseBins, SparseBins)>,
+    /// Labelled cases with an answer, and those of them that could not be scored.
+    #[serde(default)]
+    pub unscored: UnscoredRecord,
 }
 
 /// Bins that are not empty, with their counts.
 pub type SparseBins = Vec<(u32, u64)>;
-
-/// Count and exact sums, as decimal text: they do not fit the numbers of every JSON reader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct MomentsRecord {
-    /// How many.
-    pub n: u64,
-    /// The sum in millionths, and the squares' two halves.
-    pub sums: [String; 3],
-}
 
 /// A candidate against the stable version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -330,6 +324,7 @@ fn scores_records(scores: &ScoresByKey) -> Vec<ScoresRecord> {
             clipped: it.clipped,
             table: [it.table.hits, it.table.alarms, it.table.misses, it.table.rest],
             ranks: it.ranks.as_ref().map(|it| (sparse(&it.positives), sparse(&it.negatives))),
+            unscored: (&it.unscored).into(),
         })
         .collect()
 }
@@ -421,6 +416,7 @@ impl ScoresRecord {
             clipped: self.clipped,
             table: Table { hits, alarms, misses, rest },
             ranks,
+            unscored: self.unscored.unscored()?,
         })
     }
 }
@@ -538,29 +534,6 @@ fn units_record(stratum: Stratum, units: &Units) -> UnitsRecord {
         })
         .collect();
     UnitsRecord { stratum: pair(stratum), counts, repeats: units.repeats, arms, seen }
-}
-
-impl From<&Moments> for MomentsRecord {
-    fn from(moments: &Moments) -> Self {
-        let sums = [moments.sum, moments.squares_high, moments.squares_low];
-        Self { n: moments.n, sums: sums.map(|it| it.to_string()) }
-    }
-}
-
-impl MomentsRecord {
-    fn moments(&self) -> Result<Moments, Malformed> {
-        let [sum, squares_high, squares_low] = &self.sums;
-        Ok(Moments {
-            n: self.n,
-            sum: number(sum)?,
-            squares_high: number(squares_high)?,
-            squares_low: number(squares_low)?,
-        })
-    }
-}
-
-fn number(text: &str) -> Result<i128, Malformed> {
-    text.parse().map_err(|error| Malformed::new("partial", format!("{text}: {error}")))
 }
 
 fn sparse(bins: &[u64]) -> SparseBins {

@@ -25,6 +25,7 @@ mod worker;
 
 mod assignment;
 mod cli;
+mod comparable;
 mod plans;
 mod schemas;
 mod spec;

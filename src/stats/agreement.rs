@@ -19,7 +19,7 @@ pub struct Discordant {
 pub struct Mcnemar {
     /// The exact two-sided p-value; 1 without discordant pairs.
     pub p_exact: f64,
-    /// The mid-p-value.
+    /// The mid-p-value; 1 where each version was right alone equally often.
     pub p_mid: f64,
     /// The chi-square statistic; 0 without discordant pairs.
     pub chi2: f64,
@@ -49,9 +49,12 @@ pub fn mcnemar(pairs: Discordant) -> Mcnemar {
     let gap = pairs.stable.abs_diff(pairs.candidate) as f64;
     let chi2 = gap * gap / n as f64;
     let chi2_corrected = (gap - 1.0).powi(2) / n as f64;
+    // Both tails meet at an even count. Twice the mid-p of one tail is then 1, and the formula below would take too much.
+    let p_mid =
+        if pairs.stable == pairs.candidate { 1.0 } else { p_exact - binomial_pmf(least, n, 0.5) };
     Mcnemar {
         p_exact,
-        p_mid: p_exact - binomial_pmf(least, n, 0.5),
+        p_mid,
         chi2,
         p_chi2: chi2_sf(chi2, 1.0),
         chi2_corrected,

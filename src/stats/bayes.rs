@@ -61,8 +61,17 @@ pub struct NormalPosterior {
     pub comparison: Comparison,
 }
 
-/// Returns the posterior of a difference under a flat prior.
+/// Returns the posterior of a difference under a flat prior; without an error it is the difference itself.
 pub fn flat_posterior(difference: f64, error: f64) -> NormalPosterior {
+    if error == 0.0 && !difference.is_nan() {
+        let greater = if difference == 0.0 { 0.5 } else { f64::from(difference > 0.0) };
+        let comparison = Comparison {
+            greater,
+            loss_candidate: (-difference).max(0.0),
+            loss_stable: difference.max(0.0),
+        };
+        return NormalPosterior { mean: difference, deviation: 0.0, comparison };
+    }
     let z = difference / error;
     let comparison = Comparison {
         greater: normal_cdf(z),
@@ -79,6 +88,13 @@ pub fn normal_posterior(
     prior_mean: f64,
     prior_variance: f64,
 ) -> NormalPosterior {
+    // Whichever is known without an error settles the matter; the data do where both are.
+    if error == 0.0 {
+        return flat_posterior(difference, 0.0);
+    }
+    if prior_variance == 0.0 {
+        return flat_posterior(prior_mean, 0.0);
+    }
     let (data, prior) = (1.0 / (error * error), 1.0 / prior_variance);
     let precision = data + prior;
     flat_posterior((data * difference + prior * prior_mean) / precision, precision.sqrt().recip())

@@ -20,9 +20,9 @@ pub struct Drift {
     pub tv: f64,
     /// Hellinger's distance.
     pub hellinger: f64,
-    /// The greatest distance of the cumulative shares.
+    /// The greatest distance of the cumulative shares; not a number where a histogram has no counts.
     pub ks: f64,
-    /// Wasserstein's first distance, in bins.
+    /// Wasserstein's first distance, in bins; not a number where a histogram has no counts.
     pub w1: f64,
 }
 
@@ -52,10 +52,14 @@ pub fn drift(reference: &[u64], current: &[u64]) -> Drift {
     }
 }
 
-/// The greatest and the summed distance of cumulative shares; 0 where a histogram is empty.
+/// The greatest and the summed distance of cumulative shares. A sample that falls outside all bins has no shares: it is not
+/// comparable, and both distances are not numbers.
 fn cumulative(reference: &[u64], current: &[u64]) -> (f64, f64) {
-    let total = |counts: &[u64]| counts.iter().sum::<u64>().max(1) as f64;
+    let total = |counts: &[u64]| counts.iter().map(|count| *count as f64).sum::<f64>();
     let (n, m) = (total(reference), total(current));
+    if n == 0.0 || m == 0.0 {
+        return (f64::NAN, f64::NAN);
+    }
     let (mut gap, mut greatest, mut summed) = (0.0, 0.0_f64, 0.0);
     for (p, q) in reference.iter().zip(current) {
         gap += *p as f64 / n - *q as f64 / m;

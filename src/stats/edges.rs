@@ -1,8 +1,10 @@
 //! What every function answers at the edges: no data, no events, no variance, one arm, numbers that are none.
 
+use crate::stats::agreement::{Discordant, mcnemar};
 use crate::stats::asymp::{self, Estimate, Tuning};
 use crate::stats::bayes;
 use crate::stats::bounded_bet::{Bets, Capital, Range};
+use crate::stats::drift;
 use crate::stats::exact;
 use crate::stats::exceedance::{self, Ladder};
 use crate::stats::interval::Interval;
@@ -13,6 +15,7 @@ use crate::stats::paired_bet::{self, PairedCounts, PairedStratum};
 use crate::stats::planning::{self, RatePlan};
 use crate::stats::prior::{GRID, Prior};
 use crate::stats::ranks;
+use crate::stats::ratio::{self, CovariateSums};
 use crate::stats::roc;
 use crate::stats::rr_mix::{self, Coverage, EventStratum};
 use crate::stats::side::Null;
@@ -305,11 +308,123 @@ fn ranks_of_separate_samples_are_extreme() {
     // P(D_2 > d) by hand: D_2 <= d needs both values in their strips, area 2 (2d - 1/2)^2 for d in [1/4, 1/2].
     close(ranks::kolmogorov_n_sf(2.0, 0.4), 1.0 - 2.0 * (0.8_f64 - 0.5).powi(2));
     assert!((ranks::kolmogorov_sf(0.799_999_99) - ranks::kolmogorov_sf(0.800_000_01)).abs() < 1e-7);
-    close(ranks::mann_whitney(&[], &[1.0]).p, 1.0);
-    close(ranks::kolmogorov_smirnov(&[], &[1.0]).p, 1.0);
     // The effective size is 2.5: the law is that of two values, the figure that above.
     let (x, y) = ([1.0, 2.0, 3.0, 4.0, 5.0], [3.0, 4.0, 5.0, 6.0, 7.0]);
     close(ranks::kolmogorov_smirnov(&x, &y).p, 1.0 - 2.0 * (0.8_f64 - 0.5).powi(2));
+}
+
+#[test]
+fn few_values_without_ties_have_an_exact_p_however_they_are_counted() {
+    let (x, y) = ([1.1, 2.2, 3.3], [4.4, 5.5, 6.6, 7.7]);
+    let whole = ranks::mann_whitney(&x, &y).p_exact.unwrap_or(f64::NAN);
+    close(whole, 2.0 / 35.0);
+    // Bins without a value on either side change nothing.
+    let binned =
+        ranks::mann_whitney_binned(&[0, 1, 1, 1, 0, 0, 0, 0, 0], &[0, 0, 0, 0, 0, 1, 1, 1, 1]);
+    close(binned.p_exact.unwrap_or(f64::NAN), 2.0 / 35.0);
+    let tied = ranks::mann_whitney_binned(&[1, 1, 1, 0], &[0, 0, 1, 3]);
+    assert_eq!(tied.p_exact, None, "there are ties");
+    close(ranks::mann_whitney(&[1.0], &[2.0]).p_exact.unwrap_or(f64::NAN), 1.0);
+    close(ranks::mann_whitney(&[1.5, 1.5], &[1.5, 1.5, 1.5]).p, 1.0);
+}
+
+#[test]
+fn samples_that_cannot_be_compared_by_ranks_give_no_figure() {
+    for (x, y) in [(&[][..], &[1.0][..]), (&[1.0], &[]), (&[], &[]), (&[1.0, f64::NAN], &[2.0])] {
+        let test = ranks::mann_whitney(x, y);
+        assert!(test.p.is_nan() && test.superiority.is_nan(), "{x:?} {y:?}: {test:?}");
+        assert_eq!(test.p_exact, None);
+        let test = ranks::kolmogorov_smirnov(x, y);
+        assert!(test.d.is_nan() && test.p.is_nan() && test.p_limit.is_nan(), "{x:?} {y:?}");
+    }
+    assert!(ranks::mann_whitney_binned(&[0, 0], &[1, 2]).p.is_nan());
+    // The effective size of one value each rounds to none.
+    assert!(ranks::kolmogorov_smirnov(&[1.0], &[2.0]).p.is_nan());
+}
+
+#[test]
+fn pairs_that_err_as_often_on_either_side_do_not_differ() {
+    for n in [0, 1, 2, 25, 4_000] {
+        let test = mcnemar(Discordant { stable: n, candidate: n });
+        close(test.p_exact, 1.0);
+        close(test.p_mid, 1.0);
+        close(test.chi2, 0.0);
+    }
+    // One more on one side: all but the count in the middle of 51.
+    let test = mcnemar(Discordant { stable: 26, candidate: 25 });
+    assert!(test.p_mid < 1.0 && test.p_mid > 0.88, "{test:?}");
+}
+
+#[test]
+fn scores_that_rank_alike_do_not_differ() {
+    let labels = [true, false, true, false, true];
+    let scores = [0.9, 0.1, 0.4, 0.6, 0.7];
+    let close_to_zero = |first: &[f64], second: &[f64]| {
+        let test = roc::paired(&labels, first, second);
+        assert!(test.z == 0.0, "{first:?} {second:?}: {test:?}");
+    };
+    close_to_zero(&scores, &scores);
+    close_to_zero(&scores, &scores.map(|score| 100.0 * score - 3.0));
+    close_to_zero(&[0.5; 5], &[0.2; 5]);
+    // All right and all right: no variance on either side.
+    close_to_zero(&[0.9, 0.1, 0.8, 0.2, 0.7], &[9.0, 1.0, 7.0, 3.0, 8.0]);
+    let one_of_each = roc::paired(&[true, false], &[0.2, 0.1], &[0.2, 0.1]);
+    assert!(one_of_each.z == 0.0, "{one_of_each:?}");
+    // All right against all wrong: a difference that nothing measures.
+    let parted = [0.9, 0.1, 0.8, 0.2, 0.7];
+    assert!(roc::paired(&labels, &parted, &parted.map(|score| -score)).z.is_nan());
+    assert!(roc::paired(&[true; 5], &scores, &scores).z.is_nan(), "no negatives, no area");
+    let unknown = roc::paired(&labels, &[0.9, f64::NAN, 0.4, 0.6, 0.7], &scores);
+    assert!(unknown.first.area.is_nan() && unknown.z.is_nan(), "{unknown:?}");
+}
+
+#[test]
+fn a_histogram_without_counts_is_not_comparable() {
+    for (reference, current) in [([0, 0, 0], [0, 5, 5]), ([4, 0, 1], [0; 3]), ([0; 3], [0; 3])] {
+        let drift = drift::drift(&reference, &current);
+        assert!(drift.ks.is_nan() && drift.w1.is_nan(), "{reference:?} {current:?}: {drift:?}");
+        assert!(drift.psi.is_finite(), "smoothed shares always exist: {drift:?}");
+    }
+    let drift = drift::drift(&[3, 0, 0], &[0, 0, 7]);
+    close(drift.ks, 1.0);
+    close(drift.w1, 2.0);
+}
+
+#[test]
+fn what_rounding_leaves_of_no_variance_is_none() {
+    // Ten differences of 0.1: their squares sum up to 0.1.
+    let same = Summary::from_sums(10.0, 1.0, 0.1);
+    assert!(two_sample::paired_t(&same).p.is_nan(), "{same:?}");
+    close(two_sample::paired_t(&Summary::from_sums(10.0, 0.0, 0.0)).p, 1.0);
+    let by_a_hair = Summary::of(&[1.1 - 4.4, 2.2 - 5.5, 3.3 - 6.6]);
+    assert!(by_a_hair.m2 > 0.0 && two_sample::paired_t(&by_a_hair).p.is_nan(), "{by_a_hair:?}");
+    assert!(two_sample::welch_t(&by_a_hair, &Summary::of(&[1.0, 1.0])).p.is_nan());
+    let spread = Summary::from_sums(4.0, 2.0, 2.0);
+    close(spread.m2, 1.0);
+    // The covariate explains all of the metric.
+    let arm = |n: f64, x: f64, xx: f64| CovariateSums {
+        n,
+        y: 0.3 * x,
+        x,
+        yy: 0.09 * xx,
+        xx,
+        xy: 0.3 * xx,
+    };
+    let cuped = ratio::cuped(&arm(7.0, 4.9, 9.1), &arm(5.0, 3.3, 4.7));
+    assert!(cuped.error.is_finite() && cuped.error < 1e-7, "{cuped:?}");
+    let one = arm(1.0, 1.0, 1.0);
+    assert!(ratio::cuped(&one, &one).error.is_nan(), "one unit has no variance");
+}
+
+#[test]
+fn a_difference_without_an_error_is_certain() {
+    let certain = bayes::flat_posterior(0.2, 0.0).comparison;
+    close(certain.greater, 1.0);
+    close(certain.loss_candidate, 0.0);
+    close(certain.loss_stable, 0.2);
+    close(bayes::flat_posterior(0.0, 0.0).comparison.greater, 0.5);
+    close(bayes::normal_posterior(-0.1, 0.0, 0.0, 1.0).comparison.greater, 0.0);
+    close(bayes::normal_posterior(0.5, 0.1, -0.3, 0.0).mean, -0.3);
 }
 
 #[test]

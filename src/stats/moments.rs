@@ -127,6 +127,16 @@ impl Summary {
         Self { n, mean, m2: variance * (n - 1.0) }
     }
 
+    /// Returns the summary of values by their count, sum and sum of squares: what rounding leaves of no variance is none.
+    pub fn from_sums(n: f64, sum: f64, squares: f64) -> Self {
+        if n <= 0.0 {
+            return Self::default();
+        }
+        let m2 = squares - sum * (sum / n);
+        let is_rounding = m2 <= 4.0 * f64::EPSILON * squares;
+        Self { n, mean: sum / n, m2: if is_rounding { 0.0 } else { m2 } }
+    }
+
     /// Returns the summary of a rate: `events` ones among `n` values.
     pub fn of_rate(n: u64, events: u64) -> Self {
         if n == 0 {
@@ -139,6 +149,11 @@ impl Summary {
     /// Returns the variance with `n - 1`; not a number for fewer than two values.
     pub fn variance(&self) -> f64 {
         if self.n < 2.0 { f64::NAN } else { self.m2 / (self.n - 1.0) }
+    }
+
+    /// Returns whether the values are the same but for what rounding leaves of them: 1.1 - 4.4 and 2.2 - 5.5 differ by 4e-16.
+    pub fn is_constant(&self) -> bool {
+        self.m2 <= self.n * (4.0 * f64::EPSILON * self.mean).powi(2)
     }
 
     /// Returns the standard error of the mean; not a number for fewer than two values.

@@ -15,24 +15,28 @@ pub struct MannWhitney {
     pub superiority: f64,
 }
 
-/// Above this product of sample sizes the exact law is not computed.
-const EXACT_MAX: usize = 10_000;
+impl MannWhitney {
+    /// What is said of samples that cannot be compared.
+    const NOT_COMPARABLE: Self =
+        Self { u: f64::NAN, p: f64::NAN, p_exact: None, superiority: f64::NAN };
+}
 
-/// Compares two samples by ranks. With an empty sample, or all values equal: p = 1.
+/// Above this product of sample sizes the exact law is not computed.
+const EXACT_MAX: f64 = 10_000.0;
+
+/// Compares two samples by ranks; all values equal give p = 1.
+///
+/// An empty sample, or a value that is not a number, gives figures that are not numbers.
 pub fn mann_whitney(treated: &[f64], control: &[f64]) -> MannWhitney {
-    let groups = groups(treated, control);
-    let has_ties = groups.iter().any(|(ours, theirs)| ours + theirs > 1);
-    let result = of_groups(groups.into_iter());
-    let is_small = treated.len() * control.len() <= EXACT_MAX;
-    let greater = result.u.max(treated.len() as f64 * control.len() as f64 - result.u);
-    let p_exact =
-        (!has_ties && is_small).then(|| exact_tail(treated.len(), control.len(), greater));
-    MannWhitney { p_exact, ..result }
+    if treated.iter().chain(control).any(|value| value.is_nan()) {
+        return MannWhitney::NOT_COMPARABLE;
+    }
+    of_groups(&groups(treated, control))
 }
 
 /// Compares two samples by ranks from their counts in the same bins, ascending; values in one bin tie.
 pub fn mann_whitney_binned(treated: &[u64], control: &[u64]) -> MannWhitney {
-    of_groups(treated.iter().copied().zip(control.iter().copied()))
+    of_groups(&treated.iter().copied().zip(control.iter().copied()).collect::<Vec<_>>())
 }
 
 /// Counts the values of either sample in each group of equal ones, ascending.
@@ -52,15 +56,18 @@ fn groups(treated: &[f64], control: &[f64]) -> Vec<(u64, u64)> {
 }
 
 /// Compares by the counts of each group of equal values, ascending.
-fn of_groups(groups: impl Iterator<Item = (u64, u64)>) -> MannWhitney {
+fn of_groups(groups: &[(u64, u64)]) -> MannWhitney {
     let (mut n1, mut n0, mut rank_sum, mut ties) = (0.0, 0.0, 0.0, 0.0);
     for (treated, control) in groups {
-        let (treated, control) = (treated as f64, control as f64);
+        let (treated, control) = (*treated as f64, *control as f64);
         let size = treated + control;
         rank_sum += (n1 + n0 + 0.5 * (size + 1.0)) * treated;
         ties += size * size * size - size;
         n1 += treated;
         n0 += control;
+    }
+    if n1 == 0.0 || n0 == 0.0 {
+        return MannWhitney::NOT_COMPARABLE;
     }
     let n: f64 = n1 + n0;
     let u = rank_sum - 0.5 * n1 * (n1 + 1.0);
@@ -71,7 +78,13 @@ fn of_groups(groups: impl Iterator<Item = (u64, u64)>) -> MannWhitney {
     } else {
         1.0
     };
-    MannWhitney { u, p, p_exact: None, superiority: u / (n1 * n0) }
+    let has_ties = groups.iter().any(|(treated, control)| treated + control > 1);
+    let p_exact = (!has_ties && n1 * n0 <= EXACT_MAX).then(|| {
+        let of_treated = groups.iter().filter(|(treated, _)| *treated > 0).count();
+        let of_control = groups.iter().filter(|(_, control)| *control > 0).count();
+        exact_tail(of_treated, of_control, greater)
+    });
+    MannWhitney { u, p, p_exact, superiority: u / (n1 * n0) }
 }
 
 /// `2 P(U >= u)`: the law of `U` by which arm has the greatest value (Mann and Whitney 1947). Only sums: nothing cancels.
@@ -103,16 +116,20 @@ fn exact_tail(n1: usize, n0: usize, u: f64) -> f64 {
 pub struct KolmogorovSmirnov {
     /// The greatest distance of the two distribution functions.
     pub d: f64,
-    /// The p-value by the exact one-sample law at the effective size, rounded as scipy does: a half to the even size.
+    /// The p-value by the exact one-sample law at the effective size, rounded as scipy does: a half to the even size. Not a
+    /// number where that size is 0 (one value each).
     pub p: f64,
     /// The p-value by the limiting law.
     pub p_limit: f64,
 }
 
-/// Compares two samples' distribution functions; d = 0 and p = 1 with an empty sample.
+/// Compares the distribution functions of two samples.
+///
+/// An empty sample, or a value that is not a number, gives figures that are not numbers.
 pub fn kolmogorov_smirnov(treated: &[f64], control: &[f64]) -> KolmogorovSmirnov {
-    if treated.is_empty() || control.is_empty() {
-        return KolmogorovSmirnov { d: 0.0, p: 1.0, p_limit: 1.0 };
+    let has_gaps = treated.iter().chain(control).any(|value| value.is_nan());
+    if treated.is_empty() || control.is_empty() || has_gaps {
+        return KolmogorovSmirnov { d: f64::NAN, p: f64::NAN, p_limit: f64::NAN };
     }
     let (n1, n0) = (treated.len() as f64, control.len() as f64);
     let (mut below1, mut below0, mut d) = (0.0, 0.0, 0.0_f64);
@@ -122,9 +139,10 @@ pub fn kolmogorov_smirnov(treated: &[f64], control: &[f64]) -> KolmogorovSmirnov
         d = d.max((below1 / n1 - below0 / n0).abs());
     }
     let size = n1 * n0 / (n1 + n0);
+    let rounded = size.round_ties_even();
     KolmogorovSmirnov {
         d,
-        p: kolmogorov_n_sf(size.round_ties_even(), d),
+        p: if rounded < 1.0 { f64::NAN } else { kolmogorov_n_sf(rounded, d) },
         p_limit: kolmogorov_sf(size.sqrt() * d),
     }
 }

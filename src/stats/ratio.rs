@@ -104,8 +104,11 @@ pub fn cuped(treated: &CovariateSums, control: &CovariateSums) -> Cuped {
     let spread = pooled.variance_x();
     let theta = if spread > 0.0 { pooled.covariance() / spread } else { 0.0 };
     let adjusted = |arm: &CovariateSums| (arm.y - theta * arm.x) / arm.n;
+    // A metric that the covariate explains entirely leaves nothing but rounding, which may lie below 0.
     let variance = |arm: &CovariateSums| {
-        arm.variance_y() + theta * theta * arm.variance_x() - 2.0 * theta * arm.covariance()
+        let left =
+            arm.variance_y() + theta * theta * arm.variance_x() - 2.0 * theta * arm.covariance();
+        if left < 0.0 { 0.0 } else { left }
     };
     Cuped {
         theta,

@@ -57,19 +57,30 @@ pub struct PairedAuc {
     pub second: Auc,
     /// The covariance of the two areas.
     pub covariance: f64,
-    /// `(second - first) / sqrt(var)`; not a number when the difference has no variance.
+    /// `(second - first) / sqrt(var)`; 0 where both scores rank alike, not a number where a difference has no variance.
     pub z: f64,
 }
 
-/// Compares two scores of the same cases.
+/// Which share of the areas' own variance rounding may leave of a difference that has none.
+const ROUNDING: f64 = 1e-13;
+
+/// Compares two scores of the same cases; a score that is not a number makes the figures not numbers.
 pub fn paired(labels: &[bool], first: &[f64], second: &[f64]) -> PairedAuc {
     let a = placements(labels, first);
     let b = placements(labels, second);
+    let rank_alike = a == b;
     let covariance = covariance(&a.positive, &b.positive) / a.positive.len() as f64
         + covariance(&a.negative, &b.negative) / a.negative.len() as f64;
     let (first, second) = (a.auc(), b.auc());
-    let variance = first.variance + second.variance - 2.0 * covariance;
-    let z = if variance > 0.0 { (second.area - first.area) / variance.sqrt() } else { f64::NAN };
+    let own = first.variance + second.variance;
+    let variance = own - 2.0 * covariance;
+    let z = if rank_alike && !first.area.is_nan() {
+        0.0
+    } else if variance > ROUNDING * own {
+        (second.area - first.area) / variance.sqrt()
+    } else {
+        f64::NAN
+    };
     PairedAuc { first, second, covariance, z }
 }
 
@@ -79,6 +90,7 @@ pub fn exact(labels: &[bool], scores: &[f64]) -> Auc {
 }
 
 /// For each positive the share of negatives below it, for each negative the share of positives above it.
+#[derive(PartialEq)]
 struct Placements {
     positive: Vec<f64>,
     negative: Vec<f64>,
@@ -105,6 +117,10 @@ fn placements(labels: &[bool], scores: &[f64]) -> Placements {
             .collect()
     };
     let (positives, negatives) = (of(true), of(false));
+    if scores.iter().any(|score| score.is_nan()) {
+        let unknown = |scores: &[f64]| vec![f64::NAN; scores.len()];
+        return Placements { positive: unknown(&positives), negative: unknown(&negatives) };
+    }
     let share_below = |sorted: &[f64], score: f64| {
         let below = sorted.partition_point(|it| it.total_cmp(&score).is_lt());
         let up_to = sorted.partition_point(|it| it.total_cmp(&score).is_le());

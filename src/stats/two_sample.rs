@@ -172,7 +172,7 @@ pub fn welch_t(treated: &Summary, control: &Summary) -> Welch {
     let difference = treated.mean - control.mean;
     let (v1, v0) = (treated.variance() / treated.n, control.variance() / control.n);
     let error = (v1 + v0).sqrt();
-    if error == 0.0 {
+    if error == 0.0 || treated.is_constant() && control.is_constant() && !error.is_nan() {
         let (t, p) = if difference == 0.0 { (0.0, 1.0) } else { (f64::NAN, f64::NAN) };
         return Welch { t, df: f64::NAN, p, ci95: Interval::WHOLE };
     }
@@ -214,7 +214,9 @@ pub struct PairedT {
 
 /// Tests whether the mean of paired differences is 0; all 0 gives t = 0, p = 1.
 pub fn paired_t(differences: &Summary) -> PairedT {
-    let t = over(differences.mean, differences.standard_error());
+    let error = differences.standard_error();
+    let is_constant = differences.is_constant() && !error.is_nan();
+    let t = over(differences.mean, if is_constant { 0.0 } else { error });
     let p = if t == 0.0 { 1.0 } else { 2.0 * student_sf(t.abs(), differences.n - 1.0) };
     PairedT { t, p }
 }

@@ -83,5 +83,5 @@ pub(super) fn durations(ours: &Sketch, theirs: &Sketch) -> Option<Classic> {
         std::iter::once(sketch.zeros()).chain(keys.iter().map(of_key)).collect::<Vec<u64>>()
     };
     let result = mann_whitney_binned(&counts(ours), &counts(theirs));
-    test("mann_whitney", result.u, result.p)
+    test("mann_whitney", result.u, result.p_exact.unwrap_or(result.p))
 }

@@ -219,7 +219,8 @@ fn rate_and_alpha(random: &mut Random, round: usize) -> Value {
     json!({"x": input["x1"], "n": input["n1"], "alpha": alpha(random)})
 }
 
-/// Two samples of sizes of their own: all equal in both, all equal in each, all equal in one, with ties, without.
+/// Two samples of sizes of their own: all equal in both, all equal in each, all equal in one, with ties, one value against
+/// some or against one, the same values twice, without any of this.
 fn samples(random: &mut Random, round: usize) -> Value {
     let most = one_of(random, &[6, 30, 150]);
     let (n1, n0) = (random.random_range(2..=most), random.random_range(2..=most));
@@ -236,7 +237,17 @@ fn samples(random: &mut Random, round: usize) -> Value {
             y.fill(-2.0);
         }
         2 => x.fill(0.5),
-        3..=5 => x.iter_mut().chain(&mut y).for_each(|it| *it = (2.0 * *it).round() / 2.0),
+        3..=4 => x.iter_mut().chain(&mut y).for_each(|it| *it = (2.0 * *it).round() / 2.0),
+        5 => x.truncate(1),
+        6 if round % 20 == 6 => {
+            x.truncate(1);
+            y.truncate(1);
+        }
+        6 => y.clone_from(&x),
+        7 if round == 7 => {
+            x = vec![1.1, 2.2, 3.3];
+            y = vec![4.4, 5.5, 6.6, 7.7];
+        }
         _ => {}
     }
     json!({"x": x, "y": y})
@@ -428,6 +439,7 @@ fn mann_whitney(input: &Value) -> Value {
         "p_exact": test.p_exact,
         "u_binned": binned.u,
         "p_binned": binned.p,
+        "p_exact_binned": binned.p_exact,
     })
 }
 

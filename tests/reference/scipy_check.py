@@ -134,6 +134,9 @@ def no_spread(*samples):
 
 
 def welch(x, y):
+    if min(len(x), len(y)) < 2:
+        # One value has no variance; scipy says so too, but gives one degree of freedom.
+        return dict.fromkeys(("t", "p", "df", "low", "high"), math.nan)
     if no_spread(x, y):
         # The interval is the whole line, whose ends JSON has no word for.
         theirs = {"df": math.nan, "low": math.nan, "high": math.nan}
@@ -144,14 +147,18 @@ def welch(x, y):
 
 
 def tost(x, y, margin):
-    if no_spread(x, y):
+    if no_spread(x, y) or min(len(x), len(y)) < 2:
         return {"p": math.nan, "p_lower": math.nan, "p_upper": math.nan}
     p, lower, upper = weightstats.ttost_ind(np.array(x), np.array(y), -margin, margin, usevar="unequal")
     return {"p": p, "p_lower": lower[1], "p_upper": upper[1]}
 
 
 def paired_t(x, y):
-    if no_spread(np.subtract(x, y)):
+    if len(x) < 2:
+        return {"t": math.nan, "p": math.nan}
+    differences = np.subtract(x, y)
+    if np.std(differences) <= 4 * np.finfo(float).eps * abs(differences.mean()):
+        # Equal, or apart by what rounding leaves, where scipy warns of lost precision.
         return without_error(x[0] - y[0], "t", "p")
     test = stats.ttest_rel(x, y)
     return {"t": test.statistic, "p": test.pvalue}
@@ -162,7 +169,7 @@ def mann_whitney(x, y):
     theirs = {"u": test.statistic, "p": test.pvalue, "u_binned": test.statistic, "p_binned": test.pvalue}
     # Ours is for small samples only.
     if len(set(x + y)) == len(x + y) and len(x) * len(y) <= 10_000:
-        theirs["p_exact"] = stats.mannwhitneyu(x, y, method="exact").pvalue
+        theirs["p_exact"] = theirs["p_exact_binned"] = stats.mannwhitneyu(x, y, method="exact").pvalue
     return theirs
 
 
@@ -179,14 +186,14 @@ def mcnemar(b, c):
     exact = contingency_tables.mcnemar(cells, exact=True).pvalue
     theirs = {
         "p_exact": exact,
-        # As in stat-reference-public.json, which has b = c as all others. Fagerland, Lydersen and Laake 2013 take half of it there.
-        "p_mid": exact - stats.binom.pmf(min(b, c), b + c, 0.5),
+        # Fagerland, Lydersen and Laake 2013: where both tails meet at one count, it is 1.
+        "p_mid": 1.0 if b == c else exact - stats.binom.pmf(min(b, c), b + c, 0.5),
     }
     for name, correction in (("", False), ("_corrected", True)):
         test = contingency_tables.mcnemar(cells, exact=False, correction=correction)
         theirs |= {"chi2" + name: test.statistic, "p_chi2" + name: test.pvalue}
         if b + c == 0:
-            theirs |= {"p_mid": 1.0} | without_error(0.0, "chi2" + name, "p_chi2" + name)
+            theirs |= without_error(0.0, "chi2" + name, "p_chi2" + name)
     return theirs
 
 
@@ -206,10 +213,15 @@ def covariance(a, b):
 def delong(labels, first, second):
     a, b = placed(labels, first), placed(labels, second)
     shared = covariance(a, b)
-    variance = covariance(a, a) + covariance(b, b) - 2 * shared
+    own = covariance(a, a) + covariance(b, b)
+    variance = own - 2 * shared
+    # Scores that rank alike do not differ; else a difference needs a variance, beyond what rounding leaves.
+    z = 0.0 if (a == b).all() else math.nan
+    if variance > 1e-13 * own:
+        z = (b.mean() - a.mean()) / math.sqrt(variance)
     return {
         "first": a.mean(), "second": b.mean(), "variance_first": covariance(a, a), "variance_second": covariance(b, b),
-        "covariance": shared, "z": (b.mean() - a.mean()) / math.sqrt(variance) if variance > 0 else math.nan,
+        "covariance": shared, "z": z,
         "binned": a.mean(), "variance_binned": covariance(a, a),
     }
 

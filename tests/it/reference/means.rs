@@ -19,8 +19,7 @@ pub(super) const TABLE: &[(&str, Function)] = &[
 ];
 
 fn paired_t(input: &Value) -> Value {
-    let (n, sum, squares) = (f(&input["n"]), f(&input["sum"]), f(&input["sumsq"]));
-    let summary = Summary { n, mean: sum / n, m2: squares - sum * sum / n };
+    let summary = Summary::from_sums(f(&input["n"]), f(&input["sum"]), f(&input["sumsq"]));
     let test = two_sample::paired_t(&summary);
     numbers([("mean", summary.mean), ("var", summary.variance()), ("t", test.t), ("p_two", test.p)])
 }

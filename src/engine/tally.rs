@@ -38,7 +38,7 @@ pub struct Book {
     unscored: u64,
 }
 
-/// Which of the units a lane looks at.
+/// Which of the units a lane remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch {
     /// The lane's partition.
@@ -326,15 +326,17 @@ impl Book {
             .collect()
     }
 
-    /// Looks at the case's unit for the check of the split, if it is this lane's to look at.
+    /// Counts a case for the check of the split, and remembers its unit if that is for this lane to do.
     fn watch(&mut self, stratum: Stratum, case: &Prediction, watch: Watch) {
         let unit = unit(case);
         let partitions = u64::try_from(watch.partitions).unwrap_or(1).max(1);
         let is_ours =
             unit.is_none_or(|it| i128::from(it % partitions) == i128::from(watch.partition));
+        let units = self.sums.units.entry(stratum).or_default();
         if is_ours {
-            let units = self.sums.units.entry(stratum).or_default();
             units.assign(unit, &case.arm, is_answered(case));
+        } else {
+            units.count(unit, &case.arm, is_answered(case));
         }
     }
 

@@ -86,10 +86,10 @@ pub(super) fn draw(tick: &Tick<'_>, nature: &Nature, rng: &mut impl Rng) -> Adde
         if part == Part::Chosen {
             let answered = added.now.arms.get(&key).map_or(n, |it| it.answered);
             let units = added.now.units.entry(tick.stratum).or_default();
-            let counts = units.counts.entry(version.clone()).or_default();
+            let counts = units.cases.entry(version.clone()).or_default();
             (counts.assigned, counts.answered) = (n, answered);
             let units = added.at_maturity.units.entry(tick.stratum).or_default();
-            let counts = units.counts.entry(version.clone()).or_default();
+            let counts = units.cases.entry(version.clone()).or_default();
             (counts.mature, counts.labelled) = (n, labelled.min(answered));
             counts.labelled_by = [quarter, half, labelled];
         }

@@ -1,24 +1,35 @@
 //! Whether the measurement can be trusted: no units go missing, none meets two arms, and labels come alike.
 //!
 //! Units are followed over three points: assigned, answered, labelled. Each has its own sequential test of the same shares, so
-//! that a hold can say between which two points units go missing. Labels are compared at three ages. Three tests share one level.
+//! that a hold can say between which two points units go missing. Lost answers are compared besides, arm by arm, since one per
+//! cent more of them is far less than what moves the shares. Labels are compared at three ages. Three tests share one level.
 //! Where failed answers are a metric of their own, that metric says how many are too many, and only the assignment can hold.
 
 use crate::domain::ids::Version;
+use crate::stats::ipw_bet::{self, Counts, Stratum};
+use crate::stats::prior::Prior;
 use crate::stats::rr_mix::{self, Coverage};
-use crate::stats::special::p_of_log_e;
+use crate::stats::side::{Null, Side};
+use crate::stats::special::{log_sum_exp, p_of_log_e};
 use crate::stats::split::{self, SplitStage};
 use crate::strategy::design::{Pairing, Part};
 use crate::strategy::look::Sight;
 use crate::strategy::metric::{Metric, MetricKind, MetricRole};
 use crate::strategy::stage::MissingLabels;
-use crate::strategy::units::{UnitCounts, Units};
+use crate::strategy::units::{Basis, UnitCounts, Units};
 use crate::strategy::verdict::{Check, Health, LabelAge, SplitPoint, Trail};
 
 /// The level at which unequal labels hold a rollout, of all ages and candidates together.
 const PARITY_ALPHA: f64 = 0.001;
 /// How many points each check is made at.
 const POINTS: f64 = 3.0;
+/// How much more of its answers one arm may lose than another before the loss is held against the measurement. A few answers
+/// lost at a start are not.
+const LOSS_MARGIN: f64 = 0.01;
+/// The loss beyond the margin that the test is planned for.
+const LOSS_MDE: f64 = 0.02;
+/// The share of lost answers that is taken for usual.
+const LOSS_BASE: f64 = 0.001;
 
 /// Looks at how the evidence came about.
 pub fn health(sight: &Sight<'_>, no_data: bool) -> Health {
@@ -47,9 +58,16 @@ fn split_trail(sight: &Sight<'_>) -> Trail {
     let strata = |versions: &[&Version], reached: fn(UnitCounts) -> u64| -> Vec<Point> {
         let stratum = |(stratum, units): (_, &Units)| {
             let weight = |it: &Version| sight.design.share(sight.plan, stratum, it).fraction();
+            let (of, dispersion, toll): (fn(&Units, &Version) -> UnitCounts, f64, f64) =
+                match units.basis() {
+                    Basis::Cases { dispersion, toll } => (Units::cases_of, dispersion, toll),
+                    Basis::Sample { toll } => (Units::units_of, 1.0, toll),
+                };
             Point {
                 weights: versions.iter().map(|it| weight(it)).collect(),
-                counts: versions.iter().map(|it| reached(units.of(it))).collect(),
+                counts: versions.iter().map(|it| reached(of(units, it))).collect(),
+                dispersion,
+                toll,
             }
         };
         sight.evidence.units.iter().map(|(it, units)| stratum((*it, units))).collect()
@@ -59,7 +77,7 @@ fn split_trail(sight: &Sight<'_>) -> Trail {
     let answered = strata(&live, |it| it.answered);
     let labelled =
         if are_labels_expected(sight) { strata(&live, |it| it.labelled) } else { Vec::new() };
-    let log_e = [log_e(&assigned), log_e(&answered), log_e(&labelled)];
+    let log_e = [log_e(&assigned), answers_log_e(&assigned_live, &answered), log_e(&labelled)];
     let bar = (POINTS / split::ALPHA).ln();
     let bad = log_e.iter().position(|it| *it >= bar).and_then(|point| {
         let loser = match point {
@@ -88,22 +106,66 @@ fn split_trail(sight: &Sight<'_>) -> Trail {
 struct Point {
     weights: Vec<f64>,
     counts: Vec<u64>,
+    /// By how much the counts vary more than if every unit was drawn alone.
+    dispersion: f64,
+    /// What the choice of the units counted takes off the logarithm of the evidence.
+    toll: f64,
 }
 
 fn log_e(strata: &[Point]) -> f64 {
-    let shares: Vec<Vec<f64>> = strata
-        .iter()
-        .map(|it| {
-            let sum: f64 = it.weights.iter().sum();
-            it.weights.iter().map(|weight| if sum > 0.0 { weight / sum } else { 0.0 }).collect()
-        })
-        .collect();
-    let stages: Vec<SplitStage<'_>> = strata
-        .iter()
-        .zip(&shares)
-        .map(|(it, weights)| SplitStage { weights, counts: &it.counts })
-        .collect();
-    split::log_e(&stages)
+    let of_stratum = |it: &Point| {
+        if it.counts.iter().all(|count| *count == 0) {
+            return 0.0;
+        }
+        let sum: f64 = it.weights.iter().sum();
+        let shares: Vec<f64> =
+            it.weights.iter().map(|weight| if sum > 0.0 { weight / sum } else { 0.0 }).collect();
+        let stage = SplitStage { weights: &shares, counts: &it.counts };
+        split::log_e(&[stage]) / it.dispersion - it.toll
+    };
+    strata.iter().map(of_stratum).sum()
+}
+
+/// Returns the evidence that answers go missing: half of the capital is on the shares of what was answered, half on one arm
+/// losing more than another, evenly over the candidates and both directions. The first version is the stable one.
+fn answers_log_e(assigned: &[Point], answered: &[Point]) -> f64 {
+    let shares = log_e(answered);
+    let candidates = answered.first().map_or(0, |it| it.counts.len().saturating_sub(1));
+    if candidates == 0 {
+        return shares;
+    }
+    let part = (0.5 / (2 * candidates) as f64).ln();
+    let prior = Prior::planned(LOSS_MDE);
+    let mut terms = vec![0.5_f64.ln() + shares];
+    for candidate in 1..=candidates {
+        let strata: Vec<Stratum> =
+            assigned.iter().zip(answered).map(|it| losses(candidate, it)).collect();
+        let dispersion = assigned.iter().map(|it| it.dispersion).fold(1.0, f64::max);
+        let toll: f64 = assigned.iter().map(|it| it.toll).sum();
+        for null in [
+            Null { at: LOSS_MARGIN, side: Side::Greater },
+            Null { at: -LOSS_MARGIN, side: Side::Less },
+        ] {
+            terms.push(part + ipw_bet::log_e(&strata, null, &prior) / dispersion - toll);
+        }
+    }
+    log_sum_exp(&terms)
+}
+
+/// Counts what a candidate and the stable version lost between assignment and answer.
+fn losses(candidate: usize, (assigned, answered): (&Point, &Point)) -> Stratum {
+    let lost = |arm: usize| assigned.counts[arm].saturating_sub(answered.counts[arm]);
+    Stratum {
+        propensity: assigned.weights[candidate]
+            / (assigned.weights[candidate] + assigned.weights[0]),
+        base: LOSS_BASE,
+        counts: Counts {
+            treated: assigned.counts[candidate],
+            treated_events: lost(candidate),
+            control: assigned.counts[0],
+            control_events: lost(0),
+        },
+    }
 }
 
 /// Returns the version that most units are missing of: against its share, or against those that came to the point before.
@@ -182,12 +244,12 @@ fn treated_excess(strata: &[Coverage]) -> f64 {
 }
 
 /// Counts mature cases, and those with a label by an age; where units come again, the first mature case of each unit that is
-/// looked at, because the cases of one unit are not drawn one by one.
+/// remembered, because the cases of one unit are not drawn one by one.
 fn coverage(sight: &Sight<'_>, candidate: &Version, age: usize) -> Vec<Coverage> {
     let mature = |stratum, version| {
         let units = sight.evidence.units.get(&stratum).filter(|it| it.is_sticky());
         if let Some(units) = units {
-            let counts = units.of(version);
+            let counts = units.units_of(version);
             return (counts.mature, counts.labelled_by[age]);
         }
         let tally = sight.evidence.tally(stratum, version, Part::Chosen);

@@ -202,9 +202,10 @@ proptest! {
         prop_assert_eq!(whole.arms.len(), merged.arms.len());
         for (stratum, units) in &whole.units {
             let other = merged.units.get(stratum).cloned().unwrap_or_default();
-            prop_assert_eq!(units.seen.len(), other.seen.len());
-            for (version, counts) in &units.counts {
-                let other = other.of(version);
+            prop_assert!(units.seen.keys().eq(other.seen.keys()));
+            prop_assert_eq!(&units.buckets, &other.buckets);
+            for (version, counts) in &units.cases {
+                let other = other.cases_of(version);
                 prop_assert_eq!(counts.assigned, other.assigned);
                 prop_assert_eq!(counts.answered, other.answered);
                 prop_assert_eq!(counts.mature, other.mature);

@@ -47,6 +47,7 @@ mod laws_serving;
 mod records;
 mod scenarios;
 mod scenarios_serving;
+mod split_check;
 
 mod reference;
 mod scipy_check;

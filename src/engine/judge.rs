@@ -163,6 +163,7 @@ impl Judge {
         let has_new_thresholds = planning::freeze_thresholds(
             &mut standing.design,
             &rollout.plan,
+            standing.position.routing.stage,
             &stable,
             &evidence,
             tick,

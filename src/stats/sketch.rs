@@ -87,6 +87,15 @@ impl Sketch {
         }
     }
 
+    /// Returns what was counted since an earlier state of this sketch.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |key: i32| earlier.buckets.get(&key).copied().unwrap_or(0);
+        let left =
+            self.buckets.iter().map(|(key, count)| (*key, count.saturating_sub(before(*key))));
+        Self::from_buckets(self.zeros.saturating_sub(earlier.zeros), left)
+    }
+
     /// Returns how many values were counted.
     pub fn count(&self) -> u64 {
         self.count

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::domain::ids::{MetricName, Revision, StageIndex, Version};
 use crate::domain::share::Share;
 use crate::domain::time::Timestamp;
+use crate::stats::sketch::Sketch;
 use crate::strategy::stage::{RolloutPlan, Stage};
 
 /// What the bets of one metric assume at one stage. A wrong guess costs power, never validity.
@@ -31,15 +32,50 @@ pub struct Exceedances {
     pub above_limit: [u64; 4],
 }
 
-/// Latency thresholds, frozen from the stable version's own history.
+/// Exceedances by stratum and version, chosen and copied apart.
+pub type Counted = BTreeMap<(Stratum, Version, Part), Exceedances>;
+
+/// Latency thresholds, frozen from the stable version's own history, and the block of answers that is held against them: those
+/// that came after they were frozen and before the next ones were.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
     /// The stable version's p50, p90, p99 and p99.9, in milliseconds.
     pub latency_ms: [f64; 4],
     /// The tick at which they were frozen: only what came after it counts.
     pub since: Timestamp,
-    /// What had been counted until then, chosen and copied apart.
-    pub counted: BTreeMap<(Stratum, Version, Part), Exceedances>,
+    /// The stage in which they were frozen.
+    pub stage: StageIndex,
+    /// The block.
+    pub block: Block,
+}
+
+/// The answers that are held against one set of thresholds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Block {
+    /// All that came since the thresholds were frozen.
+    Open {
+        /// What had been counted until then.
+        counted: Counted,
+        /// The stable version's answers until then: the next thresholds rest on later ones.
+        seen: Sketch,
+    },
+    /// What came until the next thresholds were frozen.
+    Closed(Counted),
+}
+
+impl Exceedances {
+    /// Returns what was counted since an earlier count.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let left = |now: &[u64; 4], before: &[u64; 4]| {
+            std::array::from_fn(|rung| now[rung].saturating_sub(before[rung]))
+        };
+        Self {
+            n: self.n.saturating_sub(earlier.n),
+            above: left(&self.above, &earlier.above),
+            above_limit: left(&self.above_limit, &earlier.above_limit),
+        }
+    }
 }
 
 /// Whether a version was chosen for a case or got a copy of it.
@@ -56,8 +92,8 @@ pub enum Part {
 pub struct Design {
     /// By stage and metric.
     pub assumptions: BTreeMap<(StageIndex, MetricName), Assumption>,
-    /// By metric, for latency.
-    pub thresholds: BTreeMap<MetricName, Thresholds>,
+    /// By metric, for latency, in the order in which they were frozen; only the last block is open.
+    pub thresholds: BTreeMap<MetricName, Vec<Thresholds>>,
     /// The candidates taken out so far, in order, each with the first revision without it.
     pub drops: Vec<(Revision, Version)>,
 }

@@ -2,8 +2,6 @@
 //!
 //! What is planned for a stage rests on the stages before it only, and never changes while the stage lasts.
 
-use std::collections::BTreeMap;
-
 use crate::domain::ids::{MetricName, StageIndex, Version};
 use crate::domain::time::Timestamp;
 use crate::stats::bounded_bet::{Bets, Range};
@@ -14,15 +12,21 @@ use crate::stats::paired_bet::{PairedCounts, PairedDesign};
 use crate::stats::prior::Prior;
 use crate::stats::side::{Null, Side};
 use crate::stats::sketch::{ACCURACY, Sketch};
-use crate::strategy::design::{Assumption, Design, Exceedances, Pairing, Part, Thresholds};
-use crate::strategy::evidence::{Evidence, Scores};
+use crate::strategy::design::{
+    Assumption, Block, Counted, Design, Exceedances, Pairing, Part, Stratum, Thresholds,
+};
+use crate::strategy::evidence::{Evidence, Scores, Tally};
 use crate::strategy::metric::{Metric, MetricKind, Shape};
 use crate::strategy::stage::RolloutPlan;
 
 /// From how many observations on the data is believed more than the spec.
 const HISTORY_MIN: u64 = 100;
-/// From how many answers on latency thresholds are frozen.
+/// From how many answers on latency thresholds are frozen, first and anew in each stage.
 const ANSWERS_MIN: u64 = 200;
+/// From how many answers since the thresholds were frozen on it is asked whether they are far off.
+const ANSWERS_TO_DOUBT: u64 = 100;
+/// How many sets of thresholds a metric has at most: each stands in the design, which every event carries.
+const BLOCKS_MAX: usize = 16;
 
 /// The three questions of a metric as hypotheses to speak against: harm, non-inferior, superior.
 ///
@@ -148,47 +152,113 @@ pub fn plan_stage(
     }
 }
 
-/// Freezes latency thresholds once the stable version has answered often enough; returns whether it did.
+/// Freezes latency thresholds where they are due; returns whether any were.
+///
+/// Thresholds are chosen from answers that came before, and only what comes after is held against them. What was held against
+/// earlier ones stays: the evidence of all blocks adds up.
 pub fn freeze_thresholds(
     design: &mut Design,
     plan: &RolloutPlan,
+    stage: StageIndex,
     stable: &Version,
     evidence: &Evidence,
     tick: Timestamp,
 ) -> bool {
     let mut has_frozen = false;
     for metric in plan.metrics.iter().filter(|it| it.kind == MetricKind::Latency) {
-        if design.thresholds.contains_key(&metric.name) {
-            continue;
-        }
-        let mut sketch = Sketch::default();
+        let mut seen = Sketch::default();
         for ((_, version, part), tally) in &evidence.arms {
             if version == stable && *part == Part::Chosen {
-                sketch.merge(&tally.latency);
+                seen.merge(&tally.latency);
             }
         }
-        if sketch.count() < ANSWERS_MIN {
+        let fresh = match design.thresholds.get(&metric.name).and_then(|it| it.last()) {
+            Some(Thresholds { block: Block::Open { seen: before, .. }, .. }) => seen.since(before),
+            Some(Thresholds { block: Block::Closed(_), .. }) | None => seen.clone(),
+        };
+        let blocks = design.thresholds.get(&metric.name).map_or(&[][..], Vec::as_slice);
+        if !is_due(blocks, &fresh, stage) {
             continue;
         }
-        let Some(ladder) = Ladder::of(&sketch) else { continue };
+        let Some(ladder) = Ladder::of(&fresh) else { continue };
         // One bucket down: answers that take as long as the quantile itself, of which there are many when clocks tick in
         // whole milliseconds, count as slower for both versions.
         let below = (1.0 - ACCURACY) / (1.0 + ACCURACY);
         let latency_ms = ladder.scaled(below).thresholds.map(rounded);
-        let mut thresholds = Thresholds { latency_ms, since: tick, counted: BTreeMap::new() };
-        for (key, tally) in &evidence.arms {
-            let counted = exceedances(&tally.latency, &thresholds, metric);
-            thresholds.counted.insert(key.clone(), counted);
+        let blocks = design.thresholds.entry(metric.name.clone()).or_default();
+        if let Some(last) = blocks.last_mut() {
+            close(last, evidence, metric);
         }
-        design.thresholds.insert(metric.name.clone(), thresholds);
+        let count = |(key, tally): (&Key, &Tally)| {
+            (key.clone(), exceedances(&tally.latency, &latency_ms, metric))
+        };
+        let counted = evidence.arms.iter().map(count).collect();
+        let block = Block::Open { counted, seen };
+        blocks.push(Thresholds { latency_ms, since: tick, stage, block });
         has_frozen = true;
     }
     has_frozen
 }
 
+type Key = (Stratum, Version, Part);
+
+/// Returns whether new thresholds are due, from what the stable version answered since the last ones: first, in a new stage, when
+/// ten times as many answers came in all, and when the last ones are far off, as those of a cold start are.
+fn is_due(blocks: &[Thresholds], fresh: &Sketch, stage: StageIndex) -> bool {
+    let Some(last) = blocks.last() else { return fresh.count() >= ANSWERS_MIN };
+    let before = match &last.block {
+        Block::Open { seen, .. } => seen.count(),
+        Block::Closed(_) => 0,
+    };
+    if blocks.len() >= BLOCKS_MAX {
+        return false;
+    }
+    // Half as many again, so that latency that swings does not use up all sets of thresholds at once.
+    let is_doubted = fresh.count() >= ANSWERS_TO_DOUBT.max(before / 2);
+    last.stage < stage && fresh.count() >= ANSWERS_MIN
+        || fresh.count() / 9 >= before.max(ANSWERS_MIN)
+        || is_doubted && is_far_off(last, fresh)
+}
+
+/// Returns whether the middle or the ninth decile of the answers lies elsewhere than it did.
+fn is_far_off(thresholds: &Thresholds, fresh: &Sketch) -> bool {
+    let Some(ladder) = Ladder::of(fresh) else { return false };
+    // Half a millisecond is what clocks that tick in whole ones do not tell.
+    let is_apart = |a: f64, b: f64, factor: f64| a.max(b) > factor * a.min(b) + 0.5;
+    is_apart(thresholds.latency_ms[0], ladder.thresholds[0], 1.5)
+        || is_apart(thresholds.latency_ms[1], ladder.thresholds[1], 2.0)
+}
+
+/// Ends a block with what was counted in it.
+fn close(thresholds: &mut Thresholds, evidence: &Evidence, metric: &Metric) {
+    let counted: Counted = evidence
+        .arms
+        .iter()
+        .map(|(key, tally)| (key.clone(), in_block(thresholds, key, tally, metric)))
+        .filter(|(_, counted)| counted.n > 0)
+        .collect();
+    thresholds.block = Block::Closed(counted);
+}
+
+/// Counts what of a tally falls into a block.
+pub fn in_block(
+    thresholds: &Thresholds,
+    key: &(Stratum, Version, Part),
+    tally: &Tally,
+    metric: &Metric,
+) -> Exceedances {
+    match &thresholds.block {
+        Block::Open { counted, .. } => {
+            let before = counted.get(key).copied().unwrap_or_default();
+            exceedances(&tally.latency, &thresholds.latency_ms, metric).since(&before)
+        }
+        Block::Closed(counted) => counted.get(key).copied().unwrap_or_default(),
+    }
+}
+
 /// Counts how many answers of a sketch took longer than the thresholds.
-pub fn exceedances(sketch: &Sketch, thresholds: &Thresholds, metric: &Metric) -> Exceedances {
-    let ladder = Ladder { thresholds: thresholds.latency_ms };
+pub fn exceedances(sketch: &Sketch, latency_ms: &[f64; RUNGS], metric: &Metric) -> Exceedances {
+    let ladder = Ladder { thresholds: *latency_ms };
     let above = |ladder: Ladder| {
         let mut counts = [0; RUNGS];
         for (count, threshold) in counts.iter_mut().zip(ladder.thresholds) {

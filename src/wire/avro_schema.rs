@@ -14,6 +14,7 @@ const TUPLES: &[(&str, &str, &[&str])] = &[
     ("positions", "InputPosition", &["topic", "partition", "offset"]),
     ("drops", "Drop", &["revision", "version"]),
     ("stratum", "Stratum", &["stage", "drops"]),
+    ("seen", "LatencyBucket", &["bucket", "answers"]),
 ];
 
 /// Whole numbers that are Unix milliseconds, besides all that end in `_at`.

@@ -1,11 +1,16 @@
 //! What the tests of a rollout were planned with, as it travels in events and state.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{Revision, StageIndex};
+use crate::domain::ids::{MetricName, Revision, StageIndex};
 use crate::domain::time::Timestamp;
-use crate::strategy::design::{Assumption, Design, Exceedances, Part, Stratum, Thresholds};
+use crate::stats::sketch::Sketch;
+use crate::strategy::design::{
+    Assumption, Block, Counted, Design, Exceedances, Part, Stratum, Thresholds,
+};
 
 /// Everything frozen so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,7 +18,7 @@ use crate::strategy::design::{Assumption, Design, Exceedances, Part, Stratum, Th
 pub struct DesignRecord {
     /// By stage and metric.
     pub assumptions: Vec<AssumptionRecord>,
-    /// By metric, for latency.
+    /// By metric, for latency: of one metric in the order in which they were frozen.
     #[serde(default)]
     pub thresholds: Vec<ThresholdsRecord>,
     /// The candidates taken out so far, each with the first revision without it.
@@ -49,8 +54,20 @@ pub struct ThresholdsRecord {
     pub latency_ms: [f64; 4],
     /// The tick at which they were frozen.
     pub since: i64,
-    /// What had been counted until then.
+    /// What had been counted until then; nothing once they have ended.
     pub counted: Vec<CountedRecord>,
+    /// The stage in which they were frozen.
+    #[serde(default)]
+    pub stage: u32,
+    /// The stable version's answers until then: how many took no time.
+    #[serde(default)]
+    pub seen_zeros: u64,
+    /// The stable version's answers until then, by logarithmic bucket.
+    #[serde(default)]
+    pub seen: Vec<(i32, u64)>,
+    /// What was counted against them until the next ones were frozen; absent while they are the newest.
+    #[serde(default)]
+    pub ended: Option<Vec<CountedRecord>>,
 }
 
 /// What had been counted of one version in one stratum when thresholds were frozen.
@@ -88,23 +105,7 @@ impl From<&Design> for DesignRecord {
         let thresholds = design
             .thresholds
             .iter()
-            .map(|(metric, it)| ThresholdsRecord {
-                metric: metric.to_string(),
-                latency_ms: it.latency_ms,
-                since: it.since.0,
-                counted: it
-                    .counted
-                    .iter()
-                    .map(|((stratum, version, part), it)| CountedRecord {
-                        stratum: (stratum.stage.0, stratum.drops),
-                        version: version.to_string(),
-                        copied: *part == Part::Copied,
-                        n: it.n,
-                        above: it.above,
-                        above_limit: it.above_limit,
-                    })
-                    .collect(),
-            })
+            .flat_map(|(metric, it)| it.iter().map(|it| thresholds_record(metric.as_str(), it)))
             .collect();
         let drops =
             design.drops.iter().map(|(since, version)| (since.0, version.to_string())).collect();
@@ -128,18 +129,10 @@ impl From<&DesignRecord> for Design {
                 (key, assumption)
             })
             .collect();
-        let thresholds = record
-            .thresholds
-            .iter()
-            .map(|it| {
-                let thresholds = Thresholds {
-                    latency_ms: it.latency_ms,
-                    since: Timestamp(it.since),
-                    counted: it.counted.iter().map(counted).collect(),
-                };
-                (it.metric.as_str().into(), thresholds)
-            })
-            .collect();
+        let mut thresholds: BTreeMap<MetricName, Vec<Thresholds>> = BTreeMap::new();
+        for it in &record.thresholds {
+            thresholds.entry(it.metric.as_str().into()).or_default().push(thresholds_of(it));
+        }
         let drops = record
             .drops
             .iter()
@@ -147,6 +140,53 @@ impl From<&DesignRecord> for Design {
             .collect();
         Self { assumptions, thresholds, drops }
     }
+}
+
+fn thresholds_record(metric: &str, thresholds: &Thresholds) -> ThresholdsRecord {
+    let (counted, seen, ended) = match &thresholds.block {
+        Block::Open { counted, seen } => (counted_records(counted), seen.clone(), None),
+        Block::Closed(counted) => (Vec::new(), Sketch::default(), Some(counted_records(counted))),
+    };
+    ThresholdsRecord {
+        metric: metric.to_owned(),
+        latency_ms: thresholds.latency_ms,
+        since: thresholds.since.0,
+        counted,
+        stage: thresholds.stage.0,
+        seen_zeros: seen.zeros(),
+        seen: seen.buckets().collect(),
+        ended,
+    }
+}
+
+fn thresholds_of(record: &ThresholdsRecord) -> Thresholds {
+    let block = match &record.ended {
+        Some(ended) => Block::Closed(ended.iter().map(counted).collect()),
+        None => Block::Open {
+            counted: record.counted.iter().map(counted).collect(),
+            seen: Sketch::from_buckets(record.seen_zeros, record.seen.iter().copied()),
+        },
+    };
+    Thresholds {
+        latency_ms: record.latency_ms,
+        since: Timestamp(record.since),
+        stage: StageIndex(record.stage),
+        block,
+    }
+}
+
+fn counted_records(counted: &Counted) -> Vec<CountedRecord> {
+    counted
+        .iter()
+        .map(|((stratum, version, part), it)| CountedRecord {
+            stratum: (stratum.stage.0, stratum.drops),
+            version: version.to_string(),
+            copied: *part == Part::Copied,
+            n: it.n,
+            above: it.above,
+            above_limit: it.above_limit,
+        })
+        .collect()
 }
 
 fn counted(record: &CountedRecord) -> ((Stratum, crate::domain::ids::Version, Part), Exceedances) {

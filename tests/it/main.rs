@@ -36,6 +36,7 @@ mod simulate;
 
 mod costs;
 mod kinds;
+mod latency;
 mod segments;
 
 mod corpus;

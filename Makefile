@@ -11,9 +11,10 @@ SHELL := bash
 demo:
 	cargo run --release -- demo
 
-# Runs every test, those on a real Kafka included: starts one, tests, stops it, and keeps the tests' exit code.
+# Runs every test, those on a real Kafka included: installs the tools that tests use, starts a Kafka, tests, stops it, and keeps
+# the tests' exit code. The last line says which tools could not be had.
 test:
-	tests/kafka/kafka.sh with cargo test --no-fail-fast
+	tests/tools.sh with tests/kafka/kafka.sh with cargo test --no-fail-fast
 
 # Checks all that CI checks before it tests: format, lints, the core without Kafka, the documentation, licences.
 check:

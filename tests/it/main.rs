@@ -21,6 +21,7 @@ mod slots;
 mod strangers;
 mod throughput;
 mod tidy;
+mod tools;
 mod worker;
 
 mod assignment;

@@ -26,15 +26,36 @@ pub fn beta_comparison(treated: Rate, control: Rate, a: f64, b: f64) -> Comparis
         cuts.windows(2).map(|it| integral(it[0], it[1], 2, f)).sum()
     };
     Comparison {
-        greater: over(&|x| beta_pdf(a1, b1, x) * beta_cdf(a0, b0, x)),
+        greater: chance_greater((a1, b1), (a0, b0), &cuts),
         loss_candidate: over(&|x| beta_cdf(a1, b1, x) * beta_sf(a0, b0, x)),
         loss_stable: over(&|x| beta_cdf(a0, b0, x) * beta_sf(a1, b1, x)),
     }
 }
 
+/// `P(p1 > p0)`. A density that is infinite at an end, as without events under a prior of Jeffreys, is level in a power of the
+/// distance to that end.
+fn chance_greater((a1, b1): (f64, f64), (a0, b0): (f64, f64), cuts: &[f64]) -> f64 {
+    let density = |x: f64| beta_pdf(a1, b1, x) * beta_cdf(a0, b0, x);
+    let of_panel = |from: f64, to: f64, power: f64, place: &dyn Fn(f64) -> f64| {
+        integral(from.powf(power), to.powf(power), 2, |t| {
+            let distance = t.powf(power.recip());
+            density(place(distance)) * distance / (t * power)
+        })
+    };
+    cuts.windows(2)
+        .map(|it| {
+            if it[1] <= 0.5 {
+                of_panel(it[0], it[1], a1.min(1.0), &|x| x)
+            } else {
+                of_panel(1.0 - it[1], 1.0 - it[0], b1.min(1.0), &|y| 1.0 - y)
+            }
+        })
+        .sum()
+}
+
 /// Cuts [0, 1] finely where either law has its mass.
 fn cuts(laws: &[(f64, f64)]) -> Vec<f64> {
-    let mut cuts = vec![0.0, 1.0];
+    let mut cuts = vec![0.0, 0.5, 1.0];
     for (a, b) in laws {
         let total = a + b;
         let mean = a / total;

@@ -281,6 +281,12 @@ fn posteriors_without_events_compare_as_fractions() {
         bayes::beta_comparison(Rate { events: 0, n: 50 }, Rate { events: 0, n: 60 }, 1.0, 1.0);
     close(got.greater, 61.0 / 112.0);
     close(got.loss_stable - got.loss_candidate, 1.0 / 52.0 - 1.0 / 62.0);
+    // A density that is infinite at the end: the figure is scipy's, by the quantiles of one law in the other.
+    let all = Rate { events: 5, n: 5 };
+    let got = bayes::beta_comparison(all, Rate { events: 0, n: 5 }, 0.5, 0.5);
+    assert!((got.greater - 0.999_779_175).abs() < 1e-6, "{got:?}");
+    let got = bayes::beta_comparison(all, all, 0.5, 0.5);
+    assert!((got.greater - 0.5).abs() < 1e-6, "{got:?}");
 }
 
 #[test]

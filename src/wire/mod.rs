@@ -30,6 +30,7 @@ pub mod decision;
 pub mod design;
 pub mod journal;
 pub mod partial;
+pub mod units;
 pub mod scores;
 
 mod held;

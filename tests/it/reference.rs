@@ -1,6 +1,6 @@
 //! The statistics against figures computed elsewhere: closed forms, mpmath, scipy, statsmodels, confseq, gbstats, ddsketch.
 //!
-//! `SERINUS_STAT_REFERENCE` and `SERINUS_STAT_STREAMS` name other files of the same form.
+//! `SERINUS_STAT_REFERENCE`, `SERINUS_STAT_EDGES` and `SERINUS_STAT_STREAMS` name other files of the same form.
 
 mod betting;
 mod boundaries;
@@ -33,8 +33,17 @@ fn path(variable: &str, default: &str) -> String {
 
 #[test]
 fn reference_cases_are_met() {
-    let path = path("SERINUS_STAT_REFERENCE", "stat-reference-public.json");
-    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("failed to read {path}: {e}"));
+    assert_met(&path("SERINUS_STAT_REFERENCE", "stat-reference-public.json"));
+}
+
+/// Nothing counted, one value, all equal, ties alone, identical samples, one arm without events.
+#[test]
+fn reference_cases_at_the_edges_are_met() {
+    assert_met(&path("SERINUS_STAT_EDGES", "stat-reference-edges.json"));
+}
+
+fn assert_met(path: &str) {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("failed to read {path}: {e}"));
     let reference: Value = serde_json::from_str(&text).expect("the reference is JSON");
     let cases = reference["cases"].as_array().expect("the reference has cases");
     assert!(!cases.is_empty(), "no cases in {path}");

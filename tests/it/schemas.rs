@@ -246,8 +246,8 @@ pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
     ("prediction", "c3015f40613552893fa9"),
     ("analysis", "c301e6c3af9e9ee1c5c1"),
     ("rollout-metrics", "c301507a74cf4f978b9f"),
-    ("rollout-event", "c30192163b17a2fcb7f4"),
-    ("rollout-state", "c3015b2343da90a216a1"),
+    ("rollout-event", "c3013b007c8f0a1f4718"),
+    ("rollout-state", "c301dd000ffc1f9d0eef"),
     ("command", "c301ee6edb14a54e6897"),
 ];
 

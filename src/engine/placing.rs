@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::domain::ids::Version;
 use crate::engine::score::Ranked;
-use crate::engine::tally::{Book, weight};
+use crate::engine::tally::{Book, arm, weight};
+use crate::stats::cluster::{Arm, Case};
 use crate::strategy::design::{Pairing, Part, Stratum};
 use crate::strategy::metric::{Metric, Shape};
 use crate::strategy::planning;
@@ -32,20 +33,24 @@ impl Book {
         let influence = |it: &Ranked| it.influence(metric, base);
         for candidate in &Arc::clone(&self.plan).candidates {
             let of = |version: &Version| places.iter().find(|(it, _, _)| it == version);
-            let off = match self.design.pairing(&self.plan, stratum, candidate, &self.stable) {
+            let case = match self.design.pairing(&self.plan, stratum, candidate, &self.stable) {
                 Pairing::Apart => None,
-                Pairing::Paired => of(candidate)
-                    .zip(of(&self.stable))
-                    .map(|((_, _, ours), (_, _, theirs))| influence(ours) - influence(theirs)),
+                Pairing::Paired => {
+                    of(candidate).zip(of(&self.stable)).map(|((_, _, ours), (_, _, theirs))| {
+                        let value = influence(ours) - influence(theirs);
+                        unstaked(Arm::Pair, 1.0, value)
+                    })
+                }
                 Pairing::Split { rho } => {
                     let chosen = places.iter().find(|(_, part, _)| *part == Part::Chosen);
                     chosen.and_then(|(version, _, ranked)| {
-                        Some(weight(version, candidate, &self.stable, rho)? * influence(ranked))
+                        let weight = weight(version, candidate, &self.stable, rho)?;
+                        Some(unstaked(arm(version, candidate), weight, influence(ranked)))
                     })
                 }
             };
-            if let Some(off) = off {
-                self.cluster(stratum, metric, candidate, bucket, off);
+            if let Some(case) = case {
+                self.cluster(metric, candidate, bucket, case);
             }
         }
     }
@@ -61,22 +66,29 @@ impl Book {
         for candidate in &Arc::clone(&self.plan).candidates {
             let of = |version: &Version| values.iter().find(|(it, _, _)| it == version);
             let level = |ms: f64| (ms + 1.0).ln();
-            let added = match self.design.pairing(&self.plan, stratum, candidate, &self.stable) {
+            let case = match self.design.pairing(&self.plan, stratum, candidate, &self.stable) {
                 Pairing::Apart => None,
-                Pairing::Paired => of(candidate)
-                    .zip(of(&self.stable))
-                    .map(|((_, _, ours), (_, _, theirs))| (1.0, level(*ours) - level(*theirs))),
+                Pairing::Paired => {
+                    of(candidate).zip(of(&self.stable)).map(|((_, _, ours), (_, _, theirs))| {
+                        unstaked(Arm::Pair, 1.0, level(*ours) - level(*theirs))
+                    })
+                }
                 Pairing::Split { rho } => {
                     let chosen = values.iter().find(|(_, part, _)| *part == Part::Chosen);
                     chosen.and_then(|(version, _, ms)| {
-                        Some((weight(version, candidate, &self.stable, rho)?, level(*ms)))
+                        let weight = weight(version, candidate, &self.stable, rho)?;
+                        Some(unstaked(arm(version, candidate), weight, level(*ms)))
                     })
                 }
             };
-            if let Some((weight, level)) = added {
-                let key = (candidate.clone(), metric.name.clone());
-                self.sums.levels.entry(key).or_default().add(bucket, weight, level);
+            if let Some(case) = case {
+                self.cluster(metric, candidate, bucket, case);
             }
         }
     }
+}
+
+/// Returns a case of a metric without bets on single answers.
+fn unstaked(arm: Arm, weight: f64, value: f64) -> Case {
+    Case { arm, weight, value, centre: value }
 }

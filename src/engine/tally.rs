@@ -11,7 +11,7 @@ use crate::domain::routing::Role;
 use crate::domain::time::Timestamp;
 use crate::engine::score::{self, Read, Scored, Truth};
 use crate::stats::bounded_bet::Bets;
-use crate::stats::cluster::Clusters;
+use crate::stats::cluster::{Arm, Case, Clusters};
 use crate::stats::ipw_bet;
 use crate::stats::paired_bet::PairedDesign;
 use crate::stats::prior::{GRID, MIDDLE};
@@ -218,8 +218,8 @@ impl Book {
     pub fn amend(&mut self, case: &Prediction, before: Truth<'_>, after: Truth<'_>) {
         let stratum = self.design.stratum(case.stage, case.revision);
         let faults = (self.clipped, self.unscored);
-        // How alike the cases of a unit are does not hang on a few labels.
-        let clusters = self.sums.clusters.clone();
+        // A few late labels do not change how alike the cases of a unit are.
+        let clusters = std::mem::take(&mut self.sums.clusters);
         let Amended { labels, mut given, mut taken } = std::mem::take(&mut self.sums.amended);
         self.swap(&mut taken);
         self.value(stratum, case, before);
@@ -375,7 +375,10 @@ impl Book {
                     {
                         let difference = ours - theirs;
                         self.pair(stratum, metric, candidate, difference);
-                        self.cluster(stratum, metric, candidate, bucket, difference);
+                        let width = high - low;
+                        let value = difference / width;
+                        let case = Case { arm: Arm::Pair, weight: width, value, centre: value };
+                        self.stake_case(stratum, metric, candidate, bucket, case);
                     }
                 }
                 Pairing::Split { rho } => {
@@ -386,9 +389,15 @@ impl Book {
                         self.bet(stratum, metric, candidate, |it| {
                             it.increments(*version == candidate, *value)
                         });
-                        let base = planning::assumption(&self.design, metric, stratum.stage);
-                        let off = weight * (value - base.centre);
-                        self.cluster(stratum, metric, candidate, bucket, off);
+                        let planned = planning::assumption(&self.design, metric, stratum.stage);
+                        let scaled = |number: f64| (number - low) / (high - low);
+                        let case = Case {
+                            arm: arm(version, candidate),
+                            weight: weight * (high - low),
+                            value: scaled(*value),
+                            centre: scaled(planned.centre),
+                        };
+                        self.stake_case(stratum, metric, candidate, bucket, case);
                     }
                 }
             }
@@ -409,22 +418,34 @@ impl Book {
         }
     }
 
-    /// Adds what the middle bet against harm stakes on a case to the bucket of its unit.
-    pub(super) fn cluster(
+    /// Adds a case to the bucket of its unit, weighted by what the middle bet against harm stakes on it.
+    fn stake_case(
         &mut self,
         stratum: Stratum,
         metric: &Metric,
         candidate: &Version,
         bucket: usize,
-        off: f64,
+        case: Case,
     ) {
         let key = key(stratum, metric, candidate);
         if !self.stakes.contains_key(&key) {
             self.stakes.insert(key.clone(), self.stake(&key, metric));
         }
-        let lambda = self.stakes.get(&key).copied().unwrap_or(0.0);
+        let stake = self.stakes.get(&key).copied().unwrap_or(0.0);
+        let case = Case { weight: stake * case.weight, ..case };
+        self.cluster(metric, candidate, bucket, case);
+    }
+
+    /// Adds a case to the bucket of its unit.
+    pub(super) fn cluster(
+        &mut self,
+        metric: &Metric,
+        candidate: &Version,
+        bucket: usize,
+        case: Case,
+    ) {
         let key = (candidate.clone(), metric.name.clone());
-        self.sums.clusters.entry(key).or_default().add(bucket, lambda * off);
+        self.sums.clusters.entry(key).or_default().add(bucket, case);
     }
 
     /// Returns the middle bet against harm.
@@ -434,7 +455,6 @@ impl Book {
         let assumption = planning::assumption(&self.design, metric, key.stratum.stage);
         let pairing = self.design.pairing(&self.plan, key.stratum, &key.candidate, &self.stable);
         let lambdas = match (metric.kind.shape(), pairing) {
-            // No bet, but a mean of what each case moves the value by.
             (Shape::Ranking | Shape::Confusion, _) => return 1.0,
             (Shape::Binary, Pairing::Split { rho }) => {
                 *ipw_bet::Design::new(rho, assumption.centre, harm, &prior).lambdas()
@@ -523,7 +543,8 @@ impl Book {
         let difference = f64::from(differs) - f64::from(by_itself);
         contrast.difference.add(difference);
         contrast.pairs.record(differs, by_itself);
-        self.cluster(stratum, metric, candidate, bucket, difference);
+        let case = Case { arm: Arm::Pair, weight: 1.0, value: difference, centre: difference };
+        self.stake_case(stratum, metric, candidate, bucket, case);
     }
 
     /// Returns what a version's answers scored so far.
@@ -559,6 +580,11 @@ pub(super) fn weight(
     } else {
         (version == stable).then_some(-1.0 / (1.0 - rho))
     }
+}
+
+/// Returns the arm of a case that was answered by the candidate or by the stable version.
+pub(super) fn arm(version: &Version, candidate: &Version) -> Arm {
+    if version == candidate { Arm::Candidate } else { Arm::Stable }
 }
 
 /// Returns the bucket of a case's unit; a case without one is a unit of its own.

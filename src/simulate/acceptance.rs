@@ -68,6 +68,8 @@ struct World {
     delay: Delay,
     sticky: Option<Sticky>,
     apart: Option<f64>,
+    /// The stable version's true mean, where it is not the base of the spec.
+    base: Option<f64>,
 }
 
 /// What came out of a scenario.
@@ -97,6 +99,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(ramps());
     all.extend(ranked());
     all.extend(units());
+    all.extend(errors_of_users());
     all
 }
 
@@ -114,8 +117,9 @@ pub fn check(scenario: Scenario, quick: bool, seed: u64) -> Result<Checked, Stri
         ..Nature::alike(scenario.name, &course.plan)
             .with_effects(&course.plan, |_| Some(truth.effect))
     };
-    for it in &mut nature.truths {
-        it.apart = truth.apart;
+    for one in &mut nature.truths {
+        one.apart = truth.apart;
+        one.base = truth.base.unwrap_or(one.base);
     }
     let worlds = if quick { scenario.worlds / QUICK } else { scenario.worlds };
     let survey = survey(&course, &nature, worlds, seed);
@@ -470,6 +474,49 @@ fn units() -> Vec<Scenario> {
     ]
 }
 
+const GUARDRAIL: &str =
+    "spec: {model: m, candidates: [v2], strategy: canary, stages: [{share: 10%}],
+  metrics: [{name: errors, kind: response_error, role: guardrail, margin: 2%}],
+  decide: {promote: non_inferior, alpha: 0.05, tick: 1s}}";
+
+/// Guardrails on errors without a base, users with many requests each, a tenth of them on the candidate.
+fn errors_of_users() -> Vec<Scenario> {
+    let clean = Expected::Power { rate: 1.0, median: Some(2_425), ending: PROMOTED };
+    let rare = Expected::Power { rate: 0.98, median: Some(2_425), ending: PROMOTED };
+    let healthy = Expected::AtMost(0.05, HARM);
+    let unsafe_ = Expected::AtMost(0.05, PROMOTED);
+    let one = |name, about, (units, likeness, base), effect, expected| {
+        let mut it = plain(name, about, GUARDRAIL, (100, 24_000), effect, expected);
+        it.truth.sticky = Some(Sticky { units, likeness });
+        it.truth.base = Some(base);
+        it.worlds = 2_000;
+        it
+    };
+    vec![
+        one("clean", "no errors, 300 users with 80 requests", (300, 0.0, 0.0), 0.0, clean),
+        one("nearly clean", "errors 0.2 %, independent", (300, 0.0, 0.002), 0.0, rare),
+        one("clean at the limit", "no errors against 2 %", (300, 0.0, 0.0), 0.02, unsafe_),
+        one(
+            "errors of 2,000 users",
+            "A/A, 2 %, alike by 1/6",
+            (2_000, 1.0 / 6.0, 0.02),
+            0.0,
+            healthy,
+        ),
+        one("2,000 users at the limit", "2 % against 4 %", (2_000, 1.0 / 6.0, 0.02), 0.02, unsafe_),
+        one("errors of 500 users", "A/A, 2 %, alike by 1/6", (500, 1.0 / 6.0, 0.02), 0.0, healthy),
+        one("500 users at the limit", "2 % against 4 %", (500, 1.0 / 6.0, 0.02), 0.02, unsafe_),
+        one(
+            "users who only fail",
+            "A/A, 3 % of 500 users fail always",
+            (500, 1.0, 0.03),
+            0.0,
+            healthy,
+        ),
+        one("such users at the limit", "the same against 5 %", (500, 1.0, 0.03), 0.02, unsafe_),
+    ]
+}
+
 fn bare(effect: f64) -> World {
-    World { effect, drift: Drift::None, delay: Delay::NONE, sticky: None, apart: None }
+    World { effect, drift: Drift::None, delay: Delay::NONE, sticky: None, apart: None, base: None }
 }

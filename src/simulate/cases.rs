@@ -73,6 +73,9 @@ impl Population {
                     return vec![truth.base; sticky.units as usize];
                 }
                 let (low, high) = scale(metric);
+                if truth.base <= low {
+                    return vec![low; sticky.units as usize];
+                }
                 let mean = ((truth.base - low) / (high - low)).clamp(1e-6, 1.0 - 1e-6);
                 let strength = (1.0 / sticky.likeness.clamp(1e-6, 0.999)) - 1.0;
                 let law = Beta::new(mean * strength, (1.0 - mean) * strength).ok();

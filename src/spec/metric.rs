@@ -5,10 +5,14 @@ use crate::spec::path::{Faults, Path};
 use crate::spec::raw::{DirectionWord, MetricKindWord, MetricRoleWord, MetricSpec};
 use crate::spec::scalar::Limit;
 use crate::strategy::metric::{Direction, Margin, Metric, MetricKind, MetricRole, Shape};
+use crate::strategy::planning::RARE_BASE;
 use crate::strategy::stage::PromoteWhen;
 
 /// The widest loss that is counted, in nats: probabilities are clipped to e^-16.
 const LOG_LOSS_MAX: f64 = 16.0;
+
+/// The effect that is planned for in a rare event without a margin, an `mde` or a base.
+const RARE_EFFECT: f64 = 0.005;
 
 /// Returns the plan of a metric; where something is wrong it is noted, and the plan is not used.
 pub(crate) fn plan(
@@ -30,7 +34,7 @@ pub(crate) fn plan(
             if margin.value() > 0.0 {
                 margin.value()
             } else {
-                effect_worth_detecting(kind, base, range)
+                effect_worth_detecting(kind, spec.base, base, range)
             }
         },
         |it| limit(faults, at.field("mde"), it, kind).value(),
@@ -57,6 +61,22 @@ pub(crate) fn plan(
         positive: spec.positive.clone(),
         range,
         base,
+        centre: match kind {
+            MetricKind::ResponseError | MetricKind::Timeout => spec.base.unwrap_or(0.0),
+            MetricKind::Accuracy
+            | MetricKind::ErrorRate
+            | MetricKind::LogLoss
+            | MetricKind::Brier
+            | MetricKind::SquaredError
+            | MetricKind::AbsoluteError
+            | MetricKind::Value
+            | MetricKind::Precision
+            | MetricKind::Recall
+            | MetricKind::F1
+            | MetricKind::Auc
+            | MetricKind::Latency
+            | MetricKind::Disagreement => base,
+        },
         tolerance,
         ignore: spec.ignore.iter().flatten().map(|it| it.0.clone()).collect(),
         segment: None,
@@ -297,9 +317,18 @@ fn margin(
 }
 
 /// Returns the effect to plan for when neither it nor a margin is given.
-fn effect_worth_detecting(kind: MetricKind, base: f64, range: (f64, f64)) -> f64 {
+fn effect_worth_detecting(
+    kind: MetricKind,
+    written: Option<f64>,
+    base: f64,
+    range: (f64, f64),
+) -> f64 {
     match kind {
-        MetricKind::ResponseError | MetricKind::Timeout | MetricKind::ErrorRate => base * 0.5,
+        // The usual base of rare events only centres bets: half of it would be far less than anybody looks for.
+        MetricKind::ResponseError | MetricKind::Timeout => {
+            written.map_or(RARE_EFFECT, |base| base * 0.5)
+        }
+        MetricKind::ErrorRate => base * 0.5,
         MetricKind::Latency => 0.1,
         MetricKind::Accuracy
         | MetricKind::LogLoss
@@ -391,7 +420,7 @@ fn base(
             }
             MetricKind::Precision | MetricKind::Recall | MetricKind::F1 => 0.8,
             MetricKind::Auc => 0.75,
-            MetricKind::ResponseError | MetricKind::Timeout => 0.01,
+            MetricKind::ResponseError | MetricKind::Timeout => RARE_BASE,
             MetricKind::Latency => 100.0,
             MetricKind::Disagreement => 0.05,
         }

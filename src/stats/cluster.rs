@@ -1,34 +1,159 @@
-//! Units with several cases: how much wider the sum of the bets spreads than if every case were a unit of its own.
+//! The design effect of units with several cases: how much wider a comparison spreads than if every case were its own unit.
 //!
 //! Cases of one unit resemble each other, so a test that takes them for independent rejects too often (measured: 35 % of healthy
-//! candidates, 500 users with 40 requests each). Units are thrown into buckets by a hash; what is bet on each case is summed by
-//! bucket. The variance between buckets over the sum of squares is the design effect `v`: 1 for independent cases, up to the
-//! number of cases a unit has where they all agree. Log-capitals are divided by it. For a sum of variance `v` times as large, and
-//! bets planned for the variance alone, `lambda S - lambda^2 V / 2` becomes `(lambda / v) S - (lambda / v)^2 v V / 2`: the bets of
-//! the right size. That is exact in the limit of many units and not below it, so too few units prove nothing.
+//! candidates, 500 users with 40 requests each). Units are hashed into buckets. Each bucket sums the weighted values of its cases,
+//! and the weights of each arm. On reading, every value is taken around the mean of its own arm; the variance of these residuals
+//! between buckets over the sum of their squares is the design effect `v`. It is 1 for independent cases and up to the number of
+//! cases of a unit where they all agree. Which arm a unit is in does not count: values that are equal within each arm give 1.
+//!
+//! Log-capitals are divided by `v`. For a sum of variance `v` times as large, and bets planned for the variance alone,
+//! `lambda S - lambda^2 V / 2` becomes `(lambda / v) S - (lambda / v)^2 v V / 2`: the bets of the right size. That is exact in the
+//! limit of many units and not below it, so units in too few buckets prove nothing.
+//!
+//! A split bet is centred at a rate that was planned beforehand. Where that is off, the number of units that the assignment gave
+//! to each arm moves the bet too, and by whole units. [`Clusters::inflation`] therefore counts the assignment after all where it
+//! moves the log-capital by an amount that matters.
 //!
 //! Sources: Kish 1965 (design effect); Deng, Lu and Litz 2017 (units of analysis finer than units of assignment); the grouped
 //! jackknife.
 
-/// How many buckets units are thrown into: their variance is known to one part in eight.
+/// How many buckets units are hashed into: their variance is known to one part in eight.
 pub const BUCKETS: usize = 128;
-/// With units in fewer buckets nothing is believed.
+/// With units in fewer buckets nothing is proved.
 const FILLED_MIN: usize = 30;
-/// One in the fixed point of sums and squares.
-const ONE: f64 = (1_u64 << 40) as f64;
+/// How many parts a case can belong to: the candidate's arm, the stable version's, and pairs.
+pub const PARTS: usize = 3;
+/// One in the fixed point of weights.
+const WEIGHT_ONE: f64 = (1_u64 << 16) as f64;
+/// One in the fixed point of values and centres.
+const VALUE_ONE: f64 = (1_u64 << 20) as f64;
+/// The largest weight: beyond any bet on a share of a thousandth. It keeps every sum far from overflow.
+const WEIGHT_MAX: f64 = (1_u64 << 14) as f64;
+/// The largest value, after scaling.
+const VALUE_MAX: f64 = (1_u64 << 10) as f64;
+/// The excess variance of the log-capital by the assignment that is ignored: it raises the mean of an e-value by a tenth at most.
+const EXCESS_MAX: f64 = 0.2;
 
-/// Sums by bucket: exact, mergeable, retractable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Clusters {
-    /// What was bet on the cases of each bucket's units, times 2^40.
-    pub sums: [i128; BUCKETS],
-    /// The squares of all of them, times 2^40.
-    pub squares: i128,
+/// The part of a comparison that a case belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// The candidate answered it.
+    Candidate,
+    /// The stable version answered it.
+    Stable,
+    /// Both did; the value is the difference.
+    Pair,
 }
 
-impl Default for Clusters {
+/// What is kept of one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartSums {
+    /// The weighted values of each bucket's cases, times 2^36.
+    pub sums: [i128; BUCKETS],
+    /// The weights of each bucket's cases, times 2^16.
+    pub weights: [i128; BUCKETS],
+    /// Squared weights, times 2^32.
+    pub squares: i128,
+    /// Squared weights times values, times 2^52.
+    pub values: i128,
+    /// Squared weights times squared values, times 2^72.
+    pub value_squares: i128,
+    /// Squared weights times the centres of the bets, times 2^52.
+    pub centres: i128,
+}
+
+impl Default for PartSums {
     fn default() -> Self {
-        Self { sums: [0; BUCKETS], squares: 0 }
+        Self {
+            sums: [0; BUCKETS],
+            weights: [0; BUCKETS],
+            squares: 0,
+            values: 0,
+            value_squares: 0,
+            centres: 0,
+        }
+    }
+}
+
+/// One case of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Case {
+    /// Where it belongs.
+    pub arm: Arm,
+    /// What is bet on it, without its sign.
+    pub weight: f64,
+    /// Its value.
+    pub value: f64,
+    /// What the bet expects; the value itself where nothing is bet on single answers.
+    pub centre: f64,
+}
+
+/// Sums by bucket of units: exact and mergeable in any order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clusters {
+    /// The candidate's, the stable version's, and pairs.
+    pub parts: [PartSums; PARTS],
+}
+
+impl Arm {
+    const ALL: [Self; PARTS] = [Self::Candidate, Self::Stable, Self::Pair];
+
+    /// Candidate minus stable.
+    fn sign(self) -> f64 {
+        match self {
+            Self::Candidate | Self::Pair => 1.0,
+            Self::Stable => -1.0,
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Candidate => 0,
+            Self::Stable => 1,
+            Self::Pair => 2,
+        }
+    }
+}
+
+impl PartSums {
+    fn merge(&mut self, other: &Self) {
+        for (sum, more) in self.sums.iter_mut().zip(&other.sums) {
+            *sum += more;
+        }
+        for (sum, more) in self.weights.iter_mut().zip(&other.weights) {
+            *sum += more;
+        }
+        self.squares += other.squares;
+        self.values += other.values;
+        self.value_squares += other.value_squares;
+        self.centres += other.centres;
+    }
+
+    /// Returns the mean of the values, and that of the centres.
+    fn means(&self) -> (f64, f64) {
+        if self.squares == 0 {
+            return (0.0, 0.0);
+        }
+        let squares = self.squares as f64 * VALUE_ONE;
+        (self.values as f64 / squares, self.centres as f64 / squares)
+    }
+
+    /// Returns the sum of the squared residuals around the mean; zero where all values are equal but for rounding.
+    fn residual_squares(&self) -> f64 {
+        let (mean, _) = self.means();
+        let squares = plain(self.value_squares, WEIGHT_ONE.powi(2) * VALUE_ONE.powi(2));
+        let residual = squares - mean * plain(self.values, WEIGHT_ONE.powi(2) * VALUE_ONE);
+        if residual > 1e-12 * squares { residual } else { 0.0 }
+    }
+
+    /// Returns each bucket's sum of residuals around the mean.
+    fn residuals(&self) -> [f64; BUCKETS] {
+        let (mean, _) = self.means();
+        let mut residuals = self.sums.map(|sum| plain(sum, WEIGHT_ONE * VALUE_ONE));
+        for (sum, weight) in residuals.iter_mut().zip(self.weights) {
+            *sum -= mean * plain(weight, WEIGHT_ONE);
+        }
+        if self.residual_squares() > 0.0 { residuals } else { [0.0; BUCKETS] }
     }
 }
 
@@ -42,109 +167,120 @@ impl Clusters {
         (unit % BUCKETS as u64) as usize
     }
 
-    /// Adds what is bet on one case of a unit of this bucket; what is not a number counts as nothing.
-    pub fn add(&mut self, bucket: usize, value: f64) {
-        self.sums[bucket % BUCKETS] += fixed(value);
-        self.squares += fixed(value * value);
-    }
-
-    /// Takes back what was added before.
-    pub fn sub(&mut self, bucket: usize, value: f64) {
-        self.sums[bucket % BUCKETS] -= fixed(value);
-        self.squares -= fixed(value * value);
-    }
-
-    /// Adds what another part has seen.
-    pub fn merge(&mut self, other: &Self) {
-        for (sum, more) in self.sums.iter_mut().zip(&other.sums) {
-            *sum += more;
+    /// Adds one case of a unit of this bucket; one whose numbers are not finite is left out.
+    pub fn add(&mut self, bucket: usize, case: Case) {
+        if !(case.weight.is_finite() && case.value.is_finite() && case.centre.is_finite()) {
+            return;
         }
-        self.squares += other.squares;
+        let weight = weight(case.weight);
+        let (value, centre) = (value(case.value), value(case.centre));
+        let bucket = bucket % BUCKETS;
+        let part = &mut self.parts[case.arm.index()];
+        part.sums[bucket] += weight * value;
+        part.weights[bucket] += weight;
+        part.squares += weight * weight;
+        part.values += weight * weight * value;
+        part.value_squares += weight * weight * value * value;
+        part.centres += weight * weight * centre;
     }
 
-    /// Returns the design effect: 1 while nothing speaks for more, infinite where there is some and too few units to tell.
-    ///
-    /// An estimate within two standard errors of 1 is taken as 1, so that cases that are units of their own lose nothing.
-    pub fn inflation(&self) -> f64 {
-        inflation(&self.sums.map(plain), plain(self.squares), self.filled())
-    }
-
-    /// Returns how many buckets have something.
-    fn filled(&self) -> usize {
-        self.sums.iter().filter(|it| **it != 0).count()
-    }
-}
-
-/// The same for values whose middle nobody knows beforehand: sums that are centred when they are read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Levels {
-    /// Weighted values.
-    pub values: Clusters,
-    /// The weights alone.
-    pub weights: Clusters,
-    /// The sum of each squared weight times its value, times 2^40.
-    pub cross: i128,
-}
-
-impl Levels {
-    /// Adds a value of one case of a unit of this bucket; what is not a number counts as nothing.
-    pub fn add(&mut self, bucket: usize, weight: f64, value: f64) {
-        self.values.add(bucket, weight * value);
-        self.weights.add(bucket, weight);
-        self.cross += fixed(weight * weight * value);
-    }
-
-    /// Adds what another part has seen.
+    /// Adds what another lane has seen.
     pub fn merge(&mut self, other: &Self) {
-        self.values.merge(&other.values);
-        self.weights.merge(&other.weights);
-        self.cross += other.cross;
+        for (part, more) in self.parts.iter_mut().zip(&other.parts) {
+            part.merge(more);
+        }
     }
 
-    /// Returns the design effect of the values around their own weighted mean; see [`Clusters::inflation`].
+    /// Returns the design effect: 1 while nothing speaks for more, infinite where something does and units are too few to tell.
+    ///
+    /// An estimate within two standard errors of 1 counts as 1, so that cases that are their own units lose nothing. An arm alone
+    /// counts from three on: a small arm that happens to have none of the bad units must not make the design effect small.
     pub fn inflation(&self) -> f64 {
-        let (weights, cross) = (plain(self.weights.squares), plain(self.cross));
-        if weights <= 0.0 {
+        let arms = Arm::ALL.map(|arm| self.parts[arm.index()].residuals());
+        let squares = Arm::ALL.map(|arm| self.parts[arm.index()].residual_squares());
+        let mut residuals = [0.0; BUCKETS];
+        for (arm, own) in Arm::ALL.iter().zip(&arms) {
+            for (sum, more) in residuals.iter_mut().zip(own) {
+                *sum += arm.sign() * more;
+            }
+        }
+        let whole: f64 = squares.iter().sum();
+        let mut inflation = self.ratio(between(&residuals), whole, 2.0);
+        for (own, squares) in arms.iter().zip(squares) {
+            inflation = inflation.max(self.ratio(between(own), squares, 3.0));
+        }
+        let (assignment, assigned) = self.assignment();
+        if between(&assignment) - assigned > EXCESS_MAX {
+            for (sum, more) in residuals.iter_mut().zip(assignment) {
+                *sum += more;
+            }
+            inflation = inflation.max(self.ratio(between(&residuals), whole + assigned, 2.0));
+        }
+        inflation
+    }
+
+    /// Returns how far each bucket's sum moves by the number of its cases in each arm, since the bets are centred off the mean, and
+    /// the sum of squares of that.
+    fn assignment(&self) -> ([f64; BUCKETS], f64) {
+        let mut moved = [0.0; BUCKETS];
+        let mut squares = 0.0;
+        for arm in [Arm::Candidate, Arm::Stable] {
+            let part = &self.parts[arm.index()];
+            let (mean, centre) = part.means();
+            squares += (mean - centre).powi(2) * plain(part.squares, WEIGHT_ONE.powi(2));
+            for (sum, weight) in moved.iter_mut().zip(part.weights) {
+                *sum += arm.sign() * (mean - centre) * plain(weight, WEIGHT_ONE);
+            }
+        }
+        (moved, squares)
+    }
+
+    /// Returns a ratio of variances; 1 where it is not as many standard errors above that.
+    fn ratio(&self, between: f64, squares: f64, errors: f64) -> f64 {
+        if squares <= 0.0 {
             return 1.0;
         }
-        let centre = cross / weights;
-        let mut sums = self.values.sums.map(plain);
-        for (sum, weight) in sums.iter_mut().zip(self.weights.sums) {
-            *sum -= centre * plain(weight);
+        let inflation = between / squares;
+        if inflation <= 1.0 + errors * (2.0 / BUCKETS as f64).sqrt() {
+            return 1.0;
         }
-        let squares = plain(self.values.squares) - cross * centre;
-        // Values that are all alike differ by rounding only, and that says nothing.
-        let is_spread = squares > 1e-9 * plain(self.values.squares);
-        if is_spread { inflation(&sums, squares, self.weights.filled()) } else { 1.0 }
+        if self.filled() < FILLED_MIN { f64::INFINITY } else { inflation }
+    }
+
+    /// Returns how many buckets have a case.
+    fn filled(&self) -> usize {
+        let is_filled = |bucket: &usize| self.parts.iter().any(|part| part.weights[*bucket] != 0);
+        (0..BUCKETS).filter(is_filled).count()
     }
 }
 
-fn inflation(sums: &[f64; BUCKETS], squares: f64, filled: usize) -> f64 {
+/// Returns the sum of squares that independent cases would need for buckets to differ as they do.
+fn between(sums: &[f64; BUCKETS]) -> f64 {
     let buckets = BUCKETS as f64;
-    if squares <= 0.0 {
-        return 1.0;
-    }
     let mean = sums.iter().sum::<f64>() / buckets;
-    let between: f64 = sums.iter().map(|it| (it - mean).powi(2)).sum();
-    let inflation = between / squares * (buckets / (buckets - 1.0));
-    if inflation <= 1.0 + 2.0 * (2.0 / buckets).sqrt() {
-        return 1.0;
-    }
-    if filled < FILLED_MIN { f64::INFINITY } else { inflation }
+    let between: f64 = sums.iter().map(|sum| (sum - mean).powi(2)).sum();
+    between * buckets / (buckets - 1.0)
 }
 
-fn plain(fixed: i128) -> f64 {
-    fixed as f64 / ONE
+fn plain(fixed: i128, one: f64) -> f64 {
+    fixed as f64 / one
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and bets are far smaller")]
-fn fixed(value: f64) -> i128 {
-    (value * ONE).round() as i128
+/// A bet too small for the fixed point still counts, by one of its steps.
+#[expect(clippy::cast_possible_truncation, reason = "clamped before")]
+fn weight(weight: f64) -> i128 {
+    let steps = (weight.abs().min(WEIGHT_MAX) * WEIGHT_ONE).round() as i128;
+    if weight == 0.0 { 0 } else { steps.max(1) }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "clamped before")]
+fn value(value: f64) -> i128 {
+    (value.clamp(-VALUE_MAX, VALUE_MAX) * VALUE_ONE).round() as i128
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BUCKETS, Clusters, Levels};
+    use super::{Arm, Case, Clusters};
 
     /// A plain generator, so that the test needs no other.
     fn draws(seed: u64) -> impl FnMut() -> f64 {
@@ -153,72 +289,143 @@ mod tests {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 33) as f64) / f64::exp2(31.0) - 0.5
+            ((state >> 33) as f64) / f64::exp2(31.0)
         }
+    }
+
+    /// The bucket of a unit; no pattern of it follows the arms.
+    fn bucket(unit: usize) -> usize {
+        let mut draw = draws(unit as u64 * 7919 + 17);
+        let _ = draw();
+        Clusters::bucket((draw() * 1e9).to_bits() >> 20)
+    }
+
+    /// A case of a split in which the candidate has one unit of ten.
+    fn split(unit: usize, value: f64, centre: f64) -> Case {
+        if unit.is_multiple_of(10) {
+            Case { arm: Arm::Candidate, weight: 5.0, value, centre }
+        } else {
+            Case { arm: Arm::Stable, weight: 0.5 / 0.9, value, centre }
+        }
+    }
+
+    fn is_one(clusters: &Clusters) -> bool {
+        clusters.inflation().to_bits() == 1.0_f64.to_bits()
     }
 
     #[test]
     fn cases_of_their_own_are_not_inflated() {
         let mut draw = draws(7);
         let mut clusters = Clusters::default();
-        for case in 0..20_000 {
-            clusters.add(case % BUCKETS, draw());
+        for unit in 0..20_000 {
+            clusters.add(bucket(unit), split(unit, draw(), 0.5));
         }
-        assert_eq!(clusters.inflation().to_bits(), 1.0_f64.to_bits());
+        assert!(is_one(&clusters), "{}", clusters.inflation());
     }
 
     #[test]
     fn cases_that_agree_within_a_unit_are() {
-        let mut draw = draws(8);
-        let mut clusters = Clusters::default();
-        for unit in 0..5_000 {
-            let value = draw();
-            for _ in 0..10 {
-                clusters.add(unit % BUCKETS, value);
+        for centre in [0.5, 0.2] {
+            let mut draw = draws(8);
+            let mut clusters = Clusters::default();
+            for unit in 0..5_000 {
+                let value = draw();
+                for _ in 0..10 {
+                    clusters.add(bucket(unit), split(unit, value, centre));
+                }
             }
+            let inflation = clusters.inflation();
+            assert!((7.0..13.0).contains(&inflation), "ten cases count as one: {inflation}");
         }
-        let inflation = clusters.inflation();
-        assert!((7.0..13.0).contains(&inflation), "ten cases that agree count as one: {inflation}");
     }
 
     #[test]
-    fn levels_are_centred_when_they_are_read() {
-        let (mut alone, mut alike, mut draw) = (Levels::default(), Levels::default(), draws(9));
-        for unit in 0..8_000 {
-            let weight = if unit % 10 == 0 { 10.0 } else { -10.0 / 9.0 };
-            let value = draw();
-            for _ in 0..10 {
-                alike.add(unit % BUCKETS, weight, 5.0 + value);
+    fn equal_values_are_not_inflated_however_many_cases_a_bucket_holds() {
+        for value in [0.0, 0.1, 0.3, 1.0] {
+            let mut clusters = Clusters::default();
+            for unit in 0..300_usize {
+                for _ in 0..80 + unit % 7 {
+                    clusters.add(bucket(unit), split(unit, value, value));
+                }
             }
-            alone.add(unit % BUCKETS, weight, 5.0 + value);
+            assert!(is_one(&clusters), "{value}: {}", clusters.inflation());
         }
-        assert_eq!(alone.inflation().to_bits(), 1.0_f64.to_bits(), "{}", alone.inflation());
-        let inflation = alike.inflation();
-        assert!((7.0..13.0).contains(&inflation), "ten cases that agree count as one: {inflation}");
-        let mut merged = Levels::default();
-        merged.merge(&alike);
-        assert_eq!(merged, alike);
+    }
+
+    #[test]
+    fn arms_that_differ_by_a_constant_are_not_inflated() {
+        let mut clusters = Clusters::default();
+        for unit in 0..300_usize {
+            for _ in 0..=unit % 7 {
+                let case = split(unit, 0.0, 0.0);
+                let value = if case.arm == Arm::Candidate { 0.7 } else { 0.1 };
+                clusters.add(bucket(unit), Case { value, centre: value, ..case });
+            }
+        }
+        assert!(is_one(&clusters), "{}", clusters.inflation());
+    }
+
+    #[test]
+    fn pairs_that_differ_by_a_constant_are_not_inflated() {
+        let mut clusters = Clusters::default();
+        for unit in 0..40_usize {
+            for _ in 0..=unit {
+                let case = Case { arm: Arm::Pair, weight: 0.3, value: 0.1, centre: 0.0 };
+                clusters.add(unit, case);
+            }
+        }
+        assert!(is_one(&clusters), "{}", clusters.inflation());
+    }
+
+    #[test]
+    fn rare_independent_events_of_units_that_come_again_are_not_inflated() {
+        let mut draw = draws(3);
+        let mut clusters = Clusters::default();
+        for _ in 0..80 {
+            for unit in 0..300_usize {
+                let value = f64::from(draw() < 0.002);
+                clusters.add(bucket(unit), split(unit, value, 0.0));
+            }
+        }
+        assert!(is_one(&clusters), "{}", clusters.inflation());
+    }
+
+    #[test]
+    fn a_centre_far_off_lets_the_assignment_count() {
+        let mut draw = draws(4);
+        let mut clusters = Clusters::default();
+        for _ in 0..40 {
+            for unit in 0..500_usize {
+                let value = f64::from(draw() < 0.3);
+                clusters.add(bucket(unit), split(unit, value, 0.0));
+            }
+        }
+        assert!(clusters.inflation() > 5.0, "{}", clusters.inflation());
     }
 
     #[test]
     fn a_handful_of_units_proves_nothing() {
         let mut clusters = Clusters::default();
-        for case in 0..1000 {
-            clusters.add(case % 3, if case % 3 == 0 { 0.5 } else { -0.4 });
+        for unit in [0, 1, 2, 10] {
+            let value = if unit < 2 { 0.5 } else { -0.4 };
+            for _ in 0..250 {
+                clusters.add(bucket(unit), split(unit, value, 0.0));
+            }
         }
         assert!(clusters.inflation().is_infinite());
     }
 
     #[test]
-    fn what_is_taken_back_leaves_no_trace() {
-        let mut clusters = Clusters::default();
-        clusters.add(3, 0.25);
-        let before = clusters.clone();
-        clusters.add(9, -0.125);
-        clusters.sub(9, -0.125);
-        assert_eq!(clusters, before);
-        let mut merged = Clusters::default();
-        merged.merge(&before);
-        assert_eq!(merged, before);
+    fn parts_merge_to_the_same_as_the_whole() {
+        let mut draw = draws(5);
+        let (mut whole, mut left, mut right) =
+            (Clusters::default(), Clusters::default(), Clusters::default());
+        for unit in 0..2_000_usize {
+            let case = split(unit, draw(), 0.4);
+            whole.add(bucket(unit), case);
+            if draw() < 0.5 { &mut left } else { &mut right }.add(bucket(unit), case);
+        }
+        right.merge(&left);
+        assert_eq!(right, whole);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::ids::{MetricName, StageIndex, Version};
 use crate::domain::time::{Span, Timestamp};
 use crate::stats::bounded_bet::Capital;
-use crate::stats::cluster::{Clusters, Levels};
+use crate::stats::cluster::Clusters;
 use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
@@ -28,10 +28,8 @@ pub struct Evidence {
     pub contrasts: BTreeMap<ContrastKey, Contrast>,
     /// The units that the split of traffic is checked on.
     pub units: BTreeMap<Stratum, Units>,
-    /// What is bet on each case, summed by buckets of units over all strata: how far cases of one unit resemble each other.
+    /// Values by buckets of units, over all strata: how far cases of one unit resemble each other. Of latency the logarithm.
     pub clusters: BTreeMap<(Version, MetricName), Clusters>,
-    /// The logarithms of latencies, by buckets of units in the same way.
-    pub levels: BTreeMap<(Version, MetricName), Levels>,
     /// What labels that changed after maturity would change; no decision rests on it.
     pub amended: Amended,
 }
@@ -200,9 +198,6 @@ impl Evidence {
         for (key, clusters) in &other.clusters {
             self.clusters.entry(key.clone()).or_default().merge(clusters);
         }
-        for (key, levels) in &other.levels {
-            self.levels.entry(key.clone()).or_default().merge(levels);
-        }
         self.amended.merge(&other.amended);
     }
 
@@ -241,11 +236,7 @@ impl Evidence {
     /// Returns by how much the cases of one unit inflate the variance of a comparison.
     pub fn inflation(&self, candidate: &Version, metric: &MetricName) -> f64 {
         let key = (candidate.clone(), metric.clone());
-        match (self.clusters.get(&key), self.levels.get(&key)) {
-            (Some(clusters), _) => clusters.inflation(),
-            (None, Some(levels)) => levels.inflation(),
-            (None, None) => 1.0,
-        }
+        self.clusters.get(&key).map_or(1.0, Clusters::inflation)
     }
 
     /// Returns the event time of the first case.

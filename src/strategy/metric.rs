@@ -121,6 +121,8 @@ pub struct Metric {
     pub range: (f64, f64),
     /// The stable version's expected value, used to plan bets: a wrong one costs power, never validity.
     pub base: f64,
+    /// What bets on single answers are centred at before there is data: `base`, but 0 for rare events unless the spec gives a base.
+    pub centre: f64,
     /// Numbers closer than this agree (disagreement).
     pub tolerance: f64,
     /// JSON pointers that are not compared (disagreement).

@@ -21,6 +21,8 @@ use crate::strategy::stage::RolloutPlan;
 
 /// From how many observations on the data is believed more than the spec.
 const HISTORY_MIN: u64 = 100;
+/// The base of rare events (`response_error`, `timeout`) where the spec gives none.
+pub const RARE_BASE: f64 = ipw_bet::RARE_RATE;
 /// From how many answers on latency thresholds are frozen, first and anew in each stage.
 const ANSWERS_MIN: u64 = 200;
 /// From how many answers since the thresholds were frozen on it is asked whether they are far off.
@@ -338,8 +340,9 @@ fn from_spec(metric: &Metric) -> Assumption {
         Shape::Bounded => metric.range,
         Shape::Binary | Shape::Ranking | Shape::Duration | Shape::Confusion => (0.0, 1.0),
     };
-    let centre = metric.base.clamp(low, high);
-    let spread = ((centre - low) * (high - centre)).max((high - low).powi(2) * 1e-4);
+    let centre = metric.centre.clamp(low, high);
+    let base = metric.base.clamp(low, high);
+    let spread = ((base - low) * (high - base)).max((high - low).powi(2) * 1e-4);
     let (variance, paired_variance) = match metric.kind.shape() {
         Shape::Binary => (spread, spread),
         Shape::Bounded | Shape::Ranking | Shape::Duration | Shape::Confusion => {

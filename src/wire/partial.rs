@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::partial::{Inputs, Partial};
 use crate::join::pending::Clocks;
 use crate::stats::bounded_bet::Capital;
-use crate::stats::cluster::{Clusters, Levels};
+use crate::stats::cluster::{BUCKETS, Clusters, PartSums};
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
 use crate::strategy::amended::{Amended, Values};
@@ -51,12 +51,9 @@ pub struct PartialRecord {
     pub contrasts: Vec<ContrastRecord>,
     /// What the split of traffic is checked on.
     pub units: Vec<UnitsRecord>,
-    /// What is bet on each case, by buckets of units.
+    /// Values by buckets of units.
     #[serde(default)]
-    pub clusters: Vec<ClustersRecord>,
-    /// The logarithms of latencies, by buckets of units.
-    #[serde(default)]
-    pub levels: Vec<LevelsRecord>,
+    pub units_alike: Vec<ClustersRecord>,
     /// What labels that changed after maturity would change, where any did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amended: Option<AmendedRecord>,
@@ -140,28 +137,26 @@ pub struct ContrastRecord {
     pub capital: Option<Vec<Vec<String>>>,
 }
 
-/// What is bet on each case of a comparison, by buckets of units.
+/// The values of a comparison by buckets of units. Buckets are hexadecimal numbers with spaces between; none if all are zero.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClustersRecord {
     /// The candidate.
     pub candidate: String,
     /// The metric.
     pub metric: String,
-    /// The sum of each bucket in 2^-40, as decimal text.
-    pub sums: Vec<String>,
-    /// The sum of all squares in 2^-40, as decimal text.
-    pub squares: String,
+    /// The candidate's cases, the stable version's, and pairs.
+    pub parts: Vec<PartSumsRecord>,
 }
 
-/// The logarithms of latencies of a comparison, by buckets of units.
+/// The weights of one part of a comparison, and sums over its cases as decimal text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct LevelsRecord {
-    /// Weighted values.
-    pub values: ClustersRecord,
-    /// The weights alone.
-    pub weights: ClustersRecord,
-    /// The sum of squared weights times values in 2^-40, as decimal text.
-    pub cross: String,
+pub struct PartSumsRecord {
+    /// The weighted values of each bucket in 2^-36.
+    pub values: String,
+    /// The weights of each bucket in 2^-16.
+    pub weights: String,
+    /// Squared weights in 2^-32; these times values in 2^-52, times squared values in 2^-72, times centres in 2^-52.
+    pub sums: [String; 4],
 }
 
 impl PartialRecord {
@@ -199,14 +194,9 @@ impl PartialRecord {
         for it in &self.units {
             sums.units.insert(stratum(it.stratum), it.units()?);
         }
-        for it in &self.clusters {
-            let key = (version(&it.candidate), it.metric.as_str().into());
-            sums.clusters.insert(key, it.clusters()?);
-        }
-        for it in &self.levels {
-            let key = (version(&it.values.candidate), it.values.metric.as_str().into());
-            let (values, weights) = (it.values.clusters()?, it.weights.clusters()?);
-            sums.levels.insert(key, Levels { values, weights, cross: number(&it.cross)? });
+        for record in &self.units_alike {
+            let key = (version(&record.candidate), record.metric.as_str().into());
+            sums.clusters.insert(key, record.clusters()?);
         }
         Ok(Partial {
             model: self.model.as_str().into(),
@@ -252,27 +242,59 @@ impl From<&Partial> for PartialRecord {
                 taken_scores: scores_records(&sums.amended.taken.scores),
                 taken_contrasts: contrast_records(&sums.amended.taken.contrasts),
             }),
-            clusters: sums.clusters.iter().map(|(key, it)| clusters(key, it)).collect(),
-            levels: sums
-                .levels
-                .iter()
-                .map(|(key, it)| LevelsRecord {
-                    values: clusters(key, &it.values),
-                    weights: clusters(key, &it.weights),
-                    cross: it.cross.to_string(),
-                })
-                .collect(),
+            units_alike: sums.clusters.iter().map(|(key, it)| clusters(key, it)).collect(),
         }
     }
 }
 
-fn clusters((candidate, metric): &(Version, MetricName), it: &Clusters) -> ClustersRecord {
+fn clusters((candidate, metric): &(Version, MetricName), clusters: &Clusters) -> ClustersRecord {
+    let part = |sums: &PartSums| PartSumsRecord {
+        values: buckets_text(&sums.sums),
+        weights: buckets_text(&sums.weights),
+        sums: [sums.squares, sums.values, sums.value_squares, sums.centres]
+            .map(|sum| sum.to_string()),
+    };
     ClustersRecord {
         candidate: candidate.to_string(),
         metric: metric.to_string(),
-        sums: it.sums.iter().map(ToString::to_string).collect(),
-        squares: it.squares.to_string(),
+        parts: clusters.parts.iter().map(part).collect(),
     }
+}
+
+fn buckets_text(buckets: &[i128; BUCKETS]) -> String {
+    let mut text = String::new();
+    if buckets.iter().all(|bucket| *bucket == 0) {
+        return text;
+    }
+    for bucket in buckets {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        if *bucket < 0 {
+            text.push('-');
+        }
+        let digits = format!("{:x}", bucket.unsigned_abs());
+        text.push_str(&digits);
+    }
+    text
+}
+
+fn buckets(text: &str) -> Result<[i128; BUCKETS], Malformed> {
+    let mut buckets = [0; BUCKETS];
+    if text.is_empty() {
+        return Ok(buckets);
+    }
+    let mut words = text.split(' ');
+    for bucket in &mut buckets {
+        let word = words.next().ok_or_else(wrong_buckets)?;
+        *bucket = i128::from_str_radix(word, 16)
+            .map_err(|error| Malformed::new("partial", format!("{word}: {error}")))?;
+    }
+    if words.next().is_some() { Err(wrong_buckets()) } else { Ok(buckets) }
+}
+
+fn wrong_buckets() -> Malformed {
+    Malformed::new("partial", format!("a list of buckets does not have {BUCKETS} numbers"))
 }
 
 type ScoresByKey = BTreeMap<(Stratum, Version, Part, MetricName), Scores>;
@@ -438,12 +460,20 @@ impl ContrastRecord {
 
 impl ClustersRecord {
     fn clusters(&self) -> Result<Clusters, Malformed> {
-        let mut read = Clusters { squares: number(&self.squares)?, ..Clusters::default() };
-        if self.sums.len() != read.sums.len() {
-            return Err(Malformed::new("partial", "clusters have another number of buckets"));
+        let mut read = Clusters::default();
+        if self.parts.len() != read.parts.len() {
+            return Err(Malformed::new("partial", "clusters have another number of parts"));
         }
-        for (sum, text) in read.sums.iter_mut().zip(&self.sums) {
-            *sum = number(text)?;
+        for (part, record) in read.parts.iter_mut().zip(&self.parts) {
+            let [squares, values, value_squares, centres] = &record.sums;
+            *part = PartSums {
+                sums: buckets(&record.values)?,
+                weights: buckets(&record.weights)?,
+                squares: number(squares)?,
+                values: number(values)?,
+                value_squares: number(value_squares)?,
+                centres: number(centres)?,
+            };
         }
         Ok(read)
     }

@@ -23,6 +23,7 @@ fn metric(kind: MetricKind) -> Metric {
         positive: None,
         range: (0.0, 1.0),
         base: 0.1,
+        centre: 0.1,
         tolerance: 0.0,
         ignore: vec!["/at".to_owned()],
         twin: None,

@@ -171,6 +171,7 @@ fn metric(name: &str, kind: &str, role: &str, words: &[&str]) -> Metric {
         positive: None,
         range: (0.0, 1.0),
         base: if is_higher { 0.9 } else { 0.1 },
+        centre: if is_higher { 0.9 } else { 0.1 },
         tolerance: 1e-9,
         twin: None,
         segment: None,
@@ -189,7 +190,10 @@ fn metric(name: &str, kind: &str, role: &str, words: &[&str]) -> Metric {
                 metric.mde = margin;
             }
             Some(("mde", it)) => metric.mde = fraction(it),
-            Some(("base", it)) => metric.base = fraction(it),
+            Some(("base", it)) => {
+                metric.base = fraction(it);
+                metric.centre = metric.base;
+            }
             _ => panic!("metric: {word}?"),
         }
     }

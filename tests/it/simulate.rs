@@ -7,7 +7,7 @@ use serinus::simulate::acceptance::{Expected, check, scenarios};
 use serinus::simulate::survey::Ending;
 
 /// The scenarios that the tests have time for; all of them run by `serinus simulate --acceptance`.
-const CHOSEN: [&str; 13] = [
+const CHOSEN: [&str; 17] = [
     "T1",
     "T2",
     "T5",
@@ -21,6 +21,10 @@ const CHOSEN: [&str; 13] = [
     "auc A/A",
     "auc at the limit",
     "500 users",
+    "clean",
+    "nearly clean",
+    "clean at the limit",
+    "such users at the limit",
 ];
 
 #[test]

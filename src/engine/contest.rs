@@ -16,6 +16,7 @@ use crate::engine::report::Report;
 use crate::strategy::evidence::Evidence;
 use crate::strategy::look;
 use crate::strategy::verdict::{Verdict, Wait};
+use crate::strategy::words;
 
 impl Judge {
     /// Returns whether a partial is the newest of its lane on a decision that can still be contested.
@@ -72,10 +73,11 @@ impl Judge {
         let Some(amended) = plain.as_amended() else { return };
         let tick = lanes.values().map(|it| it.tick).max().unwrap_or(now);
         let Some((support, log_e)) = decision.fallen(&plain, &amended, tick) else { return };
+        let (found, wanted) = words::apart(log_e, support.bar);
         let reason = format!(
-            "{} of {}: log e {:.2} when it was decided, {log_e:.2} with {labels} labels that came or changed after maturity, \
-             and {:.2} is wanted; nothing changes by itself",
-            support.metric, support.candidate, support.log_e, support.bar
+            "{} of {}: log e {:.2} when it was decided, {found} with {labels} labels that came or changed after maturity, \
+             and {wanted} is wanted; nothing changes by itself",
+            support.metric, support.candidate, support.log_e
         );
         let phase = if self.is_running(name) { standing.position.phase } else { decision.phase };
         let position = Position { phase, routing: standing.position.routing.clone() };

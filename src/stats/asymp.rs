@@ -84,6 +84,27 @@ pub fn half_width_one_sided(estimate: &Estimate, tuning: Tuning) -> f64 {
     width(estimate, scale, 2.0 * spread * log_bound)
 }
 
+/// Returns how far below or above the estimate the null ends that a one-sided e-value rejects at `bar`; infinite when nothing can
+/// be inferred. It inverts [`log_e_one_sided`]: a null further away than this has a `log_e` of `bar` or more.
+pub fn reach_one_sided(estimate: &Estimate, tuning: Tuning, bar: f64) -> f64 {
+    if !estimate.is_sound() || !bar.is_finite() {
+        return f64::INFINITY;
+    }
+    let scale = tuning.rho_one_sided();
+    let spread = estimate.n * scale * scale + 1.0;
+    let log_e = |z: f64| LN_2 + 0.5 * z * z - 0.5 * spread.ln() + normal_ln_cdf(z);
+    let (mut low, mut high) = (0.0, (2.0 * (bar.max(0.0) + spread.ln()) + 2.0).sqrt());
+    for _ in 0..80 {
+        let middle = 0.5 * (low + high);
+        if log_e(middle) >= bar {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    high * spread.sqrt() * estimate.error / (scale * estimate.n.sqrt())
+}
+
 fn width(estimate: &Estimate, scale: f64, numerator: f64) -> f64 {
     estimate.error * estimate.n.sqrt() * numerator.sqrt() / (estimate.n * scale)
 }

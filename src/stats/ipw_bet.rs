@@ -8,6 +8,7 @@
 //! Sources: Waudby-Smith and Ramdas 2024 (betting), Ville's inequality; the fixed grid makes the state four counts a stage.
 
 use crate::stats::interval::Interval;
+use crate::stats::invert::{self, Rung};
 use crate::stats::kelly;
 use crate::stats::prior::{GRID, LogCapitals, Prior};
 use crate::stats::side::{Null, Side};
@@ -127,6 +128,16 @@ impl Design {
         self.log_factors.iter().map(|factors| dot(&law, factors)).fold(0.0, f64::max)
     }
 
+    /// Returns these bets with what was seen in a stage, to be held against other nulls; nothing where nothing is compared.
+    pub fn rung(&self, stratum: &Stratum, side: Side) -> Option<Rung> {
+        if stratum.counts == Counts::default() || !comparable(stratum.propensity, stratum.base) {
+            return None;
+        }
+        let null = Null { at: 0.0, side };
+        let payoffs = payoffs(stratum.propensity, stratum.base.clamp(0.0, 1.0), null);
+        Some(Rung::new(self.lambdas, payoffs, stratum.counts.outcomes()))
+    }
+
     /// Adds this stage's log-capitals to `sums`.
     pub fn add_to(&self, counts: &Counts, sums: &mut LogCapitals) {
         let outcomes = counts.outcomes();
@@ -151,80 +162,21 @@ pub fn log_e(strata: &[Stratum], null: Null, prior: &Prior) -> f64 {
 
 /// Returns the confidence sequence of the difference of rates, valid at all times at once with probability `1 - alpha`.
 ///
-/// It is `{m: log E_m < ln(2/alpha)}` for both sides. The bets are those planned at no difference, cut at `0.99 / max(-(x-m))`;
-/// with such bets each capital is monotone in `m`, so the set is an interval and bisection finds its ends. Ends are within
+/// It is `{m: log E_m < ln(2/alpha)}` for both sides, with the bets planned at no difference: see [`invert::end`]. Ends are within
 /// [-1, 1]; with hardly any data it is all of that. The ends can cross only where the propensities are wrong.
 pub fn interval(strata: &[Stratum], prior: &Prior, alpha: f64) -> Interval {
-    let plan = |it: &Stratum, null| Design::new(it.propensity, it.base, null, prior);
-    interval_with(strata, prior, alpha, 1.0, plan)
-}
-
-/// Returns the same with bets that were planned before, by `plan` at no difference, and with log-capitals divided by `inflation`.
-///
-/// The inflation is what units with several cases add to the variance of the sum; 1 where every case is a unit of its own.
-pub fn interval_with(
-    strata: &[Stratum],
-    prior: &Prior,
-    alpha: f64,
-    inflation: f64,
-    plan: impl Fn(&Stratum, Null) -> Design,
-) -> Interval {
-    let bound = (2.0 / alpha).ln();
-    let end = |side: Side| -> f64 {
+    let end = |side: Side| {
         let null = Null { at: 0.0, side };
-        let ladders: Vec<Ladder> =
-            strata.iter().filter_map(|it| Ladder::new(it, null, &plan(it, null))).collect();
-        // Mirrored for the upper end, so that what is sought is always the greatest rejected number.
-        let rejected = |at: f64| {
-            let mut sums = [0.0; GRID];
-            for ladder in &ladders {
-                ladder.add_to(at, &mut sums);
-            }
-            prior.mixture(&sums.map(|it| it / inflation)) >= bound
-        };
-        if !rejected(-1.0) {
-            return -1.0;
-        }
-        let (mut low, mut high) = (-1.0, 1.0);
-        for _ in 0..40 {
-            let middle = 0.5 * (low + high);
-            if rejected(middle) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        low
+        let rungs: Vec<Rung> = strata
+            .iter()
+            .filter_map(|stratum| {
+                let design = Design::new(stratum.propensity, stratum.base, null, prior);
+                design.rung(stratum, side)
+            })
+            .collect();
+        invert::end(&rungs, prior, (2.0 / alpha).ln(), 1.0)
     };
     Interval { low: end(Side::Greater), high: -end(Side::Less) }
-}
-
-/// A stage seen from one side: what is needed to test any null.
-struct Ladder {
-    lambdas: [f64; GRID],
-    payoffs: [f64; 4],
-    worst: f64,
-    outcomes: [f64; 4],
-}
-
-impl Ladder {
-    fn new(stratum: &Stratum, null: Null, design: &Design) -> Option<Self> {
-        if stratum.counts == Counts::default() || !comparable(stratum.propensity, stratum.base) {
-            return None;
-        }
-        let payoffs = payoffs(stratum.propensity, stratum.base.clamp(0.0, 1.0), null);
-        let worst = payoffs.iter().fold(0.0, |worst: f64, x| worst.max(-x));
-        Some(Self { lambdas: design.lambdas, payoffs, worst, outcomes: stratum.counts.outcomes() })
-    }
-
-    /// Adds the log-capitals against `side * difference <= at`.
-    fn add_to(&self, at: f64, sums: &mut LogCapitals) {
-        let worst = (self.worst + at).max(1e-9);
-        for (sum, lambda) in sums.iter_mut().zip(&self.lambdas) {
-            let lambda = lambda.min(kelly::STAKE_MAX / worst);
-            *sum += dot(&self.outcomes, &self.payoffs.map(|x| (lambda * (x - at)).ln_1p()));
-        }
-    }
 }
 
 fn comparable(propensity: f64, base: f64) -> bool {

@@ -18,6 +18,7 @@ pub mod prior;
 
 pub mod bounded_bet;
 pub mod cluster;
+pub mod invert;
 pub mod ipw_bet;
 pub mod paired_bet;
 pub mod rr_mix;

@@ -7,6 +7,7 @@
 //! Source: betting by Waudby-Smith and Ramdas 2024 on the discordant pairs of `McNemar`'s table.
 
 use crate::stats::interval::Interval;
+use crate::stats::invert::{self, Rung};
 use crate::stats::kelly;
 use crate::stats::prior::{GRID, LogCapitals, Prior};
 use crate::stats::side::{Null, Side};
@@ -113,6 +114,15 @@ impl PairedDesign {
         self.log_factors.iter().map(|factors| dot(&law, factors)).fold(0.0, f64::max)
     }
 
+    /// Returns these bets with what was seen in a stage, to be held against other nulls; nothing without pairs.
+    pub fn rung(&self, stratum: &PairedStratum, side: Side) -> Option<Rung> {
+        let [plus, minus, zero] = payoffs(Null { at: 0.0, side });
+        let [n_plus, n_minus, n_zero] = stratum.counts.outcomes();
+        (stratum.counts.pairs() > 0).then(|| {
+            Rung::new(self.lambdas, [plus, minus, zero, 0.0], [n_plus, n_minus, n_zero, 0.0])
+        })
+    }
+
     /// Adds this stage's log-capitals to `sums`.
     pub fn add_to(&self, counts: &PairedCounts, sums: &mut LogCapitals) {
         let outcomes = counts.outcomes();
@@ -133,54 +143,15 @@ pub fn log_e(strata: &[PairedStratum], null: Null, prior: &Prior) -> f64 {
 
 /// Returns the confidence sequence of the mean of `D`, valid at all times at once with probability `1 - alpha`.
 ///
-/// Built as in `ipw_bet::interval`: bets planned at no difference, cut so that no outcome ruins them, which makes each capital
-/// monotone in the null.
+/// Built as in `ipw_bet::interval`.
 pub fn interval(strata: &[PairedStratum], prior: &Prior, alpha: f64) -> Interval {
-    let plan = |it: &PairedStratum, null| PairedDesign::new(it.discordance, null, prior);
-    interval_with(strata, prior, alpha, 1.0, plan)
-}
-
-/// Returns the same with bets that were planned before, by `plan` at no difference, and with log-capitals divided by `inflation`.
-pub fn interval_with(
-    strata: &[PairedStratum],
-    prior: &Prior,
-    alpha: f64,
-    inflation: f64,
-    plan: impl Fn(&PairedStratum, Null) -> PairedDesign,
-) -> Interval {
-    let bound = (2.0 / alpha).ln();
-    let end = |side: Side| -> f64 {
+    let end = |side: Side| {
         let null = Null { at: 0.0, side };
-        let outcomes = payoffs(null);
-        let stages: Vec<([f64; GRID], [f64; 3])> = strata
+        let rungs: Vec<Rung> = strata
             .iter()
-            .filter(|it| it.counts.pairs() > 0)
-            .map(|it| (plan(it, null).lambdas, it.counts.outcomes()))
+            .filter_map(|it| PairedDesign::new(it.discordance, null, prior).rung(it, side))
             .collect();
-        let rejected = |at: f64| {
-            let mut sums = [0.0; GRID];
-            let bet_max = kelly::STAKE_MAX / (1.0 + at).max(1e-9);
-            for (lambdas, seen) in &stages {
-                for (sum, lambda) in sums.iter_mut().zip(lambdas) {
-                    let lambda = lambda.min(bet_max);
-                    *sum += dot(seen, &outcomes.map(|x| (lambda * (x - at)).ln_1p()));
-                }
-            }
-            prior.mixture(&sums.map(|it| it / inflation)) >= bound
-        };
-        if !rejected(-1.0) {
-            return -1.0;
-        }
-        let (mut low, mut high) = (-1.0, 1.0);
-        for _ in 0..40 {
-            let middle = 0.5 * (low + high);
-            if rejected(middle) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        low
+        invert::end(&rungs, prior, (2.0 / alpha).ln(), 1.0)
     };
     Interval { low: end(Side::Greater), high: -end(Side::Less) }
 }

@@ -7,13 +7,16 @@ use crate::domain::ids::Version;
 use crate::stats::asymp;
 use crate::stats::bounded_bet::Capital;
 use crate::stats::interval::Interval;
+use crate::stats::invert::{self, Rung};
 use crate::stats::ipw_bet;
 use crate::stats::moments::Moments;
-use crate::stats::paired_bet::{self, PairedStratum};
-use crate::stats::prior::GRID;
+use crate::stats::paired_bet::PairedStratum;
+use crate::stats::prior::{GRID, Prior};
+use crate::stats::side::Null;
+use crate::strategy::claims::{Bars, Claims};
 use crate::strategy::design::Pairing;
 use crate::strategy::look::{Detail, Sight};
-use crate::strategy::metric::{Metric, MetricRole, Shape};
+use crate::strategy::metric::{Direction, Metric, MetricRole, Shape};
 use crate::strategy::stage::PromoteWhen;
 use crate::strategy::strata::{
     Average, Compared, VALUES_MIN, compared, events, tuning, with_interval,
@@ -30,6 +33,7 @@ pub(super) struct Reading {
     pub(super) value: Option<Estimate>,
     pub(super) difference: Option<Estimate>,
     pub(super) log_e: Option<LogE>,
+    pub(super) claims: Claims,
     pub(super) classic: Option<Classic>,
 }
 
@@ -53,33 +57,30 @@ pub fn finding(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Findi
         n: reading.n,
         stable: reading.stable,
         value: reading.value,
-        difference: reading.difference,
+        difference: reading.difference.map(|difference| match sight.detail {
+            Detail::Full => reading.claims.agreed(metric, difference),
+            Detail::Verdict => difference,
+        }),
         log_e: reading.log_e,
         classic: reading.classic,
-        proof: proof(sight, metric, &reading),
+        proof: proof(metric, &reading),
         aborts: metric.aborts && matches!(metric.role, MetricRole::Goal | MetricRole::Guardrail),
         n_min: reading.n_min,
         design_effect: sight.evidence.inflation(candidate, &metric.name),
     }
 }
 
-/// Each hypothesis about promotion has the whole alpha, since all must be rejected; those about harm share theirs.
-fn proof(sight: &Sight<'_>, metric: &Metric, reading: &Reading) -> Proof {
-    let Some(log_e) = reading.log_e.filter(|_| reading.n_min > 0) else {
-        return Proof::NoData;
-    };
-    if metric.role == MetricRole::Watch {
-        return Proof::Watched;
-    }
-    let alpha = sight.plan.decide.alpha;
-    let aborting = sight.plan.metrics.iter().filter(|it| it.aborts).count().max(1);
-    let ways_to_abort = (aborting * sight.plan.candidates.len().max(1)) as f64;
-    let bar = (1.0 / alpha).ln();
-    if log_e.harm >= (ways_to_abort / alpha).ln() {
+/// Says what is proved; harm before everything else.
+fn proof(metric: &Metric, reading: &Reading) -> Proof {
+    if reading.log_e.is_none() || reading.n_min == 0 {
+        Proof::NoData
+    } else if metric.role == MetricRole::Watch {
+        Proof::Watched
+    } else if reading.claims.harm {
         Proof::Harmful
-    } else if log_e.superior >= bar {
+    } else if reading.claims.superior {
         Proof::Superior
-    } else if log_e.non_inferior >= bar {
+    } else if reading.claims.non_inferior {
         Proof::NonInferior
     } else {
         Proof::Open
@@ -122,17 +123,24 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
         };
     }
     let is_binary = metric.kind.shape() == Shape::Binary;
-    let interval = if sight.detail == Detail::Verdict {
-        Interval::WHOLE
-    } else if is_binary && difference.weight > 0.0 {
-        rate_interval(sight, metric, &strata, inflation)
-    } else {
-        difference.inflated(inflation).interval(n as f64, sight.plan.decide.alpha)
-    };
     let [harm, non_inferior, superior] = if is_binary {
         rate_log_e(sight, metric, &strata, inflation)
     } else {
         mean_log_e(metric, &strata, inflation)
+    };
+    let log_e = LogE { harm, non_inferior, superior };
+    let bars = Bars::of(sight.plan);
+    let claims = match difference.mean() {
+        Some(difference) => Claims::of(metric, bars, log_e, difference),
+        None => Claims::default(),
+    };
+    let interval = if sight.detail == Detail::Verdict {
+        Interval::WHOLE
+    } else if is_binary {
+        rate_interval(sight, metric, &strata, inflation, claims)
+    } else {
+        let alpha = sight.plan.decide.alpha;
+        difference.inflated(inflation).unrejected(n as f64, metric, alpha, bars)
     };
     Reading {
         n,
@@ -140,7 +148,8 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
         stable: estimate(sight, metric, &theirs, inflation),
         value: estimate(sight, metric, &ours, inflation),
         difference: difference.mean().map(|value| with_interval(value, interval, n)),
-        log_e: Some(LogE { harm, non_inferior, superior }),
+        log_e: Some(log_e),
+        claims,
         classic: classic::values(metric, &strata).filter(|_| sight.detail == Detail::Full),
     }
 }
@@ -186,32 +195,28 @@ fn mean_log_e(metric: &Metric, strata: &[Compared<'_>], inflation: f64) -> [f64;
     capitals.map(|it| prior.mixture(&it.log_capitals().map(|it| it / inflation)))
 }
 
-/// The interval comes from whichever kind of stratum has more cases; the e-values use all.
+/// Returns the nulls that the deciding bets do not reject, over all strata: for harm at its bar, for the candidate at that of a
+/// promotion. What speaks for the candidate is planned against the margin, and against no difference where better is proved.
 fn rate_interval(
     sight: &Sight<'_>,
     metric: &Metric,
     strata: &[Compared<'_>],
     inflation: f64,
+    claims: Claims,
 ) -> Interval {
     let prior = planning::prior(metric);
-    let split: Vec<ipw_bet::Stratum> =
-        strata.iter().filter_map(|it| it.split(sight, metric)).collect();
-    let paired: Vec<PairedStratum> = strata
-        .iter()
-        .filter(|it| it.pairing == Pairing::Paired)
-        .map(|it| it.paired(sight, metric))
-        .collect();
-    let arms: u64 = split.iter().map(|it| it.counts.treated + it.counts.control).sum();
-    let pairs: u64 = paired.iter().map(|it| it.counts.pairs()).sum();
-    let alpha = sight.plan.decide.alpha;
-    if pairs > arms {
-        paired_bet::interval_with(&paired, &prior, alpha, inflation, |it, null| {
-            sight.bets.paired(it.discordance, null, &prior)
-        })
-    } else {
-        ipw_bet::interval_with(&split, &prior, alpha, inflation, |it, null| {
-            sight.bets.split(it.propensity, it.base, null, &prior)
-        })
+    let [harm, non_inferior, superior] = planning::nulls(metric);
+    let end = |null: Null, bar: f64| {
+        let rungs: Vec<Rung> =
+            strata.iter().filter_map(|one| one.rung(sight, metric, null, &prior)).collect();
+        invert::end(&rungs, &prior, bar, inflation)
+    };
+    let bars = Bars::of(sight.plan);
+    let worse = end(harm, bars.harm);
+    let better = end(if claims.superior { superior } else { non_inferior }, bars.promotion);
+    match metric.direction {
+        Direction::Lower => Interval { low: worse, high: -better },
+        Direction::Higher => Interval { low: better, high: -worse },
     }
 }
 
@@ -229,6 +234,16 @@ impl Compared<'_> {
                 control_events: events(&self.theirs.moments),
             },
         })
+    }
+
+    /// Returns the bets against a null with what was seen, to be held against others.
+    fn rung(&self, sight: &Sight<'_>, metric: &Metric, null: Null, prior: &Prior) -> Option<Rung> {
+        if let Some(split) = self.split(sight, metric) {
+            let design = sight.bets.split(split.propensity, split.base, null, prior);
+            return design.rung(&split, null.side);
+        }
+        let paired = self.paired(sight, metric);
+        sight.bets.paired(paired.discordance, null, prior).rung(&paired, null.side)
     }
 
     fn paired(&self, sight: &Sight<'_>, metric: &Metric) -> PairedStratum {

@@ -215,11 +215,10 @@ fn too_small(look: &Look<'_>) -> Option<(Wait, String)> {
     look.arms.iter().filter(is_in).find_map(|arm| {
         let coverage = arm.coverage()?;
         (coverage < look.plan.decide.min_coverage).then(|| {
+            let (found, wanted) = words::short_of(coverage, look.plan.decide.min_coverage);
             let block = format!(
-                "only {:.1}% of {}'s mature cases have a label, {:.1}% are wanted",
-                coverage * 100.0,
+                "only {found} of {}'s mature cases have a label, {wanted} are wanted",
                 arm.version,
-                look.plan.decide.min_coverage * 100.0
             );
             (Wait::Data, block)
         })

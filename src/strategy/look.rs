@@ -8,7 +8,7 @@ use crate::strategy::design::{Design, Pairing, Stratum};
 use crate::strategy::evidence::Evidence;
 use crate::strategy::stage::RolloutPlan;
 use crate::strategy::verdict::{ArmReport, Finding, Look, Proof, Timing};
-use crate::strategy::{finding, health};
+use crate::strategy::{claims, finding, health};
 
 /// All that a look is made of.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,8 @@ pub fn look<'a>(sight: &Sight<'a>) -> Look<'a> {
             .collect()
     };
     let findings = read(false);
-    let segments = if sight.detail == Detail::Full { alerted(read(true)) } else { Vec::new() };
+    let segments =
+        if sight.detail == Detail::Full { alerted(sight.plan, read(true)) } else { Vec::new() };
     Look {
         plan: sight.plan,
         stage: sight.stage,
@@ -104,14 +105,35 @@ pub fn look<'a>(sight: &Sight<'a>) -> Look<'a> {
 /// The share of segments alerted on that may be false alarms.
 const FALSE_ALARMS: f64 = 0.1;
 
-/// Marks the segments in which harm is proved, all that are watched taken together (e-BH).
-fn alerted(mut findings: Vec<Finding>) -> Vec<Finding> {
-    let log_e: Vec<f64> =
-        findings.iter().map(|it| it.log_e.map_or(f64::NEG_INFINITY, |it| it.harm)).collect();
+/// Marks the segments in which harm is proved, all that are watched taken together (e-BH), and lets their intervals say the same.
+fn alerted(plan: &RolloutPlan, mut findings: Vec<Finding>) -> Vec<Finding> {
+    let log_e: Vec<f64> = findings
+        .iter()
+        .map(|finding| match finding.log_e {
+            Some(log_e) if looks_worse(plan, finding) => log_e.harm,
+            Some(_) | None => f64::NEG_INFINITY,
+        })
+        .collect();
     for index in multiple::e_bh(&log_e, FALSE_ALARMS) {
         findings[index].proof = Proof::Alerting;
     }
+    for finding in &mut findings {
+        let is_alerting = finding.proof == Proof::Alerting;
+        if let Some(metric) = plan.metrics.iter().find(|metric| metric.name == finding.metric) {
+            finding.difference = finding
+                .difference
+                .map(|difference| claims::agreed_on_harm(metric, is_alerting, difference));
+        }
+    }
     findings
+}
+
+fn looks_worse(plan: &RolloutPlan, finding: &Finding) -> bool {
+    let metric = plan.metrics.iter().find(|metric| metric.name == finding.metric);
+    match (metric, finding.difference) {
+        (Some(metric), Some(difference)) => claims::looks_worse(metric, difference.value),
+        (_, _) => false,
+    }
 }
 
 /// Traffic is fresh when the newest case is not older than two ticks, the stage's hold, or a tenth of the stage so far.

@@ -19,6 +19,7 @@ pub mod forecast;
 pub mod verdict;
 pub mod words;
 
+mod claims;
 mod classic;
 pub mod finding;
 pub mod health;

@@ -5,18 +5,24 @@
 //! candidate may take the margin longer: its answers are held against the thresholds times `1 + margin`, for harm and for
 //! non-inferiority.
 
+use std::f64::consts::LN_2;
+
 use crate::domain::ids::Version;
+use crate::stats::asymp;
 use crate::stats::exceedance::{Ladder, QUANTILES, RUNGS};
+use crate::stats::interval::Interval;
 use crate::stats::ipw_bet;
 use crate::stats::paired_bet::{PairedCounts, PairedDesign};
 use crate::stats::prior::{GRID, LogCapitals, Prior};
 use crate::stats::side::{Null, Side};
 use crate::stats::sketch::Sketch;
 use crate::stats::special::{log_mean_exp, log_sum_exp};
+use crate::strategy::claims::{Bars, Claims};
 use crate::strategy::design::{Exceedances, Pairing, Part, Stratum, Thresholds};
 use crate::strategy::finding::Reading;
 use crate::strategy::look::{Detail, Sight};
 use crate::strategy::metric::Metric;
+use crate::strategy::strata::{tuning, with_interval};
 use crate::strategy::verdict::{Estimate, LogE};
 use crate::strategy::{classic, planning};
 
@@ -33,6 +39,12 @@ enum Held {
     ToLimits,
 }
 
+/// How long both versions' answers took in one stratum.
+struct Timed {
+    ours: Sketch,
+    theirs: Sketch,
+}
+
 /// What was counted of both versions in one stratum, in one block.
 struct Counted {
     pairing: Pairing,
@@ -43,57 +55,145 @@ struct Counted {
 /// Reads a latency metric.
 pub(super) fn duration(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
     let strata = sight.compared(candidate);
+    let timed: Vec<Timed> = strata.iter().map(|it| timed(sight, candidate, *it)).collect();
     let (mut ours, mut theirs) = (Sketch::default(), Sketch::default());
-    for (stratum, pairing) in &strata {
-        for part in parts(*pairing) {
-            for (sketch, version) in [(&mut ours, candidate), (&mut theirs, sight.stable)] {
-                if let Some(tally) = sight.evidence.tally(*stratum, version, *part) {
-                    sketch.merge(&tally.latency);
-                }
-            }
-        }
+    for it in &timed {
+        ours.merge(&it.ours);
+        theirs.merge(&it.theirs);
     }
-    let median = |sketch: &Sketch| {
-        let value = sketch.quantile(0.5)?;
+    let n_min = ours.count().min(theirs.count());
+    let inflation = sight.evidence.inflation(candidate, &metric.name);
+    let mut shown = QUANTILES[0];
+    let (mut log_e, mut claims) = (None, Claims::default());
+    if let Some(thresholds) = sight.design.thresholds.get(&metric.name) {
+        let block = |it: &Thresholds| -> Vec<Counted> {
+            strata.iter().map(|at| count(sight, metric, candidate, it, *at)).collect()
+        };
+        let blocks: Vec<Vec<Counted>> = thresholds.iter().map(block).collect();
+        let slower = log_es(&blocks, Side::Greater, Held::ToLimits, inflation);
+        let found = LogE {
+            harm: log_mean_exp(&slower),
+            non_inferior: log_es(&blocks, Side::Less, Held::ToLimits, inflation)[0],
+            superior: log_es(&blocks, Side::Less, Held::ToThresholds, inflation)[0],
+        };
+        let bars = Bars::of(sight.plan);
+        claims = Claims::of_e_values(bars, found);
+        if claims.harm {
+            shown = tells_most(&timed, &slower, metric);
+        }
+        log_e = Some(found);
+    }
+    let n = ours.count() + theirs.count();
+    let one = |sketch: &Sketch| {
+        let value = sketch.quantile(shown)?;
         Some(Estimate { value, low: None, high: None, n: sketch.count() })
     };
-    let (value, stable) = (median(&ours), median(&theirs));
-    let difference = match (value, stable) {
-        (Some(ours), Some(theirs)) if theirs.value > 0.0 => Some(Estimate {
-            value: ours.value / theirs.value - 1.0,
-            low: None,
-            high: None,
-            n: ours.n + theirs.n,
-        }),
-        (_, _) => None,
-    };
-    let n_min = ours.count().min(theirs.count());
-    let log_e = match sight.design.thresholds.get(&metric.name) {
-        // Until the thresholds are frozen nothing is said: an open question.
-        None => (n_min > 0).then_some(LogE { harm: 0.0, non_inferior: 0.0, superior: 0.0 }),
-        Some(thresholds) => {
-            let inflation = sight.evidence.inflation(candidate, &metric.name);
-            let block = |it: &Thresholds| -> Vec<Counted> {
-                strata.iter().map(|at| count(sight, metric, candidate, it, *at)).collect()
-            };
-            let blocks: Vec<Vec<Counted>> = thresholds.iter().map(block).collect();
-            Some(LogE {
-                harm: log_mean_exp(&log_es(&blocks, Side::Greater, Held::ToLimits, inflation)),
-                non_inferior: log_es(&blocks, Side::Less, Held::ToLimits, inflation)[0],
-                superior: log_es(&blocks, Side::Less, Held::ToThresholds, inflation)[0],
-            })
-        }
+    let range = match sight.detail {
+        Detail::Full => range(sight, &timed, shown, inflation),
+        Detail::Verdict => Interval::WHOLE,
     };
     Reading {
-        n: ours.count() + theirs.count(),
+        n,
         n_min,
-        stable,
-        value,
-        difference,
-        log_e,
+        stable: one(&theirs),
+        value: one(&ours),
+        difference: slowdown(&timed, shown)
+            .map(|value| with_interval(claims.allowed(metric, value), range, n)),
+        // Until the thresholds are frozen nothing is said: an open question.
+        log_e: log_e.or((n_min > 0).then_some(LogE {
+            harm: 0.0,
+            non_inferior: 0.0,
+            superior: 0.0,
+        })),
+        claims,
         classic: (sight.detail == Detail::Full)
             .then(|| classic::durations(&ours, &theirs))
             .flatten(),
+    }
+}
+
+fn timed(sight: &Sight<'_>, candidate: &Version, (stratum, pairing): (Stratum, Pairing)) -> Timed {
+    let of = |version: &Version| {
+        let mut sketch = Sketch::default();
+        for part in parts(pairing) {
+            if let Some(tally) = sight.evidence.tally(stratum, version, *part) {
+                sketch.merge(&tally.latency);
+            }
+        }
+        sketch
+    };
+    Timed { ours: of(candidate), theirs: of(sight.stable) }
+}
+
+/// Returns by what fraction the candidate is slower at a height, averaged over strata; nothing without answers of both.
+fn slowdown(strata: &[Timed], q: f64) -> Option<f64> {
+    average(strata, |it| Some(it.ours.quantile(q)? / it.theirs.quantile(q)? - 1.0))
+}
+
+/// Returns the height that tells most of harm, among those at which the candidate is slower by more than the margin if there is any.
+fn tells_most(strata: &[Timed], slower: &[f64; RUNGS], metric: &Metric) -> f64 {
+    let is_over = |rung: usize| {
+        slowdown(strata, QUANTILES[rung]).is_some_and(|by| by > metric.margin.value())
+    };
+    let rung = (0..RUNGS).max_by(|left, right| {
+        is_over(*left)
+            .cmp(&is_over(*right))
+            .then(slower[*left].total_cmp(&slower[*right]))
+    });
+    QUANTILES[rung.unwrap_or(0)]
+}
+
+fn average(strata: &[Timed], of: impl Fn(&Timed) -> Option<f64>) -> Option<f64> {
+    let (mut sum, mut whole) = (0.0, 0.0);
+    for it in strata {
+        let (ours, theirs) = (it.ours.count() as f64, it.theirs.count() as f64);
+        let weight = ours * theirs / (ours + theirs);
+        if let Some(value) = of(it).filter(|value| value.is_finite())
+            && weight > 0.0
+        {
+            sum += weight * value;
+            whole += weight;
+        }
+    }
+    (whole > 0.0).then(|| sum / whole)
+}
+
+/// Returns an approximate range of the slowdown at a height: from the heights that each version's own may be, in every stratum.
+fn range(sight: &Sight<'_>, strata: &[Timed], q: f64, inflation: f64) -> Interval {
+    let alpha = sight.plan.decide.alpha;
+    let bars = Bars::of(sight.plan);
+    // Two heights are uncertain, so each has half of the level.
+    let off = |sketch: &Sketch, bar: f64| {
+        let n = sketch.count() as f64;
+        let error = (q * (1.0 - q) / n * inflation).sqrt();
+        let estimate = asymp::Estimate { n, difference: q, error };
+        asymp::reach_one_sided(&estimate, tuning(alpha), bar + LN_2)
+    };
+    let ratio = |it: &Timed, sign: f64, bar: f64| {
+        let ours = at_height(&it.ours, q + sign * off(&it.ours, bar));
+        let theirs = at_height(&it.theirs, q - sign * off(&it.theirs, bar));
+        ours / theirs - 1.0
+    };
+    let end = |sign: f64, bar: f64| {
+        let is_bounded = strata.iter().all(|it| {
+            it.ours.count() == 0 || it.theirs.count() == 0 || ratio(it, sign, bar).is_finite()
+        });
+        average(strata, |it| Some(ratio(it, sign, bar))).filter(|_| is_bounded)
+    };
+    Interval {
+        low: end(-1.0, bars.harm).unwrap_or(-1.0),
+        high: end(1.0, bars.promotion).unwrap_or(f64::INFINITY),
+    }
+}
+
+/// Returns a quantile; beyond the ends nothing, and anything.
+fn at_height(sketch: &Sketch, q: f64) -> f64 {
+    if q.is_nan() || q >= 1.0 {
+        f64::INFINITY
+    } else if q <= 0.0 {
+        0.0
+    } else {
+        sketch.quantile(q).unwrap_or(f64::INFINITY)
     }
 }
 

@@ -11,11 +11,12 @@ use crate::stats::ratio;
 use crate::stats::roc;
 use crate::stats::special::normal_sf;
 use crate::stats::two_sample::Rate;
+use crate::strategy::claims::{Bars, Claims};
 use crate::strategy::evidence::{Scores, Table};
 use crate::strategy::finding::Reading;
 use crate::strategy::look::{Detail, Sight};
 use crate::strategy::metric::{Metric, MetricKind};
-use crate::strategy::strata::{Average, compared, tuning, with_interval};
+use crate::strategy::strata::{Average, compared, tuning, unrejected, with_interval};
 use crate::strategy::verdict::{Classic, Estimate, LogE};
 use crate::strategy::{classic, planning};
 
@@ -75,12 +76,18 @@ pub(super) fn ranked(sight: &Sight<'_>, metric: &Metric, candidate: &Version) ->
             planning::nulls(metric).map(|null| asymp::log_e_one_sided(&it, null, tuning(alpha)));
         LogE { harm, non_inferior, superior }
     });
-    let interval = asymptotic.map_or(Interval::WHOLE, |it| asymp::interval(&it, tuning(alpha)));
+    let bars = Bars::of(sight.plan);
+    let interval = asymptotic.map_or(Interval::WHOLE, |it| unrejected(&it, metric, alpha, bars));
+    let claims = match (log_e, difference.mean()) {
+        (Some(log_e), Some(difference)) => Claims::of(metric, bars, log_e, difference),
+        (_, _) => Claims::default(),
+    };
     Reading {
         n,
         n_min,
         stable,
         value,
+        claims,
         difference: difference
             .mean()
             .or_else(|| raw(value, stable))

@@ -4,10 +4,11 @@ use crate::domain::ids::Version;
 use crate::stats::asymp::{self, N_STAR, Tuning};
 use crate::stats::interval::Interval;
 use crate::stats::moments::{Moments, Summary};
+use crate::strategy::claims::Bars;
 use crate::strategy::design::{ContrastKey, Pairing, Part, Stratum};
 use crate::strategy::evidence::{Contrast, Scores};
 use crate::strategy::look::Sight;
-use crate::strategy::metric::{Metric, MetricKind};
+use crate::strategy::metric::{Direction, Metric, MetricKind};
 use crate::strategy::verdict::Estimate;
 
 /// From how many values on a mean gets a range.
@@ -115,6 +116,33 @@ impl Average {
         match self.asymptotic(n) {
             Some(estimate) if n >= VALUES_MIN => asymp::interval(&estimate, tuning(alpha)),
             Some(_) | None => Interval::WHOLE,
+        }
+    }
+
+    /// Returns the nulls that no claim rejects, each end at the level of the claims that it speaks for.
+    pub(super) fn unrejected(&self, n: f64, metric: &Metric, alpha: f64, bars: Bars) -> Interval {
+        match self.asymptotic(n) {
+            Some(estimate) if n >= VALUES_MIN => unrejected(&estimate, metric, alpha, bars),
+            Some(_) | None => Interval::WHOLE,
+        }
+    }
+}
+
+/// Returns the nulls that an asymptotic e-process does not reject: for harm at its bar, for the candidate at that of a promotion.
+pub(super) fn unrejected(
+    estimate: &asymp::Estimate,
+    metric: &Metric,
+    alpha: f64,
+    bars: Bars,
+) -> Interval {
+    let reach = |bar| asymp::reach_one_sided(estimate, tuning(alpha), bar);
+    let (harm, promotion) = (reach(bars.harm), reach(bars.promotion));
+    match metric.direction {
+        Direction::Lower => {
+            Interval { low: estimate.difference - harm, high: estimate.difference + promotion }
+        }
+        Direction::Higher => {
+            Interval { low: estimate.difference - promotion, high: estimate.difference + harm }
         }
     }
 }

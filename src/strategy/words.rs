@@ -2,7 +2,7 @@
 
 use crate::domain::time::Timestamp;
 use crate::strategy::metric::Margin;
-use crate::strategy::verdict::{Finding, Proof};
+use crate::strategy::verdict::{Estimate, Finding, Proof};
 
 /// Writes a whole number with thousands separated.
 pub fn count(n: u64) -> String {
@@ -51,19 +51,73 @@ pub fn finding(finding: &Finding) -> String {
         Margin::Absolute(_) => (1.0, ""),
         Margin::Relative(_) => (100.0, "%"),
     };
-    let decimals = decimals_for(finding.margin.value() * scale);
+    let limit = finding.margin.value() * finding.direction.harm_sign();
+    let decimals = decimals(finding, difference, limit, scale);
     let signed = |value: f64| format!("{:+.decimals$}{unit}", value * scale);
     let range = match (difference.low, difference.high) {
         (Some(low), Some(high)) => format!(" [{}, {}]", signed(low), signed(high)),
-        (_, _) => String::new(),
+        (Some(low), None) => format!(" [{}, ...]", signed(low)),
+        (None, Some(high)) => format!(" [..., {}]", signed(high)),
+        (None, None) => String::new(),
     };
-    let limit = signed(finding.margin.value() * finding.direction.harm_sign());
     format!(
-        "{}: {what} ({}{range}, limit {limit}, n {})",
+        "{}: {what} ({}{range}, limit {}, n {})",
         finding.metric,
         signed(difference.value),
+        signed(limit),
         count(finding.n)
     )
+}
+
+/// Writes a percentage that falls short of another, with enough decimals to tell them apart.
+pub fn short_of(part: f64, whole: f64) -> (String, String) {
+    let text = |value: f64, decimals: usize| format!("{:.decimals$}%", value * 100.0);
+    let decimals = (1..DECIMALS_MAX).find(|it| text(part, *it) != text(whole, *it));
+    let decimals = decimals.unwrap_or(DECIMALS_MAX);
+    (text(part, decimals), text(whole, decimals))
+}
+
+/// Writes two numbers with enough decimals, two or more, to tell them apart.
+pub fn apart(one: f64, other: f64) -> (String, String) {
+    let text = |value: f64, decimals: usize| format!("{value:.decimals$}");
+    let decimals = (2..DECIMALS_MAX).find(|it| text(one, *it) != text(other, *it));
+    let decimals = decimals.unwrap_or(2);
+    (text(one, decimals), text(other, decimals))
+}
+
+/// More decimals than this say nothing to anybody.
+const DECIMALS_MAX: usize = 9;
+/// How many decimals more than usual a sentence may have.
+const DECIMALS_MORE: usize = 4;
+
+/// Enough decimals to tell the ends of the range, and an estimate that proves something, from nothing and from the limit.
+fn decimals(finding: &Finding, difference: Estimate, limit: f64, scale: f64) -> usize {
+    let usual = decimals_for(finding.margin.value() * scale);
+    let claimed = match finding.proof {
+        Proof::Harmful | Proof::Superior | Proof::NonInferior | Proof::Alerting => {
+            Some(difference.value)
+        }
+        Proof::NoData | Proof::Open | Proof::Watched => None,
+    };
+    let text = |value: f64, decimals: usize| format!("{:+.decimals$}", value * scale + 0.0);
+    let mut most = usual;
+    for number in [difference.low, difference.high, claimed].into_iter().flatten() {
+        for other in [0.0, limit] {
+            let is_apart = |it: &usize| {
+                text(number, *it) != text(other, *it) && !is_zero(&text(number, *it), other)
+            };
+            if (number - other).abs() > 0.0 {
+                let wanted = (usual..=usual + DECIMALS_MORE).find(is_apart);
+                most = most.max(wanted.unwrap_or(usual));
+            }
+        }
+    }
+    most
+}
+
+/// Returns whether a written number is nothing, with either sign, where nothing is what it is held against.
+fn is_zero(text: &str, other: f64) -> bool {
+    other.abs() <= 0.0 && !text.contains(|digit: char| ('1'..='9').contains(&digit))
 }
 
 /// Enough decimals to tell two differences of a tenth of the margin apart.
@@ -94,7 +148,7 @@ fn civil(day: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{clock, count, finding};
+    use super::{apart, clock, count, finding, short_of};
     use crate::domain::time::Timestamp;
     use crate::strategy::metric::{Direction, Margin, MetricKind, MetricRole};
     use crate::strategy::verdict::{Estimate, Finding, Proof};
@@ -141,6 +195,53 @@ mod tests {
         assert_eq!(
             finding(&brier),
             "brier: non-inferior proved (-0.013 [-0.021, -0.004], limit +0.010, n 3,900)"
+        );
+    }
+
+    /// A finding of errors, lower is better, with a limit of +0.020.
+    fn errors(proof: Proof, [low, value, high]: [f64; 3]) -> String {
+        finding(&Finding {
+            metric: "errors".into(),
+            kind: MetricKind::ResponseError,
+            role: MetricRole::Guardrail,
+            direction: Direction::Lower,
+            margin: Margin::Absolute(0.02),
+            candidate: "v2".into(),
+            n: 900,
+            stable: None,
+            value: None,
+            difference: Some(Estimate { value, low: Some(low), high: Some(high), n: 900 }),
+            log_e: None,
+            classic: None,
+            needs_label: false,
+            wants_better: false,
+            proof,
+            aborts: true,
+            n_min: 400,
+            design_effect: 1.0,
+        })
+    }
+
+    #[test]
+    fn numbers_that_differ_are_written_apart() {
+        assert_eq!(short_of(0.949_96, 0.95), ("94.996%".to_owned(), "95.000%".to_owned()));
+        assert_eq!(short_of(0.5, 0.95), ("50.0%".to_owned(), "95.0%".to_owned()));
+        assert_eq!(apart(2.9957, 2.9959), ("2.9957".to_owned(), "2.9959".to_owned()));
+        assert_eq!(
+            errors(Proof::Harmful, [0.00002, 0.021, 0.045]),
+            "errors: worse proved (+0.02100 [+0.00002, +0.04500], limit +0.02000, n 900)"
+        );
+        assert_eq!(
+            errors(Proof::NonInferior, [-0.01, 0.001, 0.01998]),
+            "errors: non-inferior proved (+0.00100 [-0.01000, +0.01998], limit +0.02000, n 900)"
+        );
+        assert_eq!(
+            errors(Proof::Superior, [-0.01, -0.005, -0.00004]),
+            "errors: better proved (-0.00500 [-0.01000, -0.00004], limit +0.02000, n 900)"
+        );
+        assert_eq!(
+            errors(Proof::Open, [-0.01, 0.0001, 0.02]),
+            "errors: nothing proved yet (+0.000 [-0.010, +0.020], limit +0.020, n 900)"
         );
     }
 }

@@ -36,6 +36,7 @@ mod world;
 mod simulate;
 
 mod costs;
+mod intervals;
 mod kinds;
 mod latency;
 mod segments;

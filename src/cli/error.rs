@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::kafka::demand::Mismatch;
 use crate::kafka::reader::ReadError;
-use crate::kafka::topics::{Mismatch, TopicError};
+use crate::kafka::topics::TopicError;
 use crate::spec::error::SpecErrors;
 
 /// The exit codes of the contract.

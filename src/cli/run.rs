@@ -19,6 +19,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{specs, topics};
 use crate::kafka::counts::Board;
+use crate::kafka::demand::parted;
 use crate::kafka::options::RunOptions;
 use crate::kafka::reader::KeyedWriter;
 use crate::kafka::runtime;
@@ -150,7 +151,16 @@ fn prepare_topics(
     } else {
         topics::wanted(documents, context, &context.reader()?)?
     };
-    let wrong = check(&settings, &wanted, WAIT)?;
+    let (wrong, warnings) = parted(check(&settings, &wanted, WAIT)?);
+    for it in warnings {
+        warn!(
+            topic = it.topic,
+            setting = it.setting,
+            found = it.found,
+            wanted = it.wanted,
+            "topic setting differs"
+        );
+    }
     if wrong.is_empty() { Ok(()) } else { Err(CliError::Mismatch(wrong)) }
 }
 

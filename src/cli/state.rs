@@ -9,7 +9,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::say;
 use crate::domain::ids::ModelName;
 use crate::kafka::reader::{Reader, Record};
-use crate::spec::plan::model_from_json;
+use crate::spec::plan::{Document, model_from_json, rollout_from_json};
 use crate::strategy::stage::ModelPlan;
 
 /// The newest state of one model, and of the rollout that it is about.
@@ -69,6 +69,20 @@ impl State {
     pub(crate) fn plan(&self) -> Option<ModelPlan> {
         let spec = document(&self.record, "Model")?;
         model_from_json(spec).ok()
+    }
+
+    /// Returns the documents of the model as it stands: with the version that is stable now, and with the rollout that goes on.
+    pub(crate) fn documents(&self) -> Vec<Document> {
+        let Some(mut plan) = self.plan() else { return Vec::new() };
+        if let Some(stable) = self.field("stable").as_str() {
+            plan.stable = stable.into();
+        }
+        let mut documents = vec![Document::Model(plan, Value::Null)];
+        let is_over = matches!(self.phase(), "Idle" | "Promoted" | "Aborted" | "Inconclusive");
+        let spec = document(self.field("spec"), "Rollout").filter(|_| !is_over);
+        let rollout = spec.and_then(|it| rollout_from_json(it).ok());
+        documents.extend(rollout.map(|it| Document::Rollout(it, Value::Null)));
+        documents
     }
 
     /// Says the stage: `stage 2 of 4`, counted as people count.

@@ -1,6 +1,5 @@
 //! `serinus topics check` and `create`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -9,9 +8,11 @@ use serde_json::{Value, json};
 use crate::cli::apply::SpecArgs;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
-use crate::cli::{specs, state};
+use crate::cli::specs;
+use crate::cli::state::{self, State};
+use crate::kafka::demand::{Mismatch, parted};
 use crate::kafka::reader::Reader;
-use crate::kafka::topics::{Mismatch, Wanted, check, create_missing, grow};
+use crate::kafka::topics::{Wanted, check, create_missing, grow};
 use crate::spec::plan::Document;
 
 /// How long the cluster may take.
@@ -37,13 +38,13 @@ pub(crate) fn run(args: &TopicsArgs, context: &Context) -> Result<Exit, CliError
         Verb::Check(specs) => {
             let wanted = wanted(&specs.read()?, context, &context.reader()?)?;
             let wrong = check(&context.settings()?, &wanted, WAIT)?;
-            print(context, &wanted, &Made::default(), &wrong)
+            print(context, &wanted, &Made::default(), wrong)
         }
         Verb::Create(specs) => {
             let settings = context.settings()?;
             let (wanted, made) = create(&specs.read()?, context)?;
             let wrong = check(&settings, &wanted, WAIT)?;
-            print(context, &wanted, &made, &wrong)
+            print(context, &wanted, &made, wrong)
         }
     }
 }
@@ -55,12 +56,19 @@ pub(crate) fn wanted(
     reader: &Reader,
 ) -> Result<Vec<Wanted>, CliError> {
     let found = reader.topics()?;
-    let known = if found.contains_key(&context.own("rollouts")) {
-        state::plans(&state::read_all(context, reader)?)
+    let states = if found.contains_key(&context.own("rollouts")) {
+        state::read_all(context, reader)?
     } else {
-        BTreeMap::new()
+        Vec::new()
     };
-    specs::wanted(&context.app, documents, &known, &found)
+    // What runs needs its topics whoever starts: an instance without specs too.
+    let mut all: Vec<Document> = documents.to_vec();
+    for document in states.iter().flat_map(State::documents) {
+        if !documents.iter().any(|it| it.is_of(&document)) {
+            all.push(document);
+        }
+    }
+    specs::wanted(&context.app, &all, &state::plans(&states), &found)
 }
 
 /// What was done to topics.
@@ -95,19 +103,22 @@ fn print(
     context: &Context,
     wanted: &[Wanted],
     made: &Made,
-    wrong: &[Mismatch],
+    wrong: Vec<Mismatch>,
 ) -> Result<Exit, CliError> {
-    let mismatches: Vec<Value> = wrong
-        .iter()
-        .map(|it| json!({"topic": it.topic, "setting": it.setting, "found": it.found, "wanted": it.wanted}))
-        .collect();
+    let (wrong, warnings) = parted(wrong);
+    let as_json = |all: &[Mismatch]| -> Vec<Value> {
+        let one = |it: &Mismatch| json!({"topic": it.topic, "setting": it.setting, "found": it.found, "wanted": it.wanted});
+        all.iter().map(one).collect()
+    };
+    let (mismatches, warned) = (as_json(&wrong), as_json(&warnings));
     let names: Vec<&str> = wanted.iter().map(|it| it.name.as_str()).collect();
-    let value = json!({ "topics": names, "created": made.created, "grown": made.grown, "mismatches": mismatches });
+    let value = json!({ "topics": names, "created": made.created, "grown": made.grown, "mismatches": mismatches, "warnings": warned });
     context.output.document(&value, || {
         let mut lines: Vec<String> =
             made.created.iter().map(|it| format!("created {it}")).collect();
         lines.extend(made.grown.iter().map(|it| format!("added partitions to {it}")));
         lines.extend(wrong.iter().map(ToString::to_string));
+        lines.extend(warnings.iter().map(|it| format!("warning: {it}")));
         if wrong.is_empty() {
             lines.push(format!("{} topics are as they must be", wanted.len()));
         }

@@ -6,6 +6,7 @@ pub mod options;
 pub mod settings;
 pub mod stop;
 
+pub mod demand;
 pub mod reader;
 pub mod topics;
 

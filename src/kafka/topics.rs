@@ -14,14 +14,18 @@ use thiserror::Error;
 use crate::domain::ids::Version;
 use crate::domain::time::Span;
 use crate::kafka::deadline::Deadline;
+use crate::kafka::demand::{Demand, KEEP_ALL, Mismatch, Setting, Weight, unmet};
 use crate::kafka::reader::{ReadError, Reader};
 use crate::kafka::settings::{LogContext, Settings};
 use crate::strategy::stage::ModelPlan;
 
-/// Everything that a topic keeps: records carry event time, which may be long ago, so that age would delete them at once.
-const KEEP_ALL: &str = "-1";
-/// A serving lane's journal is only read back as far as the oldest open case.
-const JOURNAL_MS: &str = "86400000";
+/// Retention of a new serving journal, in ms: 30 days. Replays need it for as long as a case is open, and a lane whose group offsets
+/// have expired, which takes Kafka 7 days of standstill, needs its newest record.
+const JOURNAL_MS: &str = "2592000000";
+/// What is at least kept beside the longest open case: clocks differ, and a restart takes its time.
+const OPEN_SLACK: Span = Span::seconds(60);
+/// What a lane keeps of cases for which no rollout says it, in ms; see the analyst's settings.
+const KEPT_MIN: Span = Span::seconds(3_660);
 
 /// How many partitions a topic must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,28 +59,6 @@ impl fmt::Display for Partitions {
             Self::AtLeast(count) => write!(f, "{count} or more"),
         }
     }
-}
-
-/// What is asked of a setting of a topic that is already there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Demand {
-    /// Nothing: a new topic gets our value, an old one may differ.
-    Nothing,
-    /// Our value.
-    Same,
-    /// No limit, or at least so long.
-    AtLeast(Span),
-}
-
-/// One setting of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// Kafka's name for it.
-    pub key: &'static str,
-    /// What a new topic gets.
-    pub value: String,
-    /// What is asked of one that is there.
-    pub demand: Demand,
 }
 
 /// A topic that must be there.
@@ -121,6 +103,30 @@ impl Wanted {
     fn log(self) -> Self {
         self.with("cleanup.policy", "delete", Demand::Same)
     }
+
+    /// What others write and read beside us: it must stay as long as a case may be open.
+    fn open_for(self, open: Span) -> Self {
+        self.with("retention.ms", KEEP_ALL, Demand::AtLeast(open))
+    }
+
+    /// What must stay this long however much it is.
+    fn kept_for(self, kept: Span) -> Self {
+        self.with("retention.ms", KEEP_ALL, Demand::AtLeast(kept)).of_any_size()
+    }
+
+    /// What must stay forever: nothing else says it.
+    fn kept_forever(self) -> Self {
+        self.with("retention.ms", KEEP_ALL, Demand::Unlimited).of_any_size()
+    }
+
+    fn of_any_size(self) -> Self {
+        self.with("retention.bytes", KEEP_ALL, Demand::Unlimited)
+    }
+
+    /// What audits and restarts without offsets read: less of it is worth a warning.
+    fn kept_for_audits(self) -> Self {
+        self.with("retention.ms", KEEP_ALL, Demand::Preferred)
+    }
 }
 
 /// Returns the topics of an application itself.
@@ -128,7 +134,7 @@ pub fn wanted_for_app(app: &str) -> Vec<Wanted> {
     let any = Partitions::AtLeast(1);
     let name = |suffix: &str| format!("{app}.{suffix}");
     vec![
-        Wanted::new(name("commands"), any).log().kept(),
+        Wanted::new(name("commands"), any).log().kept_for_audits(),
         Wanted::new(name("rollouts"), Partitions::Exactly(1)).with(
             "cleanup.policy",
             "compact",
@@ -139,9 +145,9 @@ pub fn wanted_for_app(app: &str) -> Vec<Wanted> {
             "compact",
             Demand::Same,
         ),
-        Wanted::new(name("internal.judge-journal"), any).log().kept(),
-        Wanted::new(name("rollout-events"), any).log().kept(),
-        Wanted::new(name("rollout-metrics"), any).log().kept(),
+        Wanted::new(name("internal.judge-journal"), any).log().kept_for_audits(),
+        Wanted::new(name("rollout-events"), any).log().kept_forever(),
+        Wanted::new(name("rollout-metrics"), any).log().kept_for_audits(),
     ]
 }
 
@@ -167,25 +173,34 @@ pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> 
     let (home, joined) = (Partitions::Exactly(requests), Partitions::Exactly(predictions));
     let any = Partitions::AtLeast(1);
     let internal = |suffix: &str| format!("{app}.internal.{}.{suffix}", plan.name);
-    let long = |it: Wanted| it.with("retention.ms", KEEP_ALL, Demand::AtLeast(needs.kept));
+    let kept = needs.kept.max(KEPT_MIN);
+    let open = plan.timeout.max(plan.shadow_timeout) + OPEN_SLACK;
+    let long = |it: Wanted| it.kept_for(kept);
     let mut wanted = vec![
-        Wanted::new(&topics.requests, Partitions::AtLeast(requests)).kept().leading(),
-        Wanted::new(&topics.responses, Partitions::AtLeast(requests)).kept().growing(),
-        Wanted::new(&topics.served, home).log().kept().growing(),
+        Wanted::new(&topics.requests, Partitions::AtLeast(requests)).log().open_for(open).leading(),
+        Wanted::new(&topics.responses, Partitions::AtLeast(requests))
+            .log()
+            .open_for(open)
+            .growing(),
+        Wanted::new(&topics.served, home).log().open_for(open).growing(),
         long(Wanted::new(&topics.predictions, joined).log()).leading(),
         long(Wanted::new(&topics.labels, Partitions::AtLeast(1))),
         Wanted::new(&topics.analysis, joined).log().kept(),
         Wanted::new(&topics.dead_letters, any).log().kept(),
         long(Wanted::new(internal("labels"), joined).log()),
-        Wanted::new(internal("partials"), Partitions::Exactly(1)).log().kept(),
+        Wanted::new(internal("partials"), Partitions::Exactly(1)).log().kept_forever(),
         Wanted::new(internal("journal"), home)
             .log()
-            .with("retention.ms", JOURNAL_MS, Demand::Nothing)
+            .with("retention.ms", JOURNAL_MS, Demand::AtLeast(open))
+            .of_any_size()
             .growing(),
-        Wanted::new(internal("analyst-journal"), joined).log().kept(),
+        Wanted::new(internal("analyst-journal"), joined).log().kept_for(kept),
     ];
     wanted.extend(
-        needs.versions.iter().map(|it| Wanted::new(topics.of_version(it), any).log().kept()),
+        needs
+            .versions
+            .iter()
+            .map(|it| Wanted::new(topics.of_version(it), any).log().open_for(open)),
     );
     // New topics of others get as many as the requests: labels and version topics carry the same traffic.
     for it in &mut wanted {
@@ -196,29 +211,6 @@ pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> 
         }
     }
     wanted
-}
-
-/// Something about a topic that is not as it must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mismatch {
-    /// The topic.
-    pub topic: String,
-    /// What is wrong about it: `partitions`, a setting's name, or `topic` where it is missing.
-    pub setting: String,
-    /// What was found.
-    pub found: String,
-    /// What must be.
-    pub wanted: String,
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "topic `{}`: {} is {}, wanted {}",
-            self.topic, self.setting, self.found, self.wanted
-        )
-    }
 }
 
 /// Why topics could not be looked at or made.
@@ -272,35 +264,28 @@ pub fn mismatches(
 ) -> Vec<Mismatch> {
     let mut wrong = Vec::new();
     for it in wanted {
-        let mut differs = |setting: &str, found: String, wanted: String| {
-            let (topic, setting) = (it.name.clone(), setting.to_owned());
-            wrong.push(Mismatch { topic, setting, found, wanted });
+        let differs = |setting: &str, found: String, wanted: String| Mismatch {
+            topic: it.name.clone(),
+            setting: setting.to_owned(),
+            found,
+            wanted,
+            weight: Weight::Stops,
         };
         let Some(count) = partitions.get(&it.name) else {
-            differs("topic", "missing".to_owned(), format!("{} partitions", it.partitions));
+            let wanted = format!("{} partitions", it.partitions);
+            wrong.push(differs("topic", "missing".to_owned(), wanted));
             continue;
         };
         if !it.partitions.holds(*count) {
-            differs("partitions", count.to_string(), it.partitions.to_string());
+            wrong.push(differs("partitions", count.to_string(), it.partitions.to_string()));
         }
         for setting in &it.config {
             let value = found.get(&it.name).and_then(|it| it.get(setting.key));
             // A broker that does not tell its settings cannot be held to them.
             let Some(value) = value else { continue };
-            match &setting.demand {
-                Demand::Nothing => {}
-                Demand::Same if *value == setting.value => {}
-                Demand::Same => differs(setting.key, value.clone(), setting.value.clone()),
-                Demand::AtLeast(span) => {
-                    let ms: i64 = value.parse().unwrap_or(0);
-                    if ms >= 0 && ms < span.0 {
-                        differs(
-                            setting.key,
-                            value.clone(),
-                            format!("-1, or {} ({span}) or more", span.0),
-                        );
-                    }
-                }
+            if let Some((wanted, weight)) = unmet(setting, value) {
+                let it = differs(setting.key, value.clone(), wanted);
+                wrong.push(Mismatch { weight, ..it });
             }
         }
     }
@@ -448,7 +433,9 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Found, Wanted, mismatches, wanted_for_app};
+    use super::{Found, ModelNeeds, Wanted, mismatches, wanted_for_app, wanted_for_model};
+    use crate::kafka::demand::{Demand, parted};
+    use crate::spec::plan::{Document, load};
 
     fn check(partitions: i32, settings: &[(&str, &str)], wanted: &Wanted, expected: &[&str]) {
         let partitions = BTreeMap::from([(wanted.name.clone(), partitions)]);
@@ -475,7 +462,7 @@ mod tests {
                 "topic `a.rollouts`: cleanup.policy is delete, wanted compact",
             ],
         );
-        check(3, &[("cleanup.policy", "delete"), ("retention.ms", "1000")], events, &[]);
+        check(3, &[("cleanup.policy", "delete"), ("retention.ms", "-1")], events, &[]);
         let none = mismatches(std::slice::from_ref(events), &BTreeMap::new(), &Found::new());
         assert_eq!(
             none[0].to_string(),
@@ -484,11 +471,59 @@ mod tests {
     }
 
     #[test]
+    fn retention_that_loses_what_is_still_needed_is_a_mismatch() {
+        let wanted = wanted_for_app("a");
+        let find = |name: &str| wanted.iter().find(|it| it.name == name).expect("it is wanted");
+        let defaults = [("cleanup.policy", "delete"), ("retention.ms", "604800000")];
+        check(
+            1,
+            &[defaults[0], defaults[1], ("retention.bytes", "1073741824")],
+            find("a.rollout-events"),
+            &[
+                "topic `a.rollout-events`: retention.ms is 604800000, wanted -1",
+                "topic `a.rollout-events`: retention.bytes is 1073741824, wanted -1",
+            ],
+        );
+        let commands = find("a.commands");
+        let line = "topic `a.commands`: retention.ms is 604800000, wanted -1";
+        check(1, &defaults, commands, &[line]);
+        let found = Found::from([(
+            commands.name.clone(),
+            defaults.iter().map(|it| (it.0.to_owned(), it.1.to_owned())).collect(),
+        )]);
+        let there = BTreeMap::from([(commands.name.clone(), 1)]);
+        let (stops, warns) = parted(mismatches(std::slice::from_ref(commands), &there, &found));
+        assert_eq!((stops.len(), warns.len()), (0, 1), "commands of a week ago are no loss");
+    }
+
+    #[test]
+    fn what_a_model_needs_is_kept_as_long_as_its_cases_are_open() {
+        let text = "{apiVersion: serinus/v1, kind: Model, metadata: {name: m}, \
+                    spec: {stable: v1, timeout: 30s, shadowTimeout: 2d}}";
+        let documents = load("it", text).expect("the spec is right");
+        let [Document::Model(plan, _)] = &documents[..] else { panic!("one model") };
+        let needs = ModelNeeds { versions: &[plan.stable.clone()], ..ModelNeeds::default() };
+        let wanted = wanted_for_model("a", plan, &needs);
+        let settings = [("cleanup.policy", "delete"), ("retention.ms", "86400000")];
+        for topic in ["m.requests", "m.v1.requests", "m.responses", "a.internal.m.journal"] {
+            let it = wanted.iter().find(|it| it.name == topic).expect("it is wanted");
+            let line = format!(
+                "topic `{topic}`: retention.ms is 86400000, wanted -1, or 172860000 (2d1m) or more"
+            );
+            check(plan.partitions, &settings, it, &[&line]);
+        }
+        let compacted = [("cleanup.policy", "compact"), ("retention.ms", "-1")];
+        let requests = wanted.iter().find(|it| it.name == "m.requests").expect("it is wanted");
+        let line = "topic `m.requests`: cleanup.policy is compact, wanted delete";
+        check(plan.partitions, &compacted, requests, &[line]);
+    }
+
+    #[test]
     fn what_is_joined_must_be_kept_as_long_as_it_is_joined() {
         let labels = Wanted::new("labels", super::Partitions::AtLeast(1)).with(
             "retention.ms",
             "-1",
-            super::Demand::AtLeast(super::Span::seconds(3600)),
+            Demand::AtLeast(super::Span::seconds(3600)),
         );
         check(2, &[("retention.ms", "-1")], &labels, &[]);
         check(2, &[("retention.ms", "3600000")], &labels, &[]);

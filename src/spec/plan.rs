@@ -26,6 +26,17 @@ pub enum Document {
 }
 
 impl Document {
+    /// Returns whether both are documents of one thing.
+    pub fn is_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Model(it, _), Self::Model(other, _)) => it.name == other.name,
+            (Self::Rollout(it, _), Self::Rollout(other, _)) => {
+                (&it.model, &it.name) == (&other.model, &other.name)
+            }
+            (Self::Model(..), Self::Rollout(..)) | (Self::Rollout(..), Self::Model(..)) => false,
+        }
+    }
+
     /// Returns the name that it gives itself.
     pub fn name(&self) -> &str {
         match self {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::domain::case::Prediction;
 use crate::domain::ids::{CaseId, RolloutName};
 use crate::domain::label::Label;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst_io::{Effect, Event, Input, Planned, Row, Settings};
 use crate::engine::clock::{Checkpoint, InputClock, SourceClock};
 use crate::engine::counter::Counter;
@@ -41,7 +41,7 @@ pub struct Analyst {
     pub(super) books: BTreeMap<RolloutName, Open>,
     closed: Vec<RolloutName>,
     newest: Option<Arc<RolloutPlan>>,
-    names: Names,
+    pub(super) names: Names,
     pub(super) unplanned: Vec<Unplanned>,
     pub(super) ticks: BTreeMap<RolloutName, Timestamp>,
     pub(super) restoring: BTreeMap<RolloutName, Partial>,
@@ -247,7 +247,7 @@ impl Analyst {
     }
 
     /// Returns whether everything is known that the case's evidence needs.
-    fn is_planned(&self, prediction: &Prediction) -> bool {
+    pub(super) fn is_planned(&self, prediction: &Prediction) -> bool {
         prediction.rollout.as_ref().is_none_or(|rollout| {
             self.books.get(rollout).is_some_and(|it| it.revision >= prediction.revision)
         })
@@ -257,8 +257,7 @@ impl Analyst {
         let book = prediction.rollout.as_ref().and_then(|it| self.books.get_mut(it));
         let plan =
             book.as_ref().map(|it| Arc::clone(it.book.plan())).or_else(|| self.newest.clone());
-        let (window, keep) =
-            plan.map_or((self.settings.window, self.settings.keep), |it| (it.maturity, it.keep));
+        let (window, keep) = self.settings.spans(plan.as_deref());
         match self.pending.add(Arc::clone(prediction), window, keep, turn) {
             Added::Duplicate => out.push(Effect::Count(Counter::PredictionDuplicate, 1)),
             added @ (Added::Fresh | Added::Twin) => {
@@ -273,6 +272,18 @@ impl Analyst {
                 }
             }
         }
+    }
+
+    /// Returns how long a case waits for its label, and how long it is kept after that.
+    pub(super) fn spans_of(&self, prediction: &Prediction) -> (Span, Span) {
+        let book = prediction.rollout.as_ref().and_then(|it| self.books.get(it));
+        let plan = book.map(|it| it.book.plan()).or(self.newest.as_ref());
+        self.settings.spans(plan.map(|it| &**it))
+    }
+
+    /// Keeps a label for the case that it belongs to, of which nothing follows now.
+    pub(super) fn keep_label(&mut self, label: Label) {
+        self.credit(label, &mut Vec::new());
     }
 
     fn credit(&mut self, label: Label, out: &mut Vec<Effect>) {

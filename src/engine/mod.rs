@@ -2,6 +2,7 @@
 
 pub mod counter;
 
+pub mod reopen;
 pub mod serving;
 
 pub mod class;
@@ -18,6 +19,7 @@ pub mod analyst_io;
 
 pub mod analyst;
 mod publish;
+pub mod rebuild;
 pub mod saved;
 
 pub mod change;

@@ -173,6 +173,11 @@ impl ServingLane {
         self.ledger.oldest()
     }
 
+    /// Puts a case back that was open before a restart.
+    pub(super) fn put_back(&mut self, case: OpenCase) {
+        self.ledger.insert(case);
+    }
+
     /// Returns how many cases are open.
     pub fn open_cases(&self) -> usize {
         self.ledger.len()
@@ -333,9 +338,13 @@ fn shed_shadows(case: &OpenCase, out: &mut Vec<ServingEffect>) {
 }
 
 fn shadows_of(case: &OpenCase) -> Vec<Version> {
-    let (routing, unit) = (&case.routing, case.request.unit_bytes());
+    shadows_for(&case.routing, case.request.unit_bytes(), &case.arm)
+}
+
+/// Returns the versions that get a copy of a unit's request beside its arm.
+pub(super) fn shadows_for(routing: &Routing, unit: &[u8], arm: &Version) -> Vec<Version> {
     let is_asked =
-        |it: &&ShadowShare| it.version != case.arm && assign::is_copied(&routing.salt, it, unit);
+        |it: &&ShadowShare| it.version != *arm && assign::is_copied(&routing.salt, it, unit);
     routing.shadows.iter().filter(is_asked).map(|it| it.version.clone()).collect()
 }
 

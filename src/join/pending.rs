@@ -215,6 +215,18 @@ impl Pending {
         Some((row, follow_up))
     }
 
+    /// Notes the newest row of a case that was written before the lane was filled again.
+    pub fn has_row(&mut self, case: CaseId, row: (u32, LabelStatus)) {
+        let Some(entry) = self.ids.get(&case).and_then(|it| self.entries.get_mut(it)) else {
+            return;
+        };
+        let Some(waiting) = entry.cases.get_mut(case) else { return };
+        self.due.remove(&(waiting.due, case));
+        self.due_without_labels.remove(&(waiting.due_without_labels, case));
+        self.expiring.insert((waiting.expires, case));
+        waiting.row = Some(row);
+    }
+
     /// Forgets what nothing can come for any more, and what is over the bounds; returns what had to go early.
     pub fn forget(&mut self, predictions: Timestamp) -> Evicted {
         while let Some((expires, case)) = self.expiring.first().copied() {

@@ -44,6 +44,14 @@ impl WaitingRoom {
         self.put(key, topic, why, false);
     }
 
+    /// The same where finding out why took much reading: it is looked at again only when it is said again.
+    pub fn hold_for_a_person(&mut self, key: &LaneKey, topic: &str, why: &str) {
+        self.put(key, topic, why, false);
+        if let Some(it) = self.lanes.get_mut(&(topic.to_owned(), key.1)) {
+            it.looked_at += SAY_EVERY - LOOK_EVERY;
+        }
+    }
+
     /// Lets a lane wait whose state cannot be read yet, and says why.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ use crate::kafka::offsets;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::pulse::{Activity, Beat};
+use crate::kafka::remains::{Lost, Recall};
 use crate::kafka::replay::Replay;
 use crate::kafka::rows::{plain, write_row};
 use crate::kafka::stop::Stop;
@@ -522,7 +523,7 @@ impl Session<'_> {
             Ok(found) => found.pair(),
             Err(why) => return self.waiting.hold_hidden(&key, topic, why),
         };
-        let committed = Committed { predictions, labels, is_certain };
+        let committed = Committed { predictions, labels, is_certain, is_forgotten: false };
         let candidate = Candidate {
             group: format!("{}.analysis", self.options.settings.app),
             partition,
@@ -537,6 +538,15 @@ impl Session<'_> {
             return Ok(());
         }
         self.replay.be_patient(!self.waiting.holds(topic, partition));
+        let lost = Lost { plan: &view.plan, partition, topics: &own, replay: &self.replay };
+        let committed = match lost.recall(&candidate.group, committed.clone()) {
+            Ok(Recall::Known(committed)) => committed,
+            Ok(Recall::Unknown(why)) => {
+                self.waiting.hold_for_a_person(&key, topic, &why);
+                return Ok(());
+            }
+            Err(why) => return self.waiting.hold_hidden(&key, topic, why),
+        };
         let partitions = self.partitions.of(&names.predictions, &self.outbox)?;
         let sources = self.partitions.of(&names.labels, &self.outbox)?;
         let settings = &self.options.settings;
@@ -563,8 +573,8 @@ impl Session<'_> {
             (&names.predictions, partition, read_from(committed.predictions.as_ref(), predictions)),
             (&own.labels, partition, read_from(committed.labels.as_ref(), labels)),
         ])?;
-        if !is_certain {
-            // What is held back is older then, and does not come back.
+        if lane.is_touched {
+            // Offsets that are held back, gone or not ours are replaced.
             self.outbox.open()?;
         }
         self.lanes.insert(key, lane);

@@ -1,10 +1,11 @@
 //! One analyst lane in the shell: its machine, how far it has read, and where a replay of it would start.
 
+mod restore;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rdkafka::message::Message;
-use tracing::{error, info};
 
 use crate::domain::ids::{ModelName, RolloutName};
 use crate::domain::label::Label;
@@ -12,11 +13,10 @@ use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst::Analyst;
 use crate::engine::analyst_io::{Effect, Event, Input, Settings as LaneSettings};
 use crate::engine::clock::Checkpoint;
-use crate::engine::partial::{self, Partial};
+use crate::engine::partial::Partial;
 use crate::kafka::error::ShellError;
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::known::ModelView;
-use crate::kafka::lane_store::LaneStore;
 use crate::kafka::replay::Replay;
 use crate::strategy::stage::{LabelMap, ModelPlan, Source};
 use crate::wire::checkpoint::CheckpointRecord;
@@ -132,7 +132,7 @@ impl Inputs {
 }
 
 /// Where a lane's group has got to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Committed {
     /// The next prediction, and where a replay starts.
     pub predictions: Option<(i64, String)>,
@@ -140,6 +140,17 @@ pub struct Committed {
     pub labels: Option<(i64, String)>,
     /// Whether that is all; if not, the journal says what came after.
     pub is_certain: bool,
+    /// Whether neither offsets nor a journal are left, and only the rows show that the lane has done anything.
+    pub is_forgotten: bool,
+}
+
+/// The lane's newest sums, by rollout, and whether some are gone that were published.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// The sums.
+    pub sums: BTreeMap<RolloutName, Partial>,
+    /// Whether newer ones were published that are gone.
+    pub has_lost_some: bool,
 }
 
 impl AnalystLane {
@@ -171,152 +182,9 @@ impl AnalystLane {
         }
     }
 
-    /// Builds the lane as it was at the committed offsets: from its file where that can be used, and the turns since.
-    pub fn restore(
-        view: &ModelView,
-        (partition, partitions, sources): (i32, i32, i32),
-        committed: &Committed,
-        topics: &LaneTopics,
-        partials: BTreeMap<RolloutName, Partial>,
-        (replay, store): (&Replay, &LaneStore<'_>),
-    ) -> Result<Self, ShellError> {
-        let mut to = (
-            committed.predictions.as_ref().map_or(0, |it| it.0),
-            committed.labels.as_ref().map_or(0, |it| it.0),
-        );
-        let mut start =
-            committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
-        if !committed.is_certain {
-            let known = start.get_or_insert_default();
-            if let Some(it) = replay.newest(&topics.journal, partition, *known, read_turn)? {
-                known.next = it.turn + 1;
-                to = (it.predictions, it.labels);
-            }
-        }
-        let mut lane = Self::empty(view, partition, partitions);
-        match start {
-            None => (lane.predictions, lane.labels) = to,
-            Some(start) => {
-                let turns = if let Some(turns) = lane.read_file(start, topics, replay, store)? {
-                    turns
-                } else {
-                    // A damaged file may have left something in it.
-                    lane = Self::empty(view, partition, partitions);
-                    lane.begin_at(start, topics, replay)?
-                };
-                lane.redo(&turns, to, topics, partials, replay)?;
-            }
-        }
-        // What came while nobody read must be read before event time may flow on.
-        lane.unread = (
-            replay.end(&lane.plan.topics.predictions, partition, lane.predictions)?,
-            replay.end(&topics.labels, partition, lane.labels)?,
-        );
-        lane.sources = Some(sources);
-        lane.is_touched = !committed.is_certain;
-        Ok(lane)
-    }
-
     /// Returns whether records that were there when the lane was restored are still unread.
     pub fn is_behind(&self) -> bool {
         self.predictions < self.unread.0 || self.labels < self.unread.1
-    }
-
-    /// Takes what the lane's file holds, and returns the turns that were taken since; nothing where there is no file of use.
-    fn read_file(
-        &mut self,
-        start: ReplayStart,
-        topics: &LaneTopics,
-        replay: &Replay,
-        store: &LaneStore<'_>,
-    ) -> Result<Option<Vec<AnalystTurn>>, ShellError> {
-        let (model, partition) = (&self.plan.name, self.partition);
-        let Some(file) = store.open(model, partition) else { return Ok(None) };
-        let last = file.place().last.clone();
-        if last.turn >= start.next {
-            return Ok(store.refuse(model, partition, "it is ahead of what was committed"));
-        }
-        let from = ReplayStart { turn: last.turn, now: last.now(), ..start };
-        let mut turns = replay.turns(&topics.journal, partition, from, read_turn)?;
-        if turns.first() != Some(&last) {
-            let why = "the journal does not hold the turn after which it was written";
-            return Ok(store.refuse(model, partition, why));
-        }
-        let place = match file.read_into(&mut self.machine) {
-            Ok(place) => place,
-            Err(error) => return Ok(store.refuse(model, partition, &error.to_string())),
-        };
-        store.has_used(model);
-        (self.predictions, self.labels) = (last.predictions, last.labels);
-        (self.turn, self.now, self.lag) = (last.turn + 1, last.now(), last.lag);
-        self.published = place.published;
-        self.starts = place.starts.into_iter().map(|it| (it.turn, it)).collect();
-        self.last = Some(last);
-        Ok(Some(turns.split_off(1)))
-    }
-
-    /// Begins with nothing where the oldest that is still held came, and returns the turns that were taken since.
-    fn begin_at(
-        &mut self,
-        start: ReplayStart,
-        topics: &LaneTopics,
-        replay: &Replay,
-    ) -> Result<Vec<AnalystTurn>, ShellError> {
-        (self.turn, self.now, self.published) = (start.turn, start.now, start.published);
-        (self.predictions, self.labels) = (start.first, start.second);
-        let turns = replay.turns(&topics.journal, self.partition, start, read_turn)?;
-        match turns.first() {
-            Some(first) if first.turn == start.turn => {
-                let read = partial::Inputs { predictions: start.first, labels: start.second };
-                self.machine.restore_checkpoint((&first.checkpoint).into(), read);
-                Ok(turns)
-            }
-            Some(_) | None => {
-                if start.turn < start.next {
-                    error!(model = %self.plan.name, partition = self.partition, "the analysts' journal is gone; pending cases are lost");
-                }
-                Ok(Vec::new())
-            }
-        }
-    }
-
-    /// Does turns once more that were taken before the restart, up to these offsets of the two inputs.
-    fn redo(
-        &mut self,
-        turns: &[AnalystTurn],
-        to: (i64, i64),
-        topics: &LaneTopics,
-        partials: BTreeMap<RolloutName, Partial>,
-        replay: &Replay,
-    ) -> Result<(), ShellError> {
-        self.machine.turn_is(self.turn);
-        for (_, partial) in partials {
-            // What was published before a file was written is in it.
-            if self.last.is_none() || partial.turn >= self.turn {
-                self.machine.sums_restored_from(partial);
-            }
-        }
-        let is_from_file = self.last.is_some();
-        if !turns.is_empty() {
-            let from = (self.predictions, self.labels);
-            let mut inputs = Inputs::read(&self.plan, self.partition, topics, (from, to), replay)?;
-            let mut dropped = Vec::new();
-            for turn in turns {
-                self.again(turn, &mut inputs, None, &mut dropped);
-                dropped.clear();
-            }
-            self.last = turns.last().cloned();
-        }
-        (self.predictions, self.labels) = to;
-        info!(
-            model = %self.plan.name,
-            partition = self.partition,
-            is_from_file,
-            turns = turns.len(),
-            cases = self.machine.cases(),
-            "analyst lane restored"
-        );
-        Ok(())
     }
 
     /// Does a turn of the journal once more; with `view`, the plans are learnt when they were.
@@ -491,6 +359,7 @@ impl AnalystLane {
             second: self.labels,
             next: self.turn,
             published: self.published,
+            has_gap: false,
         }
     }
 
@@ -508,10 +377,6 @@ impl AnalystLane {
     pub fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
         if self.lag == (0, 0) { self.machine.next_wake(now) } else { None }
     }
-}
-
-fn read_turn(bytes: &[u8]) -> Option<(u64, AnalystTurn)> {
-    AnalystTurn::read(bytes).ok().map(|it| (it.turn, it))
 }
 
 /// Reads a record of the prediction log.

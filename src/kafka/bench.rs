@@ -1,6 +1,6 @@
 //! One partition of the commands at its owner: its producer, its judges, and what they publish in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -29,8 +29,12 @@ use crate::kafka::shrink;
 use crate::kafka::table;
 use crate::kafka::verdicts;
 use crate::strategy::stage::ModelPlan;
+use crate::wire::command::CommandRecord;
+use crate::wire::event::EventRecord;
 use crate::wire::journal::{JudgeStart, JudgeStep, Standings, Told};
 use crate::wire::placement;
+use crate::wire::rebuilt;
+use crate::wire::state::StateRecord;
 
 /// The topic, after the application id, of what each step of the judges was told.
 pub const JOURNAL: &str = "internal.judge-journal";
@@ -40,6 +44,8 @@ pub(super) const ROLE: Role = "control";
 pub(super) const SETTLE_MAX: Duration = Duration::from_secs(45);
 /// So many sums that nobody wants are read over before reading begins anew behind them.
 const RUN_GAP_MAX: i64 = 200;
+/// Stands beside our offsets of commands, so that one that somebody else has set is known.
+pub(super) const OURS: &str = "c1";
 /// Under this name is counted what concerns no model that is known.
 const NO_MODEL: &str = "-";
 
@@ -163,7 +169,8 @@ pub(super) fn commit(
 ) -> Result<(), ShellError> {
     let mut offsets = TopicPartitionList::new();
     if bench.is_touched {
-        offsets::add(&mut offsets, commands, bench.partition, bench.next, None)?;
+        let ours = Some(OURS.to_owned());
+        offsets::add(&mut offsets, commands, bench.partition, bench.next, ours)?;
     }
     for seat in bench.seats.values_mut().filter(|it| it.is_touched) {
         let start = seat.start().to_metadata();
@@ -184,6 +191,29 @@ pub(super) fn commit(
 pub(super) struct Heard {
     pub(super) commands: i64,
     pub(super) partials: BTreeMap<ModelName, i64>,
+    is_read: bool,
+}
+
+impl Heard {
+    /// Returns whether the journal was read, because the offsets did not say it.
+    pub(super) fn is_read(&self) -> bool {
+        self.is_read
+    }
+
+    /// Reads how far the sums were heard, where the journal was not read yet.
+    pub(super) fn read_if_not(
+        &mut self,
+        settings: &Settings,
+        from: (&Replay, &Beat),
+        partition: i32,
+    ) -> Result<(), ShellError> {
+        if !self.is_read {
+            let commands = self.commands;
+            *self = heard(settings, from, partition)?;
+            self.commands = commands;
+        }
+        Ok(())
+    }
 }
 
 /// Returns the offsets to read, from one up to, but not with, another, in as few pieces as make sense.
@@ -210,7 +240,7 @@ pub(super) fn heard(
 ) -> Result<Heard, ShellError> {
     let journal = settings.topic(JOURNAL);
     replay.settle(&journal, SETTLE_MAX)?;
-    let mut heard = Heard::default();
+    let mut heard = Heard { is_read: true, ..Heard::default() };
     table::scan(settings, &journal, Some(beat), |message| {
         let Some(Ok(step)) = message.payload().map(JudgeStep::read) else { return };
         match step.told {
@@ -226,6 +256,71 @@ pub(super) fn heard(
     })?
     .or_missing(&journal)?;
     Ok(heard)
+}
+
+/// Returns the command after the newest one that was answered, where neither offsets nor a journal are left: an event answers each.
+pub(super) fn answered(
+    settings: &Settings,
+    (replay, beat): (&Replay, &Beat),
+    (commands, partition): (&str, i32),
+    states: &BTreeMap<String, StateRecord>,
+) -> Result<i64, ShellError> {
+    let mut ids: BTreeSet<String> =
+        states.values().flat_map(|it| it.memory.commands.iter().cloned()).collect();
+    let events = settings.topic("rollout-events");
+    table::scan(settings, &events, Some(beat), |message| {
+        let read = message.payload().map(EventRecord::read);
+        if let Some(Ok(event)) = read {
+            ids.extend(event.command_id);
+        }
+    })?
+    .or_missing(&events)?;
+    let mut next = 0;
+    replay.range(commands, partition, 0, None, |message| {
+        let read = message.payload().map(CommandRecord::read);
+        if let Some(Ok(command)) = read
+            && ids.contains(&command.id)
+        {
+            next = message.offset() + 1;
+        }
+    })?;
+    Ok(next)
+}
+
+/// Adds the models whose state is gone, as their events give it.
+pub(super) fn add_rebuilt(
+    settings: &Settings,
+    beat: &Beat,
+    states: &mut BTreeMap<String, StateRecord>,
+) -> Result<(), ShellError> {
+    let topic = settings.topic("rollout-events");
+    let mut events: BTreeMap<String, Vec<EventRecord>> = BTreeMap::new();
+    table::scan(settings, &topic, Some(beat), |message| {
+        let read = message.payload().map(EventRecord::read);
+        if let Some(Ok(event)) = read
+            && !states.contains_key(&event.model)
+        {
+            events.entry(event.model.clone()).or_default().push(event);
+        }
+    })?
+    .or_missing(&topic)?;
+    for (model, mut events) in events {
+        events.sort_by_key(|it| it.sequence);
+        match rebuilt::state_of(&events) {
+            Some(state) => {
+                let sequence = state.sequence;
+                warn!(model, sequence, "the state of a model is gone; its events count");
+                states.insert(model, state);
+            }
+            None => {
+                warn!(
+                    model,
+                    "the state of a model is gone, and its document is in no event; apply the model again"
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Sends a command that nobody can carry out to the dead letters of the model that its key names; without one it is counted.

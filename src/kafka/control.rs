@@ -20,7 +20,8 @@ use crate::engine::judge::Judge;
 use crate::engine::judge_io::{Event, Settings as JudgeSettings};
 use crate::kafka::analyst_lane::LaneTopics;
 use crate::kafka::bench::{
-    Bench, Heard, ROLE, SETTLE_MAX, Seat, commit, heard, publish, refuse, runs,
+    Bench, Heard, OURS, ROLE, SETTLE_MAX, Seat, add_rebuilt, answered, commit, heard, publish,
+    refuse, runs,
 };
 use crate::kafka::clock;
 use crate::kafka::commands::{bounded, first_plan, parse};
@@ -28,7 +29,7 @@ use crate::kafka::counts::{Board, Counts};
 use crate::kafka::crash::{self, Point};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::{ShellError, mends_by_itself};
-use crate::kafka::group::{Member, Rebalanced, read_from};
+use crate::kafka::group::{Member, Rebalanced};
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::offsets::Committed;
 use crate::kafka::options::RunOptions;
@@ -214,19 +215,15 @@ impl Session<'_> {
             }
         })?
         .or_missing(&rollouts)?;
-        let (committed, is_certain) = self.committed(&self.commands, partition)?;
-        let heard = if is_certain {
-            Heard::default()
-        } else {
-            heard(settings, (&self.replay, &self.beat), partition)?
-        };
-        let next = committed.as_ref().map_or(0, |it| it.0).max(heard.commands);
+        add_rebuilt(settings, &self.beat, &mut states)?;
+        let mut heard = self.heard(partition, &states)?;
+        let next = heard.commands;
         let mut bench = Bench {
             partition,
             outbox,
             next,
             // What is held back is older then, and does not come back.
-            is_touched: !is_certain && next > 0,
+            is_touched: heard.is_read() && next > 0,
             seats: BTreeMap::new(),
             counts: BTreeMap::new(),
             refused: Counts::default(),
@@ -235,7 +232,7 @@ impl Session<'_> {
             if placement::partition(model.as_bytes(), count) == partition {
                 match state.standing(parse) {
                     Ok(standing) => {
-                        let seat = self.restore(&mut bench, standing, &heard)?;
+                        let seat = self.restore(&mut bench, standing, &mut heard)?;
                         let name = ModelName::from(model);
                         bench.seats.insert(name.clone(), seat);
                         self.begin(&mut bench, &name)?;
@@ -245,7 +242,39 @@ impl Session<'_> {
             }
         }
         info!(partition, models = bench.seats.len(), "judging");
-        Ok((bench, read_from(committed.as_ref(), next)))
+        Ok((bench, if next == 0 { Offset::Beginning } else { Offset::Offset(next) }))
+    }
+
+    /// Returns how far the commands of a partition were heard: by the group's offset, and where that is not all or not ours, by the
+    /// judges' journal, and without a journal by the events.
+    fn heard(
+        &self,
+        partition: i32,
+        states: &BTreeMap<String, StateRecord>,
+    ) -> Result<Heard, ShellError> {
+        let (settings, topic) = (&self.options.settings, self.commands.as_str());
+        let (committed, is_certain) = self.committed(topic, partition)?;
+        let ours = committed.as_ref().filter(|(_, metadata)| metadata == OURS).map(|it| it.0);
+        let from = (&self.replay, &self.beat);
+        let mut heard = match ours {
+            Some(_) if is_certain => Heard::default(),
+            Some(_) | None => heard(settings, from, partition)?,
+        };
+        if is_certain && ours.is_none() && heard.commands == 0 {
+            heard.commands = answered(settings, from, (topic, partition), states)?;
+        }
+        heard.commands = heard.commands.max(ours.unwrap_or(0));
+        let next = heard.commands;
+        if let Some((offset, _)) = committed.filter(|it| is_certain && it.0 != next) {
+            warn!(
+                topic,
+                partition,
+                offset,
+                next,
+                "the group's offset was set by another program; what was answered counts"
+            );
+        }
+        Ok(heard)
     }
 
     /// Reads what the group has committed of a partition, and whether that is all; waits where it is held back.
@@ -270,7 +299,7 @@ impl Session<'_> {
         &mut self,
         bench: &mut Bench,
         standing: crate::engine::standing::Standing,
-        heard: &Heard,
+        heard: &mut Heard,
     ) -> Result<Seat, ShellError> {
         let plan = standing.model.plan.clone();
         let settings = self.judge_settings(&plan, &bench.outbox)?;
@@ -278,6 +307,15 @@ impl Session<'_> {
         let (committed, _) = self.committed(&partials, 0)?;
         let (mut next, metadata) = committed.unwrap_or_default();
         let start = JudgeStart::from_metadata(&metadata);
+        if start.is_none() {
+            // Gone, or set by another program: only the journal says what was judged.
+            heard.read_if_not(
+                &self.options.settings,
+                (&self.replay, &self.beat),
+                bench.partition,
+            )?;
+            next = 0;
+        }
         // What stands before this is known to be judged up to the tick that is named; after it each is one of all that came.
         let named = start.as_ref().map_or(0, |_| next);
         let (mut wanted, judged) = match start {

@@ -7,14 +7,35 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::domain::ids::ModelName;
 use crate::kafka::deadline::Deadline;
 use crate::kafka::error::{ShellError, mends_by_itself};
 use crate::kafka::known::{Known, ModelView};
+use crate::kafka::replay::Replay;
 use crate::kafka::settings::{LogContext, Settings};
+use crate::kafka::table::{self, Scanned};
 use crate::wire::event::EventRecord;
+use crate::wire::state::StateRecord;
+
+/// How long it is waited until the brokers end what others have left open among the events.
+const SETTLE_MAX: Duration = Duration::from_secs(45);
+
+/// Reads the newest state of every model.
+fn states(settings: &Settings) -> Result<BTreeMap<ModelName, StateRecord>, ShellError> {
+    let mut states = BTreeMap::new();
+    let scanned = table::scan(settings, &settings.topic("rollouts"), None, |message| {
+        let read = message.payload().map(StateRecord::read);
+        if let Some(Ok(state)) = read {
+            states.insert(ModelName::new(&state.model), state);
+        }
+    })?;
+    match scanned {
+        // The judge, who writes it, says so where that is wrong.
+        Scanned::ToItsEnd | Scanned::Missing => Ok(states),
+    }
+}
 
 /// Reads the events and keeps what they say.
 pub struct Follower {
@@ -56,9 +77,38 @@ impl Follower {
             has_news: false,
             known: Known::default(),
         };
+        // Before the events: a state that is read first speaks of no event that comes later.
+        let states = states(settings)?;
         follower.catch_up()?;
+        follower.begin_where_states_say(settings, &states)?;
         follower.known.begin_where_it_begins();
+        if follower.known.models().is_empty() {
+            info!(
+                topic = follower.topic,
+                "no model is known: neither events nor states have a record of one; `serinus apply` makes it known"
+            );
+        }
         Ok(follower)
+    }
+
+    /// Takes what a state says of a model whose events are gone.
+    fn begin_where_states_say(
+        &mut self,
+        settings: &Settings,
+        states: &BTreeMap<ModelName, StateRecord>,
+    ) -> Result<(), ShellError> {
+        if self.known.are_behind(states).is_empty() {
+            return Ok(());
+        }
+        // An event that is hidden is not gone.
+        Replay::new(settings)?.settle(&self.topic, SETTLE_MAX)?;
+        self.catch_up()?;
+        for model in self.known.are_behind(states) {
+            if let Some(state) = states.get(&model) {
+                self.known.go_on_from(&model, state);
+            }
+        }
+        Ok(())
     }
 
     /// Reads to the end of the topic as it is now; `poll` then says whether anything changed.

@@ -14,9 +14,11 @@ use crate::engine::analyst_io::Planned;
 use crate::engine::change::Phase;
 use crate::engine::command::Parsed;
 use crate::kafka::commands::parse;
+use crate::spec::plan::{model_from_json, rollout_from_json};
 use crate::strategy::design::Design;
 use crate::strategy::stage::{ModelPlan, RolloutPlan};
 use crate::wire::event::{EventRecord, VerdictRecord};
+use crate::wire::state::StateRecord;
 
 /// How many revisions of a model's routing are kept for replays.
 const HISTORY_MAX: usize = 10_000;
@@ -76,6 +78,79 @@ impl Known {
         }
         self.early.insert((model.clone(), event.sequence), (event, spec));
         self.go_on(model, expected)
+    }
+
+    /// Returns the models whose state speaks of events that were not taken in.
+    pub fn are_behind(&self, states: &BTreeMap<ModelName, StateRecord>) -> Vec<ModelName> {
+        let expected =
+            |model: &ModelName| self.expected.get(model).copied().unwrap_or(SEQUENCE_FIRST);
+        let behind = states.iter().filter(|(model, it)| it.sequence >= expected(model));
+        behind.map(|(model, _)| model.clone()).collect()
+    }
+
+    /// Goes on where the state of a model says, because events before it are gone; those that are there are taken in first.
+    pub fn go_on_from(&mut self, model: &ModelName, state: &StateRecord) {
+        if !self.follow_state(model, state) {
+            return;
+        }
+        let next = state.sequence + 1;
+        let there = self.early.range((model.clone(), 0)..(model.clone(), next));
+        let there: Vec<u64> = there.map(|((_, sequence), _)| *sequence).collect();
+        warn!(%model, sequence = state.sequence, events = there.len(), "events of a model are gone; its state counts");
+        for sequence in there {
+            if let Some((event, spec)) = self.early.remove(&(model.clone(), sequence)) {
+                self.follow(model, &event, spec);
+            }
+        }
+        self.follow_state(model, state);
+        self.go_on(model.clone(), next);
+    }
+
+    /// Takes in what a state says; returns whether it could be read.
+    fn follow_state(&mut self, model: &ModelName, state: &StateRecord) -> bool {
+        let plan = match model_from_json(&state.memory.model_spec) {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => {
+                warn!(%model, %error, "the spec of a model in its state cannot be read");
+                return false;
+            }
+        };
+        let routing = match state.position().routing(&plan) {
+            Ok(routing) => Arc::new(routing),
+            Err(error) => {
+                warn!(%model, %error, "the routing in the state of a model cannot be read");
+                return false;
+            }
+        };
+        let view = self.models.entry(model.clone()).or_insert_with(|| ModelView {
+            plan: Arc::clone(&plan),
+            routing: Arc::clone(&routing),
+            history: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            version: 0,
+        });
+        view.plan = plan;
+        view.version += 1;
+        view.routing = Arc::clone(&routing);
+        view.history.insert(routing.revision, Arc::clone(&routing));
+        let Some(name) = state.rollout.as_deref().map(RolloutName::new) else { return true };
+        match rollout_from_json(&state.spec) {
+            Ok(plan) => {
+                let stable = view.rollouts.get(&name).map(|it| it.stable.clone());
+                let planned = Planned {
+                    plan: Arc::new(plan),
+                    design: (&state.memory.design).into(),
+                    stable: stable.unwrap_or_else(|| routing.stable.clone()),
+                    revision: routing.revision,
+                    is_live: Phase::from(state.phase).is_open(),
+                };
+                view.rollouts.insert(name, planned);
+            }
+            Err(error) => {
+                warn!(rollout = %name, %error, "the spec of a rollout in the state of its model cannot be read");
+            }
+        }
+        true
     }
 
     /// Begins, for each model whose first events are gone, with the first that is there; once all that there was has been taken in.

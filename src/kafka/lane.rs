@@ -4,16 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rdkafka::message::Message;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::domain::ids::Revision;
 use crate::domain::record::{Answer, Request};
 use crate::domain::routing::Routing;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::engine::serving::{ServingEffect, ServingLane, Turn};
 use crate::kafka::error::ShellError;
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::known::ModelView;
+use crate::kafka::recall::{Recalled, hash_of};
+use crate::kafka::reopen::{Gap, reopen};
 use crate::kafka::replay::Replay;
 use crate::strategy::stage::ModelPlan;
 use crate::wire::journal::{ReplayStart, ServingTurn};
@@ -47,10 +49,14 @@ pub struct Lane {
     requests: i64,
     responses: i64,
     starts: VecDeque<ReplayStart>,
+    /// What cases that were opened again ask of the world; it belongs to the next turn.
+    effects: Vec<ServingEffect>,
+    /// A hash of the last request that the turn took in.
+    last: Option<u64>,
 }
 
 /// Where a lane's group has got to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Committed {
     /// The next request, and where a replay starts.
     pub requests: Option<(i64, String)>,
@@ -58,6 +64,15 @@ pub struct Committed {
     pub responses: Option<(i64, String)>,
     /// Whether that is all; if not, the journal says what came after.
     pub is_certain: bool,
+    /// What the journal says, where the group has no offset of ours.
+    pub recalled: Option<Recalled>,
+}
+
+/// Returns how long a case may be open.
+fn longest(view: &ModelView) -> Span {
+    let routings = view.history.values().chain([&view.routing]);
+    let spans = routings.map(|it| it.timeout.max(it.shadow_timeout));
+    spans.max().unwrap_or(Span::ZERO)
 }
 
 impl Lane {
@@ -70,17 +85,6 @@ impl Lane {
         replay: &Replay,
     ) -> Result<Self, ShellError> {
         let plan = Arc::clone(&view.plan);
-        let mut requests = committed.requests.as_ref().map_or(0, |it| it.0);
-        let mut responses = committed.responses.as_ref().map_or(0, |it| it.0);
-        let mut start =
-            committed.requests.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
-        if !committed.is_certain {
-            let known = start.get_or_insert_default();
-            if let Some(it) = replay.newest(journal, partition, *known, read_turn)? {
-                known.next = it.turn + 1;
-                (requests, responses) = (it.requests, it.responses);
-            }
-        }
         let routing = Arc::clone(&view.routing);
         let mut lane = Self {
             machine: ServingLane::new(partition, plan.open_cases_max, routing)
@@ -90,22 +94,84 @@ impl Lane {
             partition,
             backlog: Backlog::default(),
             is_paused: false,
-            is_touched: !committed.is_certain,
+            is_touched: !committed.is_certain || committed.recalled.is_some(),
             now: Timestamp(0),
             turn: 0,
             open: 0,
-            requests,
-            responses,
+            requests: committed.requests.as_ref().map_or(0, |it| it.0),
+            responses: committed.responses.as_ref().map_or(0, |it| it.0),
             starts: VecDeque::new(),
+            effects: Vec::new(),
+            last: None,
         };
+        if let Some(recalled) = committed.recalled {
+            lane.go_on(view, recalled, committed, replay)?;
+            return Ok(lane);
+        }
+        let mut start =
+            committed.requests.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+        if !committed.is_certain {
+            let known = start.get_or_insert_default();
+            if let Some(it) = replay.newest(journal, partition, *known, read_turn)? {
+                known.next = it.turn + 1;
+                (lane.requests, lane.responses) = (it.requests, it.responses);
+            }
+        }
         if let Some(start) = start {
-            lane.turn = start.turn;
+            lane.turn = start.next;
             lane.now = start.now;
+            if committed.responses.is_none() && committed.is_certain {
+                // Answers that were read before are read again, which changes nothing.
+                lane.responses = start.second;
+            }
             if start.turn < start.next {
                 lane.redo(view, start, journal, replay)?;
             }
         }
         Ok(lane)
+    }
+
+    /// Goes on where the journal says, whose oldest open case nobody knows.
+    fn go_on(
+        &mut self,
+        view: &ModelView,
+        recalled: Recalled,
+        committed: &Committed,
+        replay: &Replay,
+    ) -> Result<(), ShellError> {
+        (self.turn, self.now) = (recalled.turn, recalled.now);
+        if committed.responses.is_none() {
+            let (_, end) = replay.bounds(&self.plan.topics.responses, self.partition)?;
+            self.responses = if recalled.responses <= end { recalled.responses } else { 0 };
+        }
+        let Some(requests) = recalled.requests else { return Ok(()) };
+        self.requests = requests;
+        let gap = Gap {
+            first: None,
+            next: requests,
+            since: recalled.now - longest(view),
+            answers_from: None,
+            answers_to: self.responses,
+        };
+        self.fill(view, gap, replay)
+    }
+
+    /// Opens again what is open in a part of the past of which the journal holds nothing.
+    fn fill(&mut self, view: &ModelView, gap: Gap, replay: &Replay) -> Result<(), ShellError> {
+        let reopened = reopen(view, (self.partition, &mut self.machine), gap, replay)?;
+        self.effects = reopened.effects;
+        self.starts.clear();
+        if let Some(first) = reopened.oldest {
+            self.starts.push_back(ReplayStart {
+                now: gap.since,
+                first,
+                second: gap.answers_from.unwrap_or(0),
+                turn: 0,
+                has_gap: true,
+                ..self.start_here()
+            });
+        }
+        Ok(())
     }
 
     fn redo(
@@ -119,18 +185,22 @@ impl Lane {
         // After a crash of a process whose transaction was thrown away its turns are not here: only committed ones are.
         let turns = replay.turns(journal, partition, start, read_turn)?;
         let is_whole = turns.first().is_some_and(|it| it.turn == start.turn)
-            && turns.last().is_some_and(|it| {
-                (it.turn + 1, it.requests, it.responses)
-                    == (start.next, self.requests, self.responses)
-            });
-        if !is_whole {
-            error!(
-                model = %self.plan.name,
-                partition,
-                "the journal does not reach back to the oldest open case; requests that were open are not answered"
-            );
-            self.turn = turns.last().map_or(start.turn, |it| it.turn + 1);
-            return Ok(());
+            && turns
+                .last()
+                .is_some_and(|it| (it.turn + 1, it.requests) == (start.next, self.requests));
+        let is_known = turns.iter().all(|it| view.history.contains_key(&it.revision()));
+        if start.has_gap || !is_whole || !is_known {
+            let gap = Gap {
+                first: Some(start.first),
+                next: self.requests,
+                since: start.now,
+                answers_from: (start.second > 0).then_some(start.second),
+                answers_to: self.responses,
+            };
+            return self.fill(view, gap, replay);
+        }
+        if let Some(last) = turns.last() {
+            self.responses = last.responses;
         }
         let mut requests = VecDeque::new();
         replay.range(
@@ -210,7 +280,7 @@ impl Lane {
         let room = self.machine.room();
         let is_due = self.machine.next_wake().is_some_and(|it| it <= now);
         let may_take = room > 0 && !self.backlog.requests.is_empty();
-        if !is_due && !may_take && self.backlog.answers.is_empty() {
+        if !is_due && !may_take && self.backlog.answers.is_empty() && self.effects.is_empty() {
             return false;
         }
         let mut turn = Turn::default();
@@ -218,6 +288,7 @@ impl Lane {
             turn.routing = Some(Arc::clone(routing));
         }
         self.begin(self.turn, now);
+        out.append(&mut self.effects);
         for (offset, answer) in self.backlog.answers.drain(..) {
             self.responses = offset + 1;
             match answer {
@@ -229,6 +300,7 @@ impl Lane {
         turn.requests = self.backlog.requests.drain(..taken).collect();
         if let Some(last) = turn.requests.last() {
             self.requests = last.case.offset + 1;
+            self.last = Some(hash_of(last));
         }
         self.machine.turn(now, turn, out);
         self.is_touched = true;
@@ -244,6 +316,7 @@ impl Lane {
             requests: self.requests,
             responses: self.responses,
             open: self.open,
+            last: self.last.take(),
         };
         self.end();
         record
@@ -268,6 +341,7 @@ impl Lane {
             second: self.responses,
             next: self.turn,
             published: 0,
+            has_gap: false,
         }
     }
 

@@ -37,11 +37,14 @@ pub mod shrink;
 
 pub mod emit;
 pub mod lane;
+pub mod recall;
+pub mod reopen;
 pub mod serving;
 
 pub mod analysis;
 pub mod analyst_lane;
 pub mod lane_store;
+pub mod remains;
 pub mod rows;
 
 pub mod bench;

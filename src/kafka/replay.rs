@@ -19,6 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::kafka::clock;
 use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
+use crate::kafka::intake;
 use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::settings::{LogContext, Settings};
 use crate::kafka::uncommitted::Uncommitted;
@@ -35,6 +36,8 @@ const ENDS_WAIT: Duration = Duration::from_secs(20);
 /// Within this a transaction that ended properly is visible everywhere, as a rule; and how often it is looked.
 const SOON: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long what others write at this moment may take to be decided.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 /// Reads ranges of partitions.
 pub struct Replay {
@@ -267,16 +270,75 @@ impl Replay {
     pub fn settle(&self, topic: &str, wait: Duration) -> Result<(), ShellError> {
         let deadline = Deadline::after(wait);
         for partition in 0..self.partitions(topic)? {
-            let written = self.written(topic, partition)?;
-            while self.bounds(topic, partition)?.1 < written {
-                if deadline.is_over() {
-                    return Err(unsettled(topic, partition));
-                }
-                self.show(Activity::begin(topic, partition));
-                thread::park_timeout(PAUSE);
-            }
+            self.settle_one(topic, partition, deadline)?;
         }
         Ok(())
+    }
+
+    fn settle_one(
+        &self,
+        topic: &str,
+        partition: i32,
+        deadline: Deadline,
+    ) -> Result<(), ShellError> {
+        let written = self.written(topic, partition)?;
+        while self.bounds(topic, partition)?.1 < written {
+            if deadline.is_over() {
+                return Err(unsettled(topic, partition));
+            }
+            self.show(Activity::begin(topic, partition));
+            thread::park_timeout(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Reads the committed records of a partition that are not older than this, once everything is decided that stands there now.
+    ///
+    /// # Errors
+    ///
+    /// `Unsettled` where that takes too long.
+    pub fn since(
+        &self,
+        topic: &str,
+        partition: i32,
+        since: Timestamp,
+        visit: impl FnMut(&BorrowedMessage<'_>),
+    ) -> Result<(), ShellError> {
+        let wait = if self.is_patient { SETTLE_MAX } else { SOON };
+        self.settle_one(topic, partition, Deadline::after(wait))?;
+        let from = self.offset_at(topic, partition, since.max(Timestamp(0)))?;
+        self.range(topic, partition, from, None, visit)
+    }
+
+    /// Returns the time of the oldest committed record that a partition keeps.
+    pub fn first_time(&self, topic: &str, partition: i32) -> Result<Option<Timestamp>, ShellError> {
+        let (low, high) = self.bounds(topic, partition)?;
+        let mut found = None;
+        if low < high {
+            self.walk(topic, partition, (low, None), |message| {
+                found = Some(intake::time(message));
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// Returns whether a partition has a committed record whose value is of this kind; one without a value is not.
+    pub fn has_any(
+        &self,
+        topic: &str,
+        partition: i32,
+        is_it: impl Fn(&[u8]) -> bool,
+    ) -> Result<bool, ShellError> {
+        let (low, high) = self.bounds(topic, partition)?;
+        let mut found = false;
+        if low < high {
+            self.walk(topic, partition, (low, None), |message| {
+                found = message.payload().is_some_and(&is_it);
+                if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+        }
+        Ok(found)
     }
 
     /// Returns the offset after the last record of a partition, whether it is decided or not.

@@ -26,6 +26,7 @@ use crate::kafka::offsets;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Outbox, Outgoing};
 use crate::kafka::pulse::{Activity, Beat};
+use crate::kafka::recall::{Past, Recall};
 use crate::kafka::replay::Replay;
 use crate::kafka::stop::Stop;
 
@@ -321,6 +322,10 @@ impl Session<'_> {
     }
 
     fn open_all(&mut self, partitions: Vec<(String, i32)>) -> Result<(), ShellError> {
+        if !partitions.is_empty() && self.outbox.is_open() {
+            // Our own open transaction would hide from us what others have committed.
+            self.commit()?;
+        }
         for (topic, partition) in partitions {
             self.open(&topic, partition)?;
             // The next may take its time.
@@ -342,7 +347,7 @@ impl Session<'_> {
             Ok(found) => found.pair(),
             Err(why) => return self.waiting.hold_hidden(&key, topic, why),
         };
-        let committed = Committed { requests, responses, is_certain };
+        let committed = Committed { requests, responses, is_certain, recalled: None };
         let candidate = Candidate {
             group: format!("{}.serving", self.options.settings.app),
             partition,
@@ -358,6 +363,21 @@ impl Session<'_> {
         }
         let bound = self.options.settings.record_bytes_max();
         self.replay.be_patient(!self.waiting.holds(topic, partition));
+        let past = Past {
+            view,
+            partition,
+            group: &candidate.group,
+            journal: &journal,
+            replay: &self.replay,
+        };
+        let committed = match past.recall(committed.clone()) {
+            Ok(Recall::Known(committed)) => committed,
+            Ok(Recall::Unknown(why)) => {
+                self.waiting.hold_for_a_person(&key, topic, &why);
+                return Ok(());
+            }
+            Err(why) => return self.waiting.hold_hidden(&key, topic, why),
+        };
         let restored = Lane::restore(view, (partition, bound), &committed, &journal, &self.replay);
         let lane = match restored {
             Err(why) => return self.waiting.hold_hidden(&key, topic, why),
@@ -370,8 +390,8 @@ impl Session<'_> {
             (&names.requests, partition, read_from(committed.requests.as_ref(), requests)),
             (&names.responses, partition, read_from(committed.responses.as_ref(), responses)),
         ])?;
-        if !is_certain {
-            // What is held back is older then, and does not come back.
+        if lane.is_touched {
+            // Offsets that are held back, gone or not ours are replaced.
             self.outbox.open()?;
         }
         self.lanes.insert(key, lane);

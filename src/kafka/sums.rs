@@ -7,7 +7,7 @@ use rdkafka::message::Message;
 use crate::domain::ids::{ModelName, RolloutName};
 use crate::engine::partial::Partial;
 use crate::kafka::admission::LaneKey;
-use crate::kafka::analyst_lane::Committed;
+use crate::kafka::analyst_lane::{Committed, Published};
 use crate::kafka::error::ShellError;
 use crate::kafka::pulse::Beat;
 use crate::kafka::replay::Replay;
@@ -35,15 +35,19 @@ impl Sums {
         topic: &str,
         (model, partition): &LaneKey,
         committed: &Committed,
-    ) -> Result<OfLane, ShellError> {
-        let Some((_, metadata)) = &committed.predictions else { return Ok(OfLane::new()) };
+    ) -> Result<Published, ShellError> {
+        let metadata = match &committed.predictions {
+            Some((_, metadata)) => metadata.as_str(),
+            None if committed.is_forgotten => "",
+            None => return Ok(Published::default()),
+        };
         // One more than the turn of the newest.
         let published = ReplayStart::from_metadata(metadata).map_or(0, |it| it.published);
         if !committed.is_certain {
             // Newer ones than `published` may be there, and hidden.
             replay.is_decided(topic, PARTITION)?;
         }
-        replay.shown(topic, PARTITION, || {
+        let (sums, shown) = replay.shown(topic, PARTITION, || {
             if !self.0.contains_key(model) {
                 self.0.insert(model.clone(), read(settings, beat, topic)?);
             }
@@ -54,8 +58,9 @@ impl Sums {
             if !is_all {
                 self.0.remove(model);
             }
-            Ok((found, is_all))
-        })
+            Ok(((found, shown), is_all))
+        })?;
+        Ok(Published { sums, has_lost_some: shown < published })
     }
 }
 

@@ -22,6 +22,9 @@ pub struct ServingTurn {
     pub responses: i64,
     /// How many cases were open before the turn.
     pub open: usize,
+    /// A hash of the last request that was taken in, where the turn took any: it shows whether the topic is still the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
 }
 
 impl ServingTurn {
@@ -159,13 +162,19 @@ pub struct ReplayStart {
     pub next: u64,
     /// One more than the last turn in which the lane published sums, 0 where it never did: they are on their topic, or will be at once.
     pub published: u64,
+    /// Whether the turns from there on are not all in the journal, so that what is open is found in what the lane has written.
+    pub has_gap: bool,
 }
+
+/// What stands at the end of the metadata of a lane whose journal has a gap.
+const GAP: &str = " gap";
 
 impl ReplayStart {
     /// Writes it as the text that Kafka keeps beside an offset.
     pub fn to_metadata(self) -> String {
-        let Self { turn, now: Timestamp(now), first, second, next, published } = self;
-        format!("s2 {turn} {now} {first} {second} {next} {published}")
+        let Self { turn, now: Timestamp(now), first, second, next, published, has_gap } = self;
+        let gap = if has_gap { GAP } else { "" };
+        format!("s2 {turn} {now} {first} {second} {next} {published}{gap}")
     }
 
     /// Reads it; nothing where the text is not ours.
@@ -179,7 +188,8 @@ impl ReplayStart {
         let (now, first, second) = (Timestamp(number()?), number()?, number()?);
         let next = parts.next()?.parse().ok()?;
         let published = parts.next()?.parse().ok()?;
-        Some(Self { turn, now, first, second, next, published })
+        let has_gap = parts.next() == Some(GAP.trim_start());
+        Some(Self { turn, now, first, second, next, published, has_gap })
     }
 }
 
@@ -278,8 +288,11 @@ mod tests {
             second: 3,
             next: 9,
             published: 6,
+            has_gap: false,
         };
-        assert_eq!(ReplayStart::from_metadata(&start.to_metadata()), Some(start));
+        for start in [start, ReplayStart { has_gap: true, ..start }] {
+            assert_eq!(ReplayStart::from_metadata(&start.to_metadata()), Some(start));
+        }
         for foreign in ["", "s1", "s2 1 2 3 4", "s2 a 2 3 4 5 6", "s2 1 2 3 4 5"] {
             assert_eq!(ReplayStart::from_metadata(foreign), None, "{foreign:?}");
         }

@@ -170,6 +170,7 @@ impl<R: Read> Reader<R> {
             second,
             next,
             published,
+            has_gap: false,
         };
         let place = Place {
             model: ModelName::new(&head.model),
@@ -380,7 +381,15 @@ mod tests {
             known: Some(2),
             checkpoint: CheckpointRecord::from(&lane.checkpoint()),
         };
-        let start = ReplayStart { turn: 1, now: NOW, first: 2, second: 3, next: 4, published: 5 };
+        let start = ReplayStart {
+            turn: 1,
+            now: NOW,
+            first: 2,
+            second: 3,
+            next: 4,
+            published: 5,
+            has_gap: false,
+        };
         let (model, starts) = ("m".into(), vec![start, ReplayStart { turn: 2, ..start }]);
         let place = Place { model, partition: 2, last, published: 8, starts };
         let mut bytes = Vec::new();

@@ -3,6 +3,7 @@
 pub mod headers;
 pub mod json;
 pub mod placement;
+pub mod traces;
 
 pub mod avro;
 mod avro_json;
@@ -21,6 +22,7 @@ pub mod mark;
 pub mod command;
 pub mod event;
 pub mod metrics;
+pub mod rebuilt;
 pub mod state;
 
 pub mod analysis;

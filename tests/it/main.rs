@@ -11,6 +11,8 @@ mod compose;
 mod crash_points;
 mod demo;
 mod faults;
+mod gone;
+mod gone_states;
 mod health;
 mod lane_files;
 mod ledger;

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rdkafka::Offset;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::{Offset, TopicPartitionList};
 use serinus::kafka::group::{Member, Rebalanced};
 use serinus::kafka::settings::Settings;
 
+use crate::kit::admin;
 use crate::kit::clock::Deadline;
 use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::process::{Process, folder, serinus};
@@ -177,7 +177,7 @@ fn a_topic_that_was_made_again_is_read_from_its_beginning() {
     let (mut place, run) = Place::new(&kafka, "again", World::run);
     run.stop();
     let requests = place.world.topic("requests");
-    delete_topic(&kafka, &requests);
+    admin::delete_topic(&kafka, &requests);
     kafka.create_topics(&[(&requests, PARTITIONS)]);
     let run = place.world.run();
     place.ask(100);
@@ -193,23 +193,9 @@ fn offsets_that_cannot_be_ours_are_refused_with_words_and_nothing_is_skipped() {
     let (group, requests) =
         (format!("{}.serving", place.world.name), place.world.topic("requests"));
     let commit = |offset: i64, metadata: &str| {
-        let consumer: BaseConsumer =
-            kafka.config().set("group.id", &group).create().expect("a consumer can be made");
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&requests, 0, Offset::Offset(offset)).expect("it is listed");
-        list.find_partition(&requests, 0).expect("it is there").set_metadata(metadata);
-        consumer.commit(&list, CommitMode::Sync).expect("the group is empty");
+        admin::set_offset_with(&kafka, &group, (&requests, 0), (offset, metadata));
     };
-    let right = {
-        let consumer: BaseConsumer =
-            kafka.config().set("group.id", &group).create().expect("a consumer can be made");
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&requests, 0);
-        let found = consumer.committed_offsets(list, WAIT).expect("the broker answers");
-        let it = found.find_partition(&requests, 0).expect("it was asked for");
-        (it.offset().to_raw().expect("it is a number"), it.metadata().to_owned())
-    };
-    await_empty(&kafka, &group);
+    let right = admin::offset(&kafka, &group, (&requests, 0)).expect("it was committed");
     commit(1_000_000, "");
     let run = place.world.run();
     await_line(
@@ -217,31 +203,15 @@ fn offsets_that_cannot_be_ours_are_refused_with_words_and_nothing_is_skipped() {
         "it was deleted and made again, or the application id is used for something else",
     );
     run.kill();
-    await_empty(&kafka, &group);
     commit(right.0, "mine");
     let run = place.world.run();
     await_line(&run, "that another program committed (its metadata is `mine`)");
     run.kill();
-    await_empty(&kafka, &group);
     commit(right.0, &right.1);
     place.send(100);
     let run = place.world.run();
     place.await_served();
     run.stop();
-}
-
-/// Waits until the group has forgotten its members, as it must before anyone else may commit.
-fn await_empty(kafka: &Kafka, group: &str) {
-    let consumer: BaseConsumer = kafka.config().create().expect("a client can be made");
-    let deadline = Deadline::after(WAIT);
-    loop {
-        let found = consumer.fetch_group_list(Some(group), WAIT).expect("the broker answers");
-        if found.groups().iter().all(|it| it.members().is_empty()) {
-            return;
-        }
-        assert!(!deadline.is_over(), "the group still has members");
-        std::thread::park_timeout(Duration::from_millis(100));
-    }
 }
 
 /// A member of a group, and what it holds.
@@ -342,17 +312,6 @@ fn add_partitions(kafka: &Kafka, topic: &str, count: usize) {
     let deadline = Deadline::after(WAIT);
     while kafka.partitions(topic) < wanted {
         assert!(!deadline.is_over(), "the new partitions are not shown");
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-}
-
-fn delete_topic(kafka: &Kafka, topic: &str) {
-    let (admin, runtime) = admin(kafka);
-    let results = runtime.block_on(admin.delete_topics(&[topic], &AdminOptions::new()));
-    assert!(results.expect("the broker answers").iter().all(Result::is_ok));
-    let deadline = Deadline::after(WAIT);
-    while kafka.partitions(topic) > 0 {
-        assert!(!deadline.is_over(), "the topic is still shown");
         std::thread::park_timeout(Duration::from_millis(50));
     }
 }

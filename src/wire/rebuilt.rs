@@ -1,0 +1,197 @@
+//! The state of a model as its events give it, for where the state itself is gone.
+//!
+//! The events hold the documents, the routing and the phase. What only the state holds begins again: how long a stage has been held, and
+//! the decisions that late labels may speak against.
+
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::wire::design::DesignRecord;
+use crate::wire::event::{EventRecord, PhaseRecord, VerdictRecord};
+use crate::wire::state::{MemoryRecord, PastRecord, QueuedRecord, StateRecord};
+
+/// This many of the newest commands' ids are kept, so that none of them is done twice.
+const COMMANDS_MAX: usize = 200;
+
+/// Returns where a model stands by its events, in the order of their numbers; nothing where its document is not among them.
+pub fn state_of(events: &[EventRecord]) -> Option<StateRecord> {
+    let mut known = Known::default();
+    for event in events {
+        known.commands.extend(event.command_id.clone());
+        if event.verdict != VerdictRecord::Conflict {
+            known.follow(event);
+        }
+    }
+    known.state(events.last()?)
+}
+
+#[derive(Default)]
+struct Known<'a> {
+    model: Option<&'a Value>,
+    current: Option<Current<'a>>,
+    queue: Vec<(&'a str, QueuedRecord)>,
+    past: Vec<PastRecord>,
+    commands: Vec<String>,
+    newest: Option<&'a EventRecord>,
+}
+
+struct Current<'a> {
+    rollout: &'a str,
+    spec: &'a Value,
+    phase: PhaseRecord,
+    applied_at: i64,
+    design: DesignRecord,
+}
+
+impl<'a> Known<'a> {
+    fn follow(&mut self, event: &'a EventRecord) {
+        self.newest = Some(event);
+        let kind =
+            |spec: &&Value, kind: &str| spec.get("kind").and_then(Value::as_str) == Some(kind);
+        let spec = event.spec.as_ref();
+        self.model = spec.filter(|it| kind(it, "Model")).or(self.model);
+        let Some(rollout) = event.rollout.as_deref() else { return };
+        let phase = event.to.phase;
+        let is_routed = event.to.rollout.as_deref() == Some(rollout);
+        if is_routed || event.verdict == VerdictRecord::Abort || phase == PhaseRecord::Pending {
+            self.queue.retain(|(queued, _)| *queued != rollout);
+        }
+        let is_known = self.current.as_ref().is_some_and(|it| it.rollout == rollout);
+        match spec.filter(|it| kind(it, "Rollout")) {
+            Some(spec) if phase == PhaseRecord::Pending => {
+                let command_id = event.command_id.clone().unwrap_or_default();
+                let by = event.actor.clone();
+                self.queue.push((rollout, QueuedRecord { spec: spec.clone(), command_id, by }));
+            }
+            Some(spec) if is_routed && !is_known => {
+                let design = event.design.clone().unwrap_or_default();
+                let applied_at = event.at;
+                self.current = Some(Current { rollout, spec, phase, applied_at, design });
+            }
+            Some(_) | None => {}
+        }
+        let Some(current) = self.current.as_mut().filter(|it| it.rollout == rollout) else {
+            return;
+        };
+        current.phase = phase;
+        if let Some(design) = &event.design {
+            current.design = design.clone();
+        }
+        let is_over = match phase {
+            PhaseRecord::Promoted | PhaseRecord::Aborted | PhaseRecord::Inconclusive => true,
+            PhaseRecord::Idle
+            | PhaseRecord::Pending
+            | PhaseRecord::Progressing
+            | PhaseRecord::Paused
+            | PhaseRecord::Concluded => false,
+        };
+        if is_over {
+            let fingerprint = format!("{:016x}", xxh3_64(current.spec.to_string().as_bytes()));
+            let rollout = rollout.to_owned();
+            self.past.retain(|it| it.rollout != rollout);
+            self.past.push(PastRecord { rollout, phase, fingerprint });
+        }
+    }
+
+    fn state(mut self, last: &EventRecord) -> Option<StateRecord> {
+        let (model, newest) = (self.model?, self.newest?);
+        let to = &newest.to;
+        let surplus = self.commands.len().saturating_sub(COMMANDS_MAX);
+        self.commands.drain(..surplus);
+        let current = self.current.as_ref();
+        Some(StateRecord {
+            rollout: current.map(|it| it.rollout.to_owned()),
+            model: newest.model.clone(),
+            phase: current.map_or(to.phase, |it| it.phase),
+            stage: to.stage,
+            revision: to.revision,
+            stable: to.stable.clone(),
+            salt: to.salt.clone(),
+            shares: to.shares.clone(),
+            shadows: to.shadows.clone(),
+            slices: to.slices.clone(),
+            spec: current.map_or_else(|| model.clone(), |it| it.spec.clone()),
+            since: newest.at,
+            by: newest.actor.clone(),
+            reason: newest.reason.clone(),
+            conditions: Vec::new(),
+            sequence: last.sequence,
+            routed: to.rollout.clone(),
+            memory: MemoryRecord {
+                model_spec: model.clone(),
+                applied_at: current.map_or(newest.at, |it| it.applied_at),
+                entered_at: None,
+                judged: None,
+                design: current.map_or_else(DesignRecord::default, |it| it.design.clone()),
+                winner: None,
+                decisions: Vec::new(),
+                queue: self.queue.into_iter().map(|it| it.1).collect(),
+                past: self.past,
+                commands: self.commands,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::state_of;
+    use crate::wire::event::{EventRecord, PhaseRecord};
+
+    fn event(sequence: u64, rollout: Option<&str>, verdict: &str, to: &[Value; 2]) -> Value {
+        let [phase, routed] = to;
+        json!({
+            "rollout": rollout, "model": "m", "sequence": sequence, "at": 100 + sequence, "actor": "ann",
+            "command_id": format!("c{sequence}"), "verdict": verdict, "reason": "because", "from": null,
+            "to": {
+                "phase": phase, "rollout": routed, "stage": 0, "revision": sequence, "stable": "v1", "salt": "s",
+                "shares": {}, "shadows": {}, "slices": [],
+            },
+            "evidence": null, "positions": [],
+        })
+    }
+
+    fn with(mut event: Value, kind: &str, name: &str) -> Value {
+        event["spec"] = json!({"kind": kind, "metadata": {"name": name}});
+        event
+    }
+
+    fn read(events: &[Value]) -> Vec<EventRecord> {
+        let read =
+            |it: &Value| EventRecord::read(it.to_string().as_bytes()).expect("it is an event");
+        events.iter().map(read).collect()
+    }
+
+    #[test]
+    fn a_state_is_what_its_events_say() {
+        let open = |rollout: &str| [json!("Progressing"), json!(rollout)];
+        let over = [json!("Promoted"), Value::Null];
+        let events = [
+            with(event(1, None, "apply", &[json!("Idle"), Value::Null]), "Model", "m"),
+            with(event(2, Some("a"), "apply", &open("a")), "Rollout", "a"),
+            with(event(3, Some("b"), "apply", &[json!("Pending"), json!("a")]), "Rollout", "b"),
+            event(4, Some("a"), "promote", &over),
+            with(event(5, Some("a"), "apply", &over), "Rollout", "a"),
+            event(6, Some("a"), "conflict", &[json!("Aborted"), Value::Null]),
+        ];
+        let state = state_of(&read(&events)).expect("its model is among them");
+        assert_eq!((state.sequence, state.revision, state.phase), (6, 5, PhaseRecord::Promoted));
+        assert_eq!(state.rollout.as_deref(), Some("a"));
+        assert_eq!(state.memory.applied_at, 102, "applied again, it is the same rollout");
+        let queued: Vec<&Value> = state.memory.queue.iter().map(|it| &it.spec).collect();
+        assert_eq!(queued, [&json!({"kind": "Rollout", "metadata": {"name": "b"}})]);
+        assert_eq!(state.memory.past.len(), 1);
+        assert_eq!(state.memory.commands, ["c1", "c2", "c3", "c4", "c5", "c6"]);
+        let begun = with(event(7, Some("b"), "apply", &open("b")), "Rollout", "b");
+        let state = state_of(&read(&[&events[..], &[begun]].concat())).expect("it is there");
+        assert_eq!((state.rollout.as_deref(), state.memory.queue.len()), (Some("b"), 0));
+    }
+
+    #[test]
+    fn without_its_document_nothing_is_known_of_a_model() {
+        let paused = [json!("Paused"), json!("a")];
+        assert_eq!(state_of(&read(&[event(8, Some("a"), "pause", &paused)])), None);
+    }
+}

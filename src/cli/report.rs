@@ -187,19 +187,20 @@ pub(crate) fn arm(it: &Value) -> String {
 }
 
 pub(crate) fn health(health: &Value) -> String {
-    let mut wrong = Vec::new();
+    let mut wrong: Vec<String> = Vec::new();
     if health["split"]["verdict"] == "bad" {
-        wrong.push("traffic is not split as planned");
+        wrong.push("traffic is not split as planned".to_owned());
     }
     if health["label_parity"]["verdict"] == "bad" {
-        wrong.push("labels come or are missing unequally");
+        wrong.push("labels come or are missing unequally".to_owned());
     }
     if health["mixed_units"].as_u64() > Some(0) {
-        wrong.push("units met two arms");
+        wrong.push("units met two arms".to_owned());
     }
     if health["no_data"] == true {
-        wrong.push("no fresh traffic comes");
+        wrong.push("no fresh traffic comes".to_owned());
     }
+    wrong.extend(list(&health["scoring"]).map(say::gap));
     if wrong.is_empty() {
         "The measurement is sound: traffic is split as planned, labels come alike, data is fresh."
             .to_owned()

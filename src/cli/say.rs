@@ -82,6 +82,25 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// Says which cases of a version a metric could not score, out of a record.
+pub(crate) fn gap(gap: &Value) -> String {
+    let word = |name: &str| gap[name].as_str().unwrap_or("-");
+    let sample: Vec<&str> =
+        gap["sample"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let such =
+        if sample.is_empty() { String::new() } else { format!(", such as {}", sample.join(", ")) };
+    let share = or_dash(&gap["share"], percent);
+    let (metric, version, reason) = (word("metric"), word("version"), word("reason"));
+    let what = match reason {
+        "outside the range" => "of the values are clipped",
+        "ties hide the ranking" => {
+            "of all pairs of a positive and a negative have scores too close to rank"
+        }
+        _ => "of the labelled cases cannot be scored",
+    };
+    format!("{metric} of {version}: {share} {what} ({reason}){such}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::{count, moment, number, percent, signed};

@@ -145,7 +145,9 @@ fn text(state: &State, metrics: Option<&Value>) -> String {
     if let Some(reason) = reason.or_else(|| state.field("reason").as_str()) {
         lines.push(format!("reason    {reason}"));
     }
-    for part in [arms(metrics), evidence(metrics), health(metrics)].into_iter().flatten() {
+    for part in
+        [arms(metrics), evidence(metrics), health(metrics), scoring(metrics)].into_iter().flatten()
+    {
         lines.push(String::new());
         lines.push(part);
     }
@@ -234,7 +236,9 @@ fn health(metrics: &Value) -> Option<String> {
     let said: Vec<String> = health
         .iter()
         // Each point of a check by itself is for those who read the record; the reason says which one is bad.
-        .filter(|(_, it)| it.as_object().is_none_or(|it| it.contains_key("verdict")))
+        .filter(|(name, it)| {
+            *name != "scoring" && it.as_object().is_none_or(|it| it.contains_key("verdict"))
+        })
         .map(|(name, it)| {
             let name = name.replace('_', " ");
             match it {
@@ -251,6 +255,14 @@ fn health(metrics: &Value) -> Option<String> {
         })
         .collect();
     Some(format!("health    {}", said.join("; ")))
+}
+
+/// Says which cases could not be scored, one line for each metric, version and reason.
+fn scoring(metrics: &Value) -> Option<String> {
+    let gaps: Vec<String> = list(&metrics["health"]["scoring"])
+        .map(|gap| format!("scoring   {}", say::gap(gap)))
+        .collect();
+    (!gaps.is_empty()).then(|| gaps.join("\n"))
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
@@ -289,7 +301,8 @@ mod tests {
                  "arms": {"v1": {"estimate": 0.128}, "v2": {"estimate": 0.115}},
                  "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004}, "margin": 0.01, "verdict": "proved"},
             ],
-            "health": {"split": {"p": 0.4, "verdict": "ok"}, "mixed_units": 0, "no_data": false},
+            "health": {"split": {"p": 0.4, "verdict": "ok"}, "mixed_units": 0, "no_data": false,
+                       "scoring": [{"metric": "brier", "version": "v2", "reason": "not finite", "share": 0.331, "sample": ["r1", "r5", "r9"]}]},
             "verdict": "hold", "reason": "holding until 14:30",
         });
         insta::assert_snapshot!(text(&state, Some(&metrics)), @r"
@@ -309,6 +322,8 @@ mod tests {
         brier   goal  0.128  v2 0.115   -0.013 [-0.021, -0.0040]  0.010   3,900  proved
 
         health    mixed units: 0; no data: no; split: ok (p 0.400)
+
+        scoring   brier of v2: 33.1% of the labelled cases cannot be scored (not finite), such as r1, r5, r9
         ");
     }
 }

@@ -19,12 +19,10 @@ impl Book {
         bucket: usize,
         places: &[(Version, Part, Ranked)],
     ) {
-        let (low, high) = metric.range;
         for (version, part, ranked) in places {
             let scores = self.scores_of(stratum, version, *part, metric);
             if metric.kind.shape() == Shape::Ranking {
-                let place = (ranked.score - low) / (high - low);
-                scores.ranks.get_or_insert_default().add(place, ranked.is_positive);
+                scores.ranks.get_or_insert_default().add(ranked.score, ranked.is_positive);
             } else {
                 scores.table.count(ranked.is_called, ranked.is_positive);
             }

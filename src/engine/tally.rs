@@ -6,7 +6,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
-use crate::domain::ids::{MetricName, Version};
+use crate::domain::ids::{MetricName, RequestId, Version};
 use crate::domain::routing::Role;
 use crate::domain::time::Timestamp;
 use crate::engine::score::{self, Read, Scored, Truth};
@@ -18,8 +18,10 @@ use crate::stats::prior::{GRID, MIDDLE};
 use crate::strategy::amended::{Amended, Values};
 use crate::strategy::design::{ContrastKey, Design, Pairing, Part, Stratum};
 use crate::strategy::evidence::{Evidence, Scores};
+use crate::strategy::gaps;
 use crate::strategy::metric::{Metric, MetricKind, Shape};
 use crate::strategy::planning;
+use crate::strategy::scoring::Reason;
 use crate::strategy::stage::RolloutPlan;
 
 /// What each version's answer scored, in the plan's order of metrics.
@@ -155,6 +157,7 @@ impl Book {
                 let values = self.score(stratum, metric, case, &reads, |read| {
                     score::labelled(metric, read, Truth::Unknown)
                 });
+                self.note_outside(stratum, metric, case, &values);
                 self.add(stratum, metric, bucket, &values);
             }
             MetricKind::Latency => {
@@ -249,6 +252,7 @@ impl Book {
                     let values = self.score(stratum, metric, case, &reads, |read| {
                         score::labelled(metric, read, truth)
                     });
+                    self.note_outside(stratum, metric, case, &values);
                     self.add(stratum, metric, bucket, &values);
                 }
                 Shape::Ranking | Shape::Confusion => {
@@ -277,10 +281,9 @@ impl Book {
             let Some(part) = part(case, version, read.answer.role) else { continue };
             let scored = score(read);
             if let Some(reason) = scored.reason() {
-                let hash = xxh3_64(case.request_id.as_str().as_bytes());
                 let unscored = &mut self.scores_of(stratum, version, part, metric).unscored;
                 unscored.cases += 1;
-                unscored.add(reason, hash, &case.request_id);
+                unscored.add(reason, hash(&case.request_id), &case.request_id);
                 self.unscored += 1;
             } else if let Some(value) = scored.value() {
                 self.scores_of(stratum, version, part, metric).unscored.cases += 1;
@@ -288,6 +291,25 @@ impl Book {
             }
         }
         values
+    }
+
+    /// Notes the case of each value that lies outside of the metric's declared range.
+    fn note_outside(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        case: &Prediction,
+        values: &[(Version, Part, f64)],
+    ) {
+        let (low, high) = metric.range;
+        let is_outside = |value: f64| !(low..=high).contains(&value);
+        if !gaps::is_range_declared(metric.kind) {
+            return;
+        }
+        for (version, part, _) in values.iter().filter(|(_, _, value)| is_outside(*value)) {
+            let unscored = &mut self.scores_of(stratum, version, *part, metric).unscored;
+            unscored.add(Reason::OutsideRange, hash(&case.request_id), &case.request_id);
+        }
     }
 
     /// Counts a label that came after maturity, or was taken back.
@@ -585,6 +607,11 @@ pub(super) fn weight(
 /// Returns the arm of a case that was answered by the candidate or by the stable version.
 pub(super) fn arm(version: &Version, candidate: &Version) -> Arm {
     if version == candidate { Arm::Candidate } else { Arm::Stable }
+}
+
+/// Returns what the cases shown as samples are chosen by.
+fn hash(id: &RequestId) -> u64 {
+    xxh3_64(id.as_str().as_bytes())
 }
 
 /// Returns the bucket of a case's unit; a case without one is a unit of its own.

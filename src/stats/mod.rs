@@ -37,6 +37,7 @@ pub mod agreement;
 pub mod exact;
 pub mod moments;
 pub mod multiple;
+pub mod ranking;
 pub mod ranks;
 pub mod ratio;
 pub mod roc;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::ids::{MetricName, Version};
 use crate::strategy::design::{ContrastKey, Part, Stratum};
-use crate::strategy::evidence::{Contrast, Evidence, Ranks, Scores, Table};
+use crate::strategy::evidence::{Contrast, Evidence, Scores, Table};
 
 /// What labels that came or changed after maturity would change.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,19 +83,9 @@ fn without(scores: &Scores, taken: &Scores) -> Option<Scores> {
     };
     left.unscored = scores.unscored.without(&taken.unscored)?;
     if let Some(taken) = &taken.ranks {
-        left.ranks = Some(ranks_without(left.ranks.as_ref()?, taken)?);
+        left.ranks = Some(left.ranks.as_ref()?.without(taken)?);
     }
     Some(left)
-}
-
-fn ranks_without(ranks: &Ranks, taken: &Ranks) -> Option<Ranks> {
-    let less = |ours: &[u64], theirs: &[u64]| -> Option<Vec<u64>> {
-        ours.iter().zip(theirs).map(|(ours, theirs)| ours.checked_sub(*theirs)).collect()
-    };
-    Some(Ranks {
-        positives: less(&ranks.positives, &taken.positives)?,
-        negatives: less(&ranks.negatives, &taken.negatives)?,
-    })
 }
 
 fn contrast_without(contrast: &Contrast, taken: &Contrast) -> Option<Contrast> {

@@ -8,6 +8,7 @@ use crate::stats::bounded_bet::Capital;
 use crate::stats::cluster::Clusters;
 use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
+use crate::stats::ranking::Ranking;
 use crate::stats::sketch::Sketch;
 use crate::strategy::amended::Amended;
 use crate::strategy::design::{ContrastKey, Part, Stratum};
@@ -75,18 +76,9 @@ pub struct Scores {
     /// The two-by-two table of precision, recall and f1.
     pub table: Table,
     /// Scores by class, for rankings.
-    pub ranks: Option<Ranks>,
+    pub ranks: Option<Ranking>,
     /// Cases that could not be scored.
     pub unscored: Unscored,
-}
-
-/// Scores by class in bins of equal width over the metric's range, ascending.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ranks {
-    /// Of cases that are positive.
-    pub positives: Vec<u64>,
-    /// Of cases that are not.
-    pub negatives: Vec<u64>,
 }
 
 /// A two-by-two table.
@@ -111,40 +103,6 @@ pub struct Contrast {
     pub difference: Moments,
     /// The capital of the bets on a bounded metric: harm, non-inferior, superior.
     pub capital: Option<Box<[Capital; 3]>>,
-}
-
-impl Default for Ranks {
-    fn default() -> Self {
-        Self { positives: vec![0; Self::BINS], negatives: vec![0; Self::BINS] }
-    }
-}
-
-impl Ranks {
-    /// How many bins there are; scores in one bin are ties.
-    pub const BINS: usize = 200;
-
-    /// Counts a score on a scale of 0 to 1.
-    pub fn add(&mut self, score: f64, is_positive: bool) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to the bins before"
-        )]
-        let bin = (score * Self::BINS as f64).clamp(0.0, Self::BINS as f64 - 1.0) as usize;
-        let bins = if is_positive { &mut self.positives } else { &mut self.negatives };
-        bins[bin] += 1;
-    }
-
-    /// Adds another one.
-    pub fn merge(&mut self, other: &Self) {
-        let pairs =
-            [(&mut self.positives, &other.positives), (&mut self.negatives, &other.negatives)];
-        for (ours, theirs) in pairs {
-            for (ours, theirs) in ours.iter_mut().zip(theirs) {
-                *ours += theirs;
-            }
-        }
-    }
 }
 
 impl Table {

@@ -22,7 +22,7 @@ use crate::strategy::strata::{
     Average, Compared, VALUES_MIN, compared, events, tuning, with_interval,
 };
 use crate::strategy::verdict::{Classic, Estimate, Finding, LogE, Proof};
-use crate::strategy::{classic, pace, planning, ranked};
+use crate::strategy::{classic, gaps, pace, planning, ranked};
 
 /// What one metric says of one candidate, before it is judged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,6 +67,7 @@ pub fn finding(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Findi
         aborts: metric.aborts && matches!(metric.role, MetricRole::Goal | MetricRole::Guardrail),
         n_min: reading.n_min,
         design_effect: sight.evidence.inflation(candidate, &metric.name),
+        clipped: gaps::clipped(sight, metric, candidate),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The gates between a stage and the next, shared by all strategies; the first that blocks is the reason shown.
 //!
 //! In order: held long enough; evidence postdates the stage's start; traffic present; harm; health (split, label parity,
-//! mixed units); minimum sample and coverage; signal metrics; goal and guardrails proved; approval. Harm is acted upon
+//! what cannot be scored, mixed units); minimum sample and coverage; signal metrics; goal and guardrails proved; approval. Harm is acted upon
 //! whatever the other gates say: it aborts from every stage at any tick.
 
 use crate::domain::ids::Version;
@@ -11,7 +11,7 @@ use crate::strategy::stage::{PromoteWhen, WhenNoData};
 use crate::strategy::verdict::{
     ArmReport, Finding, LabelAge, Look, Proof, SplitPoint, Verdict, Wait,
 };
-use crate::strategy::words;
+use crate::strategy::{gaps, words};
 
 /// What follows the last stage's gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub fn favourite(look: &Look<'_>) -> Option<Version> {
 
 fn harm(look: &Look<'_>) -> Option<Verdict> {
     let harmful: Vec<&Finding> =
-        look.findings.iter().filter(|it| it.aborts && it.proof == Proof::Harmful).collect();
+        look.findings.iter().filter(|it| it.aborts && is_harmful(look, it)).collect();
     let first = harmful.first()?;
     let is_harmed = |candidate: &Version| harmful.iter().any(|it| it.candidate == *candidate);
     let reason = format!("{} is worse: {}", first.candidate, words::finding(first));
@@ -90,6 +90,12 @@ fn harm(look: &Look<'_>) -> Option<Verdict> {
         return Some(Verdict::Abort { reason });
     }
     Some(Verdict::Drop { candidate: first.candidate.clone(), reason })
+}
+
+/// Harm that is proved; not where a version's cases could not be scored, because those left may be the bad ones.
+fn is_harmful(look: &Look<'_>, finding: &Finding) -> bool {
+    let is_open = look.health.scoring.iter().any(|gap| gap.opens(look, finding));
+    finding.proof == Proof::Harmful && !is_open
 }
 
 fn blocked(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
@@ -145,6 +151,7 @@ fn unhealthy(look: &Look<'_>) -> Option<(Wait, String)> {
         .map(|(_, block)| block)
         .or_else(|| labels_differ(look))
         .or_else(|| lost.map(|(_, block)| block))
+        .or_else(|| not_scored(look))
         .or_else(|| {
             (look.health.mixed_units > 0).then(|| {
                 format!(
@@ -154,6 +161,12 @@ fn unhealthy(look: &Look<'_>) -> Option<(Wait, String)> {
             })
         })?;
     Some((Wait::Health, block))
+}
+
+/// Returns a sentence where too many cases cannot be scored.
+fn not_scored(look: &Look<'_>) -> Option<String> {
+    let gap = look.health.scoring.iter().find(|gap| gap.holds)?;
+    Some(format!("{}: a case that cannot be scored never helps a version", gaps::words(gap)))
 }
 
 /// Returns the first point at which units go missing, and a sentence.

@@ -13,6 +13,7 @@ use crate::stats::side::{Null, Side};
 use crate::stats::special::{log_sum_exp, p_of_log_e};
 use crate::stats::split::{self, SplitStage};
 use crate::strategy::design::{Pairing, Part};
+use crate::strategy::gaps;
 use crate::strategy::look::Sight;
 use crate::strategy::metric::{Metric, MetricKind, MetricRole};
 use crate::strategy::stage::MissingLabels;
@@ -39,6 +40,7 @@ pub fn health(sight: &Sight<'_>, no_data: bool) -> Health {
         mixed_units: sight.evidence.units.values().map(Units::mixed).sum(),
         lag: sight.lag,
         no_data,
+        scoring: gaps::gaps(sight),
     }
 }
 

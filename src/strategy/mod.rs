@@ -22,6 +22,7 @@ pub mod words;
 mod claims;
 mod classic;
 pub mod finding;
+pub mod gaps;
 pub mod health;
 pub mod look;
 mod pace;

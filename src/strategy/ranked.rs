@@ -110,7 +110,8 @@ fn raw(value: Option<Estimate>, stable: Option<Estimate>) -> Option<f64> {
 fn arm(metric: &Metric, scores: &Scores) -> Option<Arm> {
     if metric.kind == MetricKind::Auc {
         let ranks = scores.ranks.as_ref()?;
-        let auc = roc::binned(&ranks.positives, &ranks.negatives);
+        let (positives, negatives) = ranks.counts();
+        let auc = roc::binned(&positives, &negatives);
         return Some(Arm {
             value: auc.area,
             variance: auc.variance,

@@ -3,6 +3,7 @@
 use crate::domain::ids::{MetricName, StageIndex, Version};
 use crate::domain::share::Share;
 use crate::domain::time::Timestamp;
+use crate::strategy::gaps::{Clipped, Gap};
 use crate::strategy::metric::{Direction, Margin, MetricKind, MetricRole};
 use crate::strategy::stage::RolloutPlan;
 
@@ -114,6 +115,8 @@ pub struct Finding {
     pub n_min: u64,
     /// How many cases of one unit tell as much as one case of its own; infinite with too few units to tell.
     pub design_effect: f64,
+    /// How many values were clipped, for a metric with a range.
+    pub clipped: Option<Clipped>,
 }
 
 /// One arm's part, over all stages of the rollout so far.
@@ -223,6 +226,8 @@ pub struct Health {
     pub lag: u64,
     /// Whether there is no fresh traffic to judge.
     pub no_data: bool,
+    /// What could not be scored.
+    pub scoring: Vec<Gap>,
 }
 
 /// When things happened in the rollout, in event time.

@@ -1,6 +1,7 @@
 //! Sentences for people: numbers, times and findings as they are read in a reason.
 
 use crate::domain::time::Timestamp;
+use crate::strategy::gaps::Clipped;
 use crate::strategy::metric::Margin;
 use crate::strategy::verdict::{Estimate, Finding, Proof};
 
@@ -61,11 +62,12 @@ pub fn finding(finding: &Finding) -> String {
         (None, None) => String::new(),
     };
     format!(
-        "{}: {what} ({}{range}, limit {}, n {})",
+        "{}: {what} ({}{range}, limit {}, n {}{})",
         finding.metric,
         signed(difference.value),
         signed(limit),
-        count(finding.n)
+        count(finding.n),
+        clipped(finding)
     )
 }
 
@@ -118,6 +120,19 @@ fn decimals(finding: &Finding, difference: Estimate, limit: f64, scale: f64) -> 
 /// Returns whether a written number is nothing, with either sign, where nothing is what it is held against.
 fn is_zero(text: &str, other: f64) -> bool {
     other.abs() <= 0.0 && !text.contains(|digit: char| ('1'..='9').contains(&digit))
+}
+
+/// Says which shares of the values were clipped, where any were.
+fn clipped(finding: &Finding) -> String {
+    match finding.clipped {
+        Some(Clipped { stable, candidate }) if stable > 0.0 || candidate > 0.0 => format!(
+            ", outside the range {:.1}% of {} and {:.1}% of the stable version",
+            candidate * 100.0,
+            finding.candidate,
+            stable * 100.0
+        ),
+        Some(_) | None => String::new(),
+    }
 }
 
 /// Enough decimals to tell two differences of a tenth of the margin apart.
@@ -191,6 +206,7 @@ mod tests {
             aborts: true,
             n_min: 1_000,
             design_effect: 1.0,
+            clipped: None,
         };
         assert_eq!(
             finding(&brier),

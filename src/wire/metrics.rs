@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::Version;
 use crate::engine::report::Report;
+use crate::strategy::gaps::Gap;
 use crate::strategy::stage::Format;
 use crate::strategy::verdict::{ArmReport, Check, Estimate, Finding, Health, Trail};
 use crate::wire::malformed::{Malformed, encode, finite, read, write};
@@ -148,6 +149,9 @@ pub struct ValueRecord {
     pub high: Option<f64>,
     /// How many observations it rests on.
     pub n: u64,
+    /// The share of values that were clipped to the metric's range; absent without a range.
+    #[serde(default)]
+    pub clipped: Option<f64>,
 }
 
 /// A difference with its range.
@@ -187,7 +191,7 @@ pub struct ClassicRecord {
 }
 
 /// Whether the measurement can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Health")]
 pub struct HealthRecord {
     /// The arms got what the shares say; bad where any of its points is.
@@ -206,6 +210,25 @@ pub struct HealthRecord {
     pub lag: u64,
     /// Whether there is no fresh traffic to judge.
     pub no_data: bool,
+    /// Cases that a metric could not score; a share of 0.01 or more holds the rollout.
+    #[serde(default)]
+    pub scoring: Vec<ScoringRecord>,
+}
+
+/// Cases of one version that one metric could not score for one reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Scoring")]
+pub struct ScoringRecord {
+    /// The metric.
+    pub metric: String,
+    /// The version.
+    pub version: String,
+    /// Why, in one of a fixed set of phrases; those that begin with `label:` are the label's.
+    pub reason: String,
+    /// The share of the version's labelled cases with an answer.
+    pub share: f64,
+    /// The request ids of three of them at most.
+    pub sample: Vec<String>,
 }
 
 /// The check of the split at three points, each by itself.
@@ -334,6 +357,19 @@ impl From<&Health> for HealthRecord {
             mixed_units: health.mixed_units,
             lag: health.lag,
             no_data: health.no_data,
+            scoring: health.scoring.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Gap> for ScoringRecord {
+    fn from(gap: &Gap) -> Self {
+        Self {
+            metric: gap.metric.to_string(),
+            version: gap.version.to_string(),
+            reason: gap.reason.word().to_owned(),
+            share: finite(gap.share),
+            sample: gap.sample.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -356,7 +392,10 @@ impl From<Check> for CheckRecord {
 }
 
 fn finding(finding: &Finding, stable: Option<&Version>) -> FindingRecord {
-    let arms = [(stable, finding.stable), (Some(&finding.candidate), finding.value)];
+    let arms = [
+        (stable, finding.stable, finding.clipped.map(|it| it.stable)),
+        (Some(&finding.candidate), finding.value, finding.clipped.map(|it| it.candidate)),
+    ];
     let log_e = finding.log_e.map(|it| TriadRecord {
         harm: finite(it.harm),
         non_inferior: finite(it.non_inferior),
@@ -370,7 +409,7 @@ fn finding(finding: &Finding, stable: Option<&Version>) -> FindingRecord {
         n: finding.n,
         arms: arms
             .into_iter()
-            .filter_map(|(version, it)| Some((version?.to_string(), value(it?))))
+            .filter_map(|(version, it, clipped)| Some((version?.to_string(), value(it?, clipped))))
             .collect(),
         difference: finding.difference.map(|it| DifferenceRecord {
             estimate: finite(it.value),
@@ -394,12 +433,13 @@ fn finding(finding: &Finding, stable: Option<&Version>) -> FindingRecord {
     }
 }
 
-fn value(estimate: Estimate) -> ValueRecord {
+fn value(estimate: Estimate, clipped: Option<f64>) -> ValueRecord {
     ValueRecord {
         estimate: finite(estimate.value),
         low: estimate.low.filter(|it| it.is_finite()),
         high: estimate.high.filter(|it| it.is_finite()),
         n: estimate.n,
+        clipped,
     }
 }
 

@@ -15,9 +15,9 @@ use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
 use crate::strategy::amended::{Amended, Values};
 use crate::strategy::design::{ContrastKey, Part, Stratum};
-use crate::strategy::evidence::{Contrast, Evidence, Ranks, Scores, Table, Tally};
+use crate::strategy::evidence::{Contrast, Evidence, Scores, Table, Tally};
 use crate::wire::malformed::{Malformed, read, write};
-use crate::wire::scores::{MomentsRecord, UnscoredRecord, number};
+use crate::wire::scores::{MomentsRecord, RankingRecord, UnscoredRecord, number};
 use crate::wire::units::{UnitsRecord, units_record};
 
 /// One lane's sums of one rollout at one tick.
@@ -110,8 +110,9 @@ pub struct ScoresRecord {
     pub clipped: u64,
     /// Hits, alarms, misses, rest.
     pub table: [u64; 4],
-    /// Scores of positives and negatives by bin: only bins that are not empty.
-    pub ranks: Option<(SparseBins, SparseBins)>,
+    /// Scores of positives and negatives, for rankings.
+    #[serde(default)]
+    pub ranking: Option<RankingRecord>,
     /// Labelled cases with an answer, and those of them that could not be scored.
     #[serde(default)]
     pub unscored: UnscoredRecord,
@@ -330,7 +331,7 @@ fn scores_records(scores: &ScoresByKey) -> Vec<ScoresRecord> {
             moments: (&it.moments).into(),
             clipped: it.clipped,
             table: [it.table.hits, it.table.alarms, it.table.misses, it.table.rest],
-            ranks: it.ranks.as_ref().map(|it| (sparse(&it.positives), sparse(&it.negatives))),
+            ranking: it.ranks.as_ref().map(Into::into),
             unscored: (&it.unscored).into(),
         })
         .collect()
@@ -412,18 +413,11 @@ impl TallyRecord {
 impl ScoresRecord {
     fn scores(&self) -> Result<Scores, Malformed> {
         let [hits, alarms, misses, rest] = self.table;
-        let ranks = match &self.ranks {
-            Some((positives, negatives)) => Some(Ranks {
-                positives: dense(positives, Ranks::BINS)?,
-                negatives: dense(negatives, Ranks::BINS)?,
-            }),
-            None => None,
-        };
         Ok(Scores {
             moments: self.moments.moments()?,
             clipped: self.clipped,
             table: Table { hits, alarms, misses, rest },
-            ranks,
+            ranks: self.ranking.as_ref().map(RankingRecord::ranking).transpose()?,
             unscored: self.unscored.unscored()?,
         })
     }

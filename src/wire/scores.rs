@@ -1,10 +1,13 @@
-//! Parts of a lane's private sums: moments, and cases that could not be scored.
+//! Parts of a lane's private sums: moments, rankings, and cases that could not be scored.
+
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::stats::moments::Moments;
+use crate::stats::ranking::{BINS_MAX, Bin, Ranking};
 use crate::strategy::scoring::{Fault, Reason, Unscored};
 use crate::wire::malformed::Malformed;
 
@@ -17,6 +20,17 @@ pub struct MomentsRecord {
     pub sums: [String; 3],
 }
 
+/// Scores of positives and negatives in bins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RankingRecord {
+    /// How many bits of each place are dropped.
+    pub level: u32,
+    /// Each bin: its place, positives and negatives.
+    pub bins: Vec<(i64, u64, u64)>,
+    /// Where bits are dropped, the bins whose scores are all equal, each with the scores' place.
+    pub only: Vec<(i64, i64)>,
+}
+
 /// Cases of one version and metric that could not be scored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnscoredRecord {
@@ -24,6 +38,33 @@ pub struct UnscoredRecord {
     pub cases: u64,
     /// Each reason, how many cases, and the request ids of a few.
     pub reasons: Vec<(String, u64, Vec<String>)>,
+}
+
+impl From<&Ranking> for RankingRecord {
+    fn from(ranking: &Ranking) -> Self {
+        let is_exact = ranking.level() == 0;
+        let only = ranking.bins().filter_map(|(place, bin)| Some((place, bin.only?)));
+        Self {
+            level: ranking.level(),
+            bins: ranking.bins().map(|(place, it)| (place, it.positives, it.negatives)).collect(),
+            only: if is_exact { Vec::new() } else { only.collect() },
+        }
+    }
+}
+
+impl RankingRecord {
+    /// Reads it back.
+    pub(super) fn ranking(&self) -> Result<Ranking, Malformed> {
+        if self.level > 63 || self.bins.len() > BINS_MAX {
+            return Err(Malformed::new("partial", "its ranking has too many bins"));
+        }
+        let only: BTreeMap<i64, i64> = self.only.iter().copied().collect();
+        let bins = self.bins.iter().map(|(place, positives, negatives)| {
+            let only = if self.level == 0 { Some(*place) } else { only.get(place).copied() };
+            (*place, Bin { positives: *positives, negatives: *negatives, only })
+        });
+        Ok(Ranking::from_bins(self.level, bins))
+    }
 }
 
 impl From<&Unscored> for UnscoredRecord {

@@ -31,6 +31,7 @@ const SLOW: Habits = Habits {
     error_every: None,
     drop_every: None,
     twice_every: None,
+    nan_every: None,
     astray_every: None,
 };
 

@@ -24,6 +24,7 @@ mod strangers;
 mod throughput;
 mod tidy;
 mod tools;
+mod unreadable;
 mod worker;
 
 mod assignment;
@@ -42,6 +43,7 @@ mod intervals;
 mod kinds;
 mod latency;
 mod segments;
+mod unscored;
 
 mod corpus;
 mod decoders;

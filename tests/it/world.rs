@@ -43,6 +43,8 @@ pub(crate) enum Answer {
     Score(f64),
     /// With this score, after so many milliseconds.
     After(f64, i64),
+    /// With these bytes.
+    Raw(String),
     /// With an error.
     Error,
     /// Not at all.
@@ -406,14 +408,15 @@ fn documents(standing: &Standing) -> impl Fn(&Value) -> Parsed + use<> {
 }
 
 fn answered(version: &Version, role: Role, answer: &Answer) -> CaseAnswer {
-    let scored = |score: f64, ms: i64| {
-        let text = json!({"score": score}).to_string();
+    let said = |text: String, ms: i64| {
         let bytes: Arc<[u8]> = Arc::from(text.into_bytes());
         (AnswerStatus::Ok, Some(Span(ms)), Some(bytes))
     };
+    let scored = |score: f64, ms: i64| said(json!({"score": score}).to_string(), ms);
     let (status, latency, value) = match answer {
         Answer::Score(score) => scored(*score, 10),
         Answer::After(score, ms) => scored(*score, *ms),
+        Answer::Raw(text) => said(text.clone(), 10),
         Answer::Error => (AnswerStatus::Error, Some(Span(10)), None),
         Answer::Nothing => (AnswerStatus::Timeout, None, None),
     };

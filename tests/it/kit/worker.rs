@@ -38,6 +38,8 @@ pub struct Habits {
     pub drop_every: Option<usize>,
     /// Each n-th request is answered twice.
     pub twice_every: Option<usize>,
+    /// Each n-th request is answered by what Python's JSON writes of a number that is none.
+    pub nan_every: Option<usize>,
     /// Each n-th answer goes to another partition than it was asked for.
     pub astray_every: Option<usize>,
 }
@@ -214,6 +216,9 @@ fn reply(
             headers = headers.insert(Header { key: it.key, value: it.value });
         }
         let mut value = answer(version, message.payload().unwrap_or_default());
+        if is_nth(habits.nan_every) {
+            value = b"{\"score\": NaN}".to_vec();
+        }
         if is_nth(habits.error_every) {
             headers = headers
                 .insert(Header { key: "serinus-error", value: Some("the model is out of sorts") });

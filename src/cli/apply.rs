@@ -23,9 +23,9 @@ pub struct SpecArgs {
 }
 
 impl SpecArgs {
-    /// Reads the files in the order given.
-    pub(crate) fn read(&self) -> Result<Vec<Document>, CliError> {
-        specs::read(&self.named.iter().chain(&self.plain).cloned().collect::<Vec<_>>())
+    /// Reads the files in the order given, for an application.
+    pub(crate) fn read(&self, app: &str) -> Result<Vec<Document>, CliError> {
+        specs::read_for(app, &self.named.iter().chain(&self.plain).cloned().collect::<Vec<_>>())
     }
 }
 
@@ -40,7 +40,7 @@ pub struct ApplyArgs {
 
 /// Applies every document, models first, each when the one before it holds.
 pub(crate) fn run(args: &ApplyArgs, context: &Context) -> Result<Exit, CliError> {
-    let documents = args.specs.read()?;
+    let documents = args.specs.read(&context.app)?;
     let asker = Asker::new(context)?;
     for document in &documents {
         asker.ask_and_print(&wish(document), &args.ask)?;

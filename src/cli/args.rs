@@ -23,6 +23,7 @@ use crate::cli::validate::ValidateArgs;
 use crate::cli::verbs::{PromoteArgs, VerbArgs};
 use crate::cli::watch::WatchArgs;
 use crate::cli::worker::WorkerArgs;
+use crate::kafka::guarded;
 use crate::spec::scalar::parse_duration;
 
 /// Safe rollouts of machine-learning models whose traffic runs over Kafka.
@@ -50,7 +51,7 @@ pub struct Global {
     /// The application id: instances with one id share the work
     #[arg(long, global = true, env = "SERINUS_APP", value_name = "ID", default_value = "serinus")]
     pub app: String,
-    /// Hands any property to the Kafka client; may be repeated
+    /// Hands a property to the Kafka client, unless a guarantee rests on it; may be repeated
     #[arg(short = 'X', global = true, value_name = "KEY=VALUE", value_parser = property)]
     pub properties: Vec<(String, String)>,
     /// How data is printed
@@ -147,6 +148,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 fn property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => {
+            guarded::check(key, value)?;
             Ok((key.trim().to_owned(), value.to_owned()))
         }
         Some(_) | None => Err(format!("`{text}` is not KEY=VALUE")),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::args::Global;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
+use crate::kafka::guarded;
 use crate::kafka::reader::{ReadError, Reader, Record};
 use crate::kafka::settings::Settings;
 use crate::wire::any::json_of;
@@ -42,6 +43,7 @@ impl Context {
                 "where is Kafka? give --bootstrap HOST:PORT, or set SERINUS_BOOTSTRAP".to_owned(),
             )
         })?;
+        guarded::check_together(&self.properties).map_err(CliError::Usage)?;
         let (app, overrides) = (self.app.clone(), self.properties.clone());
         Ok(Settings { bootstrap, app, overrides })
     }

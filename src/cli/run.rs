@@ -74,7 +74,7 @@ pub enum Role {
 pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     let is_starting = leave_on_signals()?;
     // Wrong specs end it before anything is touched.
-    let documents = specs::read(&args.apply)?;
+    let documents = specs::read_for(&context.app, &args.apply)?;
     let instance = args.instance.clone().unwrap_or_else(instance_name);
     let settings = context.settings()?;
     let board = Board::default();

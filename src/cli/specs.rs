@@ -2,17 +2,90 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cli::error::CliError;
 use crate::domain::ids::{ModelName, Version};
 use crate::domain::time::Span;
-use crate::kafka::topics::{ModelNeeds, Wanted, wanted_for_app, wanted_for_model};
-use crate::spec::error::SpecErrors;
+use crate::kafka::claims::{self, Claimant, Conflict};
+use crate::kafka::topics::{self, ModelNeeds, Wanted, wanted_for_app, wanted_for_model};
+use crate::spec::error::{PlanError, SpecErrors};
 use crate::spec::plan::{Document, load};
 use crate::strategy::stage::{ModelPlan, RolloutPlan};
 
 /// Reads spec files in order; models come before rollouts, which need them. `-` is stdin.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Document>, CliError> {
+    Ok(read_files(paths)?.into_iter().map(|written| written.document).collect())
+}
+
+/// The same for an application, whose topics and those of all models in the files must be different ones.
+pub(crate) fn read_for(app: &str, paths: &[PathBuf]) -> Result<Vec<Document>, CliError> {
+    let written = read_files(paths)?;
+    let documents: Vec<Document> = written.iter().map(|it| it.document.clone()).collect();
+    let claimants = claimants(&documents);
+    let errors: Vec<PlanError> = claims::conflicts(app, &claimants)
+        .iter()
+        .map(|conflict| error_of(conflict, &written))
+        .collect();
+    if errors.is_empty() { Ok(documents) } else { Err(CliError::Spec(SpecErrors(errors))) }
+}
+
+/// A document, and the file that it stands in.
+struct WrittenIn {
+    document: Document,
+    file: String,
+    text: Arc<str>,
+}
+
+fn claimants<'a>(documents: &'a [Document]) -> Vec<Claimant<'a>> {
+    let rollouts = |model: &ModelName| {
+        documents.iter().filter_map(move |document| match document {
+            Document::Rollout(plan, _) if plan.model == *model => Some(plan),
+            Document::Rollout(..) | Document::Model(..) => None,
+        })
+    };
+    let claimant = |document: &'a Document| match document {
+        Document::Model(plan, _) => {
+            Some(Claimant::new(plan, rollouts(&plan.name).collect::<Vec<_>>()))
+        }
+        Document::Rollout(..) => None,
+    };
+    documents.iter().filter_map(claimant).collect()
+}
+
+/// Finds the place that says what a conflict is about: the field that names the topic, or the version.
+fn error_of(conflict: &Conflict, written: &[WrittenIn]) -> PlanError {
+    let claims::Use { model, field, version } = &conflict.other;
+    let is_of = |it: &&WrittenIn| match (&it.document, version) {
+        (Document::Rollout(plan, _), Some(version)) => {
+            Some(&plan.model) == model.as_ref() && plan.versions().contains(&version)
+        }
+        (Document::Rollout(..), None) => false,
+        (Document::Model(plan, _), None) => Some(&plan.name) == model.as_ref(),
+        (Document::Model(plan, _), Some(version)) => {
+            Some(&plan.name) == model.as_ref() && plan.stable == *version
+        }
+    };
+    let field = match (written.iter().find(is_of).map(|it| &it.document), field) {
+        (Some(Document::Rollout(..)), _) => "candidates".to_owned(),
+        (Some(Document::Model(..)) | None, Some(field)) => format!("topics.{field}"),
+        (Some(Document::Model(..)) | None, None) => "topics".to_owned(),
+    };
+    let (problem, help) = (conflict.problem(), Some(claims::HELP));
+    let (file, text, name, is_model) = match written.iter().find(is_of) {
+        Some(WrittenIn { document: document @ Document::Model(..), file, text }) => {
+            (file.as_str(), &**text, document.name(), true)
+        }
+        Some(WrittenIn { document: document @ Document::Rollout(..), file, text }) => {
+            (file.as_str(), &**text, document.name(), false)
+        }
+        None => ("", "", "", true),
+    };
+    let kind = if is_model { "Model" } else { "Rollout" };
+    PlanError::of_document(file, text, (kind, name), &format!("spec.{field}"), (problem, help))
+}
+
+fn read_files(paths: &[PathBuf]) -> Result<Vec<WrittenIn>, CliError> {
     let (mut documents, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         let is_stdin = path.as_os_str() == "-";
@@ -24,14 +97,21 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Document>, CliError> {
         let text = text.map_err(|source| CliError::File { path: path.clone(), source })?;
         let name = if is_stdin { "stdin".to_owned() } else { path.display().to_string() };
         match load(&name, &text) {
-            Ok(mut found) => documents.append(&mut found),
+            Ok(found) => {
+                let text: Arc<str> = Arc::from(text);
+                documents.extend(found.into_iter().map(|document| WrittenIn {
+                    document,
+                    file: name.clone(),
+                    text: Arc::clone(&text),
+                }));
+            }
             Err(SpecErrors(mut found)) => errors.append(&mut found),
         }
     }
     if !errors.is_empty() {
         return Err(CliError::Spec(SpecErrors(errors)));
     }
-    documents.sort_by_key(|it| match it {
+    documents.sort_by_key(|it| match it.document {
         Document::Model(..) => 0,
         Document::Rollout(..) => 1,
     });
@@ -81,7 +161,7 @@ pub(crate) fn wanted(
         };
         wanted.extend(wanted_for_model(app, model, &needs));
     }
-    Ok(wanted)
+    topics::merged(wanted).map_err(CliError::Usage)
 }
 
 fn versions(model: &ModelPlan, rollouts: &[&RolloutPlan]) -> Vec<Version> {

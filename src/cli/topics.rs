@@ -36,13 +36,13 @@ enum Verb {
 pub(crate) fn run(args: &TopicsArgs, context: &Context) -> Result<Exit, CliError> {
     match &args.verb {
         Verb::Check(specs) => {
-            let wanted = wanted(&specs.read()?, context, &context.reader()?)?;
+            let wanted = wanted(&specs.read(&context.app)?, context, &context.reader()?)?;
             let wrong = check(&context.settings()?, &wanted, WAIT)?;
             print(context, &wanted, &Made::default(), wrong)
         }
         Verb::Create(specs) => {
             let settings = context.settings()?;
-            let (wanted, made) = create(&specs.read()?, context)?;
+            let (wanted, made) = create(&specs.read(&context.app)?, context)?;
             let wrong = check(&settings, &wanted, WAIT)?;
             print(context, &wanted, &made, wrong)
         }

@@ -23,7 +23,7 @@ pub struct ValidateArgs {
 
 /// Prints what was understood; wrong specs are an error with exit code 2.
 pub(crate) fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CliError> {
-    let documents = args.specs.read()?;
+    let documents = args.specs.read(&context.app)?;
     let written: Vec<Value> = documents
         .iter()
         .map(|it| match it {

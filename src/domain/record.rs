@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::ids::{CaseId, RequestId, Version};
+use crate::domain::ids::{CaseId, ModelName, RequestId, Version};
 use crate::domain::time::Timestamp;
 
 /// Bytes that are passed on and never looked into.
@@ -60,6 +60,8 @@ pub struct Answer {
     pub ask: usize,
     /// When the case stops waiting for it, as the token says.
     pub awaited_until: Timestamp,
+    /// The model whose case it is, where the token says it.
+    pub model: Option<ModelName>,
     /// The version that it says it comes from.
     pub version: Version,
     /// What went wrong at the worker, for people.

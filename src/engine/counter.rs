@@ -31,6 +31,8 @@ pub enum Counter {
     AnswerUnknown,
     /// An answer stood on another partition and was passed on.
     AnswerMisdirected,
+    /// An answer was to another model's case.
+    AnswerForeign,
     /// A record could not be read and is on the dead-letter topic.
     Refused,
     /// A record did not fit into one message; what was sent in its place says so.
@@ -45,6 +47,8 @@ pub enum Counter {
     LabelLate,
     /// A label's request was never seen while it was kept.
     LabelOrphaned,
+    /// A label of a topic that several models read found no prediction of this one while it was kept.
+    LabelUnclaimed,
     /// A prediction came twice.
     PredictionDuplicate,
     /// Two open cases had one request id.
@@ -84,7 +88,7 @@ pub enum Counter {
 impl Counter {
     /// Every counter, in the order above.
     // A new counter: its variant, its line here, its word and help below.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::Requests,
         Self::Forwarded,
         Self::Shadowed,
@@ -99,6 +103,7 @@ impl Counter {
         Self::AnswerDuplicate,
         Self::AnswerUnknown,
         Self::AnswerMisdirected,
+        Self::AnswerForeign,
         Self::Refused,
         Self::TooLarge,
         Self::CommandUnreadable,
@@ -106,6 +111,7 @@ impl Counter {
         Self::LabelDuplicate,
         Self::LabelLate,
         Self::LabelOrphaned,
+        Self::LabelUnclaimed,
         Self::PredictionDuplicate,
         Self::RequestIdDuplicate,
         Self::ValueClipped,
@@ -155,6 +161,9 @@ impl Counter {
             Self::AnswerMisdirected => {
                 ("answer_misdirected", "answers passed on to their right partition")
             }
+            Self::AnswerForeign => {
+                ("answer_foreign", "answers to cases of another model that came to this one's topic")
+            }
             Self::Refused => ("refused", "records sent to the dead-letter topic"),
             Self::TooLarge => (
                 "too_large",
@@ -169,6 +178,10 @@ impl Counter {
             }
             Self::LabelLate => ("label_late", "labels that came after maturity"),
             Self::LabelOrphaned => ("label_orphaned", "labels whose request was never seen"),
+            Self::LabelUnclaimed => (
+                "label_unclaimed",
+                "labels of a topic shared by models whose request this model never saw",
+            ),
             Self::PredictionDuplicate => ("prediction_duplicate", "predictions that came twice"),
             Self::RequestIdDuplicate => {
                 ("request_id_duplicate", "cases that share their request id with another")

@@ -123,6 +123,9 @@ impl ServingLane {
                 }
             }
             ServingEvent::Request(request) => self.open(now, &request, self.ledger.len(), out),
+            ServingEvent::Answer(answer) if self.is_foreign(&answer) => {
+                out.push(ServingEffect::Count(Counter::AnswerForeign));
+            }
             ServingEvent::Answer(answer) if answer.case.partition != self.partition => {
                 out.push(ServingEffect::Count(Counter::AnswerMisdirected));
                 out.push(ServingEffect::PassOn(answer));
@@ -191,6 +194,11 @@ impl ServingLane {
     /// Returns the routing in force.
     pub fn routing(&self) -> &Arc<Routing> {
         &self.routing
+    }
+
+    /// Returns whether an answer says that it belongs to another model's case, though it stands where the answers to ours do.
+    fn is_foreign(&self, answer: &Answer) -> bool {
+        answer.model.as_ref().is_some_and(|model| *model != self.routing.model)
     }
 
     /// Opens a case where `open` others are open.

@@ -1,7 +1,6 @@
 //! The analysis role: puts labels where their predictions are, joins the two, and sends the sums to the judge.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -10,14 +9,11 @@ use rdkafka::message::{BorrowedMessage, Message};
 use tracing::info;
 
 use crate::domain::ids::ModelName;
-use crate::domain::label::Label;
 use crate::domain::time::Timestamp;
 use crate::engine::analyst_io::{Effect, Input};
 use crate::engine::counter::Counter;
 use crate::kafka::admission::{Candidate, LaneKey, WaitingRoom};
-use crate::kafka::analyst_lane::{
-    self, AnalystLane, Arrival, Committed, LaneTopics, read_foreign_label,
-};
+use crate::kafka::analyst_lane::{self, AnalystLane, Arrival, Committed, LaneTopics};
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts, Numbers};
 use crate::kafka::crash::{self, Point, Role};
@@ -28,6 +24,7 @@ use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::Dead;
 use crate::kafka::label_ends::LabelEnds;
 use crate::kafka::label_lane::{self, LabelLane};
+use crate::kafka::label_readers::{self, ForModel, LabelReaders};
 use crate::kafka::lane_store::LaneStore;
 use crate::kafka::offsets;
 use crate::kafka::options::RunOptions;
@@ -72,8 +69,8 @@ enum Kind {
 
 /// What a record turned out to be.
 enum Received {
-    Arrival(Arrival),
-    Label(i64, Box<Result<Label, Dead>>),
+    Arrival(LaneKey, Arrival),
+    Label(i64, i32, Vec<(ModelName, ForModel)>),
 }
 
 struct Session<'a> {
@@ -89,6 +86,7 @@ struct Session<'a> {
     machine_counts: BTreeMap<(ModelName, &'static str), u64>,
     board: &'a Board,
     topics: HashMap<String, (ModelName, Kind)>,
+    readers: LabelReaders,
     lanes: BTreeMap<LaneKey, AnalystLane>,
     labels: BTreeMap<LaneKey, LabelLane>,
     label_ends: LabelEnds,
@@ -117,6 +115,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         machine_counts: BTreeMap::new(),
         board,
         topics: HashMap::new(),
+        readers: LabelReaders::default(),
         lanes: BTreeMap::new(),
         labels: BTreeMap::new(),
         label_ends: LabelEnds::start(settings)?,
@@ -162,6 +161,7 @@ impl Session<'_> {
 
     fn subscribe(&mut self) -> Result<(), ShellError> {
         let mut subscribed = Vec::new();
+        let mut topics: HashMap<String, (ModelName, Kind)> = HashMap::new();
         for (name, view) in self.follower.models() {
             let names = &view.plan.topics;
             let own = LaneTopics::of(&self.options.settings.app, &view.plan);
@@ -172,11 +172,44 @@ impl Session<'_> {
                 (names.labels.clone(), Kind::ForeignLabels),
             ];
             for (topic, kind) in kinds {
-                self.topics.insert(topic, (name.clone(), kind));
+                // Labels may be shared; whatever else is named twice is the first model's.
+                topics.entry(topic).or_insert((name.clone(), kind));
             }
         }
-        subscribed.sort_unstable();
-        self.member.subscribe(subscribed)
+        // Partitions of topics that are not read any more are still to be given up.
+        self.topics.extend(topics);
+        self.readers.follow(&self.follower);
+        self.member.subscribe(subscribed)?;
+        self.join_readers()
+    }
+
+    /// Begins to read for models that came to name a topic of labels that is read here already: for them from its beginning.
+    fn join_readers(&mut self) -> Result<(), ShellError> {
+        let mut joining = Vec::new();
+        for (topic, models) in self.readers.topics() {
+            let partitions: BTreeSet<i32> = self
+                .labels
+                .keys()
+                .filter(|(model, _)| models.contains(model))
+                .map(|(_, partition)| *partition)
+                .collect();
+            for partition in partitions {
+                let keys = models.iter().map(|model| (model.clone(), partition));
+                let new: Vec<LaneKey> = keys.filter(|key| !self.labels.contains_key(key)).collect();
+                if !new.is_empty() {
+                    joining.push((topic.to_owned(), partition, new));
+                }
+            }
+        }
+        for (topic, partition, keys) in joining {
+            info!(topic, partition, "labels are read again for a model that shares them");
+            let unread = self.replay.end(&topic, partition, 0)?;
+            for key in keys {
+                self.labels.insert(key, LabelLane::new(partition, 0, unread, clock::now()));
+            }
+            self.member.rewind(&topic, partition)?;
+        }
+        Ok(())
     }
 
     fn read_batch(&mut self) -> Result<usize, ShellError> {
@@ -187,7 +220,7 @@ impl Session<'_> {
             let polled = self
                 .member
                 .poll(wait)
-                .map(|it| it.map(|message| receive(&message, &self.topics, &self.follower)));
+                .map(|it| it.map(|message| self.receive(&message)));
             let is_drained = !matches!(polled, Some(Ok(_)));
             match polled {
                 None => {}
@@ -215,6 +248,21 @@ impl Session<'_> {
         Ok(read)
     }
 
+    /// Reads a record of a topic that we know.
+    fn receive(&self, message: &BorrowedMessage<'_>) -> Option<Received> {
+        let (model, kind) = self.topics.get(message.topic())?;
+        let partition = message.partition();
+        let arrival = |arrival| Some(Received::Arrival((model.clone(), partition), arrival));
+        match kind {
+            Kind::Predictions => arrival(analyst_lane::read_prediction(message)),
+            Kind::Labels => arrival(analyst_lane::read_label(message)),
+            Kind::ForeignLabels => {
+                let labels = self.readers.read(message, &self.follower);
+                Some(Received::Label(message.offset(), partition, labels))
+            }
+        }
+    }
+
     fn patience(&self) -> Duration {
         let now = clock::now();
         let next = self.lanes.values().filter_map(|it| it.next_wake(now)).min();
@@ -223,9 +271,9 @@ impl Session<'_> {
         until_due.min(self.outbox.due_in().unwrap_or(WAIT_MAX)).min(WAIT_MAX)
     }
 
-    fn take(&mut self, received: Option<(LaneKey, Received)>) {
+    fn take(&mut self, received: Option<Received>) {
         match received {
-            Some((key, Received::Arrival(arrival))) => {
+            Some(Received::Arrival(key, arrival)) => {
                 let Some(lane) = self.lanes.get_mut(&key) else { return };
                 let (predictions, labels) = lane.offsets();
                 let next = match arrival.input {
@@ -236,9 +284,17 @@ impl Session<'_> {
                     lane.backlog.push(arrival);
                 }
             }
-            Some((key, Received::Label(offset, label))) => {
-                let Some(lane) = self.labels.get_mut(&key) else { return };
-                lane.take(clock::now(), offset, *label);
+            Some(Received::Label(offset, partition, labels)) => {
+                let now = clock::now();
+                for (model, label) in labels {
+                    let Some(lane) = self.labels.get_mut(&(model, partition)) else { continue };
+                    match label {
+                        ForModel::Read(label) => lane.take(now, offset, label),
+                        ForModel::Passed => {
+                            lane.pass(now, offset);
+                        }
+                    }
+                }
             }
             None => {}
         }
@@ -346,6 +402,12 @@ impl Session<'_> {
                     // The record itself was buried with its bytes, and counted then.
                     Effect::Refuse { .. } | Effect::Count(Counter::Refused, _) => {}
                     Effect::Count(counter, n) => {
+                        let is_shared = self.readers.share(&view.plan.topics.labels);
+                        // Another model's labels are no orphans, and cannot be told from those that nobody asked for.
+                        let counter = match counter {
+                            Counter::LabelOrphaned if is_shared => Counter::LabelUnclaimed,
+                            counter => counter,
+                        };
                         *self
                             .machine_counts
                             .entry((model.clone(), counter.describe().0))
@@ -381,9 +443,20 @@ impl Session<'_> {
             add(&lane.plan.topics.predictions, lane.partition, predictions, Some(start))?;
             add(&own.labels, lane.partition, labels, None)?;
         }
-        for ((model, partition), lane) in self.labels.iter().filter(|(_, it)| it.is_touched) {
-            if let Some(view) = self.follower.model(model) {
-                add(&view.plan.topics.labels, *partition, lane.next, None)?;
+        for (topic, models) in self.readers.topics() {
+            let mut partitions: BTreeMap<i32, Vec<(&ModelName, &LabelLane)>> = BTreeMap::new();
+            for ((model, partition), lane) in &self.labels {
+                if models.contains(model) {
+                    partitions.entry(*partition).or_default().push((model, lane));
+                }
+            }
+            for (partition, lanes) in partitions {
+                // Whoever begins here again begins where the last of them is; a label that is placed twice counts once.
+                let next = lanes.iter().map(|(_, lane)| lane.next).min().unwrap_or(0);
+                if lanes.iter().any(|(_, lane)| lane.is_touched) {
+                    let read_by = label_readers::read_by(lanes.iter().map(|(model, _)| *model));
+                    add(topic, partition, next, Some(read_by))?;
+                }
             }
         }
         self.outbox.commit(&offsets, || self.member.metadata())?;
@@ -444,8 +517,11 @@ impl Session<'_> {
             self.waiting.forget(topic, *partition);
             match kind {
                 Kind::ForeignLabels => {
-                    self.labels.remove(&key);
-                    self.label_ends.forget(key)?;
+                    for model in self.readers.of(topic) {
+                        let key = (model.clone(), *partition);
+                        self.labels.remove(&key);
+                        self.label_ends.forget(key)?;
+                    }
                     all.push((topic.clone(), *partition));
                 }
                 Kind::Predictions | Kind::Labels => {
@@ -498,11 +574,17 @@ impl Session<'_> {
             Err(why) => return self.waiting.hold_hidden(&(model, partition), topic, why),
         };
         self.waiting.forget(topic, partition);
-        let next = committed.as_ref().map_or(0, |it| it.0);
-        let unread = self.replay.end(topic, partition, next)?;
-        self.member.accept(&[(topic, partition, read_from(committed.as_ref(), next))])?;
-        let lane = LabelLane::new(partition, next, unread, clock::now());
-        self.labels.insert((model, partition), lane);
+        let (read, metadata) = committed.clone().unwrap_or_default();
+        let models = self.readers.of(topic);
+        let next = |model| if label_readers::has_read(&metadata, model) { read } else { 0 };
+        let first = models.iter().map(next).min().unwrap_or(0);
+        let unread = self.replay.end(topic, partition, first)?;
+        let from = if first < read { None } else { committed.as_ref() };
+        self.member.accept(&[(topic, partition, read_from(from, first))])?;
+        for model in models {
+            let lane = LabelLane::new(partition, next(model), unread, clock::now());
+            self.labels.insert((model.clone(), partition), lane);
+        }
         Ok(())
     }
 
@@ -580,21 +662,4 @@ impl Session<'_> {
         self.lanes.insert(key, lane);
         Ok(())
     }
-}
-
-fn receive(
-    message: &BorrowedMessage<'_>,
-    topics: &HashMap<String, (ModelName, Kind)>,
-    follower: &Follower,
-) -> Option<(LaneKey, Received)> {
-    let (model, kind) = topics.get(message.topic())?;
-    let plan = Arc::clone(&follower.model(model)?.plan);
-    let received = match kind {
-        Kind::Predictions => Received::Arrival(analyst_lane::read_prediction(message)),
-        Kind::Labels => Received::Arrival(analyst_lane::read_label(message)),
-        Kind::ForeignLabels => {
-            Received::Label(message.offset(), Box::new(read_foreign_label(message, &plan)))
-        }
-    };
-    Some(((model.clone(), message.partition()), received))
 }

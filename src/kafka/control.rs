@@ -18,11 +18,13 @@ use crate::domain::time::Timestamp;
 use crate::engine::command::{Command, Parsed, Verb};
 use crate::engine::judge::Judge;
 use crate::engine::judge_io::{Event, Settings as JudgeSettings};
+use crate::engine::standing::Standing;
 use crate::kafka::analyst_lane::LaneTopics;
 use crate::kafka::bench::{
     Bench, Heard, OURS, ROLE, SETTLE_MAX, Seat, add_rebuilt, answered, commit, heard, publish,
     refuse, runs,
 };
+use crate::kafka::claims;
 use crate::kafka::clock;
 use crate::kafka::commands::{bounded, first_plan, parse};
 use crate::kafka::counts::{Board, Counts};
@@ -36,7 +38,7 @@ use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::replay::Replay;
-use crate::kafka::settings::LogContext;
+use crate::kafka::settings::{LogContext, Settings};
 use crate::kafka::stop::Stop;
 use crate::kafka::table;
 use crate::strategy::look::Detail;
@@ -204,17 +206,7 @@ impl Session<'_> {
         // A judge whose model is not among ours may have left a transaction open there.
         let rollouts = settings.topic("rollouts");
         self.replay.settle(&rollouts, SETTLE_MAX)?;
-        let mut states: BTreeMap<String, StateRecord> = BTreeMap::new();
-        table::scan(settings, &rollouts, Some(&self.beat), |message| {
-            match message.payload().map(StateRecord::read) {
-                Some(Ok(state)) => {
-                    states.insert(state.model.clone(), state);
-                }
-                Some(Err(error)) => warn!(%error, "the state of a model cannot be read"),
-                None => {}
-            }
-        })?
-        .or_missing(&rollouts)?;
+        let mut states = read_states(settings, &self.beat)?;
         add_rebuilt(settings, &self.beat, &mut states)?;
         let mut heard = self.heard(partition, &states)?;
         let next = heard.commands;
@@ -298,7 +290,7 @@ impl Session<'_> {
     fn restore(
         &mut self,
         bench: &mut Bench,
-        standing: crate::engine::standing::Standing,
+        standing: Standing,
         heard: &mut Heard,
     ) -> Result<Seat, ShellError> {
         let plan = standing.model.plan.clone();
@@ -417,15 +409,37 @@ impl Session<'_> {
             };
         }
         let mut command = bounded(record, |document| parse(&document));
-        let refused = if command.verb == Verb::Apply {
-            missing_topics(&command, bench, &mut self.partitions)?
-        } else {
-            None
-        };
+        let refused =
+            if command.verb == Verb::Apply { self.unfit_topics(partition, &command)? } else { None };
         if let Some(words) = &refused {
             command.spec = Some(Parsed::Invalid(words.clone()));
         }
         self.carry_out(partition, command, Told::Command { partition, offset, refused })
+    }
+
+    /// Returns why a spec cannot have its topics: they are somebody else's, or are not there.
+    fn unfit_topics(
+        &mut self,
+        partition: i32,
+        command: &Command,
+    ) -> Result<Option<String>, ShellError> {
+        let settings = &self.options.settings;
+        // Of the models that are judged elsewhere; where ours stand may not be committed yet.
+        let mut standings: BTreeMap<ModelName, Standing> = read_states(settings, &self.beat)?
+            .into_iter()
+            .filter_map(|(model, state)| Some((ModelName::from(model), state.standing(parse).ok()?)))
+            .collect();
+        let seats = self.benches.values().flat_map(|bench| &bench.seats);
+        standings.extend(
+            seats.filter_map(|(model, seat)| Some((model.clone(), seat.judge.standing()?.clone()))),
+        );
+        let taken = claims::refusal(&settings.app, command.spec.as_ref(), &standings);
+        match self.benches.get(&partition) {
+            Some(bench) if taken.is_none() => {
+                missing_topics(command, bench, &mut self.partitions)
+            }
+            Some(_) | None => Ok(taken),
+        }
     }
 
     fn carry_out(
@@ -544,6 +558,26 @@ fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, Bo
     });
     let record = record.map_err(|reason| Box::new(intake::dead(message, reason)));
     (message.partition(), message.offset(), record)
+}
+
+/// Reads where all models stand, as far as that is committed.
+fn read_states(
+    settings: &Settings,
+    beat: &Beat,
+) -> Result<BTreeMap<String, StateRecord>, ShellError> {
+    let rollouts = settings.topic("rollouts");
+    let mut states: BTreeMap<String, StateRecord> = BTreeMap::new();
+    table::scan(settings, &rollouts, Some(beat), |message| {
+        match message.payload().map(StateRecord::read) {
+            Some(Ok(state)) => {
+                states.insert(state.model.clone(), state);
+            }
+            Some(Err(error)) => warn!(%error, "the state of a model cannot be read"),
+            None => {}
+        }
+    })?
+    .or_missing(&rollouts)?;
+    Ok(states)
 }
 
 fn step(model: &ModelName, now: Timestamp, told: Told) -> JudgeStep {

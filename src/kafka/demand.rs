@@ -22,6 +22,21 @@ pub enum Demand {
     Preferred,
 }
 
+impl Demand {
+    /// Returns the stricter of two demands on one setting.
+    pub(super) fn or_stricter(self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Same, _) | (_, Self::Same) => Self::Same,
+            (Self::Unlimited, _) | (_, Self::Unlimited) => Self::Unlimited,
+            (Self::AtLeast(one), Self::AtLeast(other)) => Self::AtLeast(one.max(*other)),
+            (Self::AtLeast(span), _) => Self::AtLeast(span),
+            (_, Self::AtLeast(span)) => Self::AtLeast(*span),
+            (Self::Preferred, _) | (_, Self::Preferred) => Self::Preferred,
+            (Self::Nothing, Self::Nothing) => Self::Nothing,
+        }
+    }
+}
+
 /// What a mismatch means for a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {

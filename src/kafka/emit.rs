@@ -153,8 +153,13 @@ impl Emitter {
             Some(key) => placement::partition(key, count),
             None => spread(request.case.partition, request.case.offset, count),
         };
-        let token = Token { case: request.case, ask: forward.ask, awaited_until: forward.close_at }
-            .to_string();
+        let token = Token {
+            case: request.case,
+            ask: forward.ask,
+            awaited_until: forward.close_at,
+            model: Some(plan.name.clone()),
+        };
+        let token = token.to_string();
         let ours = [
             (headers::REQUEST_ID, request.id.as_str()),
             (headers::CASE, &token),

@@ -228,8 +228,11 @@ impl Member {
         self.consumer.as_ref().expect("it is taken only when the member is dropped")
     }
 
-    /// Subscribes to these topics, unless they are what it is subscribed to.
-    pub fn subscribe(&mut self, names: Vec<String>) -> Result<(), ShellError> {
+    /// Subscribes to these topics, each once, unless they are what it is subscribed to.
+    pub fn subscribe(&mut self, mut names: Vec<String>) -> Result<(), ShellError> {
+        // The client refuses a subscription that names a topic twice.
+        names.sort_unstable();
+        names.dedup();
         if names == self.subscribed || names.is_empty() {
             return Ok(());
         }
@@ -310,6 +313,13 @@ impl Member {
         self.owed.set(None);
         change(self.consumer(), Change::Unassign, &list)
             .map_err(ShellError::kafka("give partitions up"))
+    }
+
+    /// Reads a partition that is ours again from its beginning.
+    pub fn rewind(&self, topic: &str, partition: i32) -> Result<(), ShellError> {
+        self.consumer()
+            .seek(topic, partition, Offset::Beginning, METADATA_WAIT)
+            .map_err(ShellError::kafka("read a partition again"))
     }
 
     /// Returns the group's metadata, with which offsets are fenced.

@@ -63,17 +63,25 @@ impl LabelLane {
 
     /// Takes what stands at an offset, unless it was taken before.
     pub fn take(&mut self, now: Timestamp, offset: i64, label: Result<Label, Dead>) {
-        if offset < self.next {
+        if !self.pass(now, offset) {
             return;
+        }
+        if let Ok(label) = &label {
+            self.reached = self.reached.max(Some(label.observed_at.min(now)));
+        }
+        self.backlog.push((offset, label));
+    }
+
+    /// Goes past what stands at an offset and is another model's; returns whether it was not taken before.
+    pub fn pass(&mut self, now: Timestamp, offset: i64) -> bool {
+        if offset < self.next {
+            return false;
         }
         self.next = offset + 1;
         self.is_touched = true;
         self.read_at = now;
         (self.is_asked, self.ended_at) = (false, None);
-        if let Ok(label) = &label {
-            self.reached = self.reached.max(Some(label.observed_at.min(now)));
-        }
-        self.backlog.push((offset, label));
+        true
     }
 
     /// Returns whether records that were there when the lane began are still unread.

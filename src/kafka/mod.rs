@@ -2,10 +2,12 @@
 
 pub mod clock;
 pub mod deadline;
+pub mod guarded;
 pub mod options;
 pub mod settings;
 pub mod stop;
 
+pub mod claims;
 pub mod demand;
 pub mod reader;
 pub mod topics;
@@ -25,6 +27,7 @@ pub mod intake;
 pub mod known;
 pub mod label_ends;
 pub mod label_lane;
+pub mod label_readers;
 pub mod offsets;
 pub mod replay;
 pub mod slot;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use rdkafka::TopicPartitionList;
 use rdkafka::message::{BorrowedMessage, Message};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::domain::ids::ModelName;
 use crate::domain::record::{Answer, Request};
@@ -133,13 +133,21 @@ impl Session<'_> {
 
     fn subscribe(&mut self) -> Result<(), ShellError> {
         let mut names = Vec::new();
+        let mut topics: HashMap<String, (ModelName, Kind)> = HashMap::new();
         for (name, view) in self.follower.models() {
-            let topics = &view.plan.topics;
-            names.push(topics.requests.clone());
-            self.topics.insert(topics.requests.clone(), (name.clone(), Kind::Requests));
-            self.topics.insert(topics.responses.clone(), (name.clone(), Kind::Responses));
+            let of = &view.plan.topics;
+            let is_taken = [&of.requests, &of.responses].iter().any(|it| topics.contains_key(*it));
+            if is_taken {
+                // No judge takes such a spec; applied before they looked at it, its first model alone is served.
+                warn!(model = %name, requests = of.requests, responses = of.responses, "not served: another model has these topics");
+                continue;
+            }
+            names.push(of.requests.clone());
+            topics.insert(of.requests.clone(), (name.clone(), Kind::Requests));
+            topics.insert(of.responses.clone(), (name.clone(), Kind::Responses));
         }
-        names.sort_unstable();
+        // Partitions of topics that are not read any more are still to be given up.
+        self.topics.extend(topics);
         self.member.subscribe(names)
     }
 

@@ -7,6 +7,8 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use tracing::{debug, info, warn};
 
+use crate::kafka::guarded::TRANSACTION_TIMEOUT_MS;
+
 /// Where Kafka is, which application this is, and what the operator wants set beyond that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -37,7 +39,6 @@ impl Settings {
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "earliest"),
             ("isolation.level", "read_committed"),
-            ("allow.auto.create.topics", "false"),
             ("enable.partition.eof", "false"),
             // A dead member's partitions and its open transaction block others for as long.
             ("session.timeout.ms", "10000"),
@@ -100,16 +101,18 @@ impl Settings {
     /// In a transaction a failed delivery fails the commit, so that reports of success would only cost.
     pub fn transactional(&self, id: &str) -> ClientConfig {
         let mut config = self.producer();
+        let timeout = config.get("transaction.timeout.ms").and_then(|it| it.parse().ok());
+        let timeout = timeout.unwrap_or(TRANSACTION_TIMEOUT_MS);
         config
             .set("transactional.id", id)
-            .set("transaction.timeout.ms", "10000")
+            .set("transaction.timeout.ms", timeout.to_string())
             // In `send offsets` the client waits, with no limit, for a connection to change before it asks anew who coordinates the group.
             // Where nothing else happens, a connection that is closed for being idle is that change.
             .set("connections.max.idle.ms", "12000")
             // The client asks again for the end of a transaction 100 ms before its time is over, or over the next connection: an outbox waits
             // less, see `patience` there.
             // No message may outlive its transaction.
-            .set("message.timeout.ms", "10000")
+            .set("message.timeout.ms", timeout.min(TRANSACTION_TIMEOUT_MS).to_string())
             .set("delivery.report.only.error", "true");
         self.overridden(config)
     }
@@ -129,6 +132,8 @@ impl Settings {
             .set("socket.nagle.disable", "true")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
+            // No client of ours makes a topic by asking for it, whatever the brokers allow; a producer would by default.
+            .set("allow.auto.create.topics", "false")
             .set("topic.metadata.refresh.interval.ms", "10000");
         for (key, value) in properties {
             config.set(*key, *value);
@@ -182,7 +187,42 @@ pub fn log_client_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::Settings;
+    use std::time::Duration;
+
+    use rdkafka::ClientConfig;
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::producer::{BaseProducer, Producer};
+
+    use super::{LogContext, Settings};
+    use crate::kafka::embedded::Embedded;
+
+    /// The mock cluster makes topics on demand, as brokers with `auto.create.topics.enable` do.
+    #[test]
+    fn no_client_makes_a_topic_by_asking_for_it() {
+        let cluster = Embedded::start().expect("the mock cluster starts");
+        let settings = Settings::new(cluster.bootstrap(), "serinus");
+        let wait = Duration::from_secs(20);
+        let consumer = |config: ClientConfig| -> BaseConsumer<LogContext> {
+            config.create_with_context(LogContext).expect("a consumer can be made")
+        };
+        let producer = |config: ClientConfig| -> BaseProducer {
+            config.create().expect("a producer can be made")
+        };
+        let names = |it: &str| format!("absent-for-{it}");
+        for (what, config) in
+            [("consumer", settings.consumer("g")), ("reader", settings.reader()), ("worker", settings.worker("g"))]
+        {
+            consumer(config).fetch_metadata(Some(&names(what)), wait).expect("it answers");
+        }
+        for (what, config) in
+            [("producer", settings.producer()), ("transactional", settings.transactional("t")), ("admin", settings.admin())]
+        {
+            producer(config).client().fetch_metadata(Some(&names(what)), wait).expect("it answers");
+        }
+        let all = consumer(settings.reader()).fetch_metadata(None, wait).expect("it answers");
+        let made: Vec<&str> = all.topics().iter().map(|topic| topic.name()).collect();
+        assert!(!made.iter().any(|name| name.starts_with("absent-for-")), "{made:?}");
+    }
 
     #[test]
     fn an_operators_property_wins_over_ours() {

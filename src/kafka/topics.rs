@@ -1,6 +1,6 @@
 //! The topics that an application and its models need: what they must be, what they are, and making the missing ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -213,6 +213,54 @@ pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> 
     wanted
 }
 
+/// Returns each topic once: what several models want of one is put together.
+///
+/// # Errors
+///
+/// The words of what cannot be put together, which name the topic and both wishes.
+pub fn merged(wanted: Vec<Wanted>) -> Result<Vec<Wanted>, String> {
+    let mut merged: Vec<Wanted> = Vec::new();
+    for new in wanted {
+        match merged.iter_mut().find(|known| known.name == new.name) {
+            Some(known) => known.merge(&new)?,
+            None => merged.push(new),
+        }
+    }
+    Ok(merged)
+}
+
+impl Wanted {
+    /// Takes in what somebody else wants of the same topic.
+    fn merge(&mut self, other: &Self) -> Result<(), String> {
+        let differ = |what: &str, one: &dyn fmt::Display, other: &dyn fmt::Display| {
+            let name = &self.name;
+            format!("topic `{name}` is wanted twice, with {what} {one} and with {what} {other}")
+        };
+        let partitions = match (self.partitions, other.partitions) {
+            (Partitions::AtLeast(one), Partitions::AtLeast(other)) => {
+                Partitions::AtLeast(one.max(other))
+            }
+            (one, other) if one == other => one,
+            (one, other) => return Err(differ("partitions", &one, &other)),
+        };
+        let mut config = self.config.clone();
+        for new in &other.config {
+            let Some(known) = config.iter_mut().find(|known| known.key == new.key) else {
+                config.push(new.clone());
+                continue;
+            };
+            if known.value != new.value {
+                return Err(differ(new.key, &known.value, &new.value));
+            }
+            known.demand = known.demand.clone().or_stricter(&new.demand);
+        }
+        (self.partitions, self.config) = (partitions, config);
+        self.leads |= other.leads;
+        self.grows &= other.grows;
+        Ok(())
+    }
+}
+
 /// Why topics could not be looked at or made.
 #[derive(Debug, Error)]
 pub enum TopicError {
@@ -250,8 +298,9 @@ pub fn check(
     wait: Duration,
 ) -> Result<Vec<Mismatch>, TopicError> {
     let partitions = Reader::new(settings, wait)?.topics()?;
-    let there: Vec<&str> =
+    let there: BTreeSet<&str> =
         wanted.iter().map(|it| &*it.name).filter(|it| partitions.contains_key(*it)).collect();
+    let there: Vec<&str> = there.into_iter().collect();
     let found = describe(settings, &there, wait)?;
     Ok(mismatches(wanted, &partitions, &found))
 }
@@ -300,7 +349,12 @@ pub fn create_missing(
 ) -> Result<Vec<String>, TopicError> {
     let reader = Reader::new(settings, wait)?;
     let there = reader.topics()?;
-    let missing: Vec<&Wanted> = wanted.iter().filter(|it| !there.contains_key(&it.name)).collect();
+    // The client cannot make one topic twice in one call: its wrapper reads freed or absent results then.
+    let mut seen = BTreeSet::new();
+    let missing: Vec<&Wanted> = wanted
+        .iter()
+        .filter(|topic| !there.contains_key(&topic.name) && seen.insert(topic.name.as_str()))
+        .collect();
     if missing.is_empty() {
         return Ok(Vec::new());
     }
@@ -336,7 +390,9 @@ pub fn grow(
     let is_short = |it: &&Wanted| {
         it.grows && there.get(&it.name).is_some_and(|found| *found < it.partitions.count())
     };
-    let short: Vec<&Wanted> = wanted.iter().filter(is_short).collect();
+    let mut seen = BTreeSet::new();
+    let short: Vec<&Wanted> =
+        wanted.iter().filter(is_short).filter(|topic| seen.insert(topic.name.as_str())).collect();
     if short.is_empty() {
         return Ok(Vec::new());
     }
@@ -516,6 +572,27 @@ mod tests {
         let requests = wanted.iter().find(|it| it.name == "m.requests").expect("it is wanted");
         let line = "topic `m.requests`: cleanup.policy is compact, wanted delete";
         check(plan.partitions, &compacted, requests, &[line]);
+    }
+
+    #[test]
+    fn what_several_models_want_of_one_topic_is_put_together() {
+        use super::{Demand, Partitions, Span, merged};
+        let labels = |partitions, kept| {
+            let demand = Demand::AtLeast(Span::seconds(kept));
+            Wanted::new("labels", Partitions::AtLeast(partitions)).with("retention.ms", "-1", demand)
+        };
+        let both = merged(vec![labels(4, 60), labels(8, 30)]).expect("they go together");
+        assert_eq!(both, [labels(8, 60)]);
+        let exactly = |count| Wanted::new("labels", Partitions::Exactly(count));
+        assert_eq!(
+            merged(vec![exactly(4), exactly(8)]).expect_err("they do not"),
+            "topic `labels` is wanted twice, with partitions 4 and with partitions 8"
+        );
+        let policy = |policy| exactly(4).with("cleanup.policy", policy, Demand::Same);
+        assert_eq!(
+            merged(vec![policy("compact"), policy("delete")]).expect_err("they do not"),
+            "topic `labels` is wanted twice, with cleanup.policy compact and with cleanup.policy delete"
+        );
     }
 
     #[test]

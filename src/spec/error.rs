@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::spec::path::{Aim, Fault};
+use crate::spec::path::{Aim, Fault, Path};
 use crate::spec::tree::{Node, Place};
 
 /// One mistake of an operator in a spec.
@@ -36,6 +36,24 @@ impl PlanError {
         // A field that is missing has no place of its own: the path says it, the place is its parent's.
         debug_assert!(fault.aim == Aim::Value || !fault.path.0.is_empty());
         Self::at(file, text, place, fault.path.to_string(), fault.problem, fault.help)
+    }
+
+    /// Says what is wrong at a field of one of the documents of a text: the one of this kind and name.
+    pub(crate) fn of_document(
+        file: &str,
+        text: &str,
+        (kind, name): (&str, &str),
+        field: &str,
+        (problem, help): (String, Option<&str>),
+    ) -> Self {
+        let nodes = Node::read_all(text).unwrap_or_default();
+        let is_it = |node: &&Node| {
+            let json = node.to_json();
+            json["kind"] == kind && json["metadata"]["name"] == name
+        };
+        let path = field.split('.').fold(Path::default(), |path, step| path.field(step));
+        let help = help.map(str::to_owned);
+        Self::new(file, text, nodes.iter().find(is_it), Fault { path, aim: Aim::Value, problem, help })
     }
 
     /// Says what is wrong at a place of a text.

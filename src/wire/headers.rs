@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::case::Outcome;
-use crate::domain::ids::{CaseId, Version};
+use crate::domain::ids::{CaseId, ModelName, Version};
 use crate::domain::record::{Answer, Bytes, Header};
 use crate::domain::routing::Role;
 use crate::domain::time::Timestamp;
@@ -78,8 +78,8 @@ pub fn outcome_word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// What a token names: the case, which ask of it, and until when the answer is awaited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a token names: the case, which ask of it, until when the answer is awaited, and whose case it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Where the request stands.
     pub case: CaseId,
@@ -87,24 +87,33 @@ pub struct Token {
     pub ask: usize,
     /// When the case stops waiting.
     pub awaited_until: Timestamp,
+    /// The model that asked; absent in tokens of builds that did not say it.
+    pub model: Option<ModelName>,
 }
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { case, ask, awaited_until } = self;
-        write!(f, "{}.{}.{ask}.{}", case.partition, case.offset, awaited_until.0)
+        let Self { case, ask, awaited_until, model } = self;
+        write!(f, "{}.{}.{ask}.{}", case.partition, case.offset, awaited_until.0)?;
+        match model {
+            Some(model) => write!(f, ".{model}"),
+            None => Ok(()),
+        }
     }
 }
 
 /// Reads a token; nothing when it is not one that we wrote.
 pub fn read_token(text: &[u8]) -> Option<Token> {
-    let mut parts = std::str::from_utf8(text).ok()?.split('.');
+    // The name of a model may hold dots itself.
+    let mut parts = std::str::from_utf8(text).ok()?.splitn(5, '.');
     let partition = parts.next()?.parse().ok().filter(|it| *it >= 0)?;
     let offset = parts.next()?.parse().ok().filter(|it| *it >= 0)?;
     let ask = parts.next()?.parse().ok()?;
     let awaited_until = Timestamp(parts.next()?.parse().ok()?);
-    let token = Token { case: CaseId { partition, offset }, ask, awaited_until };
-    (parts.next().is_none() && token.to_string().as_bytes() == text).then_some(token)
+    let model = parts.next().map(ModelName::new);
+    let token = Token { case: CaseId { partition, offset }, ask, awaited_until, model };
+    let is_named = token.model.as_ref().is_none_or(|model| !model.as_str().is_empty());
+    (is_named && token.to_string().as_bytes() == text).then_some(token)
 }
 
 /// Why a record of the answers' topic is not an answer.
@@ -150,28 +159,35 @@ pub fn read_answer<'a>(
     let version =
         version.and_then(|it| std::str::from_utf8(it).ok()).ok_or(NotAnAnswer::NoVersion)?;
     let error = error.map(|it| Arc::from(String::from_utf8_lossy(it)));
-    let Token { case, ask, awaited_until } = token;
+    let Token { case, ask, awaited_until, model } = token;
     let version = Version::new(version);
-    Ok(Answer { case, ask, awaited_until, version, error, value, carried: Arc::default() })
+    Ok(Answer { case, ask, awaited_until, model, version, error, value, carried: Arc::default() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{CASE, ERROR, NotAnAnswer, Token, VERSION, read_answer, read_token};
-    use crate::domain::ids::CaseId;
+    use crate::domain::ids::{CaseId, ModelName};
     use crate::domain::time::Timestamp;
 
     #[test]
     fn a_token_is_read_back_and_nothing_else_is() {
         let case = CaseId { partition: 3, offset: 1042 };
-        let token = Token { case, ask: 1, awaited_until: Timestamp(1_377_990_000_500) };
-        assert_eq!(token.to_string(), "3.1042.1.1377990000500");
-        assert_eq!(read_token(token.to_string().as_bytes()), Some(token));
+        let awaited_until = Timestamp(1_377_990_000_500);
+        for (model, text) in [
+            (None, "3.1042.1.1377990000500"),
+            (Some("flights"), "3.1042.1.1377990000500.flights"),
+            (Some("eu.flights"), "3.1042.1.1377990000500.eu.flights"),
+        ] {
+            let token = Token { case, ask: 1, awaited_until, model: model.map(ModelName::new) };
+            assert_eq!(token.to_string(), text);
+            assert_eq!(read_token(text.as_bytes()), Some(token));
+        }
         for wrong in [
             "",
             "3",
             "3.1042.0",
-            "3.1042.0.5.6",
+            "3.1042.0.5.",
             "-1.2.0.3",
             "3.+1.0.5",
             "a.b.0.c",

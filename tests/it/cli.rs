@@ -115,6 +115,56 @@ fn a_wrong_command_line_is_exit_2() {
     check(&["schema", "spec", "--avro"], "never written in Avro");
 }
 
+/// Every command takes `-X`, and each refuses what a guarantee rests on before it reaches for a cluster.
+#[test]
+fn a_property_that_a_guarantee_rests_on_is_exit_2_and_named() {
+    let check = |args: &[&str], property: &str| {
+        let ran = serinus(&[args, &["--bootstrap", "127.0.0.1:1", "-X", property]].concat()).check(2);
+        let key = property.split('=').next().expect("it has a name");
+        assert!(ran.stderr.contains(key), "{args:?} {property}: {}", ran.stderr);
+    };
+    let commands: [&[&str]; 7] = [
+        &["run"],
+        &["list"],
+        &["status", "m"],
+        &["topics", "check", "examples/model.yaml"],
+        &["apply", "examples/model.yaml"],
+        &["tail", "t"],
+        &["validate", "examples/model.yaml"],
+    ];
+    for command in commands {
+        check(command, "isolation.level=read_uncommitted");
+    }
+    for property in [
+        "group.id=x",
+        "group.instance.id=x",
+        "transactional.id=x",
+        "enable.idempotence=false",
+        "enable.auto.commit=true",
+        "enable.auto.offset.store=true",
+        "acks=1",
+        "request.required.acks=0",
+        "auto.offset.reset=latest",
+        "partition.assignment.strategy=range",
+        "max.in.flight=1000",
+        "max.in.flight.requests.per.connection=10",
+        "retries=0",
+        "message.send.max.retries=0",
+        "message.timeout.ms=3600000",
+        "delivery.timeout.ms=0",
+        "transaction.timeout.ms=1",
+        "enable.partition.eof=true",
+        "plugin.library.paths=x",
+        "allow.auto.create.topics=true",
+    ] {
+        check(&["run"], property);
+    }
+    // Each by itself is within bounds; together they are not.
+    let both = ["-X", "transaction.timeout.ms=5000"];
+    let ran = serinus(&[&["list", "--bootstrap", "127.0.0.1:1", "-X", "message.timeout.ms=6000"], &both[..]].concat());
+    assert!(ran.check(2).stderr.contains("message.timeout.ms"));
+}
+
 #[test]
 fn a_cluster_that_is_not_there_is_an_error_that_names_it() {
     let ran = serinus(&["list", "--bootstrap", "127.0.0.1:1"]).check(1);

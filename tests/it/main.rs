@@ -19,12 +19,14 @@ mod ledger;
 mod left_open;
 mod lost_brokers;
 mod pressure;
+mod shared_topics;
 mod slots;
 mod strangers;
 mod throughput;
 mod tidy;
 mod tools;
 mod unreadable;
+mod unwritable;
 mod worker;
 
 mod assignment;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serinus::domain::case::{Outcome, Prediction};
-use serinus::domain::ids::{CaseId, Revision};
+use serinus::domain::ids::{CaseId, ModelName, Revision};
 use serinus::domain::record::{Answer, Carried, Request};
 use serinus::domain::routing::{OnFailure, Role, Routing, ShadowShare, Slice};
 use serinus::domain::share::Share;
@@ -95,6 +95,7 @@ impl Scenario {
                     case: CaseId { partition: word(rest, "partition=").map_or(0, number), offset },
                     ask: word(rest, "ask=").map_or(0, number),
                     awaited_until: Timestamp(word(rest, "until=").map_or(i64::MAX, number)),
+                    model: word(rest, "model=").map(ModelName::new),
                     version: (*version).into(),
                     error: (*says == "error").then(|| Arc::from("boom")),
                     value: (*says != "error").then(|| Arc::from(says.as_bytes())),

@@ -108,6 +108,7 @@ fn answer(n: usize, offset: i64, ask: usize, version: Version, fails: bool) -> A
         case: CaseId { partition: 0, offset },
         ask,
         awaited_until: MIDNIGHT,
+        model: None,
         version,
         error: fails.then(|| Arc::from("boom")),
         value: Some(Arc::from(format!("answer {n}").into_bytes())),

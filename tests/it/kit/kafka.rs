@@ -7,7 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -116,20 +118,48 @@ impl Kafka {
     }
 
     pub fn create_topics(&self, topics: &[(&str, i32)]) {
-        let admin: AdminClient<DefaultClientContext> =
-            self.config().create().expect("an admin client can be made");
         let topics: Vec<NewTopic<'_>> = topics
             .iter()
             // As many replicas as the brokers give by default.
             .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(-1)))
             .collect();
-        let options = AdminOptions::new().operation_timeout(Some(CALL_WAIT));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime can be made");
-        let results =
-            runtime.block_on(admin.create_topics(&topics, &options)).expect("the broker answers");
+        self.create(&topics);
+    }
+
+    /// Makes a topic with settings of its own.
+    pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+        self.create(&[settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value))]);
+    }
+
+    /// Changes one setting of a topic that is there.
+    pub fn set_topic(&self, name: &str, key: &str, value: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
+        let (admin, options) = self.admin();
+        let results = block_on(admin.alter_configs([&change], &options)).expect("it answers");
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+
+    /// Deletes a topic, and waits until no broker shows it.
+    pub fn delete_topic(&self, name: &str) {
+        let (admin, options) = self.admin();
+        let results = block_on(admin.delete_topics(&[name], &options)).expect("it answers");
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        let deadline = Deadline::after(CALL_WAIT);
+        while self.partitions(name) > 0 {
+            assert!(!deadline.is_over(), "`{name}` is still there");
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    fn admin(&self) -> (AdminClient<DefaultClientContext>, AdminOptions) {
+        let admin = self.config().create().expect("an admin client can be made");
+        (admin, AdminOptions::new().operation_timeout(Some(CALL_WAIT)))
+    }
+
+    fn create(&self, topics: &[NewTopic<'_>]) {
+        let (admin, options) = self.admin();
+        let results = block_on(admin.create_topics(topics, &options)).expect("the broker answers");
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -144,6 +174,8 @@ impl Kafka {
             .config()
             .set("enable.idempotence", "true")
             .set("queue.buffering.max.messages", "500000")
+            // What a topic takes is the broker's to say.
+            .set("message.max.bytes", "10000000")
             .create_with_context(Receipts::default())
             .expect("a producer can be made");
         for (index, record) in records.iter().enumerate() {
@@ -228,6 +260,11 @@ impl Kafka {
         config.set("bootstrap.servers", &self.bootstrap).set("client.id", "serinus-tests");
         config
     }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().expect("a runtime can be made").block_on(future)
 }
 
 /// A transaction that nobody ends.

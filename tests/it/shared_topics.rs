@@ -1,0 +1,147 @@
+//! Topics that models share, by intent or by accident, on a real Kafka.
+
+use std::time::Duration;
+
+use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::process::{figure, folder, serinus};
+use crate::kit::specs;
+use crate::kit::worker::{Habits, Worker};
+use crate::kit::world::{Sent, World, unique};
+
+const WAIT: Duration = Duration::from_secs(60);
+
+fn spec(topics: &str) -> String {
+    specs::shadow(&format!("  timeout: 5s\n  shadowTimeout: 6s\n  topics: {topics}"), "3s")
+}
+
+/// What a command of the program says, and its exit code.
+fn said(world: &World, args: &[&str]) -> (Option<i32>, String) {
+    let output = serinus()
+        .args(args)
+        .args(["--bootstrap", &world.kafka.bootstrap, "--app", &world.app])
+        .output()
+        .expect("it runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Writes a spec of one more model of an application.
+fn write(world: &World, name: &str, text: &str) -> String {
+    let path = folder(&world.app).join(format!("{name}.yaml"));
+    std::fs::write(&path, text).expect("a spec can be written");
+    path.display().to_string()
+}
+
+#[test]
+fn labels_of_one_topic_serve_every_model_that_names_it() {
+    let Some(kafka) = Kafka::find() else { return };
+    let labels = unique("company-labels");
+    let shared = spec(&format!("{{labels: {labels}}}"));
+    let worlds = World::several(&kafka, "shared", &[("a", shared.clone()), ("b", shared)]);
+    let [a, b] = &worlds[..] else { panic!("two models") };
+    let mut run = a.run();
+    for world in [a, b] {
+        world.await_phase("Progressing", &mut run);
+    }
+    let _workers = [a, b].map(|it| Worker::start(&kafka, &it.name, "v1", Habits::default()));
+    let sent: Vec<(&World, Vec<Sent>)> =
+        [a, b].map(|it| (it, it.send_requests(0, 24))).into_iter().collect();
+    let now = crate::kit::clock::unix_ms();
+    let partitions = kafka.partitions(&labels);
+    for (_, sent) in &sent {
+        let with_label = sent.iter().filter(|it| it.has_label).zip(0..);
+        let records: Vec<Record> = with_label
+            .map(|(it, n)| Record { partition: n % partitions, ..it.label(now) })
+            .collect();
+        kafka.send(&labels, &records);
+    }
+    for (world, sent) in &sent {
+        let mut rows = Reader::open(&kafka, &world.topic("analysis"));
+        rows.until("a final row of each case", WAIT, |records| {
+            sent.iter().all(|it| records.iter().any(|row| row.json()["request_id"] == it.id.as_str()))
+        });
+        for it in sent {
+            let row = rows.records.iter().map(Record::json).find(|row| row["request_id"] == it.id.as_str());
+            let status = row.expect("it came")["label_status"].clone();
+            assert_eq!(status, if it.has_label { "labelled" } else { "missing" }, "{}", it.id);
+        }
+        let theirs = sent.iter().filter(|it| it.has_label).count();
+        let joined = format!("serinus_label_joined_total{{model=\"{}\"}}", world.name);
+        let address = run.http_address();
+        run.await_true(&joined, WAIT, || figure(&address, &joined) >= theirs);
+    }
+    let address = run.http_address();
+    assert_eq!(figure(&address, "serinus_label_orphaned_total"), 0, "others' labels are no orphans");
+    let log = run.stop_and_read();
+    assert!(!log.contains("beginning anew"), "{log}");
+}
+
+#[test]
+fn topics_of_two_models_with_one_labels_topic_are_made() {
+    let Some(kafka) = Kafka::find() else { return };
+    let labels = unique("company-labels");
+    let shared = spec(&format!("{{labels: {labels}}}"));
+    let worlds = World::several(&kafka, "made", &[("a", shared.clone()), ("b", shared.clone())]);
+    let [a, b] = &worlds[..] else { panic!("two models") };
+    let files = [a, b].map(|it| write(it, &it.name, &shared.replace("MODEL", &it.name)));
+    let (code, text) = said(a, &["topics", "create", &files[0], &files[1]]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(kafka.partitions(&labels) > 0);
+    let (code, text) = said(a, &["topics", "check", &files[0], &files[1]]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+/// Each of these was taken, and stopped every model, or served each request again and again.
+#[test]
+fn topics_of_another_model_are_refused_in_words() {
+    let Some(kafka) = Kafka::find() else { return };
+    let a = World::new(&kafka, "mine", &specs::shadow("  timeout: 5s\n  shadowTimeout: 6s", "3s"));
+    let mut run = a.run();
+    a.await_phase("Progressing", &mut run);
+    let app = a.app.clone();
+    let b = |what: &str| format!("{app}-{what}");
+    let check = |what: &str, topics: String, field: &str, topic: String| {
+        let name = b(what);
+        let model = specs::shadow(&format!("  timeout: 5s\n  topics: {topics}"), "3s");
+        let model = model.split("---").next().expect("the model comes first");
+        let file = write(&a, &name, &model.replace("MODEL", &name));
+        for kind in ["requests", "responses", "served", "predictions", "v1.requests"] {
+            kafka.create_topics(&[(&format!("{name}.{kind}"), 1)]);
+        }
+        let (code, text) = said(&a, &["apply", &file]);
+        assert_ne!(code, Some(0), "{what}: {text}");
+        for word in [&name, &app, field, &topic] {
+            assert!(text.contains(word), "{what}: no `{word}` in: {text}");
+        }
+    };
+    let of_a = |kind: &str| a.topic(kind);
+    check("b1", format!("{{requests: {}}}", of_a("requests")), "requests", of_a("requests"));
+    check("b2", format!("{{responses: {}}}", of_a("responses")), "responses", of_a("responses"));
+    check("b3", format!("{{requests: {}}}", of_a("v2.requests")), "requests", of_a("v2.requests"));
+    check("b4", format!("{{served: {}}}", of_a("requests")), "served", of_a("requests"));
+    check("b5", format!("{{predictions: {app}.internal.slots}}"), "predictions", format!("{app}.internal.slots"));
+    check("b6", format!("{{deadLetters: {}}}", of_a("analysis")), "deadLetters", of_a("analysis"));
+    // A version of a later rollout whose topic is the requests of a model.
+    let v9 = b("c");
+    let text = specs::shadow(&format!("  timeout: 5s\n  topics: {{requests: {}}}", of_a("v9.requests")), "3s");
+    let model = text.split("---").next().expect("the model comes first").replace("MODEL", &v9);
+    kafka.create_topics(&[(&of_a("v9.requests"), 1)]);
+    let file = write(&a, &v9, &model);
+    let (code, text) = said(&a, &["topics", "create", &file]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = said(&a, &["apply", &file]);
+    assert_eq!(code, Some(0), "nobody else has it yet: {text}");
+    let rollout = specs::shadow("  timeout: 5s", "3s").replace("MODEL", &app).replace("v2", "v9");
+    let rollout = rollout.split("---").nth(1).expect("the rollout comes last");
+    let file = write(&a, "v9", &rollout.replace("spec:\n", "spec:\n  onConflict: replace\n"));
+    let (code, text) = said(&a, &["apply", &file]);
+    assert_ne!(code, Some(0), "{text}");
+    assert!(text.contains(&v9) && text.contains(&of_a("v9.requests")), "{text}");
+    // What stood before goes on.
+    let _worker = Worker::start(&kafka, &a.name, "v1", Habits::default());
+    let sent = a.send_requests(0, 8);
+    let mut served = Reader::open(&kafka, &a.topic("served"));
+    served.until("an answer to each", WAIT, |records| records.len() >= sent.len());
+    let log = run.stop_and_read();
+    assert!(!log.contains("beginning anew"), "{log}");
+}

@@ -1,0 +1,235 @@
+//! Topics that take no records, or only small ones, on a real Kafka: serving goes on, and what was not sent is counted and said.
+
+use std::time::Duration;
+
+use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::process::{Process, figure, folder, serinus};
+use crate::kit::specs;
+use crate::kit::worker::{Habits, Worker};
+use crate::kit::world::{PARTITIONS, World};
+
+/// How long what must come may take; served requests have their own deadlines.
+const WAIT: Duration = Duration::from_secs(60);
+
+fn spec() -> String {
+    specs::shadow("  timeout: 5s\n  shadowTimeout: 6s", "2s")
+}
+
+fn run_with(world: &World, more: &[&str]) -> Process {
+    let mut command = serinus();
+    command.args(["run", "--bootstrap", &world.kafka.bootstrap, "--app", &world.app]);
+    command.args(["--instance", "one", "--http", "127.0.0.1:0", "--create-topics"]);
+    command.arg("--apply").arg(&world.spec).args(more);
+    Process::start(&mut command, &folder(&world.app).join("run-one.log"))
+}
+
+/// Text of so many bytes that no codec makes much smaller.
+fn noise(seed: usize, bytes: usize) -> String {
+    let mut state = seed as u64 * 2 + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"[(state >> 58) as usize])
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+/// Sends so many requests whose values have so many bytes, and returns their ids.
+fn ask(world: &World, from: usize, to: usize, bytes: usize) -> Vec<String> {
+    let requests: Vec<_> = (from..to).map(|it| world.request(it)).collect();
+    let records: Vec<Record> = requests
+        .iter()
+        .zip(from..)
+        .map(|(it, seed)| Record { value: noise(seed, bytes).into(), ..it.record() })
+        .collect();
+    world.kafka.send(&world.topic("requests"), &records);
+    requests.into_iter().map(|it| it.id).collect()
+}
+
+/// Waits until each of these requests is served, and returns their outcomes.
+fn outcomes(world: &World, ids: &[String]) -> Vec<String> {
+    let mut served = Reader::open(&world.kafka, &world.topic("served"));
+    let of = |records: &[Record], id: &String| -> Vec<String> {
+        let theirs = records.iter().filter(|it| it.header("serinus-request-id") == Some(id));
+        theirs.map(|it| it.header("serinus-outcome").unwrap_or_default().to_owned()).collect()
+    };
+    let what = format!("{} served requests of `{}`", ids.len(), world.name);
+    served.until(&what, WAIT, |records| ids.iter().all(|id| !of(records, id).is_empty()));
+    let all: Vec<Vec<String>> = ids.iter().map(|id| of(&served.records, id)).collect();
+    assert!(all.iter().all(|it| it.len() == 1), "each is served once");
+    all.concat()
+}
+
+fn status(world: &World, name: &str) -> String {
+    let output = serinus()
+        .args(["status", name, "--bootstrap", &world.kafka.bootstrap, "--app", &world.app])
+        .output()
+        .expect("it runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until the status of a rollout holds all of these words.
+fn await_status(world: &World, run: &Process, words: &[&str]) {
+    let mut said = String::new();
+    run.await_true(&format!("{words:?} in the status"), WAIT, || {
+        said = status(world, &world.rollout());
+        words.iter().all(|it| said.contains(it))
+    });
+}
+
+#[test]
+fn a_shadows_topic_that_refuses_a_record_stops_no_model() {
+    let Some(kafka) = Kafka::find() else { return };
+    let worlds = World::several(&kafka, "refusing", &[("a", spec()), ("b", spec())]);
+    let [a, b] = &worlds[..] else { panic!("two models") };
+    let refusing = a.topic("v2.requests");
+    kafka.create_topic(&refusing, PARTITIONS, &[("max.message.bytes", "2000")]);
+    let mut run = run_with(a, &[]);
+    for world in [a, b] {
+        world.await_phase("Progressing", &mut run);
+    }
+    let _workers = [(a, "v1"), (a, "v2"), (b, "v1"), (b, "v2")]
+        .map(|(world, version)| Worker::start(&kafka, &world.name, version, Habits::default()));
+    let large = ask(a, 0, 40, 6_000);
+    let small = ask(b, 0, 40, 100);
+    for (world, ids) in [(a, &large), (b, &small)] {
+        assert_eq!(outcomes(world, ids), vec!["ok"; ids.len()], "of `{}`", world.name);
+    }
+    let address = run.http_address();
+    run.await_true("copies counted as not sent", WAIT, || {
+        figure(&address, "serinus_too_large_total") >= 40
+    });
+    // What fits goes on to be copied.
+    let fitting = ask(a, 40, 44, 300);
+    assert_eq!(outcomes(a, &fitting), vec!["ok"; 4]);
+    let mut copies = Reader::open(&kafka, &refusing);
+    let is_copied = |records: &[Record], id: &String| {
+        records.iter().any(|it| it.header("serinus-request-id") == Some(id))
+    };
+    copies.until("copies that fit", WAIT, |records| fitting.iter().all(|id| is_copied(records, id)));
+    let letters = kafka.read_all(&a.topic("dead-letters"));
+    let says_why = |it: &&Record| {
+        let reason = it.header("serinus-dead-reason").unwrap_or_default();
+        reason.contains(&refusing) && reason.contains("max.message.bytes")
+    };
+    assert_eq!(letters.iter().filter(says_why).count(), 40, "each large copy is a dead letter");
+    run.stop();
+}
+
+/// As when nobody leads its partitions, or a right to write was taken away: the broker answers nothing or refuses all.
+#[test]
+fn a_shadows_topic_that_is_deleted_stops_no_model_and_status_names_it() {
+    let Some(kafka) = Kafka::find() else { return };
+    let worlds = World::several(&kafka, "deleted", &[("a", spec()), ("b", spec())]);
+    let [a, b] = &worlds[..] else { panic!("two models") };
+    let mut run = run_with(a, &[]);
+    for world in [a, b] {
+        world.await_phase("Progressing", &mut run);
+    }
+    let _workers = [(a, "v1"), (b, "v1"), (b, "v2")]
+        .map(|(world, version)| Worker::start(&kafka, &world.name, version, Habits::default()));
+    for world in [a, b] {
+        let ids = ask(world, 0, 8, 100);
+        assert_eq!(outcomes(world, &ids), vec!["ok"; 8]);
+    }
+    let deleted = a.topic("v2.requests");
+    kafka.delete_topic(&deleted);
+    for part in 1..6 {
+        for world in [a, b] {
+            let ids = ask(world, part * 8, part * 8 + 8, 100);
+            assert_eq!(outcomes(world, &ids), vec!["ok"; 8], "of `{}`, part {part}", world.name);
+        }
+    }
+    await_status(a, &run, &[&deleted, "not sent"]);
+    let address = run.http_address();
+    let not_sent = || {
+        figure(&address, "serinus_forward_failed_total") + figure(&address, "serinus_version_absent_total")
+    };
+    assert!(not_sent() > 0);
+    assert_eq!(kafka.partitions(&deleted), 0, "nobody made it again");
+    // Made again, it is used again.
+    kafka.create_topic(&deleted, PARTITIONS, &[]);
+    let mut copies = Reader::open(&kafka, &deleted);
+    let mut next = 48;
+    run.await_true("a copy", WAIT, || {
+        ask(a, next, next + 4, 100);
+        next += 4;
+        copies.wait(Duration::from_secs(1), |records| !records.is_empty())
+    });
+    run.stop();
+}
+
+#[test]
+fn a_request_larger_than_its_versions_topic_takes_holds_nothing_up() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "larger", &spec().replace("timeout: 5s", "timeout: 4s"));
+    let requests = world.topic("requests");
+    kafka.set_topic(&requests, "max.message.bytes", "5000000");
+    let mut run = run_with(&world, &["-X", "message.max.bytes=5000000"]);
+    world.await_phase("Progressing", &mut run);
+    let _workers = ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let large = ask(&world, 0, 1, 2_000_000);
+    let small = ask(&world, 1, 11, 100);
+    assert_eq!(outcomes(&world, &small), vec!["ok"; 10]);
+    assert_eq!(outcomes(&world, &large), ["error"]);
+    let limited = world.topic("v1.requests");
+    let mut letters = Reader::open(&kafka, &world.topic("dead-letters"));
+    letters.until("a dead letter that names the limit", WAIT, |records| {
+        records.iter().any(|it| {
+            let reason = it.header("serinus-dead-reason").unwrap_or_default();
+            reason.contains(&limited) && reason.contains("1048588")
+        })
+    });
+    let log = run.log_text();
+    let says_it = |line: &str| {
+        line.contains("max.message.bytes") && line.contains(&limited) && line.contains("1048588")
+    };
+    assert!(log.lines().any(says_it), "the start says that the two differ:\n{log}");
+    let output = serinus()
+        .args(["topics", "check", "--bootstrap", &kafka.bootstrap, "--app", &world.app])
+        .arg(&world.spec)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.lines().any(says_it), "the check says it too: {said}");
+    run.stop();
+}
+
+/// Brokers hold whole batches to a topic's limit: many small records together may be too large, and one answer by itself.
+#[test]
+fn outputs_whose_topics_take_only_small_records_hold_nothing_up() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "narrow", &spec());
+    let narrow = ["served", "predictions", "analysis", "dead-letters", "v2.requests"];
+    for it in narrow {
+        kafka.create_topic(&world.topic(it), PARTITIONS, &[("max.message.bytes", "2000")]);
+    }
+    let mut run = run_with(&world, &[]);
+    world.await_phase("Progressing", &mut run);
+    let workers = ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let many = ask(&world, 0, 200, 300);
+    assert_eq!(outcomes(&world, &many), vec!["ok"; 200]);
+    drop(workers);
+    // Now by hand, with an answer that does not fit.
+    let wide = ask(&world, 200, 201, 300);
+    let mut copies = Reader::open(&kafka, &world.topic("v1.requests"));
+    let is_it = |it: &&Record| it.header("serinus-request-id") == Some(&wide[0]);
+    copies.until("the copy", WAIT, |records| records.iter().any(|it| is_it(&it)));
+    let copy = copies.records.iter().find(is_it).expect("it came");
+    let ours = |name: &str| (name.to_owned(), copy.header(name).expect("it is ours").into());
+    let answer = Record {
+        partition: 200 % PARTITIONS,
+        value: noise(7, 6_000).into(),
+        headers: vec![ours("serinus-case"), ours("serinus-version")],
+        ..Record::default()
+    };
+    let nonsense = Record { value: noise(8, 6_000).into(), ..Record::default() };
+    kafka.send(&world.topic("responses"), &[answer, nonsense]);
+    assert_eq!(outcomes(&world, &wide), ["error"]);
+    let mut letters = Reader::open(&kafka, &world.topic("dead-letters"));
+    letters.until("a dead letter of the nonsense", WAIT, |records| {
+        records.iter().any(|it| it.header("serinus-dead-topic") == Some(&world.topic("responses")))
+    });
+    let mut rows = Reader::open(&kafka, &world.topic("analysis"));
+    rows.until("a row of each case", WAIT, |records| records.len() > 200);
+    run.stop();
+}

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::domain::ids::{ModelName, Version};
 use crate::engine::counter::Counter;
 use crate::kafka::counts::Numbers;
 use crate::kafka::crash::Role;
@@ -95,6 +96,30 @@ pub fn metrics(counts: &Numbers, levels: &Numbers, vitals: &Vitals) -> String {
     text
 }
 
+/// Returns, in the same format, how many copies of requests were not sent to each version.
+pub fn unsent(failed: &BTreeMap<(ModelName, Version), u64>) -> String {
+    let mut text = String::new();
+    if failed.is_empty() {
+        return text;
+    }
+    let name = "serinus_forward_failed_total";
+    let mut line = |it: String| {
+        writeln!(text, "{it}").expect("a text takes what is written into it");
+    };
+    line(format!("# HELP {name} copies not sent because the version's topic did not take them"));
+    line(format!("# TYPE {name} counter"));
+    for ((model, version), n) in failed {
+        let (model, version) = (escaped(model.as_str()), escaped(version.as_str()));
+        line(format!("{name}{{model=\"{model}\",version=\"{version}\"}} {n}"));
+    }
+    text
+}
+
+/// Returns a label's value as the format wants it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 fn rows_of(numbers: &Numbers, wanted: &str) -> Vec<(String, u64)> {
     let is_wanted = |(key, _): &(&(_, &'static str), &u64)| key.1 == wanted;
     numbers.iter().filter(is_wanted).map(|((model, _), n)| (model.to_string(), *n)).collect()
@@ -115,7 +140,7 @@ fn family(
     line(format!("# HELP {name} {help}"));
     line(format!("# TYPE {name} {kind}"));
     for (value, n) in rows {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let value = escaped(value);
         line(format!("{name}{{{label}=\"{value}\"}} {n}"));
     }
 }
@@ -153,6 +178,19 @@ mod tests {
         let (is_live, said) = livez(&board.pulse.read(), later);
         assert!(!is_live);
         assert_eq!(said["overdue"][0]["role"], "analysis");
+    }
+
+    #[test]
+    fn copies_that_were_not_sent_are_told_by_version() {
+        let board = Board::default();
+        assert_eq!(super::unsent(&board.failed_forwards()), "");
+        board.fail_forwards(&"m".into(), &"v2".into(), 2);
+        board.fail_forwards(&"m".into(), &"v2".into(), 3);
+        insta::assert_snapshot!(super::unsent(&board.failed_forwards()), @r#"
+        # HELP serinus_forward_failed_total copies not sent because the version's topic did not take them
+        # TYPE serinus_forward_failed_total counter
+        serinus_forward_failed_total{model="m",version="v2"} 5
+        "#);
     }
 
     #[test]

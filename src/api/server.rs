@@ -56,7 +56,8 @@ async fn readyz(State(board): State<Board>) -> Response {
 }
 
 async fn metrics(State(board): State<Board>) -> Response {
-    let text = answers::metrics(&board.read(), &board.levels(), &board.pulse.read());
+    let mut text = answers::metrics(&board.read(), &board.levels(), &board.pulse.read());
+    text.push_str(&answers::unsent(&board.failed_forwards()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

@@ -152,14 +152,17 @@ fn prepare_topics(
         topics::wanted(documents, context, &context.reader()?)?
     };
     let (wrong, warnings) = parted(check(&settings, &wanted, WAIT)?);
-    for it in warnings {
+    for mismatch in warnings {
         warn!(
-            topic = it.topic,
-            setting = it.setting,
-            found = it.found,
-            wanted = it.wanted,
+            topic = mismatch.topic,
+            setting = mismatch.setting,
+            found = mismatch.found,
+            wanted = mismatch.wanted,
             "topic setting differs"
         );
+    }
+    for mismatch in topics::narrow(documents, context, &wanted)? {
+        warn!("{mismatch}");
     }
     if wrong.is_empty() { Ok(()) } else { Err(CliError::Mismatch(wrong)) }
 }

@@ -38,7 +38,7 @@ struct WrittenIn {
 }
 
 fn claimants<'a>(documents: &'a [Document]) -> Vec<Claimant<'a>> {
-    let rollouts = |model: &ModelName| {
+    let rollouts = |model: &'a ModelName| {
         documents.iter().filter_map(move |document| match document {
             Document::Rollout(plan, _) if plan.model == *model => Some(plan),
             Document::Rollout(..) | Document::Model(..) => None,

@@ -12,11 +12,15 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::output::{columns, talk};
 use crate::cli::say;
 use crate::cli::state::{self, State};
+use crate::kafka::clock;
 use crate::kafka::deadline::Deadline;
+use crate::kafka::notices::{self, Notice};
 use crate::kafka::reader::{ReadError, Reader, Start, Which};
 
 /// How far back in the metrics the newest is looked for first.
 const METRICS_NEAR: i64 = 500;
+/// Age from which a notice of an instance says nothing of now: it says it again every 10 s.
+const NOTICE_AGE_MAX_MS: i64 = 60_000;
 
 /// What `status` takes.
 #[derive(Clone, Debug, Args)]
@@ -44,9 +48,32 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError
         return Ok(exit);
     };
     let metrics = newest_metrics(context, &context.reader()?, &state)?;
-    let value = json!({ "state": state.record, "metrics": metrics });
-    context.output.document(&value, || text(&state, metrics.as_ref()))?;
+    let unwritable = unwritable(context, &state)?;
+    let value = json!({ "state": state.record, "metrics": metrics, "unwritable": unwritable });
+    context.output.document(&value, || {
+        let topics = unwritable.iter().map(not_sent);
+        std::iter::once(text(&state, metrics.as_ref())).chain(topics).collect::<Vec<_>>().join("\n")
+    })?;
     Ok(exit)
+}
+
+/// Reads which topics of a model's versions some instance could not write of late.
+fn unwritable(context: &Context, state: &State) -> Result<Vec<Notice>, CliError> {
+    let mut notices =
+        notices::read(&context.settings()?).map_err(|error| CliError::Run(Box::new(error)))?;
+    let oldest = clock::now().0 - NOTICE_AGE_MAX_MS;
+    notices.retain(|it| it.model == state.model && it.reason.is_some() && it.at >= oldest);
+    Ok(notices)
+}
+
+fn not_sent(notice: &Notice) -> String {
+    let Notice { version, topic, instance, not_sent, since, .. } = notice;
+    format!(
+        "topics    {topic} takes no copies for {version} since {} UTC: {}; {} not sent by instance {instance}",
+        say::moment(*since),
+        notice.reason.as_deref().unwrap_or_default(),
+        say::count(*not_sent)
+    )
 }
 
 /// Follows the states until the one that ends the wait; without a state when none came in time.

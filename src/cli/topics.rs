@@ -11,9 +11,11 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::specs;
 use crate::cli::state::{self, State};
 use crate::kafka::demand::{Mismatch, parted};
+use crate::kafka::limits;
 use crate::kafka::reader::Reader;
 use crate::kafka::topics::{Wanted, check, create_missing, grow};
 use crate::spec::plan::Document;
+use crate::strategy::stage::ModelPlan;
 
 /// How long the cluster may take.
 const WAIT: Duration = Duration::from_secs(30);
@@ -36,15 +38,19 @@ enum Verb {
 pub(crate) fn run(args: &TopicsArgs, context: &Context) -> Result<Exit, CliError> {
     match &args.verb {
         Verb::Check(specs) => {
-            let wanted = wanted(&specs.read(&context.app)?, context, &context.reader()?)?;
+            let documents = specs.read(&context.app)?;
+            let wanted = wanted(&documents, context, &context.reader()?)?;
             let wrong = check(&context.settings()?, &wanted, WAIT)?;
-            print(context, &wanted, &Made::default(), wrong)
+            let narrow = narrow(&documents, context, &wanted)?;
+            print(context, &wanted, &Made::default(), wrong, &narrow)
         }
         Verb::Create(specs) => {
             let settings = context.settings()?;
-            let (wanted, made) = create(&specs.read(&context.app)?, context)?;
+            let documents = specs.read(&context.app)?;
+            let (wanted, made) = create(&documents, context)?;
             let wrong = check(&settings, &wanted, WAIT)?;
-            print(context, &wanted, &made, wrong)
+            let narrow = narrow(&documents, context, &wanted)?;
+            print(context, &wanted, &made, wrong, &narrow)
         }
     }
 }
@@ -69,6 +75,22 @@ pub(crate) fn wanted(
         }
     }
     specs::wanted(&context.app, &all, &state::plans(&states), &found)
+}
+
+/// Returns, in words, which topics take smaller records than the requests that go into them may be.
+pub(crate) fn narrow(
+    documents: &[Document],
+    context: &Context,
+    wanted: &[Wanted],
+) -> Result<Vec<String>, CliError> {
+    let plans: Vec<&ModelPlan> = documents
+        .iter()
+        .filter_map(|document| match document {
+            Document::Model(plan, _) => Some(plan),
+            Document::Rollout(..) => None,
+        })
+        .collect();
+    Ok(limits::narrow(&context.settings()?, wanted, &plans))
 }
 
 /// What was done to topics.
@@ -104,15 +126,17 @@ fn print(
     wanted: &[Wanted],
     made: &Made,
     wrong: Vec<Mismatch>,
+    narrow: &[String],
 ) -> Result<Exit, CliError> {
     let (wrong, warnings) = parted(wrong);
-    let as_json = |all: &[Mismatch]| -> Vec<Value> {
-        let one = |it: &Mismatch| json!({"topic": it.topic, "setting": it.setting, "found": it.found, "wanted": it.wanted});
-        all.iter().map(one).collect()
-    };
-    let (mismatches, warned) = (as_json(&wrong), as_json(&warnings));
+    let mismatches: Vec<Value> = wrong
+        .iter()
+        .map(|it| json!({"topic": it.topic, "setting": it.setting, "found": it.found, "wanted": it.wanted}))
+        .collect();
+    let warnings: Vec<String> =
+        warnings.iter().map(ToString::to_string).chain(narrow.iter().cloned()).collect();
     let names: Vec<&str> = wanted.iter().map(|it| it.name.as_str()).collect();
-    let value = json!({ "topics": names, "created": made.created, "grown": made.grown, "mismatches": mismatches, "warnings": warned });
+    let value = json!({ "topics": names, "created": made.created, "grown": made.grown, "mismatches": mismatches, "warnings": warnings });
     context.output.document(&value, || {
         let mut lines: Vec<String> =
             made.created.iter().map(|it| format!("created {it}")).collect();

@@ -161,9 +161,10 @@ impl Counter {
             Self::AnswerMisdirected => {
                 ("answer_misdirected", "answers passed on to their right partition")
             }
-            Self::AnswerForeign => {
-                ("answer_foreign", "answers to cases of another model that came to this one's topic")
-            }
+            Self::AnswerForeign => (
+                "answer_foreign",
+                "answers to cases of another model that came to this one's topic",
+            ),
             Self::Refused => ("refused", "records sent to the dead-letter topic"),
             Self::TooLarge => (
                 "too_large",

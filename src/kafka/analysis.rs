@@ -26,6 +26,7 @@ use crate::kafka::label_ends::LabelEnds;
 use crate::kafka::label_lane::{self, LabelLane};
 use crate::kafka::label_readers::{self, ForModel, LabelReaders};
 use crate::kafka::lane_store::LaneStore;
+use crate::kafka::limits::{self, Limits};
 use crate::kafka::offsets;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
@@ -87,6 +88,7 @@ struct Session<'a> {
     board: &'a Board,
     topics: HashMap<String, (ModelName, Kind)>,
     readers: LabelReaders,
+    limits: Limits,
     lanes: BTreeMap<LaneKey, AnalystLane>,
     labels: BTreeMap<LaneKey, LabelLane>,
     label_ends: LabelEnds,
@@ -116,6 +118,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         board,
         topics: HashMap::new(),
         readers: LabelReaders::default(),
+        limits: Limits::default(),
         lanes: BTreeMap::new(),
         labels: BTreeMap::new(),
         label_ends: LabelEnds::start(settings)?,
@@ -179,6 +182,16 @@ impl Session<'_> {
         // Partitions of topics that are not read any more are still to be given up.
         self.topics.extend(topics);
         self.readers.follow(&self.follower);
+        let settings = &self.options.settings;
+        let plans = self.follower.models().values().map(|view| &view.plan);
+        let written: Vec<String> =
+            plans.flat_map(|plan| limits::written_for(&settings.app, plan)).collect();
+        self.limits.read(settings, written.iter().cloned());
+        let limits = self.limits.among(&written);
+        if self.outbox.is_too_wide(&limits) && self.outbox.is_open() {
+            self.commit()?;
+        }
+        self.outbox.keep_within(limits)?;
         self.member.subscribe(subscribed)?;
         self.join_readers()
     }
@@ -217,10 +230,7 @@ impl Session<'_> {
         let mut read = 0;
         let mut collected = None;
         while read < BATCH_MAX {
-            let polled = self
-                .member
-                .poll(wait)
-                .map(|it| it.map(|message| self.receive(&message)));
+            let polled = self.member.poll(wait).map(|it| it.map(|message| self.receive(&message)));
             let is_drained = !matches!(polled, Some(Ok(_)));
             match polled {
                 None => {}
@@ -404,10 +414,9 @@ impl Session<'_> {
                     Effect::Count(counter, n) => {
                         let is_shared = self.readers.share(&view.plan.topics.labels);
                         // Another model's labels are no orphans, and cannot be told from those that nobody asked for.
-                        let counter = match counter {
-                            Counter::LabelOrphaned if is_shared => Counter::LabelUnclaimed,
-                            counter => counter,
-                        };
+                        let is_unclaimed = is_shared && counter == Counter::LabelOrphaned;
+                        let counter =
+                            if is_unclaimed { Counter::LabelUnclaimed } else { counter };
                         *self
                             .machine_counts
                             .entry((model.clone(), counter.describe().0))

@@ -37,8 +37,7 @@ impl<'a> Claimant<'a> {
     /// Makes the claimant of a model as it stands: its stable version, and those of its last, present and queued rollouts.
     pub fn standing(standing: &'a Standing) -> Self {
         let rollouts = standing.rollout.iter().chain(standing.queue.iter().map(|it| &it.written));
-        let mut claimant =
-            Self::new(&standing.model.plan, rollouts.map(|written| &written.plan));
+        let mut claimant = Self::new(&standing.model.plan, rollouts.map(|written| &written.plan));
         let routing = &standing.position.routing;
         claimant.add([&routing.stable]);
         claimant.add(routing.slices.iter().map(|slice| &slice.version));
@@ -245,7 +244,10 @@ mod tests {
     #[test]
     fn models_of_different_topics_or_with_one_labels_topic_go_together() {
         check(&[("a", "{}", &["v2"]), ("b", "{}", &["v2", "v3"])], &[]);
-        check(&[("a", "{labels: l}", &[]), ("b", "{labels: l}", &[]), ("c", "{labels: l}", &[])], &[]);
+        check(
+            &[("a", "{labels: l}", &[]), ("b", "{labels: l}", &[]), ("c", "{labels: l}", &[])],
+            &[],
+        );
         check(&[("a", "{labels: b.labels}", &[]), ("b", "{}", &[])], &[]);
     }
 
@@ -253,7 +255,8 @@ mod tests {
     fn every_other_topic_that_two_models_name_is_a_conflict() {
         for field in ["requests", "responses", "served", "predictions", "analysis", "deadLetters"] {
             let topics = format!("{{{field}: x}}");
-            let expected = format!("topic `x` would be `{field}` of model `a` and `{field}` of model `b`");
+            let expected =
+                format!("topic `x` would be `{field}` of model `a` and `{field}` of model `b`");
             check(&[("a", &topics, &[]), ("b", &topics, &[])], &[&expected]);
         }
         check(
@@ -277,15 +280,24 @@ mod tests {
         }
         check(
             &[("a", "{}", &["b"]), ("a.b", "{}", &[])],
-            &["topic `a.b.requests` would be `versionRequests` of version `b` of model `a` and `requests` of model `a.b`"],
+            &[
+                "topic `a.b.requests` would be `versionRequests` of version `b` of model `a` and `requests` of model `a.b`",
+            ],
         );
         check(
             &[("a", "{}", &["b.c"]), ("a.b", "{}", &["c"])],
-            &["topic `a.b.c.requests` would be `versionRequests` of version `b.c` of model `a` and `versionRequests` of version `c` of model `a.b`"],
+            &[
+                "topic `a.b.c.requests` would be `versionRequests` of version `b.c` of model `a` and `versionRequests` of version `c` of model `a.b`",
+            ],
         );
         check(
-            &[("a", "{versionRequests: 'in.{version}'}", &[]), ("b", "{versionRequests: 'in.{version}'}", &[])],
-            &["topic `in.v1` would be `versionRequests` of version `v1` of model `a` and `versionRequests` of version `v1` of model `b`"],
+            &[
+                ("a", "{versionRequests: 'in.{version}'}", &[]),
+                ("b", "{versionRequests: 'in.{version}'}", &[]),
+            ],
+            &[
+                "topic `in.v1` would be `versionRequests` of version `v1` of model `a` and `versionRequests` of version `v1` of model `b`",
+            ],
         );
     }
 
@@ -298,11 +310,15 @@ mod tests {
         }
         check(
             &[("a", "{}", &[]), ("b", "{analysis: app.internal.a.labels}", &[])],
-            &["topic `app.internal.a.labels` would be a private topic of model `a` and `analysis` of model `b`"],
+            &[
+                "topic `app.internal.a.labels` would be a private topic of model `a` and `analysis` of model `b`",
+            ],
         );
         check(
             &[("app", "{}", &["internal"])],
-            &["topic `app.internal.requests` would be a topic of the application itself and `versionRequests` of version `internal` of model `app`"],
+            &[
+                "topic `app.internal.requests` would be a topic of the application itself and `versionRequests` of version `internal` of model `app`",
+            ],
         );
     }
 }

@@ -409,8 +409,11 @@ impl Session<'_> {
             };
         }
         let mut command = bounded(record, |document| parse(&document));
-        let refused =
-            if command.verb == Verb::Apply { self.unfit_topics(partition, &command)? } else { None };
+        let refused = if command.verb == Verb::Apply {
+            self.unfit_topics(partition, &command)?
+        } else {
+            None
+        };
         if let Some(words) = &refused {
             command.spec = Some(Parsed::Invalid(words.clone()));
         }
@@ -427,7 +430,9 @@ impl Session<'_> {
         // Of the models that are judged elsewhere; where ours stand may not be committed yet.
         let mut standings: BTreeMap<ModelName, Standing> = read_states(settings, &self.beat)?
             .into_iter()
-            .filter_map(|(model, state)| Some((ModelName::from(model), state.standing(parse).ok()?)))
+            .filter_map(|(model, state)| {
+                Some((ModelName::from(model), state.standing(parse).ok()?))
+            })
             .collect();
         let seats = self.benches.values().flat_map(|bench| &bench.seats);
         standings.extend(
@@ -435,9 +440,7 @@ impl Session<'_> {
         );
         let taken = claims::refusal(&settings.app, command.spec.as_ref(), &standings);
         match self.benches.get(&partition) {
-            Some(bench) if taken.is_none() => {
-                missing_topics(command, bench, &mut self.partitions)
-            }
+            Some(bench) if taken.is_none() => missing_topics(command, bench, &mut self.partitions),
             Some(_) | None => Ok(taken),
         }
     }

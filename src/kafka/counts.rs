@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::ids::ModelName;
+use crate::domain::ids::{ModelName, Version};
 use crate::engine::counter::Counter;
 use crate::kafka::pulse::Pulse;
 
@@ -15,6 +15,7 @@ pub type Numbers = BTreeMap<(ModelName, &'static str), u64>;
 pub struct Board {
     counts: Arc<Mutex<Numbers>>,
     levels: Arc<Mutex<Numbers>>,
+    unsent: Arc<Mutex<BTreeMap<(ModelName, Version), u64>>>,
     /// What the roles are doing.
     pub pulse: Pulse,
 }
@@ -35,6 +36,17 @@ impl Board {
         let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         levels.retain(|(_, name), _| !names.contains(name));
         levels.extend(held);
+    }
+
+    /// Counts copies of requests that were not sent to a version because its topic did not take them.
+    pub fn fail_forwards(&self, model: &ModelName, version: &Version, n: u64) {
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        *unsent.entry((model.clone(), version.clone())).or_default() += n;
+    }
+
+    /// Returns how many copies were not sent, by model and version.
+    pub fn failed_forwards(&self) -> BTreeMap<(ModelName, Version), u64> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds to a counter by its name.

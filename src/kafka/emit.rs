@@ -1,6 +1,7 @@
 //! From the serving machine's effects to records.
 
 use hashbrown::HashMap;
+use tracing::warn;
 
 use crate::domain::case::{Outcome, Prediction};
 use crate::domain::ids::{CaseId, ModelName};
@@ -10,6 +11,7 @@ use crate::engine::counter::Counter;
 use crate::engine::serving::{Forward, Serve, ServingEffect};
 use crate::kafka::counts::Counts;
 use crate::kafka::error::ShellError;
+use crate::kafka::forwards::{Address, Forwards, TooLarge};
 use crate::kafka::intake::{Dead, LeftOut};
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::shrink;
@@ -32,11 +34,14 @@ impl Emitter {
         plan: &ModelPlan,
         effects: &mut Vec<ServingEffect>,
         outbox: &mut Outbox,
+        forwards: &mut Forwards<'_>,
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
         for effect in effects.drain(..) {
             match effect {
-                ServingEffect::Forward(forward) => self.forward(plan, &forward, outbox, counts)?,
+                ServingEffect::Forward(forward) => {
+                    self.forward(plan, &forward, outbox, forwards, counts)?;
+                }
                 ServingEffect::Serve(serve) => serve_answer(plan, &serve, outbox, counts)?,
                 ServingEffect::Predict(it) => self.predict(plan, *it, outbox, counts)?,
                 ServingEffect::PassOn(answer) => self.pass_on(plan, &answer, outbox, counts)?,
@@ -58,8 +63,10 @@ impl Emitter {
         let topic = &plan.topics.dead_letters;
         let count = self.partitions.of(topic, outbox)?;
         let (partition, offset) = (dead.partition.to_string(), dead.offset.to_string());
-        let mut left_out = dead.left_out;
+        let (mut left_out, mut is_short) = (dead.left_out, false);
         loop {
+            let reason =
+                if is_short { shrink::cut_short(&dead.reason) } else { shrink::cut(&dead.reason) };
             let (key, value) = (dead.carried.key.as_deref(), dead.value.as_deref());
             let carried = &dead.carried.headers[..];
             let (key, value, carried) = match left_out {
@@ -69,7 +76,7 @@ impl Emitter {
                 LeftOut::Key => (None, None, &[][..]),
             };
             let mut ours = vec![
-                (headers::DEAD_REASON, shrink::cut(&dead.reason)),
+                (headers::DEAD_REASON, reason),
                 (headers::DEAD_TOPIC, &dead.topic),
                 (headers::DEAD_PARTITION, &partition),
                 (headers::DEAD_OFFSET, &offset),
@@ -88,11 +95,34 @@ impl Emitter {
             match (fit, left_out.more()) {
                 (Fit::Sent, _) => return Ok(()),
                 (Fit::TooLarge, Some(more)) => left_out = more,
-                (Fit::TooLarge, None) => {
-                    return Err(ShellError::TooLarge { topic: topic.clone() });
+                (Fit::TooLarge, None) if is_short => {
+                    warn!(
+                        topic,
+                        from = &*dead.topic,
+                        partition = dead.partition,
+                        offset,
+                        reason = shrink::cut(&dead.reason),
+                        "not even the place of a dead letter fits into its topic"
+                    );
+                    counts.add(&plan.name, Counter::TooLarge, 1);
+                    return Ok(());
                 }
+                (Fit::TooLarge, None) => is_short = true,
             }
         }
+    }
+
+    /// Sends copies that were too large for their version's topic to the dead letters. Their callers are answered at the deadline, as with
+    /// any version that does not answer.
+    pub fn bury_copies(
+        &mut self,
+        plan: &ModelPlan,
+        copy: &TooLarge,
+        outbox: &mut Outbox,
+        counts: &mut Counts,
+    ) -> Result<(), ShellError> {
+        counts.add(&plan.name, Counter::TooLarge, 1);
+        self.bury(plan, &lost(plan, copy.case, &copy.reason), outbox, counts)
     }
 
     /// Writes a case's record; where it does not fit, without the answers' values, so that the case is joined all the same.
@@ -135,7 +165,8 @@ impl Emitter {
         &mut self,
         plan: &ModelPlan,
         forward: &Forward,
-        outbox: &mut Outbox,
+        outbox: &Outbox,
+        forwards: &mut Forwards<'_>,
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
         let request = &forward.request;
@@ -143,10 +174,12 @@ impl Emitter {
             .version_topics
             .entry_ref(&(plan.name.clone(), forward.version.to_string()))
             .or_insert_with(|| plan.topics.of_version(&forward.version));
-        let count = self.partitions.of(topic, outbox)?;
+        let address = Address { plan, version: &forward.version, topic };
+        let count = forwards.partitions(address, outbox)?;
         if count == 0 {
             // Nobody can be asked: the deadline decides, as with any version that does not answer.
             counts.add(&plan.name, Counter::VersionAbsent, 1);
+            forwards.absent(address);
             return Ok(());
         }
         let partition = match &request.key {
@@ -170,7 +203,8 @@ impl Emitter {
             (headers::DEADLINE, &forward.deadline.0.to_string()),
             (headers::REVISION, &forward.routing.revision.to_string()),
         ];
-        let fit = outbox.offer(Outgoing {
+        debug_assert!(forward.role == Role::Serve || forward.ask > 0, "the first ask is the arm's");
+        let outgoing = Outgoing {
             topic,
             partition,
             key: request.key.as_deref(),
@@ -178,18 +212,8 @@ impl Emitter {
             carried: &request.headers,
             ours: &ours,
             at: None,
-        })?;
-        if fit == Fit::TooLarge {
-            // The caller is answered at the deadline, as with any version that does not answer.
-            counts.add(&plan.name, Counter::TooLarge, 1);
-            let reason = format!(
-                "a copy of it for version {} does not fit into one message",
-                forward.version
-            );
-            self.bury(plan, &lost(plan, request.case, &reason), outbox, counts)?;
-        }
-        debug_assert!(forward.role == Role::Serve || forward.ask > 0, "the first ask is the arm's");
-        Ok(())
+        };
+        forwards.hand(address, &outgoing, request.case)
     }
 
     /// Sends an answer to the partition that it belongs to, or to the dead letters where it cannot go there.
@@ -279,8 +303,14 @@ fn serve_answer(
         (None, error) => (serve.outcome, error.map(|it| shrink::cut(it).to_owned())),
     };
     let error = error.as_deref();
-    let left = [(id, key, &request.headers[..]), (id, key, &[]), (shrink::cut(id), None, &[])];
-    for (id, key, carried) in left {
+    let left = [
+        (id, error, key, &request.headers[..]),
+        (id, error, key, &[]),
+        (shrink::cut(id), error, None, &[]),
+        // Where the topic takes next to nothing.
+        (shrink::cut_short(id), error.map(shrink::cut_short), None, &[]),
+    ];
+    for (id, error, key, carried) in left {
         if offer(id, outcome, error, key, None, carried)? == Fit::Sent {
             return Ok(());
         }

@@ -36,7 +36,9 @@ pub enum ShellError {
         topic: String,
     },
     /// A record of ours does not fit into one message, and nothing can be left out of it.
-    #[error("failed to send a record to `{topic}`: it is larger than message.max.bytes")]
+    #[error(
+        "failed to send a record to `{topic}`: it is larger than message.max.bytes, or than the topic's max.message.bytes"
+    )]
     TooLarge {
         /// The topic.
         topic: String,

@@ -32,7 +32,7 @@ impl Feeder {
     pub fn send(&self, outgoing: &Outgoing<'_>) -> Result<(), ShellError> {
         let deadline = Deadline::after(WAIT_MAX);
         loop {
-            match self.producer.send(record(outgoing)) {
+            match self.producer.send(record(outgoing, ())) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
                     if !deadline.is_over() =>

@@ -13,9 +13,9 @@ const ONCE: Reason = "records would be lost, doubled or reordered";
 const SLOTS: Reason =
     "transactional ids are named after the instance's slot, so that a deposed process is fenced";
 const CODE: Reason = "it loads or calls code that the program does not know";
-const TOPICS: Reason =
-    "topics that brokers make on demand have the wrong partitions and settings; `serinus topics create` makes them";
-const ENDS: Reason = "the program must be told of each partition's end exactly where it asks for it";
+const TOPICS: Reason = "topics that brokers make on demand have the wrong partitions and settings; `serinus topics create` makes them";
+const ENDS: Reason =
+    "the program must be told of each partition's end exactly where it asks for it";
 const SEEN: Reason = "the client would hide topics or records from the program";
 const REPORTS: Reason = "the program counts on each delivery report that it asks for";
 
@@ -74,8 +74,7 @@ const BOUNDED: [(&str, i64, i64, Reason); 3] = [
     ("message.timeout.ms", 100, 60_000, MESSAGES),
     ("delivery.timeout.ms", 100, 60_000, MESSAGES),
 ];
-const TRANSACTIONS: Reason =
-    "a shorter transaction ends before a slow commit, and a longer one that a dead process left open holds everything up";
+const TRANSACTIONS: Reason = "a shorter transaction ends before a slow commit, and a longer one that a dead process left open holds everything up";
 const MESSAGES: Reason = "a record must be delivered, or given up, before its transaction ends";
 /// The timeout of our transactions where the operator does not set one.
 pub const TRANSACTION_TIMEOUT_MS: i64 = 10_000;

@@ -9,6 +9,7 @@ pub mod stop;
 
 pub mod claims;
 pub mod demand;
+pub mod limits;
 pub mod reader;
 pub mod topics;
 
@@ -38,8 +39,11 @@ pub mod uncommitted;
 pub mod counts;
 pub mod shrink;
 
+pub mod courier;
 pub mod emit;
+pub mod forwards;
 pub mod lane;
+pub mod notices;
 pub mod recall;
 pub mod reopen;
 pub mod serving;

@@ -1,5 +1,6 @@
 //! One transaction at a time: records out, offsets in, committed together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::util::IntoOpaque;
 use tracing::debug;
 
 use crate::domain::record::Header;
@@ -22,7 +24,7 @@ use crate::kafka::deadline::Deadline;
 use crate::kafka::error::ShellError;
 use crate::kafka::native::{commit, flush};
 use crate::kafka::pulse::{Activity, Beat};
-use crate::kafka::settings::{Settings, log_client_line};
+use crate::kafka::settings::{BATCH_BYTES, Settings, log_client_line};
 
 /// A transaction begun within a few ms of the last commit makes the client back off for 100 ms.
 const GAP_MIN: Duration = Duration::from_millis(10);
@@ -30,6 +32,8 @@ const GAP_MIN: Duration = Duration::from_millis(10);
 const INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// No call of the client may take longer than this; see `patience`.
 const CALL_MAX: Duration = Duration::from_secs(15);
+/// What a batch adds to its only record: its own header, and the lengths of the record's parts.
+const RECORD_BYTES: usize = 110;
 /// How long the client's queue may stay full.
 const QUEUE_MAX: Duration = Duration::from_secs(10);
 /// So much of the open transaction is kept to be sent again; a larger one is not made again, and its role begins anew.
@@ -87,13 +91,24 @@ pub struct Outgoing<'a> {
     pub at: Option<Timestamp>,
 }
 
+impl Outgoing<'_> {
+    /// Returns how large a batch of this record alone is at most, before it is compressed.
+    pub fn bytes(&self) -> usize {
+        let of = |it: Option<&[u8]>| it.map_or(0, <[u8]>::len);
+        let carried: usize =
+            self.carried.iter().map(|it| it.name.len() + of(it.value.as_deref()) + 10).sum();
+        let ours: usize = self.ours.iter().map(|(name, value)| name.len() + value.len() + 10).sum();
+        of(self.key) + of(self.value) + carried + ours + RECORD_BYTES
+    }
+}
+
 /// Whether a record fitted into one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "what was not sent must not vanish"]
 pub enum Fit {
     /// It was sent.
     Sent,
-    /// It is larger than `message.max.bytes`, and was not sent; the transaction goes on.
+    /// It is larger than the client's `message.max.bytes` or the topic's `max.message.bytes`, and was not sent; the transaction goes on.
     TooLarge,
 }
 
@@ -117,6 +132,11 @@ struct Copies {
 
 /// A transactional producer and the state of its transaction.
 pub struct Outbox {
+    settings: Settings,
+    transactional_id: String,
+    /// How large a batch may be; and the topics that take only smaller records than the client does.
+    batch_bytes: usize,
+    narrow: BTreeMap<String, usize>,
     producer: ThreadedProducer<OutboxContext>,
     opened_at: Option<Instant>,
     committed_at: Instant,
@@ -135,9 +155,18 @@ impl Outbox {
         transactional_id: &str,
         beat: Beat,
     ) -> Result<Self, ShellError> {
+        Self::fence_within(settings, transactional_id, beat, None)
+    }
+
+    fn fence_within(
+        settings: &Settings,
+        transactional_id: &str,
+        beat: Beat,
+        limit: Option<usize>,
+    ) -> Result<Self, ShellError> {
         crash::at(beat.role, Point::BeforeFence);
         beat.is(Activity::Calling("fence the slot"));
-        let config = settings.transactional(transactional_id);
+        let config = settings.transactional_within(transactional_id, limit);
         let producer: ThreadedProducer<OutboxContext> =
             config
                 .create_with_context(OutboxContext)
@@ -148,6 +177,10 @@ impl Outbox {
         crash::at(beat.role, Point::AfterFence);
         let (committed_at, patience) = (clock::moment(), patience(&config));
         Ok(Self {
+            settings: settings.clone(),
+            transactional_id: transactional_id.to_owned(),
+            batch_bytes: limit.unwrap_or(BATCH_BYTES),
+            narrow: BTreeMap::new(),
             producer,
             opened_at: None,
             committed_at,
@@ -165,6 +198,37 @@ impl Outbox {
     #[must_use = "it is another outbox then"]
     pub fn resting(self, gap: Duration) -> Self {
         Self { gap_min: gap, gap, ..self }
+    }
+
+    /// Returns whether `keep_within` would have to make a new producer, for which no transaction may be open.
+    pub fn is_too_wide(&self, limits: &BTreeMap<String, usize>) -> bool {
+        limits.values().any(|limit| *limit < self.batch_bytes)
+    }
+
+    /// Keeps records, and batches of them, within the limits of their topics; where batches have been larger, by a new producer of the
+    /// same slot.
+    pub fn keep_within(&mut self, limits: BTreeMap<String, usize>) -> Result<(), ShellError> {
+        let least = limits.values().copied().min();
+        if let Some(least) = least.filter(|least| *least < self.batch_bytes) {
+            debug_assert!(!self.is_open(), "its transaction is committed first");
+            let beat = self.beat.clone();
+            let new =
+                Self::fence_within(&self.settings, &self.transactional_id, beat, Some(least))?;
+            let (gap_min, gap) = (self.gap_min, self.gap);
+            *self = Self { gap_min, gap, ..new };
+        }
+        let client = self.settings.record_bytes_max().saturating_add(RECORD_BYTES);
+        self.narrow = limits;
+        self.narrow.retain(|_, limit| *limit < client);
+        Ok(())
+    }
+
+    /// Returns how large a record of a topic may be.
+    pub fn record_bytes_max(&self, topic: &str) -> usize {
+        let client = self.settings.record_bytes_max();
+        self.narrow
+            .get(topic)
+            .map_or(client, |limit| client.min(limit.saturating_sub(RECORD_BYTES)))
     }
 
     /// Returns how many partitions a topic has now, 0 where it is not there.
@@ -217,6 +281,9 @@ impl Outbox {
     /// for that would fail again after every restart.
     pub fn offer(&mut self, outgoing: Outgoing<'_>) -> Result<Fit, ShellError> {
         self.open()?;
+        if self.narrow.get(outgoing.topic).is_some_and(|limit| outgoing.bytes() > *limit) {
+            return Ok(Fit::TooLarge);
+        }
         let headers = headers(&outgoing);
         let fit = self.put(&outgoing, headers.as_ref())?;
         if fit == Fit::Sent {
@@ -232,7 +299,7 @@ impl Outbox {
     ) -> Result<Fit, ShellError> {
         let mut deadline = None;
         loop {
-            match self.producer.send(with_headers(outgoing, headers.cloned())) {
+            match self.producer.send(with_headers(outgoing, headers.cloned(), ())) {
                 Ok(()) => {
                     crash::at(self.beat.role, Point::AfterSend);
                     return Ok(Fit::Sent);
@@ -413,16 +480,20 @@ fn patience(config: &ClientConfig) -> Duration {
 }
 
 /// Makes the client's record of it.
-pub(super) fn record<'a>(outgoing: &Outgoing<'a>) -> BaseRecord<'a, [u8], [u8], ()> {
-    with_headers(outgoing, headers(outgoing))
+pub(super) fn record<'a, D: IntoOpaque>(
+    outgoing: &Outgoing<'a>,
+    opaque: D,
+) -> BaseRecord<'a, [u8], [u8], D> {
+    with_headers(outgoing, headers(outgoing), opaque)
 }
 
-fn with_headers<'a>(
+fn with_headers<'a, D: IntoOpaque>(
     outgoing: &Outgoing<'a>,
     headers: Option<OwnedHeaders>,
-) -> BaseRecord<'a, [u8], [u8], ()> {
-    let mut record: BaseRecord<'a, [u8], [u8], ()> =
-        BaseRecord::to(outgoing.topic).partition(outgoing.partition);
+    opaque: D,
+) -> BaseRecord<'a, [u8], [u8], D> {
+    let mut record: BaseRecord<'a, [u8], [u8], D> =
+        BaseRecord::with_opaque_to(outgoing.topic, opaque).partition(outgoing.partition);
     if let Some(key) = outgoing.key {
         record = record.key(key);
     }

@@ -19,9 +19,11 @@ use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::follower::Follower;
+use crate::kafka::forwards::Forwards;
 use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::lane::{Committed, Lane};
+use crate::kafka::limits;
 use crate::kafka::offsets;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Outbox, Outgoing};
@@ -65,6 +67,7 @@ struct Session<'a> {
     beat: Beat,
     replay: Replay,
     emitter: Emitter,
+    forwards: Forwards<'a>,
     counts: Counts,
     board: &'a Board,
     topics: HashMap<String, (ModelName, Kind)>,
@@ -92,6 +95,7 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
         beat,
         options,
         emitter: Emitter::default(),
+        forwards: Forwards::new(options, board),
         counts: Counts::default(),
         board,
         topics: HashMap::new(),
@@ -104,6 +108,8 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
     let Err(error) = session.run(stop) else { return Ok(()) };
     session.counts.forget();
     session.outbox.abandon();
+    // What was committed counts on them.
+    session.forwards.finish();
     Err(error)
 }
 
@@ -121,6 +127,8 @@ impl Session<'_> {
             let now = clock::now();
             self.turn(now)?;
             self.keep_alive(now)?;
+            self.forwards.tend();
+            self.bury_copies()?;
             if self.outbox.is_due(read < BATCH_MAX) {
                 self.commit()?;
             }
@@ -148,6 +156,16 @@ impl Session<'_> {
         }
         // Partitions of topics that are not read any more are still to be given up.
         self.topics.extend(topics);
+        let app = &self.options.settings.app;
+        let plans = self.follower.models().values().map(|view| &view.plan);
+        let written: Vec<String> =
+            plans.flat_map(|plan| limits::written_for(app, plan)).collect();
+        let limits = self.forwards.limits(self.follower.models().values(), &written);
+        if self.outbox.is_too_wide(&limits) && self.outbox.is_open() {
+            self.commit()?;
+        }
+        self.outbox.keep_within(limits)?;
+        self.forwards.follow(self.follower.models().values(), &self.outbox)?;
         self.member.subscribe(names)
     }
 
@@ -205,7 +223,13 @@ impl Session<'_> {
                 for it in dead.drain(..) {
                     self.emitter.bury(&plan, &it, &mut self.outbox, &mut self.counts)?;
                 }
-                self.emitter.emit(&plan, &mut effects, &mut self.outbox, &mut self.counts)?;
+                self.emitter.emit(
+                    &plan,
+                    &mut effects,
+                    &mut self.outbox,
+                    &mut self.forwards,
+                    &mut self.counts,
+                )?;
                 let record = lane.end_turn();
                 crash::at(ROLE, Point::BeforeJournal);
                 self.outbox.send(Outgoing {
@@ -239,7 +263,20 @@ impl Session<'_> {
         if self.lanes.is_empty() { Ok(()) } else { self.outbox.open() }
     }
 
+    /// Sends copies that were too large for their topics to the dead letters.
+    fn bury_copies(&mut self) -> Result<(), ShellError> {
+        for copy in self.forwards.take_too_large() {
+            let Some(view) = self.follower.model(&copy.model) else { continue };
+            let plan = Arc::clone(&view.plan);
+            self.emitter.bury_copies(&plan, &copy, &mut self.outbox, &mut self.counts)?;
+        }
+        Ok(())
+    }
+
     fn commit(&mut self) -> Result<(), ShellError> {
+        // What is committed counts on the copies that belong to it, where their topics take them.
+        self.forwards.settle();
+        self.bury_copies()?;
         let mut offsets = TopicPartitionList::new();
         for lane in self.lanes.values().filter(|it| it.is_touched) {
             let (requests, responses) = lane.offsets();
@@ -369,7 +406,7 @@ impl Session<'_> {
             self.waiting.hold(&key, topic, &why);
             return Ok(());
         }
-        let bound = self.options.settings.record_bytes_max();
+        let bound = self.outbox.record_bytes_max(&names.served);
         self.replay.be_patient(!self.waiting.holds(topic, partition));
         let past = Past {
             view,

@@ -100,6 +100,11 @@ impl Settings {
     ///
     /// In a transaction a failed delivery fails the commit, so that reports of success would only cost.
     pub fn transactional(&self, id: &str) -> ClientConfig {
+        self.transactional_within(id, None)
+    }
+
+    /// The same for topics whose batches may not have more bytes than this.
+    pub fn transactional_within(&self, id: &str, limit: Option<usize>) -> ClientConfig {
         let mut config = self.producer();
         let timeout = config.get("transaction.timeout.ms").and_then(|it| it.parse().ok());
         let timeout = timeout.unwrap_or(TRANSACTION_TIMEOUT_MS);
@@ -114,7 +119,19 @@ impl Settings {
             // No message may outlive its transaction.
             .set("message.timeout.ms", timeout.min(TRANSACTION_TIMEOUT_MS).to_string())
             .set("delivery.report.only.error", "true");
-        self.overridden(config)
+        narrowed(self.overridden(config), limit)
+    }
+
+    /// Returns the properties of a producer of copies for one topic, each of which is tried for so many milliseconds; `limit` is how many
+    /// bytes a batch of the topic may have, where that is known.
+    pub fn courier(&self, limit: Option<usize>, lifetime_ms: i64) -> ClientConfig {
+        let mut config = self.producer();
+        config
+            .set("message.timeout.ms", lifetime_ms.to_string())
+            // A topic that takes nothing must not take the memory of the rest.
+            .set("queue.buffering.max.messages", "10000")
+            .set("queue.buffering.max.kbytes", "65536");
+        narrowed(self.overridden(config), limit)
     }
 
     /// Returns the properties of the client that makes and describes topics.
@@ -148,6 +165,18 @@ impl Settings {
         config
     }
 }
+
+/// Returns a producer's properties with batches of at most so many bytes: brokers hold whole batches to a topic's limit.
+fn narrowed(mut config: ClientConfig, limit: Option<usize>) -> ClientConfig {
+    if let Some(limit) = limit {
+        let batch = config.get("batch.size").and_then(|it| it.parse().ok());
+        config.set("batch.size", limit.min(batch.unwrap_or(BATCH_BYTES)).to_string());
+    }
+    config
+}
+
+/// The client's default of `batch.size`.
+pub const BATCH_BYTES: usize = 1_000_000;
 
 /// Keeps the client's wrapper out of our log: what it says beside its results is said by whoever gets these.
 pub const SILENCED: &str = "rdkafka=off";
@@ -191,6 +220,7 @@ mod tests {
 
     use rdkafka::ClientConfig;
     use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::metadata::MetadataTopic;
     use rdkafka::producer::{BaseProducer, Producer};
 
     use super::{LogContext, Settings};
@@ -209,18 +239,22 @@ mod tests {
             config.create().expect("a producer can be made")
         };
         let names = |it: &str| format!("absent-for-{it}");
-        for (what, config) in
-            [("consumer", settings.consumer("g")), ("reader", settings.reader()), ("worker", settings.worker("g"))]
-        {
+        for (what, config) in [
+            ("consumer", settings.consumer("g")),
+            ("reader", settings.reader()),
+            ("worker", settings.worker("g")),
+        ] {
             consumer(config).fetch_metadata(Some(&names(what)), wait).expect("it answers");
         }
-        for (what, config) in
-            [("producer", settings.producer()), ("transactional", settings.transactional("t")), ("admin", settings.admin())]
-        {
+        for (what, config) in [
+            ("producer", settings.producer()),
+            ("transactional", settings.transactional("t")),
+            ("admin", settings.admin()),
+        ] {
             producer(config).client().fetch_metadata(Some(&names(what)), wait).expect("it answers");
         }
         let all = consumer(settings.reader()).fetch_metadata(None, wait).expect("it answers");
-        let made: Vec<&str> = all.topics().iter().map(|topic| topic.name()).collect();
+        let made: Vec<&str> = all.topics().iter().map(MetadataTopic::name).collect();
         assert!(!made.iter().any(|name| name.starts_with("absent-for-")), "{made:?}");
     }
 

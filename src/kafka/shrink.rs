@@ -8,10 +8,17 @@ use crate::wire::analysis::AnalysisRecord;
 
 /// The longest text of others that is kept where space is short.
 const TEXT_BYTES_MAX: usize = 1000;
+/// The longest text where next to nothing fits.
+const TEXT_BYTES_MIN: usize = 160;
 
 /// Returns the beginning of a text, whole where it is short.
 pub fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+}
+
+/// Returns the beginning of a text where next to nothing fits.
+pub fn cut_short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES_MIN)]
 }
 
 /// Leaves the answers' values out of a prediction; each says so where its error would stand.

@@ -467,7 +467,7 @@ fn describe(settings: &Settings, topics: &[&str], wait: Duration) -> Result<Foun
 }
 
 /// Waits for one answer of the admin client, whose own thread completes it.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: std::sync::Arc<Self>) {
@@ -579,7 +579,11 @@ mod tests {
         use super::{Demand, Partitions, Span, merged};
         let labels = |partitions, kept| {
             let demand = Demand::AtLeast(Span::seconds(kept));
-            Wanted::new("labels", Partitions::AtLeast(partitions)).with("retention.ms", "-1", demand)
+            Wanted::new("labels", Partitions::AtLeast(partitions)).with(
+                "retention.ms",
+                "-1",
+                demand,
+            )
         };
         let both = merged(vec![labels(4, 60), labels(8, 30)]).expect("they go together");
         assert_eq!(both, [labels(8, 60)]);

@@ -53,7 +53,12 @@ impl PlanError {
         };
         let path = field.split('.').fold(Path::default(), |path, step| path.field(step));
         let help = help.map(str::to_owned);
-        Self::new(file, text, nodes.iter().find(is_it), Fault { path, aim: Aim::Value, problem, help })
+        Self::new(
+            file,
+            text,
+            nodes.iter().find(is_it),
+            Fault { path, aim: Aim::Value, problem, help },
+        )
     }
 
     /// Says what is wrong at a place of a text.

@@ -97,6 +97,36 @@ fn a_wrong_spec_is_exit_2_with_place_line_and_suggestion() {
     fed(&["run", "--apply", "-", "--bootstrap", "127.0.0.1:1"], spec).check(2);
 }
 
+/// What one file shows, or several together, is refused without any Kafka.
+#[test]
+fn a_topic_of_two_uses_is_exit_2_and_names_both() {
+    let model = |name: &str, topics: &str| {
+        format!(
+            "apiVersion: serinus/v1\nkind: Model\nmetadata: {{name: {name}}}\nspec:\n  stable: v1\n  timeout: 5s\n  topics: {topics}\n"
+        )
+    };
+    let both = [model("a", "{responses: x}"), model("b", "{responses: x}")].join("---\n");
+    let ran = fed(&["validate", "-"], &both).check(2);
+    insta::assert_snapshot!(ran.stderr, @r"
+    stdin:14:23: spec.topics.responses: topic `x` would be `responses` of model `a` and `responses` of model `b`
+       |
+    14 |   topics: {responses: x}
+       |                       ^
+       = give each its own; only `labels` may be shared
+    ");
+    let rollout = "apiVersion: serinus/v1\nkind: Rollout\nmetadata: {name: r}\nspec:\n  model: flights\n  candidates: [v2]\n  strategy: ab\n  stages: [{share: 10%}]\n  metrics: [{name: e, kind: response_error, role: goal, direction: lower, margin: 1%, mde: 1%}]\n  labels: {maturity: 1h, missing: exclude}\n";
+    let looping = [model("flights", "{requests: flights.v2.requests}").as_str(), rollout].join("---\n");
+    let ran = fed(&["validate", "-"], &looping).check(2);
+    let words = "topic `flights.v2.requests` would be `requests` of model `flights` and `versionRequests` of version `v2` of model `flights`";
+    assert!(ran.stderr.contains(words), "{}", ran.stderr);
+    let labels = [model("a", "{labels: x}"), model("b", "{labels: x}")].join("---\n");
+    fed(&["validate", "-"], &labels).check(0);
+    for command in [&["apply", "-f", "-"][..], &["run", "--apply", "-"], &["topics", "create", "-"]] {
+        let args = [command, &["--bootstrap", "127.0.0.1:1"]].concat();
+        assert!(fed(&args, &both).check(2).stderr.contains("responses"), "{command:?}");
+    }
+}
+
 #[test]
 fn a_wrong_command_line_is_exit_2() {
     let check = |args: &[&str], expected: &str| {
@@ -119,7 +149,8 @@ fn a_wrong_command_line_is_exit_2() {
 #[test]
 fn a_property_that_a_guarantee_rests_on_is_exit_2_and_named() {
     let check = |args: &[&str], property: &str| {
-        let ran = serinus(&[args, &["--bootstrap", "127.0.0.1:1", "-X", property]].concat()).check(2);
+        let ran =
+            serinus(&[args, &["--bootstrap", "127.0.0.1:1", "-X", property]].concat()).check(2);
         let key = property.split('=').next().expect("it has a name");
         assert!(ran.stderr.contains(key), "{args:?} {property}: {}", ran.stderr);
     };
@@ -161,7 +192,10 @@ fn a_property_that_a_guarantee_rests_on_is_exit_2_and_named() {
     }
     // Each by itself is within bounds; together they are not.
     let both = ["-X", "transaction.timeout.ms=5000"];
-    let ran = serinus(&[&["list", "--bootstrap", "127.0.0.1:1", "-X", "message.timeout.ms=6000"], &both[..]].concat());
+    let ran = serinus(
+        &[&["list", "--bootstrap", "127.0.0.1:1", "-X", "message.timeout.ms=6000"], &both[..]]
+            .concat(),
+    );
     assert!(ran.check(2).stderr.contains("message.timeout.ms"));
 }
 

@@ -262,6 +262,29 @@ fn the_ledger_finds_every_kind_of_fault() {
     );
 }
 
+/// Copies are sent outside of the transactions: after a crash a request may be copied again.
+#[test]
+fn the_ledger_lets_copies_of_turns_pass_that_were_thrown_away() {
+    let mut books = right_books();
+    let mut again = books.forwarded["v2"][0].clone();
+    again.headers.push(("serinus-case".to_owned(), b"0.0.0.7".to_vec()));
+    let mut before = again.clone();
+    set_header(&mut before, "serinus-revision", "0");
+    set_header(&mut before, "serinus-version", "v1");
+    books.forwarded.entry("v2".to_owned()).or_default().push(again);
+    books.forwarded.entry("v1".to_owned()).or_default().push(before);
+    assert_eq!(books.balance().0, [""; 0]);
+    let check = |wrong: fn(&mut Vec<Record>), expected: &str| {
+        let mut books = right_books();
+        wrong(books.forwarded.get_mut("v2").expect("it was asked"));
+        let (faults, _) = books.balance();
+        assert!(faults.iter().any(|it| it.contains(expected)), "no `{expected}` in {faults:?}");
+    };
+    // One turn copies a request once, and the turn that counts has copied it.
+    check(|copies| copies.push(copies[0].clone()), "forwarded to v2 2 times");
+    check(|copies| set_header(&mut copies[0], "serinus-revision", "7"), "forwarded to v2");
+}
+
 /// Another than the arm may be served where the prediction says why, and only there.
 #[test]
 fn the_ledger_lets_failures_pass_only_where_the_prediction_explains_them() {

@@ -8,7 +8,7 @@ use crate::kit::specs;
 use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{Sent, World, unique};
 
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 
 fn spec(topics: &str) -> String {
     specs::shadow(&format!("  timeout: 5s\n  shadowTimeout: 6s\n  topics: {topics}"), "3s")
@@ -58,10 +58,15 @@ fn labels_of_one_topic_serve_every_model_that_names_it() {
     for (world, sent) in &sent {
         let mut rows = Reader::open(&kafka, &world.topic("analysis"));
         rows.until("a final row of each case", WAIT, |records| {
-            sent.iter().all(|it| records.iter().any(|row| row.json()["request_id"] == it.id.as_str()))
+            sent.iter()
+                .all(|it| records.iter().any(|row| row.json()["request_id"] == it.id.as_str()))
         });
         for it in sent {
-            let row = rows.records.iter().map(Record::json).find(|row| row["request_id"] == it.id.as_str());
+            let row = rows
+                .records
+                .iter()
+                .map(Record::json)
+                .find(|row| row["request_id"] == it.id.as_str());
             let status = row.expect("it came")["label_status"].clone();
             assert_eq!(status, if it.has_label { "labelled" } else { "missing" }, "{}", it.id);
         }
@@ -71,7 +76,46 @@ fn labels_of_one_topic_serve_every_model_that_names_it() {
         run.await_true(&joined, WAIT, || figure(&address, &joined) >= theirs);
     }
     let address = run.http_address();
-    assert_eq!(figure(&address, "serinus_label_orphaned_total"), 0, "others' labels are no orphans");
+    assert_eq!(
+        figure(&address, "serinus_label_orphaned_total"),
+        0,
+        "others' labels are no orphans"
+    );
+    let log = run.stop_and_read();
+    assert!(!log.contains("beginning anew"), "{log}");
+}
+
+/// Its labels were read before it came, for the model that was there.
+#[test]
+fn a_model_that_comes_to_share_a_labels_topic_reads_it_from_its_beginning() {
+    let Some(kafka) = Kafka::find() else { return };
+    let labels = unique("company-labels");
+    let shared = specs::shadow(&format!("  timeout: 5s\n  topics: {{labels: {labels}}}"), "1h");
+    let a = World::new(&kafka, "before", &shared);
+    let mut run = a.run();
+    a.await_phase("Progressing", &mut run);
+    let name = format!("{}-later", a.app);
+    let b = World { name: name.clone(), ..a.clone() };
+    kafka.create_topics(&[(&b.topic("requests"), 4)]);
+    let _workers = Worker::start(&kafka, &a.name, "v1", Habits::default());
+    let of_a = a.send_requests(0, 8);
+    let now = crate::kit::clock::unix_ms();
+    // The labels of requests that nobody has asked yet, between those of others.
+    let of_b: Vec<Sent> = (0..8).map(|number| b.request(number)).collect();
+    let all = of_a.iter().zip(&of_b).flat_map(|(one, other)| [one.label(now), other.label(now)]);
+    kafka.send(&labels, &all.collect::<Vec<Record>>());
+    let address = run.http_address();
+    let joined = |name: &str| figure(&address, &format!("serinus_label_joined_total{{model=\"{name}\"}}"));
+    run.await_true("the labels of the first", WAIT, || joined(&a.name) == 8);
+    let file = write(&a, &name, &shared.replace("MODEL", &name));
+    let (code, text) = said(&a, &["topics", "create", &file]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = said(&a, &["apply", &file]);
+    assert_eq!(code, Some(0), "{text}");
+    let _worker = Worker::start(&kafka, &name, "v1", Habits::default());
+    b.send_requests(0, 8);
+    run.await_true("the labels of the second", WAIT, || joined(&name) == 8);
+    assert_eq!(joined(&a.name), 8);
     let log = run.stop_and_read();
     assert!(!log.contains("beginning anew"), "{log}");
 }
@@ -119,11 +163,19 @@ fn topics_of_another_model_are_refused_in_words() {
     check("b2", format!("{{responses: {}}}", of_a("responses")), "responses", of_a("responses"));
     check("b3", format!("{{requests: {}}}", of_a("v2.requests")), "requests", of_a("v2.requests"));
     check("b4", format!("{{served: {}}}", of_a("requests")), "served", of_a("requests"));
-    check("b5", format!("{{predictions: {app}.internal.slots}}"), "predictions", format!("{app}.internal.slots"));
+    check(
+        "b5",
+        format!("{{predictions: {app}.internal.slots}}"),
+        "predictions",
+        format!("{app}.internal.slots"),
+    );
     check("b6", format!("{{deadLetters: {}}}", of_a("analysis")), "deadLetters", of_a("analysis"));
     // A version of a later rollout whose topic is the requests of a model.
     let v9 = b("c");
-    let text = specs::shadow(&format!("  timeout: 5s\n  topics: {{requests: {}}}", of_a("v9.requests")), "3s");
+    let text = specs::shadow(
+        &format!("  timeout: 5s\n  topics: {{requests: {}}}", of_a("v9.requests")),
+        "3s",
+    );
     let model = text.split("---").next().expect("the model comes first").replace("MODEL", &v9);
     kafka.create_topics(&[(&of_a("v9.requests"), 1)]);
     let file = write(&a, &v9, &model);

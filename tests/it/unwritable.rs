@@ -9,7 +9,7 @@ use crate::kit::worker::{Habits, Worker};
 use crate::kit::world::{PARTITIONS, World};
 
 /// How long what must come may take; served requests have their own deadlines.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 
 fn spec() -> String {
     specs::shadow("  timeout: 5s\n  shadowTimeout: 6s", "2s")
@@ -27,8 +27,12 @@ fn run_with(world: &World, more: &[&str]) -> Process {
 fn noise(seed: usize, bytes: usize) -> String {
     let mut state = seed as u64 * 2 + 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        char::from(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"[(state >> 58) as usize])
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(
+            b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
+                [(state >> 58) as usize],
+        )
     };
     (0..bytes).map(|_| next()).collect()
 }
@@ -98,6 +102,8 @@ fn a_shadows_topic_that_refuses_a_record_stops_no_model() {
     run.await_true("copies counted as not sent", WAIT, || {
         figure(&address, "serinus_too_large_total") >= 40
     });
+    assert!(figure(&address, "serinus_forward_failed_total") >= 40);
+    await_status(a, &run, &[&refusing, "not sent"]);
     // What fits goes on to be copied.
     let fitting = ask(a, 40, 44, 300);
     assert_eq!(outcomes(a, &fitting), vec!["ok"; 4]);
@@ -105,7 +111,8 @@ fn a_shadows_topic_that_refuses_a_record_stops_no_model() {
     let is_copied = |records: &[Record], id: &String| {
         records.iter().any(|it| it.header("serinus-request-id") == Some(id))
     };
-    copies.until("copies that fit", WAIT, |records| fitting.iter().all(|id| is_copied(records, id)));
+    copies
+        .until("copies that fit", WAIT, |records| fitting.iter().all(|id| is_copied(records, id)));
     let letters = kafka.read_all(&a.topic("dead-letters"));
     let says_why = |it: &&Record| {
         let reason = it.header("serinus-dead-reason").unwrap_or_default();
@@ -142,7 +149,8 @@ fn a_shadows_topic_that_is_deleted_stops_no_model_and_status_names_it() {
     await_status(a, &run, &[&deleted, "not sent"]);
     let address = run.http_address();
     let not_sent = || {
-        figure(&address, "serinus_forward_failed_total") + figure(&address, "serinus_version_absent_total")
+        figure(&address, "serinus_forward_failed_total")
+            + figure(&address, "serinus_version_absent_total")
     };
     assert!(not_sent() > 0);
     assert_eq!(kafka.partitions(&deleted), 0, "nobody made it again");

@@ -55,7 +55,7 @@ fn describe(role: &str, vital: &Vital, now: Instant) -> Value {
 }
 
 /// What is held now, with the help text that people see.
-const LEVELS: [(&str, &str); 6] = [
+const LEVELS: [(&str, &str); 7] = [
     ("open_cases", "requests that are not closed yet"),
     ("serving_lanes", "partitions of requests that this instance serves"),
     (
@@ -67,6 +67,10 @@ const LEVELS: [(&str, &str); 6] = [
     (
         "analyst_lanes_waiting",
         "partitions of predictions that are this instance's and are not joined yet",
+    ),
+    (
+        "cases_without_plan",
+        "predictions that are in no evidence yet since the plan that they were routed by was not read",
     ),
 ];
 

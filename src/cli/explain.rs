@@ -1,10 +1,13 @@
 //! `serinus explain`: the way to a decision, from where the model stood to what it rests on.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::context::{Context, value_of};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::names::Asked;
 use crate::cli::report;
 use crate::cli::say;
 use crate::cli::state;
@@ -12,8 +15,12 @@ use crate::cli::state;
 /// What `explain` takes.
 #[derive(Clone, Debug, Args)]
 pub struct ExplainArgs {
-    /// The decision: NAME/SEQUENCE as in `flights-v2/12`, a command's id, or a rollout or model alone for its newest
+    /// The decision: NAME/SEQUENCE as in `flights-v2/12`, a command's id, or a rollout or model alone for its newest; MODEL/ in front
+    /// where several models have a rollout of this name
     decision: String,
+    /// The model that it is of
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
 }
 
 /// Prints one event, the evidence that it rests on, and the events before it.
@@ -21,7 +28,7 @@ pub(crate) fn run(args: &ExplainArgs, context: &Context) -> Result<Exit, CliErro
     let records = context.read_own(&context.reader()?, "rollout-events")?;
     let mut events: Vec<Value> = records.iter().map(value_of).collect();
     events.sort_by_key(|it| it["sequence"].as_u64());
-    let Some(event) = find(&events, &args.decision) else {
+    let Some(event) = find(&events, &args.decision, args.model.as_deref())? else {
         return Err(CliError::NotFound(format!(
             "`{}` knows no decision `{}`; name it as in flights-v2/12, or by the id of its command",
             context.app, args.decision
@@ -48,19 +55,54 @@ pub(crate) fn run(args: &ExplainArgs, context: &Context) -> Result<Exit, CliErro
     Ok(Exit::Reached)
 }
 
-/// Returns the event that a name means.
-fn find<'a>(events: &'a [Value], decision: &str) -> Option<&'a Value> {
+/// Returns the event that a name means; a name that several models have is an error with all of them.
+fn find<'a>(
+    events: &'a [Value],
+    decision: &str,
+    model: Option<&str>,
+) -> Result<Option<&'a Value>, CliError> {
     if let Some(it) = events.iter().find(|it| it["command_id"] == decision) {
-        return Some(it);
+        return Ok(Some(it));
     }
-    let is_of = |it: &&Value, name: &str| it["rollout"] == name || it["model"] == name;
-    match decision.rsplit_once('/') {
-        Some((name, sequence)) => {
-            let sequence: u64 = sequence.parse().ok()?;
-            events.iter().find(|it| is_of(it, name) && it["sequence"] == sequence)
+    let numbered = decision.rsplit_once('/').and_then(|(name, number)| {
+        let sequence: u64 = number.parse().ok()?;
+        Some((name, sequence))
+    });
+    if let Some((name, sequence)) = numbered {
+        let asked = Asked::of(name, model)?;
+        let found = newest(events, &asked, |it| it["sequence"] == sequence)?;
+        if found.is_some() {
+            return Ok(found);
         }
-        None => events.iter().rfind(|it| is_of(it, decision)),
     }
+    // A rollout's name may be a number too.
+    newest(events, &Asked::of(decision, model)?, |_| true)
+}
+
+/// Returns the newest event of a rollout or model that is as wanted.
+fn newest<'a>(
+    events: &'a [Value],
+    asked: &Asked,
+    is_wanted: impl Fn(&Value) -> bool,
+) -> Result<Option<&'a Value>, CliError> {
+    let mut found: BTreeMap<&str, &Value> = BTreeMap::new();
+    for event in events.iter().filter(|it| is_wanted(it)) {
+        let Some(model) = event["model"].as_str().filter(|it| asked.may_be_of(it)) else {
+            continue;
+        };
+        if event["rollout"] == *asked.name || model == asked.name {
+            found.insert(model, event);
+        }
+    }
+    if found.len() > 1 {
+        let all: Vec<String> = found.keys().map(|it| format!("`{it}/{}`", asked.name)).collect();
+        return Err(CliError::Usage(format!(
+            "`{}` is ambiguous: there are {}; say which, or give --model",
+            asked.name,
+            all.join(" and ")
+        )));
+    }
+    Ok(found.into_values().next())
 }
 
 /// Returns the events of the same rollout that led there, oldest first.
@@ -191,7 +233,9 @@ mod tests {
         let events = events();
         let check = |name: &str, expected: Option<u64>| {
             assert_eq!(
-                find(&events, name).map(|it| it["sequence"].as_u64().unwrap()),
+                find(&events, name, None)
+                    .expect("one model has this name")
+                    .map(|it| it["sequence"].as_u64().unwrap()),
                 expected,
                 "{name}"
             );
@@ -204,6 +248,33 @@ mod tests {
         check("flights-v2/1", None);
         check("flights-v3", None);
         check("flights-v2/x", None);
+        check("flights/flights-v2/2", Some(2));
+        check("flights/flights-v2", Some(3));
+        check("trips/flights-v2", None);
+    }
+
+    #[test]
+    fn a_decision_of_two_models_is_named_with_its_model() {
+        let mut events = events();
+        let mut other = events[2].clone();
+        other["model"] = "trips".into();
+        other["reason"] = "of the other".into();
+        events.push(other);
+        for name in ["flights-v2", "flights-v2/3"] {
+            let error = find(&events, name, None).expect_err("two models have it");
+            assert_eq!(
+                error.to_string(),
+                "`flights-v2` is ambiguous: there are `flights/flights-v2` and `trips/flights-v2`; say which, or give --model"
+            );
+        }
+        for (name, model) in [("trips/flights-v2/3", None), ("flights-v2/3", Some("trips"))] {
+            let found = find(&events, name, model).expect("it is named").expect("it is there");
+            assert_eq!(found["reason"], "of the other", "{name} {model:?}");
+        }
+        assert!(
+            find(&events, "flights/flights-v2", Some("trips")).is_err(),
+            "two models are named"
+        );
     }
 
     #[test]
@@ -217,10 +288,10 @@ mod tests {
 
         The evidence up to 2013-08-31 23:00:00 UTC
         brier of v2 (goal)
-          v2 has 0.115, v1 has 0.128 over all stages; stage by stage the difference is -0.013, over 3,900 cases.
+          v2 has 0.115, v1 has 0.128 over all stages; stage by stage the difference is -0.013, over 3,900 compared cases.
           It lies between -0.021 and -0.0040, at 95 % for all looks together; worse by 0.010 is allowed.
           v2 is proved not to be worse than allowed. However often you look: p 5.5e-5 for non-inferior, 0.012 for superior, 1.000 for harm.
-        v1 (stable) serves 95%: 5,031 cases, 5,030 answered, 0 errors, 1 timeouts, 3,900 mature, 98% of the mature ones with a label in time.
+        v1 (stable) serves 95%: asked in 5,031 cases, 5,030 answered, 0 errors, 1 timeouts, 3,900 mature, 98% of the mature ones with a label in time.
         The measurement is sound: traffic is split as planned, labels come alike, data is fresh.
         The gates in their order: held long enough; evidence of this stage; traffic; harm; health; sample and labels; signals; proof; approval. The first that blocks is the reason.
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::names::{self, NameArgs};
 use crate::cli::output::columns;
 use crate::cli::say;
 use crate::cli::state::{self, State};
@@ -12,8 +13,8 @@ use crate::cli::state::{self, State};
 /// What `get` takes.
 #[derive(Clone, Debug, Args)]
 pub struct GetArgs {
-    /// The rollout or model
-    name: String,
+    #[command(flatten)]
+    name: NameArgs,
 }
 
 /// Lists every model with its newest rollout.
@@ -26,8 +27,7 @@ pub(crate) fn list(context: &Context) -> Result<Exit, CliError> {
 
 /// Prints one state record; for people it is YAML, since it is the whole record that is asked for.
 pub(crate) fn get(args: &GetArgs, context: &Context) -> Result<Exit, CliError> {
-    let states = state::read_all(context, &context.reader()?)?;
-    let state = state::named(states, &args.name)?;
+    let state = names::standing(context, &context.reader()?, &args.name.asked()?)?;
     context.output.document(&state.record, || {
         serde_saphyr::to_string(&state.record).unwrap_or_else(|_| state.record.to_string())
     })?;

@@ -12,6 +12,8 @@ pub(crate) mod context;
 pub(crate) mod specs;
 pub(crate) mod state;
 
+pub mod names;
+
 pub(crate) mod dead;
 
 pub mod ask;

@@ -5,24 +5,25 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::names::{self, NameArgs};
 use crate::cli::say;
-use crate::cli::state::{self, State};
+use crate::cli::state::State;
 use crate::cli::status::{headline, newest_metrics};
 
 /// What `report` takes.
 #[derive(Clone, Debug, Args)]
 pub struct ReportArgs {
-    /// The rollout or model
-    name: String,
+    #[command(flatten)]
+    name: NameArgs,
 }
 
 /// Prints the newest evidence of a rollout as prose.
 pub(crate) fn run(args: &ReportArgs, context: &Context) -> Result<Exit, CliError> {
-    let states = state::read_all(context, &context.reader()?)?;
-    let state = state::named(states, &args.name)?;
+    let asked = args.name.asked()?;
+    let state = names::standing(context, &context.reader()?, &asked)?;
     let metrics = newest_metrics(context, &context.reader()?, &state)?;
     let Some(metrics) = metrics else {
-        return Err(CliError::NotFound(format!("there is no evidence of `{}` yet", args.name)));
+        return Err(CliError::NotFound(format!("there is no evidence of `{}` yet", asked.said())));
     };
     let confidence = confidence(state.field("spec"));
     let sentences: Vec<Value> = told(&metrics)
@@ -94,7 +95,7 @@ pub(crate) fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String
     let mut said = Vec::new();
     let n = say::count_or_dash(&it["n"]);
     let Some(difference) = it["difference"]["estimate"].as_f64() else {
-        return vec![format!("Nothing to compare yet ({n} cases).")];
+        return vec![format!("Nothing to compare yet ({n} cases compared).")];
     };
     let relative = it["kind"] == "latency";
     let amount = |value: f64| {
@@ -102,7 +103,7 @@ pub(crate) fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String
     };
     let of = |arm: &str| say::or_dash(&it["arms"][arm]["estimate"], say::number);
     said.push(format!(
-        "{candidate} has {}, {stable} has {} over all stages; stage by stage the difference is {}, over {n} cases.",
+        "{candidate} has {}, {stable} has {} over all stages; stage by stage the difference is {}, over {n} compared cases.",
         of(&candidate),
         of(&stable),
         amount(difference)
@@ -174,7 +175,7 @@ pub(crate) fn arm(it: &Value) -> String {
         format!(", {} of the mature ones with a label in time", say::percent(it))
     });
     format!(
-        "{} ({}) serves {}: {} cases, {} answered, {} errors, {} timeouts, {} mature{coverage}.",
+        "{} ({}) serves {}: asked in {} cases, {} answered, {} errors, {} timeouts, {} mature{coverage}.",
         word(&it["version"]),
         word(&it["role"]),
         say::or_dash(&it["share"], say::percent),
@@ -277,16 +278,16 @@ mod tests {
         Evidence up to 2013-08-31 23:00:00 UTC.
 
         brier of v2 (goal)
-          v2 has 0.115, v1 has 0.128 over all stages; stage by stage the difference is -0.013, over 3,900 cases.
+          v2 has 0.115, v1 has 0.128 over all stages; stage by stage the difference is -0.013, over 3,900 compared cases.
           It lies between -0.021 and -0.0040, at 95 % for all looks together; worse by 0.010 is allowed.
           v2 is proved not to be worse than allowed. However often you look: p 5.5e-5 for non-inferior, 0.012 for superior, 1.000 for harm.
           A classic welch t gives p 0.002: to be believed only had the size been fixed beforehand and looked at once.
           Cases of one unit resemble each other: 1.80 of them tell as much as one (design effect), which is allowed for in all of the above but the classic test.
 
         auc of v2 (watch)
-          Nothing to compare yet (0 cases).
+          Nothing to compare yet (0 cases compared).
 
-        v1 (stable) serves 75%: 5,031 cases, 5,030 answered, 0 errors, 1 timeouts, 3,900 mature, 98% of the mature ones with a label in time.
+        v1 (stable) serves 75%: asked in 5,031 cases, 5,030 answered, 0 errors, 1 timeouts, 3,900 mature, 98% of the mature ones with a label in time.
 
         The measurement is sound: traffic is split as planned, labels come alike, data is fresh.
         Verdict: hold. holding until 14:30

@@ -44,11 +44,6 @@ impl State {
             .or_else(|| document(self.field("spec"), "Rollout")?["metadata"]["name"].as_str())
     }
 
-    /// Returns whether a person's word means this model or its rollout.
-    pub(crate) fn is_named(&self, name: &str) -> bool {
-        self.rollout() == Some(name) || self.model == name
-    }
-
     /// Returns the phase's word; a model without a word for it is at rest.
     pub(crate) fn phase(&self) -> &str {
         self.field("phase").as_str().unwrap_or("Idle")
@@ -139,32 +134,6 @@ pub(crate) fn read_all(context: &Context, reader: &Reader) -> Result<Vec<State>,
     Ok(newest.into_values().collect())
 }
 
-/// Finds what a person's word means; a rollout's name wins over a model's.
-pub(crate) fn named(states: Vec<State>, name: &str) -> Result<State, CliError> {
-    let mut known = Vec::new();
-    let mut model = None;
-    for state in states {
-        if state.rollout() == Some(name) {
-            return Ok(state);
-        }
-        known.extend(state.rollout().map(str::to_owned));
-        known.push(state.model.clone());
-        if state.model == name {
-            model = Some(state);
-        }
-    }
-    known.sort();
-    known.dedup();
-    model.ok_or_else(|| {
-        let known = if known.is_empty() {
-            "there is none yet".to_owned()
-        } else {
-            format!("there are {}", known.join(", "))
-        };
-        CliError::NotFound(format!("there is no rollout or model `{name}`; {known}"))
-    })
-}
-
 /// Returns the plans of the models that the application knows.
 pub(crate) fn plans(states: &[State]) -> BTreeMap<ModelName, ModelPlan> {
     states.iter().filter_map(State::plan).map(|it| (it.name.clone(), it)).collect()
@@ -184,7 +153,7 @@ fn document<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
 mod tests {
     use serde_json::json;
 
-    use super::{State, named};
+    use super::State;
     use crate::cli::error::Exit;
 
     fn state(phase: &str) -> State {
@@ -215,17 +184,5 @@ mod tests {
         check("Aborted", Some(Exit::Aborted));
         check("Paused", Some(Exit::Paused));
         check("Inconclusive", Some(Exit::Inconclusive));
-    }
-
-    #[test]
-    fn a_name_is_a_rollouts_or_a_models() {
-        let states = || vec![state("Progressing")];
-        assert!(named(states(), "flights").is_ok());
-        assert!(named(states(), "flights-v2").is_ok());
-        let error = named(states(), "fligths").expect_err("nothing has this name");
-        assert_eq!(
-            error.to_string(),
-            "there is no rollout or model `fligths`; there are flights, flights-v2"
-        );
     }
 }

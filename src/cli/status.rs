@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::args::duration;
 use crate::cli::context::{Context, value_of};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::names::{self, Asked, Meant, NameArgs};
 use crate::cli::output::{columns, talk};
 use crate::cli::say;
 use crate::cli::state::{self, State};
@@ -25,8 +26,8 @@ const NOTICE_AGE_MAX_MS: i64 = 60_000;
 /// What `status` takes.
 #[derive(Clone, Debug, Args)]
 pub struct StatusArgs {
-    /// The rollout or model
-    name: String,
+    #[command(flatten)]
+    name: NameArgs,
     /// Wait until the rollout has ended or needs a person; the exit code says how
     #[arg(long)]
     wait: bool,
@@ -37,14 +38,14 @@ pub struct StatusArgs {
 
 /// Prints where a rollout stands.
 pub(crate) fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError> {
+    let asked = args.name.asked()?;
     let (state, exit) = if args.wait {
-        await_end(args, context)?
+        await_end(asked.clone(), args.timeout, context)?
     } else {
-        let states = state::read_all(context, &context.reader()?)?;
-        (Some(state::named(states, &args.name)?), Exit::Reached)
+        (Some(names::standing(context, &context.reader()?, &asked)?), Exit::Reached)
     };
     let Some(state) = state else {
-        talk(&format!("there is still no rollout or model `{}`", args.name));
+        talk(&format!("there is still no rollout or model `{}`", asked.said()));
         return Ok(exit);
     };
     let metrics = newest_metrics(context, &context.reader()?, &state)?;
@@ -76,33 +77,85 @@ fn not_sent(notice: &Notice) -> String {
     )
 }
 
-/// Follows the states until the one that ends the wait; without a state when none came in time.
-fn await_end(args: &StatusArgs, context: &Context) -> Result<(Option<State>, Exit), CliError> {
-    let deadline = Deadline::after(args.timeout.unwrap_or(Duration::MAX));
-    let topic = context.own("rollouts");
+/// Follows states and events until the wait is over; without a state when none came in time.
+fn await_end(
+    mut asked: Asked,
+    timeout: Option<Duration>,
+    context: &Context,
+) -> Result<(Option<State>, Exit), CliError> {
+    let deadline = Deadline::after(timeout.unwrap_or(Duration::MAX));
+    let (rollouts, events) = (context.own("rollouts"), context.own("rollout-events"));
     // Turned to before the present is read, so that no change falls between the two.
     let changes = context
         .reader()?
-        .follow(&[&topic], Start::BeforeEnd(0))
+        .follow(&[&rollouts, &events], Start::BeforeEnd(0))
         .map_err(|error| context.own_error(error))?;
-    let states = state::read_all(context, &context.reader()?)?;
-    let mut newest = state::named(states, &args.name).ok();
-    if newest.is_none() {
-        talk(&format!("there is no rollout or model `{}` yet", args.name));
-    }
+    let reader = context.reader()?;
+    let mut known = Seen {
+        states: state::read_all(context, &reader)?,
+        events: names::events(context, &reader, &asked)?,
+    };
+    let mut newest = None;
+    let mut said = None;
     loop {
-        if let Some(exit) = newest.as_ref().and_then(State::ending) {
-            return Ok((newest, exit));
+        match known.find(&asked)? {
+            Some(Meant::Refused(reason)) => return Err(CliError::Refused(reason)),
+            Some(Meant::Present(state) | Meant::Waiting(state) | Meant::Over(state)) => {
+                let now = headline(&state);
+                if said.as_ref().is_some_and(|it| *it != now) {
+                    talk(&now);
+                }
+                said = Some(now);
+                // A rollout of this name that another model gets later is not meant.
+                asked.model.get_or_insert_with(|| state.model.clone());
+                if let Some(exit) = state.ending() {
+                    return Ok((Some(state), exit));
+                }
+                newest = Some(state);
+            }
+            None if said.is_none() => {
+                talk(&format!("there is no rollout or model `{}` yet", asked.said()));
+                said = Some(String::new());
+            }
+            None => {}
         }
         // Far deadlines are waited for in pieces that the client can count.
-        let change = changes.next(deadline.left().min(Duration::from_mins(1)))?;
-        let change = change.as_ref().and_then(State::of).filter(|it| it.is_named(&args.name));
-        if let Some(state) = change {
-            talk(&headline(&state));
-            newest = Some(state);
-        } else if deadline.is_over() {
-            return Ok((newest, Exit::TimedOut));
+        match changes.next(deadline.left().min(Duration::from_mins(1)))? {
+            Some(record) if record.topic == events => {
+                known.events.extend(names::event_of(&value_of(&record), &asked));
+            }
+            Some(record) => known.states_take(State::of(&record)),
+            None if deadline.is_over() => return Ok((newest, Exit::TimedOut)),
+            None => {}
         }
+    }
+}
+
+/// What states and events have said so far.
+struct Seen {
+    states: Vec<State>,
+    events: Vec<Value>,
+}
+
+impl Seen {
+    /// Returns what is meant. Of a rollout that no state is about any more, its events say how it ended.
+    fn find(&self, asked: &Asked) -> Result<Option<Meant>, CliError> {
+        match names::present(&self.states, asked)? {
+            Some(Meant::Waiting(state)) => {
+                let told = names::told(&self.events, &state.model, &asked.name);
+                Ok(Some(told.unwrap_or(Meant::Waiting(state))))
+            }
+            Some(meant @ (Meant::Present(_) | Meant::Over(_) | Meant::Refused(_))) => {
+                Ok(Some(meant))
+            }
+            None => names::past(&self.states, &self.events, asked),
+        }
+    }
+
+    fn states_take(&mut self, state: Option<State>) {
+        let Some(state) = state else { return };
+        self.states.retain(|it| it.model != state.model);
+        self.states.push(state);
     }
 }
 
@@ -121,7 +174,7 @@ pub(crate) fn newest_metrics(
                 let value = value_of(&record);
                 // Those of one rollout stand in one partition, in order. The first has the time of the apply, which a replay of
                 // old traffic never comes to.
-                if value["rollout"] == rollout {
+                if value["rollout"] == rollout && value["model"] == *state.model {
                     newest = Some(value);
                 }
             }
@@ -204,7 +257,7 @@ fn arms(metrics: &Value) -> Option<String> {
         "ARM",
         "ROLE",
         "SHARE",
-        "CASES",
+        "ASKED",
         "ERRORS",
         "TIMEOUTS",
         "FALLBACKS",
@@ -242,7 +295,7 @@ fn evidence(metrics: &Value) -> Option<String> {
         .collect();
     let of_stable = stable.to_uppercase();
     let heading =
-        ["METRIC", "ROLE", &of_stable, "CANDIDATE", "DIFFERENCE", "MARGIN", "N", "VERDICT"];
+        ["METRIC", "ROLE", &of_stable, "CANDIDATE", "DIFFERENCE", "MARGIN", "COMPARED", "VERDICT"];
     (!rows.is_empty()).then(|| columns(&heading, rows))
 }
 
@@ -341,12 +394,12 @@ mod tests {
         since     2013-09-01 00:00:00 UTC
         reason    holding until 14:30
 
-        ARM  ROLE       SHARE  CASES  ERRORS  TIMEOUTS  FALLBACKS  MATURE  LABELLED  COVERAGE  MS P50 / P99
+        ARM  ROLE       SHARE  ASKED  ERRORS  TIMEOUTS  FALLBACKS  MATURE  LABELLED  COVERAGE  MS P50 / P99
         v1   stable     75%    5,031  0       1         0          3,900   4,100     98%       3.10 / 9.70
         v2   candidate  25%    1,677  -       -         -          -       -         -         - / -
 
-        METRIC  ROLE  V1     CANDIDATE  DIFFERENCE                MARGIN  N      VERDICT
-        brier   goal  0.128  v2 0.115   -0.013 [-0.021, -0.0040]  0.010   3,900  proved
+        METRIC  ROLE  V1     CANDIDATE  DIFFERENCE                MARGIN  COMPARED  VERDICT
+        brier   goal  0.128  v2 0.115   -0.013 [-0.021, -0.0040]  0.010   3,900     proved
 
         health    mixed units: 0; no data: no; split: ok (p 0.400)
 

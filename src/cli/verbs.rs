@@ -5,13 +5,14 @@ use clap::Args;
 use crate::cli::ask::{AskArgs, Asker, Wish};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::names::{self, NameArgs};
 use crate::cli::state;
 
 /// What a verb takes.
 #[derive(Clone, Debug, Args)]
 pub struct VerbArgs {
-    /// The rollout, or its model
-    name: String,
+    #[command(flatten)]
+    name: NameArgs,
     #[command(flatten)]
     ask: AskArgs,
 }
@@ -44,7 +45,7 @@ pub(crate) fn abort(args: &VerbArgs, context: &Context) -> Result<Exit, CliError
 
 fn carry_out(verb: &'static str, args: &VerbArgs, context: &Context) -> Result<Exit, CliError> {
     let states = state::read_all(context, &context.reader()?)?;
-    let state = state::named(states, &args.name)?;
+    let state = names::steered(&states, &args.name.asked()?)?;
     let rollout = state.rollout().map(str::to_owned);
     let wish = Wish { model: state.model, rollout, verb, spec: None };
     Asker::new(context)?.ask_and_print(&wish, &args.ask)?;

@@ -7,17 +7,18 @@ use serde_json::Value;
 
 use crate::cli::context::{Context, value_of};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::names::{self, Asked, Meant, NameArgs};
 use crate::cli::output::talk;
 use crate::cli::say;
-use crate::cli::state::{self, State, shares};
+use crate::cli::state::{State, shares};
 use crate::cli::status::{difference, headline};
 use crate::kafka::reader::Start;
 
 /// What `watch` takes.
 #[derive(Clone, Debug, Args)]
 pub struct WatchArgs {
-    /// The rollout or model
-    name: String,
+    #[command(flatten)]
+    name: NameArgs,
 }
 
 /// Prints every event and all evidence as they come, until the rollout has ended.
@@ -28,21 +29,42 @@ pub(crate) fn run(args: &WatchArgs, context: &Context) -> Result<Exit, CliError>
         .reader()?
         .follow(&[&metrics, &events], Start::BeforeEnd(0))
         .map_err(|error| context.own_error(error))?;
-    let state = state::named(state::read_all(context, &context.reader()?)?, &args.name)?;
+    let asked = args.name.asked()?;
+    let reader = context.reader()?;
+    let state = names::standing(context, &reader, &asked)?;
     talk(&headline(&state));
     let mut end = end_of_watch(&state);
+    // Who names a model watches all of its rollouts.
+    let rollout = state.rollout().filter(|it| *it == asked.name);
+    let own = Asked { model: Some(state.model.clone()), name: asked.name.clone() };
+    let mut told = if rollout.is_some() && end.is_none() {
+        names::events(context, &reader, &own)?
+    } else {
+        Vec::new()
+    };
     while end.is_none() {
         let Some(record) = coming.next(Duration::from_mins(1))? else { continue };
         let value = value_of(&record);
-        let name = args.name.as_str();
-        if value["rollout"] != name && value["model"] != name {
+        if value["model"] != *state.model || rollout.is_some_and(|it| value["rollout"] != *it) {
             continue;
         }
-        if record.topic == events {
-            context.output.item(&value, || event_line(&value))?;
-            end = end_of_watch(&State { model: state.model.clone(), record: value["to"].clone() });
-        } else {
+        if record.topic != events {
             context.output.item(&value, || metrics_line(&value))?;
+            continue;
+        }
+        context.output.item(&value, || event_line(&value))?;
+        let Some(rollout) = rollout else {
+            let record = value["to"].clone();
+            end = end_of_watch(&State { model: state.model.clone(), record });
+            continue;
+        };
+        told.extend(names::event_of(&value, &own));
+        match names::told(&told, &state.model, rollout) {
+            Some(Meant::Refused(reason)) => return Err(CliError::Refused(reason)),
+            Some(Meant::Present(state) | Meant::Waiting(state) | Meant::Over(state)) => {
+                end = end_of_watch(&state);
+            }
+            None => {}
         }
     }
     Ok(end.unwrap_or(Exit::Reached))
@@ -89,7 +111,7 @@ fn metrics_line(metrics: &Value) -> String {
     for it in metrics["metrics"].as_array().into_iter().flatten() {
         let text = |name: &str| it[name].as_str().unwrap_or("-");
         lines.push(format!(
-            "    {} {}: {}, limit {}, n {}: {}",
+            "    {} {}: {}, limit {}, n {} compared: {}",
             text("name"),
             text("candidate"),
             difference(it),
@@ -125,7 +147,7 @@ mod tests {
         });
         insta::assert_snapshot!(metrics_line(&metrics), @r"
         2013-08-31 23:00:00  stage 3  hold: holding until 14:30
-            brier v2: -0.013 [-0.021, -0.0040], limit 0.010, n 3,900: proved
+            brier v2: -0.013 [-0.021, -0.0040], limit 0.010, n 3,900 compared: proved
         ");
     }
 }

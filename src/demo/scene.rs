@@ -242,7 +242,7 @@ impl Scene {
             ]);
         }
         let heading =
-            ["METRIC", "ROLE", "STABLE", "CANDIDATE", "DIFFERENCE", "LIMIT", "N", "VERDICT"];
+            ["METRIC", "ROLE", "STABLE", "CANDIDATE", "DIFFERENCE", "LIMIT", "COMPARED", "VERDICT"];
         let lines: Vec<String> =
             columns(&heading, rows).lines().map(|it| format!("    {it}")).collect();
         lines.join("\n")

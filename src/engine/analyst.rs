@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::case::Prediction;
-use crate::domain::ids::{CaseId, RolloutName};
+use crate::domain::ids::{CaseId, Revision, RolloutName};
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst_io::{Effect, Event, Input, Planned, Row, Settings};
@@ -43,6 +43,8 @@ pub struct Analyst {
     newest: Option<Arc<RolloutPlan>>,
     pub(super) names: Names,
     pub(super) unplanned: Vec<Unplanned>,
+    /// Whether plans that cases wait for may have become known without an event that says so.
+    pub(super) is_replanned: bool,
     pub(super) ticks: BTreeMap<RolloutName, Timestamp>,
     pub(super) restoring: BTreeMap<RolloutName, Partial>,
 }
@@ -54,6 +56,8 @@ pub struct Unplanned {
     pub since: Timestamp,
     /// The turn in which it came.
     pub turn: u64,
+    /// How far the predictions had come by then.
+    pub reached: Timestamp,
     /// The case.
     pub prediction: Arc<Prediction>,
 }
@@ -77,6 +81,7 @@ impl Analyst {
             newest: None,
             names: Names::default(),
             unplanned: Vec::new(),
+            is_replanned: false,
             ticks: BTreeMap::new(),
             restoring: BTreeMap::new(),
         }
@@ -163,6 +168,9 @@ impl Analyst {
     pub fn tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         self.predictions.arrived.get_or_insert(now);
         self.labels.arrived.get_or_insert(now);
+        if std::mem::take(&mut self.is_replanned) {
+            self.take_in_planned(out);
+        }
         let is_idle = self.lag.0 == 0 && self.predictions.is_silent(now, self.settings.idle_after);
         if is_idle {
             self.predictions.flow(now, self.settings.idle_after);
@@ -203,6 +211,11 @@ impl Analyst {
         self.pending.cases() + self.unplanned.len()
     }
 
+    /// Returns how many cases wait for the plan that they were routed by, and the first of them; nothing where none does.
+    pub fn unplanned(&self) -> Option<(usize, &Unplanned)> {
+        Some((self.unplanned.len(), self.unplanned.first()?))
+    }
+
     /// Returns how many request ids have labels but no case.
     pub fn early_labels(&self) -> usize {
         self.pending.early_ids()
@@ -240,20 +253,33 @@ impl Analyst {
         }
         out.push(Effect::Count(Counter::Predictions, 1));
         if self.is_planned(&prediction) {
-            self.hold(&prediction, self.turn, out);
+            self.hold(&prediction, self.turn, self.predictions.reached, out);
         } else {
-            self.unplanned.push(Unplanned { since: now, turn: self.turn, prediction });
+            let (turn, reached) = (self.turn, self.predictions.reached);
+            self.unplanned.push(Unplanned { since: now, turn, reached, prediction });
         }
     }
 
     /// Returns whether everything is known that the case's evidence needs.
+    ///
+    /// A replay that has not come to the sums of before the restart knows no more than what was known then: what waited then is not in
+    /// those sums, and must come after them.
     pub(super) fn is_planned(&self, prediction: &Prediction) -> bool {
-        prediction.rollout.as_ref().is_none_or(|rollout| {
-            self.books.get(rollout).is_some_and(|it| it.revision >= prediction.revision)
-        })
+        let Some(rollout) = &prediction.rollout else { return true };
+        let Some(open) = self.books.get(rollout) else { return false };
+        let then = self.restoring.get(rollout).map(|it| it.revision);
+        let known =
+            then.filter(|it| *it > Revision(0)).map_or(open.revision, |it| it.min(open.revision));
+        known >= prediction.revision
     }
 
-    fn hold(&mut self, prediction: &Arc<Prediction>, turn: u64, out: &mut Vec<Effect>) {
+    fn hold(
+        &mut self,
+        prediction: &Arc<Prediction>,
+        turn: u64,
+        reached: Timestamp,
+        out: &mut Vec<Effect>,
+    ) {
         let book = prediction.rollout.as_ref().and_then(|it| self.books.get_mut(it));
         let plan =
             book.as_ref().map(|it| Arc::clone(it.book.plan())).or_else(|| self.newest.clone());
@@ -266,7 +292,7 @@ impl Analyst {
                 }
                 if let Some(open) = book {
                     let Settings { partition, partitions, .. } = self.settings;
-                    let oldest = self.predictions.reached - open.book.plan().tick;
+                    let oldest = reached - open.book.plan().tick;
                     open.book.respond(prediction, Watch { partition, partitions, oldest });
                     open.touch(self.predictions.reached);
                 }
@@ -463,12 +489,17 @@ impl Analyst {
                 self.forget_oldest_book();
             }
         }
+        self.take_in_planned(out);
+    }
+
+    /// Takes in the cases whose plans have come.
+    fn take_in_planned(&mut self, out: &mut Vec<Effect>) {
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unplanned)
             .into_iter()
             .partition(|it| self.is_planned(&it.prediction));
         self.unplanned = waiting;
         for it in ready {
-            self.hold(&it.prediction, it.turn, out);
+            self.hold(&it.prediction, it.turn, it.reached, out);
         }
     }
 

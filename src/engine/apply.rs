@@ -10,6 +10,7 @@ use crate::engine::command::{Command, Parsed, Verb, Written};
 use crate::engine::judge::Judge;
 use crate::engine::judge_io::Effect;
 use crate::engine::standing::{Queued, Standing, route};
+use crate::engine::touched;
 use crate::strategy::design::Design;
 use crate::strategy::planning;
 use crate::strategy::stage::{ModelPlan, OnConflict, RolloutPlan};
@@ -58,6 +59,12 @@ impl Judge {
                 reason,
                 out,
             );
+        }
+        let running = standing.rollout.as_ref().filter(|_| before.phase.is_open());
+        let refusal = running
+            .and_then(|it| touched::refusal(&standing.model.plan, &written.plan, &it.plan.name));
+        if let Some(reason) = refusal {
+            return self.refuse(now, command, reason, out);
         }
         let stable = before.routing.stable.clone();
         let rest = written.plan.at_rest(stable.clone(), Revision(before.routing.revision.0 + 1));
@@ -108,7 +115,10 @@ impl Judge {
                 return self.refuse(now, command, reason, out);
             }
             let reason = "nothing to do: the rollout is as applied before".to_owned();
-            let position = self.position();
+            let mut position = self.position();
+            if standing.queue.iter().any(|it| it.written.plan.name == name) {
+                position.phase = Phase::Pending;
+            }
             let document = written.document;
             return self.applied(
                 now,

@@ -83,6 +83,7 @@ impl Decision {
             tick,
             entered_at: None,
             lag: 0,
+            unplanned: 0,
             bets,
             detail: Detail::Verdict,
         }

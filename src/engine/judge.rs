@@ -152,7 +152,7 @@ impl Judge {
     fn judge(&mut self, now: Timestamp, tick: Timestamp, out: &mut Vec<Effect>) {
         let evidence = self.evidence();
         let positions = self.positions();
-        let lag = self.lag();
+        let (lag, unplanned) = (self.lag(), self.unplanned());
         let Some(standing) = &mut self.standing else { return };
         let Some(rollout) = standing.rollout.clone() else { return };
         self.judged = Some(tick);
@@ -179,6 +179,7 @@ impl Judge {
             tick,
             entered_at: standing.entered_at,
             lag,
+            unplanned,
             bets: &self.bets,
             detail: self.settings.detail,
         });
@@ -418,6 +419,7 @@ impl Judge {
             tick: self.judged.unwrap_or(now.floor_to(rollout.plan.tick)),
             entered_at: standing.entered_at,
             lag: self.lag(),
+            unplanned: self.unplanned(),
             bets: &self.bets,
             detail: self.settings.detail,
         });
@@ -449,6 +451,7 @@ impl Judge {
             tick,
             entered_at: if is_unheard { Some(standing.applied_at) } else { standing.entered_at },
             lag: self.lag(),
+            unplanned: self.unplanned(),
             bets: &self.bets,
             detail: self.settings.detail,
         });
@@ -457,6 +460,7 @@ impl Judge {
             of_phase(standing, contract::of(&rollout.plan).judge(&look))
         } else {
             let reason = match waiting_for {
+                _ if look.health.unplanned > 0 => gates::unplanned(look.health.unplanned),
                 Some(partition) => format!("waiting for the evidence of partition {partition}"),
                 None => "no new evidence".to_owned(),
             };
@@ -516,6 +520,10 @@ impl Judge {
         self.partials.values().map(|it| it.lag).sum()
     }
 
+    fn unplanned(&self) -> u64 {
+        self.partials.values().map(|it| it.unplanned).sum()
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.standing.as_ref().map_or(Phase::Idle, |it| it.position.phase)
     }
@@ -545,28 +553,6 @@ impl Judge {
     pub(super) fn forget_evidence(&mut self) {
         self.partials = BTreeMap::new();
         self.judged = None;
-    }
-
-    /// Returns who is ahead in the present evidence, for a person who promotes by hand.
-    pub(super) fn favourite(&self, now: Timestamp) -> Option<Version> {
-        let standing = self.standing.as_ref()?;
-        let rollout = standing.rollout.as_ref()?;
-        let live = live(&rollout.plan, standing);
-        let evidence = self.evidence();
-        let look = look::look(&Sight {
-            plan: &rollout.plan,
-            design: &standing.design,
-            evidence: &evidence,
-            stage: standing.position.routing.stage,
-            stable: &standing.position.routing.stable,
-            live: &live,
-            tick: self.judged.unwrap_or(now),
-            entered_at: standing.entered_at,
-            lag: 0,
-            bets: &self.bets,
-            detail: self.settings.detail,
-        });
-        gates::favourite(&look)
     }
 }
 

@@ -33,4 +33,5 @@ pub mod judge_io;
 mod apply;
 mod contest;
 pub mod judge;
+mod touched;
 mod verbs;

@@ -1,6 +1,6 @@
 //! One lane's evidence of one rollout at one tick.
 
-use crate::domain::ids::{ModelName, RolloutName};
+use crate::domain::ids::{ModelName, Revision, RolloutName};
 use crate::domain::time::Timestamp;
 use crate::join::pending::Clocks;
 use crate::strategy::evidence::Evidence;
@@ -37,6 +37,10 @@ pub struct Partial {
     pub inputs: Inputs,
     /// Records not yet read.
     pub lag: u64,
+    /// Cases that are in no sums yet, since the plan that they were routed by is not known.
+    pub unplanned: u64,
+    /// The newest revision of the routing that the sums' plan is known of; 0 where that was not written down.
+    pub revision: Revision,
     /// The sums.
     pub sums: Evidence,
 }

@@ -126,6 +126,7 @@ impl Analyst {
         open.replay_turn = replay_turn;
         if is_restored && let Some(partial) = self.restoring.remove(name) {
             open.book.restore(partial.sums);
+            self.is_replanned = true;
         }
         let partial = self.partial(name, tick, is_idle);
         out.extend(partial.map(|it| Effect::Partial(Box::new(it))));
@@ -153,6 +154,8 @@ impl Analyst {
             turn: self.turn,
             inputs: self.inputs,
             lag: self.lag.0 + self.lag.1,
+            unplanned: self.unplanned.len() as u64,
+            revision: open.revision,
             sums: open.book.sums().clone(),
         })
     }

@@ -67,6 +67,8 @@ impl Analyst {
     pub fn take_saved(&mut self, saved: Saved) {
         self.restore_checkpoint(saved.checkpoint, saved.inputs);
         (self.lag, self.unplanned) = (saved.lag, saved.unplanned);
+        // Their plans may have come since it was saved, and are then known already.
+        self.is_replanned = true;
         for it in saved.books {
             let Some(open) = self.books.get_mut(&it.partial.rollout) else { continue };
             (open.tick, open.is_changed, open.replay_turn) =

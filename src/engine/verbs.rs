@@ -8,6 +8,9 @@ use crate::engine::command::{Command, Verb};
 use crate::engine::counter::Counter;
 use crate::engine::judge::{Grounds, Judge};
 use crate::engine::judge_io::Effect;
+use crate::engine::standing::live;
+use crate::strategy::gates;
+use crate::strategy::look::{self, Sight};
 use crate::strategy::verdict::{Verdict, Wait};
 
 /// How many commands' ids are remembered, so that one delivered twice is done once.
@@ -155,6 +158,29 @@ impl Judge {
             let reason = "no evidence says which of the candidates to promote".to_owned();
             self.refuse(now, command, reason, out);
         }
+    }
+
+    /// Returns who is ahead in the present evidence, for a person who promotes by hand.
+    fn favourite(&self, now: Timestamp) -> Option<Version> {
+        let standing = self.standing.as_ref()?;
+        let rollout = standing.rollout.as_ref()?;
+        let live = live(&rollout.plan, standing);
+        let evidence = self.evidence();
+        let look = look::look(&Sight {
+            plan: &rollout.plan,
+            design: &standing.design,
+            evidence: &evidence,
+            stage: standing.position.routing.stage,
+            stable: &standing.position.routing.stable,
+            live: &live,
+            tick: self.newest_tick().unwrap_or(now),
+            entered_at: standing.entered_at,
+            lag: 0,
+            unplanned: 0,
+            bets: self.bets(),
+            detail: self.settings.detail,
+        });
+        gates::favourite(&look)
     }
 
     /// A queued rollout can be taken out of the queue; everything else about another rollout is refused.

@@ -30,6 +30,7 @@ use crate::kafka::limits::{self, Limits};
 use crate::kafka::offsets;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
+use crate::kafka::plan_wait::PlanWait;
 use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::remains::{Lost, Recall};
 use crate::kafka::replay::Replay;
@@ -47,6 +48,7 @@ const ROLE: Role = "analysis";
 const PENDING_CASES: &str = "pending_cases";
 const LANES: &str = "analyst_lanes";
 const WAITING: &str = "analyst_lanes_waiting";
+const UNPLANNED: &str = "cases_without_plan";
 /// How many records a turn takes at the most.
 const BATCH_MAX: usize = 5000;
 /// How long a turn collects records: analysis is not in a hurry, and a turn costs a journal record a partition.
@@ -93,6 +95,7 @@ struct Session<'a> {
     labels: BTreeMap<LaneKey, LabelLane>,
     label_ends: LabelEnds,
     waiting: WaitingRoom,
+    plan_wait: PlanWait,
     store: LaneStore<'a>,
 }
 
@@ -123,6 +126,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         labels: BTreeMap::new(),
         label_ends: LabelEnds::start(settings)?,
         waiting: WaitingRoom::default(),
+        plan_wait: PlanWait::default(),
         store: LaneStore::new(options.data_dir.as_deref(), &settings.app, board),
     };
     session.subscribe()?;
@@ -148,6 +152,7 @@ impl Session<'_> {
             self.label_ends.look_after(now, &mut self.labels, &self.follower)?;
             self.place_labels(now, is_behind)?;
             self.turn(now, is_behind)?;
+            self.plan_wait.say(now, &self.lanes);
             if self.outbox.is_due(!is_behind) {
                 self.commit()?;
             }
@@ -484,9 +489,11 @@ impl Session<'_> {
         for ((model, _), lane) in &self.lanes {
             *held.entry((model.clone(), PENDING_CASES)).or_default() += lane.cases() as u64;
             *held.entry((model.clone(), LANES)).or_default() += 1;
+            let unplanned = lane.unplanned().map_or(0, |(cases, _)| cases as u64);
+            *held.entry((model.clone(), UNPLANNED)).or_default() += unplanned;
         }
         self.waiting.count(WAITING, &mut held);
-        self.board.hold(&[PENDING_CASES, LANES, WAITING], held);
+        self.board.hold(&[PENDING_CASES, LANES, WAITING, UNPLANNED], held);
     }
 
     fn rebalance(&mut self, changes: Vec<Rebalanced>) -> Result<(), ShellError> {

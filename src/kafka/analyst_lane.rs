@@ -10,7 +10,7 @@ use rdkafka::message::Message;
 use crate::domain::ids::{ModelName, RolloutName};
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::analyst::Analyst;
+use crate::engine::analyst::{Analyst, Unplanned};
 use crate::engine::analyst_io::{Effect, Event, Input, Settings as LaneSettings};
 use crate::engine::clock::Checkpoint;
 use crate::engine::partial::Partial;
@@ -366,6 +366,11 @@ impl AnalystLane {
     /// Returns how many cases are held.
     pub fn cases(&self) -> usize {
         self.machine.cases()
+    }
+
+    /// Returns how many cases wait for the plan that they were routed by, and the first of them.
+    pub fn unplanned(&self) -> Option<(usize, &Unplanned)> {
+        self.machine.unplanned()
     }
 
     /// Returns the next offsets of predictions and labels.

@@ -53,6 +53,52 @@ pub fn parse(document: &Value) -> Parsed {
     }
 }
 
+/// Reads a document that was taken in once, also where it would be refused today: what runs goes on as it was meant.
+///
+/// A share of `1` meant all traffic until such a share was refused.
+pub fn parse_kept(document: &Value) -> Parsed {
+    let parsed = parse(document);
+    let Parsed::Invalid(reason) = parsed else { return parsed };
+    let mut clear = document.clone();
+    if let Some(Value::Array(stages)) = clear.pointer_mut("/spec/stages") {
+        stages.iter_mut().for_each(|stage| {
+            for field in ["share", "shadow"] {
+                if let Some(share) = stage.get_mut(field) {
+                    all_of_one(share);
+                }
+            }
+        });
+    }
+    if let Some(coverage) = clear.pointer_mut("/spec/decide/min_coverage") {
+        all_of_one(coverage);
+    }
+    if let Some(Value::Array(metrics)) = clear.pointer_mut("/spec/metrics") {
+        metrics.iter_mut().filter(|it| it["kind"] == "latency").for_each(|metric| {
+            for field in ["margin", "mde"] {
+                if let Some(limit) = metric.get_mut(field) {
+                    all_of_one(limit);
+                }
+            }
+        });
+    }
+    match parse(&clear) {
+        Parsed::Model(it) => Parsed::Model(Box::new(Written { document: document.clone(), ..*it })),
+        Parsed::Rollout(it) => {
+            Parsed::Rollout(Box::new(Written { document: document.clone(), ..*it }))
+        }
+        Parsed::Invalid(_) => Parsed::Invalid(reason),
+    }
+}
+
+/// Writes a share of `1`, or each of several, as the percentage that it was read as.
+fn all_of_one(share: &mut Value) {
+    match share {
+        Value::Number(number) if number.as_f64() == Some(1.0) => *share = Value::from("100%"),
+        Value::Object(shares) => shares.iter_mut().for_each(|(_, share)| all_of_one(share)),
+        Value::Number(_) | Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) => {}
+    }
+}
+
 /// A plan for a model that was never applied: its names are the contract's.
 fn unknown_model(model: &ModelName) -> ModelPlan {
     ModelPlan {
@@ -70,5 +116,36 @@ fn unknown_model(model: &ModelName) -> ModelPlan {
         topics: ModelTopics::of(model),
         open_cases_max: 0,
         partitions: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{parse, parse_kept};
+    use crate::domain::share::Share;
+    use crate::engine::command::Parsed;
+
+    #[test]
+    fn a_rollout_that_was_taken_in_with_a_share_of_one_goes_on() {
+        let document = json!({
+            "apiVersion": "serinus/v1", "kind": "Rollout", "metadata": {"name": "r"},
+            "spec": {
+                "model": "m", "candidates": ["v2"], "strategy": "canary",
+                "stages": [{"shadow": {"v1": 1.0}, "share": 0.25}, {"share": 1, "hold": "1h"}],
+                "metrics": [
+                    {"kind": "response_error", "role": "guardrail", "margin": "1%"},
+                    {"kind": "latency", "role": "guardrail", "margin": 1},
+                ],
+                "decide": {"min_coverage": 1},
+            },
+        });
+        assert!(matches!(parse(&document), Parsed::Invalid(_)), "it is refused today");
+        let Parsed::Rollout(kept) = parse_kept(&document) else { panic!("it was taken in") };
+        assert_eq!(kept.document, document);
+        let shares: Vec<Share> =
+            kept.plan.stages.iter().map(|it| it.share_of(&"v2".into())).collect();
+        assert_eq!(shares, [Share::from_fraction(0.25).expect("a share"), Share::ALL]);
     }
 }

@@ -26,7 +26,7 @@ use crate::kafka::bench::{
 };
 use crate::kafka::claims;
 use crate::kafka::clock;
-use crate::kafka::commands::{bounded, first_plan, parse};
+use crate::kafka::commands::{bounded, first_plan, parse, parse_kept};
 use crate::kafka::counts::{Board, Counts};
 use crate::kafka::crash::{self, Point};
 use crate::kafka::emit::Emitter;
@@ -222,7 +222,7 @@ impl Session<'_> {
         };
         for (model, state) in states {
             if placement::partition(model.as_bytes(), count) == partition {
-                match state.standing(parse) {
+                match state.standing(parse_kept) {
                     Ok(standing) => {
                         let seat = self.restore(&mut bench, standing, &mut heard)?;
                         let name = ModelName::from(model);

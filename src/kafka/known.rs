@@ -13,7 +13,7 @@ use crate::domain::routing::Routing;
 use crate::engine::analyst_io::Planned;
 use crate::engine::change::Phase;
 use crate::engine::command::Parsed;
-use crate::kafka::commands::parse;
+use crate::kafka::commands::parse_kept;
 use crate::spec::plan::{model_from_json, rollout_from_json};
 use crate::strategy::design::Design;
 use crate::strategy::stage::{ModelPlan, RolloutPlan};
@@ -65,7 +65,7 @@ impl Known {
 
     /// Takes an event in; returns whether anything changed.
     pub fn take(&mut self, event: EventRecord) -> bool {
-        let spec = event.spec.as_ref().map(parse);
+        let spec = event.spec.as_ref().map(parse_kept);
         self.take_understood(event, spec)
     }
 
@@ -234,7 +234,8 @@ fn follow_rollout(
 ) {
     let Some(name) = event.rollout.as_deref().map(RolloutName::new) else { return };
     let phase = Phase::from(event.to.phase);
-    if phase == Phase::Pending {
+    let is_of_another = routing.rollout.as_ref().is_some_and(|it| *it != name);
+    if phase == Phase::Pending || is_of_another && phase.is_open() {
         // Which version it is compared with is known only when it begins: that event has its spec too.
         return;
     }

@@ -51,6 +51,7 @@ pub mod serving;
 pub mod analysis;
 pub mod analyst_lane;
 pub mod lane_store;
+pub mod plan_wait;
 pub mod remains;
 pub mod rows;
 

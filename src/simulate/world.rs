@@ -189,6 +189,8 @@ impl<'a> World<'a> {
             turn: number,
             inputs: Inputs::default(),
             lag: 0,
+            unplanned: 0,
+            revision: Revision(0),
             sums,
         };
         let mut out = Vec::new();

@@ -252,6 +252,17 @@ fn is_rate(kind: MetricKind) -> bool {
 
 fn limit(faults: &mut Faults, path: Path, limit: Limit, kind: MetricKind) -> Margin {
     match limit {
+        // A number is a fraction of the rate or of the latency, as it is where a share is written: `1` could be 1% too.
+        Limit::Number(it) if (1.0..=1.0).contains(&it) && kind.shape() != Shape::Bounded => {
+            let problem = "`1` can be read as 1% or as 100%";
+            faults.add(path, problem, "write `1%` or `100%`");
+            Margin::Absolute(it)
+        }
+        Limit::Number(it) if it > 1.0 && is_rate(kind) => {
+            let help = format!("write percentage points: `{it}%`, or a number such as `0.005`");
+            faults.add(path, format!("`{it}` is no fraction of a rate"), help);
+            Margin::Absolute(it)
+        }
         Limit::Percent(it) | Limit::Number(it) if is_rate(kind) => {
             if it >= 1.0 {
                 let problem = format!("{}% of a rate is over all of it", it * 100.0);

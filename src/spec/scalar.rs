@@ -14,7 +14,7 @@ use crate::strategy::stage::Source;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duration(pub Span);
 
-/// A share of traffic: `5%`, or `0.05`.
+/// A share of traffic: `5%`, or a fraction below 1 such as `0.05`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Percentage(pub Share);
 
@@ -51,6 +51,9 @@ pub struct Pointer(pub String);
 /// A place in a JSON value, or `record` for the record's own time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimePlace(pub Option<String>);
+
+/// What is said of a share that is written as `1`: no reading of it may win by chance.
+const ONE: &str = "`1` can be read as 1% or as 100%\nwrite `1%` or `100%`";
 
 /// Reads a span of time as people write it.
 pub fn parse_duration(text: &str) -> Option<Span> {
@@ -150,6 +153,9 @@ impl Scalar for Percentage {
     }
 
     fn of_number<E: Error>(number: f64) -> Result<Self, E> {
+        if (1.0..=1.0).contains(&number) {
+            return Err(E::custom(ONE));
+        }
         Share::from_fraction(number).map(Self).ok_or_else(|| {
             E::custom(format_args!(
                 "`{number}` is not a share from 0 to 1\nwrite `{number}%` if you mean a percentage"
@@ -343,10 +349,10 @@ scalar!(Duration, {
     "type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", "examples": ["500ms", "30m", "1d12h"],
 });
 scalar!(Percentage, {
-    "description": "A share of traffic: a percentage, or a number from 0 to 1.",
+    "description": "A share of traffic: a percentage, or a fraction below 1. `1` alone could be 1% or 100%, and is refused.",
     "anyOf": [
         {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*%$", "examples": ["5%"]},
-        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
     ],
 });
 scalar!(Fraction, {

@@ -110,6 +110,9 @@ fn blocked(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
 fn not_held(look: &Look<'_>) -> Option<(Wait, String)> {
     let stage = look.plan.stage(look.stage)?;
     let Some(first_at) = look.timing.stage_first_at else {
+        if look.health.unplanned > 0 {
+            return Some((Wait::Data, unplanned(look.health.unplanned)));
+        }
         return Some((Wait::Data, "no traffic at this stage yet".to_owned()));
     };
     let until = first_at + stage.hold;
@@ -118,6 +121,9 @@ fn not_held(look: &Look<'_>) -> Option<(Wait, String)> {
             Wait::Until(until),
             format!("holding until {}", words::clock(until, look.tick)),
         ));
+    }
+    if look.health.no_data && look.health.unplanned > 0 {
+        return Some((Wait::Data, unplanned(look.health.unplanned)));
     }
     if look.health.no_data {
         let since = look.timing.stage_last_at.unwrap_or(first_at);
@@ -141,6 +147,14 @@ fn not_held(look: &Look<'_>) -> Option<(Wait, String)> {
         );
         (Wait::Data, block)
     })
+}
+
+/// Says that cases come and none of them can be counted.
+pub fn unplanned(cases: u64) -> String {
+    format!(
+        "{} cases wait for the plan that they were routed by, and are in no evidence yet",
+        words::count(cases)
+    )
 }
 
 fn unhealthy(look: &Look<'_>) -> Option<(Wait, String)> {

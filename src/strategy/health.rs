@@ -39,6 +39,7 @@ pub fn health(sight: &Sight<'_>, no_data: bool) -> Health {
         label_parity: parity_trail(sight),
         mixed_units: sight.evidence.units.values().map(Units::mixed).sum(),
         lag: sight.lag,
+        unplanned: sight.unplanned,
         no_data,
         scoring: gaps::gaps(sight),
     }

@@ -31,6 +31,8 @@ pub struct Sight<'a> {
     pub entered_at: Option<Timestamp>,
     /// Records not yet read.
     pub lag: u64,
+    /// Cases that wait for the plan that they were routed by.
+    pub unplanned: u64,
     /// Bets that were planned before.
     pub bets: &'a BetCache,
     /// How much is computed.

@@ -224,6 +224,8 @@ pub struct Health {
     pub mixed_units: u64,
     /// Records not yet read.
     pub lag: u64,
+    /// Cases that are in no evidence yet, since the plan that they were routed by is not known where labels are joined.
+    pub unplanned: u64,
     /// Whether there is no fresh traffic to judge.
     pub no_data: bool,
     /// What could not be scored.

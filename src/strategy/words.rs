@@ -31,7 +31,7 @@ pub fn clock(at: Timestamp, seen_from: Timestamp) -> String {
     format!("{year:04}-{month:02}-{day:02} {time}")
 }
 
-/// Writes what one metric shows: `brier: non-inferior proved (-0.013 [-0.021, -0.004], limit +0.010, n 3,900)`.
+/// Writes what one metric shows: `brier: non-inferior proved (-0.013 [-0.021, -0.004], limit +0.010, n 3,900 compared)`.
 pub fn finding(finding: &Finding) -> String {
     let what = match finding.proof {
         Proof::NoData => return format!("{}: no data", finding.metric),
@@ -46,7 +46,7 @@ pub fn finding(finding: &Finding) -> String {
         Proof::Alerting => "worse in this segment",
     };
     let Some(difference) = finding.difference else {
-        return format!("{}: {what} (n {})", finding.metric, count(finding.n));
+        return format!("{}: {what} (n {} compared)", finding.metric, count(finding.n));
     };
     let (scale, unit) = match finding.margin {
         Margin::Absolute(_) => (1.0, ""),
@@ -62,7 +62,7 @@ pub fn finding(finding: &Finding) -> String {
         (None, None) => String::new(),
     };
     format!(
-        "{}: {what} ({}{range}, limit {}, n {}{})",
+        "{}: {what} ({}{range}, limit {}, n {} compared{})",
         finding.metric,
         signed(difference.value),
         signed(limit),
@@ -210,7 +210,7 @@ mod tests {
         };
         assert_eq!(
             finding(&brier),
-            "brier: non-inferior proved (-0.013 [-0.021, -0.004], limit +0.010, n 3,900)"
+            "brier: non-inferior proved (-0.013 [-0.021, -0.004], limit +0.010, n 3,900 compared)"
         );
     }
 
@@ -235,6 +235,7 @@ mod tests {
             aborts: true,
             n_min: 400,
             design_effect: 1.0,
+            clipped: None,
         })
     }
 
@@ -245,19 +246,19 @@ mod tests {
         assert_eq!(apart(2.9957, 2.9959), ("2.9957".to_owned(), "2.9959".to_owned()));
         assert_eq!(
             errors(Proof::Harmful, [0.00002, 0.021, 0.045]),
-            "errors: worse proved (+0.02100 [+0.00002, +0.04500], limit +0.02000, n 900)"
+            "errors: worse proved (+0.02100 [+0.00002, +0.04500], limit +0.02000, n 900 compared)"
         );
         assert_eq!(
             errors(Proof::NonInferior, [-0.01, 0.001, 0.01998]),
-            "errors: non-inferior proved (+0.00100 [-0.01000, +0.01998], limit +0.02000, n 900)"
+            "errors: non-inferior proved (+0.00100 [-0.01000, +0.01998], limit +0.02000, n 900 compared)"
         );
         assert_eq!(
             errors(Proof::Superior, [-0.01, -0.005, -0.00004]),
-            "errors: better proved (-0.00500 [-0.01000, -0.00004], limit +0.02000, n 900)"
+            "errors: better proved (-0.00500 [-0.01000, -0.00004], limit +0.02000, n 900 compared)"
         );
         assert_eq!(
             errors(Proof::Open, [-0.01, 0.0001, 0.02]),
-            "errors: nothing proved yet (+0.000 [-0.010, +0.020], limit +0.020, n 900)"
+            "errors: nothing proved yet (+0.000 [-0.010, +0.020], limit +0.020, n 900 compared)"
         );
     }
 }

@@ -55,6 +55,7 @@ struct WaitingRecord<'a> {
 pub(super) struct UnplannedRecord<'a> {
     since: i64,
     turn: u64,
+    reached: i64,
     id: &'a str,
     #[serde(borrow)]
     case: CaseRecord<'a>,
@@ -172,6 +173,7 @@ impl<'a> From<&'a Unplanned> for UnplannedRecord<'a> {
         Self {
             since: it.since.0,
             turn: it.turn,
+            reached: it.reached.0,
             id: it.prediction.request_id.as_str(),
             case: CaseRecord::from(&*it.prediction),
         }
@@ -183,7 +185,8 @@ impl UnplannedRecord<'_> {
     pub(super) fn into_unplanned(self, names: &mut Names) -> Unplanned {
         let id = RequestId::new(self.id);
         let prediction = Arc::new(self.case.into_case(&id, names));
-        Unplanned { since: Timestamp(self.since), turn: self.turn, prediction }
+        let (since, reached) = (Timestamp(self.since), Timestamp(self.reached));
+        Unplanned { since, turn: self.turn, reached, prediction }
     }
 }
 

@@ -208,6 +208,9 @@ pub struct HealthRecord {
     pub mixed_units: u64,
     /// Records not yet read.
     pub lag: u64,
+    /// Cases that are in no evidence yet: the plan that they were routed by is not known where labels are joined.
+    #[serde(default)]
+    pub unplanned: u64,
     /// Whether there is no fresh traffic to judge.
     pub no_data: bool,
     /// Cases that a metric could not score; a share of 0.01 or more holds the rollout.
@@ -356,6 +359,7 @@ impl From<&Health> for HealthRecord {
             label_parity_ages: Some(parity_ages(&health.label_parity)),
             mixed_units: health.mixed_units,
             lag: health.lag,
+            unplanned: health.unplanned,
             no_data: health.no_data,
             scoring: health.scoring.iter().map(Into::into).collect(),
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{MetricName, StageIndex, Version};
+use crate::domain::ids::{MetricName, Revision, StageIndex, Version};
 use crate::domain::time::Timestamp;
 use crate::engine::partial::{Inputs, Partial};
 use crate::join::pending::Clocks;
@@ -43,6 +43,12 @@ pub struct PartialRecord {
     pub inputs: (i64, i64),
     /// Records not yet read.
     pub lag: u64,
+    /// Cases that wait for their plan.
+    #[serde(default)]
+    pub unplanned: u64,
+    /// The newest revision that the plan is known of.
+    #[serde(default)]
+    pub revision: u64,
     /// What happened to each version's cases.
     pub arms: Vec<TallyRecord>,
     /// What each version's answers scored.
@@ -213,6 +219,8 @@ impl PartialRecord {
             turn: self.turn,
             inputs: Inputs { predictions: self.inputs.0, labels: self.inputs.1 },
             lag: self.lag,
+            unplanned: self.unplanned,
+            revision: Revision(self.revision),
             sums,
         })
     }
@@ -232,6 +240,8 @@ impl From<&Partial> for PartialRecord {
             turn: partial.turn,
             inputs: (partial.inputs.predictions, partial.inputs.labels),
             lag: partial.lag,
+            unplanned: partial.unplanned,
+            revision: partial.revision.0,
             arms: sums.arms.iter().map(|(key, it)| tally_record(key, it)).collect(),
             scores: scores_records(&sums.scores),
             contrasts: contrast_records(&sums.contrasts),

@@ -23,24 +23,24 @@ use crate::kit::process;
 const WAIT: Duration = Duration::from_secs(20);
 
 /// What a run of the program left.
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|it| panic!("{it}: {}", self.stdout))
     }
 
-    fn check(self, code: i32) -> Self {
+    pub(crate) fn check(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 }
 
-fn serinus(args: &[&str]) -> Ran {
+pub(crate) fn serinus(args: &[&str]) -> Ran {
     fed(args, "")
 }
 
@@ -243,13 +243,13 @@ fn whoever_closes_our_stdout_hears_no_complaint() {
 }
 
 /// A broker inside this process. It shows wiring; it proves nothing of transactions, and nothing here claims so.
-struct World {
-    cluster: MockCluster<'static, DefaultProducerContext>,
+pub(crate) struct World {
+    pub(crate) cluster: MockCluster<'static, DefaultProducerContext>,
     producer: Arc<BaseProducer>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let cluster = MockCluster::new(1).expect("an embedded broker starts");
         let own = ["commands", "rollouts", "rollout-events", "rollout-metrics"];
         for topic in own {
@@ -265,11 +265,18 @@ impl World {
         Self { cluster, producer: Arc::new(producer) }
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         serinus(&[args, &["--bootstrap", &self.cluster.bootstrap_servers()]].concat())
     }
 
-    fn put(&self, topic: &str, partition: i32, key: &str, value: &Value, headers: &[(&str, &str)]) {
+    pub(crate) fn put(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: &str,
+        value: &Value,
+        headers: &[(&str, &str)],
+    ) {
         let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
             headers.insert(Header { key, value: Some(*value) })
         });
@@ -284,7 +291,7 @@ impl World {
     }
 
     /// Answers every command as an instance would: an event that names it, and a state where something changes.
-    fn answers(&self, verdict: &'static str) -> Answers {
+    pub(crate) fn answers(&self, verdict: &'static str) -> Answers {
         let stop = Arc::new(AtomicBool::new(false));
         let settings = Settings::new(self.cluster.bootstrap_servers(), "serinus");
         let commands = Reader::new(&settings, WAIT)
@@ -315,20 +322,20 @@ impl World {
 }
 
 /// A thread that answers commands.
-struct Answers {
+pub(crate) struct Answers {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Vec<Value>>>,
 }
 
 impl Answers {
     /// Ends it and returns the commands that it saw.
-    fn end(mut self) -> Vec<Value> {
+    pub(crate) fn end(mut self) -> Vec<Value> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("it is ended once").join().expect("it did not panic")
     }
 }
 
-fn state(phase: &str, stage: u32, share: f64) -> Value {
+pub(crate) fn state(phase: &str, stage: u32, share: f64) -> Value {
     json!({
         "rollout": "flights-v2", "model": "flights", "phase": phase, "stage": stage, "revision": 7, "stable": "v1",
         "salt": "s", "shares": {"v2": share}, "shadows": {}, "slices": [["v2", 0.5]], "since": 1_377_993_600_000_i64,

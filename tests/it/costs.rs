@@ -126,6 +126,7 @@ fn a_look_and_a_labelled_row_cost_little() {
             tick: MIDNIGHT + Span::seconds(60),
             entered_at: Some(MIDNIGHT),
             lag: 0,
+            unplanned: 0,
             bets: &bets,
             detail,
         };

@@ -16,7 +16,8 @@ use serinus::engine::score::Truth;
 use serinus::engine::tally::Book;
 
 use crate::fuzzed::analyst_history::{
-    LONG_AGO_MS, MarkStep, Record, Step, ending, history, last_sums, planned, prediction, told,
+    LONG_AGO_MS, MarkStep, Record, Step, ending, history, last_sums, planned, prediction, revised,
+    told,
 };
 use crate::fuzzed::analyst_laws as laws;
 use crate::plans::{self, MIDNIGHT};
@@ -96,6 +97,19 @@ proptest! {
         saves in prop::collection::btree_set(1_usize..120, 0..4),
     ) {
         laws::a_restart_anywhere_never_matters(&ending(&history(&steps), over), &crashes, &saves);
+    }
+
+    #[test]
+    fn cases_that_wait_for_their_plan_count_through_a_restart_anywhere(
+        steps in steps(),
+        (after, late) in (0_usize..80, 0_usize..4),
+        crashes in prop::collection::btree_set(1_usize..120, 1..4),
+        saves in prop::collection::btree_set(1_usize..120, 0..4),
+    ) {
+        let records = revised(&history(&steps), after, late);
+        laws::a_restart_anywhere_never_matters(&records, &crashes, &saves);
+        laws::batch_size_never_matters(&records);
+        laws::every_case_has_one_final_row_and_its_newest_truth(&records);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod bad_input;
 mod broker_errors;
 mod chaos;
 mod compose;
+mod control;
 mod crash_points;
 mod demo;
 mod faults;
@@ -31,6 +32,7 @@ mod worker;
 
 mod assignment;
 mod cli;
+mod cli_names;
 mod comparable;
 mod plans;
 mod schemas;

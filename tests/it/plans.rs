@@ -41,6 +41,37 @@ pub(crate) fn model(name: &str, stable: &str) -> Written<ModelPlan> {
     Written { plan, document: json!({"model": name, "stable": stable}) }
 }
 
+/// Changes a model in a few words: `timeout=2s unit=json:/tail`; with another document, as another spec has.
+pub(crate) fn changed(model: Written<ModelPlan>, words: &[&str]) -> Written<ModelPlan> {
+    let Written { mut plan, mut document } = model;
+    for word in words {
+        let (field, is) = word.split_once('=').expect("field=value");
+        let pointer = || is.strip_prefix("json:").expect("json:/POINTER").to_owned();
+        match field {
+            "stable" => plan.stable = is.into(),
+            "unit" => plan.unit = Source::Json(pointer()),
+            "requestId" => plan.request_id = Some(Source::Json(pointer())),
+            "timeout" => plan.timeout = span(is),
+            "onFailure" => plan.on_failure = OnFailure::Error,
+            "default" => plan.default = Some(is.as_bytes().into()),
+            "format" => plan.format = Format::Avro,
+            "labels.requestId" => plan.labels.request_id = Source::Json(pointer()),
+            "labels.value" => plan.labels.value = pointer(),
+            "labels.observedAt" => plan.labels.observed_at = Some(pointer()),
+            "topics.predictions" => is.clone_into(&mut plan.topics.predictions),
+            "topics.labels" => is.clone_into(&mut plan.topics.labels),
+            "topics.deadLetters" => is.clone_into(&mut plan.topics.dead_letters),
+            segment => {
+                let name = segment.strip_prefix("segments.").expect("a field of a model");
+                plan.segments.retain(|(it, _)| &**it != name);
+                plan.segments.push((name.into(), Source::Json(pointer())));
+            }
+        }
+        document[field] = is.into();
+    }
+    Written { plan, document }
+}
+
 /// A rollout with nothing in it yet, as a scenario's `rollout NAME STRATEGY CANDIDATE...` begins it.
 pub(crate) fn rollout(model: &str, name: &str, strategy: &str, candidates: &[&str]) -> RolloutPlan {
     let strategy = match strategy {

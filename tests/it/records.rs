@@ -15,8 +15,8 @@ const METRICS: &str = r#"{"rollout":"flights-v2","model":"flights","strategy":"c
    "difference":{"estimate":-0.013,"low":-0.021,"high":-0.004},"margin":0.01,
    "log_e":{"harm":-3.2,"non_inferior":9.8,"superior":4.4},"p":{"harm":1.0,"non_inferior":5.5e-5,"superior":0.012},
    "classic":{"test":"welch_t","statistic":-3.1,"p":0.002},"verdict":"proved"}],
- "health":{"split":{"p":0.4,"verdict":"ok"},"label_parity":{"p":1.0,"verdict":"ok"},"mixed_units":0,"lag":12,"no_data":false},
- "verdict":"hold","reason":"brier: non-inferior proved (-0.013 [-0.021, -0.004], limit +0.010, n 3,900); holding until 14:30","eta":1377993600000}"#;
+ "health":{"split":{"p":0.4,"verdict":"ok"},"label_parity":{"p":1.0,"verdict":"ok"},"mixed_units":0,"lag":12,"unplanned":0,"no_data":false},
+ "verdict":"hold","reason":"brier: non-inferior proved (-0.013 [-0.021, -0.004], limit +0.010, n 3,900 compared); holding until 14:30","eta":1377993600000}"#;
 
 const EVENT: &str = r#"{"rollout":"flights-v2","model":"flights","sequence":12,"at":1,"actor":"judge","command_id":null,"verdict":"advance","reason":"...",
  "from":{"phase":"Progressing","stage":1,"revision":6,"stable":"v1","salt":"k3...","shares":{"v2":0.05},"shadows":{}},

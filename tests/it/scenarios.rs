@@ -161,8 +161,8 @@ impl Scenario {
 
     fn step(&mut self, words: &[&str]) -> Vec<String> {
         match words {
-            ["apply", "model"] => {
-                let model = plans::model(&self.model.0, &self.model.1);
+            ["apply", "model", rest @ ..] => {
+                let model = plans::changed(plans::model(&self.model.0, &self.model.1), rest);
                 let spec = Parsed::Model(Box::new(model));
                 self.world().command(Verb::Apply, None, Some(spec), None);
             }

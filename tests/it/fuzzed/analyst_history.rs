@@ -354,6 +354,22 @@ pub(crate) fn ending(records: &[Record], after: usize) -> Vec<Record> {
     records
 }
 
+/// The same history, in which another routing holds after so many records, and the lane hears of it so many records later.
+pub(crate) fn revised(records: &[Record], after: usize, late: usize) -> Vec<Record> {
+    let mut records = records.to_vec();
+    let after = after.min(records.len());
+    for record in &mut records[after..] {
+        if let Event::Prediction { prediction, .. } = &mut record.event {
+            prediction.revision = Revision(3);
+        }
+    }
+    let heard = (after + late).min(records.len());
+    let now = if heard == 0 { MIDNIGHT } else { records[heard - 1].now };
+    let planned = Planned { revision: Revision(3), ..planned() };
+    records.insert(heard, Record { now, event: Event::Plan(Box::new(planned)) });
+    records
+}
+
 fn play(lane: &mut Analyst, turn: u64, record: &Record, out: &mut Vec<Effect>) {
     lane.turn_is(turn);
     lane.handle(record.now, record.event.clone(), out);
@@ -377,10 +393,14 @@ fn replayed(
     }
     lane.turn_is(from);
     let mut dropped = Vec::new();
-    // Whether the rollout is over is known from its events before anything is replayed.
-    let is_over =
-        (1_u64..).zip(records).any(|(turn, it)| turn <= to && matches!(it.event, Event::Plan(_)));
-    lane.restore_plan(Planned { is_live: !is_over, ..planned() });
+    // What the events say of the rollout is known before anything is replayed.
+    let mut plan = planned();
+    for (_, record) in (1..=to).zip(records) {
+        if let Event::Plan(it) = &record.event {
+            plan.clone_from(it);
+        }
+    }
+    lane.restore_plan(plan);
     if let Some((_, bytes)) = file {
         let reader = lane_file::Reader::open(&bytes[..]).expect("it was just written");
         reader.read_into(&mut lane).expect("it was just written");

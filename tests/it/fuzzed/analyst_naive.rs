@@ -81,7 +81,7 @@ impl Naive {
         let (mut rows, mut cases) = (BTreeMap::new(), Vec::new());
         let (mut mature, mut begins, mut is_over) = (Vec::new(), Vec::new(), false);
         for (nth, record) in records.iter().enumerate() {
-            is_over |= matches!(record.event, Event::Plan(_));
+            is_over |= matches!(&record.event, Event::Plan(it) if !it.is_live);
             if let Event::Prediction { .. } = &record.event {
                 let (before, after) = (looks[2 * nth].predictions, looks[2 * nth + 1].predictions);
                 if before > Timestamp::MIN && after - before > GAP_MAX && !is_over {

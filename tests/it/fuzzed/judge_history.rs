@@ -279,6 +279,8 @@ fn grown(
         turn: before.map_or(1, |it| it.turn + 1),
         inputs: Inputs { predictions: i64::try_from(cases).unwrap_or(0), labels: 0 },
         lag: 0,
+        unplanned: 0,
+        revision: routing.revision,
         sums,
     };
     let bytes = PartialRecord::from(&partial).write();

@@ -11,6 +11,7 @@ use crate::kafka::guarded;
 use crate::kafka::reader::{ReadError, Reader, Record};
 use crate::kafka::settings::Settings;
 use crate::wire::any::json_of;
+use crate::wire::json::keeps_numbers;
 
 /// How long Kafka may be silent while it is read.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -105,7 +106,7 @@ pub(crate) fn record_json(record: &Record) -> Value {
         .iter()
         .map(|(name, value)| json!([name, value.as_deref().map(text)]))
         .collect();
-    json!({
+    let mut json = json!({
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
@@ -113,7 +114,12 @@ pub(crate) fn record_json(record: &Record) -> Value {
         "key": record.key.as_deref().map(text),
         "headers": headers,
         "value": value_of(record),
-    })
+    });
+    // Ids are compared as they are written, which a number that was read and is printed again does not show.
+    if let Some(bytes) = record.value.as_deref().filter(|it| !keeps_numbers(it)) {
+        json["value_text"] = text(bytes);
+    }
+    json
 }
 
 fn base64(bytes: &[u8]) -> String {

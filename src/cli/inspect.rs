@@ -14,6 +14,9 @@ use crate::domain::ids::ModelName;
 use crate::domain::time::Span;
 use crate::kafka::reader::{ReadError, Reader, Record, Start, Which};
 use crate::strategy::stage::{LabelMap, ModelTopics, Source};
+use crate::wire::avro::is_single_object;
+use crate::wire::json::Parts;
+use crate::wire::label;
 
 /// What `inspect` takes.
 #[derive(Clone, Debug, Args)]
@@ -25,6 +28,9 @@ pub struct InspectArgs {
     model: Option<String>,
 }
 
+/// How many ids that are written almost like the one in question are shown of each kind.
+const NEAREST_MAX: usize = 3;
+
 /// Everything that was found about one request of one model.
 #[derive(Debug, Default)]
 struct Case {
@@ -33,6 +39,15 @@ struct Case {
     served: Vec<Record>,
     labels: Vec<Record>,
     dead_letters: Vec<Record>,
+    nearest: Vec<Nearest>,
+}
+
+/// A record whose id is written almost like the one in question, where no record of its kind has that one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Nearest {
+    kind: &'static str,
+    id: String,
+    record: Record,
 }
 
 /// Where to look.
@@ -46,10 +61,11 @@ struct Place {
 pub(crate) fn run(args: &InspectArgs, context: &Context) -> Result<Exit, CliError> {
     let reader = context.reader()?;
     let places = places(args, context, &reader)?;
-    let mut found = false;
+    let (mut found, mut nearest) = (false, Vec::new());
     for place in &places {
         let case = look(&reader, place, &args.request_id)?;
         if case.is_empty() {
+            nearest.extend(case.nearest.iter().map(Nearest::text));
             continue;
         }
         found = true;
@@ -61,8 +77,9 @@ pub(crate) fn run(args: &InspectArgs, context: &Context) -> Result<Exit, CliErro
         return Ok(Exit::Reached);
     }
     let models: Vec<&str> = places.iter().map(|it| it.model.as_str()).collect();
+    let hint = if nearest.is_empty() { String::new() } else { format!("; {}", nearest.join("; ")) };
     Err(CliError::NotFound(format!(
-        "nothing is known of request `{}` of {}: it may still be open, or its records are no longer kept",
+        "nothing is known of request `{}` of {}: it may still be open, or its records are no longer kept{hint}",
         args.request_id,
         models.join(", ")
     )))
@@ -123,22 +140,89 @@ fn look(reader: &Reader, place: &Place, id: &str) -> Result<Case, CliError> {
     for home in homes {
         case.served.extend(matching(reader, &topics.served, home, has_id)?);
     }
-    let is_its_label = |it: &Record| match place.labels.as_ref().map(|it| &it.request_id) {
-        Some(source) => text_at(source, it).as_deref() == Some(id),
-        None => value_of(it)["request_id"] == id || it.key_text() == Some(id),
+    let label_ids = |it: &Record| match place.labels.as_ref().map(|it| &it.request_id) {
+        Some(source) => vec![id_at(source, it)],
+        None => vec![id_at(&Source::Json("/request_id".to_owned()), it), id_at(&Source::Key, it)],
     };
-    case.labels = matching(reader, &topics.labels, Which::All, is_its_label)?;
+    let is_its_label = |it: &Record| label_ids(it).iter().any(|it| it.as_deref() == Some(id));
+    let mut near = Vec::new();
+    case.labels = matching(reader, &topics.labels, Which::All, |it| {
+        let ids = label_ids(it);
+        near.extend(ids.into_iter().flatten().filter_map(|of| Nearest::of("label", id, of, it)));
+        is_its_label(it)
+    })?;
+    if case.labels.is_empty() {
+        case.nearest.extend(closest(near));
+    }
     case.dead_letters = matching(reader, &topics.dead_letters, Which::All, |it| {
         has_id(it) || it.header("ce_id") == Some(id) || is_its_label(it)
     })?;
+    if case.predictions.is_empty() {
+        let mut near = Vec::new();
+        matching(reader, &topics.predictions, Which::All, |it| {
+            let of = it.key_text().map(str::to_owned);
+            near.extend(of.and_then(|of| Nearest::of("prediction", id, of, it)));
+            false
+        })?;
+        case.nearest.extend(closest(near));
+    }
     Ok(case)
+}
+
+/// Returns the first record of each id, of so many ids.
+fn closest(near: Vec<Nearest>) -> Vec<Nearest> {
+    let mut closest: Vec<Nearest> = Vec::new();
+    for it in near {
+        if closest.len() < NEAREST_MAX && closest.iter().all(|of| of.id != it.id) {
+            closest.push(it);
+        }
+    }
+    closest
+}
+
+impl Nearest {
+    /// Returns a record's id if it is another than the one in question, but written almost alike.
+    fn of(kind: &'static str, wanted: &str, id: String, record: &Record) -> Option<Self> {
+        is_near(wanted, &id).then(|| Self { kind, id, record: record.clone() })
+    }
+
+    fn text(&self) -> String {
+        let Self { kind, id, record } = self;
+        format!(
+            "no {kind} has this id, but one has {id:?} ({}[{}]@{}), and ids are compared as they are written",
+            record.topic, record.partition, record.offset
+        )
+    }
+
+    fn json(&self) -> Value {
+        let Record { topic, partition, offset, .. } = &self.record;
+        json!({ "kind": self.kind, "request_id": self.id, "topic": topic, "partition": partition, "offset": offset })
+    }
+}
+
+/// Returns whether two different ids may mean the same: numbers of one value, or text that differs in case, white space or punctuation.
+fn is_near(a: &str, b: &str) -> bool {
+    let number = |it: &str| {
+        let is_number = it.trim().starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+        it.trim().parse::<f64>().ok().filter(|it| is_number && it.is_finite())
+    };
+    let letters = |it: &str| -> String {
+        it.chars().filter(|it| it.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    };
+    let is_one_number = match (number(a), number(b)) {
+        (Some(a), Some(b)) => a.total_cmp(&b).is_eq() || (a == 0.0 && b == 0.0),
+        (Some(_) | None, _) => false,
+    };
+    let are_both_numbers = number(a).is_some() && number(b).is_some();
+    let are_letters_alike = !are_both_numbers && !letters(a).is_empty() && letters(a) == letters(b);
+    a != b && (is_one_number || are_letters_alike)
 }
 
 fn matching(
     reader: &Reader,
     topic: &str,
     which: Which,
-    is_it: impl Fn(&Record) -> bool,
+    mut is_it: impl FnMut(&Record) -> bool,
 ) -> Result<Vec<Record>, CliError> {
     let mut found = Vec::new();
     let scanned = reader.scan(topic, which, Start::Beginning, |it| {
@@ -158,16 +242,20 @@ fn there(found: Result<Vec<Record>, ReadError>) -> Result<Vec<Record>, CliError>
     }
 }
 
-/// Reads the text at a place of a record, as the application does.
-fn text_at(source: &Source, record: &Record) -> Option<String> {
-    match source {
-        Source::Key => record.key_text().map(str::to_owned),
-        Source::Header(name) => record.header(name).map(str::to_owned),
-        Source::Json(pointer) => match value_of(record).pointer(pointer)? {
-            Value::String(text) => Some(text.clone()),
-            number @ Value::Number(_) => Some(number.to_string()),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-        },
+/// Reads the id at a place of a record, as the application does.
+fn id_at(source: &Source, record: &Record) -> Option<String> {
+    let headers: Vec<(&str, Option<&[u8]>)> =
+        record.headers.iter().map(|(name, it)| (name.as_str(), it.as_deref())).collect();
+    let (key, value) = (record.key.as_deref(), record.value.as_deref());
+    label::request_id_of(source, Parts { key, headers: &headers, value })
+}
+
+/// Returns a record's value as it is written, where it is text.
+fn written(record: &Record) -> String {
+    let is_ours = record.value.as_deref().is_none_or(is_single_object);
+    match record.value.as_deref().map(std::str::from_utf8) {
+        Some(Ok(text)) if !is_ours => text.trim().to_owned(),
+        Some(Ok(_) | Err(_)) | None => value_of(record).to_string(),
     }
 }
 
@@ -191,6 +279,7 @@ impl Case {
         for (name, records) in self.parts() {
             value[name] = records.iter().map(record_json).collect();
         }
+        value["nearest"] = self.nearest.iter().map(Nearest::json).collect();
         value
     }
 
@@ -210,7 +299,7 @@ impl Case {
             lines.push(format!("  {}", place(it)));
         }
         for it in &self.labels {
-            lines.push(format!("label {}", value_of(it)));
+            lines.push(format!("label {}", written(it)));
             lines.push(format!("  {}", place(it)));
         }
         lines.extend(self.analysis.iter().map(|it| analysis(&value_of(it))));
@@ -219,6 +308,7 @@ impl Case {
             lines.push(format!("dead letter: {reason}"));
             lines.push(format!("  {}", place(it)));
         }
+        lines.extend(self.nearest.iter().map(Nearest::text));
         lines.join("\n")
     }
 }
@@ -282,7 +372,7 @@ fn analysis(it: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{Case, Record};
+    use super::{Case, Nearest, Record, closest, is_near};
 
     #[test]
     fn a_case_is_told_in_the_order_in_which_it_happened() {
@@ -324,7 +414,7 @@ mod tests {
                        "scores": {"v2": {"brier": 0.7744}}}),
                 &[],
             )],
-            dead_letters: Vec::new(),
+            ..Case::default()
         };
         insta::assert_snapshot!(case.text("r1", "flights"), @r#"
         request r1 of flights
@@ -340,5 +430,49 @@ mod tests {
           v2 {"brier":0.7744}
         "#);
         assert_eq!(case.json("r1", "flights")["served"][0]["offset"], 42);
+    }
+    #[test]
+    fn ids_of_one_number_or_of_the_same_letters_are_near() {
+        let check = |a: &str, b: &str, expected: bool| {
+            assert_eq!((is_near(a, b), is_near(b, a)), (expected, expected), "{a:?} and {b:?}");
+        };
+        check("12345", "12345.0", true);
+        check("1e3", "1000", true);
+        check("+5", "5", true);
+        check("-0", "0", true);
+        check("007", "7", true);
+        check("12345678901234567890123", "1.2345678901234568e22", true);
+        check("9007199254740993", "9007199254740992", true);
+        check("R1", "r1", true);
+        check(" r1\t", "r1", true);
+        check("\"r1\"", "r1", true);
+        check("6f9619ff-8b86", "6F9619FF8B86", true);
+        check("r1", "r1", false);
+        check("12345", "12346", false);
+        check("1.5", "15", false);
+        check("-5", "5", false);
+        check("r1", "r2", false);
+        check("--", "__", false);
+        check("inf", "infinity", false);
+    }
+
+    #[test]
+    fn an_orphan_shows_what_is_written_almost_like_it() {
+        let record =
+            |offset| Record { topic: "flights.labels".to_owned(), offset, ..Record::default() };
+        let near = |id: &str, offset| Nearest::of("label", "12345", id.to_owned(), &record(offset));
+        let found = ["12345.0", "12345.0", "12345.00", "12346", " 12345", "1.2345e4"];
+        let found = (0..).zip(found).filter_map(|(offset, id)| near(id, offset)).collect();
+        let case = Case { nearest: closest(found), ..Case::default() };
+        assert!(case.is_empty());
+        let text = case.text("12345", "flights");
+        let line = |id: &str, offset: i64| {
+            format!(
+                "no label has this id, but one has {id:?} (flights.labels[0]@{offset}), and ids are compared as they are written"
+            )
+        };
+        let expected = [line("12345.0", 0), line("12345.00", 2), line(" 12345", 4)];
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), expected);
+        assert_eq!(case.json("12345", "flights")["nearest"][1]["offset"], 2);
     }
 }

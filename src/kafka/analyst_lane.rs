@@ -418,18 +418,19 @@ pub fn read_label(message: &rdkafka::message::BorrowedMessage<'_>) -> Arrival {
             let event = Event::Label { offset, source, label: Box::new(it) };
             Arrival { input, offset, event, dead: None }
         }
-        Err(error) => unreadable(message, input, error.reason().to_owned()),
+        Err(error) => unreadable(message, input, error.reason().into_owned()),
     }
 }
 
-/// Reads a label as others write it.
+/// Reads a label as others write it; `now` is the time of reading.
 pub fn read_foreign_label(
     message: &rdkafka::message::BorrowedMessage<'_>,
     plan: &ModelPlan,
+    now: Timestamp,
 ) -> Result<Label, Dead> {
     let pairs = intake::pairs(message);
     let parts = Parts { key: message.key(), headers: &pairs, value: message.payload() };
-    label::decode(&plan.labels, parts, intake::time(message))
+    label::decode_foreign(&plan.labels, parts, (intake::time(message), now))
         .map_err(|why| intake::dead(message, why.reason()))
 }
 

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::domain::ids::ModelName;
 use crate::domain::label::Label;
 use crate::kafka::analyst_lane::read_foreign_label;
+use crate::kafka::clock;
 use crate::kafka::follower::Follower;
 use crate::kafka::intake::Dead;
 
@@ -65,10 +66,11 @@ impl LabelReaders {
         message: &BorrowedMessage<'_>,
         follower: &Follower,
     ) -> Vec<(ModelName, ForModel)> {
+        let now = clock::now();
         let models = self.of(message.topic()).iter();
         let views = models.filter_map(|model| Some((model, follower.model(model)?)));
         let mut read: Vec<(ModelName, Result<Label, Dead>)> = views
-            .map(|(model, view)| (model.clone(), read_foreign_label(message, &view.plan)))
+            .map(|(model, view)| (model.clone(), read_foreign_label(message, &view.plan, now)))
             .collect();
         let is_readable = read.iter().any(|(_, label)| label.is_ok());
         let mut is_first = true;

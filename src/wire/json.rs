@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
+use serde_json::Number;
 use serde_json::value::RawValue;
 
 use crate::domain::ids::{CaseId, RequestId};
@@ -49,12 +50,25 @@ impl<'a> Parts<'a> {
         (!bytes.is_empty()).then_some(bytes)
     }
 
+    /// Returns an id as it is written: the key, a header, or a JSON string or number; requests and labels read theirs alike.
+    ///
+    /// Nothing is returned where it is absent, empty, not UTF-8, or of another kind.
+    pub fn id(&self, source: &Source) -> Option<Cow<'a, str>> {
+        let id = match source {
+            Source::Key => std::str::from_utf8(self.key?).ok().map(Cow::Borrowed)?,
+            Source::Header(name) => {
+                std::str::from_utf8(self.header(name)?).ok().map(Cow::Borrowed)?
+            }
+            Source::Json(pointer) => id_text(find(self.value?, pointer)?)?,
+        };
+        (!id.is_empty()).then_some(id)
+    }
+
     /// Returns a request's id: where the model says it stands, else the header `ce_id`, else made of where it stands.
     pub fn request_id(&self, source: Option<&Source>, topic: &str, case: CaseId) -> RequestId {
-        let written = source.and_then(|it| self.text(it)).and_then(utf8);
-        let written =
-            written.or_else(|| self.header(headers::CE_ID).map(Cow::Borrowed).and_then(utf8));
-        match written.filter(|it| !it.is_empty()) {
+        let written = source.and_then(|it| self.id(it));
+        let by_header = Source::Header(headers::CE_ID.to_owned());
+        match written.or_else(|| self.id(&by_header)) {
             Some(id) => RequestId::new(id),
             None => RequestId::from(format!("{topic}-{}-{}", case.partition, case.offset)),
         }
@@ -66,164 +80,282 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn utf8(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
-    match bytes {
-        Cow::Borrowed(it) => std::str::from_utf8(it).ok().map(Cow::Borrowed),
-        Cow::Owned(it) => String::from_utf8(it).ok().map(Cow::Owned),
-    }
-}
-
 /// Returns a JSON value as it is written, if the bytes are one; white space around it is left out.
 pub fn raw(bytes: &[u8]) -> Option<&RawValue> {
     serde_json::from_slice(bytes).ok()
 }
 
-/// Returns what stands at a JSON pointer, as it is written; nothing where the bytes are not JSON or it is absent.
+/// Returns what stands at a JSON pointer, as it is written; nothing where it is absent or the bytes are not like JSON.
 ///
-/// Of two fields of one name the last counts, as in most readers of JSON.
-pub fn find<'a>(bytes: &'a [u8], pointer: &str) -> Option<&'a RawValue> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let rest = if pointer.is_empty() { None } else { Some(pointer.strip_prefix('/')?) };
-    let found = Walk { rest }.deserialize(&mut deserializer).ok()?;
-    deserializer.end().ok()?;
-    found
+/// Of two fields of one name the last counts, as in most readers of JSON. Only the structure of the rest matters: `NaN` and `Infinity`,
+/// which Python writes, or text that is not UTF-8, elsewhere in the document hide nothing.
+pub fn find<'a>(bytes: &'a [u8], pointer: &str) -> Option<&'a str> {
+    let path: Vec<Cow<'_, str>> = match pointer.strip_prefix('/') {
+        Some(rest) => rest.split('/').map(unescaped).collect(),
+        None if pointer.is_empty() => Vec::new(),
+        None => return None,
+    };
+    let mut scanner = Scanner::new(bytes);
+    let found = scanner.find(&path)?;
+    scanner.end()?;
+    std::str::from_utf8(found?).ok()
 }
 
-/// Returns the text of a JSON string, number or boolean.
-pub fn scalar_text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let text = raw.get();
-    match text.as_bytes().first()? {
-        b'"' => match text.get(1..text.len() - 1) {
+/// Returns whether the bytes have the structure of JSON, whatever words stand in it in place of numbers.
+pub fn is_structured(bytes: &[u8]) -> bool {
+    let mut scanner = Scanner::new(bytes);
+    let is_word = !matches!(scanner.peek(), Some(b'{' | b'[' | b'"'));
+    let is_whole = scanner.skip_value().and_then(|()| scanner.end()).is_some();
+    is_whole && (!is_word || raw(bytes).is_some())
+}
+
+/// Returns the text of a JSON string, number or boolean; nothing for anything else, `NaN` and `+5` included.
+pub fn scalar_text(raw: &str) -> Option<Cow<'_, str>> {
+    match raw.as_bytes().first()? {
+        b'"' => match raw.get(1..raw.len() - 1) {
             Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
-            _ => serde_json::from_str(text).ok().map(Cow::Owned),
+            _ => serde_json::from_str(raw).ok().map(Cow::Owned),
         },
         b'{' | b'[' | b'n' => None,
-        _ => Some(Cow::Borrowed(text)),
+        _ => serde_json::from_str::<IgnoredAny>(raw).ok().map(|_| Cow::Borrowed(raw)),
     }
 }
 
-/// Goes down a pointer; `rest` is what is left of it, `None` at its end.
-#[derive(Clone, Copy)]
-struct Walk<'p> {
-    rest: Option<&'p str>,
+/// Returns the text of an id: a JSON string, or a number as it is written.
+pub fn id_text(raw: &str) -> Option<Cow<'_, str>> {
+    scalar_text(raw).filter(|_| !matches!(raw, "true" | "false"))
 }
 
-impl<'p> Walk<'p> {
-    fn step(self) -> (Cow<'p, str>, Self) {
-        let rest = self.rest.unwrap_or_default();
-        let (name, rest) =
-            rest.split_once('/').map_or((rest, None), |(name, rest)| (name, Some(rest)));
-        let name = if name.contains('~') {
-            Cow::Owned(name.replace("~1", "/").replace("~0", "~"))
-        } else {
-            Cow::Borrowed(name)
+/// Returns whether every number in JSON is written as we would write it, so that nothing is lost where it is read and written again.
+pub fn keeps_numbers(bytes: &[u8]) -> bool {
+    let mut scanner = Scanner::new(bytes);
+    while let Some(byte) = scanner.peek() {
+        let from = scanner.at;
+        let is_kept = match byte {
+            b'"' => scanner.string().is_some(),
+            b'-' | b'0'..=b'9' => {
+                let word =
+                    scanner.word().and_then(|()| bytes_text(&scanner.bytes[from..scanner.at]));
+                word.is_some_and(|it| {
+                    serde_json::from_str::<Number>(it).is_ok_and(|number| number.to_string() == it)
+                })
+            }
+            _ => scanner.next().is_some(),
         };
-        (name, Self { rest })
+        if !is_kept {
+            return false;
+        }
+    }
+    true
+}
+
+fn bytes_text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// Returns a step of a JSON pointer as the name that it means.
+fn unescaped(step: &str) -> Cow<'_, str> {
+    if step.contains('~') {
+        Cow::Owned(step.replace("~1", "/").replace("~0", "~"))
+    } else {
+        Cow::Borrowed(step)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        match self.rest {
-            None => serde::Deserialize::deserialize(deserializer).map(Some),
-            Some(_) => deserializer.deserialize_any(self),
-        }
-    }
+/// Walks over JSON by its structure alone. `None` means that the structure is broken.
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
 }
 
-impl<'de> Visitor<'de> for Walk<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON")
+impl<'a> Scanner<'a> {
+    /// Begins at the first value; a byte order mark before it is skipped.
+    fn new(bytes: &'a [u8]) -> Self {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let mut scanner = Self { bytes, at: 0 };
+        scanner.skip_space();
+        scanner
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let (name, below) = self.step();
-        let mut found = None;
-        while let Some(is_it) = access.next_key_seed(Is(&name))? {
-            if is_it {
-                found = access.next_value_seed(below)?;
-            } else {
-                access.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let (name, below) = self.step();
+    /// Goes down a path and over the rest of the value that it begins at; the inner `None` means that nothing stands there.
+    fn find(&mut self, path: &[Cow<'_, str>]) -> Option<Option<&'a [u8]>> {
+        let Some((step, below)) = path.split_first() else {
+            let from = self.at;
+            self.skip_value()?;
+            return Some(Some(&self.bytes[from..self.at]));
+        };
         // As in RFC 6901, an index has no sign and no leading zero.
-        let index: Option<usize> = name.parse().ok().filter(|it: &usize| it.to_string() == *name);
+        let index: Option<usize> = step.parse().ok().filter(|it: &usize| it.to_string() == **step);
         let mut found = None;
-        for here in 0.. {
-            if Some(here) == index {
-                match access.next_element_seed(below)? {
-                    Some(it) => found = it,
-                    None => break,
-                }
-            } else if access.next_element::<IgnoredAny>()?.is_none() {
-                break;
+        match self.peek()? {
+            b'{' => {
+                self.open(b'}', |scanner, _| {
+                    let name = scanner.name()?;
+                    if is_name(name, step) {
+                        found = scanner.find(below)?;
+                        Some(())
+                    } else {
+                        scanner.skip_value()
+                    }
+                })?;
+            }
+            b'[' => {
+                self.open(b']', |scanner, nth| {
+                    if Some(nth) == index {
+                        found = scanner.find(below)?;
+                        Some(())
+                    } else {
+                        scanner.skip_value()
+                    }
+                })?;
+            }
+            _ => self.skip_value()?,
+        }
+        Some(found)
+    }
+
+    /// Goes over an object or a list; `member` goes over each of its members.
+    fn open(
+        &mut self,
+        close: u8,
+        mut member: impl FnMut(&mut Self, usize) -> Option<()>,
+    ) -> Option<()> {
+        self.at += 1;
+        self.skip_space();
+        if self.peek()? == close {
+            self.at += 1;
+            return Some(());
+        }
+        for nth in 0.. {
+            member(self, nth)?;
+            self.skip_space();
+            match self.next()? {
+                b',' => self.skip_space(),
+                it if it == close => break,
+                _ => return None,
             }
         }
-        Ok(found)
+        Some(())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
+    /// Goes over a whole value, without recursion: its depth is up to a stranger.
+    fn skip_value(&mut self) -> Option<()> {
+        let mut open: Vec<u8> = Vec::new();
+        loop {
+            let close = match self.peek()? {
+                b'{' => Some(b'}'),
+                b'[' => Some(b']'),
+                b'"' => {
+                    self.string()?;
+                    None
+                }
+                _ => {
+                    self.word()?;
+                    None
+                }
+            };
+            if let Some(close) = close {
+                self.at += 1;
+                self.skip_space();
+                if self.peek()? == close {
+                    self.at += 1;
+                } else {
+                    open.push(close);
+                    if close == b'}' {
+                        self.name()?;
+                    }
+                    continue;
+                }
+            }
+            // A value has ended: so may have those around it.
+            loop {
+                let Some(close) = open.last().copied() else { return Some(()) };
+                self.skip_space();
+                match self.next()? {
+                    b',' => {
+                        self.skip_space();
+                        if close == b'}' {
+                            self.name()?;
+                        }
+                        break;
+                    }
+                    it if it == close => {
+                        open.pop();
+                    }
+                    _ => return None,
+                }
+            }
+        }
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
+    /// Goes over a field's name and its colon, and returns the name with its quotes.
+    fn name(&mut self) -> Option<&'a [u8]> {
+        let from = self.at;
+        self.string()?;
+        let name = &self.bytes[from..self.at];
+        self.skip_space();
+        (self.next()? == b':').then_some(())?;
+        self.skip_space();
+        Some(name)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
+    fn string(&mut self) -> Option<()> {
+        (self.next()? == b'"').then_some(())?;
+        loop {
+            match self.next()? {
+                b'"' => return Some(()),
+                b'\\' => {
+                    self.next()?;
+                }
+                _ => {}
+            }
+        }
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
+    /// Goes over what is no string, object or list: a number, or a word in its place.
+    fn word(&mut self) -> Option<()> {
+        let from = self.at;
+        let is_part = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'+' | b'-' | b'.');
+        while self.peek().is_some_and(is_part) {
+            self.at += 1;
+        }
+        (self.at > from).then_some(())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
     }
 
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+    fn end(&mut self) -> Option<()> {
+        self.skip_space();
+        (self.at == self.bytes.len()).then_some(())
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
     }
 }
 
-/// Reads a field's name and says whether it is the one looked for.
-struct Is<'p>(&'p str);
-
-impl<'de> DeserializeSeed<'de> for Is<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Is<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
-        Ok(name == self.0)
+/// Returns whether a field's name, with its quotes, is this one.
+fn is_name(written: &[u8], name: &str) -> bool {
+    if written.contains(&b'\\') {
+        serde_json::from_slice(written).is_ok_and(|it: String| it == name)
+    } else {
+        written.get(1..written.len() - 1) == Some(name.as_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::value::RawValue;
-
-    use super::{Parts, find, raw};
+    use super::{Parts, find, id_text, is_structured, keeps_numbers, raw, scalar_text};
     use crate::domain::ids::CaseId;
     use crate::strategy::stage::Source;
 
@@ -232,7 +364,7 @@ mod tests {
     #[test]
     fn a_pointer_finds_what_is_written() {
         let check = |pointer: &str, expected: Option<&str>| {
-            assert_eq!(find(FLIGHT, pointer).map(RawValue::get), expected, "{pointer}");
+            assert_eq!(find(FLIGHT, pointer), expected, "{pointer}");
         };
         check("/tail/a~1b/0", Some("10"));
         check("/tail/a~1b/1/x~0y", Some("1.50"));
@@ -242,8 +374,81 @@ mod tests {
         check("/nothing", None);
         check("/no", Some("null"));
         check("wrong", None);
-        assert_eq!(find(b"3", "").map(RawValue::get), Some("3"));
-        assert_eq!(find(br#"{"a":1,"a":2}"#, "/a").map(RawValue::get), Some("2"));
+        assert_eq!(find(b"3", ""), Some("3"));
+        assert_eq!(find(br#"{"a":1,"a":2}"#, "/a"), Some("2"));
+        assert_eq!(find(br#"{"a":{"b":1},"a":{"c":2}}"#, "/a/b"), None);
+        assert_eq!(find(br#"{"\u0061":1}"#, "/a"), Some("1"));
+        assert_eq!(find(b"\xef\xbb\xbf{\"a\":1}", "/a"), Some("1"));
+        assert_eq!(find(br#"{"":{"":7},"a":[]}"#, "//"), Some("7"));
+        assert_eq!(
+            find(br#"{"a":[ ],"b":{ },"c":[{"d":[1,[2,{}]]} , 3]}"#, "/c/0/d/1/0"),
+            Some("2")
+        );
+    }
+
+    #[test]
+    fn what_stands_elsewhere_in_a_document_hides_nothing() {
+        let check = |document: &[u8], expected: Option<&str>| {
+            let shown = String::from_utf8_lossy(document);
+            assert_eq!(find(document, "/tail"), expected, "{shown}");
+        };
+        for odd in
+            ["NaN", "Infinity", "-Infinity", "+Inf", "nan", "undefined", "None", "01", "1e999"]
+        {
+            for inner in [odd.to_owned(), format!("[1, {odd}]"), format!("{{\"x\": {odd}}}")] {
+                check(format!(r#"{{"tail":"N1","wind":{inner}}}"#).as_bytes(), Some("\"N1\""));
+                check(format!(r#"{{"wind":{inner},"tail":7}}"#).as_bytes(), Some("7"));
+            }
+        }
+        check(b"{\"note\":\"caf\xe9\",\"tail\":\"N1\"}", Some("\"N1\""));
+        check(b"{\"note\":\"a\nb\",\"tail\":\"N1\"}", Some("\"N1\""));
+        check(b"{\"note\":\"}{\\\"\",\"tail\":\"N1\"}", Some("\"N1\""));
+        check(b"{\"tail\":\"caf\xe9\"}", None);
+        for broken in [
+            "{\"tail\":1",
+            "{\"tail\":1]",
+            "{\"tail\":1,}",
+            "{\"tail\" 1}",
+            "{'tail':1}",
+            "{\"tail\":}",
+        ] {
+            check(broken.as_bytes(), None);
+            assert!(!is_structured(broken.as_bytes()), "{broken}");
+        }
+        assert!(is_structured(b"{\"a\":NaN}") && is_structured(b" 7 ") && is_structured(b"null"));
+        assert!(!is_structured(b"hello") && !is_structured(b"NaN") && !is_structured(b""));
+    }
+
+    #[test]
+    fn a_number_that_would_be_written_otherwise_is_found() {
+        let check = |text: &str, expected: bool| {
+            assert_eq!(keeps_numbers(text.as_bytes()), expected, "{text}");
+        };
+        check(r#"{"b": [1, -2, 0.5], "a1": "1.50", "c\"2.0": true, "d": 1377993600000}"#, true);
+        check(r#"{"a": 1.50}"#, false);
+        check(r#"[12345678901234567890123]"#, false);
+        check("-0", false);
+        check("hello", true);
+    }
+
+    #[test]
+    fn an_id_is_the_text_that_is_written() {
+        let check = |raw: &str, expected: Option<&str>| {
+            assert_eq!(id_text(raw).as_deref(), expected, "{raw}");
+        };
+        for number in ["12345678901234567890123", "1.50", "12345.0", "1e3", "1E+3", "-0", "0.10"] {
+            check(number, Some(number));
+            check(&format!("\"{number}\""), Some(number));
+        }
+        check(r#""\u0031""#, Some("1"));
+        check(r#"" 1""#, Some(" 1"));
+        check(r#""\ud800""#, None);
+        for none in
+            ["true", "false", "null", "{}", "[1]", "NaN", "-Infinity", "+5", "01", "1.", "0x1"]
+        {
+            check(none, None);
+        }
+        assert_eq!(scalar_text("true").as_deref(), Some("true"));
     }
 
     #[test]

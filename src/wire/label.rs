@@ -8,10 +8,15 @@ use serde_json::Value;
 
 use crate::domain::ids::RequestId;
 use crate::domain::label::Label;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::strategy::stage::{Format, LabelMap, Source};
 use crate::wire::avro;
-use crate::wire::json::Parts;
+use crate::wire::json::{self, Parts};
+
+/// The first instant that a label may have been observed at: before it, a time is in another unit or comes from an unset clock.
+const OLDEST: Timestamp = Timestamp(946_684_800_000);
+/// How far the clock of whoever observes labels may be ahead of ours.
+const AHEAD_MAX: Span = Span(24 * 3_600_000);
 
 /// Ground truth about one request. The spec may say that its parts stand elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,26 +60,120 @@ pub enum NotALabel {
     NoRequestId,
     /// It has no truth where the spec says that it stands, and takes none back.
     NoValue,
-    /// Its time is not a number of milliseconds.
+    /// What stands in the place of its truth is not JSON.
+    BadValue,
+    /// Its time is neither a number nor text.
     BadTime,
+    /// Its time is text.
+    TimeIsText,
+    /// Its time is before the year 2000, or more than a day ahead.
+    OddTime(OddTime),
     /// Its version is not a number, or below 0.
     BadVersion,
     /// Its `retract` is neither true nor false.
     BadRetract,
 }
 
+/// A time that no label can have been observed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OddTime {
+    /// Where it stands.
+    pub place: TimePlace,
+    /// What is written there.
+    pub written: i64,
+    /// The unit in which it would be a likely time, if there is one.
+    pub looks_like: Option<TimeUnit>,
+}
+
+/// Where the time of a label stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TimePlace {
+    /// In the label.
+    Label,
+    /// In its record, because the label names none.
+    Record,
+}
+
+/// A unit in which times are written by mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TimeUnit {
+    /// Seconds.
+    Seconds,
+    /// Microseconds.
+    Microseconds,
+    /// Nanoseconds.
+    Nanoseconds,
+}
+
 impl NotALabel {
     /// Returns the reason, for people.
-    pub fn reason(self) -> &'static str {
-        match self {
+    pub fn reason(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Empty => "the label record has no value",
             Self::Unreadable => "the label record is neither JSON nor an Avro label",
-            Self::NoRequestId => "the label names no request",
+            Self::NoRequestId => {
+                "the label names no request: no text or number stands where the spec says that the id stands"
+            }
             Self::NoValue => "the label has no value where the spec says that it stands",
+            Self::BadValue => {
+                "the label's value is not JSON, which has no NaN and no Infinity and is nested 128 deep at most"
+            }
             Self::BadTime => "the label's time is not a number of Unix milliseconds",
-            Self::BadVersion => "the label's version is not a whole number from 0",
+            Self::TimeIsText => {
+                "the label's time is not a number of Unix milliseconds, but text: write 1377993600000 for 2013-09-01T00:00:00Z"
+            }
+            Self::OddTime(time) => return Cow::Owned(time.reason()),
+            Self::BadVersion => "the label's version is not a whole number from 0 to 2^63 - 1",
             Self::BadRetract => "the label's field retract is neither true nor false",
-        }
+        })
+    }
+}
+
+impl OddTime {
+    /// Returns what is odd about a time, if anything is.
+    fn of(place: TimePlace, time: Timestamp, now: Timestamp) -> Option<Self> {
+        let is_likely = |it: i64| (OLDEST..=now + AHEAD_MAX).contains(&Timestamp(it));
+        let written = time.0;
+        let as_if = [
+            (TimeUnit::Seconds, written.saturating_mul(1000)),
+            (TimeUnit::Microseconds, written / 1000),
+            (TimeUnit::Nanoseconds, written / 1_000_000),
+        ];
+        let looks_like = as_if.into_iter().find(|(_, it)| is_likely(*it)).map(|(unit, _)| unit);
+        (!is_likely(written)).then_some(Self { place, written, looks_like })
+    }
+
+    fn reason(self) -> String {
+        let place = match self.place {
+            TimePlace::Label => "the label's time",
+            TimePlace::Record => {
+                "the time of the label's record, which counts where the label names none,"
+            }
+        };
+        let what =
+            if self.written < OLDEST.0 { "before the year 2000" } else { "more than a day ahead" };
+        let unit = match self.looks_like {
+            Some(TimeUnit::Seconds) => "; it looks like seconds (s)",
+            Some(TimeUnit::Microseconds) => "; it looks like microseconds (us)",
+            Some(TimeUnit::Nanoseconds) => "; it looks like nanoseconds (ns)",
+            None => "",
+        };
+        format!("{place} is {what} as Unix milliseconds (ms): {}{unit}", self.written)
+    }
+}
+
+/// Reads a label that somebody else wrote: like `decode`, but a time that no label can have been observed at is refused.
+///
+/// `now` is the time of reading. A wrong unit would make labels known at once, or never, and their time moves the clocks of all.
+pub fn decode_foreign(
+    map: &LabelMap,
+    parts: Parts<'_>,
+    (recorded_at, now): (Timestamp, Timestamp),
+) -> Result<Label, NotALabel> {
+    let (label, place) = read(map, parts, recorded_at)?;
+    match OddTime::of(place, label.observed_at, now) {
+        Some(odd) => Err(NotALabel::OddTime(odd)),
+        None => Ok(label),
     }
 }
 
@@ -84,47 +183,56 @@ pub fn decode(
     parts: Parts<'_>,
     recorded_at: Timestamp,
 ) -> Result<Label, NotALabel> {
+    read(map, parts, recorded_at).map(|(label, _)| label)
+}
+
+fn read(
+    map: &LabelMap,
+    parts: Parts<'_>,
+    recorded_at: Timestamp,
+) -> Result<(Label, TimePlace), NotALabel> {
     let bytes = parts.value.ok_or(NotALabel::Empty)?;
-    let is_avro = avro::is_single_object(bytes);
-    let body = if is_avro {
-        from_avro(bytes)?
+    let body = if avro::is_single_object(bytes) {
+        Cow::Owned(from_avro(bytes)?)
     } else {
-        serde_json::from_slice(bytes).map_err(|_| NotALabel::Unreadable)?
+        Cow::Borrowed(bytes)
     };
-    let request_id = match &map.request_id {
-        Source::Json(pointer) => match body.pointer(pointer) {
-            Some(Value::String(it)) => Some(RequestId::new(it)),
-            Some(Value::Number(it)) => Some(RequestId::from(it.to_string())),
-            Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => None,
-        },
-        Source::Key | Source::Header(_) => {
-            let text = parts.text(&map.request_id);
-            text.and_then(|it| Some(RequestId::new(std::str::from_utf8(&it).ok()?)))
-        }
+    if !json::is_structured(&body) {
+        return Err(NotALabel::Unreadable);
+    }
+    let find = |pointer: &str| json::find(&body, pointer).filter(|it| *it != "null");
+    let parts = Parts { value: Some(&body), ..parts };
+    let request_id = parts.id(&map.request_id).ok_or(NotALabel::NoRequestId)?;
+    let (observed_at, place) = match map.observed_at.as_deref().and_then(find) {
+        None => (recorded_at, TimePlace::Record),
+        Some(text) if text.starts_with('"') => return Err(NotALabel::TimeIsText),
+        Some(number) => (Timestamp(floor(number).ok_or(NotALabel::BadTime)?), TimePlace::Label),
     };
-    let request_id =
-        request_id.filter(|it| !it.as_str().is_empty()).ok_or(NotALabel::NoRequestId)?;
-    let observed_at = match map.observed_at.as_deref().and_then(|it| body.pointer(it)) {
-        None | Some(Value::Null) => recorded_at,
-        Some(it) => Timestamp(whole(it).ok_or(NotALabel::BadTime)?),
+    let version = match find("/label_version") {
+        None => 0,
+        Some(number) => whole(number).ok_or(NotALabel::BadVersion)?,
     };
-    let version = match body.get("label_version") {
-        None | Some(Value::Null) => 0,
-        Some(it) => whole(it).and_then(|it| u64::try_from(it).ok()).ok_or(NotALabel::BadVersion)?,
+    let retract = match find("/retract") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(NotALabel::BadRetract),
     };
-    let retract = match body.get("retract") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(it)) => *it,
-        Some(Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
-            return Err(NotALabel::BadRetract);
-        }
+    let value = match find(&map.value) {
+        None if retract => Value::Null,
+        None => return Err(NotALabel::NoValue),
+        Some(text) => serde_json::from_str(text).map_err(|_| NotALabel::BadValue)?,
     };
-    let value = match body.pointer(&map.value) {
-        None | Some(Value::Null) if retract => Value::Null,
-        None | Some(Value::Null) => return Err(NotALabel::NoValue),
-        Some(it) => it.clone(),
+    let request_id = RequestId::new(request_id);
+    Ok((Label { request_id, value, observed_at, version, retract }, place))
+}
+
+/// Returns the id of the request that a label is about, as it is written; nothing where it names none.
+pub fn request_id_of(source: &Source, parts: Parts<'_>) -> Option<String> {
+    let body = match parts.value {
+        Some(bytes) if avro::is_single_object(bytes) => from_avro(bytes).ok().map(Cow::Owned),
+        value => value.map(Cow::Borrowed),
     };
-    Ok(Label { request_id, value, observed_at, version, retract })
+    Parts { value: body.as_deref(), ..parts }.id(source).map(Cow::into_owned)
 }
 
 /// Writes a label in the contract's own shape.
@@ -154,22 +262,37 @@ pub fn encode(format: Format, label: &Label) -> Vec<u8> {
     }
 }
 
-/// Returns an Avro label in the shape of a JSON one, so that the spec's pointers mean the same in both.
-fn from_avro(bytes: &[u8]) -> Result<Value, NotALabel> {
+/// Returns an Avro label as a JSON one, so that the spec's pointers mean the same in both.
+fn from_avro(bytes: &[u8]) -> Result<Vec<u8>, NotALabel> {
     let label: AvroLabel<'_> = avro::label().decode(bytes).map_err(|_| NotALabel::Unreadable)?;
     let value: Value = serde_json::from_str(&label.label).map_err(|_| NotALabel::Unreadable)?;
-    Ok(serde_json::json!({
-        "request_id": label.request_id,
-        "label": value,
-        "observed_at": label.observed_at,
-        "label_version": label.label_version,
-        "retract": label.retract,
-    }))
+    let record = LabelRecord {
+        request_id: label.request_id.into_owned(),
+        label: value,
+        observed_at: label.observed_at,
+        label_version: label.label_version,
+        retract: label.retract,
+    };
+    serde_json::to_vec(&record).map_err(|_| NotALabel::Unreadable)
 }
 
-/// Returns a whole number, also where it is written as `1.0`.
-fn whole(value: &Value) -> Option<i64> {
-    let exact = |it: &f64| it.fract() == 0.0 && it.abs() < 9e15;
-    #[expect(clippy::cast_possible_truncation, reason = "it was checked to be whole and small")]
-    value.as_i64().or_else(|| value.as_f64().filter(exact).map(|it| it as i64))
+/// Returns a whole number from 0, also where it is written as `1.0` or `1e3`.
+fn whole(number: &str) -> Option<u64> {
+    let as_float = || {
+        let value: f64 = serde_json::from_str(number).ok()?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it was checked to be whole, small and not below 0"
+        )]
+        (value.fract() == 0.0 && (0.0..9e15).contains(&value)).then_some(value as u64)
+    };
+    number.parse().ok().filter(|it: &u64| i64::try_from(*it).is_ok()).or_else(as_float)
+}
+
+/// Returns a number without what follows its point; one that is too large for any time is given as the largest or smallest.
+fn floor(number: &str) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "the conversion saturates")]
+    let from_float = |it: f64| it.floor() as i64;
+    number.parse().ok().or_else(|| serde_json::from_str(number).ok().map(from_float))
 }

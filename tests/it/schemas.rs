@@ -432,10 +432,120 @@ fn what_is_not_a_label_says_why() {
     check(Some(r#"{"request_id":{},"label":1}"#), NotALabel::NoRequestId);
     check(Some(r#"{"request_id":"r"}"#), NotALabel::NoValue);
     check(Some(r#"{"request_id":"r","label":null}"#), NotALabel::NoValue);
-    check(Some(r#"{"request_id":"r","label":1,"observed_at":"today"}"#), NotALabel::BadTime);
-    check(Some(r#"{"request_id":"r","label":1,"observed_at":1.5}"#), NotALabel::BadTime);
+    check(Some(r#"{"request_id":"r","label":NaN}"#), NotALabel::BadValue);
+    check(Some(r#"{"request_id":"r","label":{"late":[Infinity]}}"#), NotALabel::BadValue);
+    for id in ["null", "true", "{}", "[1]", "NaN", "+5", "01", "\"\\ud800\""] {
+        check(Some(&format!(r#"{{"request_id":{id},"label":1}}"#)), NotALabel::NoRequestId);
+    }
+    for time in ["true", "{}", "NaN", "1e999"] {
+        let label = format!(r#"{{"request_id":"r","label":1,"observed_at":{time}}}"#);
+        check(Some(&label), NotALabel::BadTime);
+    }
+    for time in ["today", "1377993600", "1377993600000", "2013-09-01T00:00:00Z", ""] {
+        let label = format!(r#"{{"request_id":"r","label":1,"observed_at":"{time}"}}"#);
+        check(Some(&label), NotALabel::TimeIsText);
+    }
+    for version in ["2.5", "\"2\"", "9223372036854775808", "18446744073709551616", "-0.5", "{}"] {
+        let label = format!(r#"{{"request_id":"r","label":1,"label_version":{version}}}"#);
+        check(Some(&label), NotALabel::BadVersion);
+    }
     check(Some(r#"{"request_id":"r","label":1,"label_version":-1}"#), NotALabel::BadVersion);
     check(Some(r#"{"request_id":"r","label":1,"retract":"yes"}"#), NotALabel::BadRetract);
     let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
-    check(Some(&deep), NotALabel::Unreadable);
+    check(Some(&deep), NotALabel::NoRequestId);
+    let deep = format!(r#"{{"request_id":"r","label":{deep}}}"#);
+    check(Some(&deep), NotALabel::BadValue);
+}
+
+/// The ids of the requests and of the labels are read alike: as they are written.
+#[test]
+fn ids_are_what_is_written() {
+    let read = |label: &str| {
+        let parts = Parts { value: Some(label.as_bytes()), ..Parts::default() };
+        let label = label::decode(&usual_map(), parts, Timestamp(99)).expect("it is a label");
+        let placed = label::encode(Format::Json, &label);
+        let parts = Parts { value: Some(&placed), ..Parts::default() };
+        assert_eq!(label::decode(&usual_map(), parts, Timestamp(99)).as_ref(), Ok(&label));
+        label
+    };
+    let source = Source::Json("/request_id".to_owned());
+    let case = CaseId { partition: 0, offset: 1 };
+    let ids = [
+        "12345678901234567890123",
+        "1.50",
+        "12345.0",
+        "12345",
+        "1e3",
+        "-0",
+        "0.1000000000000000055511151231257827",
+        "1e400",
+    ];
+    for id in ids {
+        for written in [id.to_owned(), format!("\"{id}\"")] {
+            let record = format!(r#"{{"x":NaN,"request_id": {written} ,"label":{{"late":1}}}}"#);
+            let parts = Parts { value: Some(record.as_bytes()), ..Parts::default() };
+            let label = read(&record);
+            assert_eq!(label.request_id, parts.request_id(Some(&source), "t", case), "{written}");
+            assert_eq!(label.request_id.as_str(), id);
+            assert_eq!(label.value, json!({"late": 1}));
+        }
+    }
+    assert_eq!(read(r#"{"request_id":"\u0031","label":1}"#).request_id.as_str(), "1");
+    assert_eq!(read(r#"{"request_id":1,"request_id":2,"label":1}"#).request_id.as_str(), "2");
+    assert_eq!(read(r#"{"request_id":1,"label":1,"label_version":1e3}"#).version, 1000);
+    let most = read(r#"{"request_id":1,"label":1,"label_version":9223372036854775807}"#);
+    assert_eq!(most.version, 9_223_372_036_854_775_807);
+    assert_eq!(read(r#"{"request_id":1,"label":1,"observed_at":1.9e3}"#).observed_at.0, 1900);
+}
+
+#[test]
+fn a_time_in_another_unit_names_the_unit() {
+    const NOW: i64 = 1_764_288_000_000;
+    let read = |time: &str, recorded_at: i64| {
+        let label = format!(r#"{{"request_id":"r","label":1{time}}}"#);
+        let parts = Parts { value: Some(label.as_bytes()), ..Parts::default() };
+        let times = (Timestamp(recorded_at), Timestamp(NOW));
+        label::decode_foreign(&usual_map(), parts, times)
+    };
+    let check = |time: &str, expected: &str| {
+        let why = read(&format!(r#","observed_at":{time}"#), NOW).expect_err(time).reason();
+        assert!(why.starts_with("the label's time is ") && why.contains(expected), "{time}: {why}");
+    };
+    check(
+        "1377993600",
+        "before the year 2000 as Unix milliseconds (ms): 1377993600; it looks like seconds (s)",
+    );
+    check("1377993600.25", "it looks like seconds (s)");
+    check("1764288000", "it looks like seconds (s)");
+    check("1.764288e9", "it looks like seconds (s)");
+    check(
+        "1764288000000000",
+        "more than a day ahead as Unix milliseconds (ms): 1764288000000000; it looks like microseconds (us)",
+    );
+    check("1764288000000000000", "it looks like nanoseconds (ns)");
+    check("1377993600000000000", "it looks like nanoseconds (ns)");
+    for time in ["0", "-1", "946684799", "-9223372036854775808", "-1e300"] {
+        check(time, "before the year 2000");
+        assert!(
+            !read(&format!(r#","observed_at":{time}"#), NOW)
+                .expect_err(time)
+                .reason()
+                .contains("looks")
+        );
+    }
+    for time in [(NOW + 86_400_001).to_string(), i64::MAX.to_string(), "1e300".to_owned()] {
+        check(&time, "more than a day ahead");
+    }
+    for time in
+        ["946684800000".to_owned(), (NOW + 86_400_000).to_string(), "1377993600000.75".to_owned()]
+    {
+        assert!(read(&format!(r#","observed_at":{time}"#), NOW).is_ok(), "{time}");
+    }
+    // Without a time in the label its record's counts.
+    assert_eq!(read("", NOW - 5).expect("it is a label").observed_at.0, NOW - 5);
+    assert_eq!(read(r#","observed_at":null"#, NOW).expect("it is a label").observed_at.0, NOW);
+    for recorded_at in [0, 1_764_288_000] {
+        let why = read("", recorded_at).expect_err("the record is of 1970").reason();
+        assert!(why.starts_with("the time of the label's record"), "{why}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The analyst lane of one partition of predictions: joins them with their labels and keeps the sums.
 //!
 //! Its event time is the predictions' own. It keeps two clocks, one for each input; a case is mature when both have passed its
-//! window. Sums are published at every tick of event time, at the same point of the input whatever the batches are.
+//! window, and all labels have come that stood on Kafka when the window or the case was closed. Sums are published at every tick of event time, at the same point of the input whatever the batches are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,14 +17,16 @@ use crate::engine::partial::{Inputs, Partial};
 use crate::engine::publish::Open;
 use crate::engine::score::Truth;
 use crate::engine::tally::{Book, CaseScores, Watch};
-use crate::join::entry::{Joined, LabelStatus, Truth as KnownTruth};
+use crate::join::entry::{Fresh, Joined, LabelStatus, Progress, Truth as KnownTruth, Until};
 use crate::join::names::Names;
-use crate::join::pending::{Added, Clocks, Credited, Pending};
+use crate::join::pending::{Added, Credited, Pending};
 use crate::strategy::evidence::GAP_MAX;
 use crate::strategy::stage::{MissingLabels, RolloutPlan};
 
 /// How many rollouts that are over a lane still scores cases for.
 const BOOKS_CLOSED_MAX: usize = 8;
+/// After how many times the idle wait the times of labels that still come count as standing still.
+const STILL_AFTER: i64 = 5;
 
 /// The analyst lane of one partition.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub struct Analyst {
 /// A case whose plan is not known yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unplanned {
-    /// Since when it waits for it.
+    /// When it came: since then it waits for its plan.
     pub since: Timestamp,
     /// The turn in which it came.
     pub turn: u64,
@@ -60,6 +62,13 @@ pub struct Unplanned {
     pub reached: Timestamp,
     /// The case.
     pub prediction: Arc<Prediction>,
+}
+
+impl Unplanned {
+    fn fresh(&self) -> Fresh {
+        let prediction = Arc::clone(&self.prediction);
+        Fresh { prediction, turn: self.turn, taken_at: self.since }
+    }
 }
 
 impl Analyst {
@@ -135,18 +144,15 @@ impl Analyst {
                 self.inputs.labels = self.inputs.labels.max(offset + 1);
                 // A label from the future must not make everybody's labels look complete.
                 let reached = label.observed_at.min(now);
-                self.credit(*label, out);
+                self.credit(now, *label, out);
                 self.labels.hear(now, reached);
                 if let Some(source) = source {
-                    self.hear_of(now, source, Some(reached));
+                    self.source(source).hear_label(now, reached);
                 }
             }
             Event::Mark { offset, mark } => {
                 self.inputs.labels = self.inputs.labels.max(offset + 1);
-                let clock = self.hear_of(now, mark.source, mark.reached);
-                if mark.said_at >= clock.since {
-                    (clock.idle_until, clock.is_behind) = (mark.idle_until, mark.is_behind);
-                }
+                self.source(mark.source).hear_mark(now, &mark);
             }
             Event::Unreadable { input, offset, reason } => {
                 let read = match input {
@@ -157,7 +163,11 @@ impl Analyst {
                 out.push(Effect::Count(Counter::Refused, 1));
                 out.push(Effect::Refuse { input, offset, reason });
             }
-            Event::Sources(count) => self.expect_sources(now, count),
+            Event::Sources(count) => {
+                for source in 0..count {
+                    self.source(source);
+                }
+            }
             Event::Plan(planned) => self.plan(*planned, out),
             Event::Lag { predictions, labels } => self.lag = (predictions, labels),
         }
@@ -185,16 +195,18 @@ impl Analyst {
     }
 
     /// Returns when `tick` is next needed, if ever.
-    pub fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn next_wake(&self) -> Option<Timestamp> {
         let (seen, arrived) = (self.predictions.seen?, self.predictions.arrived?);
         let silent_at = arrived + self.settings.idle_after;
         let labels_silent_at = self.labels.arrived? + self.settings.idle_after;
         let at = |event_time: Timestamp| silent_at + (event_time - seen);
-        let due = self.pending.next_due().and_then(|due| match self.slowest_source(now) {
-            _ if due > self.predictions.reached => Some(at(due).max(silent_at)),
-            // It is heard of again soon.
-            Some(_) => None,
-            None => Some(labels_silent_at),
+        let due = self.pending.next_due().and_then(|due| {
+            if due > self.predictions.reached {
+                Some(at(due).max(silent_at))
+            } else {
+                // Of the partitions that labels come from somebody reports again soon.
+                self.sources.is_empty().then_some(labels_silent_at)
+            }
         });
         let ticks = self
             .books
@@ -252,11 +264,12 @@ impl Analyst {
             return;
         }
         out.push(Effect::Count(Counter::Predictions, 1));
-        if self.is_planned(&prediction) {
-            self.hold(&prediction, self.turn, self.predictions.reached, out);
+        let (turn, reached) = (self.turn, self.predictions.reached);
+        let unplanned = Unplanned { since: now, turn, reached, prediction };
+        if self.is_planned(&unplanned.prediction) {
+            self.hold(&unplanned, out);
         } else {
-            let (turn, reached) = (self.turn, self.predictions.reached);
-            self.unplanned.push(Unplanned { since: now, turn, reached, prediction });
+            self.unplanned.push(unplanned);
         }
     }
 
@@ -273,18 +286,13 @@ impl Analyst {
         known >= prediction.revision
     }
 
-    fn hold(
-        &mut self,
-        prediction: &Arc<Prediction>,
-        turn: u64,
-        reached: Timestamp,
-        out: &mut Vec<Effect>,
-    ) {
+    fn hold(&mut self, case: &Unplanned, out: &mut Vec<Effect>) {
+        let prediction = &case.prediction;
         let book = prediction.rollout.as_ref().and_then(|it| self.books.get_mut(it));
         let plan =
             book.as_ref().map(|it| Arc::clone(it.book.plan())).or_else(|| self.newest.clone());
         let (window, keep) = self.settings.spans(plan.as_deref());
-        match self.pending.add(Arc::clone(prediction), window, keep, turn) {
+        match self.pending.add(case.fresh(), window, keep) {
             Added::Duplicate => out.push(Effect::Count(Counter::PredictionDuplicate, 1)),
             added @ (Added::Fresh | Added::Twin) => {
                 if added == Added::Twin {
@@ -292,7 +300,7 @@ impl Analyst {
                 }
                 if let Some(open) = book {
                     let Settings { partition, partitions, .. } = self.settings;
-                    let oldest = reached - open.book.plan().tick;
+                    let oldest = case.reached - open.book.plan().tick;
                     open.book.respond(prediction, Watch { partition, partitions, oldest });
                     open.touch(self.predictions.reached);
                 }
@@ -308,11 +316,11 @@ impl Analyst {
     }
 
     /// Keeps a label for the case that it belongs to, of which nothing follows now.
-    pub(super) fn keep_label(&mut self, label: Label) {
-        self.credit(label, &mut Vec::new());
+    pub(super) fn keep_label(&mut self, now: Timestamp, label: Label) {
+        self.credit(now, label, &mut Vec::new());
     }
 
-    fn credit(&mut self, label: Label, out: &mut Vec<Effect>) {
+    fn credit(&mut self, now: Timestamp, label: Label, out: &mut Vec<Effect>) {
         let held = self
             .books
             .values()
@@ -320,10 +328,15 @@ impl Analyst {
             .chain([(self.settings.window, self.settings.keep)])
             .max_by_key(|(window, keep)| window.0 + keep.0);
         let (window, keep) = held.unwrap_or((self.settings.window, self.settings.keep));
-        let until = label.observed_at.max(self.predictions.reached) + window + keep;
+        let until = Until {
+            predictions: label.observed_at.max(self.predictions.reached) + window + keep,
+            now: now + window + keep,
+        };
         match self.pending.credit(label, until, self.turn) {
             Credited::Early => {}
+            Credited::Orphan => out.push(Effect::Count(Counter::LabelOrphaned, 1)),
             Credited::Duplicate => out.push(Effect::Count(Counter::LabelDuplicate, 1)),
+            Credited::Contradiction => out.push(Effect::Count(Counter::LabelContradiction, 1)),
             Credited::TooMany => out.push(Effect::Count(Counter::PendingEvicted, 1)),
             Credited::Joined(rows) => {
                 for joined in rows {
@@ -335,14 +348,14 @@ impl Analyst {
 
     /// Matures, forgets and bounds what the clocks allow.
     fn settle(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let clocks = self.clocks(now);
-        while let Some((row, later)) = self.pending.mature(clocks) {
+        let progress = self.progress(now);
+        while let Some((row, later)) = self.pending.mature(progress) {
             self.write_final_row(row, out);
             if let Some(later) = later {
                 self.write_later_row(later, out);
             }
         }
-        let evicted = self.pending.forget(clocks.predictions);
+        let evicted = self.pending.forget(progress.predictions, now);
         let mut too_many = evicted.kept;
         while self.pending.is_over_full() {
             let Some((row, later)) = self.pending.hurry() else { break };
@@ -351,7 +364,7 @@ impl Analyst {
             if let Some(later) = later {
                 self.write_later_row(later, out);
             }
-            too_many += self.pending.forget(clocks.predictions).kept;
+            too_many += self.pending.forget(progress.predictions, now).kept;
         }
         if too_many > 0 {
             out.push(Effect::Count(Counter::PendingEvicted, too_many));
@@ -364,45 +377,30 @@ impl Analyst {
         }
     }
 
-    /// Takes nothing for read to its end that was so before a restart: labels may have come since.
-    fn expect_sources(&mut self, now: Timestamp, count: i32) {
-        for source in 0..count {
-            self.sources.entry(source).or_insert_with(|| SourceClock::unknown(now));
+    fn source(&mut self, source: i32) -> &mut SourceClock {
+        self.sources.entry(source).or_insert(SourceClock::UNKNOWN)
+    }
+
+    /// Returns how far both inputs have come. Without partitions that are reported on, labels that are idle have all come.
+    fn progress(&self, now: Timestamp) -> Progress {
+        let Settings { idle_after, .. } = self.settings;
+        let predictions = self.predictions.reached;
+        if self.sources.is_empty() {
+            let are_read = self.lag.1 == 0;
+            let is_silent = are_read && self.labels.is_silent(now, idle_after);
+            let labels = if is_silent { Timestamp::MAX } else { self.labels.reached };
+            let read_to = if are_read { Timestamp::MAX } else { Timestamp::MIN };
+            return Progress { predictions, labels, standing: read_to, read_to };
         }
-        for clock in self.sources.values_mut() {
-            *clock = SourceClock { reached: clock.reached, ..SourceClock::unknown(now) };
-        }
-    }
-
-    /// Hears how far the labels of one partition have come, and that there may be more.
-    fn hear_of(
-        &mut self,
-        now: Timestamp,
-        source: i32,
-        reached: Option<Timestamp>,
-    ) -> &mut SourceClock {
-        let clock = self.sources.entry(source).or_insert_with(|| SourceClock::unknown(now));
-        clock.hear(now, reached);
-        clock
-    }
-
-    /// Returns how far the slowest partition has come that labels may still come from, if there is one.
-    fn slowest_source(&self, now: Timestamp) -> Option<Timestamp> {
-        self.sources.values().filter(|it| it.is_live(now)).map(|it| it.reached).min()
-    }
-
-    /// Labels that are idle have said all they have to say; labels that are not read yet have not.
-    fn clocks(&self, now: Timestamp) -> Clocks {
-        let idle_after = self.settings.idle_after;
-        let is_silent = !self.sources.is_empty() || self.labels.is_silent(now, idle_after);
-        let labels = match self.slowest_source(now) {
-            Some(slowest) => slowest,
-            None if self.lag.1 == 0 && is_silent => Timestamp::MAX,
-            None => self.labels.reached,
+        let least = |of: &dyn Fn(&SourceClock) -> Timestamp| {
+            self.sources.values().map(of).min().unwrap_or(Timestamp::MIN)
         };
-        let may_pass = |it: &SourceClock| !it.is_live(now) || it.is_stuck(now, idle_after);
-        let are_labels_read = self.lag.1 == 0 && self.sources.values().all(may_pass);
-        Clocks { predictions: self.predictions.reached, labels, are_labels_read }
+        Progress {
+            predictions,
+            labels: least(&SourceClock::complete_to),
+            standing: least(&|it| it.complete_beside_standing(idle_after.times(STILL_AFTER))),
+            read_to: least(&|it| it.read_to),
+        }
     }
 
     fn write_final_row(&mut self, joined: Joined, out: &mut Vec<Effect>) {
@@ -499,7 +497,7 @@ impl Analyst {
             .partition(|it| self.is_planned(&it.prediction));
         self.unplanned = waiting;
         for it in ready {
-            self.hold(&it.prediction, it.turn, it.reached, out);
+            self.hold(&it, out);
         }
     }
 
@@ -521,7 +519,7 @@ impl Analyst {
             }
             let it = self.unplanned.remove(0);
             let Settings { window, keep, .. } = self.settings;
-            match self.pending.add(it.prediction, window, keep, it.turn) {
+            match self.pending.add(it.fresh(), window, keep) {
                 Added::Fresh | Added::Twin => {
                     out.push(Effect::Count(Counter::PredictionUnplanned, 1));
                 }

@@ -46,7 +46,12 @@ impl Settings {
             window: Span::seconds(60),
             keep: Span::seconds(3600),
             plan_wait_max: Span::seconds(30),
-            limits: Limits { cases_max: 2_000_000, early_ids_max: 500_000, label_versions_max: 16 },
+            limits: Limits {
+                cases_max: 2_000_000,
+                early_ids_max: 500_000,
+                label_versions_max: 16,
+                closed_ids_max: 500_000,
+            },
         }
     }
 }
@@ -75,11 +80,12 @@ pub struct Mark {
     /// When this was said, by the clock on the wall.
     pub said_at: Timestamp,
     /// The newest time among its labels so far; nothing where none was read yet.
-    pub reached: Option<Timestamp>,
-    /// Until when, by the clock on the wall, it counts as read to its end; nothing while it is not.
-    pub idle_until: Option<Timestamp>,
-    /// Whether labels are there, or may be, that were not read yet.
-    pub is_behind: bool,
+    pub newest: Option<Timestamp>,
+    /// Every label that stood in the partition at this time, by the clock on the wall, was put in its place before this mark; nothing
+    /// where that is not known of any time.
+    pub read_to: Option<Timestamp>,
+    /// Whether no label had come for a while before that time.
+    pub is_quiet: bool,
 }
 
 /// What a lane must know of a rollout.
@@ -132,7 +138,7 @@ pub enum Event {
         /// What is wrong with it.
         reason: String,
     },
-    /// The lane begins, or goes on after a restart: labels come from so many partitions, and how far they are is not known.
+    /// The lane begins, or goes on after a restart: labels come from so many partitions.
     Sources(i32),
     /// A rollout began, went on or ended.
     Plan(Box<Planned>),

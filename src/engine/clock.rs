@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::ids::RolloutName;
 use crate::domain::time::{Span, Timestamp};
+use crate::engine::analyst_io::Mark;
 
 /// One input's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,57 +17,62 @@ pub struct InputClock {
     pub reached: Timestamp,
 }
 
-/// How far the labels have come that one partition of the labels' own topic holds.
+/// How far the labels of one partition of the labels' own topic have come.
 ///
-/// Labels come to a lane out of many partitions, and each of them is read at its own pace. Whoever reads one says how far it has
-/// come; the lane's labels are complete only as far as the slowest.
+/// Labels come to a lane out of many partitions, and each is read at its own pace. Whoever reads one reports how far it has come, after the
+/// labels that the report covers: a report stays true whoever reads the partition later, and however long ago it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceClock {
     /// The newest time among its labels.
-    pub reached: Timestamp,
-    /// When it was last heard of, by the clock on the wall.
-    pub heard: Timestamp,
-    /// When it last came any further, by the clock on the wall.
+    pub newest: Timestamp,
+    /// When that last moved, by the clock on the wall.
     pub moved: Timestamp,
-    /// What was said before this, by the clock on the wall, is not believed: nobody may have read it since.
-    pub since: Timestamp,
-    /// Until when, by the clock on the wall, it counts as read to its end.
-    pub idle_until: Option<Timestamp>,
-    /// Whether labels are there, or may be, that were not read yet.
-    pub is_behind: bool,
+    /// Every label that stood in the partition at this time, by the clock on the wall, has come to this lane.
+    pub read_to: Timestamp,
+    /// Whether no label had come for a while before that time.
+    pub is_quiet: bool,
 }
 
 impl SourceClock {
-    /// Returns the clock of a partition of which nothing that was said before now is believed.
-    pub fn unknown(now: Timestamp) -> Self {
-        Self {
-            reached: Timestamp::MIN,
-            heard: Timestamp::MIN,
-            moved: now,
-            since: now,
-            idle_until: None,
-            is_behind: true,
+    /// The clock of a partition that nobody has reported on.
+    pub const UNKNOWN: Self = Self {
+        newest: Timestamp::MIN,
+        moved: Timestamp::MIN,
+        read_to: Timestamp::MIN,
+        is_quiet: false,
+    };
+
+    /// Takes in a label of the partition.
+    pub fn hear_label(&mut self, now: Timestamp, time: Timestamp) {
+        self.move_to(now, time);
+        self.is_quiet = false;
+    }
+
+    /// Takes in a report.
+    pub fn hear_mark(&mut self, now: Timestamp, mark: &Mark) {
+        self.move_to(now, mark.newest.unwrap_or(Timestamp::MIN));
+        self.read_to = self.read_to.max(mark.read_to.unwrap_or(Timestamp::MIN));
+        self.is_quiet = mark.is_quiet;
+    }
+
+    /// Returns up to which time the labels are complete.
+    ///
+    /// While labels come, their own times count too: where history is replayed faster than it happened, the labels of an hour may be
+    /// written a moment after its predictions.
+    pub fn complete_to(&self) -> Timestamp {
+        if self.is_quiet { self.read_to } else { self.read_to.min(self.newest) }
+    }
+
+    /// Returns the same where labels do not count that come, but whose times have stood still for so long: old ones, or corrections.
+    pub fn complete_beside_standing(&self, still_after: Span) -> Timestamp {
+        let is_standing = self.read_to - self.moved >= still_after;
+        if is_standing { self.read_to } else { self.complete_to() }
+    }
+
+    fn move_to(&mut self, now: Timestamp, time: Timestamp) {
+        if time > self.newest {
+            (self.newest, self.moved) = (time, now);
         }
-    }
-
-    /// Hears that the partition is being read, and how far it has come.
-    pub fn hear(&mut self, now: Timestamp, reached: Option<Timestamp>) {
-        if let Some(reached) = reached.filter(|it| *it > self.reached) {
-            (self.reached, self.moved) = (reached, now);
-        }
-        self.heard = now;
-        self.idle_until = None;
-    }
-
-    /// Returns whether it holds up the others for nothing: it is read to its end, by someone who says so, and comes no further.
-    pub fn is_stuck(&self, now: Timestamp, idle_after: Span) -> bool {
-        let is_attended = self.heard + idle_after.times(2) >= now;
-        is_attended && !self.is_behind && self.moved + idle_after.times(5) <= now
-    }
-
-    /// Returns whether labels of it may be on their way.
-    pub fn is_live(&self, now: Timestamp) -> bool {
-        self.idle_until.is_none_or(|it| it <= now)
     }
 }
 

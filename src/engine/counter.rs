@@ -43,6 +43,8 @@ pub enum Counter {
     LabelJoined,
     /// A label came twice or with an older version.
     LabelDuplicate,
+    /// A label came with a version that is known already with another value.
+    LabelContradiction,
     /// A label came after its case had matured.
     LabelLate,
     /// A label's request was never seen while it was kept.
@@ -88,7 +90,7 @@ pub enum Counter {
 impl Counter {
     /// Every counter, in the order above.
     // A new counter: its variant, its line here, its word and help below.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::Requests,
         Self::Forwarded,
         Self::Shadowed,
@@ -109,6 +111,7 @@ impl Counter {
         Self::CommandUnreadable,
         Self::LabelJoined,
         Self::LabelDuplicate,
+        Self::LabelContradiction,
         Self::LabelLate,
         Self::LabelOrphaned,
         Self::LabelUnclaimed,
@@ -176,6 +179,9 @@ impl Counter {
             Self::LabelJoined => ("label_joined", "labels joined with their predictions"),
             Self::LabelDuplicate => {
                 ("label_duplicate", "labels that came twice or with an older version")
+            }
+            Self::LabelContradiction => {
+                ("label_contradiction", "labels of a known version that have another value")
             }
             Self::LabelLate => ("label_late", "labels that came after maturity"),
             Self::LabelOrphaned => ("label_orphaned", "labels whose request was never seen"),

@@ -50,6 +50,30 @@ pub struct Joined {
     pub row_version: u32,
 }
 
+/// How far the inputs of a lane have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// How far the predictions have come, in event time.
+    pub predictions: Timestamp,
+    /// Up to which time the labels are complete.
+    pub labels: Timestamp,
+    /// The same where labels whose times stand still are not waited for.
+    pub standing: Timestamp,
+    /// Every label that stood on Kafka at this time, by the clock on the wall, has come.
+    pub read_to: Timestamp,
+}
+
+/// A case that has come.
+#[derive(Clone, Debug)]
+pub struct Fresh {
+    /// The case.
+    pub prediction: Arc<Prediction>,
+    /// The turn in which it came.
+    pub turn: u64,
+    /// When it came, by the clock on the wall.
+    pub taken_at: Timestamp,
+}
+
 /// One case that is held.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiting {
@@ -59,12 +83,32 @@ pub struct Waiting {
     pub due: Timestamp,
     /// When it is read all the same where the labels stand still.
     pub due_without_labels: Timestamp,
+    /// When it was closed, by the clock on the wall: labels that stood on Kafka by then count.
+    pub closed_at: Timestamp,
     /// When it is forgotten.
     pub expires: Timestamp,
     /// The turn in which it came.
     pub turn: u64,
     /// The version and the status of its last row; nothing before its final row.
     pub row: Option<(u32, LabelStatus)>,
+}
+
+/// Until when labels without a case are kept: until both clocks have passed it.
+///
+/// The clock of the predictions alone jumps: where a backlog is worked off, the newest case may be closed before the oldest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Until {
+    /// In event time, by the predictions' clock.
+    pub predictions: Timestamp,
+    /// By the clock on the wall.
+    pub now: Timestamp,
+}
+
+impl Until {
+    /// Returns the later of two.
+    pub(super) fn max(self, other: Self) -> Self {
+        Self { predictions: self.predictions.max(other.predictions), now: self.now.max(other.now) }
+    }
 }
 
 /// What is held of one request id.
@@ -75,7 +119,7 @@ pub struct Entry {
     /// The turn in which the first of them came.
     pub label_turn: u64,
     /// Until when the labels are kept, whatever becomes of the cases: another case may have the same id.
-    pub labels_until: Timestamp,
+    pub labels_until: Until,
     /// Its cases.
     pub cases: Twins,
     /// Whether there ever was a case.
@@ -87,7 +131,7 @@ impl Default for Entry {
         Self {
             labels: Vec::new(),
             label_turn: 0,
-            labels_until: Timestamp::MIN,
+            labels_until: Until { predictions: Timestamp::MIN, now: Timestamp::MIN },
             cases: Twins::default(),
             had_case: false,
         }

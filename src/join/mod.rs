@@ -2,7 +2,9 @@
 
 pub mod ledger;
 
+mod closed;
 pub mod entry;
 pub mod names;
 pub mod pending;
+mod repeats;
 pub mod twins;

@@ -1,7 +1,7 @@
 //! Predictions awaiting their labels, and labels awaiting their predictions.
 //!
-//! What counts is decided by the times in the records, never by the order in which they came: a label counts when it was
-//! observed within the window after its case. The order of arrival can only decide whether a row is final or a later one.
+//! A label counts when it was observed within the window after its case, and stood on Kafka when the case was closed or its window was over,
+//! whichever was later: by the times in the records, never by the order in which they came. A label that comes to Kafka later gives a later row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use crate::domain::case::Prediction;
 use crate::domain::ids::{CaseId, RequestId};
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
-use crate::join::entry::{Entry, Joined, LabelStatus, Waiting, truth};
+use crate::join::closed::ClosedIds;
+use crate::join::entry::{Entry, Fresh, Joined, LabelStatus, Progress, Until, Waiting, truth};
+use crate::join::repeats::{Repeats, repeats};
 
 /// How much may be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Limits {
     pub early_ids_max: usize,
     /// How many versions of its label one request may have.
     pub label_versions_max: usize,
+    /// How many request ids are remembered whose cases are forgotten.
+    pub closed_ids_max: usize,
 }
 
 /// The two clocks of a lane, in event time.
@@ -54,10 +58,14 @@ pub enum Added {
 pub enum Credited {
     /// No case has this id yet: it is kept.
     Early,
+    /// The cases of this id are closed and forgotten; it is kept for one that may come again.
+    Orphan,
     /// It was taken in by the cases that wait; rows follow for those that were mature.
     Joined(Vec<Joined>),
     /// This version was known already; nothing changed.
     Duplicate,
+    /// This version was known already with another value; the first counts, and nothing changed.
+    Contradiction,
     /// The request has too many versions of its label; it was thrown away.
     TooMany,
 }
@@ -82,7 +90,11 @@ pub struct Pending {
     due: BTreeSet<(Timestamp, CaseId)>,
     due_without_labels: BTreeSet<(Timestamp, CaseId)>,
     expiring: BTreeSet<(Timestamp, CaseId)>,
+    /// What has labels but no case, by when the predictions' clock has passed what they are kept for.
     early: BTreeSet<(Timestamp, RequestId)>,
+    /// Of these, what that clock has passed, by when the clock on the wall has, too.
+    passed: BTreeSet<(Timestamp, RequestId)>,
+    closed: ClosedIds,
     turns: BTreeMap<u64, u64>,
     evicted: Evicted,
 }
@@ -98,19 +110,16 @@ impl Pending {
             due_without_labels: BTreeSet::new(),
             expiring: BTreeSet::new(),
             early: BTreeSet::new(),
+            passed: BTreeSet::new(),
+            closed: ClosedIds::new(limits.closed_ids_max),
             turns: BTreeMap::new(),
             evicted: Evicted::default(),
         }
     }
 
     /// Holds a case until its label state is read at age `window`, and `keep` longer for late labels.
-    pub fn add(
-        &mut self,
-        prediction: Arc<Prediction>,
-        window: Span,
-        keep: Span,
-        turn: u64,
-    ) -> Added {
+    pub fn add(&mut self, fresh: Fresh, window: Span, keep: Span) -> Added {
+        let Fresh { prediction, turn, taken_at } = fresh;
         let case = prediction.case;
         if self.ids.contains_key(&case) {
             return Added::Duplicate;
@@ -120,6 +129,8 @@ impl Pending {
         let waiting = Waiting {
             due: at + window,
             due_without_labels: at + window + window,
+            // A case from the future, which only a stranger or a clock that went back can write, must not hold up the others.
+            closed_at: prediction.served_at.min(taken_at),
             expires: at + window + keep,
             turn,
             row: None,
@@ -133,20 +144,23 @@ impl Pending {
         let is_twin = !entry.cases.is_empty();
         entry.cases.insert(waiting);
         entry.had_case = true;
-        self.early.remove(&(entry.labels_until, id));
+        let until = entry.labels_until;
+        self.unlist(until, id);
         if is_twin { Added::Twin } else { Added::Fresh }
     }
 
-    /// Takes in a label; it is kept until the prediction clock has passed `until`, for cases yet to come.
-    pub fn credit(&mut self, label: Label, until: Timestamp, turn: u64) -> Credited {
+    /// Takes in a label; it is kept until both clocks have passed `until`, for cases yet to come.
+    pub fn credit(&mut self, label: Label, until: Until, turn: u64) -> Credited {
         let id = label.request_id.clone();
-        let entry = self.entries.entry(id.clone()).or_default();
-        let is_known = entry
-            .labels
-            .iter()
-            .any(|it| it.version == label.version && (it.retract || !label.retract));
-        if is_known {
-            return Credited::Duplicate;
+        let closed = &self.closed;
+        let entry = self
+            .entries
+            .entry(id.clone())
+            .or_insert_with(|| Entry { had_case: closed.holds(&id), ..Entry::default() });
+        match repeats(&entry.labels, &label) {
+            Repeats::Nothing => {}
+            Repeats::Same => return Credited::Duplicate,
+            Repeats::Other => return Credited::Contradiction,
         }
         if entry.labels.len() >= self.limits.label_versions_max {
             return Credited::TooMany;
@@ -160,10 +174,11 @@ impl Pending {
         let known_until = entry.labels_until;
         entry.labels_until = known_until.max(until);
         if entry.cases.is_empty() {
-            self.early.remove(&(known_until, id.clone()));
-            self.early.insert((entry.labels_until, id));
+            let (until, had_case) = (entry.labels_until, entry.had_case);
+            self.unlist(known_until, id.clone());
+            self.early.insert((until.predictions, id));
             self.bound_early();
-            return Credited::Early;
+            return if had_case { Credited::Orphan } else { Credited::Early };
         }
         let truth = truth(&entry.labels, Timestamp::MAX);
         let mut rows = Vec::new();
@@ -175,17 +190,30 @@ impl Pending {
         Credited::Joined(rows)
     }
 
-    /// Returns the next case that is mature under these clocks, with its final row and what must follow it at once.
+    /// Returns the next case that is mature, with its final row and what must follow it at once.
     ///
-    /// A case matures when both clocks have passed its window, or the prediction clock alone has passed twice the window
-    /// and no label is left to read: labels that stand still must not hold up everything for ever.
-    pub fn mature(&mut self, clocks: Clocks) -> Option<(Joined, Option<Joined>)> {
-        let both = clocks.predictions.min(clocks.labels);
+    /// A case matures when predictions and labels have passed its window, or twice the window where the times of labels stand still: those
+    /// must not hold up everything forever. In both cases the labels must have come that stood on Kafka when the case was closed, which for
+    /// a request out of a backlog is long after its window.
+    pub fn mature(&mut self, progress: Progress) -> Option<(Joined, Option<Joined>)> {
+        let Progress { predictions, labels, standing, read_to } = progress;
+        let is_passed = |due: Timestamp, labels: Timestamp, case: CaseId| {
+            due <= predictions.min(labels) && self.closed_at(case).is_some_and(|it| it <= read_to)
+        };
         let case = match (self.due.first(), self.due_without_labels.first()) {
-            (Some((due, case)), _) if *due <= both => *case,
-            (_, Some((due, case))) if clocks.are_labels_read && *due <= clocks.predictions => *case,
+            (Some((due, case)), _) if is_passed(*due, labels, *case) => *case,
+            (_, Some((due, case))) if is_passed(*due, standing, *case) => *case,
             (_, _) => return None,
         };
+        self.close(case)
+    }
+
+    fn closed_at(&self, case: CaseId) -> Option<Timestamp> {
+        self.entries.get(self.ids.get(&case)?)?.cases.get(case).map(|it| it.closed_at)
+    }
+
+    /// Reads the label state of a case.
+    fn close(&mut self, case: CaseId) -> Option<(Joined, Option<Joined>)> {
         let id = self.ids.get(&case)?;
         let entry = self.entries.get_mut(id)?;
         let waiting = entry.cases.get_mut(case)?;
@@ -228,7 +256,7 @@ impl Pending {
     }
 
     /// Forgets what nothing can come for any more, and what is over the bounds; returns what had to go early.
-    pub fn forget(&mut self, predictions: Timestamp) -> Evicted {
+    pub fn forget(&mut self, predictions: Timestamp, now: Timestamp) -> Evicted {
         while let Some((expires, case)) = self.expiring.first().copied() {
             if expires > predictions {
                 break;
@@ -240,8 +268,18 @@ impl Pending {
                 break;
             }
             self.early.remove(&(until, id.clone()));
-            if self.entries.get(&id).is_some_and(|it| !it.had_case) {
-                self.evicted.orphaned += 1;
+            if let Some(entry) = self.entries.get(&id) {
+                self.passed.insert((entry.labels_until.now, id));
+            }
+        }
+        while let Some((until, id)) = self.passed.first().cloned() {
+            if until > now {
+                break;
+            }
+            self.passed.remove(&(until, id.clone()));
+            // Of ids that had cases each label was counted when it came.
+            if let Some(entry) = self.entries.get(&id).filter(|it| !it.had_case) {
+                self.evicted.orphaned += entry.labels.len() as u64;
             }
             self.drop_entry(&id);
         }
@@ -266,7 +304,7 @@ impl Pending {
 
     /// Returns how many request ids have labels but no case.
     pub fn early_ids(&self) -> usize {
-        self.early.len()
+        self.early.len() + self.passed.len()
     }
 
     /// Returns all that is held, by request id: those with cases first, in the order of their oldest.
@@ -279,7 +317,7 @@ impl Pending {
             .ids
             .iter()
             .filter_map(move |(case, id)| of(id).filter(|(_, entry)| is_first(*case, entry)));
-        with_cases.chain(self.early.iter().filter_map(move |(_, id)| of(id)))
+        with_cases.chain(self.early.iter().chain(&self.passed).filter_map(move |(_, id)| of(id)))
     }
 
     /// Puts back what `entries` returned, into one that does not hold it.
@@ -299,7 +337,7 @@ impl Pending {
             *self.turns.entry(entry.label_turn).or_default() += 1;
         }
         if entry.cases.is_empty() {
-            self.early.insert((entry.labels_until, id.clone()));
+            self.early.insert((entry.labels_until.predictions, id.clone()));
         }
         self.entries.insert(id, entry);
     }
@@ -316,8 +354,8 @@ impl Pending {
 
     /// Matures the oldest immature case before its time, because there is too much.
     pub fn hurry(&mut self) -> Option<(Joined, Option<Joined>)> {
-        let (due, _) = self.due.first().copied()?;
-        self.mature(Clocks { predictions: due, labels: due, are_labels_read: false })
+        let (_, case) = self.due.first().copied()?;
+        self.close(case)
     }
 
     fn remove(&mut self, case: CaseId, predictions: Timestamp) {
@@ -331,11 +369,21 @@ impl Pending {
         if !entry.cases.is_empty() {
             return;
         }
-        if entry.labels.is_empty() || entry.labels_until <= predictions {
+        self.closed.add(&id);
+        let until = entry.labels_until.predictions;
+        if entry.labels.is_empty() || until <= predictions {
             self.drop_entry(&id);
         } else {
-            self.early.insert((entry.labels_until, id));
+            self.early.insert((until, id));
             self.bound_early();
+        }
+    }
+
+    /// Takes an id that has labels from the lists of those without a case.
+    fn unlist(&mut self, until: Until, id: RequestId) {
+        let listed = (until.predictions, id);
+        if !self.early.remove(&listed) {
+            self.passed.remove(&(until.now, listed.1));
         }
     }
 
@@ -356,8 +404,9 @@ impl Pending {
     }
 
     fn bound_early(&mut self) {
-        while self.early.len() > self.limits.early_ids_max {
-            let Some((_, id)) = self.early.pop_first() else { return };
+        while self.early_ids() > self.limits.early_ids_max {
+            let oldest = self.passed.pop_first().or_else(|| self.early.pop_first());
+            let Some((_, id)) = oldest else { return };
             self.drop_entry(&id);
             self.evicted.early += 1;
         }
@@ -379,7 +428,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{Clocks, LabelStatus, Limits, Pending};
+    use super::{Evicted, Fresh, LabelStatus, Limits, Pending, Progress, Until};
     use crate::domain::case::{Outcome, Prediction};
     use crate::domain::ids::{CaseId, Revision, StageIndex};
     use crate::domain::label::Label;
@@ -418,19 +467,35 @@ mod tests {
     }
 
     fn held(labels: &[Label]) -> Pending {
-        let limits = Limits { cases_max: 10, early_ids_max: 10, label_versions_max: 16 };
+        let limits =
+            Limits { cases_max: 10, early_ids_max: 10, label_versions_max: 16, closed_ids_max: 2 };
         let mut pending = Pending::new(limits);
-        let _added = pending.add(case("r"), Span::seconds(40), Span::seconds(1000), 0);
+        add(&mut pending, "r");
         for label in labels {
-            let _credited = pending.credit(label.clone(), START + Span::seconds(9000), 0);
+            let _credited = pending.credit(label.clone(), until(9000, 9000), 0);
         }
         pending
     }
 
+    fn add(pending: &mut Pending, id: &str) {
+        let fresh = Fresh { prediction: case(id), turn: 0, taken_at: START };
+        let _added = pending.add(fresh, Span::seconds(40), Span::seconds(1000));
+    }
+
+    /// Until both clocks have come so many seconds on.
+    fn until(predictions: i64, now: i64) -> Until {
+        let at = |seconds: i64| START + Span::seconds(seconds);
+        Until { predictions: at(predictions), now: at(now) }
+    }
+
+    fn progress(predictions: i64, labels: i64, read_to: i64) -> Progress {
+        let at = |seconds: i64| START + Span::seconds(seconds);
+        let (labels, read_to) = (at(labels), at(read_to));
+        Progress { predictions: at(predictions), labels, standing: read_to, read_to }
+    }
+
     fn mature(pending: &mut Pending) -> (super::Joined, Option<super::Joined>) {
-        let at = START + Span::seconds(50);
-        let clocks = Clocks { predictions: at, labels: at, are_labels_read: true };
-        pending.mature(clocks).expect("the case is mature")
+        pending.mature(progress(50, 50, 50)).expect("the case is mature")
     }
 
     #[test]
@@ -451,7 +516,7 @@ mod tests {
     fn what_was_put_back_is_as_it_was() {
         let mut first = held(&[label(5, 1, 1, false), label(45, 0, 2, false)]);
         let early = Label { request_id: "early".into(), ..label(3, 1, 1, false) };
-        assert_eq!(first.credit(early, START + Span::seconds(70), 3), super::Credited::Early);
+        assert_eq!(first.credit(early, until(70, 70), 3), super::Credited::Early);
         for is_mature in [false, true] {
             if is_mature {
                 mature(&mut first);
@@ -472,12 +537,72 @@ mod tests {
     }
 
     #[test]
+    fn a_case_matures_when_its_labels_have_come() {
+        let check = |(predictions, labels, read_to): (i64, i64, i64), expected: bool| {
+            let is_mature = held(&[]).mature(progress(predictions, labels, read_to)).is_some();
+            assert_eq!(is_mature, expected, "{predictions} {labels} {read_to}");
+        };
+        check((40, 40, 40), true);
+        check((39, 40, 40), false);
+        check((40, 39, 40), false);
+        // History that is replayed: what is read counts, however long ago that was in event time.
+        check((40, 40, 0), true);
+        check((40, 40, -1), false);
+        // Labels whose times stand still hold up a case for one more window.
+        check((80, 0, 80), true);
+        check((79, 0, 80), false);
+        check((80, 0, 79), false);
+    }
+
+    #[test]
+    fn a_label_whose_case_is_forgotten_is_an_orphan_at_once_and_another_when_its_time_is_over() {
+        let mut pending = held(&[]);
+        mature(&mut pending);
+        let late = || Label { request_id: "r".into(), ..label(5, 1, 1, false) };
+        let stranger = |version| Label { request_id: "s".into(), ..label(5, 1, version, false) };
+        let _none = pending.forget(START + Span::seconds(1040), START);
+        assert!(pending.oldest_turn().is_none());
+        assert_eq!(pending.credit(late(), until(1100, 30), 0), super::Credited::Orphan);
+        assert_eq!(pending.credit(late(), until(1100, 30), 0), super::Credited::Duplicate);
+        for version in [1, 2] {
+            let credited = pending.credit(stranger(version), until(1100, 30), 0);
+            assert_eq!(credited, super::Credited::Early);
+        }
+        let mut forget = |predictions: i64, now: i64| {
+            let at = |seconds: i64| START + Span::seconds(seconds);
+            let evicted = pending.forget(at(predictions), at(now));
+            (evicted, pending.early_ids())
+        };
+        let none = Evicted::default();
+        assert_eq!(forget(1099, 30), (none, 2));
+        // The predictions' clock has passed it, but may have jumped.
+        assert_eq!(forget(1100, 29), (none, 2));
+        assert_eq!(forget(1100, 30), (Evicted { orphaned: 2, ..none }, 0));
+    }
+
+    #[test]
+    fn a_label_that_the_predictions_clock_has_passed_still_meets_its_case() {
+        let mut pending = held(&[]);
+        let early = Label { request_id: "late".into(), ..label(5, 1, 1, false) };
+        assert_eq!(pending.credit(early, until(70, 70), 0), super::Credited::Early);
+        let _none = pending.forget(START + Span::seconds(5000), START);
+        let mut late = (*case("late")).clone();
+        late.case.offset = 2;
+        let fresh = Fresh { prediction: Arc::new(late), turn: 0, taken_at: START };
+        let _added = pending.add(fresh, Span::seconds(40), Span::seconds(1000));
+        let rows: Vec<_> = std::iter::from_fn(|| pending.mature(progress(5000, 50, 50))).collect();
+        let status: Vec<_> = rows.iter().map(|(row, _)| row.status).collect();
+        assert_eq!(status, [LabelStatus::Missing, LabelStatus::Labelled]);
+        assert_eq!(pending.early_ids(), 0);
+    }
+
+    #[test]
     fn a_later_row_says_what_the_row_before_it_said() {
         let mut pending = held(&[label(5, 1, 1, false), label(45, 0, 2, false)]);
         let (row, later) = mature(&mut pending);
         let later = later.expect("the correction came after the window");
         assert_eq!((later.before, later.status), (row.truth, LabelStatus::Corrected));
-        let taken_back = pending.credit(label(60, 0, 2, true), START, 0);
+        let taken_back = pending.credit(label(60, 0, 2, true), until(0, 0), 0);
         let super::Credited::Joined(rows) = taken_back else { panic!("{taken_back:?}") };
         assert_eq!((rows[0].before.clone(), rows[0].truth.clone()), (later.truth, None));
     }

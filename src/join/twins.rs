@@ -36,6 +36,12 @@ impl Twins {
         self.first.iter_mut().chain(self.more.values_mut())
     }
 
+    /// Returns one.
+    pub(super) fn get(&self, case: CaseId) -> Option<&Waiting> {
+        let first = self.first.as_ref().filter(|it| it.prediction.case == case);
+        first.or_else(|| self.more.get(&case))
+    }
+
     /// Returns one, to be changed.
     pub(super) fn get_mut(&mut self, case: CaseId) -> Option<&mut Waiting> {
         match &mut self.first {
@@ -110,7 +116,15 @@ mod tests {
             answers: Vec::new(),
         };
         let prediction = Arc::new(prediction);
-        Waiting { prediction, due: at, due_without_labels: at, expires: at, turn, row: None }
+        Waiting {
+            prediction,
+            due: at,
+            due_without_labels: at,
+            closed_at: at,
+            expires: at,
+            turn,
+            row: None,
+        }
     }
 
     proptest! {

@@ -23,7 +23,7 @@ use crate::kafka::follower::Follower;
 use crate::kafka::group::{Member, Rebalanced, read_from};
 use crate::kafka::intake::Dead;
 use crate::kafka::label_ends::LabelEnds;
-use crate::kafka::label_lane::{self, LabelLane};
+use crate::kafka::label_lane::LabelLane;
 use crate::kafka::label_readers::{self, ForModel, LabelReaders};
 use crate::kafka::lane_store::LaneStore;
 use crate::kafka::limits::{self, Limits};
@@ -150,7 +150,7 @@ impl Session<'_> {
             let is_behind = read >= BATCH_MAX;
             let now = clock::now();
             self.label_ends.look_after(now, &mut self.labels, &self.follower)?;
-            self.place_labels(now, is_behind)?;
+            self.place_labels(now)?;
             self.turn(now, is_behind)?;
             self.plan_wait.say(now, &self.lanes);
             if self.outbox.is_due(!is_behind) {
@@ -280,7 +280,7 @@ impl Session<'_> {
 
     fn patience(&self) -> Duration {
         let now = clock::now();
-        let next = self.lanes.values().filter_map(|it| it.next_wake(now)).min();
+        let next = self.lanes.values().filter_map(AnalystLane::next_wake).min();
         let until_due = next
             .map_or(WAIT_MAX, |it| Duration::from_millis(u64::try_from((it - now).0).unwrap_or(0)));
         until_due.min(self.outbox.due_in().unwrap_or(WAIT_MAX)).min(WAIT_MAX)
@@ -316,7 +316,7 @@ impl Session<'_> {
     }
 
     /// Puts the labels of others where the predictions of their request ids are, and says how far it has come.
-    fn place_labels(&mut self, now: Timestamp, is_behind: bool) -> Result<(), ShellError> {
+    fn place_labels(&mut self, now: Timestamp) -> Result<(), ShellError> {
         for ((model, source), lane) in &mut self.labels {
             let Some(view) = self.follower.model(model) else { continue };
             let own = LaneTopics::of(&self.options.settings.app, &view.plan);
@@ -342,22 +342,16 @@ impl Session<'_> {
                     ours: &header,
                     at: None,
                 })?;
-                match fit {
-                    Fit::Sent => lane.has_told(to, now),
-                    Fit::TooLarge => {
-                        self.counts.add(model, Counter::TooLarge, 1);
-                        let topic = &view.plan.topics.labels;
-                        let dead = Dead::left(topic, (*source, offset), LABEL_TOO_LARGE);
-                        self.emitter.bury(&view.plan, &dead, &mut self.outbox, &mut self.counts)?;
-                    }
+                if fit == Fit::TooLarge {
+                    self.counts.add(model, Counter::TooLarge, 1);
+                    let topic = &view.plan.topics.labels;
+                    let dead = Dead::left(topic, (*source, offset), LABEL_TOO_LARGE);
+                    self.emitter.bury(&view.plan, &dead, &mut self.outbox, &mut self.counts)?;
                 }
             }
-            let Some((mark, lanes)) = lane.marks(now, count, is_behind, label_lane::lease(view))
-            else {
-                continue;
-            };
+            let Some(mark) = lane.mark(now) else { continue };
             let value = MarkRecord::from(mark).write();
-            for partition in lanes {
+            for partition in 0..count {
                 self.outbox.send(Outgoing {
                     topic: &own.labels,
                     partition,

@@ -237,8 +237,8 @@ impl AnalystLane {
         let now = now.max(self.now);
         // While records are still unread, time alone changes nothing.
         let has_caught_up = lag != self.lag || self.sources.is_some();
-        let is_due = has_caught_up
-            || lag == (0, 0) && self.machine.next_wake(now).is_some_and(|it| it <= now);
+        let is_due =
+            has_caught_up || lag == (0, 0) && self.machine.next_wake().is_some_and(|it| it <= now);
         if !is_due && self.backlog.is_empty() && self.known == view.version {
             return false;
         }
@@ -379,8 +379,8 @@ impl AnalystLane {
     }
 
     /// Returns when something falls due.
-    pub fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.lag == (0, 0) { self.machine.next_wake(now) } else { None }
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        if self.lag == (0, 0) { self.machine.next_wake() } else { None }
     }
 }
 

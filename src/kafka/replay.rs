@@ -342,7 +342,7 @@ impl Replay {
     }
 
     /// Returns the offset after the last record of a partition, whether it is decided or not.
-    fn written(&self, topic: &str, partition: i32) -> Result<i64, ShellError> {
+    pub fn written(&self, topic: &str, partition: i32) -> Result<i64, ShellError> {
         ends(self.uncommitted.consumer()?, topic, partition, self.ends_wait).map(|(_, end)| end)
     }
 
@@ -370,19 +370,20 @@ impl Replay {
         Ok(end)
     }
 
-    /// Returns whether all that stands in a partition is decided, and was read by a reader of committed records who read up to an offset.
-    pub fn is_read(&self, topic: &str, partition: i32, next: i64) -> Result<bool, ShellError> {
-        let written = self.written(topic, partition)?;
-        if written <= next {
-            return Ok(true);
-        }
-        if self.bounds(topic, partition)?.1 < written {
+    /// Returns whether all that stands in a partition before an offset is decided, and a reader of committed records has nothing to read there
+    /// from another one on: what is left are marks of transactions and what was taken back.
+    pub fn is_read(
+        &self,
+        topic: &str,
+        partition: i32,
+        (next, end): (i64, i64),
+    ) -> Result<bool, ShellError> {
+        if self.bounds(topic, partition)?.1 < end {
             return Ok(false);
         }
-        // What is left may be marks of transactions and what was taken back, which no reader sees.
         let mut has_more = false;
-        self.walk(topic, partition, (next, None), |_| {
-            has_more = true;
+        self.walk(topic, partition, (next, None), |message| {
+            has_more = message.offset() < end;
             ControlFlow::Break(())
         })?;
         Ok(!has_more)

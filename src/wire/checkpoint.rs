@@ -40,18 +40,14 @@ pub struct ClockRecord {
 pub struct SourceRecord {
     /// The newest time among its labels.
     pub reached: i64,
-    /// When it was last heard of.
-    pub heard: i64,
-    /// When it last came any further.
+    /// When that last moved.
     pub moved: i64,
-    /// What was said before this is not believed.
-    pub since: i64,
-    /// Until when it counts as read to its end.
+    /// Every label that stood in the partition at this time has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_until: Option<i64>,
-    /// Whether it has labels that were not read yet.
+    pub read_to: Option<i64>,
+    /// Whether no label had come for a while before that time.
     #[serde(default)]
-    pub behind: bool,
+    pub quiet: bool,
 }
 
 impl From<&Checkpoint> for CheckpointRecord {
@@ -85,12 +81,10 @@ impl From<&CheckpointRecord> for Checkpoint {
 impl From<SourceClock> for SourceRecord {
     fn from(clock: SourceClock) -> Self {
         Self {
-            reached: clock.reached.0,
-            heard: clock.heard.0,
+            reached: clock.newest.0,
             moved: clock.moved.0,
-            since: clock.since.0,
-            idle_until: clock.idle_until.map(|it| it.0),
-            behind: clock.is_behind,
+            read_to: (clock.read_to > Timestamp::MIN).then_some(clock.read_to.0),
+            quiet: clock.is_quiet,
         }
     }
 }
@@ -98,12 +92,10 @@ impl From<SourceClock> for SourceRecord {
 impl From<SourceRecord> for SourceClock {
     fn from(record: SourceRecord) -> Self {
         Self {
-            reached: Timestamp(record.reached),
-            heard: Timestamp(record.heard),
+            newest: Timestamp(record.reached),
             moved: Timestamp(record.moved),
-            since: Timestamp(record.since),
-            idle_until: record.idle_until.map(Timestamp),
-            is_behind: record.behind,
+            read_to: record.read_to.map_or(Timestamp::MIN, Timestamp),
+            is_quiet: record.quiet,
         }
     }
 }

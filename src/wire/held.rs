@@ -11,7 +11,7 @@ use crate::domain::label::Label;
 use crate::domain::routing::Role;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst::Unplanned;
-use crate::join::entry::{Entry, Waiting};
+use crate::join::entry::{Entry, Until, Waiting};
 use crate::join::names::Names;
 use crate::wire::analysis::LabelStatusRecord;
 use crate::wire::prediction::{OutcomeWord, RoleWord, StatusWord};
@@ -23,7 +23,7 @@ pub(super) struct EntryRecord<'a> {
     #[serde(borrow)]
     labels: Vec<LabelRecord<'a>>,
     label_turn: u64,
-    labels_until: i64,
+    labels_until: (i64, i64),
     had_case: bool,
     #[serde(borrow)]
     cases: Vec<WaitingRecord<'a>>,
@@ -45,6 +45,7 @@ struct WaitingRecord<'a> {
     case: CaseRecord<'a>,
     due: i64,
     due_without_labels: i64,
+    closed_at: i64,
     expires: i64,
     turn: u64,
     row: Option<(u32, LabelStatusRecord)>,
@@ -98,7 +99,7 @@ impl<'a> EntryRecord<'a> {
             id: id.as_str(),
             labels: entry.labels.iter().map(LabelRecord::from).collect(),
             label_turn: entry.label_turn,
-            labels_until: entry.labels_until.0,
+            labels_until: (entry.labels_until.predictions.0, entry.labels_until.now.0),
             had_case: entry.had_case,
             cases: entry.cases.iter().map(WaitingRecord::from).collect(),
         }
@@ -110,7 +111,10 @@ impl<'a> EntryRecord<'a> {
         let entry = Entry {
             labels: self.labels.into_iter().filter_map(|it| it.into_label(&id)).collect(),
             label_turn: self.label_turn,
-            labels_until: Timestamp(self.labels_until),
+            labels_until: Until {
+                predictions: Timestamp(self.labels_until.0),
+                now: Timestamp(self.labels_until.1),
+            },
             had_case: self.had_case,
             cases: self.cases.into_iter().map(|it| it.into_waiting(&id, names)).collect(),
         };
@@ -148,6 +152,7 @@ impl<'a> From<&'a Waiting> for WaitingRecord<'a> {
             case: CaseRecord::from(&*it.prediction),
             due: it.due.0,
             due_without_labels: it.due_without_labels.0,
+            closed_at: it.closed_at.0,
             expires: it.expires.0,
             turn: it.turn,
             row: it.row.map(|(version, status)| (version, status.into())),
@@ -161,6 +166,7 @@ impl WaitingRecord<'_> {
             prediction: Arc::new(self.case.into_case(id, names)),
             due: Timestamp(self.due),
             due_without_labels: Timestamp(self.due_without_labels),
+            closed_at: Timestamp(self.closed_at),
             expires: Timestamp(self.expires),
             turn: self.turn,
             row: self.row.map(|(version, status)| (version, status.into())),

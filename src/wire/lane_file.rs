@@ -25,7 +25,7 @@ use crate::wire::malformed::Malformed;
 use crate::wire::partial::PartialRecord;
 
 /// What the file begins with; another number for another form.
-const MAGIC: &[u8; 16] = b"serinus lane 1\n\0";
+const MAGIC: &[u8; 16] = b"serinus lane 2\n\0";
 /// How many request ids a block holds.
 const BLOCK: usize = 1024;
 /// No frame is longer: whoever says so is not one of ours.

@@ -23,12 +23,12 @@ pub struct MarkRecord {
     /// The newest time among its labels so far, in Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<i64>,
-    /// Until when it counts as read to its end, in Unix milliseconds.
+    /// Every label that stood in the partition at this time was placed before, in Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_until: Option<i64>,
-    /// Whether it has labels that were not read yet.
+    pub read_to: Option<i64>,
+    /// Whether no label had come for a while before that time.
     #[serde(default)]
-    pub behind: bool,
+    pub quiet: bool,
 }
 
 impl MarkRecord {
@@ -48,9 +48,9 @@ impl From<Mark> for MarkRecord {
         Self {
             source: mark.source,
             said_at: mark.said_at.0,
-            reached: mark.reached.map(|it| it.0),
-            idle_until: mark.idle_until.map(|it| it.0),
-            behind: mark.is_behind,
+            reached: mark.newest.map(|it| it.0),
+            read_to: mark.read_to.map(|it| it.0),
+            quiet: mark.is_quiet,
         }
     }
 }
@@ -60,9 +60,9 @@ impl From<MarkRecord> for Mark {
         Self {
             source: record.source,
             said_at: Timestamp(record.said_at),
-            reached: record.reached.map(Timestamp),
-            idle_until: record.idle_until.map(Timestamp),
-            is_behind: record.behind,
+            newest: record.reached.map(Timestamp),
+            read_to: record.read_to.map(Timestamp),
+            is_quiet: record.quiet,
         }
     }
 }

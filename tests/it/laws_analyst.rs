@@ -50,25 +50,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Steps among which somebody says how far two partitions of labels were read.
 fn marked_steps() -> impl Strategy<Value = Vec<Step>> {
     let age = || prop_oneof![2 => Just(0), 1 => -1_000_i64..8_000];
-    let mark = (
-        wait(),
-        0..2,
-        age(),
-        prop::option::of(age()),
-        prop::option::of(0_i64..5_000),
-        any::<bool>(),
-    );
-    let mark =
-        mark.prop_map(|(wait_ms, source, said_age_ms, reached_age_ms, idle_ms, is_behind)| {
-            Step::Mark(MarkStep {
-                wait_ms,
-                source,
-                said_age_ms,
-                reached_age_ms,
-                idle_ms,
-                is_behind,
-            })
-        });
+    let read_age = prop::option::of(prop_oneof![2 => 0_i64..1_000, 1 => 0_i64..8_000]);
+    let mark = (wait(), 0..2, prop::option::of(age()), read_age, any::<bool>());
+    let mark = mark.prop_map(|(wait_ms, source, newest_age_ms, read_age_ms, is_quiet)| {
+        Step::Mark(MarkStep { wait_ms, source, newest_age_ms, read_age_ms, is_quiet })
+    });
     prop::collection::vec(prop_oneof![3 => step(), 1 => mark], 1..120)
 }
 

@@ -63,10 +63,9 @@ fn step([kind, wait, a, b, c]: [u8; 5]) -> Option<Step> {
         6 if kind & 0x08 != 0 => Some(Step::Mark(MarkStep {
             wait_ms,
             source: i32::from(a & 1),
-            said_age_ms: if a & 8 == 0 { 0 } else { 100 * i64::from(a >> 4) },
-            reached_age_ms: (a & 4 == 0).then_some(50 * i64::from(b.cast_signed())),
-            idle_ms: (c & 1 == 1).then_some(20 * i64::from(c >> 1)),
-            is_behind: a & 2 != 0,
+            newest_age_ms: (a & 4 == 0).then_some(50 * i64::from(b.cast_signed())),
+            read_age_ms: (c & 1 == 1).then_some(20 * i64::from(c >> 1)),
+            is_quiet: a & 2 != 0,
         })),
         6 => Some(Step::Again { wait_ms, of }),
         _ => None,

@@ -57,20 +57,20 @@ pub(crate) enum Step {
 pub(crate) struct MarkStep {
     pub(crate) wait_ms: i64,
     pub(crate) source: i32,
-    pub(crate) said_age_ms: i64,
-    pub(crate) reached_age_ms: Option<i64>,
-    pub(crate) idle_ms: Option<i64>,
-    pub(crate) is_behind: bool,
+    pub(crate) newest_age_ms: Option<i64>,
+    pub(crate) read_age_ms: Option<i64>,
+    pub(crate) is_quiet: bool,
 }
 
 impl MarkStep {
     fn mark(&self, now: Timestamp) -> Mark {
+        let before = |age_ms: i64| Timestamp(now.0 - age_ms);
         Mark {
             source: self.source,
-            said_at: Timestamp(now.0 - self.said_age_ms),
-            reached: self.reached_age_ms.map(|it| Timestamp(now.0 - it)),
-            idle_until: self.idle_ms.map(|it| now + Span(it)),
-            is_behind: self.is_behind,
+            said_at: now,
+            newest: self.newest_age_ms.map(before),
+            read_to: self.read_age_ms.map(before),
+            is_quiet: self.is_quiet,
         }
     }
 }
@@ -219,8 +219,8 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
         // In the end all labels were read: no case waits for ever.
         for source in 0..2 {
             labels += 1;
-            let (reached, idle_until) = (None, Some(now + Span::seconds(3_600)));
-            let mark = Mark { source, said_at: now, reached, idle_until, is_behind: false };
+            let read_to = Some(now + Span::seconds(3_600));
+            let mark = Mark { source, said_at: now, newest: None, read_to, is_quiet: true };
             records.push(Record { now, event: Event::Mark { offset: labels, mark } });
         }
     }
@@ -462,7 +462,7 @@ pub(crate) fn told_awake(records: &[Record]) -> Vec<Effect> {
     let mut out = Vec::new();
     let mut now = MIDNIGHT;
     for record in records {
-        while let Some(due) = lane.next_wake(now).filter(|it| now < *it && *it < record.now) {
+        while let Some(due) = lane.next_wake().filter(|it| now < *it && *it < record.now) {
             now = due;
             lane.tick(now, &mut out);
         }

@@ -67,12 +67,7 @@ pub(crate) fn every_case_has_one_final_row_and_its_newest_truth(records: &[Recor
 /// Rows and sums are those of a model that keeps everything and looks at the whole history at once, however often the lane is woken.
 pub(crate) fn rows_and_sums_are_those_of_a_naive_fold(records: &[Record]) {
     let naive = Naive::of(records);
-    let mut told_of = vec![told(records, 0)];
-    if !records.iter().any(|it| matches!(it.event, Event::Mark { .. })) {
-        // That a partition is idle is believed for a while only: what a lane makes of it depends on when it looks.
-        told_of.push(told_awake(records));
-    }
-    for effects in told_of {
+    for effects in [told(records, 0), told_awake(records)] {
         let rows: BTreeMap<CaseId, Vec<NaiveRow>> = rows(&effects)
             .into_iter()
             .map(|(case, rows)| (case, rows.into_iter().map(NaiveRow::from).collect()))

@@ -42,20 +42,22 @@ pub(crate) struct Naive {
     mature: Vec<usize>,
 }
 
-/// The two clocks at an instant at which the lane looks at its cases, and how many records it has read by then.
+/// The clocks at an instant at which the lane looks at its cases, and how many records it has read by then.
 struct Look {
     read: usize,
     predictions: Timestamp,
     labels: Timestamp,
-    /// Whether every partition that labels come from was read to its end, or comes no further.
-    is_read: bool,
+    /// The same where labels whose times stand still are not waited for.
+    standing: Timestamp,
+    /// Every label that stood on Kafka at this time has come.
+    read_to: Timestamp,
 }
 
 /// What is known of a partition that labels come from.
 struct Source {
-    reached: Timestamp,
-    is_live: bool,
-    is_stuck: bool,
+    complete_to: Timestamp,
+    standing: Timestamp,
+    read_to: Timestamp,
 }
 
 impl From<&Joined> for NaiveRow {
@@ -77,9 +79,11 @@ impl Naive {
         let end = records.last().map_or(MIDNIGHT, |it| it.now);
         let quiet = (1..=QUIET_SECONDS).map(|it| Look::at(records, end + Span::seconds(it)));
         looks.extend(quiet);
-        let mut known = BTreeSet::new();
+        let mature = matured(records, &looks);
+        let places: BTreeMap<CaseId, usize> = mature.iter().copied().collect();
+        let mut known = BTreeMap::new();
         let (mut rows, mut cases) = (BTreeMap::new(), Vec::new());
-        let (mut mature, mut begins, mut is_over) = (Vec::new(), Vec::new(), false);
+        let (mut begins, mut is_over) = (Vec::new(), false);
         for (nth, record) in records.iter().enumerate() {
             is_over |= matches!(&record.event, Event::Plan(it) if !it.is_live);
             if let Event::Prediction { .. } = &record.event {
@@ -89,19 +93,15 @@ impl Naive {
                 }
             }
             if let Event::Prediction { prediction, .. } = &record.event
-                && known.insert(prediction.case)
+                && !known.contains_key(&prediction.case)
             {
-                let place = looks
-                    .iter()
-                    .position(|it| it.read > nth && it.shows_mature(prediction))
-                    .expect("the quiet time is longer than two windows");
-                mature.push((place, prediction.event_time(), prediction.case, cases.len()));
+                known.insert(prediction.case, cases.len());
+                let place = places[&prediction.case];
                 rows.insert(prediction.case, rows_of(prediction, place, records, &looks));
                 cases.push(((**prediction).clone(), looks[2 * nth + 1].predictions));
             }
         }
-        mature.sort();
-        Self { rows, cases, begins, mature: mature.into_iter().map(|it| it.3).collect() }
+        Self { rows, cases, begins, mature: mature.iter().map(|(case, _)| known[case]).collect() }
     }
 
     /// Returns the sums of all cases: first what came, then what was mature.
@@ -215,31 +215,37 @@ impl Look {
                 | Event::Lag { .. } => {}
             }
         }
-        let sources: Vec<Source> = (0..2).filter_map(|it| Source::at(it, read, now)).collect();
-        // Labels that are silent have said all they have to say, unless a partition of them is told of that was not read to its end.
-        if let Some(slowest) = sources.iter().filter(|it| it.is_live).map(|it| it.reached).min() {
-            labels = slowest;
-        } else if !sources.is_empty() || now >= labels_arrived + IDLE_AFTER {
+        let predictions = predictions.max(flowed(newest, arrived, now));
+        let sources: Vec<Source> = (0..2).filter_map(|it| Source::at(it, read)).collect();
+        let least = |of: fn(&Source) -> Timestamp| sources.iter().map(of).min();
+        // Labels that are silent have said all they have to say, unless it is reported how far their partitions were read.
+        if now >= labels_arrived + IDLE_AFTER {
             labels = Timestamp::MAX;
         }
-        let predictions = predictions.max(flowed(newest, arrived, now));
-        let is_read = sources.iter().all(|it| !it.is_live || it.is_stuck);
-        Self { read: read.len(), predictions, labels, is_read }
+        Self {
+            read: read.len(),
+            predictions,
+            labels: least(|it| it.complete_to).unwrap_or(labels),
+            standing: least(|it| it.standing).unwrap_or(Timestamp::MAX),
+            read_to: least(|it| it.read_to).unwrap_or(Timestamp::MAX),
+        }
     }
 
-    /// Returns whether a case is mature: both clocks have passed its window, or the predictions alone twice where no label is left to read.
+    /// Returns whether a case is mature: both clocks have passed its window, or twice the window where labels stand still, and the labels
+    /// have come that stood on Kafka when it was closed.
     fn shows_mature(&self, case: &Prediction) -> bool {
         let window = planned().plan.maturity;
         let due = case.event_time() + window;
-        self.predictions.min(self.labels) >= due
-            || (self.is_read && self.predictions >= due + window)
+        let is_passed = self.predictions.min(self.labels) >= due
+            || self.predictions.min(self.standing) >= due + window;
+        is_passed && self.read_to >= case.served_at
     }
 }
 
 impl Source {
-    /// Tells from all that was said of a partition, if anything was.
-    fn at(source: i32, read: &[Record], now: Timestamp) -> Option<Self> {
-        // When, how far it had come, and the mark that said so, unless it was a label.
+    /// Tells from all that was reported of a partition, if anything was.
+    fn at(source: i32, read: &[Record]) -> Option<Self> {
+        // When, the newest label by then, and the mark that said so, unless it was a label.
         let told: Vec<(Timestamp, Option<Timestamp>, Option<&Mark>)> = read
             .iter()
             .filter_map(|it| match &it.event {
@@ -247,7 +253,7 @@ impl Source {
                     Some((it.now, Some(label.observed_at.min(it.now)), None))
                 }
                 Event::Mark { mark, .. } if mark.source == source => {
-                    Some((it.now, mark.reached, Some(mark)))
+                    Some((it.now, mark.newest, Some(mark)))
                 }
                 Event::Prediction { .. }
                 | Event::Label { .. }
@@ -258,21 +264,50 @@ impl Source {
                 | Event::Lag { .. } => None,
             })
             .collect();
-        let (first, last) = (told.first()?, told.last()?);
-        let reached = told.iter().filter_map(|it| it.1).max().unwrap_or(Timestamp::MIN);
-        let moved = told.iter().find(|it| it.1 == Some(reached)).map_or(first.0, |it| it.0);
-        // What was said before anything was heard may be out of date.
-        let believed = |it: &&Mark| it.said_at >= first.0;
-        let idle_until = last.2.filter(believed).and_then(|it| it.idle_until);
-        let newest = told.iter().rev().filter_map(|it| it.2).find(believed);
-        let is_behind = newest.is_none_or(|it| it.is_behind);
-        let is_attended = now - last.0 <= IDLE_AFTER.times(2);
+        let last = told.last()?;
+        let newest = told.iter().filter_map(|it| it.1).max();
+        let moved = told.iter().find(|it| newest.is_some() && it.1 == newest);
+        let moved = moved.map_or(Timestamp::MIN, |it| it.0);
+        let marks = told.iter().filter_map(|it| it.2);
+        let read_to = marks.filter_map(|it| it.read_to).max().unwrap_or(Timestamp::MIN);
+        let is_quiet = last.2.is_some_and(|it| it.is_quiet);
+        let newest = newest.unwrap_or(Timestamp::MIN);
+        let complete_to = if is_quiet { read_to } else { read_to.min(newest) };
+        let is_standing = read_to - moved >= IDLE_AFTER.times(5);
         Some(Self {
-            reached,
-            is_live: idle_until.is_none_or(|it| it <= now),
-            is_stuck: is_attended && !is_behind && now - moved >= IDLE_AFTER.times(5),
+            complete_to,
+            standing: if is_standing { read_to } else { complete_to },
+            read_to,
         })
     }
+}
+
+/// Returns every case with the look that shows it mature, in their order: the oldest first, and none before those that are older.
+fn matured(records: &[Record], looks: &[Look]) -> Vec<(CaseId, usize)> {
+    let cases = |range: std::ops::Range<usize>| {
+        records[range].iter().filter_map(|it| match &it.event {
+            Event::Prediction { prediction, .. } => Some(&**prediction),
+            Event::Label { .. }
+            | Event::Mark { .. }
+            | Event::Unreadable { .. }
+            | Event::Sources(_)
+            | Event::Plan(_)
+            | Event::Lag { .. } => None,
+        })
+    };
+    let (mut known, mut waiting) = (BTreeSet::new(), BTreeMap::new());
+    let (mut mature, mut read) = (Vec::new(), 0);
+    for (place, look) in looks.iter().enumerate() {
+        for case in cases(read..look.read.max(read)).filter(|it| known.insert(it.case)) {
+            waiting.insert((case.event_time(), case.case), case);
+        }
+        read = look.read.max(read);
+        while let Some(first) = waiting.first_entry().filter(|it| look.shows_mature(it.get())) {
+            mature.push((first.remove().case, place));
+        }
+    }
+    assert!(waiting.is_empty(), "the quiet time is longer than two windows");
+    mature
 }
 
 /// The rows of a case that is mature at the look in this place.

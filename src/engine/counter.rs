@@ -5,6 +5,8 @@
 pub enum Counter {
     /// A request was routed.
     Requests,
+    /// A request has no unit where the model's spec says that it stands, so that its id stands for it.
+    UnitAbsent,
     /// A copy of a request was sent to its serving version.
     Forwarded,
     /// A silent copy was sent.
@@ -90,8 +92,9 @@ pub enum Counter {
 impl Counter {
     /// Every counter, in the order above.
     // A new counter: its variant, its line here, its word and help below.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::Requests,
+        Self::UnitAbsent,
         Self::Forwarded,
         Self::Shadowed,
         Self::ShadowShed,
@@ -139,6 +142,9 @@ impl Counter {
     pub fn describe(self) -> (&'static str, &'static str) {
         match self {
             Self::Requests => ("requests", "requests routed"),
+            Self::UnitAbsent => {
+                ("unit_absent", "requests without a unit where the spec says that it stands")
+            }
             Self::Forwarded => ("forwarded", "copies sent to serving versions"),
             Self::Shadowed => ("shadowed", "silent copies sent"),
             Self::ShadowShed => {

@@ -54,7 +54,7 @@ impl Analyst {
         for (offset, label) in labels {
             self.inputs.labels = self.inputs.labels.max(offset + 1);
             self.labels.hear(now, label.observed_at.min(now));
-            self.keep_label(label);
+            self.keep_label(now, label);
         }
         for KnownCase { offset, mut prediction, row } in cases {
             self.inputs.predictions = self.inputs.predictions.max(offset + 1);

@@ -123,6 +123,7 @@ impl Book {
                 tally.fallbacks += 1;
             }
         }
+        self.sums.without_unit += u64::from(case.unit.is_none());
         self.watch(stratum, case, watch);
         let plan = Arc::clone(&self.plan);
         for metric in plan.metrics.iter().filter(|it| it.counts(&case.segments)) {

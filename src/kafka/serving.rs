@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::domain::ids::ModelName;
 use crate::domain::record::{Answer, Request};
 use crate::domain::time::{Span, Timestamp};
+use crate::engine::counter::Counter;
 use crate::kafka::admission::{Candidate, LaneKey, WaitingRoom};
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts, Numbers};
@@ -31,6 +32,7 @@ use crate::kafka::pulse::{Activity, Beat};
 use crate::kafka::recall::{Past, Recall};
 use crate::kafka::replay::Replay;
 use crate::kafka::stop::Stop;
+use crate::strategy::stage::Source;
 
 /// The role's name, where it is told from the others.
 const ROLE: Role = "serving";
@@ -312,6 +314,10 @@ impl Session<'_> {
         let (requests, responses) = lane.offsets();
         match received {
             Received::Request(it) if it.case.offset >= requests => {
+                // A key is what units are made of where a spec says nothing, and may be null.
+                if it.unit.is_none() && lane.plan.unit != Source::Key {
+                    self.counts.add(&key.0, Counter::UnitAbsent, 1);
+                }
                 lane.backlog.requests.push_back(it);
             }
             Received::Answer(offset, it) if offset >= responses => {

@@ -31,6 +31,8 @@ pub struct Evidence {
     pub units: BTreeMap<Stratum, Units>,
     /// Values by buckets of units, over all strata: how far cases of one unit resemble each other. Of latency the logarithm.
     pub clusters: BTreeMap<(Version, MetricName), Clusters>,
+    /// Cases without a unit, whose request ids stand for it: no other case goes the way of theirs.
+    pub without_unit: u64,
     /// What labels that changed after maturity would change; no decision rests on it.
     pub amended: Amended,
 }
@@ -156,6 +158,7 @@ impl Evidence {
         for (key, clusters) in &other.clusters {
             self.clusters.entry(key.clone()).or_default().merge(clusters);
         }
+        self.without_unit += other.without_unit;
         self.amended.merge(&other.amended);
     }
 

@@ -38,6 +38,7 @@ pub fn health(sight: &Sight<'_>, no_data: bool) -> Health {
         split: split_trail(sight),
         label_parity: parity_trail(sight),
         mixed_units: sight.evidence.units.values().map(Units::mixed).sum(),
+        without_unit: sight.evidence.without_unit,
         lag: sight.lag,
         unplanned: sight.unplanned,
         no_data,

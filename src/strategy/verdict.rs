@@ -222,6 +222,8 @@ pub struct Health {
     pub label_parity: Trail,
     /// Of the units looked at, those seen in more than one arm within a stratum.
     pub mixed_units: u64,
+    /// Cases without a unit, whose request ids stand for it.
+    pub without_unit: u64,
     /// Records not yet read.
     pub lag: u64,
     /// Cases that are in no evidence yet, since the plan that they were routed by is not known where labels are joined.

@@ -206,6 +206,9 @@ pub struct HealthRecord {
     pub label_parity_ages: Option<ParityAgesRecord>,
     /// Of the units looked at, those seen in more than one arm at one stage.
     pub mixed_units: u64,
+    /// Cases whose request ids stand for their units, because there is none where the spec says, or the key is null.
+    #[serde(default)]
+    pub without_unit: u64,
     /// Records not yet read.
     pub lag: u64,
     /// Cases that are in no evidence yet: the plan that they were routed by is not known where labels are joined.
@@ -358,6 +361,7 @@ impl From<&Health> for HealthRecord {
             label_parity: health.label_parity.all.into(),
             label_parity_ages: Some(parity_ages(&health.label_parity)),
             mixed_units: health.mixed_units,
+            without_unit: health.without_unit,
             lag: health.lag,
             unplanned: health.unplanned,
             no_data: health.no_data,

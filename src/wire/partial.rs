@@ -57,6 +57,9 @@ pub struct PartialRecord {
     pub contrasts: Vec<ContrastRecord>,
     /// What the split of traffic is checked on.
     pub units: Vec<UnitsRecord>,
+    /// Cases without a unit.
+    #[serde(default)]
+    pub without_unit: u64,
     /// Values by buckets of units.
     #[serde(default)]
     pub units_alike: Vec<ClustersRecord>,
@@ -184,7 +187,7 @@ impl PartialRecord {
 
     /// Returns the partial.
     pub fn partial(&self) -> Result<Partial, Malformed> {
-        let mut sums = Evidence::default();
+        let mut sums = Evidence { without_unit: self.without_unit, ..Evidence::default() };
         for it in &self.arms {
             let key = (stratum(it.stratum), version(&it.version), part(it.copied));
             sums.arms.insert(key, it.tally());
@@ -246,6 +249,7 @@ impl From<&Partial> for PartialRecord {
             scores: scores_records(&sums.scores),
             contrasts: contrast_records(&sums.contrasts),
             units: sums.units.iter().map(|(stratum, it)| units_record(*stratum, it)).collect(),
+            without_unit: sums.without_unit,
             amended: (sums.amended.labels > 0).then(|| AmendedRecord {
                 labels: sums.amended.labels,
                 given_scores: scores_records(&sums.amended.given.scores),

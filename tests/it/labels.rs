@@ -64,7 +64,7 @@ fn ids_units_and_times_are_what_is_written() {
     world.await_phase("Progressing", &mut run);
     let workers =
         ["v1", "v2"].map(|version| Worker::start(&kafka, &world.name, version, Habits::default()));
-    let requests: Vec<Record> = (0_i32..)
+    let mut requests: Vec<Record> = (0_i32..)
         .zip(IDS)
         .map(|(nth, (id, _, _))| Record {
             partition: nth % 4,
@@ -73,6 +73,8 @@ fn ids_units_and_times_are_what_is_written() {
             ..Record::default()
         })
         .collect();
+    let no_unit = br#"{"id":"no-unit","tail":null}"#.to_vec();
+    requests.push(Record { key: Some(b"k".to_vec()), value: no_unit, ..Record::default() });
     kafka.send(&world.topic("requests"), &requests);
     let now = unix_ms();
     let seconds = now / 1000;
@@ -93,7 +95,7 @@ fn ids_units_and_times_are_what_is_written() {
     kafka.send(&world.topic("labels"), &labels);
 
     let mut rows = Reader::open(&kafka, &world.topic("analysis"));
-    rows.until("a row of every case", WAIT, |it| it.len() >= IDS.len());
+    rows.until("a row of every case", WAIT, |it| it.len() >= requests.len());
     let by_unit: BTreeMap<String, Value> = rows
         .records
         .iter()
@@ -119,7 +121,15 @@ fn ids_units_and_times_are_what_is_written() {
     let address = run.http_address();
     let counted = |name: &str| figure(&address, &format!("serinus_{name}_total"));
     run.await_true("the second of two equal labels", WAIT, || counted("label_duplicate") == 1);
-    assert_eq!(counted("label_contradiction"), 1);
+    assert_eq!((counted("label_contradiction"), counted("unit_absent")), (1, 1));
+    run.await_true("words about the request without a unit", WAIT, || {
+        let output = serinus()
+            .args(["status", "--bootstrap", &kafka.bootstrap, "--app", &world.app])
+            .arg(world.rollout())
+            .output()
+            .expect("it runs");
+        String::from_utf8_lossy(&output.stdout).contains("without unit: 1;")
+    });
 
     let check = |id: &str, code: i32, expected: &[&str]| {
         let (ended, said) = inspect(&world, id);

@@ -231,12 +231,19 @@ fn bad_labels() -> Vec<(Bad, Expected)> {
         ),
         (
             label(json!({"request_id": "future", "label": 1, "observed_at": now + YEAR_MS})),
-            Expected::Taken,
+            Expected::Dead("more than a day ahead"),
         ),
-        (label(json!({"request_id": "end", "label": 1, "observed_at": i64::MAX})), Expected::Taken),
+        (
+            label(json!({"request_id": "end", "label": 1, "observed_at": i64::MAX})),
+            Expected::Dead("more than a day ahead"),
+        ),
         (
             label(json!({"request_id": "begin", "label": 1, "observed_at": i64::MIN})),
-            Expected::Taken,
+            Expected::Dead("before the year 2000"),
+        ),
+        (
+            label(json!({"request_id": "unit", "label": 1, "observed_at": now / 1000})),
+            Expected::Dead("looks like seconds (s)"),
         ),
         (
             label(json!({"request_id": "a", "label": "x".repeat(HUGE)})),

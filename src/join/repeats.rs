@@ -17,11 +17,11 @@ pub(super) enum Repeats {
 
 /// Tells whether a version of a label is known already, and with which value; taking a version back counts beside it.
 pub(super) fn repeats(known: &[Label], label: &Label) -> Repeats {
-    let of_version = || known.iter().filter(|it| it.version == label.version);
-    if !of_version().any(|it| it.retract || !label.retract) {
+    let of_version = || known.iter().filter(|x| x.version == label.version);
+    if !of_version().any(|x| x.retract || !label.retract) {
         return Repeats::Nothing;
     }
-    match of_version().find(|it| !it.retract) {
+    match of_version().find(|x| !x.retract) {
         Some(first) if !label.retract && !is_same(&first.value, &label.value) => Repeats::Other,
         Some(_) | None => Repeats::Same,
     }

@@ -64,8 +64,8 @@ impl LabelEnds {
         thread::Builder::new()
             .name("label-ends".to_owned())
             .spawn(move || {
-                let end = |it: &Question| replay.written(&it.topic, it.key.1);
-                let is_read = |it: &Question, range| replay.is_read(&it.topic, it.key.1, range);
+                let end = |x: &Question| replay.written(&x.topic, x.key.1);
+                let is_read = |x: &Question, range| replay.is_read(&x.topic, x.key.1, range);
                 work(&ordered, &answer, end, is_read);
             })
             .map_err(|error| ShellError::Missing(format!("no thread for label ends: {error}")))?;
@@ -126,8 +126,8 @@ struct Open {
 impl Agenda {
     fn take(&mut self, order: Order) {
         let (Order::Ask(Question { key, .. }) | Order::Forget(key)) = &order;
-        self.new.retain(|it| it.question.key != *key);
-        self.in_vain.retain(|it| it.question.key != *key);
+        self.new.retain(|x| x.question.key != *key);
+        self.in_vain.retain(|x| x.question.key != *key);
         if let Order::Ask(question) = order {
             let since = clock::now();
             self.new.push_back(Open { question, since, end: None, looks: 0, is_said: false });
@@ -222,7 +222,7 @@ fn work(
                 topic,
                 partition,
                 next = position.load(Ordering::Relaxed),
-                end = open.end.map(|it| it.next),
+                end = open.end.map(|x| x.next),
                 waited_ms = waited.0,
                 "whether all labels were read is not known: the broker does not answer, or has more, or a transaction is open; cases wait"
             );
@@ -265,10 +265,10 @@ mod tests {
         let (orders, ordered) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         let (tell, asked) = mpsc::channel();
-        let end = move |it: &Question| {
-            let next = it.position.load(Ordering::Relaxed);
-            tell.send((it.key.1, next)).expect("the test listens");
-            match (it.key.1, next) {
+        let end = move |x: &Question| {
+            let next = x.position.load(Ordering::Relaxed);
+            tell.send((x.key.1, next)).expect("the test listens");
+            match (x.key.1, next) {
                 (0, 9) => Ok(9),
                 (0, _) => Err(ShellError::Missing("its broker is away".to_owned())),
                 (_, _) => Ok(8),
@@ -299,8 +299,8 @@ mod tests {
         let (answer, answers) = mpsc::channel();
         let position = Arc::new(AtomicI64::new(5));
         let read = Arc::clone(&position);
-        let end = move |it: &Question| {
-            let end = it.position.load(Ordering::Relaxed) + 3;
+        let end = move |x: &Question| {
+            let end = x.position.load(Ordering::Relaxed) + 3;
             // They are read while the broker answers the next question.
             read.store(end + 1, Ordering::Relaxed);
             Ok(end)

@@ -105,7 +105,7 @@ impl LabelLane {
     /// for a while every so often.
     pub fn ask(&mut self, now: Timestamp, asleep_every: Span) -> Option<Arc<AtomicI64>> {
         let every = if now - self.heard_at < ASLEEP_AFTER { BEAT } else { asleep_every };
-        let is_due = self.asked_at.is_none_or(|it| it + every <= now);
+        let is_due = self.asked_at.is_none_or(|x| x + every <= now);
         if self.is_asked || self.is_behind() || !is_due {
             return None;
         }
@@ -124,7 +124,7 @@ impl LabelLane {
     /// Returns what the analysts must hear of this partition now, after the labels of the backlog have been put in their places.
     pub fn mark(&mut self, now: Timestamp) -> Option<Mark> {
         let Self { partition: source, newest, read_to, .. } = *self;
-        let is_quiet = read_to.is_some_and(|it| it - self.heard_at >= QUIET_AFTER);
+        let is_quiet = read_to.is_some_and(|x| x - self.heard_at >= QUIET_AFTER);
         let mark = Mark { source, said_at: now, newest, read_to, is_quiet };
         let is_due = self.said.is_none_or(|said| {
             let is_news = Mark { said_at: now, ..said } != mark;
@@ -140,7 +140,7 @@ impl LabelLane {
 
 /// Returns how often the end of a partition is asked for to which no labels come: seldom beside the windows that wait for it.
 pub fn ask_every(view: &ModelView) -> Span {
-    let windows = view.rollouts.values().filter(|it| it.is_live).map(|it| it.plan.maturity);
+    let windows = view.rollouts.values().filter(|x| x.is_live).map(|x| x.plan.maturity);
     let window = windows.min().unwrap_or(WINDOW);
     Span(window.0 / 20).clamp(BEAT, ASK_EVERY_MAX)
 }
@@ -184,7 +184,7 @@ mod tests {
         let mut lane = LabelLane::new(0, 0, 0, START);
         let quiet_at = |lane: &mut LabelLane, now: Timestamp, at: Timestamp| {
             lane.answered(read(at, lane.next));
-            lane.mark(now).map(|it| it.is_quiet)
+            lane.mark(now).map(|x| x.is_quiet)
         };
         let early = START + QUIET_AFTER - Span(1);
         // However late it is now: what came meanwhile is not known.
@@ -220,12 +220,12 @@ mod tests {
     fn an_answer_about_more_than_was_read_says_nothing() {
         let mut lane = LabelLane::new(0, 5, 5, START);
         lane.answered(read(START, 7));
-        assert_eq!(lane.mark(START).and_then(|it| it.read_to), None);
+        assert_eq!(lane.mark(START).and_then(|x| x.read_to), None);
         let position = lane.ask(START, BEAT).expect("it is asked again");
         lane.take(START, 6, Ok(label(START)));
         assert_eq!(position.load(std::sync::atomic::Ordering::Relaxed), 7);
         lane.answered(read(START + Span(7), 7));
-        assert_eq!(lane.mark(START + BEAT).and_then(|it| it.read_to), Some(START + Span(7)));
+        assert_eq!(lane.mark(START + BEAT).and_then(|x| x.read_to), Some(START + Span(7)));
         lane.answered(read(START + Span(3), 7));
         lane.take(START, 7, Ok(label(START + Span(1))));
         let mark = lane.mark(START + BEAT + BEAT).expect("there are news");

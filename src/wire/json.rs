@@ -66,9 +66,12 @@ impl<'a> Parts<'a> {
 
     /// Returns a request's id: where the model says it stands, else the header `ce_id`, else made of where it stands.
     pub fn request_id(&self, source: Option<&Source>, topic: &str, case: CaseId) -> RequestId {
-        let written = source.and_then(|it| self.id(it));
-        let by_header = Source::Header(headers::CE_ID.to_owned());
-        match written.or_else(|| self.id(&by_header)) {
+        let written = source.and_then(|source| self.id(source));
+        let by_header = || {
+            let id = std::str::from_utf8(self.header(headers::CE_ID)?).ok()?;
+            (!id.is_empty()).then_some(Cow::Borrowed(id))
+        };
+        match written.or_else(by_header) {
             Some(id) => RequestId::new(id),
             None => RequestId::from(format!("{topic}-{}-{}", case.partition, case.offset)),
         }

@@ -32,8 +32,8 @@ pub mod decision;
 pub mod design;
 pub mod journal;
 pub mod partial;
-pub mod units;
 pub mod scores;
+pub mod units;
 
 mod held;
 pub mod lane_file;

@@ -95,7 +95,7 @@ fn ids_units_and_times_are_what_is_written() {
     kafka.send(&world.topic("labels"), &labels);
 
     let mut rows = Reader::open(&kafka, &world.topic("analysis"));
-    rows.until("a row of every case", WAIT, |it| it.len() >= requests.len());
+    rows.until("a row of every case", WAIT, |x| x.len() >= requests.len());
     let by_unit: BTreeMap<String, Value> = rows
         .records
         .iter()
@@ -111,9 +111,9 @@ fn ids_units_and_times_are_what_is_written() {
         }
     }
     let mut dead = Reader::open(&kafka, &world.topic("dead-letters"));
-    dead.until("a dead letter for each wrong time", WAIT, |it| it.len() >= units.len());
+    dead.until("a dead letter for each wrong time", WAIT, |x| x.len() >= units.len());
     let reasons: Vec<&str> =
-        dead.records.iter().filter_map(|it| it.header("serinus-dead-reason")).collect();
+        dead.records.iter().filter_map(|x| x.header("serinus-dead-reason")).collect();
     for (reason, (time, expected)) in reasons.iter().zip(&units) {
         assert!(reason.contains(expected), "{time}: {reason}");
     }
@@ -134,7 +134,7 @@ fn ids_units_and_times_are_what_is_written() {
     let check = |id: &str, code: i32, expected: &[&str]| {
         let (ended, said) = inspect(&world, id);
         assert_eq!(ended, Some(code), "{id}: {said}");
-        assert!(expected.iter().all(|it| said.contains(it)), "{id}: {said}");
+        assert!(expected.iter().all(|x| said.contains(x)), "{id}: {said}");
     };
     check("1.50", 0, &["labelled", r#""id":1.50"#]);
     check("12345678901234567890123", 0, &["labelled", r#""id":12345678901234567890123"#]);
@@ -217,7 +217,7 @@ fn a_backlog_whose_labels_are_there_is_labelled() {
     world.await_topic(&world.topic("v2.requests"), &mut run);
     let workers = start_uneven(&world);
     let mut rows = Reader::open(&kafka, &world.topic("analysis"));
-    rows.until("a row of every mature case", WAIT, |it| it.len() >= MATURE);
+    rows.until("a row of every mature case", WAIT, |x| x.len() >= MATURE);
     for (id, statuses) in statuses(&rows.records) {
         assert_eq!(statuses, ["labelled"], "{id}");
     }
@@ -235,11 +235,11 @@ fn labels_that_come_after_a_backlog_was_closed_are_late_or_orphans_each_counted(
     world.await_topic(&world.topic("v2.requests"), &mut run);
     let workers = start_uneven(&world);
     let mut rows = Reader::open(&kafka, &world.topic("analysis"));
-    rows.until("a row of every mature case", WAIT, |it| it.len() >= MATURE);
+    rows.until("a row of every mature case", WAIT, |x| x.len() >= MATURE);
     let closed = statuses(&rows.records);
-    assert!(closed.values().all(|it| it == &["missing"]), "no label was there: {closed:?}");
+    assert!(closed.values().all(|x| x == &["missing"]), "no label was there: {closed:?}");
     let requests: Vec<(Sent, i64)> =
-        requests.into_iter().filter(|(it, _)| closed.contains_key(&it.id)).collect();
+        requests.into_iter().filter(|(x, _)| closed.contains_key(&x.id)).collect();
     send_old_labels(&world, &requests);
     let address = run.http_address();
     let counted = |name: &str| figure(&address, &format!("serinus_{name}_total"));
@@ -248,7 +248,7 @@ fn labels_that_come_after_a_backlog_was_closed_are_late_or_orphans_each_counted(
     });
     let (late, orphaned) = (counted("label_late"), counted("label_orphaned"));
     assert_eq!((late + orphaned, counted("label_joined")), (requests.len(), 0));
-    rows.until("a row for every late label", WAIT, |it| it.len() >= closed.len() + late);
+    rows.until("a row for every late label", WAIT, |x| x.len() >= closed.len() + late);
     drop(workers);
     run.stop();
 }
@@ -258,7 +258,7 @@ const LIFE: Duration = Duration::from_secs(5);
 
 /// How many instances come and go; a long run is asked for by the environment.
 fn lives() -> usize {
-    std::env::var("SERINUS_LIVES").ok().and_then(|it| it.parse().ok()).unwrap_or(3)
+    std::env::var("SERINUS_LIVES").ok().and_then(|x| x.parse().ok()).unwrap_or(3)
 }
 
 /// Labels come half a second to four seconds after their requests and are read at the age of six: every one of them counts, whoever reads it.
@@ -286,10 +286,10 @@ fn labels_count_while_instances_come_and_go_and_nobody_worries_about_them() {
     }
     let sent = traffic.stop();
     let mut rows = Reader::open(&kafka, &world.topic("analysis"));
-    rows.until("a row of every case", WAIT, |it| it.len() >= sent.len());
+    rows.until("a row of every case", WAIT, |x| x.len() >= sent.len());
     let statuses = statuses(&rows.records);
     let labelled: BTreeSet<&str> =
-        sent.iter().filter(|it| it.has_label).map(|it| it.id.as_str()).collect();
+        sent.iter().filter(|x| x.has_label).map(|x| x.id.as_str()).collect();
     assert_eq!(statuses.len(), sent.len());
     for (id, statuses) in &statuses {
         let expected = if labelled.contains(id.as_str()) { "labelled" } else { "missing" };

@@ -137,7 +137,7 @@ struct Reading {
 impl Reading {
     fn begin(partition: usize, next: usize, topic: &[(Timestamp, Label)], now: Timestamp) -> Self {
         let there = topic.partition_point(|(at, _)| *at <= now);
-        let offset = |it: usize| i64::try_from(it).expect("there are few");
+        let offset = |x: usize| i64::try_from(x).expect("there are few");
         let source = i32::try_from(partition).expect("there are few");
         let lane = LabelLane::new(source, offset(next), offset(there), now);
         Self { source, lane, next, asked: None }
@@ -183,7 +183,7 @@ fn run(topics: &Topics, paces: &Paces) -> Vec<Effect> {
     let sources = Event::Sources(i32::try_from(PARTITIONS).expect("there are few"));
     analyst.handle(START, sources, &mut out);
     let mut readings: Vec<Reading> =
-        (0..PARTITIONS).map(|it| Reading::begin(it, 0, &topics.labels[it], START)).collect();
+        (0..PARTITIONS).map(|x| Reading::begin(x, 0, &topics.labels[x], START)).collect();
     let (mut placed, mut taken, mut predictions): (Vec<Event>, usize, usize) = (Vec::new(), 0, 0);
     let at =
         |pace: &[usize], step: i64| pace[usize::try_from(step).expect("it counts") % pace.len()];
@@ -230,8 +230,8 @@ fn final_rows(effects: &[Effect]) -> BTreeMap<CaseId, LabelStatus> {
 }
 
 fn counted(effects: &[Effect], counter: Counter) -> u64 {
-    let of = |it: &Effect| match it {
-        Effect::Count(it, n) if *it == counter => *n,
+    let of = |x: &Effect| match x {
+        Effect::Count(x, n) if *x == counter => *n,
         Effect::Count(..) | Effect::Row(_) | Effect::Partial(_) | Effect::Refuse { .. } => 0,
     };
     effects.iter().map(of).sum()
@@ -266,7 +266,7 @@ proptest! {
             }
         }
         let ends = [Counter::LabelJoined, Counter::LabelLate, Counter::LabelOrphaned];
-        let ends: u64 = ends.into_iter().map(|it| counted(&effects, it)).sum();
+        let ends: u64 = ends.into_iter().map(|x| counted(&effects, x)).sum();
         prop_assert_eq!(ends, drawn.len() as u64, "every label is joined, late or an orphan");
     }
 
@@ -276,7 +276,7 @@ proptest! {
         (first, second) in (paces(), paces()),
     ) {
         let drawn: Vec<Drawn> =
-            drawn.into_iter().map(|it| Drawn { label_ms: -4 * 3_600_000, ..it }).collect();
+            drawn.into_iter().map(|x| Drawn { label_ms: -4 * 3_600_000, ..x }).collect();
         let topics = Topics::of(&drawn);
         let rows = |paces: &Paces| final_rows(&run(&topics, paces));
         prop_assert_eq!(rows(&first), rows(&second));

@@ -10,6 +10,7 @@ use crate::engine::analyst::{Analyst, Unplanned};
 use crate::engine::analyst_io::Settings;
 use crate::engine::partial::Partial;
 use crate::engine::tally::Watch;
+use crate::join::entry::Fresh;
 use crate::join::entry::LabelStatus;
 use crate::join::pending::Added;
 
@@ -78,8 +79,9 @@ impl Analyst {
         settled_before: Option<Timestamp>,
     ) {
         if row.is_none() && !self.is_planned(prediction) {
-            let (since, turn) = (now, self.turn);
-            self.unplanned.push(Unplanned { since, turn, prediction: Arc::clone(prediction) });
+            let (since, turn, reached) = (now, self.turn, self.predictions.reached);
+            let prediction = Arc::clone(prediction);
+            self.unplanned.push(Unplanned { since, turn, reached, prediction });
             return;
         }
         let (window, keep) = self.spans_of(prediction);
@@ -88,7 +90,8 @@ impl Analyst {
         if row.is_none() && has_lost_its_row {
             return;
         }
-        match self.pending.add(Arc::clone(prediction), window, keep, self.turn) {
+        let fresh = Fresh { prediction: Arc::clone(prediction), turn: self.turn, taken_at: now };
+        match self.pending.add(fresh, window, keep) {
             Added::Fresh | Added::Twin => {
                 if let Some(row) = row {
                     self.pending.has_row(prediction.case, row);

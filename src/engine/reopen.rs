@@ -252,6 +252,7 @@ mod tests {
 
     fn answer(offset: i64, ask: usize, version: &str) -> ServingEvent {
         ServingEvent::Answer(Answer {
+            model: None,
             case: CaseId { partition: 0, offset },
             ask,
             awaited_until: START + Span::seconds(60),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::domain::case::Prediction;
 use crate::domain::ids::{CaseId, RequestId};
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};

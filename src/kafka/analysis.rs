@@ -414,8 +414,7 @@ impl Session<'_> {
                         let is_shared = self.readers.share(&view.plan.topics.labels);
                         // Another model's labels are no orphans, and cannot be told from those that nobody asked for.
                         let is_unclaimed = is_shared && counter == Counter::LabelOrphaned;
-                        let counter =
-                            if is_unclaimed { Counter::LabelUnclaimed } else { counter };
+                        let counter = if is_unclaimed { Counter::LabelUnclaimed } else { counter };
                         *self
                             .machine_counts
                             .entry((model.clone(), counter.describe().0))

@@ -224,9 +224,10 @@ impl Courier {
                     .to_owned(),
             ),
             (Some((_, code)), _) => Some(code.to_string()),
-            (None, Some(_)) => {
-                Some(format!("no broker has taken a copy for {} s or longer", SILENCE_MAX.as_secs()))
-            }
+            (None, Some(_)) => Some(format!(
+                "no broker has taken a copy for {} s or longer",
+                SILENCE_MAX.as_secs()
+            )),
             (None, None) => None,
         };
         Deliveries { failed, trouble }

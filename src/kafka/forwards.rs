@@ -115,9 +115,8 @@ impl<'a> Forwards<'a> {
         views: impl Iterator<Item = &'v ModelView>,
         others: &[String],
     ) -> BTreeMap<String, usize> {
-        let versions = views.flat_map(|view| {
-            asked(view).map(move |version| view.plan.topics.of_version(version))
-        });
+        let versions = views
+            .flat_map(|view| asked(view).map(move |version| view.plan.topics.of_version(version)));
         self.limits.read(&self.options.settings, versions.chain(others.iter().cloned()));
         self.limits.among(others)
     }

@@ -160,8 +160,7 @@ impl Session<'_> {
         self.topics.extend(topics);
         let app = &self.options.settings.app;
         let plans = self.follower.models().values().map(|view| &view.plan);
-        let written: Vec<String> =
-            plans.flat_map(|plan| limits::written_for(app, plan)).collect();
+        let written: Vec<String> = plans.flat_map(|plan| limits::written_for(app, plan)).collect();
         let limits = self.forwards.limits(self.follower.models().values(), &written);
         if self.outbox.is_too_wide(&limits) && self.outbox.is_open() {
             self.commit()?;

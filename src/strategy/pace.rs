@@ -136,9 +136,7 @@ fn tells_most(strata: &[Timed], slower: &[f64; RUNGS], metric: &Metric) -> f64 {
         slowdown(strata, QUANTILES[rung]).is_some_and(|by| by > metric.margin.value())
     };
     let rung = (0..RUNGS).max_by(|left, right| {
-        is_over(*left)
-            .cmp(&is_over(*right))
-            .then(slower[*left].total_cmp(&slower[*right]))
+        is_over(*left).cmp(&is_over(*right)).then(slower[*left].total_cmp(&slower[*right]))
     });
     QUANTILES[rung.unwrap_or(0)]
 }

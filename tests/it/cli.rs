@@ -115,13 +115,15 @@ fn a_topic_of_two_uses_is_exit_2_and_names_both() {
        = give each its own; only `labels` may be shared
     ");
     let rollout = "apiVersion: serinus/v1\nkind: Rollout\nmetadata: {name: r}\nspec:\n  model: flights\n  candidates: [v2]\n  strategy: ab\n  stages: [{share: 10%}]\n  metrics: [{name: e, kind: response_error, role: goal, direction: lower, margin: 1%, mde: 1%}]\n  labels: {maturity: 1h, missing: exclude}\n";
-    let looping = [model("flights", "{requests: flights.v2.requests}").as_str(), rollout].join("---\n");
+    let looping =
+        [model("flights", "{requests: flights.v2.requests}").as_str(), rollout].join("---\n");
     let ran = fed(&["validate", "-"], &looping).check(2);
     let words = "topic `flights.v2.requests` would be `requests` of model `flights` and `versionRequests` of version `v2` of model `flights`";
     assert!(ran.stderr.contains(words), "{}", ran.stderr);
     let labels = [model("a", "{labels: x}"), model("b", "{labels: x}")].join("---\n");
     fed(&["validate", "-"], &labels).check(0);
-    for command in [&["apply", "-f", "-"][..], &["run", "--apply", "-"], &["topics", "create", "-"]] {
+    for command in [&["apply", "-f", "-"][..], &["run", "--apply", "-"], &["topics", "create", "-"]]
+    {
         let args = [command, &["--bootstrap", "127.0.0.1:1"]].concat();
         assert!(fed(&args, &both).check(2).stderr.contains("responses"), "{command:?}");
     }

@@ -151,7 +151,14 @@ impl World {
                     let stable = Version::from("v1");
                     let tick = Timestamp(MIDNIGHT.0 + 1);
                     let at = StageIndex(0);
-                    planning::freeze_thresholds(&mut self.design, &self.plan, at, &stable, &sums, tick);
+                    planning::freeze_thresholds(
+                        &mut self.design,
+                        &self.plan,
+                        at,
+                        &stable,
+                        &sums,
+                        tick,
+                    );
                 }
             }
         }
@@ -160,6 +167,7 @@ impl World {
     fn finding(&self, detail: Detail) -> Finding {
         let (stable, bets) = (Version::from("v1"), BetCache::default());
         let sight = Sight {
+            unplanned: 0,
             plan: &self.plan,
             design: &self.design,
             evidence: self.book.sums(),

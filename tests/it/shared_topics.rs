@@ -105,7 +105,8 @@ fn a_model_that_comes_to_share_a_labels_topic_reads_it_from_its_beginning() {
     let all = of_a.iter().zip(&of_b).flat_map(|(one, other)| [one.label(now), other.label(now)]);
     kafka.send(&labels, &all.collect::<Vec<Record>>());
     let address = run.http_address();
-    let joined = |name: &str| figure(&address, &format!("serinus_label_joined_total{{model=\"{name}\"}}"));
+    let joined =
+        |name: &str| figure(&address, &format!("serinus_label_joined_total{{model=\"{name}\"}}"));
     run.await_true("the labels of the first", WAIT, || joined(&a.name) == 8);
     let file = write(&a, &name, &shared.replace("MODEL", &name));
     let (code, text) = said(&a, &["topics", "create", &file]);

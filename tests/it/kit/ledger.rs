@@ -186,8 +186,7 @@ impl Books {
     /// Nothing may stand on a topic that answers to no request.
     fn check_strangers(&self, faults: &mut Vec<String>) {
         let forwarded: usize = self.forwarded.values().map(Vec::len).sum();
-        let known: BTreeSet<&str> =
-            self.sent.iter().map(|it| it.id.as_str()).collect();
+        let known: BTreeSet<&str> = self.sent.iter().map(|it| it.id.as_str()).collect();
         for record in self.served.iter().chain(self.forwarded.values().flatten()) {
             if !record.header("serinus-request-id").is_some_and(|id| known.contains(id)) {
                 faults.push(format!("a record answers to no request: {record:?}"));

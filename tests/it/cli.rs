@@ -108,9 +108,9 @@ fn a_topic_of_two_uses_is_exit_2_and_names_both() {
     let both = [model("a", "{responses: x}"), model("b", "{responses: x}")].join("---\n");
     let ran = fed(&["validate", "-"], &both).check(2);
     insta::assert_snapshot!(ran.stderr, @r"
-    stdin:14:23: spec.topics.responses: topic `x` would be `responses` of model `a` and `responses` of model `b`
+    stdin:15:23: spec.topics.responses: topic `x` would be `responses` of model `a` and `responses` of model `b`
        |
-    14 |   topics: {responses: x}
+    15 |   topics: {responses: x}
        |                       ^
        = give each its own; only `labels` may be shared
     ");

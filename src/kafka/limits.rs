@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::error::KafkaResult;
+use rdkafka::metadata::MetadataBroker;
 use tracing::debug;
 
 use crate::kafka::clock;
@@ -80,12 +81,14 @@ fn ask(
 ) -> KafkaResult<BTreeMap<String, usize>> {
     let admin: AdminClient<LogContext> = settings.admin().create_with_context(LogContext)?;
     // Without a broker of its own the question waits for a controller, which not every cluster names.
-    let broker = admin.inner().fetch_metadata(Some(first), WAIT)?.orig_broker_id();
+    let metadata = admin.inner().fetch_metadata(Some(first), WAIT)?;
+    let answering = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
+    let broker = answering.or_else(|| metadata.brokers().first().map(MetadataBroker::id));
     let resources: Vec<ResourceSpecifier<'_>> =
         topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
     let options = AdminOptions::new()
         .request_timeout(Some(WAIT))
-        .broker_id(Some(broker).filter(|id| *id >= 0));
+        .broker_id(broker);
     let results = block_on(admin.describe_configs(&resources, &options))?;
     let mut limits = BTreeMap::new();
     for result in results {

@@ -90,24 +90,25 @@ fn labels_of_one_topic_serve_every_model_that_names_it() {
 fn a_model_that_comes_to_share_a_labels_topic_reads_it_from_its_beginning() {
     let Some(kafka) = Kafka::find() else { return };
     let labels = unique("company-labels");
-    let shared = specs::shadow(&format!("  timeout: 5s\n  topics: {{labels: {labels}}}"), "1h");
+    let topics = format!("  timeout: 5s\n  shadowTimeout: 5s\n  topics: {{labels: {labels}}}");
+    let shared = specs::shadow(&topics, "10s");
     let a = World::new(&kafka, "before", &shared);
     let mut run = a.run();
     a.await_phase("Progressing", &mut run);
     let name = format!("{}-later", a.app);
     let b = World { name: name.clone(), ..a.clone() };
     kafka.create_topics(&[(&b.topic("requests"), 4)]);
-    let _workers = Worker::start(&kafka, &a.name, "v1", Habits::default());
-    let of_a = a.send_requests(0, 8);
-    let now = crate::kit::clock::unix_ms();
-    // The labels of requests that nobody has asked yet, between those of others.
-    let of_b: Vec<Sent> = (0..8).map(|number| b.request(number)).collect();
-    let all = of_a.iter().zip(&of_b).flat_map(|(one, other)| [one.label(now), other.label(now)]);
+    // Labels of requests that nobody has asked yet, between those of another model.
+    let soon = crate::kit::clock::unix_ms() + 5_000;
+    let of = |world: &World| (0..8).map(|number| world.request(number)).collect::<Vec<Sent>>();
+    let (of_a, of_b) = (of(&a), of(&b));
+    let all = of_a.iter().zip(&of_b).flat_map(|(one, other)| [one.label(soon), other.label(soon)]);
     kafka.send(&labels, &all.collect::<Vec<Record>>());
-    let address = run.http_address();
-    let joined =
-        |name: &str| figure(&address, &format!("serinus_label_joined_total{{model=\"{name}\"}}"));
-    run.await_true("the labels of the first", WAIT, || joined(&a.name) == 8);
+    let placed = format!("{}.internal.{}.labels", a.app, a.name);
+    let mut placed = Reader::open(&kafka, &placed);
+    placed.until("the labels, read for the first model", WAIT, |records| {
+        records.iter().filter(|record| record.key.is_some()).count() >= 16
+    });
     let file = write(&a, &name, &shared.replace("MODEL", &name));
     let (code, text) = said(&a, &["topics", "create", &file]);
     assert_eq!(code, Some(0), "{text}");
@@ -115,8 +116,11 @@ fn a_model_that_comes_to_share_a_labels_topic_reads_it_from_its_beginning() {
     assert_eq!(code, Some(0), "{text}");
     let _worker = Worker::start(&kafka, &name, "v1", Habits::default());
     b.send_requests(0, 8);
-    run.await_true("the labels of the second", WAIT, || joined(&name) == 8);
-    assert_eq!(joined(&a.name), 8);
+    let mut rows = Reader::open(&kafka, &b.topic("analysis"));
+    rows.until("a row of each case", WAIT, |records| records.len() >= 8);
+    for row in rows.records.iter().map(Record::json) {
+        assert_eq!(row["label_status"], "labelled", "{row}");
+    }
     let log = run.stop_and_read();
     assert!(!log.contains("beginning anew"), "{log}");
 }

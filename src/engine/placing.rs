@@ -2,15 +2,37 @@
 
 use std::sync::Arc;
 
+use crate::domain::case::Prediction;
 use crate::domain::ids::Version;
 use crate::engine::score::Ranked;
-use crate::engine::tally::{Book, arm, weight};
+use crate::engine::tally::{Book, arm, hash, weight};
 use crate::stats::cluster::{Arm, Case};
 use crate::strategy::design::{Pairing, Part, Stratum};
+use crate::strategy::gaps;
 use crate::strategy::metric::{Metric, Shape};
 use crate::strategy::planning;
+use crate::strategy::scoring::Reason;
 
 impl Book {
+    /// Notes the case of each value that lies outside of the metric's declared range.
+    pub(super) fn note_outside(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        case: &Prediction,
+        values: &[(Version, Part, f64)],
+    ) {
+        let (low, high) = metric.range;
+        let is_outside = |value: f64| !(low..=high).contains(&value);
+        if !gaps::is_range_declared(metric.kind) {
+            return;
+        }
+        for (version, part, _) in values.iter().filter(|(_, _, value)| is_outside(*value)) {
+            let unscored = &mut self.scores_of(stratum, version, *part, metric).unscored;
+            unscored.add(Reason::OutsideRange, hash(&case.request_id), &case.request_id);
+        }
+    }
+
     /// Adds where answers stand among positives and negatives, and how far that is alike within units.
     pub fn place(
         &mut self,

@@ -18,10 +18,8 @@ use crate::stats::prior::{GRID, MIDDLE};
 use crate::strategy::amended::{Amended, Values};
 use crate::strategy::design::{ContrastKey, Design, Pairing, Part, Stratum};
 use crate::strategy::evidence::{Evidence, Scores};
-use crate::strategy::gaps;
 use crate::strategy::metric::{Metric, MetricKind, Shape};
 use crate::strategy::planning;
-use crate::strategy::scoring::Reason;
 use crate::strategy::stage::RolloutPlan;
 
 /// What each version's answer scored, in the plan's order of metrics.
@@ -292,25 +290,6 @@ impl Book {
             }
         }
         values
-    }
-
-    /// Notes the case of each value that lies outside of the metric's declared range.
-    fn note_outside(
-        &mut self,
-        stratum: Stratum,
-        metric: &Metric,
-        case: &Prediction,
-        values: &[(Version, Part, f64)],
-    ) {
-        let (low, high) = metric.range;
-        let is_outside = |value: f64| !(low..=high).contains(&value);
-        if !gaps::is_range_declared(metric.kind) {
-            return;
-        }
-        for (version, part, _) in values.iter().filter(|(_, _, value)| is_outside(*value)) {
-            let unscored = &mut self.scores_of(stratum, version, *part, metric).unscored;
-            unscored.add(Reason::OutsideRange, hash(&case.request_id), &case.request_id);
-        }
     }
 
     /// Counts a label that came after maturity, or was taken back.
@@ -611,7 +590,7 @@ pub(super) fn arm(version: &Version, candidate: &Version) -> Arm {
 }
 
 /// Returns what the cases shown as samples are chosen by.
-fn hash(id: &RequestId) -> u64 {
+pub(super) fn hash(id: &RequestId) -> u64 {
     xxh3_64(id.as_str().as_bytes())
 }
 

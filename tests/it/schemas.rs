@@ -245,8 +245,8 @@ pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
     ("label", "c301b31588e651e2108a"),
     ("prediction", "c3015f40613552893fa9"),
     ("analysis", "c301e6c3af9e9ee1c5c1"),
-    ("rollout-metrics", "c301507a74cf4f978b9f"),
-    ("rollout-event", "c3013b007c8f0a1f4718"),
+    ("rollout-metrics", "c3015a374efef0129d87"),
+    ("rollout-event", "c30144a6686475703614"),
     ("rollout-state", "c301dd000ffc1f9d0eef"),
     ("command", "c301ee6edb14a54e6897"),
 ];

@@ -18,8 +18,8 @@ fn spec() -> String {
   candidates: [v2]
   strategy: shadow
   stages: [{shadow: 100%}]
-  labels: {maturity: 6s, missing: exclude}
-  decide: {alpha: 0.05, by: 14d, no_data: hold, auto: true, tick: 1s}
+  labels: {maturity: 4s, missing: exclude}
+  decide: {alpha: 0.05, by: 14d, no_data: hold, auto: true, tick: 6s}
 ",
     )
 }
@@ -48,6 +48,7 @@ fn said(world: &World, kafka: &Kafka, verb: &str) -> String {
 #[test]
 fn labels_of_minus_one_and_answers_of_nan_hold_and_are_named_with_three_requests() {
     let Some(kafka) = Kafka::find() else { return };
+    // Traffic counts as fresh for two ticks: long enough for all labels to be mature at one of them.
     let world = World::new(&kafka, "unreadable", &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);

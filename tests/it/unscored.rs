@@ -167,7 +167,7 @@ fn fault(name: &str, run: &Run, expected: &Expected) -> Option<String> {
             let is_named = gaps.iter().any(|gap| {
                 gap.version.as_str() == *version
                     && gap.reason == *reason
-                    && (gap.share - share).abs() < (0.6 * share).min(0.1)
+                    && (gap.share - *share).abs() < f64::min(0.6 * *share, 0.1)
                     && gap.sample.len() == 3
                     && gap.holds
             });

@@ -227,7 +227,7 @@ mod tests {
         lane.answered(read(START + Span(7), 7));
         assert_eq!(lane.mark(START + BEAT).and_then(|x| x.read_to), Some(START + Span(7)));
         lane.answered(read(START + Span(3), 7));
-        lane.take(START, 7, Ok(label(START + Span(1))));
+        lane.take(START + BEAT, 7, Ok(label(START + Span(1))));
         let mark = lane.mark(START + BEAT + BEAT).expect("there are news");
         assert_eq!(mark.read_to, Some(START + Span(7)), "what was read stays read");
     }

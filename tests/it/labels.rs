@@ -128,7 +128,7 @@ fn ids_units_and_times_are_what_is_written() {
             .arg(world.rollout())
             .output()
             .expect("it runs");
-        String::from_utf8_lossy(&output.stdout).contains("without unit: 1;")
+        String::from_utf8_lossy(&output.stdout).contains("without unit: 1")
     });
 
     let check = |id: &str, code: i32, expected: &[&str]| {

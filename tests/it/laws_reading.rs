@@ -185,9 +185,11 @@ fn run(topics: &Topics, paces: &Paces) -> Vec<Effect> {
     let mut readings: Vec<Reading> =
         (0..PARTITIONS).map(|x| Reading::begin(x, 0, &topics.labels[x], START)).collect();
     let (mut placed, mut taken, mut predictions): (Vec<Event>, usize, usize) = (Vec::new(), 0, 0);
-    let at =
-        |pace: &[usize], step: i64| pace[usize::try_from(step).expect("it counts") % pace.len()];
-    // Long enough for everybody to read everything, and for everything to be forgotten.
+    // In the end everybody reads everything, and everything is forgotten.
+    let at = |pace: &[usize], step: i64| {
+        let nth = usize::try_from(step).expect("it counts");
+        if step < 2 * STEPS { pace[nth % pace.len()] } else { 1_000_000 }
+    };
     for step in 0..3 * STEPS {
         let now = START + STEP.times(step);
         for (nth, reading) in readings.iter_mut().enumerate() {

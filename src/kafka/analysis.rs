@@ -12,15 +12,15 @@ use crate::domain::ids::ModelName;
 use crate::domain::time::Timestamp;
 use crate::engine::analyst_io::{Effect, Input};
 use crate::engine::counter::Counter;
-use crate::kafka::admission::{Candidate, LaneKey, WaitingRoom};
-use crate::kafka::analyst_lane::{self, AnalystLane, Arrival, Committed, LaneTopics};
+use crate::kafka::admission::{LaneKey, WaitingRoom};
+use crate::kafka::analyst_lane::{self, AnalystLane, Arrival, LaneTopics};
 use crate::kafka::clock;
 use crate::kafka::counts::{Board, Counts, Numbers};
 use crate::kafka::crash::{self, Point, Role};
 use crate::kafka::emit::Emitter;
 use crate::kafka::error::ShellError;
 use crate::kafka::follower::Follower;
-use crate::kafka::group::{Member, Rebalanced, read_from};
+use crate::kafka::group::Member;
 use crate::kafka::intake::Dead;
 use crate::kafka::label_ends::LabelEnds;
 use crate::kafka::label_lane::LabelLane;
@@ -31,16 +31,16 @@ use crate::kafka::offsets;
 use crate::kafka::options::RunOptions;
 use crate::kafka::outbox::{Fit, Outbox, Outgoing, PartitionCounts};
 use crate::kafka::plan_wait::PlanWait;
-use crate::kafka::pulse::{Activity, Beat};
-use crate::kafka::remains::{Lost, Recall};
+use crate::kafka::pulse::Beat;
 use crate::kafka::replay::Replay;
 use crate::kafka::rows::{plain, write_row};
 use crate::kafka::stop::Stop;
-use crate::kafka::sums::Sums;
 use crate::strategy::stage::Format;
 use crate::wire::mark::MarkRecord;
 use crate::wire::partial::PartialRecord;
 use crate::wire::{label, mark, placement};
+
+mod opening;
 
 /// The role's name, where it is told from the others.
 const ROLE: Role = "analysis";
@@ -487,188 +487,5 @@ impl Session<'_> {
         }
         self.waiting.count(WAITING, &mut held);
         self.board.hold(&[PENDING_CASES, LANES, WAITING, UNPLANNED], held);
-    }
-
-    fn rebalance(&mut self, changes: Vec<Rebalanced>) -> Result<(), ShellError> {
-        for change in changes {
-            match change {
-                Rebalanced::Revoked(partitions) => {
-                    // What was done for partitions that go away is committed while they are still ours.
-                    if self.outbox.is_open() {
-                        self.commit()?;
-                    }
-                    crash::at(ROLE, Point::BeforeRelease);
-                    self.give_up(&partitions)?;
-                    self.show_levels();
-                    crash::at(ROLE, Point::AfterRelease);
-                }
-                Rebalanced::Lost(_) => return Err(ShellError::Lost),
-                Rebalanced::Assigned(partitions) => {
-                    // The group waits for an answer also where there is nothing to take.
-                    self.member.accept(&[])?;
-                    if !partitions.is_empty() {
-                        // Whoever had a partition before may have known of rollouts that we have not heard of.
-                        self.follower.catch_up()?;
-                    }
-                    self.open_all(partitions)?;
-                    crash::at(ROLE, Point::AfterRestore);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn give_up(&mut self, partitions: &[(String, i32)]) -> Result<(), ShellError> {
-        let mut all = Vec::new();
-        for (topic, partition) in partitions {
-            let Some((model, kind)) = self.topics.get(topic) else { continue };
-            let key = (model.clone(), *partition);
-            self.waiting.forget(topic, *partition);
-            match kind {
-                Kind::ForeignLabels => {
-                    for model in self.readers.of(topic) {
-                        let key = (model.clone(), *partition);
-                        self.labels.remove(&key);
-                        self.label_ends.forget(key)?;
-                    }
-                    all.push((topic.clone(), *partition));
-                }
-                Kind::Predictions | Kind::Labels => {
-                    if let Some(lane) = self.lanes.remove(&key) {
-                        let own = LaneTopics::of(&self.options.settings.app, &lane.plan);
-                        all.push((topic.clone(), *partition));
-                        all.push((own.labels, *partition));
-                    }
-                }
-            }
-        }
-        let all: Vec<(&str, i32)> = all.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
-        self.member.release(&all)
-    }
-
-    fn open_all(&mut self, partitions: Vec<(String, i32)>) -> Result<(), ShellError> {
-        if !partitions.is_empty() && self.outbox.is_open() {
-            // Our own open transaction would hide from us what others have committed.
-            self.commit()?;
-        }
-        let mut sums = Sums::default();
-        for (topic, partition) in partitions {
-            self.open(&topic, partition, &mut sums)?;
-            // The next may take its time.
-            self.show_levels();
-        }
-        Ok(())
-    }
-
-    /// Restores what a partition needs and begins to read it; a lane that cannot be opened has to wait.
-    fn open(&mut self, topic: &str, partition: i32, sums: &mut Sums) -> Result<(), ShellError> {
-        match self.topics.get(topic).cloned() {
-            Some((model, Kind::ForeignLabels)) => self.open_labels(topic, model, partition),
-            Some((model, Kind::Predictions | Kind::Labels)) => {
-                self.open_lane(topic, model, partition, sums)
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn open_labels(
-        &mut self,
-        topic: &str,
-        model: ModelName,
-        partition: i32,
-    ) -> Result<(), ShellError> {
-        let committed = match self.member.committed(&[(topic, partition)]) {
-            // A label that is placed twice counts once.
-            Ok(found) => found.pair().0,
-            Err(why) => return self.waiting.hold_hidden(&(model, partition), topic, why),
-        };
-        self.waiting.forget(topic, partition);
-        let (read, metadata) = committed.clone().unwrap_or_default();
-        let models = self.readers.of(topic);
-        let next = |model| if label_readers::has_read(&metadata, model) { read } else { 0 };
-        let first = models.iter().map(next).min().unwrap_or(0);
-        let unread = self.replay.end(topic, partition, first)?;
-        let from = if first < read { None } else { committed.as_ref() };
-        self.member.accept(&[(topic, partition, read_from(from, first))])?;
-        for model in models {
-            let lane = LabelLane::new(partition, next(model), unread, clock::now());
-            self.labels.insert((model.clone(), partition), lane);
-        }
-        Ok(())
-    }
-
-    fn open_lane(
-        &mut self,
-        topic: &str,
-        model: ModelName,
-        partition: i32,
-        sums: &mut Sums,
-    ) -> Result<(), ShellError> {
-        let Some(view) = self.follower.model(&model) else { return Ok(()) };
-        self.beat.is(Activity::begin(topic, partition));
-        let names = &view.plan.topics;
-        let own = LaneTopics::of(&self.options.settings.app, &view.plan);
-        let pair = [(names.predictions.as_str(), partition), (own.labels.as_str(), partition)];
-        let key = (model, partition);
-        let (predictions, labels, is_certain) = match self.member.committed(&pair) {
-            Ok(found) => found.pair(),
-            Err(why) => return self.waiting.hold_hidden(&key, topic, why),
-        };
-        let committed = Committed { predictions, labels, is_certain, is_forgotten: false };
-        let candidate = Candidate {
-            group: format!("{}.analysis", self.options.settings.app),
-            partition,
-            inputs: [
-                (&names.predictions, committed.predictions.as_ref()),
-                (&own.labels, committed.labels.as_ref()),
-            ],
-            partners: vec![&own.labels, &own.journal],
-        };
-        if let Some(why) = candidate.hindrance(&self.outbox, &self.replay)? {
-            self.waiting.hold(&key, topic, &why);
-            return Ok(());
-        }
-        self.replay.be_patient(!self.waiting.holds(topic, partition));
-        let lost = Lost { plan: &view.plan, partition, topics: &own, replay: &self.replay };
-        let committed = match lost.recall(&candidate.group, committed.clone()) {
-            Ok(Recall::Known(committed)) => committed,
-            Ok(Recall::Unknown(why)) => {
-                self.waiting.hold_for_a_person(&key, topic, &why);
-                return Ok(());
-            }
-            Err(why) => return self.waiting.hold_hidden(&key, topic, why),
-        };
-        let partitions = self.partitions.of(&names.predictions, &self.outbox)?;
-        let sources = self.partitions.of(&names.labels, &self.outbox)?;
-        let settings = &self.options.settings;
-        let restored = sums
-            .take(settings, (&self.beat, &self.replay), &own.partials, &key, &committed)
-            .and_then(|partials| {
-                AnalystLane::restore(
-                    view,
-                    (partition, partitions, sources),
-                    &committed,
-                    &own,
-                    partials,
-                    (&self.replay, &self.store),
-                )
-            });
-        let lane = match restored {
-            Err(why) => return self.waiting.hold_hidden(&key, topic, why),
-            Ok(lane) => lane,
-        };
-        self.waiting.forget(topic, partition);
-        info!(model = %key.0, partition, "analyst lane ready");
-        let (predictions, labels) = lane.offsets();
-        self.member.accept(&[
-            (&names.predictions, partition, read_from(committed.predictions.as_ref(), predictions)),
-            (&own.labels, partition, read_from(committed.labels.as_ref(), labels)),
-        ])?;
-        if lane.is_touched {
-            // Offsets that are held back, gone or not ours are replaced.
-            self.outbox.open()?;
-        }
-        self.lanes.insert(key, lane);
-        Ok(())
     }
 }

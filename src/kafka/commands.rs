@@ -6,6 +6,9 @@ use crate::domain::ids::{ModelName, Version};
 use crate::domain::routing::OnFailure;
 use crate::domain::time::Span;
 use crate::engine::command::{Command, Parsed, Written};
+use crate::kafka::bench::Bench;
+use crate::kafka::error::ShellError;
+use crate::kafka::outbox::PartitionCounts;
 use crate::kafka::shrink;
 use crate::spec::plan::{model_from_json, rollout_from_json};
 use crate::strategy::stage::{Format, LabelMap, ModelPlan, ModelTopics, Source};
@@ -117,6 +120,46 @@ fn unknown_model(model: &ModelName) -> ModelPlan {
         open_cases_max: 0,
         partitions: 1,
     }
+}
+
+/// A spec whose topics are not there is refused with these words: nobody could be asked, and nothing could be joined.
+pub(super) fn missing_topics(
+    command: &Command,
+    bench: &Bench,
+    partitions: &mut PartitionCounts,
+) -> Result<Option<String>, ShellError> {
+    let mut wanted = Vec::new();
+    match &command.spec {
+        Some(Parsed::Model(written)) => {
+            let topics = &written.plan.topics;
+            wanted.extend([
+                topics.requests.clone(),
+                topics.responses.clone(),
+                topics.served.clone(),
+                topics.predictions.clone(),
+                topics.of_version(&written.plan.stable),
+            ]);
+        }
+        Some(Parsed::Rollout(written)) => {
+            if let Some(seat) = bench.seats.get(&written.plan.model) {
+                let topics = &seat.plan.topics;
+                wanted.extend(written.plan.versions().into_iter().map(|it| topics.of_version(it)));
+            }
+        }
+        Some(Parsed::Invalid(_)) | None => {}
+    }
+    let mut missing = Vec::new();
+    for topic in wanted {
+        if partitions.of(&topic, &bench.outbox)? == 0 {
+            missing.push(topic);
+        }
+    }
+    Ok((!missing.is_empty()).then(|| {
+        format!(
+            "topics are missing: {}; `serinus topics create` with this spec makes them",
+            missing.join(", ")
+        )
+    }))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::kafka::bench::{
 };
 use crate::kafka::claims;
 use crate::kafka::clock;
-use crate::kafka::commands::{bounded, first_plan, parse, parse_kept};
+use crate::kafka::commands::{bounded, first_plan, missing_topics, parse, parse_kept};
 use crate::kafka::counts::{Board, Counts};
 use crate::kafka::crash::{self, Point};
 use crate::kafka::emit::Emitter;
@@ -585,44 +585,4 @@ fn read_states(
 
 fn step(model: &ModelName, now: Timestamp, told: Told) -> JudgeStep {
     JudgeStep { model: model.to_string(), now: now.0, told }
-}
-
-/// A spec whose topics are not there is refused with these words: nobody could be asked, and nothing could be joined.
-fn missing_topics(
-    command: &Command,
-    bench: &Bench,
-    partitions: &mut PartitionCounts,
-) -> Result<Option<String>, ShellError> {
-    let mut wanted = Vec::new();
-    match &command.spec {
-        Some(Parsed::Model(written)) => {
-            let topics = &written.plan.topics;
-            wanted.extend([
-                topics.requests.clone(),
-                topics.responses.clone(),
-                topics.served.clone(),
-                topics.predictions.clone(),
-                topics.of_version(&written.plan.stable),
-            ]);
-        }
-        Some(Parsed::Rollout(written)) => {
-            if let Some(seat) = bench.seats.get(&written.plan.model) {
-                let topics = &seat.plan.topics;
-                wanted.extend(written.plan.versions().into_iter().map(|it| topics.of_version(it)));
-            }
-        }
-        Some(Parsed::Invalid(_)) | None => {}
-    }
-    let mut missing = Vec::new();
-    for topic in wanted {
-        if partitions.of(&topic, &bench.outbox)? == 0 {
-            missing.push(topic);
-        }
-    }
-    Ok((!missing.is_empty()).then(|| {
-        format!(
-            "topics are missing: {}; `serinus topics create` with this spec makes them",
-            missing.join(", ")
-        )
-    }))
 }

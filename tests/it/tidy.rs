@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("simulate", &["domain", "stats", "strategy", "join", "engine", "spec"]),
     ("kafka", &["domain", "stats", "strategy", "join", "engine", "spec", "wire"]),
     ("worker", &["domain", "wire", "kafka"]),
-    ("api", &["engine", "kafka"]),
+    ("api", &["domain", "engine", "kafka"]),
     (
         "cli",
         &[

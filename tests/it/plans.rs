@@ -174,8 +174,10 @@ fn shares(candidates: &[Version], text: &str) -> Vec<(Version, Share)> {
 fn metric(name: &str, kind: &str, role: &str, words: &[&str]) -> Metric {
     let kind = [
         MetricKind::Accuracy,
+        MetricKind::ErrorRate,
         MetricKind::Brier,
         MetricKind::Auc,
+        MetricKind::Recall,
         MetricKind::F1,
         MetricKind::ResponseError,
         MetricKind::Latency,
@@ -188,7 +190,10 @@ fn metric(name: &str, kind: &str, role: &str, words: &[&str]) -> Metric {
         .into_iter()
         .find(|it| it.word() == role)
         .expect("a role");
-    let is_higher = matches!(kind, MetricKind::Accuracy | MetricKind::Auc | MetricKind::F1);
+    let is_higher = matches!(
+        kind,
+        MetricKind::Accuracy | MetricKind::Auc | MetricKind::F1 | MetricKind::Recall
+    );
     let mut metric = Metric {
         name: name.into(),
         kind,

@@ -115,21 +115,12 @@ impl Judge {
                 return self.refuse(now, command, reason, out);
             }
             let reason = "nothing to do: the rollout is as applied before".to_owned();
-            let mut position = self.position();
+            let (from, mut to) = (self.position(), self.position());
             if standing.queue.iter().any(|it| it.written.plan.name == name) {
-                position.phase = Phase::Pending;
+                to.phase = Phase::Pending;
             }
             let document = written.document;
-            return self.applied(
-                now,
-                command,
-                Some(name),
-                Some(position.clone()),
-                position,
-                document,
-                reason,
-                out,
-            );
+            return self.applied(now, command, Some(name), Some(from), to, document, reason, out);
         }
         if let Some(past) = standing.past.iter().find(|it| it.rollout == name) {
             let reason = format!("`{name}` is over ({}): use a new name", past.phase.word());

@@ -142,13 +142,13 @@ fn kind(node: &Node) -> Result<DocumentKind, Vec<Fault>> {
     }
 }
 
-/// Finds out whether a document is the second of its kind and name.
-fn twice(named: &mut BTreeSet<(bool, String)>, document: &Document) -> Vec<Fault> {
-    let is_model = match document {
-        Document::Model(..) => true,
-        Document::Rollout(..) => false,
+/// Finds out whether a document is the second of its kind and name; rollouts of two models may have one name.
+fn twice(named: &mut BTreeSet<(Option<String>, String)>, document: &Document) -> Vec<Fault> {
+    let of_model = match document {
+        Document::Model(..) => None,
+        Document::Rollout(plan, _) => Some(plan.model.to_string()),
     };
-    if named.insert((is_model, document.name().to_owned())) {
+    if named.insert((of_model, document.name().to_owned())) {
         return Vec::new();
     }
     vec![Fault {

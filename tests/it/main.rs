@@ -39,6 +39,7 @@ mod plans;
 mod schemas;
 mod spec;
 mod spec_errors;
+mod spec_shares;
 mod world;
 
 mod simulate;

@@ -471,7 +471,8 @@ impl Analyst {
         let reached = self.predictions.reached;
         let open = self.books.entry(name.clone()).or_insert_with(|| Open {
             tick: tick.or((reached > Timestamp::MIN).then(|| reached.floor_to(plan.tick))),
-            book: Book::new(Arc::clone(&plan), design.clone(), stable),
+            book: Book::new(Arc::clone(&plan), design.clone(), stable)
+                .of_lanes(self.settings.partitions),
             revision,
             is_live,
             is_changed: false,

@@ -5,6 +5,7 @@ pub mod counter;
 pub mod reopen;
 pub mod serving;
 
+pub mod betting;
 pub mod class;
 pub mod document;
 pub mod number;

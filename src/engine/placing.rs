@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::case::Prediction;
 use crate::domain::ids::Version;
+use crate::engine::betting::Worth;
 use crate::engine::score::Ranked;
 use crate::engine::tally::{Book, arm, hash, weight};
 use crate::stats::cluster::{Arm, Case};
@@ -20,17 +21,33 @@ impl Book {
         stratum: Stratum,
         metric: &Metric,
         case: &Prediction,
-        values: &[(Version, Part, f64)],
+        values: &[(Version, Part, Worth)],
     ) {
         let (low, high) = metric.range;
-        let is_outside = |value: f64| !(low..=high).contains(&value);
+        let is_outside = |worth: &Worth| match worth {
+            Worth::Value(value) => !(low..=high).contains(value),
+            Worth::Lost => false,
+        };
         if !gaps::is_range_declared(metric.kind) {
             return;
         }
-        for (version, part, _) in values.iter().filter(|(_, _, value)| is_outside(*value)) {
+        for (version, part, _) in values.iter().filter(|(_, _, worth)| is_outside(worth)) {
             let unscored = &mut self.scores_of(stratum, version, *part, metric).unscored;
             unscored.add(Reason::OutsideRange, hash(&case.request_id), &case.request_id);
         }
+    }
+
+    /// Counts an answer that cannot be ranked although it is known whether its case is positive.
+    pub fn lose(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        (version, part): (&Version, Part),
+        is_positive: bool,
+    ) {
+        let lost = &mut self.scores_of(stratum, version, part, metric).lost;
+        let of_class = if is_positive { &mut lost.positives } else { &mut lost.rest };
+        *of_class += 1;
     }
 
     /// Adds where answers stand among positives and negatives, and how far that is alike within units.

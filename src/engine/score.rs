@@ -192,6 +192,11 @@ pub fn ranked(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<Rank
     })
 }
 
+/// Returns whether a case is positive, for rankings and two-by-two tables; nothing where that is not known.
+pub fn is_positive(metric: &Metric, truth: Truth<'_>) -> Option<bool> {
+    outcome(metric, truth).value().map(|y| y >= 0.5)
+}
+
 /// Returns what a response scores by itself: 1 for what went wrong, 0 for what went well.
 pub fn response(kind: MetricKind, status: AnswerStatus) -> Option<bool> {
     match kind {

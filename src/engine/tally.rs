@@ -9,17 +9,14 @@ use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use crate::domain::ids::{MetricName, RequestId, Version};
 use crate::domain::routing::Role;
 use crate::domain::time::Timestamp;
+use crate::engine::betting::{Pass, Spot, Worth};
 use crate::engine::score::{self, Read, Scored, Truth};
 use crate::stats::bounded_bet::Bets;
-use crate::stats::cluster::{Arm, Case, Clusters};
-use crate::stats::ipw_bet;
-use crate::stats::paired_bet::PairedDesign;
-use crate::stats::prior::{GRID, MIDDLE};
+use crate::stats::cluster::{Arm, Clusters};
 use crate::strategy::amended::{Amended, Values};
-use crate::strategy::design::{ContrastKey, Design, Pairing, Part, Stratum};
+use crate::strategy::design::{ContrastKey, Design, Part, Stratum};
 use crate::strategy::evidence::{Evidence, Scores};
 use crate::strategy::metric::{Metric, MetricKind, Shape};
-use crate::strategy::planning;
 use crate::strategy::stage::RolloutPlan;
 
 /// What each version's answer scored, in the plan's order of metrics.
@@ -31,10 +28,12 @@ pub struct Book {
     pub(super) plan: Arc<RolloutPlan>,
     pub(super) design: Design,
     pub(super) stable: Version,
-    bets: BTreeMap<ContrastKey, Option<[Bets; 3]>>,
-    stakes: BTreeMap<ContrastKey, f64>,
+    /// By comparison, and the bits of the centre and the variance that they assume.
+    pub(super) bets: BTreeMap<(ContrastKey, [u64; 2]), Option<[Bets; 3]>>,
+    pub(super) stakes: BTreeMap<ContrastKey, f64>,
     pub(super) sums: Evidence,
-    clipped: u64,
+    pub(super) partitions: i32,
+    pub(super) clipped: u64,
     unscored: u64,
 }
 
@@ -59,9 +58,16 @@ impl Book {
             bets: BTreeMap::new(),
             stakes: BTreeMap::new(),
             sums: Evidence::default(),
+            partitions: 1,
             clipped: 0,
             unscored: 0,
         }
+    }
+
+    /// Shares the traffic with the books of so many lanes.
+    #[must_use = "it is another book then"]
+    pub fn of_lanes(self, partitions: i32) -> Self {
+        Self { partitions, ..self }
     }
 
     /// Takes in a newer design; what it says of stages that have begun is the same as before.
@@ -125,18 +131,15 @@ impl Book {
         self.watch(stratum, case, watch);
         let plan = Arc::clone(&self.plan);
         for metric in plan.metrics.iter().filter(|it| it.counts(&case.segments)) {
-            self.measure_response(stratum, metric, bucket, case);
+            let order = (watch.oldest, case.case);
+            let spot = Spot { stratum, bucket, order, pass: Pass::First };
+            self.measure_response(spot, metric, case);
         }
     }
 
     /// Adds what one metric makes of a case's responses; nothing where it waits for the label.
-    fn measure_response(
-        &mut self,
-        stratum: Stratum,
-        metric: &Metric,
-        bucket: usize,
-        case: &Prediction,
-    ) {
+    fn measure_response(&mut self, spot: Spot, metric: &Metric, case: &Prediction) {
+        let Spot { stratum, bucket, .. } = spot;
         match metric.kind {
             MetricKind::ResponseError | MetricKind::Timeout => {
                 let values = case
@@ -145,10 +148,10 @@ impl Book {
                     .filter_map(|it| {
                         let part = part(case, &it.version, it.role)?;
                         let bad = score::response(metric.kind, it.status)?;
-                        Some((it.version.clone(), part, f64::from(bad)))
+                        Some((it.version.clone(), part, Worth::Value(f64::from(bad))))
                     })
                     .collect::<Vec<_>>();
-                self.add(stratum, metric, bucket, &values);
+                self.add(spot, metric, &values);
             }
             MetricKind::Disagreement => self.compare(stratum, metric, bucket, case),
             MetricKind::Value if metric.label.is_none() => {
@@ -157,7 +160,7 @@ impl Book {
                     score::labelled(metric, read, Truth::Unknown)
                 });
                 self.note_outside(stratum, metric, case, &values);
-                self.add(stratum, metric, bucket, &values);
+                self.add(spot, metric, &values);
             }
             MetricKind::Latency => {
                 let values = case
@@ -212,7 +215,7 @@ impl Book {
                 *count += u64::from(is_known);
             }
         }
-        self.value(stratum, case, truth);
+        self.value(stratum, case, truth, Pass::First);
         self.scores(case, truth)
     }
 
@@ -224,10 +227,10 @@ impl Book {
         let clusters = std::mem::take(&mut self.sums.clusters);
         let Amended { labels, mut given, mut taken } = std::mem::take(&mut self.sums.amended);
         self.swap(&mut taken);
-        self.value(stratum, case, before);
+        self.value(stratum, case, before, Pass::Amended);
         self.swap(&mut taken);
         self.swap(&mut given);
-        self.value(stratum, case, after);
+        self.value(stratum, case, after, Pass::Amended);
         self.swap(&mut given);
         self.sums.amended = Amended { labels: labels + 1, given, taken };
         self.sums.clusters = clusters;
@@ -240,8 +243,9 @@ impl Book {
     }
 
     /// Adds what the metrics that need a label make of a case.
-    fn value(&mut self, stratum: Stratum, case: &Prediction, truth: Truth<'_>) {
+    fn value(&mut self, stratum: Stratum, case: &Prediction, truth: Truth<'_>, pass: Pass) {
         let bucket = bucket(case);
+        let spot = Spot { stratum, bucket, order: (case.event_time(), case.case), pass };
         let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
         let plan = Arc::clone(&self.plan);
         let counts = |it: &&Metric| it.needs_label() && it.counts(&case.segments);
@@ -252,12 +256,22 @@ impl Book {
                         score::labelled(metric, read, truth)
                     });
                     self.note_outside(stratum, metric, case, &values);
-                    self.add(stratum, metric, bucket, &values);
+                    self.add(spot, metric, &values);
                 }
                 Shape::Ranking | Shape::Confusion => {
-                    let places = self.score(stratum, metric, case, &reads, |read| {
+                    let worths = self.score(stratum, metric, case, &reads, |read| {
                         score::ranked(metric, read, truth)
                     });
+                    let mut places = Vec::new();
+                    for (version, part, worth) in worths {
+                        match (worth, score::is_positive(metric, truth)) {
+                            (Worth::Value(ranked), _) => places.push((version, part, ranked)),
+                            (Worth::Lost, Some(is_positive)) => {
+                                self.lose(stratum, metric, (&version, part), is_positive);
+                            }
+                            (Worth::Lost, None) => {}
+                        }
+                    }
                     self.place(stratum, metric, bucket, &places);
                 }
                 Shape::Duration => {}
@@ -265,7 +279,7 @@ impl Book {
         }
     }
 
-    /// Returns what the versions' answers to a case are worth, and counts those that cannot be scored.
+    /// Returns what the versions' answers to a case are worth where the truth is known, and counts those that cannot be scored.
     fn score<T>(
         &mut self,
         stratum: Stratum,
@@ -273,7 +287,7 @@ impl Book {
         case: &Prediction,
         reads: &[Read<'_>],
         score: impl Fn(&Read<'_>) -> Scored<T>,
-    ) -> Vec<(Version, Part, T)> {
+    ) -> Vec<(Version, Part, Worth<T>)> {
         let mut values = Vec::new();
         for read in reads {
             let version = &read.answer.version;
@@ -284,10 +298,16 @@ impl Book {
                 unscored.cases += 1;
                 unscored.add(reason, hash(&case.request_id), &case.request_id);
                 self.unscored += 1;
-            } else if let Some(value) = scored.value() {
-                self.scores_of(stratum, version, part, metric).unscored.cases += 1;
-                values.push((version.clone(), part, value));
             }
+            let worth = match scored {
+                Scored::Value(value) => {
+                    self.scores_of(stratum, version, part, metric).unscored.cases += 1;
+                    Worth::Value(value)
+                }
+                Scored::NoAnswer | Scored::Unusable(_) => Worth::Lost,
+                Scored::BadLabel(_) | Scored::Unlabelled | Scored::NotApplicable => continue,
+            };
+            values.push((version.clone(), part, worth));
         }
         values
     }
@@ -340,213 +360,6 @@ impl Book {
         } else {
             units.count(unit, &case.arm, is_answered(case));
         }
-    }
-
-    /// Adds each version's value in a binary or bounded metric, and the comparisons that follow.
-    pub fn add(
-        &mut self,
-        stratum: Stratum,
-        metric: &Metric,
-        bucket: usize,
-        values: &[(Version, Part, f64)],
-    ) {
-        let (low, high) = match metric.kind.shape() {
-            Shape::Bounded => metric.range,
-            Shape::Binary | Shape::Ranking | Shape::Duration | Shape::Confusion => (0.0, 1.0),
-        };
-        let values: Vec<(&Version, Part, f64)> = values
-            .iter()
-            .map(|(version, part, value)| {
-                let clipped = value.clamp(low, high);
-                let scores = self.scores_of(stratum, version, *part, metric);
-                scores.moments.add(clipped);
-                let is_clipped = u64::from((clipped - value).abs() > 0.0);
-                scores.clipped += is_clipped;
-                self.clipped += is_clipped;
-                (version, *part, clipped)
-            })
-            .collect();
-        for candidate in &Arc::clone(&self.plan).candidates {
-            let pairing = self.design.pairing(&self.plan, stratum, candidate, &self.stable);
-            let of = |version: &Version| values.iter().find(|(it, _, _)| *it == version);
-            match pairing {
-                Pairing::Apart => {}
-                Pairing::Paired => {
-                    if let (Some((_, _, ours)), Some((_, _, theirs))) =
-                        (of(candidate), of(&self.stable))
-                    {
-                        let difference = ours - theirs;
-                        self.pair(stratum, metric, candidate, difference);
-                        let width = high - low;
-                        let value = difference / width;
-                        let case = Case { arm: Arm::Pair, weight: width, value, centre: value };
-                        self.stake_case(stratum, metric, candidate, bucket, case);
-                    }
-                }
-                Pairing::Split { rho } => {
-                    let chosen = values.iter().find(|(_, part, _)| *part == Part::Chosen);
-                    if let Some((version, _, value)) = chosen
-                        && let Some(weight) = weight(version, candidate, &self.stable, rho)
-                    {
-                        self.bet(stratum, metric, candidate, |it| {
-                            it.increments(*version == candidate, *value)
-                        });
-                        let planned = planning::assumption(&self.design, metric, stratum.stage);
-                        let scaled = |number: f64| (number - low) / (high - low);
-                        let case = Case {
-                            arm: arm(version, candidate),
-                            weight: weight * (high - low),
-                            value: scaled(*value),
-                            centre: scaled(planned.centre),
-                        };
-                        self.stake_case(stratum, metric, candidate, bucket, case);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Adds the difference of two answers to one case.
-    fn pair(&mut self, stratum: Stratum, metric: &Metric, candidate: &Version, difference: f64) {
-        let key = key(stratum, metric, candidate);
-        let contrast = self.sums.contrasts.entry(key).or_default();
-        contrast.difference.add(difference);
-        match metric.kind.shape() {
-            Shape::Binary => contrast.pairs.record(difference > 0.5, difference < -0.5),
-            Shape::Bounded => {
-                self.bet(stratum, metric, candidate, |it| it.increments_paired(difference));
-            }
-            Shape::Ranking | Shape::Duration | Shape::Confusion => {}
-        }
-    }
-
-    /// Adds a case to the bucket of its unit, weighted by what the middle bet against harm stakes on it.
-    fn stake_case(
-        &mut self,
-        stratum: Stratum,
-        metric: &Metric,
-        candidate: &Version,
-        bucket: usize,
-        case: Case,
-    ) {
-        let key = key(stratum, metric, candidate);
-        if !self.stakes.contains_key(&key) {
-            self.stakes.insert(key.clone(), self.stake(&key, metric));
-        }
-        let stake = self.stakes.get(&key).copied().unwrap_or(0.0);
-        let case = Case { weight: stake * case.weight, ..case };
-        self.cluster(metric, candidate, bucket, case);
-    }
-
-    /// Adds a case to the bucket of its unit.
-    pub(super) fn cluster(
-        &mut self,
-        metric: &Metric,
-        candidate: &Version,
-        bucket: usize,
-        case: Case,
-    ) {
-        let key = (candidate.clone(), metric.name.clone());
-        self.sums.clusters.entry(key).or_default().add(bucket, case);
-    }
-
-    /// Returns the middle bet against harm.
-    fn stake(&self, key: &ContrastKey, metric: &Metric) -> f64 {
-        let [harm, ..] = planning::nulls(metric);
-        let prior = planning::prior(metric);
-        let assumption = planning::assumption(&self.design, metric, key.stratum.stage);
-        let pairing = self.design.pairing(&self.plan, key.stratum, &key.candidate, &self.stable);
-        let lambdas = match (metric.kind.shape(), pairing) {
-            (Shape::Ranking | Shape::Confusion, _) => return 1.0,
-            (Shape::Binary, Pairing::Split { rho }) => {
-                *ipw_bet::Design::new(rho, assumption.centre, harm, &prior).lambdas()
-            }
-            (Shape::Binary, Pairing::Paired | Pairing::Apart) => {
-                *PairedDesign::new(assumption.discordance, harm, &prior).lambdas()
-            }
-            (_, _) => match planning::bets(metric, assumption, pairing) {
-                Some([bets, _, _]) => *bets.lambdas(),
-                None => [0.0; GRID],
-            },
-        };
-        lambdas[MIDDLE]
-    }
-
-    /// Moves the capitals of a bounded metric.
-    fn bet(
-        &mut self,
-        stratum: Stratum,
-        metric: &Metric,
-        candidate: &Version,
-        increments: impl Fn(&Bets) -> [i64; GRID],
-    ) {
-        if metric.kind.shape() != Shape::Bounded {
-            return;
-        }
-        let key = key(stratum, metric, candidate);
-        let bets = self.bets.entry(key.clone()).or_insert_with(|| {
-            let assumption = planning::assumption(&self.design, metric, stratum.stage);
-            let pairing = self.design.pairing(&self.plan, stratum, candidate, &self.stable);
-            planning::bets(metric, assumption, pairing)
-        });
-        let Some(bets) = bets else { return };
-        let contrast = self.sums.contrasts.entry(key).or_default();
-        let capitals = contrast.capital.get_or_insert_default();
-        for (capital, bets) in capitals.iter_mut().zip(bets.iter()) {
-            capital.add(&increments(bets));
-        }
-    }
-
-    /// Adds how often each candidate's answer differs from the stable version's on the same case.
-    fn compare(&mut self, stratum: Stratum, metric: &Metric, bucket: usize, case: &Prediction) {
-        let of = |version: &Version| {
-            case.answers
-                .iter()
-                .find(|it| it.version == *version && part(case, &it.version, it.role).is_some())
-        };
-        let Some(theirs) = of(&self.stable) else { return };
-        let stable = Read::of(theirs);
-        let by_itself = match &metric.twin {
-            None => None,
-            Some(twin) => {
-                let differs =
-                    of(twin).and_then(|it| score::disagree(metric, &Read::of(it), &stable));
-                // Without the twin's answer there is nothing to subtract, and the case does not count.
-                let Some(differs) = differs else { return };
-                if let Some(part) = part(case, &self.stable, theirs.role) {
-                    let name = self.stable.clone();
-                    let scores = self.scores_of(stratum, &name, part, metric);
-                    scores.moments.add(f64::from(differs));
-                }
-                Some(differs)
-            }
-        };
-        for candidate in &Arc::clone(&self.plan).candidates {
-            let Some(ours) = of(candidate) else { continue };
-            let Some(differs) = score::disagree(metric, &Read::of(ours), &stable) else { continue };
-            let Some(part) = part(case, candidate, ours.role) else { continue };
-            let scores = self.scores_of(stratum, candidate, part, metric);
-            scores.moments.add(f64::from(differs));
-            self.differ(stratum, metric, bucket, candidate, [differs, by_itself.unwrap_or(false)]);
-        }
-    }
-
-    /// Adds whether a candidate's answer differs from the stable version's on the same case, and whether its twin's does.
-    pub fn differ(
-        &mut self,
-        stratum: Stratum,
-        metric: &Metric,
-        bucket: usize,
-        candidate: &Version,
-        [differs, by_itself]: [bool; 2],
-    ) {
-        let key = key(stratum, metric, candidate);
-        let contrast = self.sums.contrasts.entry(key).or_default();
-        let difference = f64::from(differs) - f64::from(by_itself);
-        contrast.difference.add(difference);
-        contrast.pairs.record(differs, by_itself);
-        let case = Case { arm: Arm::Pair, weight: 1.0, value: difference, centre: difference };
-        self.stake_case(stratum, metric, candidate, bucket, case);
     }
 
     /// Returns what a version's answers scored so far.
@@ -609,8 +422,4 @@ fn unit(case: &Prediction) -> Option<u64> {
 fn is_answered(case: &Prediction) -> bool {
     let is_its = |it: &&CaseAnswer| it.role == Role::Serve && it.version == case.arm;
     case.answers.iter().find(is_its).is_some_and(|it| it.status == AnswerStatus::Ok)
-}
-
-fn key(stratum: Stratum, metric: &Metric, candidate: &Version) -> ContrastKey {
-    ContrastKey { stratum, candidate: candidate.clone(), metric: metric.name.clone() }
 }

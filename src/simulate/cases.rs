@@ -6,8 +6,9 @@ use rand::{Rng, RngExt};
 use rand_distr::{Beta, Distribution, LogNormal, StandardNormal};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::domain::ids::Version;
+use crate::domain::ids::{CaseId, Version};
 use crate::domain::time::Span;
+use crate::engine::betting::{Pass, Spot, Worth};
 use crate::engine::score::Ranked;
 use crate::engine::tally::Book;
 use crate::simulate::flow::Tick;
@@ -15,6 +16,7 @@ use crate::simulate::nature::{Nature, Truth};
 use crate::stats::cluster::Clusters;
 use crate::stats::special::{normal_cdf, normal_quantile};
 use crate::strategy::assign;
+use crate::strategy::centre::Order;
 use crate::strategy::design::{Part, Stratum};
 use crate::strategy::metric::{Metric, MetricKind, Shape};
 use crate::strategy::planning;
@@ -44,6 +46,12 @@ pub(super) struct Waiting {
     bucket: usize,
     unit: Option<u64>,
     parts: Vec<(Version, Part)>,
+    /// Its place in the world's traffic.
+    order: Order,
+    /// Who did not answer.
+    lost: Vec<Version>,
+    /// Who gets no label.
+    unlabelled: Vec<Version>,
     /// Whether there is a label at a quarter of the maturity, at half of it, and at it.
     labelled_by: [bool; 3],
     values: Vec<Drawn>,
@@ -98,13 +106,15 @@ pub(super) fn draw(
     rng: &mut impl Rng,
 ) -> Vec<Waiting> {
     let mut waiting = Vec::new();
-    for _ in 0..tick.requests {
+    for offset in 0..tick.requests {
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        let order = (tick.from, CaseId { partition: 0, offset });
         let unit = if people.units == 0 {
             rng.random::<u64>()
         } else {
             u64::from(rng.random_range(0..people.units))
         };
-        if let Some(case) = draw_case(tick, nature, people, unit, book, rng) {
+        if let Some(case) = draw_case(tick, nature, people, (unit, order), book, rng) {
             waiting.push(case);
         }
     }
@@ -115,7 +125,7 @@ fn draw_case(
     tick: &Tick<'_>,
     nature: &Nature,
     people: &Population,
-    unit: u64,
+    (unit, order): (u64, Order),
     book: &mut Book,
     rng: &mut impl Rng,
 ) -> Option<Waiting> {
@@ -148,7 +158,8 @@ fn draw_case(
         if metric.needs_label() {
             later.push(drawn);
         } else {
-            add(book, tick.plan, tick.stratum, bucket, &drawn);
+            let spot = Spot { stratum: tick.stratum, bucket, order, pass: Pass::First };
+            add(book, tick.plan, spot, &drawn, &[]);
         }
     }
     if later.is_empty() {
@@ -159,11 +170,19 @@ fn draw_case(
     let patience: f64 = rng.random();
     let is_there = |age| patience >= nature.delay.missing(is_event, age);
     let labelled_by = [4, 2, 1].map(|part| is_there(Span(tick.plan.maturity.0 / part)));
+    let mut left_out = |share: f64| -> Vec<Version> {
+        let candidates = parts.iter().filter(|(it, _)| share > 0.0 && it != tick.stable());
+        candidates.filter(|_| rng.random::<f64>() < share).map(|(it, _)| it.clone()).collect()
+    };
+    let (lost, unlabelled) = (left_out(nature.gaps.answers), left_out(nature.gaps.labels));
     Some(Waiting {
         stratum: tick.stratum,
         bucket,
         unit: known_by,
         parts,
+        order,
+        lost,
+        unlabelled,
         labelled_by,
         values: later,
     })
@@ -201,12 +220,17 @@ pub(super) fn mature(plan: &Arc<RolloutPlan>, cases: Vec<Waiting>, book: &mut Bo
                 }
                 (false, _) => {}
             }
-            add(book, plan, case.stratum, case.bucket, &drawn);
+            drawn.values.retain(|(version, _, _)| !case.unlabelled.contains(version));
+            let Waiting { stratum, bucket, order, .. } = case;
+            let spot = Spot { stratum, bucket, order, pass: Pass::First };
+            add(book, plan, spot, &drawn, &case.lost);
         }
     }
 }
 
-fn add(book: &mut Book, plan: &RolloutPlan, stratum: Stratum, bucket: usize, drawn: &Drawn) {
+/// Adds what was drawn, but for the answers that are lost.
+fn add(book: &mut Book, plan: &RolloutPlan, spot: Spot, drawn: &Drawn, lost: &[Version]) {
+    let Spot { stratum, bucket, .. } = spot;
     let Some(metric) = plan.metrics.get(drawn.metric) else { return };
     match (metric.kind, metric.kind.shape()) {
         (MetricKind::Disagreement, _) => {
@@ -216,14 +240,27 @@ fn add(book: &mut Book, plan: &RolloutPlan, stratum: Stratum, bucket: usize, dra
                 book.differ(stratum, metric, bucket, version, [*value > 0.5, false]);
             }
         }
-        (_, Shape::Binary | Shape::Bounded) => book.add(stratum, metric, bucket, &drawn.values),
+        (_, Shape::Binary | Shape::Bounded) => {
+            let worth = |(version, part, value): &(Version, Part, f64)| {
+                let is_lost = lost.contains(version);
+                let worth = if is_lost { Worth::Lost } else { Worth::Value(*value) };
+                (version.clone(), *part, worth)
+            };
+            let values: Vec<(Version, Part, Worth)> = drawn.values.iter().map(worth).collect();
+            book.add(spot, metric, &values);
+        }
         (_, Shape::Ranking | Shape::Confusion) => {
             let place = |(version, part, score): &(Version, Part, f64)| {
                 let is_called = *score > 0.5;
                 let ranked = Ranked { score: *score, is_called, is_positive: drawn.is_positive };
                 (version.clone(), *part, ranked)
             };
-            let places: Vec<(Version, Part, Ranked)> = drawn.values.iter().map(place).collect();
+            let (lost, there): (Vec<_>, Vec<_>) =
+                drawn.values.iter().partition(|(version, _, _)| lost.contains(version));
+            for (version, part, _) in lost {
+                book.lose(stratum, metric, (version, *part), drawn.is_positive);
+            }
+            let places: Vec<(Version, Part, Ranked)> = there.into_iter().map(place).collect();
             book.place(stratum, metric, bucket, &places);
         }
         (_, Shape::Duration) => {
@@ -320,13 +357,14 @@ impl Source<'_> {
         let assumed = planning::assumption(self.tick.design, self.metric, self.tick.stratum.stage);
         let (low, high) = scale(self.metric);
         let mean = self.mean().clamp(low + 1e-9, high - 1e-9);
-        let theirs = bounded(self.metric, mean, assumed.variance, rng);
+        let variance = self.truth.variance.unwrap_or(assumed.variance);
+        let theirs = bounded(self.metric, mean, variance, rng);
         let redrawn = (assumed.paired_variance / (2.0 * assumed.variance)).clamp(0.02, 1.0);
         let values = self.parts.iter().map(|(version, part)| {
             let mut value = theirs;
             if version != self.tick.stable() {
                 if rng.random::<f64>() < redrawn {
-                    value = bounded(self.metric, mean, assumed.variance, rng);
+                    value = bounded(self.metric, mean, variance, rng);
                 }
                 value = shifted(value, self.truth.effect, mean, (low, high));
             }

@@ -71,6 +71,11 @@ pub(super) fn counted(n: u64, plus: u64, minus: u64) -> Moments {
     }
 }
 
+/// Returns how many of such values are one, where none is minus one.
+pub(super) fn events(moments: &Moments) -> u64 {
+    u64::try_from(moments.sum / 1_000_000).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::counted;

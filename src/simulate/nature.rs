@@ -13,6 +13,8 @@ pub struct Truth {
     pub effect: f64,
     /// Of two binary answers to one case, how often they differ; as often as was planned for where nothing is said.
     pub apart: Option<f64>,
+    /// The variance of a bounded value; as was planned for where nothing is said.
+    pub variance: Option<f64>,
 }
 
 /// How the stable version's rates move while the world lasts.
@@ -80,6 +82,15 @@ pub struct Sticky {
     pub likeness: f64,
 }
 
+/// What candidates leave out, at random. The checks of the measurement are not told, so that the tests alone are tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gaps {
+    /// The share of their cases that they do not answer.
+    pub answers: f64,
+    /// The share of their cases that never get a label.
+    pub labels: f64,
+}
+
 /// What is true in a world.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nature {
@@ -93,6 +104,8 @@ pub struct Nature {
     pub delay: Delay,
     /// Units that come again; without it every request is a unit of its own.
     pub sticky: Option<Sticky>,
+    /// What candidates leave out, of metrics that score answers against labels.
+    pub gaps: Gaps,
 }
 
 impl Nature {
@@ -101,9 +114,16 @@ impl Nature {
         let truths = plan
             .metrics
             .iter()
-            .map(|metric| Truth { base: metric.base, effect: 0.0, apart: None })
+            .map(|metric| Truth { base: metric.base, effect: 0.0, apart: None, variance: None })
             .collect();
-        Self { name: name.to_owned(), truths, drift: Drift::None, delay: Delay::NONE, sticky: None }
+        Self {
+            name: name.to_owned(),
+            truths,
+            drift: Drift::None,
+            delay: Delay::NONE,
+            sticky: None,
+            gaps: Gaps::default(),
+        }
     }
 
     /// Returns the same world with effects, given in each metric's own unit by what makes one.
@@ -122,6 +142,7 @@ impl Nature {
     /// Returns whether all that the plan measures can be drawn as counts.
     pub fn is_countable(&self, plan: &RolloutPlan) -> bool {
         self.sticky.is_none()
+            && self.gaps == Gaps::default()
             && plan.candidates.len() == 1
             && plan.metrics.iter().all(|it| it.kind.shape() == Shape::Binary)
     }

@@ -1,12 +1,17 @@
 //! Binary metrics of independent cases: a tick's counts are drawn at once, which is the same as drawing its cases one by one.
 
+use std::collections::BTreeSet;
+
 use rand::Rng;
 
 use crate::domain::ids::Version;
 use crate::domain::time::Span;
-use crate::simulate::flow::{Tick, binomial, counted};
+use crate::simulate::flow::{Tick, binomial, counted, events};
 use crate::simulate::nature::{Nature, Truth};
+use crate::stats::ipw_bet::Counts;
 use crate::stats::paired_bet::PairedCounts;
+use crate::strategy::bounds::Sides;
+use crate::strategy::centre::Centre;
 use crate::strategy::design::{ContrastKey, Pairing, Part};
 use crate::strategy::evidence::Evidence;
 use crate::strategy::metric::{Metric, MetricKind};
@@ -95,6 +100,55 @@ pub(super) fn draw(tick: &Tick<'_>, nature: &Nature, rng: &mut impl Rng) -> Adde
         }
     }
     added
+}
+
+/// Returns how many cases can be drawn before a centre is frozen that they are bet on around.
+pub(super) fn room(tick: &Tick<'_>, total: &mut Evidence, delay: usize) -> u64 {
+    let at_once = tick.plan.metrics.iter().filter(|it| delay == 0 || !it.needs_label());
+    let room = at_once.map(|metric| {
+        let key = (tick.stratum, metric.name.clone());
+        let centres = total.centres.entry(key).or_default();
+        centres.freeze_if_due(1);
+        centres.room(1)
+    });
+    room.min().unwrap_or(u64::MAX).max(1)
+}
+
+/// Adds what was drawn to all sums so far, and bets on what was split between the two.
+pub(super) fn absorb(tick: &Tick<'_>, total: &mut Evidence, added: &Evidence) {
+    total.merge(added);
+    let Some(candidate) = tick.plan.candidates.first() else { return };
+    let stable = tick.stable();
+    for stratum in added.scores.keys().map(|(stratum, ..)| *stratum).collect::<BTreeSet<_>>() {
+        let pairing = tick.design.pairing(tick.plan, stratum, candidate, stable);
+        let Pairing::Split { .. } = pairing else { continue };
+        for metric in &tick.plan.metrics {
+            let moments = |version| {
+                let scores = added.scored(stratum, version, Part::Chosen, &metric.name);
+                scores.map(|it| it.moments).unwrap_or_default()
+            };
+            let (ours, theirs) = (moments(candidate), moments(stable));
+            if ours.n + theirs.n == 0 {
+                continue;
+            }
+            let centres = total.centres.entry((stratum, metric.name.clone())).or_default();
+            centres.freeze_if_due(1);
+            let planned = planning::assumption(tick.design, metric, stratum.stage).centre;
+            let centre = centres.frozen.last().map_or(planned, |it| it.centre);
+            centres.seen.merge(&ours);
+            centres.seen.merge(&theirs);
+            let key =
+                ContrastKey { stratum, candidate: candidate.clone(), metric: metric.name.clone() };
+            let contrast = total.contrasts.entry(key).or_default();
+            let counts = Counts {
+                treated: ours.n,
+                treated_events: events(&ours),
+                control: theirs.n,
+                control_events: events(&theirs),
+            };
+            contrast.split.entry(Centre::of(centre)).or_default().merge(&Sides::both(counts));
+        }
+    }
 }
 
 /// Returns how likely a label that is there at maturity was there at a quarter and at half of it.

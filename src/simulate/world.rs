@@ -227,13 +227,30 @@ impl Flow {
     ) -> Evidence {
         match self {
             Self::Sums(sums) => {
-                let added = sums::draw(tick, nature, rng);
-                sums.total.merge(&added.now);
-                sums.waiting.push_back(added.at_maturity);
+                let mut later = Evidence::default();
+                let mut left = tick.requests;
+                while left > 0 {
+                    // Centres are frozen within a tick too.
+                    let part = Tick {
+                        requests: left.min(sums::room(tick, &mut sums.total, delay)),
+                        ..*tick
+                    };
+                    left -= part.requests;
+                    let added = sums::draw(&part, nature, rng);
+                    sums::absorb(tick, &mut sums.total, &added.now);
+                    if delay == 0 {
+                        sums::absorb(tick, &mut sums.total, &added.at_maturity);
+                    } else {
+                        later.merge(&added.at_maturity);
+                    }
+                }
+                if delay > 0 {
+                    sums.waiting.push_back(later);
+                }
                 if sums.waiting.len() > delay
                     && let Some(mature) = sums.waiting.pop_front()
                 {
-                    sums.total.merge(&mature);
+                    sums::absorb(tick, &mut sums.total, &mature);
                 }
                 sums.total.clone()
             }

@@ -2,9 +2,9 @@
 
 use crate::domain::ids::{MetricName, Version};
 use crate::spec::path::{Faults, Path};
-use crate::spec::raw::{DirectionWord, MetricKindWord, MetricRoleWord, MetricSpec};
+use crate::spec::raw::{DirectionWord, MetricKindWord, MetricRoleWord, MetricSpec, UnusableWord};
 use crate::spec::scalar::Limit;
-use crate::strategy::metric::{Direction, Margin, Metric, MetricKind, MetricRole, Shape};
+use crate::strategy::metric::{Direction, Margin, Metric, MetricKind, MetricRole, Shape, Unusable};
 use crate::strategy::planning::RARE_BASE;
 use crate::strategy::stage::PromoteWhen;
 
@@ -84,6 +84,10 @@ pub(crate) fn plan(
         aborts: spec
             .abort
             .unwrap_or(decides && !matches!(kind.shape(), Shape::Ranking | Shape::Confusion)),
+        unusable: match spec.unusable {
+            None | Some(UnusableWord::Bounds) => Unusable::Bounds,
+            Some(UnusableWord::Exclude) => Unusable::Exclude,
+        },
     }
 }
 
@@ -157,6 +161,7 @@ fn check_fields(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricK
         ("tolerance", spec.tolerance.is_some(), is_disagreement),
         ("ignore", spec.ignore.is_some(), is_disagreement),
         ("twin", spec.twin.is_some(), is_disagreement),
+        ("unusable", spec.unusable.is_some(), scores_answers(kind, spec)),
     ] {
         if is_there && !fits {
             faults.add_name(
@@ -178,6 +183,27 @@ fn check_positive(faults: &mut Faults, at: &Path, spec: &MetricSpec) {
             let help = "write the label's value that means that it happened, such as `positive: 1`";
             faults.add(at.field("positive"), problem, help);
         }
+    }
+}
+
+/// Returns whether an answer that is not there leaves a metric without a value.
+fn scores_answers(kind: MetricKind, spec: &MetricSpec) -> bool {
+    match kind {
+        MetricKind::ResponseError | MetricKind::Timeout => false,
+        // A value out of the label needs no answer.
+        MetricKind::Value => spec.label.is_none(),
+        MetricKind::Accuracy
+        | MetricKind::ErrorRate
+        | MetricKind::LogLoss
+        | MetricKind::Brier
+        | MetricKind::SquaredError
+        | MetricKind::AbsoluteError
+        | MetricKind::Precision
+        | MetricKind::Recall
+        | MetricKind::F1
+        | MetricKind::Auc
+        | MetricKind::Latency
+        | MetricKind::Disagreement => true,
     }
 }
 

@@ -304,6 +304,18 @@ pub struct MetricSpec {
     /// Whether proved harm in this metric ends the rollout. Default: true for goals and guardrails, but not for `auc`, `precision`,
     /// `recall` and `f1`.
     pub abort: Option<bool>,
+    /// What a case counts as whose answer is missing, late, failed or cannot be scored, although the truth is known. Default: `bounds`.
+    pub unusable: Option<UnusableWord>,
+}
+
+/// What a case counts as whose answer cannot be scored.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnusableWord {
+    /// As bad as it can be for what is claimed, so that every claim holds whatever the answer would have been.
+    Bounds,
+    /// As nothing; then units must not go missing between assignment and answer.
+    Exclude,
 }
 
 /// What is computed for each case.

@@ -34,7 +34,7 @@ fn close(got: f64, wanted: f64) {
 fn no_observations_are_no_evidence() {
     let prior = Prior::planned(0.01);
     close(ipw_bet::log_e(&[], Null::greater(0.0), &prior), 0.0);
-    let stratum = Stratum { propensity: 0.5, base: 0.1, counts: NOTHING };
+    let stratum = Stratum { propensity: 0.5, base: 0.1, centre: 0.1, counts: NOTHING };
     close(ipw_bet::log_e(&[stratum], Null::greater(0.0), &prior), 0.0);
     assert_eq!(ipw_bet::interval(&[stratum], &prior, 0.05), Interval { low: -1.0, high: 1.0 });
     let pairs = PairedStratum { discordance: 0.1, counts: PairedCounts::default() };
@@ -56,7 +56,7 @@ fn a_propensity_of_zero_or_one_compares_nothing() {
     let prior = Prior::planned(0.01);
     let counts = Counts { treated: 900, treated_events: 800, control: 100, control_events: 0 };
     for propensity in [0.0, 1.0, -0.5, 1.5, f64::NAN] {
-        let stratum = Stratum { propensity, base: 0.1, counts };
+        let stratum = Stratum { propensity, base: 0.1, centre: 0.1, counts };
         close(ipw_bet::log_e(&[stratum], Null::greater(0.0), &prior), 0.0);
         assert_eq!(ipw_bet::interval(&[stratum], &prior, 0.05), Interval { low: -1.0, high: 1.0 });
         let events = EventStratum { propensity, treated_events: 800, control_events: 0 };
@@ -73,7 +73,7 @@ fn a_stage_with_one_arm_empty_still_counts() {
     let prior = Prior::planned(0.1);
     let counts = Counts { treated: 0, treated_events: 0, control: 50, control_events: 0 };
     let log_e = ipw_bet::log_e(
-        &[Stratum { propensity: 0.5, base: 0.3, counts }],
+        &[Stratum { propensity: 0.5, base: 0.3, centre: 0.3, counts }],
         Null::greater(0.0),
         &prior,
     );
@@ -86,7 +86,7 @@ fn zero_events_in_both_arms_prove_non_inferiority_in_time() {
     let log_e = |n: u64| {
         let counts = Counts { treated: n, treated_events: 0, control: n, control_events: 0 };
         ipw_bet::log_e(
-            &[Stratum { propensity: 0.5, base: 0.001, counts }],
+            &[Stratum { propensity: 0.5, base: 0.001, centre: 0.001, counts }],
             Null::less(0.01),
             &prior,
         )
@@ -95,7 +95,7 @@ fn zero_events_in_both_arms_prove_non_inferiority_in_time() {
     let harm = |n: u64| {
         let counts = Counts { treated: n, treated_events: 0, control: n, control_events: 0 };
         ipw_bet::log_e(
-            &[Stratum { propensity: 0.5, base: 0.001, counts }],
+            &[Stratum { propensity: 0.5, base: 0.001, centre: 0.001, counts }],
             Null::greater(0.0),
             &prior,
         )
@@ -110,7 +110,7 @@ fn numbers_that_are_none_change_nothing() {
     for base in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -3.0, 7.0] {
         assert!(
             ipw_bet::log_e(
-                &[Stratum { propensity: 0.5, base, counts }],
+                &[Stratum { propensity: 0.5, base, centre: base, counts }],
                 Null::greater(0.0),
                 &prior
             )
@@ -120,7 +120,7 @@ fn numbers_that_are_none_change_nothing() {
     for at in [f64::NAN, f64::INFINITY] {
         close(
             ipw_bet::log_e(
-                &[Stratum { propensity: 0.5, base: 0.5, counts }],
+                &[Stratum { propensity: 0.5, base: 0.5, centre: 0.5, counts }],
                 Null::greater(at),
                 &prior,
             ),
@@ -129,7 +129,7 @@ fn numbers_that_are_none_change_nothing() {
     }
     for mde in [f64::NAN, 0.0, f64::INFINITY, -1.0] {
         let log_e = ipw_bet::log_e(
-            &[Stratum { propensity: 0.5, base: 0.5, counts }],
+            &[Stratum { propensity: 0.5, base: 0.5, centre: 0.5, counts }],
             Null::greater(0.0),
             &Prior::planned(mde),
         );
@@ -232,7 +232,7 @@ fn a_slower_candidate_is_noticed_and_an_equal_one_is_not() {
             control: 10_000,
             control_events: events(1e4, base),
         };
-        [Stratum { propensity: 0.5, base, counts }]
+        [Stratum { propensity: 0.5, base, centre: base, counts }]
     };
     let log_e = |slow: f64| {
         let [a, b, c, d] = Ladder::bases().map(|base| strata((base * slow).min(1.0), base));

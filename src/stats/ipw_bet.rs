@@ -78,8 +78,17 @@ pub struct Stratum {
     pub propensity: f64,
     /// The champion's rate as known before the stage. Wrong costs power, never validity.
     pub base: f64,
+    /// What outcomes are taken around: as near to their mean as was known before. Wrong costs power, never validity.
+    pub centre: f64,
     /// What was seen.
     pub counts: Counts,
+}
+
+impl Stratum {
+    /// Plans the bets of this stage.
+    pub fn design(&self, null: Null, prior: &Prior) -> Design {
+        Design::centred(self.propensity, self.base, self.centre, null, prior)
+    }
 }
 
 /// The bets of one stage against one null, ready for looks that cost a few multiplications.
@@ -96,12 +105,17 @@ impl Design {
     /// A propensity that is not inside (0, 1) compares nothing and bets nothing; so does a base or null that is not a number. A
     /// base outside [0, 1] is taken at the nearer end.
     pub fn new(propensity: f64, base: f64, null: Null, prior: &Prior) -> Self {
+        Self::centred(propensity, base, base, null, prior)
+    }
+
+    /// Plans the same bets for outcomes that are taken around another number than the planned rate.
+    pub fn centred(propensity: f64, base: f64, centre: f64, null: Null, prior: &Prior) -> Self {
         let idle = Self { lambdas: [0.0; GRID], log_factors: [[0.0; 4]; GRID] };
-        if !comparable(propensity, base) || !null.at.is_finite() {
+        if !comparable(propensity, base) || centre.is_nan() || !null.at.is_finite() {
             return idle;
         }
         let base = base.clamp(0.0, 1.0);
-        let outcomes = payoffs(propensity, base, null);
+        let outcomes = payoffs(propensity, centre.clamp(0.0, 1.0), null);
         let mut design = idle;
         for (k, effect) in prior.effects.iter().enumerate() {
             let lambda = kelly::fraction(&law(propensity, base, null, *effect), &outcomes);
@@ -130,11 +144,11 @@ impl Design {
 
     /// Returns these bets with what was seen in a stage, to be held against other nulls; nothing where nothing is compared.
     pub fn rung(&self, stratum: &Stratum, side: Side) -> Option<Rung> {
-        if stratum.counts == Counts::default() || !comparable(stratum.propensity, stratum.base) {
+        if stratum.counts == Counts::default() || !comparable(stratum.propensity, stratum.centre) {
             return None;
         }
         let null = Null { at: 0.0, side };
-        let payoffs = payoffs(stratum.propensity, stratum.base.clamp(0.0, 1.0), null);
+        let payoffs = payoffs(stratum.propensity, stratum.centre.clamp(0.0, 1.0), null);
         Some(Rung::new(self.lambdas, payoffs, stratum.counts.outcomes()))
     }
 
@@ -154,8 +168,7 @@ impl Design {
 pub fn log_e(strata: &[Stratum], null: Null, prior: &Prior) -> f64 {
     let mut sums = [0.0; GRID];
     for stratum in strata {
-        Design::new(stratum.propensity, stratum.base, null, prior)
-            .add_to(&stratum.counts, &mut sums);
+        stratum.design(null, prior).add_to(&stratum.counts, &mut sums);
     }
     prior.mixture(&sums)
 }
@@ -170,8 +183,7 @@ pub fn interval(strata: &[Stratum], prior: &Prior, alpha: f64) -> Interval {
         let rungs: Vec<Rung> = strata
             .iter()
             .filter_map(|stratum| {
-                let design = Design::new(stratum.propensity, stratum.base, null, prior);
-                design.rung(stratum, side)
+                stratum.design(null, prior).rung(stratum, side)
             })
             .collect();
         invert::end(&rungs, prior, (2.0 / alpha).ln(), 1.0)

@@ -78,7 +78,7 @@ impl Evidence {
     /// The bits of every conclusion drawn from it.
     fn conclusions(&self) -> Vec<u64> {
         let prior = Prior::planned(0.05);
-        let stratum = Stratum { propensity: 0.3, base: 0.4, counts: self.counts };
+        let stratum = Stratum { propensity: 0.3, base: 0.4, centre: 0.4, counts: self.counts };
         let pairs = PairedStratum { discordance: 0.4, counts: self.pairs };
         let null = Null::greater(0.01);
         let summary = self.moments.summary();
@@ -169,7 +169,7 @@ proptest! {
     #[test]
     fn ipw_interval_holds_its_estimate_and_agrees_with_its_tests(n in 50u64..5000, p1 in 0.02..0.98_f64, p0 in 0.02..0.98_f64, rho in 0.1..0.9_f64) {
         let counts = expected_counts(n, p1, p0, rho);
-        let stratum = Stratum { propensity: rho, base: p0, counts };
+        let stratum = Stratum { propensity: rho, base: p0, centre: p0, counts };
         let prior = Prior::planned(0.1);
         let wide = ipw_bet::interval(&[stratum], &prior, 0.01);
         let narrow = ipw_bet::interval(&[stratum], &prior, 0.1);
@@ -262,7 +262,11 @@ fn ipw_capital_is_one_on_average_at_the_edge_of_the_null() {
                         control: e0 + f0,
                         control_events: e0,
                     };
-                    ipw_bet::log_e(&[Stratum { propensity: rho, base, counts }], null, &prior)
+                    ipw_bet::log_e(
+                        &[Stratum { propensity: rho, base, centre: base, counts }],
+                        null,
+                        &prior,
+                    )
                 })
             };
             for n in 1..=8 {
@@ -291,13 +295,19 @@ fn ipw_capital_is_one_on_average_when_the_data_choose_the_stage() {
     let total: f64 = splits(4)
         .iter()
         .map(|(first, ways)| {
-            let first_stratum = Stratum { propensity: 0.1, base: 0.2, counts: counts(*first) };
+            let first_stratum =
+                Stratum { propensity: 0.1, base: 0.2, centre: 0.2, counts: counts(*first) };
             let rho = if first[0] == 0 { 0.5 } else { 0.2 };
             let weight: f64 =
                 first.iter().zip(law(0.1)).map(|(n, p)| *n as f64 * p.ln()).sum::<f64>() + ways;
             weight.exp()
                 * mean_e(4, law(rho), |second| {
-                    let second = Stratum { propensity: rho, base: 0.25, counts: counts(second) };
+                    let second = Stratum {
+                        propensity: rho,
+                        base: 0.25,
+                        centre: 0.25,
+                        counts: counts(second),
+                    };
                     ipw_bet::log_e(&[first_stratum, second], null, &prior)
                 })
         })
@@ -379,7 +389,11 @@ fn looks_through_a_design_are_the_same_as_whole_ones() {
     let counts = Counts { treated: 100, treated_events: 7, control: 900, control_events: 81 };
     let mut sums = [0.0; crate::stats::prior::GRID];
     Design::new(0.1, 0.09, null, &prior).add_to(&counts, &mut sums);
-    let whole = ipw_bet::log_e(&[Stratum { propensity: 0.1, base: 0.09, counts }], null, &prior);
+    let whole = ipw_bet::log_e(
+        &[Stratum { propensity: 0.1, base: 0.09, centre: 0.09, counts }],
+        null,
+        &prior,
+    );
     assert_eq!(prior.mixture(&sums).to_bits(), whole.to_bits());
 }
 

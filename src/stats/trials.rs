@@ -38,7 +38,7 @@ impl Dice {
 fn ramp(dice: &mut Dice, difference: f64, mut look: impl FnMut(&[Stratum])) {
     let mut strata: Vec<Stratum> = Vec::new();
     for (stage, propensity) in [0.05, 0.25, 0.5].into_iter().enumerate() {
-        strata.push(Stratum { propensity, base: 0.1, counts: Counts::default() });
+        strata.push(Stratum { propensity, base: 0.1, centre: 0.1, counts: Counts::default() });
         let mut batches = 6;
         let mut batch = 0;
         while batch < batches {

@@ -6,6 +6,10 @@
 use std::collections::BTreeMap;
 
 use crate::domain::ids::{MetricName, Version};
+use crate::stats::ipw_bet::Counts;
+use crate::stats::moments::Moments;
+use crate::stats::paired_bet::PairedCounts;
+use crate::strategy::bounds::Sides;
 use crate::strategy::design::{ContrastKey, Part, Stratum};
 use crate::strategy::evidence::{Contrast, Evidence, Scores, Table};
 
@@ -70,6 +74,7 @@ impl Evidence {
 fn without(scores: &Scores, taken: &Scores) -> Option<Scores> {
     let mut left = scores.clone();
     left.clipped = left.clipped.checked_sub(taken.clipped)?;
+    left.lost = left.lost.without(taken.lost)?;
     if left.moments.n < taken.moments.n {
         return None;
     }
@@ -83,23 +88,34 @@ fn without(scores: &Scores, taken: &Scores) -> Option<Scores> {
     };
     left.unscored = scores.unscored.without(&taken.unscored)?;
     if let Some(taken) = &taken.ranks {
-        left.ranks = Some(left.ranks.as_ref()?.without(taken)?);
+        let ranks = left.ranks.as_ref()?.without(taken)?;
+        let is_empty = ranks.bins().next().is_none();
+        left.ranks = (!is_empty).then_some(ranks);
     }
     Some(left)
 }
 
 fn contrast_without(contrast: &Contrast, taken: &Contrast) -> Option<Contrast> {
     let mut left = contrast.clone();
-    let (ours, theirs) = (contrast.pairs, taken.pairs);
-    let is_whole = ours.plus >= theirs.plus
-        && ours.minus >= theirs.minus
-        && ours.zero >= theirs.zero
-        && contrast.difference.n >= taken.difference.n;
-    if !is_whole {
-        return None;
+    left.pairs = pairs_without(contrast.pairs, taken.pairs)?;
+    left.difference = moments_without(contrast.difference, taken.difference)?;
+    let (lost, gone) = (contrast.lost_pairs, taken.lost_pairs);
+    left.lost_pairs = Sides {
+        harm: pairs_without(lost.harm, gone.harm)?,
+        favour: pairs_without(lost.favour, gone.favour)?,
+    };
+    let (lost, gone) = (contrast.lost_difference, taken.lost_difference);
+    left.lost_difference = Sides {
+        harm: moments_without(lost.harm, gone.harm)?,
+        favour: moments_without(lost.favour, gone.favour)?,
+    };
+    for (centre, gone) in &taken.split {
+        let counts = left.split.entry(*centre).or_default();
+        *counts = Sides {
+            harm: counts_without(counts.harm, gone.harm)?,
+            favour: counts_without(counts.favour, gone.favour)?,
+        };
     }
-    left.pairs.retract(&theirs);
-    left.difference.retract(&taken.difference);
     if let Some(taken) = &taken.capital {
         let capitals = left.capital.get_or_insert_default();
         for (capital, taken) in capitals.iter_mut().zip(taken.iter()) {
@@ -107,4 +123,29 @@ fn contrast_without(contrast: &Contrast, taken: &Contrast) -> Option<Contrast> {
         }
     }
     Some(left)
+}
+
+fn pairs_without(pairs: PairedCounts, taken: PairedCounts) -> Option<PairedCounts> {
+    Some(PairedCounts {
+        plus: pairs.plus.checked_sub(taken.plus)?,
+        minus: pairs.minus.checked_sub(taken.minus)?,
+        zero: pairs.zero.checked_sub(taken.zero)?,
+    })
+}
+
+fn moments_without(mut moments: Moments, taken: Moments) -> Option<Moments> {
+    if moments.n < taken.n {
+        return None;
+    }
+    moments.retract(&taken);
+    Some(moments)
+}
+
+fn counts_without(counts: Counts, taken: Counts) -> Option<Counts> {
+    Some(Counts {
+        treated: counts.treated.checked_sub(taken.treated)?,
+        treated_events: counts.treated_events.checked_sub(taken.treated_events)?,
+        control: counts.control.checked_sub(taken.control)?,
+        control_events: counts.control_events.checked_sub(taken.control_events)?,
+    })
 }

@@ -15,20 +15,21 @@ const DESIGNS_MAX: usize = 4096;
 /// Designs by what they were planned from. They are pure functions of that: a cache changes no number.
 #[derive(Clone, Debug, Default)]
 pub struct BetCache {
-    split: RefCell<HashMap<[u64; 5], ipw_bet::Design>>,
+    split: RefCell<HashMap<[u64; 6], ipw_bet::Design>>,
     paired: RefCell<HashMap<[u64; 4], PairedDesign>>,
 }
 
 impl BetCache {
     /// Returns the bets on cases that are answered by one arm each.
-    pub fn split(&self, propensity: f64, base: f64, null: Null, prior: &Prior) -> ipw_bet::Design {
-        let key = [propensity, base, null.at, prior.effects[0]].map(f64::to_bits);
-        let key = [key[0], key[1], key[2], key[3], side(null.side)];
+    pub fn split(&self, stratum: &ipw_bet::Stratum, null: Null, prior: &Prior) -> ipw_bet::Design {
+        let ipw_bet::Stratum { propensity, base, centre, .. } = *stratum;
+        let key = [propensity, base, centre, null.at, prior.effects[0]].map(f64::to_bits);
+        let key = [key[0], key[1], key[2], key[3], key[4], side(null.side)];
         let mut kept = self.split.borrow_mut();
         if kept.len() >= DESIGNS_MAX {
             kept.clear();
         }
-        *kept.entry(key).or_insert_with(|| ipw_bet::Design::new(propensity, base, null, prior))
+        *kept.entry(key).or_insert_with(|| stratum.design(null, prior))
     }
 
     /// Returns the bets on cases that both versions answered.

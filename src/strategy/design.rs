@@ -30,6 +30,15 @@ pub struct Exceedances {
     pub above: [u64; 4],
     /// Longer than the threshold with the margin added.
     pub above_limit: [u64; 4],
+    /// How many more were asked for and did not come in time, or failed.
+    pub unanswered: u64,
+}
+
+impl Exceedances {
+    /// Returns how many answers there would be if all had come.
+    pub fn all(&self) -> u64 {
+        self.n + self.unanswered
+    }
 }
 
 /// Exceedances by stratum and version, chosen and copied apart.
@@ -74,6 +83,7 @@ impl Exceedances {
             n: self.n.saturating_sub(earlier.n),
             above: left(&self.above, &earlier.above),
             above_limit: left(&self.above_limit, &earlier.above_limit),
+            unanswered: self.unanswered.saturating_sub(earlier.unanswered),
         }
     }
 }

@@ -6,11 +6,14 @@ use crate::domain::ids::{MetricName, StageIndex, Version};
 use crate::domain::time::{Span, Timestamp};
 use crate::stats::bounded_bet::Capital;
 use crate::stats::cluster::Clusters;
+use crate::stats::ipw_bet;
 use crate::stats::moments::Moments;
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::ranking::Ranking;
 use crate::stats::sketch::Sketch;
 use crate::strategy::amended::Amended;
+use crate::strategy::bounds::{Lost, Sides};
+use crate::strategy::centre::{Centre, Centres};
 use crate::strategy::design::{ContrastKey, Part, Stratum};
 use crate::strategy::scoring::Unscored;
 use crate::strategy::units::Units;
@@ -33,6 +36,8 @@ pub struct Evidence {
     pub clusters: BTreeMap<(Version, MetricName), Clusters>,
     /// Cases without a unit, whose request ids stand for it: no other case goes the way of theirs.
     pub without_unit: u64,
+    /// What this lane's split bets are centred on. A lane's own: it is not added up.
+    pub centres: BTreeMap<(Stratum, MetricName), Centres>,
     /// What labels that changed after maturity would change; no decision rests on it.
     pub amended: Amended,
 }
@@ -75,6 +80,8 @@ pub struct Scores {
     pub moments: Moments,
     /// How many had to be clipped.
     pub clipped: u64,
+    /// Answers that could not be scored although the truth is known.
+    pub lost: Lost,
     /// The two-by-two table of precision, recall and f1.
     pub table: Table,
     /// Scores by class, for rankings.
@@ -103,6 +110,12 @@ pub struct Contrast {
     pub pairs: PairedCounts,
     /// Sums of candidate minus stable on the same case.
     pub difference: Moments,
+    /// Such pairs of a binary metric as have an answer that cannot be scored, as each side counts them.
+    pub lost_pairs: Sides<PairedCounts>,
+    /// The differences of the same pairs, of any metric.
+    pub lost_difference: Sides<Moments>,
+    /// Cases that were split between the two, for a binary metric, by the centre of their bets.
+    pub split: BTreeMap<Centre, Sides<ipw_bet::Counts>>,
     /// The capital of the bets on a bounded metric: harm, non-inferior, superior.
     pub capital: Option<Box<[Capital; 3]>>,
 }
@@ -255,6 +268,7 @@ impl Scores {
     pub fn merge(&mut self, other: &Self) {
         self.moments.merge(&other.moments);
         self.clipped += other.clipped;
+        self.lost.merge(other.lost);
         self.table.hits += other.table.hits;
         self.table.alarms += other.table.alarms;
         self.table.misses += other.table.misses;
@@ -271,6 +285,11 @@ impl Contrast {
     pub fn merge(&mut self, other: &Self) {
         self.pairs.merge(&other.pairs);
         self.difference.merge(&other.difference);
+        self.lost_pairs.merge(&other.lost_pairs);
+        self.lost_difference.merge(&other.lost_difference);
+        for (centre, counts) in &other.split {
+            self.split.entry(*centre).or_default().merge(counts);
+        }
         if let Some(theirs) = &other.capital {
             let ours = self.capital.get_or_insert_default();
             for (ours, theirs) in ours.iter_mut().zip(theirs.iter()) {

@@ -8,20 +8,18 @@ use crate::stats::asymp;
 use crate::stats::bounded_bet::Capital;
 use crate::stats::interval::Interval;
 use crate::stats::invert::{self, Rung};
-use crate::stats::ipw_bet;
 use crate::stats::moments::Moments;
-use crate::stats::paired_bet::PairedStratum;
 use crate::stats::prior::{GRID, Prior};
 use crate::stats::side::Null;
+use crate::strategy::bounds::{self, Sides};
 use crate::strategy::claims::{Bars, Claims};
 use crate::strategy::design::Pairing;
+use crate::strategy::evidence::Scores;
 use crate::strategy::look::{Detail, Sight};
 use crate::strategy::metric::{Direction, Metric, MetricRole, Shape};
 use crate::strategy::stage::PromoteWhen;
-use crate::strategy::strata::{
-    Average, Compared, VALUES_MIN, compared, events, tuning, with_interval,
-};
-use crate::strategy::verdict::{Classic, Estimate, Finding, LogE, Proof};
+use crate::strategy::strata::{Average, Compared, VALUES_MIN, compared, tuning, with_interval};
+use crate::strategy::verdict::{Classic, Estimate, Finding, LogE, LostAnswers, Proof};
 use crate::strategy::{classic, gaps, pace, planning, ranked};
 
 /// What one metric says of one candidate, before it is judged.
@@ -35,6 +33,7 @@ pub(super) struct Reading {
     pub(super) log_e: Option<LogE>,
     pub(super) claims: Claims,
     pub(super) classic: Option<Classic>,
+    pub(super) lost: LostAnswers,
 }
 
 /// Reads one metric of one candidate against the stable version.
@@ -68,6 +67,7 @@ pub fn finding(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Findi
         n_min: reading.n_min,
         design_effect: sight.evidence.inflation(candidate, &metric.name),
         clipped: gaps::clipped(sight, metric, candidate),
+        lost: reading.lost,
     }
 }
 
@@ -124,6 +124,13 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
         };
     }
     let is_binary = metric.kind.shape() == Shape::Binary;
+    let sides = bounded_difference(metric, &strata);
+    let lost = |scores: &Scores| bounds::counted(metric, scores.lost).all();
+    let lost = LostAnswers {
+        candidate: strata.iter().map(|it| lost(&it.ours)).sum(),
+        stable: strata.iter().map(|it| lost(&it.theirs)).sum(),
+        worst_difference: sides.favour.mean(),
+    };
     let [harm, non_inferior, superior] = if is_binary {
         rate_log_e(sight, metric, &strata, inflation)
     } else {
@@ -141,7 +148,9 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
         rate_interval(sight, metric, &strata, inflation, claims)
     } else {
         let alpha = sight.plan.decide.alpha;
-        difference.inflated(inflation).unrejected(n as f64, metric, alpha, bars)
+        let unrejected =
+            |side: Average| side.inflated(inflation).unrejected(n as f64, metric, alpha, bars);
+        bounds::ends(metric, sides.map(unrejected))
     };
     Reading {
         n,
@@ -152,7 +161,39 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
         log_e: Some(log_e),
         claims,
         classic: classic::values(metric, &strata).filter(|_| sight.detail == Detail::Full),
+        lost,
     }
+}
+
+/// Returns the mean difference as each side counts answers that cannot be scored.
+fn bounded_difference(metric: &Metric, strata: &[Compared<'_>]) -> Sides<Average> {
+    let mut sides = Sides::both(Average::default());
+    for it in strata {
+        match it.pairing {
+            Pairing::Paired => {
+                let paired = it.contrast.cloned().unwrap_or_default();
+                let lost = paired.lost_difference;
+                for (side, lost) in [(&mut sides.harm, lost.harm), (&mut sides.favour, lost.favour)]
+                {
+                    let mut all = paired.difference;
+                    all.merge(&lost);
+                    let summary = all.summary();
+                    side.add(summary.mean, summary.standard_error().powi(2), 0.5 * summary.n);
+                }
+            }
+            Pairing::Split { .. } | Pairing::Apart => {
+                let arms = it.arms(metric);
+                for (side, (ours, theirs)) in
+                    [(&mut sides.harm, arms.harm), (&mut sides.favour, arms.favour)]
+                {
+                    let variance = ours.standard_error().powi(2) + theirs.standard_error().powi(2);
+                    let weight = ours.n * theirs.n / (ours.n + theirs.n);
+                    side.add(ours.mean - theirs.mean, variance, weight);
+                }
+            }
+        }
+    }
+    sides
 }
 
 /// Log-capitals of each planned effect add over all strata before the mixture: one process for the whole rollout.
@@ -163,24 +204,23 @@ fn rate_log_e(
     inflation: f64,
 ) -> [f64; 3] {
     let prior = planning::prior(metric);
-    planning::nulls(metric).map(|null| {
-        let mut sums = [0.0; GRID];
-        for it in strata {
-            if let Some(split) = it.split(sight, metric) {
-                sight
-                    .bets
-                    .split(split.propensity, split.base, null, &prior)
-                    .add_to(&split.counts, &mut sums);
-            } else {
-                let paired = it.paired(sight, metric);
-                sight
-                    .bets
-                    .paired(paired.discordance, null, &prior)
-                    .add_to(&paired.counts, &mut sums);
+    let mut questions = [[0.0; GRID]; 3];
+    let nulls = planning::nulls(metric);
+    for it in strata {
+        for split in it.splits(sight, metric) {
+            for ((sums, null), split) in questions.iter_mut().zip(nulls).zip(split.questions()) {
+                sight.bets.split(&split, null, &prior).add_to(&split.counts, sums);
             }
         }
-        prior.mixture(&sums.map(|it| it / inflation))
-    })
+        if it.pairing == Pairing::Paired {
+            let paired = it.paired(sight, metric).questions();
+            for ((sums, null), paired) in questions.iter_mut().zip(nulls).zip(paired) {
+                let design = sight.bets.paired(paired.discordance, null, &prior);
+                design.add_to(&paired.counts, sums);
+            }
+        }
+    }
+    questions.map(|sums| prior.mixture(&sums.map(|it| it / inflation)))
 }
 
 fn mean_log_e(metric: &Metric, strata: &[Compared<'_>], inflation: f64) -> [f64; 3] {
@@ -207,14 +247,16 @@ fn rate_interval(
 ) -> Interval {
     let prior = planning::prior(metric);
     let [harm, non_inferior, superior] = planning::nulls(metric);
-    let end = |null: Null, bar: f64| {
-        let rungs: Vec<Rung> =
-            strata.iter().filter_map(|one| one.rung(sight, metric, null, &prior)).collect();
+    let end = |question: usize, null: Null, bar: f64| {
+        let rungs: Vec<Rung> = strata
+            .iter()
+            .flat_map(|one| one.rungs(sight, metric, (question, null), &prior))
+            .collect();
         invert::end(&rungs, &prior, bar, inflation)
     };
     let bars = Bars::of(sight.plan);
-    let worse = end(harm, bars.harm);
-    let better = end(if claims.superior { superior } else { non_inferior }, bars.promotion);
+    let worse = end(0, harm, bars.harm);
+    let better = end(1, if claims.superior { superior } else { non_inferior }, bars.promotion);
     match metric.direction {
         Direction::Lower => Interval { low: worse, high: -better },
         Direction::Higher => Interval { low: better, high: -worse },
@@ -222,37 +264,23 @@ fn rate_interval(
 }
 
 impl Compared<'_> {
-    fn split(&self, sight: &Sight<'_>, metric: &Metric) -> Option<ipw_bet::Stratum> {
-        let Pairing::Split { rho } = self.pairing else { return None };
-        let base = planning::assumption(sight.design, metric, self.stratum.stage).centre;
-        Some(ipw_bet::Stratum {
-            propensity: rho,
-            base,
-            counts: ipw_bet::Counts {
-                treated: self.ours.moments.n,
-                treated_events: events(&self.ours.moments),
-                control: self.theirs.moments.n,
-                control_events: events(&self.theirs.moments),
-            },
-        })
-    }
-
-    /// Returns the bets against a null with what was seen, to be held against others.
-    fn rung(&self, sight: &Sight<'_>, metric: &Metric, null: Null, prior: &Prior) -> Option<Rung> {
-        if let Some(split) = self.split(sight, metric) {
-            let design = sight.bets.split(split.propensity, split.base, null, prior);
-            return design.rung(&split, null.side);
+    /// Returns the bets against the null of a question with what it is asked of, to be held against other nulls.
+    fn rungs(
+        &self,
+        sight: &Sight<'_>,
+        metric: &Metric,
+        (question, null): (usize, Null),
+        prior: &Prior,
+    ) -> Vec<Rung> {
+        if self.pairing == Pairing::Paired {
+            let paired = self.paired(sight, metric).questions()[question];
+            let design = sight.bets.paired(paired.discordance, null, prior);
+            return design.rung(&paired, null.side).into_iter().collect();
         }
-        let paired = self.paired(sight, metric);
-        sight.bets.paired(paired.discordance, null, prior).rung(&paired, null.side)
-    }
-
-    fn paired(&self, sight: &Sight<'_>, metric: &Metric) -> PairedStratum {
-        let assumption = planning::assumption(sight.design, metric, self.stratum.stage);
-        PairedStratum {
-            discordance: assumption.discordance,
-            counts: self.contrast.map(|it| it.pairs).unwrap_or_default(),
-        }
+        let splits = self.splits(sight, metric).into_iter().map(|it| it.questions()[question]);
+        splits
+            .filter_map(|split| sight.bets.split(&split, null, prior).rung(&split, null.side))
+            .collect()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::domain::ids::Version;
 use crate::domain::time::{Span, Timestamp};
 use crate::strategy::metric::MetricRole;
 use crate::strategy::stage::{PromoteWhen, WhenNoData};
+use crate::strategy::support::Question;
 use crate::strategy::verdict::{
     ArmReport, Finding, LabelAge, Look, Proof, SplitPoint, Verdict, Wait,
 };
@@ -283,7 +284,9 @@ fn not_proved(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
         }
         None => String::new(),
     };
-    let block = format!("{} is not proved {wanted} yet{pace}", open.metric);
+    let question = if needs_better { Question::Superior } else { Question::NonInferior };
+    let block = words::left_out(open, question)
+        .unwrap_or_else(|| format!("{} is not proved {wanted} yet{pace}", open.metric));
     Some((Wait::Proof(eta), block))
 }
 

@@ -3,7 +3,8 @@
 //! Units are followed over three points: assigned, answered, labelled. Each has its own sequential test of the same shares, so
 //! that a hold can say between which two points units go missing. Lost answers are compared besides, arm by arm, since one per
 //! cent more of them is far less than what moves the shares. Labels are compared at three ages. Three tests share one level.
-//! Where failed answers are a metric of their own, that metric says how many are too many, and only the assignment can hold.
+//! Where failed answers are a metric of their own, that metric says how many are too many, and only the assignment can hold; unless
+//! a metric leaves out cases that are not answered.
 
 use crate::domain::ids::Version;
 use crate::stats::ipw_bet::{self, Counts, Stratum};
@@ -15,7 +16,7 @@ use crate::stats::split::{self, SplitStage};
 use crate::strategy::design::{Pairing, Part};
 use crate::strategy::gaps;
 use crate::strategy::look::Sight;
-use crate::strategy::metric::{Metric, MetricKind, MetricRole};
+use crate::strategy::metric::{Metric, MetricKind, MetricRole, Unusable};
 use crate::strategy::stage::MissingLabels;
 use crate::strategy::units::{Basis, UnitCounts, Units};
 use crate::strategy::verdict::{Check, Health, LabelAge, SplitPoint, Trail};
@@ -91,10 +92,15 @@ fn split_trail(sight: &Sight<'_>) -> Trail {
         };
         Some((point, loser?))
     });
-    let is_measured = sight.plan.metrics.iter().any(|it| {
-        matches!(it.kind, MetricKind::ResponseError | MetricKind::Timeout)
-            && matches!(it.role, MetricRole::Goal | MetricRole::Guardrail)
-    });
+    let decides = |it: &Metric| matches!(it.role, MetricRole::Goal | MetricRole::Guardrail);
+    let measures = |it: &Metric| {
+        decides(it) && matches!(it.kind, MetricKind::ResponseError | MetricKind::Timeout)
+    };
+    // A metric that leaves cases out rests on the answered ones being split as planned.
+    let leaves_out = |it: &Metric| decides(it) && it.unusable == Unusable::Exclude;
+    let metrics = &sight.plan.metrics;
+    let is_measured =
+        metrics.iter().any(|it| measures(it)) && !metrics.iter().any(|it| leaves_out(it));
     let bad = bad.filter(|(point, _)| *point == SplitPoint::ASSIGNED || !is_measured);
     let mut trail = trail(log_e, bar, POINTS, bad);
     if is_measured {
@@ -163,6 +169,7 @@ fn losses(candidate: usize, (assigned, answered): (&Point, &Point)) -> Stratum {
         propensity: assigned.weights[candidate]
             / (assigned.weights[candidate] + assigned.weights[0]),
         base: LOSS_BASE,
+        centre: LOSS_BASE,
         counts: Counts {
             treated: assigned.counts[candidate],
             treated_events: lost(candidate),

@@ -76,6 +76,16 @@ pub enum Direction {
     Higher,
 }
 
+/// What a case counts as whose answer cannot be scored although the truth is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unusable {
+    /// As bad as it can be for what is claimed: every claim then holds whatever the answer would have been.
+    #[default]
+    Bounds,
+    /// As nothing. Then the split must be as planned among answered cases too.
+    Exclude,
+}
+
 /// How much worse the candidate may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Margin {
@@ -133,6 +143,8 @@ pub struct Metric {
     pub segment: Option<(Arc<str>, Arc<str>)>,
     /// Whether harm in this metric may abort by itself.
     pub aborts: bool,
+    /// What a case counts as whose answer cannot be scored.
+    pub unusable: Unusable,
 }
 
 impl Metric {

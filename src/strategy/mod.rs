@@ -8,6 +8,8 @@ pub mod assign;
 pub mod bet_cache;
 
 pub mod amended;
+pub mod bounds;
+pub mod centre;
 pub mod design;
 pub mod evidence;
 pub mod planning;

@@ -21,9 +21,9 @@ use crate::strategy::claims::{Bars, Claims};
 use crate::strategy::design::{Exceedances, Pairing, Part, Stratum, Thresholds};
 use crate::strategy::finding::Reading;
 use crate::strategy::look::{Detail, Sight};
-use crate::strategy::metric::Metric;
+use crate::strategy::metric::{Metric, Unusable};
 use crate::strategy::strata::{tuning, with_interval};
-use crate::strategy::verdict::{Estimate, LogE};
+use crate::strategy::verdict::{Estimate, LogE, LostAnswers};
 use crate::strategy::{classic, planning};
 
 /// The growth of exceedances that the bets are planned for, as a share of the threshold's own.
@@ -109,6 +109,7 @@ pub(super) fn duration(sight: &Sight<'_>, metric: &Metric, candidate: &Version) 
         classic: (sight.detail == Detail::Full)
             .then(|| classic::durations(&ours, &theirs))
             .flatten(),
+        lost: LostAnswers::default(),
     }
 }
 
@@ -216,6 +217,9 @@ fn count(
             let key = (stratum, version.clone(), *part);
             let counted = planning::in_block(thresholds, &key, tally, metric);
             sum.n += counted.n;
+            if metric.unusable == Unusable::Bounds {
+                sum.unanswered += counted.unanswered;
+            }
             for rung in 0..RUNGS {
                 sum.above[rung] += counted.above[rung];
                 sum.above_limit[rung] += counted.above_limit[rung];
@@ -246,23 +250,30 @@ fn capitals(strata: &[Counted], rung: usize, null: Null, held: Held, prior: &Pri
     let base = Ladder::bases()[rung];
     let mut sums = [0.0; GRID];
     for it in strata {
+        // An answer that did not come is slower than all where that speaks against the claim, and as fast as can be else.
+        let (lost, lost_theirs) = match null.side {
+            Side::Greater => (0, it.theirs.unanswered),
+            Side::Less => (it.ours.unanswered, 0),
+        };
         let slow = match held {
             Held::ToThresholds => it.ours.above[rung],
             Held::ToLimits => it.ours.above_limit[rung],
         };
+        let (slow, slow_theirs) = (slow + lost, it.theirs.above[rung] + lost_theirs);
+        let (n, n_theirs) = (it.ours.all(), it.theirs.all());
         match it.pairing {
             Pairing::Split { rho } => {
                 let counts = ipw_bet::Counts {
-                    treated: it.ours.n,
+                    treated: n,
                     treated_events: slow,
-                    control: it.theirs.n,
-                    control_events: it.theirs.above[rung],
+                    control: n_theirs,
+                    control_events: slow_theirs,
                 };
                 ipw_bet::Design::new(rho, base, null, prior).add_to(&counts, &mut sums);
             }
             Pairing::Paired => {
                 let discordance = 2.0 * base * QUANTILES[rung];
-                let pairs = least_favourable(it.ours.n, slow, it.theirs.n, it.theirs.above[rung]);
+                let pairs = least_favourable(n, slow, n_theirs, slow_theirs);
                 PairedDesign::new(discordance, null, prior).add_to(&pairs, &mut sums);
             }
             Pairing::Apart => {}

@@ -192,7 +192,7 @@ pub fn freeze_thresholds(
             close(last, evidence, metric);
         }
         let count = |(key, tally): (&Key, &Tally)| {
-            (key.clone(), exceedances(&tally.latency, &latency_ms, metric))
+            (key.clone(), exceedances_of(tally, &latency_ms, metric))
         };
         let counted = evidence.arms.iter().map(count).collect();
         let block = Block::Open { counted, seen };
@@ -237,7 +237,7 @@ fn close(thresholds: &mut Thresholds, evidence: &Evidence, metric: &Metric) {
         .arms
         .iter()
         .map(|(key, tally)| (key.clone(), in_block(thresholds, key, tally, metric)))
-        .filter(|(_, counted)| counted.n > 0)
+        .filter(|(_, counted)| counted.all() > 0)
         .collect();
     thresholds.block = Block::Closed(counted);
 }
@@ -252,9 +252,17 @@ pub fn in_block(
     match &thresholds.block {
         Block::Open { counted, .. } => {
             let before = counted.get(key).copied().unwrap_or_default();
-            exceedances(&tally.latency, &thresholds.latency_ms, metric).since(&before)
+            exceedances_of(tally, &thresholds.latency_ms, metric).since(&before)
         }
         Block::Closed(counted) => counted.get(key).copied().unwrap_or_default(),
+    }
+}
+
+/// Counts how many answers took longer than the thresholds, and how many did not come.
+fn exceedances_of(tally: &Tally, latency_ms: &[f64; RUNGS], metric: &Metric) -> Exceedances {
+    Exceedances {
+        unanswered: tally.errors + tally.late + tally.timeouts,
+        ..exceedances(&tally.latency, latency_ms, metric)
     }
 }
 
@@ -272,6 +280,7 @@ pub fn exceedances(sketch: &Sketch, latency_ms: &[f64; RUNGS], metric: &Metric) 
         n: sketch.count(),
         above: above(ladder),
         above_limit: above(ladder.scaled(1.0 + metric.margin.value())),
+        unanswered: 0,
     }
 }
 

@@ -11,13 +11,14 @@ use crate::stats::ratio;
 use crate::stats::roc;
 use crate::stats::special::normal_sf;
 use crate::stats::two_sample::Rate;
+use crate::strategy::bounds::{self, Lost, Sides};
 use crate::strategy::claims::{Bars, Claims};
 use crate::strategy::evidence::{Scores, Table};
 use crate::strategy::finding::Reading;
 use crate::strategy::look::{Detail, Sight};
 use crate::strategy::metric::{Metric, MetricKind};
 use crate::strategy::strata::{Average, compared, tuning, unrejected, with_interval};
-use crate::strategy::verdict::{Classic, Estimate, LogE};
+use crate::strategy::verdict::{Classic, Estimate, LogE, LostAnswers};
 use crate::strategy::{classic, planning};
 
 /// From how many cases of each kind that a value rests on a stratum counts.
@@ -41,13 +42,17 @@ pub(super) fn ranked(sight: &Sight<'_>, metric: &Metric, candidate: &Version) ->
     let alpha = sight.plan.decide.alpha;
     let inflation = sight.evidence.inflation(candidate, &metric.name);
     let mut difference = Average::default();
+    let mut sides = Sides::both(Average::default());
     let (mut ours_all, mut theirs_all) = (Scores::default(), Scores::default());
     let (mut n, mut n_min) = (0, 0);
     let (mut positives, mut cases) = (0, 0);
+    let mut lost = LostAnswers::default();
     for it in compared(sight, metric, candidate) {
         let (Some(ours), Some(theirs)) = (arm(metric, &it.ours), arm(metric, &it.theirs)) else {
             continue;
         };
+        lost.candidate += bounds::counted(metric, it.ours.lost).all();
+        lost.stable += bounds::counted(metric, it.theirs.lost).all();
         ours_all.merge(&it.ours);
         theirs_all.merge(&it.theirs);
         n += ours.n + theirs.n;
@@ -57,6 +62,15 @@ pub(super) fn ranked(sight: &Sight<'_>, metric: &Metric, candidate: &Version) ->
             cases += ours.n + theirs.n;
             let weight = (ours.n as f64) * (theirs.n as f64) / (ours.n + theirs.n) as f64;
             difference.add(ours.value - theirs.value, ours.variance + theirs.variance, weight);
+            let (ours, theirs) = (extremes(metric, &it.ours), extremes(metric, &it.theirs));
+            for (side, ours, theirs) in [
+                (&mut sides.harm, ours.best, theirs.worst),
+                (&mut sides.favour, ours.worst, theirs.best),
+            ] {
+                if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                    side.add(ours.value - theirs.value, ours.variance + theirs.variance, weight);
+                }
+            }
         }
     }
     let one = |scores: &Scores| {
@@ -67,17 +81,26 @@ pub(super) fn ranked(sight: &Sight<'_>, metric: &Metric, candidate: &Version) ->
         arm.value.is_finite().then(|| with_interval(arm.value, interval, arm.n))
     };
     let (stable, value) = (one(&theirs_all), one(&ours_all));
-    let asymptotic = difference
-        .inflated(inflation)
-        .asymptotic(cases as f64)
-        .filter(|_| positives >= POSITIVES_MIN);
-    let log_e = asymptotic.map(|it| {
-        let [harm, non_inferior, superior] =
-            planning::nulls(metric).map(|null| asymp::log_e_one_sided(&it, null, tuning(alpha)));
-        LogE { harm, non_inferior, superior }
-    });
+    let is_known = positives >= POSITIVES_MIN;
+    let asymptotic =
+        sides.map(|side| side.inflated(inflation).asymptotic(cases as f64).filter(|_| is_known));
+    let log_e = match asymptotic {
+        Sides { harm: Some(harm), favour: Some(favour) } => {
+            let [worse, not_too_bad, better] = planning::nulls(metric);
+            let log_e = |one, null| asymp::log_e_one_sided(one, null, tuning(alpha));
+            Some(LogE {
+                harm: log_e(&harm, worse),
+                non_inferior: log_e(&favour, not_too_bad),
+                superior: log_e(&favour, better),
+            })
+        }
+        Sides { .. } => None,
+    };
     let bars = Bars::of(sight.plan);
-    let interval = asymptotic.map_or(Interval::WHOLE, |it| unrejected(&it, metric, alpha, bars));
+    let interval = |one: Option<asymp::Estimate>| {
+        one.map_or(Interval::WHOLE, |one| unrejected(&one, metric, alpha, bars))
+    };
+    let interval = bounds::ends(metric, asymptotic.map(interval));
     let claims = match (log_e, difference.mean()) {
         (Some(log_e), Some(difference)) => Claims::of(metric, bars, log_e, difference),
         (_, _) => Claims::default(),
@@ -99,6 +122,7 @@ pub(super) fn ranked(sight: &Sight<'_>, metric: &Metric, candidate: &Version) ->
             superior: 0.0,
         })),
         classic: classic(metric, &ours_all, &theirs_all).filter(|_| sight.detail == Detail::Full),
+        lost: LostAnswers { worst_difference: sides.favour.mean(), ..lost },
     }
 }
 
@@ -106,11 +130,49 @@ fn raw(value: Option<Estimate>, stable: Option<Estimate>) -> Option<f64> {
     Some(value?.value - stable?.value)
 }
 
+/// One arm as it would be if all answers that cannot be scored were as bad, or as good, as they can be.
+struct Extremes {
+    worst: Option<Arm>,
+    best: Option<Arm>,
+}
+
+/// Returns an arm's extremes: positives that are lost are ranked last and called negative at worst, all others first and called
+/// positive; at best it is the other way round.
+fn extremes(metric: &Metric, scores: &Scores) -> Extremes {
+    let Lost { positives, rest } = bounds::counted(metric, scores.lost);
+    let table = scores.table;
+    let worst = Scores {
+        table: Table { misses: table.misses + positives, alarms: table.alarms + rest, ..table },
+        ..scores.clone()
+    };
+    let best = Scores {
+        table: Table { hits: table.hits + positives, rest: table.rest + rest, ..table },
+        ..scores.clone()
+    };
+    let last = Ends { low: (positives, 0), high: (0, rest) };
+    let first = Ends { low: (0, rest), high: (positives, 0) };
+    Extremes { worst: arm_between(metric, &worst, last), best: arm_between(metric, &best, first) }
+}
+
 /// Returns one arm's value; nothing where it has no case.
 fn arm(metric: &Metric, scores: &Scores) -> Option<Arm> {
+    arm_between(metric, scores, Ends::default())
+}
+
+/// Positives and negatives below and above all scores.
+#[derive(Clone, Copy, Default)]
+struct Ends {
+    low: (u64, u64),
+    high: (u64, u64),
+}
+
+/// Returns one arm's value with more cases at both ends of a ranking.
+fn arm_between(metric: &Metric, scores: &Scores, ends: Ends) -> Option<Arm> {
     if metric.kind == MetricKind::Auc {
-        let ranks = scores.ranks.as_ref()?;
-        let (positives, negatives) = ranks.counts();
+        let (positives, negatives) = scores.ranks.as_ref()?.counts();
+        let between = |low: u64, counts: &[u64], high: u64| [&[low], counts, &[high]].concat();
+        let positives = between(ends.low.0, &positives, ends.high.0);
+        let negatives = between(ends.low.1, &negatives, ends.high.1);
         let auc = roc::binned(&positives, &negatives);
         return Some(Arm {
             value: auc.area,

@@ -3,12 +3,17 @@
 use crate::domain::ids::Version;
 use crate::stats::asymp::{self, N_STAR, Tuning};
 use crate::stats::interval::Interval;
+use crate::stats::ipw_bet;
 use crate::stats::moments::{Moments, Summary};
+use crate::stats::paired_bet::PairedStratum;
+use crate::strategy::bounds::{self, Sides, Whose};
+use crate::strategy::centre::Centre;
 use crate::strategy::claims::Bars;
 use crate::strategy::design::{ContrastKey, Pairing, Part, Stratum};
 use crate::strategy::evidence::{Contrast, Scores};
 use crate::strategy::look::Sight;
 use crate::strategy::metric::{Direction, Metric, MetricKind};
+use crate::strategy::planning;
 use crate::strategy::verdict::Estimate;
 
 /// From how many values on a mean gets a range.
@@ -75,6 +80,50 @@ pub(super) fn compared<'a>(
             }
         })
         .collect()
+}
+
+impl Compared<'_> {
+    /// Returns both arms as each side counts answers that cannot be scored: the candidate's, and the stable version's.
+    pub(super) fn arms(&self, metric: &Metric) -> Sides<(Summary, Summary)> {
+        let arm = |scores: &Scores, whose| {
+            let summary = scores.moments.summary();
+            let lost = bounds::counted(metric, scores.lost).all();
+            bounds::value(metric, whose).map(|it| bounds::with_more(summary, lost, it))
+        };
+        let (ours, theirs) = (&self.ours, &self.theirs);
+        arm(ours, Whose::Candidates)
+            .with(arm(theirs, Whose::Stables), |ours, theirs| (ours, theirs))
+    }
+
+    /// Returns what was split between the two, of a binary metric, by the centre of the bets.
+    pub(super) fn splits(
+        &self,
+        sight: &Sight<'_>,
+        metric: &Metric,
+    ) -> Vec<Sides<ipw_bet::Stratum>> {
+        let (Pairing::Split { rho }, Some(contrast)) = (self.pairing, self.contrast) else {
+            return Vec::new();
+        };
+        let base = planning::assumption(sight.design, metric, self.stratum.stage).centre;
+        let stratum = |centre: Centre, counts| ipw_bet::Stratum {
+            propensity: rho,
+            base,
+            centre: centre.rate(),
+            counts,
+        };
+        contrast.split.iter().map(|(centre, it)| it.map(|it| stratum(*centre, it))).collect()
+    }
+
+    /// Returns what both answered, of a binary metric.
+    pub(super) fn paired(&self, sight: &Sight<'_>, metric: &Metric) -> Sides<PairedStratum> {
+        let assumption = planning::assumption(sight.design, metric, self.stratum.stage);
+        let contrast = self.contrast.cloned().unwrap_or_default();
+        contrast.lost_pairs.map(|lost| {
+            let mut counts = contrast.pairs;
+            counts.merge(&lost);
+            PairedStratum { discordance: assumption.discordance, counts }
+        })
+    }
 }
 
 /// A mean over strata, each weighted by how much it can tell.

@@ -117,6 +117,19 @@ pub struct Finding {
     pub design_effect: f64,
     /// How many values were clipped, for a metric with a range.
     pub clipped: Option<Clipped>,
+    /// The answers that cannot be scored and count against what is claimed.
+    pub lost: LostAnswers,
+}
+
+/// The answers of one comparison that cannot be scored and count against what is claimed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LostAnswers {
+    /// Of the candidate.
+    pub candidate: u64,
+    /// Of the stable version.
+    pub stable: u64,
+    /// Candidate minus stable if they had been as bad for the candidate as they can be; nothing where that is not known.
+    pub worst_difference: Option<f64>,
 }
 
 /// One arm's part, over all stages of the rollout so far.

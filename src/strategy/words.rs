@@ -3,6 +3,7 @@
 use crate::domain::time::Timestamp;
 use crate::strategy::gaps::Clipped;
 use crate::strategy::metric::Margin;
+use crate::strategy::support::Question;
 use crate::strategy::verdict::{Estimate, Finding, Proof};
 
 /// Writes a whole number with thousands separated.
@@ -135,6 +136,37 @@ fn clipped(finding: &Finding) -> String {
     }
 }
 
+/// Writes that a metric cannot be proved while answers are left out: nothing where those that are left out do not decide it.
+pub fn left_out(finding: &Finding, question: Question) -> Option<String> {
+    let sign = finding.direction.harm_sign();
+    let limit = match question {
+        Question::Harm => return None,
+        Question::NonInferior => finding.margin.value(),
+        Question::Superior => 0.0,
+    };
+    let scored = finding.difference?.value * sign;
+    let worst = finding.lost.worst_difference? * sign;
+    if worst < limit || scored >= limit {
+        return None;
+    }
+    let share = |lost: u64, scored: Option<Estimate>| {
+        let scored = scored.map_or(0, |it| it.n);
+        lost as f64 / (lost + scored).max(1) as f64
+    };
+    let ours = share(finding.lost.candidate, finding.value);
+    let theirs = share(finding.lost.stable, finding.stable);
+    let whose = if ours >= theirs { finding.candidate.as_str() } else { "the stable version" };
+    let percent = 100.0 * ours.max(theirs);
+    let proved = match question {
+        Question::Harm | Question::Superior => "better".to_owned(),
+        Question::NonInferior => format!("within {}", finding.margin.value()),
+    };
+    let metric = &finding.metric;
+    Some(format!(
+        "{percent:.1} % of {whose}'s answers cannot be scored; {metric} cannot be proved {proved} while they are"
+    ))
+}
+
 /// Enough decimals to tell two differences of a tenth of the margin apart.
 fn decimals_for(margin: f64) -> usize {
     let size = margin.abs().max(1e-9).log10().floor();
@@ -166,7 +198,7 @@ mod tests {
     use super::{apart, clock, count, finding, short_of};
     use crate::domain::time::Timestamp;
     use crate::strategy::metric::{Direction, Margin, MetricKind, MetricRole};
-    use crate::strategy::verdict::{Estimate, Finding, Proof};
+    use crate::strategy::verdict::{Estimate, Finding, LostAnswers, Proof};
 
     #[test]
     fn numbers_and_times_read_as_people_write_them() {
@@ -207,6 +239,7 @@ mod tests {
             n_min: 1_000,
             design_effect: 1.0,
             clipped: None,
+            lost: LostAnswers::default(),
         };
         assert_eq!(
             finding(&brier),
@@ -236,6 +269,7 @@ mod tests {
             n_min: 400,
             design_effect: 1.0,
             clipped: None,
+            lost: LostAnswers::default(),
         })
     }
 

@@ -86,6 +86,9 @@ pub struct CountedRecord {
     pub above: [u64; 4],
     /// Longer than each threshold with the margin added.
     pub above_limit: [u64; 4],
+    /// How many more were asked for and did not come in time, or failed.
+    #[serde(default)]
+    pub unanswered: u64,
 }
 
 impl From<&Design> for DesignRecord {
@@ -185,6 +188,7 @@ fn counted_records(counted: &Counted) -> Vec<CountedRecord> {
             n: it.n,
             above: it.above,
             above_limit: it.above_limit,
+            unanswered: it.unanswered,
         })
         .collect()
 }
@@ -193,5 +197,6 @@ fn counted(record: &CountedRecord) -> ((Stratum, crate::domain::ids::Version, Pa
     let (stage, drops) = record.stratum;
     let part = if record.copied { Part::Copied } else { Part::Chosen };
     let key = (Stratum { stage: StageIndex(stage), drops }, record.version.as_str().into(), part);
-    (key, Exceedances { n: record.n, above: record.above, above_limit: record.above_limit })
+    let CountedRecord { n, above, above_limit, unanswered, .. } = *record;
+    (key, Exceedances { n, above, above_limit, unanswered })
 }

@@ -31,6 +31,7 @@ pub mod checkpoint;
 pub mod decision;
 pub mod design;
 pub mod journal;
+pub mod bets;
 pub mod partial;
 pub mod scores;
 pub mod units;

@@ -14,8 +14,12 @@ use crate::stats::cluster::{BUCKETS, Clusters, PartSums};
 use crate::stats::paired_bet::PairedCounts;
 use crate::stats::sketch::Sketch;
 use crate::strategy::amended::{Amended, Values};
+use crate::strategy::bounds::{Lost, Sides};
 use crate::strategy::design::{ContrastKey, Part, Stratum};
 use crate::strategy::evidence::{Contrast, Evidence, Scores, Table, Tally};
+use crate::wire::bets::{
+    CentresRecord, LostPairsRecord, SplitRecord, centres_record, lost_records, split_record,
+};
 use crate::wire::malformed::{Malformed, read, write};
 use crate::wire::scores::{MomentsRecord, RankingRecord, UnscoredRecord, number};
 use crate::wire::units::{UnitsRecord, units_record};
@@ -63,6 +67,9 @@ pub struct PartialRecord {
     /// Values by buckets of units.
     #[serde(default)]
     pub units_alike: Vec<ClustersRecord>,
+    /// What the lane's split bets are centred on.
+    #[serde(default)]
+    pub centres: Vec<CentresRecord>,
     /// What labels that changed after maturity would change, where any did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amended: Option<AmendedRecord>,
@@ -117,6 +124,9 @@ pub struct ScoresRecord {
     pub moments: MomentsRecord,
     /// How many had to be clipped.
     pub clipped: u64,
+    /// Answers that could not be scored although the truth is known: of positive cases, and of others.
+    #[serde(default)]
+    pub lost: (u64, u64),
     /// Hits, alarms, misses, rest.
     pub table: [u64; 4],
     /// Scores of positives and negatives, for rankings.
@@ -143,6 +153,12 @@ pub struct ContrastRecord {
     pub pairs: [u64; 3],
     /// Differences of pairs.
     pub difference: MomentsRecord,
+    /// Pairs with an answer that cannot be scored, as they count for harm and in the candidate's favour; nothing where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<(LostPairsRecord, LostPairsRecord)>,
+    /// Cases of a binary metric that were split between the two, by the centre of their bets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub split: Vec<SplitRecord>,
     /// Log-capitals in 2^-40, as decimal text: harm, non-inferior, superior.
     pub capital: Option<Vec<Vec<String>>>,
 }
@@ -204,6 +220,10 @@ impl PartialRecord {
         for it in &self.units {
             sums.units.insert(stratum(it.stratum), it.units()?);
         }
+        for record in &self.centres {
+            let key = (stratum(record.stratum), record.metric.as_str().into());
+            sums.centres.insert(key, record.centres()?);
+        }
         for record in &self.units_alike {
             let key = (version(&record.candidate), record.metric.as_str().into());
             sums.clusters.insert(key, record.clusters()?);
@@ -257,6 +277,7 @@ impl From<&Partial> for PartialRecord {
                 taken_scores: scores_records(&sums.amended.taken.scores),
                 taken_contrasts: contrast_records(&sums.amended.taken.contrasts),
             }),
+            centres: sums.centres.iter().map(|(key, it)| centres_record(key, it)).collect(),
             units_alike: sums.clusters.iter().map(|(key, it)| clusters(key, it)).collect(),
         }
     }
@@ -344,6 +365,7 @@ fn scores_records(scores: &ScoresByKey) -> Vec<ScoresRecord> {
             metric: metric.to_string(),
             moments: (&it.moments).into(),
             clipped: it.clipped,
+            lost: (it.lost.positives, it.lost.rest),
             table: [it.table.hits, it.table.alarms, it.table.misses, it.table.rest],
             ranking: it.ranks.as_ref().map(Into::into),
             unscored: (&it.unscored).into(),
@@ -360,6 +382,8 @@ fn contrast_records(contrasts: &BTreeMap<ContrastKey, Contrast>) -> Vec<Contrast
             metric: key.metric.to_string(),
             pairs: [it.pairs.plus, it.pairs.minus, it.pairs.zero],
             difference: (&it.difference).into(),
+            lost: lost_records(it),
+            split: it.split.iter().map(|(centre, it)| split_record(*centre, it)).collect(),
             capital: it.capital.as_deref().map(|it| {
                 it.iter().map(|it| it.0.iter().map(ToString::to_string).collect()).collect()
             }),
@@ -430,6 +454,7 @@ impl ScoresRecord {
         Ok(Scores {
             moments: self.moments.moments()?,
             clipped: self.clipped,
+            lost: Lost { positives: self.lost.0, rest: self.lost.1 },
             table: Table { hits, alarms, misses, rest },
             ranks: self.ranking.as_ref().map(RankingRecord::ranking).transpose()?,
             unscored: self.unscored.unscored()?,
@@ -458,9 +483,20 @@ impl ContrastRecord {
                 Some(read)
             }
         };
+        let (lost_pairs, lost_difference) = match &self.lost {
+            None => (Sides::default(), Sides::default()),
+            Some((harm, favour)) => (
+                Sides { harm: harm.counts(), favour: favour.counts() },
+                Sides { harm: harm.difference.moments()?, favour: favour.difference.moments()? },
+            ),
+        };
+        let split = self.split.iter().map(SplitRecord::sides);
         Ok(Contrast {
             pairs: PairedCounts { plus, minus, zero },
             difference: self.difference.moments()?,
+            lost_pairs,
+            lost_difference,
+            split: split.collect(),
             capital,
         })
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use serinus::domain::case::{AnswerStatus, CaseAnswer};
 use serinus::domain::routing::Role;
 use serinus::engine::score::{Read, Scored, Truth, disagree, labelled, ranked};
-use serinus::strategy::metric::{Direction, Margin, Metric, MetricKind, MetricRole};
+use serinus::strategy::metric::{Direction, Margin, Metric, MetricKind, MetricRole, Unusable};
 
 fn metric(kind: MetricKind) -> Metric {
     Metric {
@@ -29,6 +29,7 @@ fn metric(kind: MetricKind) -> Metric {
         twin: None,
         segment: None,
         aborts: true,
+        unusable: Unusable::Bounds,
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
-use serinus::domain::ids::{StageIndex, Version};
+use serinus::domain::ids::{CaseId, StageIndex, Version};
 use serinus::domain::time::{Span, Timestamp};
+use serinus::engine::betting::{Pass, Spot, Worth};
 use serinus::engine::score::Ranked;
 use serinus::engine::tally::Book;
 use serinus::stats::cluster::Clusters;
@@ -116,14 +117,19 @@ impl World {
         let values = |of: &dyn Fn(f64) -> f64| -> Vec<(Version, Part, f64)> {
             parts.iter().map(|(it, part, level)| (it.clone(), *part, of(*level))).collect()
         };
+        let worths = |values: Vec<(Version, Part, f64)>| -> Vec<(Version, Part, Worth)> {
+            values.into_iter().map(|(it, part, value)| (it, part, Worth::Value(value))).collect()
+        };
+        let place = CaseId { partition: 0, offset: i64::try_from(self.unit).expect("a few") };
+        let spot = Spot { stratum: STRATUM, bucket, order: (MIDNIGHT, place), pass: Pass::First };
         match metric.kind.shape() {
             Shape::Binary => {
                 let values = values(&|level| f64::from(draw < level));
-                self.book.add(STRATUM, &metric, bucket, &values);
+                self.book.add(spot, &metric, &worths(values));
             }
             Shape::Bounded => {
                 let values = values(&|level| (level * 2.0 * draw).min(1.0));
-                self.book.add(STRATUM, &metric, bucket, &values);
+                self.book.add(spot, &metric, &worths(values));
             }
             Shape::Ranking | Shape::Confusion => {
                 let is_positive = self.rng.random::<f64>() < 0.4;

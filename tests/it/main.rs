@@ -50,6 +50,7 @@ mod kinds;
 mod latency;
 mod segments;
 mod unscored;
+mod unusable;
 
 mod corpus;
 mod decoders;

@@ -7,7 +7,7 @@ use serinus::domain::routing::OnFailure;
 use serinus::domain::share::Share;
 use serinus::domain::time::{Span, Timestamp};
 use serinus::engine::command::Written;
-use serinus::strategy::metric::{Direction, Margin, Metric, MetricKind, MetricRole};
+use serinus::strategy::metric::{Direction, Margin, Metric, MetricKind, MetricRole, Unusable};
 use serinus::strategy::stage::{
     Decide, Format, LabelMap, MissingLabels, ModelPlan, ModelTopics, OnConflict, PromoteWhen,
     RolloutPlan, Source, Stage, StrategyKind, WhenInconclusive, WhenNoData,
@@ -213,6 +213,7 @@ fn metric(name: &str, kind: &str, role: &str, words: &[&str]) -> Metric {
         segment: None,
         ignore: Vec::new(),
         aborts: kind != MetricKind::Auc,
+        unusable: Unusable::Bounds,
     };
     for word in words {
         match word.split_once('=') {
@@ -230,6 +231,7 @@ fn metric(name: &str, kind: &str, role: &str, words: &[&str]) -> Metric {
                 metric.base = fraction(it);
                 metric.centre = metric.base;
             }
+            Some(("unusable", "exclude")) => metric.unusable = Unusable::Exclude,
             _ => panic!("metric: {word}?"),
         }
     }

@@ -11,9 +11,13 @@ use serinus::engine::judge::Judge;
 use serinus::engine::judge_io::{Effect, Event, Settings};
 use serinus::engine::partial::{Inputs, Partial};
 use serinus::join::pending::Clocks;
-use serinus::strategy::design::{Part, Stratum};
+use serinus::stats::ipw_bet::Counts;
+use serinus::strategy::bounds::Sides;
+use serinus::strategy::centre::Centre;
+use serinus::strategy::design::{ContrastKey, Part, Stratum};
 use serinus::strategy::evidence::Evidence;
 use serinus::strategy::look::Detail;
+use serinus::strategy::metric::Metric;
 use serinus::strategy::stage::{ModelPlan, RolloutPlan};
 use serinus::wire::partial::PartialRecord;
 use serinus::wire::state::StateRecord;
@@ -316,6 +320,31 @@ fn add(
         let scores = sums.scores.entry(key).or_default();
         (0..ones).for_each(|_| scores.moments.add(1.0));
         (0..zeros).for_each(|_| scores.moments.add(0.0));
+        if part == Part::Chosen {
+            bet(sums, plan, (stratum, version), metric, (ones, n));
+        }
+    }
+}
+
+/// Adds so many events among so many cases of a version to its comparisons.
+fn bet(
+    sums: &mut Evidence,
+    plan: &RolloutPlan,
+    (stratum, version): (Stratum, &Version),
+    metric: &Metric,
+    (events, n): (u64, u64),
+) {
+    let is_candidate = plan.candidates.contains(version);
+    for candidate in plan.candidates.iter().filter(|it| !is_candidate || *it == version) {
+        let counts = if is_candidate {
+            Counts { treated: n, treated_events: events, ..Counts::default() }
+        } else {
+            Counts { control: n, control_events: events, ..Counts::default() }
+        };
+        let key =
+            ContrastKey { stratum, candidate: candidate.clone(), metric: metric.name.clone() };
+        let split = &mut sums.contrasts.entry(key).or_default().split;
+        split.entry(Centre::of(metric.base)).or_default().merge(&Sides::both(counts));
     }
 }
 

@@ -40,6 +40,7 @@ fn ipw_bet_log_e(input: &Value) -> Value {
         .map(|it| Stratum {
             propensity: f(&it["rho"]),
             base: f(&it["base"]),
+            centre: f(&it["base"]),
             counts: Counts {
                 treated: n(&it["n1"]),
                 treated_events: n(&it["e1"]),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::domain::time::Span;
+use crate::simulate::left_out;
 use crate::simulate::nature::{Delay, Drift, Gaps, Nature, Sticky};
 use crate::simulate::survey::{Course, Ending, Survey, survey};
 use crate::spec::plan::{Document, load};
@@ -57,28 +58,28 @@ pub struct Scenario {
     spec: &'static str,
     batch: u64,
     ticks: u64,
-    worlds: u64,
-    truth: World,
+    pub(super) worlds: u64,
+    pub(super) truth: World,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct World {
-    effect: f64,
-    drift: Drift,
-    delay: Delay,
-    sticky: Option<Sticky>,
-    apart: Option<f64>,
+pub(super) struct World {
+    pub(super) effect: f64,
+    pub(super) drift: Drift,
+    pub(super) delay: Delay,
+    pub(super) sticky: Option<Sticky>,
+    pub(super) apart: Option<f64>,
     /// The stable version's true mean, where it is not the base of the spec.
-    base: Option<f64>,
-    bounded: Option<Bounded>,
-    gaps: Gaps,
+    pub(super) base: Option<f64>,
+    pub(super) bounded: Option<Bounded>,
+    pub(super) gaps: Gaps,
 }
 
 /// What is true of a bounded metric, where it is not what its spec assumes.
 #[derive(Clone, Copy, Debug)]
-struct Bounded {
-    base: f64,
-    variance: f64,
+pub(super) struct Bounded {
+    pub(super) base: f64,
+    pub(super) variance: f64,
 }
 
 /// What came out of a scenario.
@@ -96,9 +97,9 @@ pub struct Checked {
     pub median: Option<(Option<u64>, u64)>,
 }
 
-const HARM_OR_BETTER: &[Ending] = &[Ending::Promoted, Ending::Aborted];
+pub(super) const HARM_OR_BETTER: &[Ending] = &[Ending::Promoted, Ending::Aborted];
 const HARM: &[Ending] = &[Ending::Aborted];
-const PROMOTED: &[Ending] = &[Ending::Promoted];
+pub(super) const PROMOTED: &[Ending] = &[Ending::Promoted];
 
 /// Returns all scenarios.
 pub fn scenarios() -> Vec<Scenario> {
@@ -109,7 +110,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(ranked());
     all.extend(units());
     all.extend(errors_of_users());
-    all.extend(left_out());
+    all.extend(left_out::scenarios());
     all
 }
 
@@ -193,7 +194,7 @@ fn course(scenario: &Scenario) -> Result<Course, String> {
 }
 
 /// A scenario without anything special; the others differ in what they say.
-fn plain(
+pub(super) fn plain(
     name: &'static str,
     about: &'static str,
     spec: &'static str,
@@ -528,84 +529,6 @@ fn errors_of_users() -> Vec<Scenario> {
             healthy,
         ),
         one("such users at the limit", "the same against 5 %", (500, 1.0, 0.03), 0.02, unsafe_),
-    ]
-}
-
-const EQUAL: &str = "spec: {model: m, candidates: [v2], strategy: ab, stages: [{share: 50%}],
-  metrics: [{name: brier, kind: brier, prediction: json:/p, label: json:/y, role: goal, mde: 0.02, base: 0.15}],
-  labels: {maturity: 0s},
-  decide: {promote: superior, alpha: 0.05, tick: 1s, min_labelled: 0}}";
-const NO_WORSE: &str = "spec: {model: m, candidates: [v2], strategy: canary, stages: [{share: 50%}],
-  metrics: [{name: brier, kind: brier, prediction: json:/p, label: json:/y, role: goal, margin: 0.02, abort: false}],
-  labels: {maturity: 0s},
-  decide: {promote: non_inferior, alpha: 0.05, tick: 1s, min_labelled: 0}}";
-const EQUAL_RATES: &str = "spec: {model: m, candidates: [v2], strategy: ab, stages: [{share: 50%}],
-  metrics: [{name: wrong, kind: error_rate, prediction: json:/p, label: json:/y, role: goal, mde: 0.02, base: 0.1}],
-  labels: {maturity: 0s},
-  decide: {promote: superior, alpha: 0.025, tick: 1s, min_labelled: 0}}";
-
-/// Candidates that leave out answers, and labels that are missing in one arm.
-fn left_out() -> Vec<Scenario> {
-    let requests = (100, 4_000);
-    let quarter = Bounded { base: 0.25, variance: 0.0 };
-    let with = |mut it: Scenario, bounded, gaps| {
-        it.truth = World { bounded: Some(bounded), gaps, ..it.truth };
-        it.worlds = 2_000;
-        it
-    };
-    let answers = |answers| Gaps { answers, labels: 0.0 };
-    let labels = Gaps { answers: 0.0, labels: 0.1 };
-    let equal = |name, about, gaps| {
-        let healthy = Expected::AtMost(0.05, PROMOTED);
-        with(plain(name, about, EQUAL, requests, 0.0, healthy), quarter, gaps)
-    };
-    let no_worse = |name, about, gaps, expected| {
-        let real = Bounded { base: 0.3, variance: 0.0139 };
-        let it = plain(name, about, NO_WORSE, (50, 20_000), 0.0, expected);
-        with(it, real, gaps)
-    };
-    let power = |rate, median| Expected::Power { rate, median, ending: PROMOTED };
-    vec![
-        equal("equal scores", "Brier 0.25 in both arms, planned for 0.15", answers(0.0)),
-        equal(
-            "2 % left out",
-            "the same, the candidate leaves out 2 % of its answers",
-            answers(0.02),
-        ),
-        equal("5 % left out", "the same, 5 %", answers(0.05)),
-        equal("a third left out", "the same, a third", answers(0.33)),
-        equal("labels left out", "the same, 10 % of the candidate's labels never come", labels),
-        with(
-            plain(
-                "rates without labels",
-                "30 % wrong in both arms, planned for 10 %, 10 % of the candidate's labels never come",
-                EQUAL_RATES,
-                (100, 20_000),
-                0.0,
-                Expected::AtMost(0.05, HARM_OR_BETTER),
-            ),
-            Bounded { base: 0.3, variance: 0.21 },
-            labels,
-        ),
-        no_worse(
-            "no worse",
-            "equal models, Brier, margin 0.02",
-            answers(0.0),
-            power(1.0, Some(950)),
-        ),
-        no_worse(
-            "no worse, 1 % left out",
-            "the same, the candidate leaves out 1 % of its answers",
-            answers(0.01),
-            power(1.0, Some(2_700)),
-        ),
-        no_worse("no worse, 2 % left out", "the same, 2 %", answers(0.02), power(0.55, None)),
-        no_worse(
-            "no worse, 5 % left out",
-            "the same, 5 %: never proved, whatever the rest shows",
-            answers(0.05),
-            Expected::AtMost(0.0, HARM_OR_BETTER),
-        ),
     ]
 }
 

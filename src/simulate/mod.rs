@@ -11,4 +11,5 @@ mod sums;
 mod world;
 
 pub mod acceptance;
+mod left_out;
 pub mod survey;

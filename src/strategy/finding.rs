@@ -125,12 +125,6 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
     }
     let is_binary = metric.kind.shape() == Shape::Binary;
     let sides = bounded_difference(metric, &strata);
-    let lost = |scores: &Scores| bounds::counted(metric, scores.lost).all();
-    let lost = LostAnswers {
-        candidate: strata.iter().map(|it| lost(&it.ours)).sum(),
-        stable: strata.iter().map(|it| lost(&it.theirs)).sum(),
-        worst_difference: sides.favour.mean(),
-    };
     let [harm, non_inferior, superior] = if is_binary {
         rate_log_e(sight, metric, &strata, inflation)
     } else {
@@ -161,7 +155,17 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
         log_e: Some(log_e),
         claims,
         classic: classic::values(metric, &strata).filter(|_| sight.detail == Detail::Full),
-        lost,
+        lost: lost(metric, &strata, sides.favour),
+    }
+}
+
+/// Counts the answers that cannot be scored; `worst` is the mean difference with the worst that they could be.
+fn lost(metric: &Metric, strata: &[Compared<'_>], worst: Average) -> LostAnswers {
+    let lost = |scores: &Scores| bounds::counted(metric, scores.lost).all();
+    LostAnswers {
+        candidate: strata.iter().map(|one| lost(&one.ours)).sum(),
+        stable: strata.iter().map(|one| lost(&one.theirs)).sum(),
+        worst_difference: worst.mean(),
     }
 }
 

@@ -307,7 +307,9 @@ impl Book {
         let lambdas = match (metric.kind.shape(), pairing) {
             (Shape::Ranking | Shape::Confusion, _) => return 1.0,
             (Shape::Binary, Pairing::Split { rho }) => {
-                *ipw_bet::Design::new(rho, assumption.centre, harm, &prior).lambdas()
+                let centre = assumption.centre;
+                let base = planning::planned_rate(centre);
+                *ipw_bet::Design::centred(rho, base, centre, harm, &prior).lambdas()
             }
             (Shape::Binary, Pairing::Paired | Pairing::Apart) => {
                 *PairedDesign::new(assumption.discordance, harm, &prior).lambdas()

@@ -99,8 +99,7 @@ pub struct Design {
 }
 
 impl Design {
-    /// Plans the bets: for each effect Kelly's fraction under `p0 = base`, `p1 = base + at + side * effect`. A base of 0 is the
-    /// centre of rare events, and planned as [`RARE_RATE`].
+    /// Plans the bets: for each effect Kelly's fraction under `p0 = base`, `p1 = base + at + side * effect`.
     ///
     /// A propensity that is not inside (0, 1) compares nothing and bets nothing; so does a base or null that is not a number. A
     /// base outside [0, 1] is taken at the nearer end.
@@ -182,9 +181,7 @@ pub fn interval(strata: &[Stratum], prior: &Prior, alpha: f64) -> Interval {
         let null = Null { at: 0.0, side };
         let rungs: Vec<Rung> = strata
             .iter()
-            .filter_map(|stratum| {
-                stratum.design(null, prior).rung(stratum, side)
-            })
+            .filter_map(|stratum| stratum.design(null, prior).rung(stratum, side))
             .collect();
         invert::end(&rungs, prior, (2.0 / alpha).ln(), 1.0)
     };
@@ -202,13 +199,8 @@ fn payoffs(propensity: f64, base: f64, null: Null) -> [f64; 4] {
         .map(|x| null.side.sign() * (x - null.at))
 }
 
-/// The control rate that bets centred at 0 are planned for. Centred there, a case without the event bets nothing, so a service
-/// without errors proves itself by the margin alone; planned for a rate of 0, a single event would cost nearly everything.
-pub const RARE_RATE: f64 = 0.001;
-
 /// Returns the planned probabilities of the same four outcomes.
 fn law(propensity: f64, base: f64, null: Null, effect: f64) -> [f64; 4] {
-    let base = if base > 0.0 { base } else { RARE_RATE };
     let treated = (base + null.at + null.side.sign() * effect).clamp(1e-9, 1.0 - 1e-9);
     let rest = 1.0 - propensity;
     [propensity * treated, propensity * (1.0 - treated), rest * base, rest * (1.0 - base)]

@@ -22,7 +22,7 @@ use crate::strategy::stage::RolloutPlan;
 /// From how many observations on the data is believed more than the spec.
 const HISTORY_MIN: u64 = 100;
 /// The base of rare events (`response_error`, `timeout`) where the spec gives none.
-pub const RARE_BASE: f64 = ipw_bet::RARE_RATE;
+pub const RARE_BASE: f64 = 0.001;
 /// From how many answers on latency thresholds are frozen, first and anew in each stage.
 const ANSWERS_MIN: u64 = 200;
 /// From how many answers since the thresholds were frozen on it is asked whether they are far off.
@@ -80,9 +80,10 @@ pub fn rate_growth(
     let prior = prior(metric);
     match pairing {
         Pairing::Split { rho } => {
-            let base = assumption.centre;
-            let ours = (base + truth).clamp(0.0, 1.0);
-            ipw_bet::Design::new(rho, base, null, &prior).growth(rho, base, ours)
+            let centre = assumption.centre;
+            let ours = (centre + truth).clamp(0.0, 1.0);
+            let design = ipw_bet::Design::centred(rho, planned_rate(centre), centre, null, &prior);
+            design.growth(rho, centre, ours)
         }
         Pairing::Paired => {
             let discordance = assumption.discordance;
@@ -117,6 +118,14 @@ pub fn mean_growth(
     let edge = null.side.sign() * (truth - null.at);
     let win = |lambda: &f64| lambda * edge - 0.5 * lambda * lambda * (variance + edge * edge);
     bets.lambdas().iter().map(win).fold(0.0, f64::max)
+}
+
+/// Returns the rate of the stable version that bets around a centre are planned for.
+///
+/// Rare events are centred at 0: a case without the event then bets nothing, so a service without errors proves itself by the margin
+/// alone. Planned for a rate of 0, a single event would cost nearly everything.
+pub fn planned_rate(centre: f64) -> f64 {
+    if centre > 0.0 { centre } else { RARE_BASE }
 }
 
 /// Returns what is assumed of a metric at a stage.

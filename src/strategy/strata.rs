@@ -104,7 +104,8 @@ impl Compared<'_> {
         let (Pairing::Split { rho }, Some(contrast)) = (self.pairing, self.contrast) else {
             return Vec::new();
         };
-        let base = planning::assumption(sight.design, metric, self.stratum.stage).centre;
+        let assumption = planning::assumption(sight.design, metric, self.stratum.stage);
+        let base = planning::planned_rate(assumption.centre);
         let stratum = |centre: Centre, counts| ipw_bet::Stratum {
             propensity: rho,
             base,

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use crate::domain::time::Span;
-use crate::simulate::left_out;
 use crate::simulate::nature::{Delay, Drift, Gaps, Nature, Sticky};
 use crate::simulate::survey::{Course, Ending, Survey, survey};
 use crate::spec::plan::{Document, load};
 use crate::strategy::stage::{ModelPlan, RolloutPlan};
+
+mod left_out;
 
 const MODEL: &str = "
 apiVersion: serinus/v1
@@ -58,28 +59,28 @@ pub struct Scenario {
     spec: &'static str,
     batch: u64,
     ticks: u64,
-    pub(super) worlds: u64,
-    pub(super) truth: World,
+    worlds: u64,
+    truth: World,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct World {
-    pub(super) effect: f64,
-    pub(super) drift: Drift,
-    pub(super) delay: Delay,
-    pub(super) sticky: Option<Sticky>,
-    pub(super) apart: Option<f64>,
+struct World {
+    effect: f64,
+    drift: Drift,
+    delay: Delay,
+    sticky: Option<Sticky>,
+    apart: Option<f64>,
     /// The stable version's true mean, where it is not the base of the spec.
-    pub(super) base: Option<f64>,
-    pub(super) bounded: Option<Bounded>,
-    pub(super) gaps: Gaps,
+    base: Option<f64>,
+    bounded: Option<Bounded>,
+    gaps: Gaps,
 }
 
 /// What is true of a bounded metric, where it is not what its spec assumes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounded {
-    pub(super) base: f64,
-    pub(super) variance: f64,
+struct Bounded {
+    base: f64,
+    variance: f64,
 }
 
 /// What came out of a scenario.
@@ -97,9 +98,9 @@ pub struct Checked {
     pub median: Option<(Option<u64>, u64)>,
 }
 
-pub(super) const HARM_OR_BETTER: &[Ending] = &[Ending::Promoted, Ending::Aborted];
+const HARM_OR_BETTER: &[Ending] = &[Ending::Promoted, Ending::Aborted];
 const HARM: &[Ending] = &[Ending::Aborted];
-pub(super) const PROMOTED: &[Ending] = &[Ending::Promoted];
+const PROMOTED: &[Ending] = &[Ending::Promoted];
 
 /// Returns all scenarios.
 pub fn scenarios() -> Vec<Scenario> {
@@ -194,7 +195,7 @@ fn course(scenario: &Scenario) -> Result<Course, String> {
 }
 
 /// A scenario without anything special; the others differ in what they say.
-pub(super) fn plain(
+fn plain(
     name: &'static str,
     about: &'static str,
     spec: &'static str,

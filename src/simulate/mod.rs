@@ -11,5 +11,4 @@ mod sums;
 mod world;
 
 pub mod acceptance;
-mod left_out;
 pub mod survey;

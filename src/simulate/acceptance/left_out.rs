@@ -1,4 +1,4 @@
-//! The acceptance scenarios of answers and labels that a candidate leaves out.
+//! Answers and labels that are left out: they never help a candidate, and what that costs.
 
 use crate::simulate::acceptance::{
     Bounded, Expected, HARM_OR_BETTER, PROMOTED, Scenario, World, plain,

@@ -245,9 +245,9 @@ pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
     ("label", "c301b31588e651e2108a"),
     ("prediction", "c3015f40613552893fa9"),
     ("analysis", "c301e6c3af9e9ee1c5c1"),
-    ("rollout-metrics", "c3015a374efef0129d87"),
-    ("rollout-event", "c30144a6686475703614"),
-    ("rollout-state", "c301dd000ffc1f9d0eef"),
+    ("rollout-metrics", "c3014b1b0cee56fcd5eb"),
+    ("rollout-event", "c301ae284ed7a5bd3295"),
+    ("rollout-state", "c3019b1406fd61843709"),
     ("command", "c301ee6edb14a54e6897"),
 ];
 

@@ -134,15 +134,16 @@ fn asks(
             (version, Role::Shadow, routed_at + routing.shadow_timeout)
         }
     };
-    let ask = |index: usize| match copies.get(&index) {
-        Some(it) => Ask {
-            version: it.version.clone(),
-            role: it.role,
-            at: it.at,
-            deadline: it.deadline,
-            reply: None,
-        },
-        None => {
+    let ask = |index: usize| {
+        if let Some(copy) = copies.get(&index) {
+            Ask {
+                version: copy.version.clone(),
+                role: copy.role,
+                at: copy.at,
+                deadline: copy.deadline,
+                reply: None,
+            }
+        } else {
             let (version, role, deadline) = planned(index);
             Ask { version, role, at: routed_at, deadline, reply: None }
         }

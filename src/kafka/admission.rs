@@ -48,7 +48,7 @@ impl WaitingRoom {
     pub fn hold_for_a_person(&mut self, key: &LaneKey, topic: &str, why: &str) {
         self.put(key, topic, why, false);
         if let Some(it) = self.lanes.get_mut(&(topic.to_owned(), key.1)) {
-            it.looked_at += SAY_EVERY - LOOK_EVERY;
+            it.looked_at += SAY_EVERY.saturating_sub(LOOK_EVERY);
         }
     }
 

@@ -64,25 +64,25 @@ pub fn parse_kept(document: &Value) -> Parsed {
     let Parsed::Invalid(reason) = parsed else { return parsed };
     let mut clear = document.clone();
     if let Some(Value::Array(stages)) = clear.pointer_mut("/spec/stages") {
-        stages.iter_mut().for_each(|stage| {
+        for stage in stages {
             for field in ["share", "shadow"] {
                 if let Some(share) = stage.get_mut(field) {
                     all_of_one(share);
                 }
             }
-        });
+        }
     }
     if let Some(coverage) = clear.pointer_mut("/spec/decide/min_coverage") {
         all_of_one(coverage);
     }
     if let Some(Value::Array(metrics)) = clear.pointer_mut("/spec/metrics") {
-        metrics.iter_mut().filter(|it| it["kind"] == "latency").for_each(|metric| {
+        for metric in metrics.iter_mut().filter(|metric| metric["kind"] == "latency") {
             for field in ["margin", "mde"] {
                 if let Some(limit) = metric.get_mut(field) {
                     all_of_one(limit);
                 }
             }
-        });
+        }
     }
     match parse(&clear) {
         Parsed::Model(it) => Parsed::Model(Box::new(Written { document: document.clone(), ..*it })),

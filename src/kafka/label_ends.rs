@@ -151,13 +151,12 @@ impl Open {
         is_read: impl Fn(&Question, (i64, i64)) -> Result<bool, ShellError>,
     ) -> Result<Option<ReadTo>, ShellError> {
         let Self { question, .. } = self;
-        let end = match self.end {
-            Some(end) => end,
-            None => {
-                // Before the question is asked: what comes while the broker answers may not be in the answer.
-                let at = clock::now();
-                *self.end.insert(ReadTo { at, next: end(question)? })
-            }
+        let end = if let Some(end) = self.end {
+            end
+        } else {
+            // Before the question is asked: what comes while the broker answers may not be in the answer.
+            let at = clock::now();
+            *self.end.insert(ReadTo { at, next: end(question)? })
         };
         let next = question.position.load(Ordering::Relaxed);
         if end.next <= next {

@@ -86,9 +86,7 @@ fn ask(
     let broker = answering.or_else(|| metadata.brokers().first().map(MetadataBroker::id));
     let resources: Vec<ResourceSpecifier<'_>> =
         topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-    let options = AdminOptions::new()
-        .request_timeout(Some(WAIT))
-        .broker_id(broker);
+    let options = AdminOptions::new().request_timeout(Some(WAIT)).broker_id(broker);
     let results = block_on(admin.describe_configs(&resources, &options))?;
     let mut limits = BTreeMap::new();
     for result in results {

@@ -71,7 +71,8 @@ fn what_a_model_needs_is_kept_as_long_as_its_cases_are_open() {
                 spec: {stable: v1, timeout: 30s, shadowTimeout: 2d}}";
     let documents = load("it", text).expect("the spec is right");
     let [Document::Model(plan, _)] = &documents[..] else { panic!("one model") };
-    let needs = ModelNeeds { versions: &[plan.stable.clone()], ..ModelNeeds::default() };
+    let needs =
+        ModelNeeds { versions: std::slice::from_ref(&plan.stable), ..ModelNeeds::default() };
     let wanted = wanted_for_model("a", plan, &needs);
     let settings = [("cleanup.policy", "delete"), ("retention.ms", "86400000")];
     for topic in ["m.requests", "m.v1.requests", "m.responses", "a.internal.m.journal"] {

@@ -155,17 +155,21 @@ fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
         log_e: Some(log_e),
         claims,
         classic: classic::values(metric, &strata).filter(|_| sight.detail == Detail::Full),
-        lost: lost(metric, &strata, sides.favour),
+        lost: lost_answers(metric, &strata, sides.favour.mean()),
     }
 }
 
-/// Counts the answers that cannot be scored; `worst` is the mean difference with the worst that they could be.
-fn lost(metric: &Metric, strata: &[Compared<'_>], worst: Average) -> LostAnswers {
+/// Counts the answers that cannot be scored.
+fn lost_answers(
+    metric: &Metric,
+    strata: &[Compared<'_>],
+    worst_difference: Option<f64>,
+) -> LostAnswers {
     let lost = |scores: &Scores| bounds::counted(metric, scores.lost).all();
     LostAnswers {
-        candidate: strata.iter().map(|one| lost(&one.ours)).sum(),
-        stable: strata.iter().map(|one| lost(&one.theirs)).sum(),
-        worst_difference: worst.mean(),
+        candidate: strata.iter().map(|stratum| lost(&stratum.ours)).sum(),
+        stable: strata.iter().map(|stratum| lost(&stratum.theirs)).sum(),
+        worst_difference,
     }
 }
 

@@ -99,8 +99,7 @@ fn split_trail(sight: &Sight<'_>) -> Trail {
     // A metric that leaves cases out rests on the answered ones being split as planned.
     let leaves_out = |it: &Metric| decides(it) && it.unusable == Unusable::Exclude;
     let metrics = &sight.plan.metrics;
-    let is_measured =
-        metrics.iter().any(|it| measures(it)) && !metrics.iter().any(|it| leaves_out(it));
+    let is_measured = metrics.iter().any(measures) && !metrics.iter().any(leaves_out);
     let bad = bad.filter(|(point, _)| *point == SplitPoint::ASSIGNED || !is_measured);
     let mut trail = trail(log_e, bar, POINTS, bad);
     if is_measured {

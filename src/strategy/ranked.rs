@@ -37,6 +37,8 @@ struct Arm {
     fewest: u64,
 }
 
+const NOTHING_SAID: LogE = LogE { harm: 0.0, non_inferior: 0.0, superior: 0.0 };
+
 /// Reads a ranking or a two-by-two metric.
 pub(super) fn ranked(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
     let alpha = sight.plan.decide.alpha;
@@ -84,18 +86,7 @@ pub(super) fn ranked(sight: &Sight<'_>, metric: &Metric, candidate: &Version) ->
     let is_known = positives >= POSITIVES_MIN;
     let asymptotic =
         sides.map(|side| side.inflated(inflation).asymptotic(cases as f64).filter(|_| is_known));
-    let log_e = match asymptotic {
-        Sides { harm: Some(harm), favour: Some(favour) } => {
-            let [worse, not_too_bad, better] = planning::nulls(metric);
-            let log_e = |one, null| asymp::log_e_one_sided(one, null, tuning(alpha));
-            Some(LogE {
-                harm: log_e(&harm, worse),
-                non_inferior: log_e(&favour, not_too_bad),
-                superior: log_e(&favour, better),
-            })
-        }
-        Sides { .. } => None,
-    };
+    let log_e = one_sided(metric, alpha, asymptotic);
     let bars = Bars::of(sight.plan);
     let interval = |one: Option<asymp::Estimate>| {
         one.map_or(Interval::WHOLE, |one| unrejected(&one, metric, alpha, bars))
@@ -116,14 +107,22 @@ pub(super) fn ranked(sight: &Sight<'_>, metric: &Metric, candidate: &Version) ->
             .or_else(|| raw(value, stable))
             .map(|it| with_interval(it, interval, n)),
         // Without enough positives nothing is said yet, and that is an open question, not a lack of data.
-        log_e: log_e.or((n_min > 0).then_some(LogE {
-            harm: 0.0,
-            non_inferior: 0.0,
-            superior: 0.0,
-        })),
+        log_e: log_e.or((n_min > 0).then_some(NOTHING_SAID)),
         classic: classic(metric, &ours_all, &theirs_all).filter(|_| sight.detail == Detail::Full),
         lost: LostAnswers { worst_difference: sides.favour.mean(), ..lost },
     }
+}
+
+/// Returns the evidence against each null, harm by one side's difference and what favours the candidate by the other's.
+fn one_sided(metric: &Metric, alpha: f64, sides: Sides<Option<asymp::Estimate>>) -> Option<LogE> {
+    let (harm, favour) = (sides.harm?, sides.favour?);
+    let [worse, not_too_bad, better] = planning::nulls(metric);
+    let log_e = |one, null| asymp::log_e_one_sided(one, null, tuning(alpha));
+    Some(LogE {
+        harm: log_e(&harm, worse),
+        non_inferior: log_e(&favour, not_too_bad),
+        superior: log_e(&favour, better),
+    })
 }
 
 fn raw(value: Option<Estimate>, stable: Option<Estimate>) -> Option<f64> {

@@ -181,6 +181,10 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes down a path and over the rest of the value that it begins at; the inner `None` means that nothing stands there.
+    #[expect(
+        clippy::option_option,
+        reason = "`?` ends a document without structure; what is found may be nothing"
+    )]
     fn find(&mut self, path: &[Cow<'_, str>]) -> Option<Option<&'a [u8]>> {
         let Some((step, below)) = path.split_first() else {
             let from = self.at;
@@ -429,7 +433,7 @@ mod tests {
         };
         check(r#"{"b": [1, -2, 0.5], "a1": "1.50", "c\"2.0": true, "d": 1377993600000}"#, true);
         check(r#"{"a": 1.50}"#, false);
-        check(r#"[12345678901234567890123]"#, false);
+        check(r"[12345678901234567890123]", false);
         check("-0", false);
         check("hello", true);
     }

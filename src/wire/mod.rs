@@ -27,11 +27,11 @@ pub mod state;
 
 pub mod analysis;
 
+pub mod bets;
 pub mod checkpoint;
 pub mod decision;
 pub mod design;
 pub mod journal;
-pub mod bets;
 pub mod partial;
 pub mod scores;
 pub mod units;

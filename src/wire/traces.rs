@@ -84,11 +84,9 @@ mod tests {
         let (token, copy) = read_copy(&COPY, Timestamp(5)).expect("it has all it needs");
         assert_eq!((token.case.offset, token.ask, copy.role), (1042, 1, Role::Shadow));
         assert_eq!((copy.deadline, copy.close_at), (Timestamp(80), Timestamp(90)));
-        for left_out in 1..COPY.len() {
-            let pairs: Vec<_> =
-                COPY.into_iter().enumerate().filter(|it| it.0 != left_out).collect();
-            let pairs: Vec<_> = pairs.into_iter().map(|it| it.1).collect();
-            assert_eq!(read_copy(&pairs, Timestamp(5)), None, "without {}", COPY[left_out].0);
+        for (left_out, _) in COPY.into_iter().skip(1) {
+            let pairs: Vec<_> = COPY.into_iter().filter(|(name, _)| *name != left_out).collect();
+            assert_eq!(read_copy(&pairs, Timestamp(5)), None, "without {left_out}");
         }
     }
 

@@ -95,6 +95,15 @@ impl World {
         }
     }
 
+    /// Freezes thresholds of latency at every sixteenth unit.
+    fn freeze(&mut self) {
+        if self.unit.is_multiple_of(16) {
+            let (sums, stable) = (self.book.sums().clone(), Version::from("v1"));
+            let (at, tick) = (StageIndex(0), Timestamp(MIDNIGHT.0 + 1));
+            planning::freeze_thresholds(&mut self.design, &self.plan, at, &stable, &sums, tick);
+        }
+    }
+
     fn case(&mut self, bucket: usize, parts: &[(Version, Part, f64)], draw: f64) {
         let metric = self.plan.metrics[0].clone();
         for (version, part, _) in parts {
@@ -152,20 +161,7 @@ impl World {
                     tally.latency.insert(*value);
                 }
                 self.book.last(STRATUM, &metric, bucket, &values);
-                let sums = self.book.sums().clone();
-                if self.unit.is_multiple_of(16) {
-                    let stable = Version::from("v1");
-                    let tick = Timestamp(MIDNIGHT.0 + 1);
-                    let at = StageIndex(0);
-                    planning::freeze_thresholds(
-                        &mut self.design,
-                        &self.plan,
-                        at,
-                        &stable,
-                        &sums,
-                        tick,
-                    );
-                }
+                self.freeze();
             }
         }
     }

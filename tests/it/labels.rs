@@ -56,14 +56,8 @@ fn inspect(world: &World, id: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
-#[test]
-fn ids_units_and_times_are_what_is_written() {
-    let Some(kafka) = Kafka::find() else { return };
-    let world = World::new(&kafka, "written", &written_ids());
-    let mut run = world.run();
-    world.await_phase("Progressing", &mut run);
-    let workers =
-        ["v1", "v2"].map(|version| Worker::start(&kafka, &world.name, version, Habits::default()));
+/// A request with each id, and one without a unit.
+fn requests_with_ids() -> Vec<Record> {
     let mut requests: Vec<Record> = (0_i32..)
         .zip(IDS)
         .map(|(nth, (id, _, _))| Record {
@@ -75,10 +69,13 @@ fn ids_units_and_times_are_what_is_written() {
         .collect();
     let no_unit = br#"{"id":"no-unit","tail":null}"#.to_vec();
     requests.push(Record { key: Some(b"k".to_vec()), value: no_unit, ..Record::default() });
-    kafka.send(&world.topic("requests"), &requests);
-    let now = unix_ms();
+    requests
+}
+
+/// Times that are no milliseconds of our days, each with the words of its dead letter.
+fn times_in_other_units(now: i64) -> [(String, &'static str); 7] {
     let seconds = now / 1000;
-    let units = [
+    [
         (seconds.to_string(), "seconds (s)"),
         (format!("{seconds}.5"), "seconds (s)"),
         (format!("{now}000"), "microseconds (us)"),
@@ -86,7 +83,21 @@ fn ids_units_and_times_are_what_is_written() {
         (format!("\"{now}\""), "but text"),
         ("0".to_owned(), "before the year 2000"),
         ((now + 2 * 86_400_000).to_string(), "more than a day ahead"),
-    ];
+    ]
+}
+
+#[test]
+fn ids_units_and_times_are_what_is_written() {
+    let Some(kafka) = Kafka::find() else { return };
+    let world = World::new(&kafka, "written", &written_ids());
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let workers =
+        ["v1", "v2"].map(|version| Worker::start(&kafka, &world.name, version, Habits::default()));
+    let requests = requests_with_ids();
+    kafka.send(&world.topic("requests"), &requests);
+    let now = unix_ms();
+    let units = times_in_other_units(now);
     // Labels with a wrong time come first: had one of them counted, it would be the first of its version.
     let mut labels: Vec<Record> = units.iter().map(|(time, _)| label("\"77\"", 0, time)).collect();
     labels.extend(IDS.iter().map(|(_, id, _)| label(id, 1, &now.to_string())));

@@ -63,7 +63,6 @@ fn assert_met(path: &str) {
         };
         compare(id, &function(&case["input"]), &case["expected"], tolerance, &mut failures);
     }
-    println!("{} cases", cases.len());
     assert!(failures.is_empty(), "{} mismatches:\n{}", failures.len(), failures.join("\n"));
 }
 

@@ -13,8 +13,7 @@ use crate::kit::world::{Sent, World};
 #[derive(Clone, Default)]
 pub struct Books {
     pub sent: Vec<Sent>,
-    /// What stands on the topic of requests: a caller's client may write a request twice when the broker dies (idempotent or not), and
-    /// then it was asked twice.
+    /// What stands on the topic of requests; a caller's client may write a request twice when its broker dies.
     pub asked: Vec<Record>,
     pub served: Vec<Record>,
     /// By version: what its workers were asked.

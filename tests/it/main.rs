@@ -20,6 +20,7 @@ mod lane_files;
 mod ledger;
 mod left_open;
 mod lost_brokers;
+mod odd_inputs;
 mod pressure;
 mod shared_topics;
 mod slots;

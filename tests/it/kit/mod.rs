@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod ledger;
 pub mod process;
 pub mod proxy;
+pub mod scorer;
 pub mod specs;
 pub mod traffic;
 pub mod worker;

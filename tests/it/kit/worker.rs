@@ -84,9 +84,19 @@ impl Drop for Worker {
 
 /// The answer of a version to a request: told from the bytes alone, so that a test knows what must come.
 ///
-/// Version `v1` says 0.5 to everything; every other version sees the number in the request and is nearly right.
+/// Version `v1` says 0.5 to everything; every other version sees the number in the request and is nearly right. Version `odd` says
+/// what models say that nobody has looked at, and `sane` is what it is compared with.
 pub fn answer(version: &str, request: &[u8]) -> Vec<u8> {
     let sum: u64 = request.iter().map(|byte| u64::from(*byte)).sum();
+    let of = |answers: &[&str]| {
+        let index = usize::try_from(sum).expect("a small number") % answers.len();
+        answers[index].as_bytes().to_vec()
+    };
+    match version {
+        "odd" => return of(&ODD),
+        "sane" => return of(&SANE),
+        _ => {}
+    }
     let score = match (version, is_late(request)) {
         ("v1", _) => 0.5,
         (_, true) => 0.8,
@@ -94,6 +104,29 @@ pub fn answer(version: &str, request: &[u8]) -> Vec<u8> {
     };
     format!("{{\"score\": {score:.1},\"by\":\"{version}\",\"sum\":{sum}}}").into_bytes()
 }
+
+const SANE: [&str; 4] = [
+    r#"{"score":0.2,"class":0}"#,
+    r#"{"score":0.8,"class":1}"#,
+    r#"{"score":0,"class":"yes"}"#,
+    r#"{"score":1.0,"class":1.0}"#,
+];
+
+const ODD: [&str; 13] = [
+    r#"{"score":0.5,"class":1}"#,
+    r#"{"score":NaN,"class":1}"#,
+    r#"{"score":"0.5","class":"1"}"#,
+    r#"{"score":1.5,"class":2}"#,
+    r#"{"score":null,"class":null}"#,
+    r#"{"class":"yes"}"#,
+    r#"{"score":true,"class":true}"#,
+    "0.5",
+    "no answer at all",
+    r#"{"score":-0.25,"class":0}"#,
+    r#"{"score":0.25,"class":[1]}"#,
+    r#"{"score":1e3,"class":"late"}"#,
+    r#"{"score":-Infinity}"#,
+];
 
 /// The truth about a request, which its label tells later.
 pub fn is_late(request: &[u8]) -> bool {

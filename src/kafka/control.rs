@@ -131,10 +131,7 @@ impl Session<'_> {
                 }
             }
         }
-        for bench in self.benches.values_mut().filter(|it| it.outbox.is_open()) {
-            commit(bench, &self.commands, &self.member, self.board)?;
-        }
-        Ok(())
+        self.commit_open()
     }
 
     fn read_commands(&mut self) -> Result<(), ShellError> {
@@ -183,6 +180,8 @@ impl Session<'_> {
                 // The group waits for an answer also where there is nothing to take.
                 self.member.accept(&[])?;
                 for (topic, partition) in partitions {
+                    // Our own open transaction would hide the journal's end from the partition that is opened next.
+                    self.commit_open()?;
                     let (bench, from) = self.open_bench(partition)?;
                     self.member.accept(&[(&topic, partition, from)])?;
                     self.benches.insert(partition, bench);
@@ -191,6 +190,14 @@ impl Session<'_> {
             }
         }
         self.assign_feed()
+    }
+
+    /// Commits what is open of any partition.
+    fn commit_open(&mut self) -> Result<(), ShellError> {
+        for bench in self.benches.values_mut().filter(|bench| bench.outbox.is_open()) {
+            commit(bench, &self.commands, &self.member, self.board)?;
+        }
+        Ok(())
     }
 
     /// Fences, then reads where the models stand, then what the lanes said until the last judgement.

@@ -107,6 +107,12 @@ impl Audit {
     }
 }
 
+/// Returns the sums of a record without what depends on when their lane was restarted: a restored lane knows its plans at once, and one
+/// that runs learns them turn by turn. Which cases count does not depend on it.
+fn sums_of(record: PartialRecord) -> Vec<u8> {
+    PartialRecord { unplanned: 0, revision: 0, ..record }.write()
+}
+
 /// All that the audits of an application's models share, read once.
 pub struct Archive {
     settings: Settings,
@@ -221,7 +227,7 @@ impl Archive {
             if let Ok(partial) = PartialRecord::read(value) {
                 let (old, all) = published.entry(partial.partition).or_default();
                 *old += usize::from(index < before);
-                all.push(value.clone());
+                all.push(sums_of(partial));
             }
         }
         let partitions = self.replay.partitions(&topics.journal)?;
@@ -278,7 +284,7 @@ impl Archive {
                 lane.again(turn, inputs, Some(view), &mut out);
             }
             sums.extend(out.drain(..).filter_map(|it| match it {
-                LaneEffect::Partial(partial) => Some(PartialRecord::from(&*partial).write()),
+                LaneEffect::Partial(partial) => Some(sums_of(PartialRecord::from(&*partial))),
                 LaneEffect::Row(_) | LaneEffect::Refuse { .. } | LaneEffect::Count(..) => None,
             }));
         }

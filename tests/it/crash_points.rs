@@ -129,7 +129,7 @@ fn start(world: &World, crash_at: &str) -> Process {
 fn hand_over(world: &World, run: &mut Process, role: &str) {
     let (line, mut count) = match role {
         "serving" => ("serving: lane ready", 4),
-        "analysis" => ("analysis: analyst lane ready", 8),
+        "analysis" => (": analyst lane ready", 8),
         _ => ("control: judging partition", 8),
     };
     let all = Deadline::after(WAIT);

@@ -239,7 +239,7 @@ fn prediction(world: &World, number: usize, partitions: i32, at: i64) -> Record 
 
 /// Waits until every lane is restored and holds, with the others, so many cases.
 fn await_restore(run: &Process, lanes: usize, pending: usize) {
-    let ready = || run.log_text().matches("analysis: analyst lane ready").count();
+    let ready = || run.log_text().matches(": analyst lane ready").count();
     run.await_true("every lane", Duration::from_mins(10), || ready() >= lanes);
     // Where the role began anew meanwhile, the last restore of each partition counts.
     let held: usize = counts(&run.log_text(), "cases=").iter().rev().take(lanes).sum();

@@ -127,7 +127,7 @@ impl Book {
                 tally.fallbacks += 1;
             }
         }
-        self.sums.without_unit += u64::from(case.unit.is_none());
+        self.sums.without_unit += u64::from(unit_is_id(case));
         self.watch(stratum, case, watch);
         let plan = Arc::clone(&self.plan);
         for metric in plan.metrics.iter().filter(|it| it.counts(&case.segments)) {
@@ -411,6 +411,11 @@ pub(super) fn hash(id: &RequestId) -> u64 {
 fn bucket(case: &Prediction) -> usize {
     let unit = case.unit.as_deref().unwrap_or(case.request_id.as_str().as_bytes());
     Clusters::bucket(xxh3_64(unit))
+}
+
+/// Returns whether the request id stands for the unit: of a request without one, and of all where the spec says so.
+fn unit_is_id(case: &Prediction) -> bool {
+    case.unit.as_deref().is_none_or(|unit| unit == case.request_id.as_str().as_bytes())
 }
 
 /// Returns what the case's unit is known by; nothing where every case is a unit of its own.

@@ -34,7 +34,7 @@ pub struct Evidence {
     pub units: BTreeMap<Stratum, Units>,
     /// Values by buckets of units, over all strata: how far cases of one unit resemble each other. Of latency the logarithm.
     pub clusters: BTreeMap<(Version, MetricName), Clusters>,
-    /// Cases without a unit, whose request ids stand for it: no other case goes the way of theirs.
+    /// Cases whose request id stands for their unit: requests without one, and all where the spec takes the id.
     pub without_unit: u64,
     /// What this lane's split bets are centred on. A lane's own: it is not added up.
     pub centres: BTreeMap<(Stratum, MetricName), Centres>,

@@ -235,7 +235,7 @@ pub struct Health {
     pub label_parity: Trail,
     /// Of the units looked at, those seen in more than one arm within a stratum.
     pub mixed_units: u64,
-    /// Cases without a unit, whose request ids stand for it.
+    /// Cases whose request id stands for their unit: requests without one, and all where the spec takes the id.
     pub without_unit: u64,
     /// Records not yet read.
     pub lag: u64,

@@ -206,7 +206,7 @@ pub struct HealthRecord {
     pub label_parity_ages: Option<ParityAgesRecord>,
     /// Of the units looked at, those seen in more than one arm at one stage.
     pub mixed_units: u64,
-    /// Cases whose request ids stand for their units, because there is none where the spec says, or the key is null.
+    /// Cases whose request id stands for their unit: requests without one, and all where the spec takes the id.
     #[serde(default)]
     pub without_unit: u64,
     /// Records not yet read.

@@ -61,7 +61,7 @@ pub struct PartialRecord {
     pub contrasts: Vec<ContrastRecord>,
     /// What the split of traffic is checked on.
     pub units: Vec<UnitsRecord>,
-    /// Cases without a unit.
+    /// Cases whose request id stands for their unit: requests without one, and all where the spec takes the id.
     #[serde(default)]
     pub without_unit: u64,
     /// Values by buckets of units.

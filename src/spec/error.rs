@@ -39,6 +39,7 @@ impl PlanError {
     }
 
     /// Says what is wrong at a field of one of the documents of a text: the one of this kind and name.
+    #[cfg(feature = "kafka")]
     pub(crate) fn of_document(
         file: &str,
         text: &str,

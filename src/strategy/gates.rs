@@ -200,7 +200,17 @@ fn units_lost(look: &Look<'_>) -> Option<(usize, String)> {
         _ => format!("units of {version} go missing between answer and label"),
     };
     let p = split.points[*point].p;
-    Some((*point, format!("{what} (p {p:.1e}): no result counts until that is understood")))
+    let block = format!("{what} (p {p:.1e}): no result counts until that is understood");
+    let decides = |finding: &&Finding| {
+        matches!(finding.role, MetricRole::Goal | MetricRole::Guardrail)
+            && *point == SplitPoint::ANSWERED
+    };
+    let left_out = look
+        .findings
+        .iter()
+        .filter(decides)
+        .find_map(|finding| words::left_out(finding, Question::NonInferior));
+    Some((*point, left_out.map_or(block.clone(), |left_out| format!("{block}; {left_out}"))))
 }
 
 /// Returns a sentence when labels come later, or less often, in one arm.

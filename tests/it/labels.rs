@@ -15,7 +15,7 @@ use crate::kit::world::{Sent, WAIT, World};
 
 /// The model whose requests carry their id and their unit in their bodies.
 fn written_ids() -> String {
-    specs::shadow("  timeout: 20s\n  shadowTimeout: 20s", "1s")
+    specs::shadow("  timeout: 20s\n  shadowTimeout: 20s", "8s")
         .replace("unit: key", "unit: json:/tail")
         .replace("requestId: header:ce_id", "requestId: json:/id")
         .replace("json:/request_id", "json:/id")

@@ -58,6 +58,12 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     let world = World::new(&kafka, "left-open", &ledger::spec(ROLLOUT));
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
+    // A lane that opens now would have to read the journals first, since nothing is committed yet.
+    run.await_true("all lanes", WAIT, || {
+        let log = run.log_text();
+        log.matches("serving: lane ready").count() >= 4
+            && log.matches(": analyst lane ready").count() >= 8
+    });
     let journals = [
         internal(&world, "journal"),
         internal(&world, "analyst-journal"),

@@ -74,7 +74,8 @@ enum Worth {
 struct Label<'a> {
     #[serde(borrow)]
     request_id: &'a RawValue,
-    label: Value,
+    #[serde(rename = "label")]
+    value: Value,
     observed_at: i64,
 }
 
@@ -93,7 +94,7 @@ impl Scorer {
                 serde_json::from_slice(&record.value).expect("the test's labels are JSON");
             // An id that is a number is its text, however many digits it has.
             let id = label.request_id.get().trim_matches('"').to_owned();
-            truths.entry(id).or_insert((label.label, label.observed_at));
+            truths.entry(id).or_insert((label.value, label.observed_at));
         }
         let mut this = Self { rollout: rollout.to_owned(), accounts: BTreeMap::new() };
         for case in predictions.iter().map(Record::json).filter(|it| it["rollout"] == rollout) {
@@ -232,7 +233,7 @@ fn worth(measure: &Measure, answer: &Value, truth: &Value) -> Worth {
         Kind::SquaredError => both(number(label), number(prediction), |x, y| (x - y) * (x - y)),
         Kind::AbsoluteError => both(number(label), number(prediction), |x, y| (x - y).abs()),
         Kind::Value => both(number(label), Some(0.0), |_, money| money),
-        Kind::Accuracy => of_class(label, prediction, |is_same| f64::from(is_same)),
+        Kind::Accuracy => of_class(label, prediction, f64::from),
         Kind::ErrorRate => of_class(label, prediction, |is_same| f64::from(!is_same)),
     }
 }
@@ -262,7 +263,9 @@ fn of_class(label: &Value, prediction: &Value, score: fn(bool) -> f64) -> Worth 
     }
     let plain = |value: &Value| match value {
         Value::String(text) => text.parse::<bool>().map(f64::from).ok().or(text.parse().ok()),
-        other => number(other),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            number(value)
+        }
     };
     if let (Value::String(ours), Value::String(theirs)) = (prediction, label) {
         return Worth::Value(score(ours == theirs));

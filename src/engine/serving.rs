@@ -176,6 +176,13 @@ impl ServingLane {
         self.ledger.oldest()
     }
 
+    /// Returns whether a copy is still to be answered.
+    pub fn awaits(&self, forward: &Forward) -> bool {
+        let case = self.ledger.get(forward.request.case.offset);
+        let ask = case.and_then(|case| case.asks.get(forward.ask));
+        ask.is_some_and(|ask| ask.reply.is_none() && ask.version == forward.version)
+    }
+
     /// Puts a case back that was open before a restart.
     pub(super) fn put_back(&mut self, case: OpenCase) {
         self.ledger.insert(case);

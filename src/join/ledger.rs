@@ -167,6 +167,11 @@ impl Ledger {
         self.cases.insert(offset, case);
     }
 
+    /// Returns an open case.
+    pub fn get(&self, offset: i64) -> Option<&OpenCase> {
+        self.cases.get(&offset)
+    }
+
     /// Takes a case out, if it is open. Put it back with `insert` when it stays open.
     pub fn take(&mut self, offset: i64) -> Option<OpenCase> {
         let case = self.cases.remove(&offset)?;

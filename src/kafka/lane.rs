@@ -10,12 +10,12 @@ use crate::domain::ids::Revision;
 use crate::domain::record::{Answer, Request};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::serving::{ServingEffect, ServingLane, Turn};
+use crate::engine::serving::{Forward, ServingEffect, ServingLane, Turn};
 use crate::kafka::error::ShellError;
 use crate::kafka::intake::{self, Dead};
 use crate::kafka::known::ModelView;
 use crate::kafka::recall::{Recalled, hash_of};
-use crate::kafka::reopen::{Gap, reopen};
+use crate::kafka::reopen::{self, Gap, reopen};
 use crate::kafka::replay::Replay;
 use crate::strategy::stage::ModelPlan;
 use crate::wire::journal::{ReplayStart, ServingTurn};
@@ -222,11 +222,13 @@ impl Lane {
                 answers.push_back((it.offset(), intake::answer(it)));
             },
         )?;
-        self.run_again(view, start, &turns, requests, answers);
+        let forwards = self.run_again(view, start, &turns, requests, answers);
+        self.effects = reopen::not_sent(view, partition, forwards, start.now, replay)?;
         info!(model = %self.plan.name, partition, turns = turns.len(), open = self.machine.open_cases(), "lane restored");
         Ok(())
     }
 
+    /// Takes the turns again; returns the copies that are still to be answered.
     fn run_again(
         &mut self,
         view: &ModelView,
@@ -234,7 +236,7 @@ impl Lane {
         turns: &[ServingTurn],
         mut requests: VecDeque<Arc<Request>>,
         mut answers: VecDeque<(i64, Result<Answer, Dead>)>,
-    ) {
+    ) -> Vec<Forward> {
         (self.requests, self.responses) = (start.first, start.second);
         let first = turns.first().and_then(|it| view.history.get(&it.revision()));
         self.machine = ServingLane::new(
@@ -243,7 +245,7 @@ impl Lane {
             Arc::clone(first.unwrap_or(&view.routing)),
         )
         .bounded(self.record_bytes_max);
-        let mut dropped = Vec::new();
+        let (mut dropped, mut forwards) = (Vec::new(), Vec::new());
         for it in turns {
             let mut turn = Turn {
                 routing: view.history.get(&it.revision()).map(Arc::clone),
@@ -261,10 +263,18 @@ impl Lane {
             }
             self.begin(it.turn, it.now());
             self.machine.turn(it.now(), turn, &mut dropped);
-            dropped.clear();
+            forwards.extend(dropped.drain(..).filter_map(|effect| match effect {
+                ServingEffect::Forward(forward) => Some(forward),
+                ServingEffect::Serve(_)
+                | ServingEffect::Predict(_)
+                | ServingEffect::PassOn(_)
+                | ServingEffect::Count(_) => None,
+            }));
             (self.requests, self.responses) = (it.requests, it.responses);
             self.end();
         }
+        forwards.retain(|forward| self.machine.awaits(forward));
+        forwards
     }
 
     /// Takes in what waits and acts on what is due; returns whether there was anything to do.

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::domain::record::Request;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::reopen::{Answered, Copied, Traces};
-use crate::engine::serving::{ServingEffect, ServingEvent, ServingLane};
+use crate::engine::serving::{Forward, ServingEffect, ServingEvent, ServingLane};
 use crate::kafka::clock;
 use crate::kafka::error::ShellError;
 use crate::kafka::intake;
@@ -23,6 +23,8 @@ use crate::wire::{prediction, traces};
 
 /// Clocks of instances and brokers may differ by this much, so that reading starts earlier by it.
 const SLACK: Span = Span::seconds(60);
+/// A copy has the time at which its own process sent it, which is not before the turn that asked for it.
+const COPY_SLACK: Span = Span::seconds(1);
 
 /// The part of a lane's past of which no turn is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +149,38 @@ impl Written {
             answered: self.answered.get_mut(id).and_then(VecDeque::pop_front),
         }
     }
+}
+
+/// Returns those of some copies that stand on no topic of a version. Copies go out beside the transaction, so that the turn which asked for
+/// them may be committed although its process ended before a broker took them.
+///
+/// # Errors
+///
+/// When a topic cannot be read.
+pub fn not_sent(
+    view: &ModelView,
+    partition: i32,
+    mut forwards: Vec<Forward>,
+    since: Timestamp,
+    replay: &Replay,
+) -> Result<Vec<ServingEffect>, ShellError> {
+    let now = clock::now();
+    forwards.retain(|forward| forward.deadline > now);
+    if forwards.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut written = Written::default();
+    written.read_copies(view, partition, since - COPY_SLACK, replay)?;
+    forwards.retain(|forward| {
+        let copies = written.copies.get(&forward.request.case.offset);
+        let copy = copies.and_then(|copies| copies.get(&forward.ask));
+        copy.is_none_or(|copy| copy.version != forward.version)
+    });
+    if !forwards.is_empty() {
+        let (model, copies) = (&view.plan.name, forwards.len());
+        info!(%model, partition, copies, "copies that no broker had taken are sent again");
+    }
+    Ok(forwards.into_iter().map(ServingEffect::Forward).collect())
 }
 
 /// Opens again what is open in a gap.

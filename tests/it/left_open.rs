@@ -74,11 +74,13 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     // Cases that the analysts hold, then cases that are open: all of that is committed, and its journals are hidden.
     let workers = start(&world);
     let mut sent = world.send_requests(0, PART);
+    world.send_labels(&sent);
     let mut rows = Reader::open(&kafka, &world.topic("predictions"));
     rows.until("a record of every case", WAIT, |it| it.len() >= PART);
     drop(workers);
-    sent.extend(world.send_requests(PART, 2 * PART));
-    world.send_labels(&sent);
+    let open = world.send_requests(PART, 2 * PART);
+    world.send_labels(&open);
+    sent.extend(open);
     await_copies(&world, &run, 2 * PART);
     assert_eq!(world.command("pause")["verdict"], "pause");
     run.kill();

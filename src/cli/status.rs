@@ -328,7 +328,10 @@ fn health(metrics: &Value) -> Option<String> {
                     format!("{name}: {verdict} (p {p})")
                 }
                 Value::Bool(is) => format!("{name}: {}", if *is { "yes" } else { "no" }),
-                Value::Number(_) => format!("{name}: {}", say::or_dash(it, say::number)),
+                Value::Number(number) => match number.as_u64() {
+                    Some(count) => format!("{name}: {}", say::count(count)),
+                    None => format!("{name}: {}", say::or_dash(it, say::number)),
+                },
                 Value::String(said) => format!("{name}: {said}"),
                 Value::Null | Value::Array(_) => format!("{name}: -"),
             }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::spec::path::{Aim, Fault, Path};
+#[cfg(feature = "kafka")]
+use crate::spec::path::Path;
+use crate::spec::path::{Aim, Fault};
 use crate::spec::tree::{Node, Place};
 
 /// One mistake of an operator in a spec.

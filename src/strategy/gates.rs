@@ -129,10 +129,12 @@ fn not_held(look: &Look<'_>) -> Option<(Wait, String)> {
     if look.health.no_data {
         let since = look.timing.stage_last_at.unwrap_or(first_at);
         let since = words::clock(since, look.tick);
-        return Some((
-            Wait::Data,
-            format!("no traffic since {since}, and no data is never a pass"),
-        ));
+        let silence = format!("no traffic since {since}, and no data is never a pass");
+        // Whoever is called when traffic has stopped must still read that what came cannot be scored.
+        return Some(match not_scored(look) {
+            Some(unscored) => (Wait::Health, format!("{unscored}; {silence}")),
+            None => (Wait::Data, silence),
+        });
     }
     let fewest = look
         .arms

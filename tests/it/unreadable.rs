@@ -48,7 +48,7 @@ fn said(world: &World, kafka: &Kafka, verb: &str) -> String {
 #[test]
 fn labels_of_minus_one_and_answers_of_nan_hold_and_are_named_with_three_requests() {
     let Some(kafka) = Kafka::find() else { return };
-    // Traffic counts as fresh for two ticks: long enough for all labels to be mature at one of them.
+    // On a slow machine traffic has stopped by the time all labels are mature: the reason still names the labels.
     let world = World::new(&kafka, "unreadable", &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
@@ -68,7 +68,7 @@ fn labels_of_minus_one_and_answers_of_nan_hold_and_are_named_with_three_requests
         records.iter().any(|record| is_whole(&record.json()))
     });
     let record = metrics.records.iter().map(Record::json).rfind(is_whole).expect("it came");
-    assert_eq!((&record["verdict"], &record["health"]["no_data"]), (&json!("hold"), &json!(false)));
+    assert_eq!(&record["verdict"], &json!("hold"));
     let negatives = sent.iter().filter(|it| !is_late(&it.value)).count();
     for version in ["v1", "v2"] {
         let gap = gap(&record, version, "label: no outcome").expect("it is named");

@@ -1,20 +1,9 @@
 //! Serinus rolls out new versions of a machine-learning model whose traffic runs over Kafka.
 //!
-//! Start with `ARCHITECTURE.md`. The rooms below stand in the order in which they may import: each knows only those above it.
+//! Start with `ARCHITECTURE.md`. The statistics are in `serinus-stats`, the machines in `serinus-core`; here are the records, the shell
+//! around the machines, and what people use. The rooms below stand in the order in which they may import: each knows only those above it.
 
-pub mod domain;
-pub mod stats;
-
-pub mod strategy;
-
-pub mod join;
-
-pub mod engine;
-
-pub mod spec;
 pub mod wire;
-
-pub mod simulate;
 
 #[cfg(feature = "kafka")]
 pub mod kafka;

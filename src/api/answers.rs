@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::domain::ids::{ModelName, Version};
-use crate::engine::counter::Counter;
-use crate::kafka::counts::Numbers;
-use crate::kafka::crash::Role;
-use crate::kafka::pulse::{Activity, Verdict, Vital, judge};
+use crate::kafka::process::failpoints::Role;
+use crate::kafka::process::liveness::{Activity, Verdict, Vital, judge};
+use crate::kafka::process::metrics::Numbers;
+use serinus_core::domain::ids::{ModelName, Version};
+use serinus_core::engine::counter::Counter;
 
 /// The states of an instance's roles.
 pub type Vitals = BTreeMap<Role, Vital>;
@@ -154,13 +154,13 @@ mod tests {
     use std::time::Duration;
 
     use super::{livez, metrics, readyz};
-    use crate::kafka::counts::Board;
-    use crate::kafka::pulse::Activity;
+    use crate::kafka::process::liveness::Activity;
+    use crate::kafka::process::metrics::Board;
 
     #[test]
     fn an_instance_is_ready_when_all_roles_are_and_says_how_far_a_restore_has_come() {
         let board = Board::default();
-        let now = crate::kafka::clock::moment();
+        let now = crate::kafka::process::clock::moment();
         assert!(!readyz(&board.pulse.read(), now).0, "nothing has begun");
         board.pulse.role("serving").is(Activity::Running);
         board.pulse.role("analysis").is(Activity::Restoring {

@@ -14,8 +14,8 @@ use serde_json::Value;
 use tracing::{error, info};
 
 use crate::api::answers;
-use crate::kafka::clock;
-use crate::kafka::counts::Board;
+use crate::kafka::process::clock;
+use crate::kafka::process::metrics::Board;
 
 /// Listens at an address and answers until the process ends; port 0 takes any that is free.
 ///

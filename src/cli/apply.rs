@@ -8,7 +8,7 @@ use crate::cli::ask::{AskArgs, Asker, Wish};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::specs;
-use crate::spec::plan::Document;
+use serinus_core::spec::plan::Document;
 
 /// Which spec files.
 #[derive(Clone, Debug, Args)]

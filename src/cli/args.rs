@@ -23,8 +23,8 @@ use crate::cli::validate::ValidateArgs;
 use crate::cli::verbs::{PromoteArgs, VerbArgs};
 use crate::cli::watch::WatchArgs;
 use crate::cli::worker::WorkerArgs;
-use crate::kafka::guarded;
-use crate::spec::scalar::parse_duration;
+use crate::kafka::client::guarded_properties;
+use serinus_core::spec::scalar::parse_duration;
 
 /// Safe rollouts of machine-learning models whose traffic runs over Kafka.
 #[derive(Debug, Parser)]
@@ -148,7 +148,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 fn property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => {
-            guarded::check(key, value)?;
+            guarded_properties::check(key, value)?;
             Ok((key.trim().to_owned(), value.to_owned()))
         }
         Some(_) | None => Err(format!("`{text}` is not KEY=VALUE")),

@@ -10,9 +10,9 @@ use crate::cli::context::{Context, value_of};
 use crate::cli::error::CliError;
 use crate::cli::output::talk;
 use crate::cli::state::shares;
-use crate::kafka::deadline::Deadline;
-use crate::kafka::reader::{Follow, KeyedWriter, ReadError, Start};
-use crate::kafka::settings::Settings;
+use crate::kafka::client::settings::Settings;
+use crate::kafka::client::topic_reader::{Follow, KeyedWriter, ReadError, Start};
+use crate::kafka::process::wait::Deadline;
 
 /// How long a broker may take to accept a command.
 const WRITE_MAX: Duration = Duration::from_secs(15);

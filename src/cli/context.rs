@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::cli::args::Global;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::kafka::guarded;
-use crate::kafka::reader::{ReadError, Reader, Record};
-use crate::kafka::settings::Settings;
+use crate::kafka::client::guarded_properties;
+use crate::kafka::client::settings::Settings;
+use crate::kafka::client::topic_reader::{ReadError, Reader, Record};
 use crate::wire::any::json_of;
 use crate::wire::json::keeps_numbers;
 
@@ -44,7 +44,7 @@ impl Context {
                 "where is Kafka? give --bootstrap HOST:PORT, or set SERINUS_BOOTSTRAP".to_owned(),
             )
         })?;
-        guarded::check_together(&self.properties).map_err(CliError::Usage)?;
+        guarded_properties::check_together(&self.properties).map_err(CliError::Usage)?;
         let (app, overrides) = (self.app.clone(), self.properties.clone());
         Ok(Settings { bootstrap, app, overrides })
     }

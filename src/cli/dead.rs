@@ -6,10 +6,10 @@ use crate::cli::context::{Context, record_json};
 use crate::cli::error::CliError;
 use crate::cli::say;
 use crate::cli::state::{self, State};
-use crate::domain::ids::ModelName;
-use crate::kafka::reader::{Reader, Record};
-use crate::strategy::stage::ModelTopics;
+use crate::kafka::client::topic_reader::{Reader, Record};
 use crate::wire::headers;
+use serinus_core::domain::ids::ModelName;
+use serinus_core::plan::rollout::ModelTopics;
 
 /// A dead letter, and what its headers say of the record that it is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ pub(crate) fn topic_of(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::{DeadLetter, Filter};
-    use crate::kafka::reader::Record;
+    use crate::kafka::client::topic_reader::Record;
 
     pub(crate) fn letter(extra: &[(&str, &str)]) -> DeadLetter {
         let headers = [

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
-use crate::kafka::settings::Settings;
+use crate::kafka::client::settings::Settings;
 
 /// What `demo` takes.
 #[derive(Clone, Debug, Args)]

@@ -2,15 +2,30 @@
 
 use clap::CommandFactory;
 
+use crate::cli::apply;
 use crate::cli::args::{Cli, Command};
 use crate::cli::context::Context;
+use crate::cli::demo;
 use crate::cli::demo::Show;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::explain;
+use crate::cli::inspect;
+use crate::cli::list;
 use crate::cli::log::{self, Talk};
-use crate::cli::{
-    apply, demo, explain, inspect, list, plan, replay, report, requeue, run, schema, simulate,
-    status, tail, topics, validate, verbs, watch, worker,
-};
+use crate::cli::plan;
+use crate::cli::replay;
+use crate::cli::report;
+use crate::cli::requeue;
+use crate::cli::run;
+use crate::cli::schema;
+use crate::cli::simulate;
+use crate::cli::status;
+use crate::cli::tail;
+use crate::cli::topics;
+use crate::cli::validate;
+use crate::cli::verbs;
+use crate::cli::watch;
+use crate::cli::worker;
 
 /// Carries one command out; `show` is the demonstration.
 pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {

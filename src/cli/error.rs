@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::kafka::demand::Mismatch;
-use crate::kafka::reader::ReadError;
-use crate::kafka::topics::TopicError;
-use crate::spec::error::SpecErrors;
+use crate::kafka::client::admin::TopicError;
+use crate::kafka::client::topic_reader::ReadError;
+use crate::kafka::client::topic_requirements::Mismatch;
+use serinus_core::spec::error::SpecErrors;
 
 /// The exit codes of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,13 +10,13 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::output::talk;
 use crate::cli::say;
 use crate::cli::state::{self, State};
-use crate::domain::ids::ModelName;
-use crate::domain::time::Span;
-use crate::kafka::reader::{ReadError, Reader, Record, Start, Which};
-use crate::strategy::stage::{LabelMap, ModelTopics, Source};
+use crate::kafka::client::topic_reader::{ReadError, Reader, Record, Start, Which};
 use crate::wire::avro::is_single_object;
 use crate::wire::json::Parts;
 use crate::wire::label;
+use serinus_core::domain::ids::ModelName;
+use serinus_core::domain::time::Span;
+use serinus_core::plan::rollout::{LabelMap, ModelTopics, Source};
 
 /// What `inspect` takes.
 #[derive(Clone, Debug, Args)]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cli::context::{Context, value_of};
 use crate::cli::error::CliError;
 use crate::cli::state::{self, State};
-use crate::kafka::reader::Reader;
+use crate::kafka::client::topic_reader::Reader;
 
 /// How a rollout or model is named on the command line.
 #[derive(Clone, Debug, Args)]

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
-use crate::cli::{output, specs};
-use crate::domain::time::Span;
-use crate::spec::plan::Document;
-use crate::strategy::forecast::{Forecast, StageForecast, Traffic, forecast, is_forecast};
-use crate::strategy::metric::MetricRole;
-use crate::strategy::stage::RolloutPlan;
+use crate::cli::output;
+use crate::cli::specs;
+use serinus_core::decision::forecast::{Forecast, StageForecast, Traffic, forecast, is_forecast};
+use serinus_core::domain::time::Span;
+use serinus_core::plan::metric::MetricRole;
+use serinus_core::plan::rollout::RolloutPlan;
+use serinus_core::spec::plan::Document;
 
 /// What `plan` takes.
 #[derive(Clone, Debug, Args)]

@@ -7,8 +7,8 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::talk;
 use crate::cli::say;
-use crate::domain::ids::ModelName;
-use crate::kafka::audit::{Archive, Audit};
+use crate::kafka::audit::audit::{Archive, Audit};
+use serinus_core::domain::ids::ModelName;
 
 /// What `replay` takes.
 #[derive(Clone, Debug, Args)]
@@ -104,8 +104,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{Audit, text};
-    use crate::domain::ids::ModelName;
-    use crate::kafka::audit::{Difference, Tally};
+    use crate::kafka::audit::audit::{Difference, Tally};
+    use serinus_core::domain::ids::ModelName;
 
     #[test]
     fn an_audit_says_what_was_compared_and_what_differs() {

@@ -9,7 +9,7 @@ use crate::cli::context::Context;
 use crate::cli::dead::{DeadLetter, Filter, topic_of};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::columns;
-use crate::kafka::reader::{Reader, Record, Writer};
+use crate::kafka::client::topic_reader::{Reader, Record, Writer};
 use crate::wire::headers;
 
 /// How long a broker may take to accept a record.
@@ -159,7 +159,7 @@ fn place(text: &str) -> Result<(i32, i64), String> {
 mod tests {
     use super::{is_original, place, record};
     use crate::cli::dead::tests::letter;
-    use crate::kafka::reader::Record;
+    use crate::kafka::client::topic_reader::Record;
 
     fn text(record: &Record) -> String {
         let headers: Vec<String> = record

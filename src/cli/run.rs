@@ -17,16 +17,17 @@ use crate::cli::apply::wish;
 use crate::cli::ask::{AskArgs, commands};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
-use crate::cli::{specs, topics};
-use crate::kafka::counts::Board;
-use crate::kafka::demand::parted;
-use crate::kafka::options::RunOptions;
-use crate::kafka::reader::KeyedWriter;
-use crate::kafka::runtime;
-use crate::kafka::settings::Settings;
-use crate::kafka::stop::Stop;
-use crate::kafka::topics::check;
-use crate::spec::plan::Document;
+use crate::cli::specs;
+use crate::cli::topics;
+use crate::kafka::client::admin::check;
+use crate::kafka::client::settings::Settings;
+use crate::kafka::client::topic_reader::KeyedWriter;
+use crate::kafka::client::topic_requirements::parted;
+use crate::kafka::instance::run;
+use crate::kafka::lanes::run_options::RunOptions;
+use crate::kafka::process::metrics::Board;
+use crate::kafka::process::shutdown::Stop;
+use serinus_core::spec::plan::Document;
 
 /// How long the cluster may take to make or describe topics.
 const WAIT: Duration = Duration::from_secs(30);
@@ -94,7 +95,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     };
     let stop = stop_on_signals()?;
     is_starting.store(false, Ordering::Release);
-    runtime::run(&options, &stop, &board, end).map_err(|error| CliError::Run(Box::new(error)))?;
+    run::run(&options, &stop, &board, end).map_err(|error| CliError::Run(Box::new(error)))?;
     Ok(Exit::Reached)
 }
 

@@ -8,15 +8,16 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
-use crate::cli::{output, specs};
-use crate::domain::time::Span;
-use crate::simulate::acceptance::{self, Checked};
-use crate::simulate::nature::{Delay, Drift, Nature, Sticky};
-use crate::simulate::survey::{Course, Ending, Survey, survey};
-use crate::spec::plan::{Document, load};
-use crate::spec::scalar::parse_duration;
-use crate::strategy::metric::{Margin, Metric, MetricRole};
-use crate::strategy::stage::{ModelPlan, RolloutPlan};
+use crate::cli::output;
+use crate::cli::specs;
+use serinus_core::domain::time::Span;
+use serinus_core::plan::metric::{Margin, Metric, MetricRole};
+use serinus_core::plan::rollout::{ModelPlan, RolloutPlan};
+use serinus_core::simulate::acceptance::{self, Checked};
+use serinus_core::simulate::nature::{Delay, Drift, Nature, Sticky};
+use serinus_core::simulate::survey::{Course, Ending, Survey, survey};
+use serinus_core::spec::plan::{Document, load};
+use serinus_core::spec::scalar::parse_duration;
 
 /// What `simulate` takes.
 #[derive(Clone, Debug, Args)]

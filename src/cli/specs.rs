@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cli::error::CliError;
-use crate::domain::ids::{ModelName, Version};
-use crate::domain::time::Span;
-use crate::kafka::claims::{self, Claimant, Conflict};
-use crate::kafka::topics::{self, ModelNeeds, Wanted, wanted_for_app, wanted_for_model};
-use crate::spec::error::{PlanError, SpecErrors};
-use crate::spec::plan::{Document, load};
-use crate::strategy::stage::{ModelPlan, RolloutPlan};
+use crate::kafka::client::admin::{self, ModelNeeds, Wanted, wanted_for_app, wanted_for_model};
+use crate::kafka::control::topic_ownership::{self, Claimant, Conflict};
+use serinus_core::domain::ids::{ModelName, Version};
+use serinus_core::domain::time::Span;
+use serinus_core::plan::rollout::{ModelPlan, RolloutPlan};
+use serinus_core::spec::error::{PlanError, SpecErrors};
+use serinus_core::spec::plan::{Document, load};
 
 /// Reads spec files in order; models come before rollouts, which need them. `-` is stdin.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Document>, CliError> {
@@ -23,7 +23,7 @@ pub(crate) fn read_for(app: &str, paths: &[PathBuf]) -> Result<Vec<Document>, Cl
     let written = read_files(paths)?;
     let documents: Vec<Document> = written.iter().map(|it| it.document.clone()).collect();
     let claimants = claimants(&documents);
-    let errors: Vec<PlanError> = claims::conflicts(app, &claimants)
+    let errors: Vec<PlanError> = topic_ownership::conflicts(app, &claimants)
         .iter()
         .map(|conflict| error_of(conflict, &written))
         .collect();
@@ -55,7 +55,7 @@ fn claimants<'a>(documents: &'a [Document]) -> Vec<Claimant<'a>> {
 
 /// Finds the place that says what a conflict is about: the field that names the topic, or the version.
 fn error_of(conflict: &Conflict, written: &[WrittenIn]) -> PlanError {
-    let claims::Use { model, field, version } = &conflict.other;
+    let topic_ownership::Use { model, field, version } = &conflict.other;
     let is_of = |it: &&WrittenIn| match (&it.document, version) {
         (Document::Rollout(plan, _), Some(version)) => {
             Some(&plan.model) == model.as_ref() && plan.versions().contains(&version)
@@ -71,7 +71,7 @@ fn error_of(conflict: &Conflict, written: &[WrittenIn]) -> PlanError {
         (Some(Document::Model(..)) | None, Some(field)) => format!("topics.{field}"),
         (Some(Document::Model(..)) | None, None) => "topics".to_owned(),
     };
-    let (problem, help) = (conflict.problem(), Some(claims::HELP));
+    let (problem, help) = (conflict.problem(), Some(topic_ownership::HELP));
     let (file, text, name, is_model) = match written.iter().find(is_of) {
         Some(WrittenIn { document: document @ Document::Model(..), file, text }) => {
             (file.as_str(), &**text, document.name(), true)
@@ -161,7 +161,7 @@ pub(crate) fn wanted(
         };
         wanted.extend(wanted_for_model(app, model, &needs));
     }
-    topics::merged(wanted).map_err(CliError::Usage)
+    admin::merged(wanted).map_err(CliError::Usage)
 }
 
 fn versions(model: &ModelPlan, rollouts: &[&RolloutPlan]) -> Vec<Version> {

@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::cli::context::{Context, value_of};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::say;
-use crate::domain::ids::ModelName;
-use crate::kafka::reader::{Reader, Record};
-use crate::spec::plan::{Document, model_from_json, rollout_from_json};
-use crate::strategy::stage::ModelPlan;
+use crate::kafka::client::topic_reader::{Reader, Record};
+use serinus_core::domain::ids::ModelName;
+use serinus_core::plan::rollout::ModelPlan;
+use serinus_core::spec::plan::{Document, model_from_json, rollout_from_json};
 
 /// The newest state of one model, and of the rollout that it is about.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,10 +13,10 @@ use crate::cli::names::{self, Asked, Meant, NameArgs};
 use crate::cli::output::{columns, talk};
 use crate::cli::say;
 use crate::cli::state::{self, State};
-use crate::kafka::clock;
-use crate::kafka::deadline::Deadline;
-use crate::kafka::notices::{self, Notice};
-use crate::kafka::reader::{ReadError, Reader, Start, Which};
+use crate::kafka::client::topic_reader::{ReadError, Reader, Start, Which};
+use crate::kafka::process::clock;
+use crate::kafka::process::wait::Deadline;
+use crate::kafka::serving::write_failures::{self, Notice};
 
 /// How far back in the metrics the newest is looked for first.
 const METRICS_NEAR: i64 = 500;
@@ -60,8 +60,8 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError
 
 /// Reads which topics of a model's versions some instance could not write of late.
 fn unwritable(context: &Context, state: &State) -> Result<Vec<Notice>, CliError> {
-    let mut notices =
-        notices::read(&context.settings()?).map_err(|error| CliError::Run(Box::new(error)))?;
+    let mut notices = write_failures::read(&context.settings()?)
+        .map_err(|error| CliError::Run(Box::new(error)))?;
     let oldest = clock::now().0 - NOTICE_AGE_MAX_MS;
     notices.retain(|it| it.model == state.model && it.reason.is_some() && it.at >= oldest);
     Ok(notices)

@@ -11,9 +11,9 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::output::line;
 use crate::cli::say;
 use crate::cli::state::{self, State};
-use crate::domain::ids::{ModelName, Version};
-use crate::kafka::reader::{Reader, Record, Start, Which};
-use crate::strategy::stage::ModelTopics;
+use crate::kafka::client::topic_reader::{Reader, Record, Start, Which};
+use serinus_core::domain::ids::{ModelName, Version};
+use serinus_core::plan::rollout::ModelTopics;
 
 /// How many records are printed when nothing else is said.
 const COUNT: usize = 10;

@@ -10,12 +10,12 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::specs;
 use crate::cli::state::{self, State};
-use crate::kafka::demand::{Mismatch, parted};
-use crate::kafka::limits;
-use crate::kafka::reader::Reader;
-use crate::kafka::topics::{Wanted, check, create_missing, grow};
-use crate::spec::plan::Document;
-use crate::strategy::stage::ModelPlan;
+use crate::kafka::client::admin::{Wanted, check, create_missing, grow};
+use crate::kafka::client::record_limits;
+use crate::kafka::client::topic_reader::Reader;
+use crate::kafka::client::topic_requirements::{Mismatch, parted};
+use serinus_core::plan::rollout::ModelPlan;
+use serinus_core::spec::plan::Document;
 
 /// How long the cluster may take.
 const WAIT: Duration = Duration::from_secs(30);
@@ -90,7 +90,7 @@ pub(crate) fn narrow(
             Document::Rollout(..) => None,
         })
         .collect();
-    Ok(limits::narrow(&context.settings()?, wanted, &plans))
+    Ok(record_limits::narrow(&context.settings()?, wanted, &plans))
 }
 
 /// What was done to topics.

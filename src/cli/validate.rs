@@ -7,12 +7,12 @@ use crate::cli::apply::SpecArgs;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::say;
-use crate::domain::time::Span;
-use crate::spec::plan::Document;
-use crate::strategy::metric::{Direction, Margin, Metric};
-use crate::strategy::stage::{
+use serinus_core::domain::time::Span;
+use serinus_core::plan::metric::{Direction, Margin, Metric};
+use serinus_core::plan::rollout::{
     ModelPlan, PromoteWhen, RolloutPlan, Source, Stage, WhenInconclusive, WhenNoData,
 };
+use serinus_core::spec::plan::Document;
 
 /// What `validate` takes.
 #[derive(Clone, Debug, Args)]
@@ -106,11 +106,12 @@ fn rollout(plan: &RolloutPlan) -> String {
 }
 
 fn stage(stage: &Stage) -> String {
-    let list = |shares: &[(crate::domain::ids::Version, crate::domain::share::Share)]| {
-        let said: Vec<String> =
-            shares.iter().map(|(version, share)| format!("{version} {share}")).collect();
-        said.join(", ")
-    };
+    let list =
+        |shares: &[(serinus_core::domain::ids::Version, serinus_core::domain::share::Share)]| {
+            let said: Vec<String> =
+                shares.iter().map(|(version, share)| format!("{version} {share}")).collect();
+            said.join(", ")
+        };
     let mut said = Vec::new();
     if !stage.shares.is_empty() {
         said.push(format!("serves {}", list(&stage.shares)));

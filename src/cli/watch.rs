@@ -12,7 +12,7 @@ use crate::cli::output::talk;
 use crate::cli::say;
 use crate::cli::state::{State, shares};
 use crate::cli::status::{difference, headline};
-use crate::kafka::reader::Start;
+use crate::kafka::client::topic_reader::Start;
 
 /// What `watch` takes.
 #[derive(Clone, Debug, Args)]

@@ -2,10 +2,10 @@
 
 use crate::cli::error::CliError;
 use crate::demo::flights::{FEATURES, MODEL_V1, MODEL_V2};
-use crate::spec::plan::{Document, load};
 use crate::worker::bridge::{Oracle, WorkerError};
 use crate::worker::features::FeatureList;
 use crate::worker::onnx::model::Model;
+use serinus_core::spec::plan::{Document, load};
 
 /// 2013-09-01T04:00:00Z: midnight in New York.
 const BEGIN_MS: i64 = 1_378_008_000_000;
@@ -105,7 +105,7 @@ pub fn builds() -> Result<[(&'static str, Oracle); 3], WorkerError> {
 mod tests {
     use super::{ACTS, builds, model};
     use crate::demo::flights::september_2013;
-    use crate::spec::plan::Document;
+    use serinus_core::spec::plan::Document;
 
     #[test]
     fn every_spec_is_right_and_the_acts_follow_each_other() {

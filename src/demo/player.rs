@@ -4,17 +4,17 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::demo::flights::Flight;
-use crate::domain::record::Header;
-use crate::domain::time::Timestamp;
-use crate::kafka::clock;
-use crate::kafka::deadline::Deadline;
-use crate::kafka::error::ShellError;
-use crate::kafka::feeder::Feeder;
-use crate::kafka::outbox::Outgoing;
-use crate::kafka::stop::Stop;
-use crate::strategy::stage::ModelTopics;
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::plain_producer::Feeder;
+use crate::kafka::client::transaction::Outgoing;
+use crate::kafka::process::clock;
+use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::wait::Deadline;
 use crate::wire::headers::CE_ID;
 use crate::wire::placement;
+use serinus_core::domain::record::Header;
+use serinus_core::domain::time::Timestamp;
+use serinus_core::plan::rollout::ModelTopics;
 
 /// How many requests may wait for their answers: a slow machine makes the month longer, not the queue.
 const WAITING_MAX: u64 = 400;

@@ -11,7 +11,7 @@ use crate::cli::say;
 use crate::cli::state::shares;
 use crate::cli::status::difference;
 use crate::demo::screen::{Screen, Style, moment};
-use crate::kafka::reader::Record;
+use crate::kafka::client::topic_reader::Record;
 use crate::wire::headers;
 
 const DAY_MS: i64 = 86_400_000;

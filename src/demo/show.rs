@@ -12,28 +12,29 @@ use crate::cli::demo::DemoOptions;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::run::end;
 use crate::cli::run::stop_on_signals;
-use crate::cli::{say, specs};
+use crate::cli::say;
+use crate::cli::specs;
 use crate::demo::acts::{ACTS, Act, builds, model};
 use crate::demo::flights::september_2013;
 use crate::demo::player::{Player, Progress};
 use crate::demo::scene::{Scene, Sources};
 use crate::demo::screen::{Screen, Style, moment};
-use crate::kafka::answering::Requests;
-use crate::kafka::clock;
-use crate::kafka::counts::Board;
-use crate::kafka::deadline::Deadline;
-use crate::kafka::embedded::Embedded;
-use crate::kafka::error::ShellError;
-use crate::kafka::feeder::Feeder;
-use crate::kafka::options::RunOptions;
-use crate::kafka::reader::{Follow, ReadError, Reader, Start};
-use crate::kafka::runtime;
-use crate::kafka::settings::Settings;
-use crate::kafka::stop::Stop;
-use crate::kafka::topics::create_missing;
-use crate::spec::plan::Document;
-use crate::strategy::stage::ModelPlan;
+use crate::kafka::client::admin::create_missing;
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::mock_broker::Embedded;
+use crate::kafka::client::plain_producer::Feeder;
+use crate::kafka::client::settings::Settings;
+use crate::kafka::client::topic_reader::{Follow, ReadError, Reader, Start};
+use crate::kafka::instance::run;
+use crate::kafka::lanes::run_options::RunOptions;
+use crate::kafka::model_worker::answering::Requests;
+use crate::kafka::process::clock;
+use crate::kafka::process::metrics::Board;
+use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::wait::Deadline;
 use crate::worker::bridge;
+use serinus_core::plan::rollout::ModelPlan;
+use serinus_core::spec::plan::Document;
 
 /// Ten days in about half a minute; the acts end earlier, with their verdicts.
 const SPEED: f64 = 32_000.0;
@@ -90,7 +91,7 @@ pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
     };
     let shown = thread::scope(|scope| {
         let (stop, place, note) = (&stop, &place, &note);
-        scope.spawn(|| note(runtime::run(&run, stop, &Board::default(), end), stop));
+        scope.spawn(|| note(run::run(&run, stop, &Board::default(), end), stop));
         for (version, mut oracle) in builds {
             let requests = place.requests_of(version);
             scope.spawn(move || {

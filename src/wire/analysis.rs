@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::case::CaseAnswer;
-use crate::engine::analyst_io::Row;
-use crate::join::entry::LabelStatus;
-use crate::strategy::stage::Format;
 use crate::wire::malformed::{Malformed, encode, finite, read, write};
 use crate::wire::prediction::{OutcomeWord, RoleWord, SourceRecord, StatusWord};
+use serinus_core::domain::case::CaseAnswer;
+use serinus_core::engine::analyst::io::Row;
+use serinus_core::join::entry::LabelStatus;
+use serinus_core::plan::rollout::Format;
 
 /// One joined row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

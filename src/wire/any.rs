@@ -18,11 +18,11 @@ mod tests {
     use serde_json::json;
 
     use super::json_of;
-    use crate::domain::ids::RequestId;
-    use crate::domain::label::Label;
-    use crate::domain::time::Timestamp;
-    use crate::strategy::stage::Format;
     use crate::wire::label;
+    use serinus_core::domain::ids::RequestId;
+    use serinus_core::domain::label::Label;
+    use serinus_core::domain::time::Timestamp;
+    use serinus_core::plan::rollout::Format;
 
     #[test]
     fn a_record_reads_the_same_in_both_encodings() {

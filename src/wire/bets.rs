@@ -3,17 +3,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{CaseId, MetricName};
-use crate::domain::time::Timestamp;
-use crate::stats::ipw_bet::Counts;
-use crate::stats::moments::Moments;
-use crate::stats::paired_bet::PairedCounts;
-use crate::strategy::bounds::Sides;
-use crate::strategy::centre::{Centre, Centres, Frozen, Order};
-use crate::strategy::design::Stratum;
-use crate::strategy::evidence::Contrast;
 use crate::wire::malformed::Malformed;
 use crate::wire::scores::MomentsRecord;
+use serinus_core::domain::ids::{CaseId, MetricName};
+use serinus_core::domain::time::Timestamp;
+use serinus_core::evidence::bet_center::{Centre, Centres, Frozen, Order};
+use serinus_core::evidence::bounds::Sides;
+use serinus_core::evidence::design::Stratum;
+use serinus_core::evidence::sums::Contrast;
+use serinus_stats::ipw_bet::Counts;
+use serinus_stats::moments::Moments;
+use serinus_stats::paired_bet::PairedCounts;
 
 /// Pairs with an answer that cannot be scored, as one side counts them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::time::Timestamp;
-use crate::engine::clock::{Checkpoint, InputClock, SourceClock};
+use serinus_core::domain::time::Timestamp;
+use serinus_core::engine::analyst::watermark::{Checkpoint, InputClock, SourceClock};
 
 /// An analyst lane's clocks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::ids::Revision;
-use crate::engine::command::{Command, Parsed, Verb};
 use crate::wire::malformed::{Malformed, read, write};
+use serinus_core::domain::ids::Revision;
+use serinus_core::engine::judge::command::{Command, Parsed, Verb};
 
 /// What is wished for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -4,14 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::ids::StageIndex;
-use crate::engine::command::Written;
-use crate::engine::decision::Decision;
-use crate::strategy::stage::RolloutPlan;
-use crate::strategy::support::{Question, Support};
 use crate::wire::design::DesignRecord;
 use crate::wire::event::PhaseRecord;
 use crate::wire::malformed::Malformed;
+use serinus_core::decision::basis::{Question, Support};
+use serinus_core::domain::ids::StageIndex;
+use serinus_core::engine::judge::command::Written;
+use serinus_core::engine::judge::decision::Decision;
+use serinus_core::plan::rollout::RolloutPlan;
 
 /// A decision that newer labels may speak against.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{MetricName, Revision, StageIndex};
-use crate::domain::time::Timestamp;
-use crate::stats::sketch::Sketch;
-use crate::strategy::design::{
+use serinus_core::domain::ids::{MetricName, Revision, StageIndex};
+use serinus_core::domain::time::Timestamp;
+use serinus_core::evidence::design::{
     Assumption, Block, Counted, Design, Exceedances, Part, Stratum, Thresholds,
 };
+use serinus_stats::sketch::Sketch;
 
 /// Everything frozen so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -193,7 +193,9 @@ fn counted_records(counted: &Counted) -> Vec<CountedRecord> {
         .collect()
 }
 
-fn counted(record: &CountedRecord) -> ((Stratum, crate::domain::ids::Version, Part), Exceedances) {
+fn counted(
+    record: &CountedRecord,
+) -> ((Stratum, serinus_core::domain::ids::Version, Part), Exceedances) {
     let (stage, drops) = record.stratum;
     let part = if record.copied { Part::Copied } else { Part::Chosen };
     let key = (Stratum { stage: StageIndex(stage), drops }, record.version.as_str().into(), part);

@@ -6,14 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::ids::{Revision, Salt, StageIndex};
-use crate::domain::routing::{Routing, ShadowShare, Slice};
-use crate::domain::share::Share;
-use crate::engine::change::{Change, Deed, Phase, Position};
-use crate::strategy::stage::{Format, ModelPlan};
 use crate::wire::design::DesignRecord;
 use crate::wire::malformed::{Malformed, encode, read, write};
 use crate::wire::metrics::MetricsRecord;
+use serinus_core::domain::ids::{Revision, Salt, StageIndex};
+use serinus_core::domain::routing::{Routing, ShadowShare, Slice};
+use serinus_core::domain::share::Share;
+use serinus_core::engine::judge::event::{Change, Deed, Phase, Position};
+use serinus_core::plan::rollout::{Format, ModelPlan};
 
 /// Where a rollout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

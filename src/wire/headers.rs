@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::domain::case::Outcome;
-use crate::domain::ids::{CaseId, ModelName, Version};
-use crate::domain::record::{Answer, Bytes, Header};
-use crate::domain::routing::Role;
-use crate::domain::time::Timestamp;
+use serinus_core::domain::case::Outcome;
+use serinus_core::domain::ids::{CaseId, ModelName, Version};
+use serinus_core::domain::record::{Answer, Bytes, Header};
+use serinus_core::domain::routing::Role;
+use serinus_core::domain::time::Timestamp;
 
 /// The request id, where a producer gives one (`CloudEvents`).
 pub const CE_ID: &str = "ce_id";
@@ -167,8 +167,8 @@ pub fn read_answer<'a>(
 #[cfg(test)]
 mod tests {
     use super::{CASE, ERROR, NotAnAnswer, Token, VERSION, read_answer, read_token};
-    use crate::domain::ids::{CaseId, ModelName};
-    use crate::domain::time::Timestamp;
+    use serinus_core::domain::ids::{CaseId, ModelName};
+    use serinus_core::domain::time::Timestamp;
 
     #[test]
     fn a_token_is_read_back_and_nothing_else_is() {

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
-use crate::domain::ids::{CaseId, RequestId, Revision, RolloutName, StageIndex, Version};
-use crate::domain::label::Label;
-use crate::domain::routing::Role;
-use crate::domain::time::{Span, Timestamp};
-use crate::engine::analyst::Unplanned;
-use crate::join::entry::{Entry, Until, Waiting};
-use crate::join::names::Names;
 use crate::wire::analysis::LabelStatusRecord;
 use crate::wire::prediction::{OutcomeWord, RoleWord, StatusWord};
+use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
+use serinus_core::domain::ids::{CaseId, RequestId, Revision, RolloutName, StageIndex, Version};
+use serinus_core::domain::label::Label;
+use serinus_core::domain::routing::Role;
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::analyst::lane::Unplanned;
+use serinus_core::join::entry::{Entry, Until, Waiting};
+use serinus_core::join::interner::Names;
 
 /// What is held of one request id.
 #[derive(Debug, Serialize, Deserialize)]

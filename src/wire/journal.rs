@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::Revision;
-use crate::domain::time::Timestamp;
 use crate::wire::checkpoint::CheckpointRecord;
 use crate::wire::malformed::{Malformed, read, write};
+use serinus_core::domain::ids::Revision;
+use serinus_core::domain::time::Timestamp;
 
 /// One turn of a serving lane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -277,7 +277,7 @@ impl JudgeStart {
 #[cfg(test)]
 mod tests {
     use super::{JudgeStart, ReplayStart, Standings};
-    use crate::domain::time::Timestamp;
+    use serinus_core::domain::time::Timestamp;
 
     #[test]
     fn a_replays_start_is_read_back_from_an_offsets_metadata() {

@@ -7,9 +7,9 @@ use serde::de::IgnoredAny;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use crate::domain::ids::{CaseId, RequestId};
-use crate::strategy::stage::Source;
 use crate::wire::headers;
+use serinus_core::domain::ids::{CaseId, RequestId};
+use serinus_core::plan::rollout::Source;
 
 /// Why a record cannot be used, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -363,8 +363,8 @@ fn is_name(written: &[u8], name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Parts, find, id_text, is_structured, keeps_numbers, raw, scalar_text};
-    use crate::domain::ids::CaseId;
-    use crate::strategy::stage::Source;
+    use serinus_core::domain::ids::CaseId;
+    use serinus_core::plan::rollout::Source;
 
     const FLIGHT: &[u8] = br#" {"id": "r\u00fc1", "tail": {"a/b": [10, {"x~y": 1.50}]}, "no": null, "e": "", "id2": 17} "#;
 

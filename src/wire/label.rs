@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::ids::RequestId;
-use crate::domain::label::Label;
-use crate::domain::time::{Span, Timestamp};
-use crate::strategy::stage::{Format, LabelMap, Source};
 use crate::wire::avro;
 use crate::wire::json::{self, Parts};
+use serinus_core::domain::ids::RequestId;
+use serinus_core::domain::label::Label;
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::plan::rollout::{Format, LabelMap, Source};
 
 /// The first instant that a label may have been observed at: before it, a time is in another unit or comes from an unset clock.
 const OLDEST: Timestamp = Timestamp(946_684_800_000);

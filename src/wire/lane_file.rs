@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::domain::ids::{ModelName, RequestId};
-use crate::domain::time::Timestamp;
-use crate::engine::analyst::Analyst;
-use crate::engine::partial::Inputs;
-use crate::engine::saved::{Saved, SavedBook};
-use crate::join::entry::Entry;
-use crate::join::names::Names;
 use crate::wire::checkpoint::CheckpointRecord;
 use crate::wire::held::{EntryRecord, UnplannedRecord};
 use crate::wire::journal::{AnalystTurn, ReplayStart};
 use crate::wire::malformed::Malformed;
 use crate::wire::partial::PartialRecord;
+use serinus_core::domain::ids::{ModelName, RequestId};
+use serinus_core::domain::time::Timestamp;
+use serinus_core::engine::analyst::lane::Analyst;
+use serinus_core::engine::analyst::snapshot::{Saved, SavedBook};
+use serinus_core::engine::partial::Inputs;
+use serinus_core::join::entry::Entry;
+use serinus_core::join::interner::Names;
 
 /// What the file begins with; another number for another form.
 const MAGIC: &[u8; 16] = b"serinus lane 2\n\0";
@@ -309,15 +309,15 @@ mod tests {
     use serde_json::json;
 
     use super::{BadFile, Place, Reader, write};
-    use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
-    use crate::domain::ids::{CaseId, Revision, StageIndex};
-    use crate::domain::label::Label;
-    use crate::domain::routing::Role;
-    use crate::domain::time::{Span, Timestamp};
-    use crate::engine::analyst::Analyst;
-    use crate::engine::analyst_io::{Event, Settings};
     use crate::wire::checkpoint::CheckpointRecord;
     use crate::wire::journal::{AnalystTurn, ReplayStart};
+    use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
+    use serinus_core::domain::ids::{CaseId, Revision, StageIndex};
+    use serinus_core::domain::label::Label;
+    use serinus_core::domain::routing::Role;
+    use serinus_core::domain::time::{Span, Timestamp};
+    use serinus_core::engine::analyst::io::{Event, Settings};
+    use serinus_core::engine::analyst::lane::Analyst;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 

@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::strategy::stage::Format;
 use crate::wire::avro::is_single_object;
 use crate::wire::schema::codec;
+use serinus_core::plan::rollout::Format;
 
 /// A record that cannot be read, and why; it goes to the dead letters, or stops a start that cannot do without it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

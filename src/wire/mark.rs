@@ -6,9 +6,9 @@ use std::str;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::time::Timestamp;
-use crate::engine::analyst_io::Mark;
 use crate::wire::malformed::{Malformed, read, write};
+use serinus_core::domain::time::Timestamp;
+use serinus_core::engine::analyst::io::Mark;
 
 /// The header of a placed label that names the partition it came from.
 pub const SOURCE: &str = "serinus-source";

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::Version;
-use crate::engine::report::Report;
-use crate::strategy::gaps::Gap;
-use crate::strategy::stage::Format;
-use crate::strategy::verdict::{ArmReport, Check, Estimate, Finding, Health, Trail};
 use crate::wire::malformed::{Malformed, encode, finite, read, write};
+use serinus_core::domain::ids::Version;
+use serinus_core::engine::judge::report::Report;
+use serinus_core::inference::scoring_gaps::Gap;
+use serinus_core::inference::verdict::{ArmReport, Check, Estimate, Finding, Health, Trail};
+use serinus_core::plan::rollout::Format;
 
 /// The evidence at one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,24 +5,24 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{MetricName, Revision, StageIndex, Version};
-use crate::domain::time::Timestamp;
-use crate::engine::partial::{Inputs, Partial};
-use crate::join::pending::Clocks;
-use crate::stats::bounded_bet::Capital;
-use crate::stats::cluster::{BUCKETS, Clusters, PartSums};
-use crate::stats::paired_bet::PairedCounts;
-use crate::stats::sketch::Sketch;
-use crate::strategy::amended::{Amended, Values};
-use crate::strategy::bounds::{Lost, Sides};
-use crate::strategy::design::{ContrastKey, Part, Stratum};
-use crate::strategy::evidence::{Contrast, Evidence, Scores, Table, Tally};
 use crate::wire::bets::{
     CentresRecord, LostPairsRecord, SplitRecord, centres_record, lost_records, split_record,
 };
 use crate::wire::malformed::{Malformed, read, write};
 use crate::wire::scores::{MomentsRecord, RankingRecord, UnscoredRecord, number};
 use crate::wire::units::{UnitsRecord, units_record};
+use serinus_core::domain::ids::{MetricName, Revision, StageIndex, Version};
+use serinus_core::domain::time::Timestamp;
+use serinus_core::engine::partial::{Inputs, Partial};
+use serinus_core::evidence::bounds::{Lost, Sides};
+use serinus_core::evidence::design::{ContrastKey, Part, Stratum};
+use serinus_core::evidence::late_labels::{Amended, Values};
+use serinus_core::evidence::sums::{Contrast, Evidence, Scores, Table, Tally};
+use serinus_core::join::label_join::Clocks;
+use serinus_stats::bounded_bet::Capital;
+use serinus_stats::cluster::{BUCKETS, Clusters, PartSums};
+use serinus_stats::paired_bet::PairedCounts;
+use serinus_stats::sketch::Sketch;
 
 /// One lane's sums of one rollout at one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

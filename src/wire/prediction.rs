@@ -10,16 +10,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
-use crate::domain::ids::{
-    CaseId, ModelName, RequestId, Revision, RolloutName, StageIndex, Version,
-};
-use crate::domain::record::Bytes;
-use crate::domain::routing::Role;
-use crate::domain::time::{Span, Timestamp};
-use crate::strategy::stage::Format;
 use crate::wire::avro;
 use crate::wire::json::{Unreadable, raw};
+use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
+use serinus_core::domain::ids::{
+    CaseId, ModelName, RequestId, Revision, RolloutName, StageIndex, Version,
+};
+use serinus_core::domain::record::Bytes;
+use serinus_core::domain::routing::Role;
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::plan::rollout::Format;
 
 /// One closed case: a request, who was asked, and all that came back. Times are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use crate::spec::raw;
 use crate::wire::analysis::AnalysisRecord;
 use crate::wire::avro::{self, Codec};
 use crate::wire::avro_schema;
@@ -16,6 +15,7 @@ use crate::wire::label::LabelRecord;
 use crate::wire::metrics::MetricsRecord;
 use crate::wire::prediction::TextPrediction;
 use crate::wire::state::StateRecord;
+use serinus_core::spec::raw;
 
 /// Something that has a published schema.
 #[derive(Clone, Copy)]

@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::stats::moments::Moments;
-use crate::stats::ranking::{BINS_MAX, Bin, Ranking};
-use crate::strategy::scoring::{Fault, Reason, Unscored};
 use crate::wire::malformed::Malformed;
+use serinus_core::evidence::unscored::{Fault, Reason, Unscored};
+use serinus_stats::moments::Moments;
+use serinus_stats::ranking::{BINS_MAX, Bin, Ranking};
 
 /// Count and exact sums, as decimal text: they do not fit the numbers of every JSON reader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

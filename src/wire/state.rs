@@ -6,14 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::time::Timestamp;
-use crate::engine::command::{Parsed, Written};
-use crate::engine::standing::{Condition, Past, Queued, Standing};
-use crate::strategy::stage::{Format, ModelPlan, RolloutPlan};
 use crate::wire::decision::DecisionRecord;
 use crate::wire::design::DesignRecord;
 use crate::wire::event::{PhaseRecord, PositionRecord};
 use crate::wire::malformed::{Malformed, encode, read, write};
+use serinus_core::domain::time::Timestamp;
+use serinus_core::engine::judge::command::{Parsed, Written};
+use serinus_core::engine::judge::state::{Condition, Past, Queued, Standing};
+use serinus_core::plan::rollout::{Format, ModelPlan, RolloutPlan};
 
 /// Where a model stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,12 +1,12 @@
 //! What a lane has written about a case, read back from the headers of its records.
 
-use crate::domain::case::Outcome;
-use crate::domain::ids::{Revision, Version};
-use crate::domain::record::Bytes;
-use crate::domain::routing::Role;
-use crate::domain::time::Timestamp;
-use crate::engine::reopen::{Answered, Copied};
 use crate::wire::headers::{self, Token};
+use serinus_core::domain::case::Outcome;
+use serinus_core::domain::ids::{Revision, Version};
+use serinus_core::domain::record::Bytes;
+use serinus_core::domain::routing::Role;
+use serinus_core::domain::time::Timestamp;
+use serinus_core::engine::case_recovery::{Answered, Copied};
 
 /// The headers of a record, in order.
 pub type Pairs<'a> = [(&'a str, Option<&'a [u8]>)];
@@ -65,10 +65,10 @@ fn text<'a>(pairs: &Pairs<'a>, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::{Pairs, read_answered, read_copy};
-    use crate::domain::case::Outcome;
-    use crate::domain::ids::Revision;
-    use crate::domain::routing::Role;
-    use crate::domain::time::Timestamp;
+    use serinus_core::domain::case::Outcome;
+    use serinus_core::domain::ids::Revision;
+    use serinus_core::domain::routing::Role;
+    use serinus_core::domain::time::Timestamp;
 
     const COPY: [(&str, Option<&[u8]>); 6] = [
         ("traceparent", Some(b"a stranger's")),

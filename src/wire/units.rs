@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::Version;
-use crate::strategy::design::Stratum;
-use crate::strategy::units::{BUCKETS, Seen, UnitCounts, Units};
 use crate::wire::malformed::Malformed;
 use crate::wire::partial::{SparseBins, dense, pair, sparse, version};
+use serinus_core::domain::ids::Version;
+use serinus_core::evidence::design::Stratum;
+use serinus_core::evidence::units::{BUCKETS, Seen, UnitCounts, Units};
 
 /// What the split of traffic is checked on in one stratum.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

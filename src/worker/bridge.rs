@@ -1,9 +1,9 @@
 //! From requests on a topic to a model's answers: what `serinus worker` runs.
 
-use crate::kafka::answering::{Requests, Tally, answer_all};
-use crate::kafka::error::ShellError;
-use crate::kafka::settings::Settings;
-use crate::kafka::stop::Stop;
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::settings::Settings;
+use crate::kafka::model_worker::answering::{Requests, Tally, answer_all};
+use crate::kafka::process::shutdown::Stop;
 use crate::worker::features::{FeatureError, FeatureList, answer_body};
 use crate::worker::onnx::error::OnnxError;
 use crate::worker::onnx::model::{Model, Prediction};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::kafka::settings::Settings;
+use crate::kafka::client::settings::Settings;
 
 /// What a worker is started with.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,24 +5,24 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use serinus::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
-use serinus::domain::ids::{CaseId, Revision, StageIndex, Version};
-use serinus::domain::label::Label;
-use serinus::domain::routing::{Role, Routing};
-use serinus::domain::time::{Span, Timestamp};
-use serinus::engine::analyst::Analyst;
-use serinus::engine::analyst_io::{Effect, Event, Mark, Planned, Settings};
-use serinus::engine::clock::Checkpoint;
-use serinus::engine::partial::{Inputs, Partial};
-use serinus::strategy::contract::Route;
-use serinus::strategy::evidence::Evidence;
-use serinus::strategy::planning;
-use serinus::strategy::stage::RolloutPlan;
 use serinus::wire::checkpoint::CheckpointRecord;
 use serinus::wire::journal::AnalystTurn;
 use serinus::wire::lane_file::{self, Place};
+use serinus_core::decision::contract::Route;
+use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
+use serinus_core::domain::ids::{CaseId, Revision, StageIndex, Version};
+use serinus_core::domain::label::Label;
+use serinus_core::domain::routing::{Role, Routing};
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::analyst::io::{Effect, Event, Mark, Planned, Settings};
+use serinus_core::engine::analyst::lane::Analyst;
+use serinus_core::engine::analyst::watermark::Checkpoint;
+use serinus_core::engine::partial::{Inputs, Partial};
+use serinus_core::evidence::sums::Evidence;
+use serinus_core::inference::planning;
+use serinus_core::plan::rollout::RolloutPlan;
 
-use crate::plans::{self, MIDNIGHT};
+use crate::scenarios::plans::{self, MIDNIGHT};
 
 /// As old as a case with a wrong date: what follows comes after a longer gap than there may be in what counts.
 pub(crate) const LONG_AGO_MS: i64 = 40 * 24 * 3_600_000;

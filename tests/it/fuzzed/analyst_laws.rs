@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serinus::domain::ids::CaseId;
-use serinus::engine::analyst_io::{Effect, Event};
-use serinus::join::entry::{Joined, LabelStatus};
+use serinus_core::domain::ids::CaseId;
+use serinus_core::engine::analyst::io::{Effect, Event};
+use serinus_core::join::entry::{Joined, LabelStatus};
 
 use crate::fuzzed::analyst_history::{
     Record, is_known_again, last_sums, told, told_awake, told_with_crashes, without_counts,

@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serinus::domain::case::{AnswerStatus, Prediction};
-use serinus::domain::ids::{CaseId, Version};
-use serinus::domain::label::Label;
-use serinus::domain::routing::Role;
-use serinus::domain::time::{Span, Timestamp};
-use serinus::engine::analyst_io::{Event, Mark};
-use serinus::engine::score;
-use serinus::engine::tally::{Book, Watch};
-use serinus::join::entry::{Joined, LabelStatus, Truth};
-use serinus::strategy::design::Part;
-use serinus::strategy::evidence::{Evidence, GAP_MAX};
+use serinus_core::domain::case::{AnswerStatus, Prediction};
+use serinus_core::domain::ids::{CaseId, Version};
+use serinus_core::domain::label::Label;
+use serinus_core::domain::routing::Role;
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::analyst::accumulator::{Book, Watch};
+use serinus_core::engine::analyst::io::{Event, Mark};
+use serinus_core::engine::analyst::score;
+use serinus_core::evidence::design::Part;
+use serinus_core::evidence::sums::{Evidence, GAP_MAX};
+use serinus_core::join::entry::{Joined, LabelStatus, Truth};
 
 use crate::fuzzed::analyst_history::{QUIET_SECONDS, Record, planned};
-use crate::plans::MIDNIGHT;
+use crate::scenarios::plans::MIDNIGHT;
 
 /// After how long without a record an input counts as idle.
 const IDLE_AFTER: Span = Span(1000);

@@ -1,7 +1,5 @@
 //! Any bytes as records of every kind: no decoder panics, and what it reads it writes and reads the same.
 
-use serinus::domain::time::Timestamp;
-use serinus::strategy::stage::{Format, LabelMap, Source};
 use serinus::wire::analysis::AnalysisRecord;
 use serinus::wire::any::json_of;
 use serinus::wire::command::CommandRecord;
@@ -9,13 +7,17 @@ use serinus::wire::event::EventRecord;
 use serinus::wire::headers::{read_answer, read_token};
 use serinus::wire::journal::{AnalystTurn, JudgeStep, ReplayStart, ServingTurn};
 use serinus::wire::json::Parts;
+use serinus::wire::label;
+use serinus::wire::lane_file;
 use serinus::wire::mark::MarkRecord;
 use serinus::wire::metrics::MetricsRecord;
 use serinus::wire::partial::PartialRecord;
+use serinus::wire::prediction;
 use serinus::wire::schema::codecs;
 use serinus::wire::state::StateRecord;
-use serinus::wire::{label, lane_file, prediction};
 use serinus::worker::onnx::model::{Model, Prediction};
+use serinus_core::domain::time::Timestamp;
+use serinus_core::plan::rollout::{Format, LabelMap, Source};
 
 use crate::fuzzed::{Target, analyst_history};
 

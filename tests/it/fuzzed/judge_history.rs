@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use serinus::domain::ids::{RolloutName, Version};
-use serinus::domain::time::{Span, Timestamp};
-use serinus::engine::command::{Command, Parsed, Verb, Written};
-use serinus::engine::judge::Judge;
-use serinus::engine::judge_io::{Effect, Event, Settings};
-use serinus::engine::partial::{Inputs, Partial};
-use serinus::join::pending::Clocks;
-use serinus::stats::ipw_bet::Counts;
-use serinus::strategy::bounds::Sides;
-use serinus::strategy::centre::Centre;
-use serinus::strategy::design::{ContrastKey, Part, Stratum};
-use serinus::strategy::evidence::Evidence;
-use serinus::strategy::look::Detail;
-use serinus::strategy::metric::Metric;
-use serinus::strategy::stage::{ModelPlan, RolloutPlan};
 use serinus::wire::partial::PartialRecord;
 use serinus::wire::state::StateRecord;
+use serinus_core::domain::ids::{RolloutName, Version};
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::judge::command::{Command, Parsed, Verb, Written};
+use serinus_core::engine::judge::io::{Effect, Event, Settings};
+use serinus_core::engine::judge::judge::Judge;
+use serinus_core::engine::partial::{Inputs, Partial};
+use serinus_core::evidence::bet_center::Centre;
+use serinus_core::evidence::bounds::Sides;
+use serinus_core::evidence::design::{ContrastKey, Part, Stratum};
+use serinus_core::evidence::sums::Evidence;
+use serinus_core::inference::interim::Detail;
+use serinus_core::join::label_join::Clocks;
+use serinus_core::plan::metric::Metric;
+use serinus_core::plan::rollout::{ModelPlan, RolloutPlan};
+use serinus_stats::ipw_bet::Counts;
 
-use crate::plans::{self, MIDNIGHT};
+use crate::scenarios::plans::{self, MIDNIGHT};
 
 pub(crate) const MODEL: &str = "m";
 pub(crate) const PARTITIONS: i32 = 3;
@@ -230,7 +230,8 @@ fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> To
     if let (Told::Event(Event::Command(it)), 0) = (&mut told, expects) {
         let revision = judge.standing().map_or(0, |it| it.position.routing.revision.0);
         // One that was never there, or the one that is.
-        it.expect_revision = Some(serinus::domain::ids::Revision(revision + u64::from(of == 4)));
+        it.expect_revision =
+            Some(serinus_core::domain::ids::Revision(revision + u64::from(of == 4)));
     }
     told
 }

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serinus::domain::ids::Version;
-use serinus::domain::routing::Routing;
-use serinus::engine::change::{Change, Deed, Phase, Position};
-use serinus::engine::command::{Command, Verb};
-use serinus::engine::counter::Counter;
-use serinus::engine::judge_io::{Effect, Event};
-use serinus::engine::partial::Partial;
-use serinus::engine::standing::Standing;
-use serinus::strategy::evidence::Tally;
 use serinus::wire::state::StateRecord;
+use serinus_core::domain::ids::Version;
+use serinus_core::domain::routing::Routing;
+use serinus_core::engine::counter::Counter;
+use serinus_core::engine::judge::command::{Command, Verb};
+use serinus_core::engine::judge::event::{Change, Deed, Phase, Position};
+use serinus_core::engine::judge::io::{Effect, Event};
+use serinus_core::engine::judge::state::Standing;
+use serinus_core::engine::partial::Partial;
+use serinus_core::evidence::sums::Tally;
 
 use crate::fuzzed::judge_history::{History, PARTITIONS, Told, new_judge, restarted, tell};
 

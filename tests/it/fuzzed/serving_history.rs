@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serinus::domain::ids::{CaseId, Revision, Version};
-use serinus::domain::record::{Answer, Bytes, Carried, Request};
-use serinus::domain::routing::{OnFailure, Routing, ShadowShare, Slice};
-use serinus::domain::share::Share;
-use serinus::domain::time::{Span, Timestamp};
-use serinus::engine::counter::Counter;
-use serinus::engine::serving::{ServingEffect, ServingLane, Turn};
+use serinus_core::domain::ids::{CaseId, Revision, Version};
+use serinus_core::domain::record::{Answer, Bytes, Carried, Request};
+use serinus_core::domain::routing::{OnFailure, Routing, ShadowShare, Slice};
+use serinus_core::domain::share::Share;
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::counter::Counter;
+use serinus_core::engine::serving::{ServingEffect, ServingLane, Turn};
 
-use crate::plans::{self, MIDNIGHT};
+use crate::scenarios::plans::{self, MIDNIGHT};
 
 /// Records come at whole hundredths of a second and nothing falls due at one: what is read in the very millisecond of a deadline is in
 /// time or not by the turn that it is read in, and the journal keeps the turns.

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serinus::domain::case::{AnswerStatus, Outcome, Prediction};
-use serinus::domain::ids::Version;
-use serinus::domain::record::{Answer, Bytes, Request};
-use serinus::domain::routing::{OnFailure, Role, Routing};
-use serinus::domain::time::{Span, Timestamp};
-use serinus::engine::counter::Counter;
-use serinus::engine::serving::{Serve, ServingEffect, Turn};
-use serinus::strategy::contract::Route;
+use serinus_core::decision::contract::Route;
+use serinus_core::domain::case::{AnswerStatus, Outcome, Prediction};
+use serinus_core::domain::ids::Version;
+use serinus_core::domain::record::{Answer, Bytes, Request};
+use serinus_core::domain::routing::{OnFailure, Role, Routing};
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::counter::Counter;
+use serinus_core::engine::serving::{Serve, ServingEffect, Turn};
 
 use crate::fuzzed::serving_history::{
     AMPLE, MAX, Played, SHADOW_TIMEOUT, Step, TIMEOUT, Told, count, history, in_batches, lane,

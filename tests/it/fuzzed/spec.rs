@@ -1,6 +1,6 @@
 //! Any bytes as a spec file: reading it never panics, and a plan is the same from the JSON in which its document travels.
 
-use serinus::spec::plan::{Document, load, model_from_json, rollout_from_json};
+use serinus_core::spec::plan::{Document, load, model_from_json, rollout_from_json};
 
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);

@@ -1,0 +1,111 @@
+//! The tests that a decision rests on, so that it can be asked later whether they still bear it out.
+
+use crate::domain::ids::{MetricName, Version};
+use crate::inference::verdict::{Finding, LogE, Look, Proof, Verdict};
+use crate::plan::metric::MetricRole;
+use crate::plan::rollout::PromoteWhen;
+
+/// What one test was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Question {
+    /// Is the candidate worse?
+    Harm,
+    /// Is it not worse than the margin, or even better?
+    NonInferior,
+    /// Is it better?
+    Superior,
+}
+
+/// One test that a decision rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Support {
+    /// The metric.
+    pub metric: MetricName,
+    /// The candidate.
+    pub candidate: Version,
+    /// What was asked.
+    pub question: Question,
+    /// The log of the e-value when it was decided.
+    pub log_e: f64,
+    /// What it had to reach.
+    pub bar: f64,
+}
+
+impl Question {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Harm, Self::NonInferior, Self::Superior];
+
+    /// Returns the answer's log of the e-value.
+    pub fn of(self, log_e: LogE) -> f64 {
+        match self {
+            Self::Harm => log_e.harm,
+            Self::NonInferior => log_e.non_inferior.max(log_e.superior),
+            Self::Superior => log_e.superior,
+        }
+    }
+
+    /// Returns the contract's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Harm => "harm",
+            Self::NonInferior => "non_inferior",
+            Self::Superior => "superior",
+        }
+    }
+}
+
+/// Returns the tests of labels that a verdict rests on: all that a promotion needed, or the harm that took everything back.
+pub fn of(look: &Look<'_>, verdict: &Verdict) -> Vec<Support> {
+    let alpha = look.plan.decide.alpha;
+    match verdict {
+        Verdict::Promote { winner, .. } | Verdict::Conclude { winner, .. } => {
+            let bar = (1.0 / alpha).ln();
+            let needed = |it: &&Finding| {
+                it.candidate == *winner
+                    && matches!(it.role, MetricRole::Goal | MetricRole::Guardrail)
+            };
+            let question = |it: &Finding| match (it.role, look.plan.decide.promote) {
+                (MetricRole::Goal, PromoteWhen::Superior) => Question::Superior,
+                (_, _) => Question::NonInferior,
+            };
+            supports(look.findings.iter().filter(needed), question, bar)
+        }
+        Verdict::Abort { .. } => {
+            let aborting = look.plan.metrics.iter().filter(|it| it.aborts).count().max(1);
+            let ways = (aborting * look.plan.candidates.len().max(1)) as f64;
+            let harmful = |it: &&Finding| it.aborts && it.proof == Proof::Harmful;
+            let bar = (ways / alpha).ln();
+            supports(look.findings.iter().filter(harmful), |_| Question::Harm, bar)
+        }
+        Verdict::Hold { .. }
+        | Verdict::Advance { .. }
+        | Verdict::Drop { .. }
+        | Verdict::Inconclusive { .. } => Vec::new(),
+    }
+}
+
+fn supports<'a>(
+    findings: impl Iterator<Item = &'a Finding>,
+    question: impl Fn(&Finding) -> Question,
+    bar: f64,
+) -> Vec<Support> {
+    findings
+        .filter(|it| it.needs_label)
+        .filter_map(|it| {
+            let question = question(it);
+            let log_e = question.of(it.log_e?);
+            (log_e >= bar).then(|| Support {
+                metric: it.metric.clone(),
+                candidate: it.candidate.clone(),
+                question,
+                log_e: rounded(log_e),
+                bar: rounded(bar),
+            })
+        })
+        .collect()
+}
+
+/// Seven digits come back the same from any text form, and keep which of two numbers is greater.
+fn rounded(number: f64) -> f64 {
+    format!("{number:.6e}").parse().unwrap_or(number)
+}

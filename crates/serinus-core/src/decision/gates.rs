@@ -1,0 +1,395 @@
+//! The gates between a stage and the next, shared by all strategies; the first that blocks is the reason shown.
+//!
+//! In order: held long enough; evidence postdates the stage's start; traffic present; harm; health (split, label parity,
+//! what cannot be scored, mixed units); minimum sample and coverage; signal metrics; goal and guardrails proved; approval. Harm is acted upon
+//! whatever the other gates say: it aborts from every stage at any tick.
+
+use crate::decision::basis::Question;
+use crate::domain::ids::Version;
+use crate::domain::time::{Span, Timestamp};
+use crate::inference::format;
+use crate::inference::scoring_gaps;
+use crate::inference::verdict::{
+    ArmReport, Finding, LabelAge, Look, Proof, SplitPoint, Verdict, Wait,
+};
+use crate::plan::metric::MetricRole;
+use crate::plan::rollout::{PromoteWhen, WhenNoData};
+
+/// What follows the last stage's gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The winner becomes the stable version.
+    Promote,
+    /// The verdict stands, and a person promotes.
+    Conclude,
+}
+
+/// How many ticks without traffic pass before a rollout that aborts without data does.
+const SILENT_TICKS_MAX: i64 = 10;
+
+/// Judges a stage.
+pub fn judge(look: &Look<'_>, ending: Ending) -> Verdict {
+    if let Some(verdict) = harm(look) {
+        return verdict;
+    }
+    if look.health.no_data && look.plan.decide.no_data == WhenNoData::Abort {
+        let silent_since = look.timing.stage_last_at.or(look.timing.entered_at);
+        let patience = look.plan.tick.times(SILENT_TICKS_MAX);
+        if silent_since.is_some_and(|since| look.tick >= since + patience) {
+            let reason = format!("no traffic for {patience}, and this rollout aborts without data");
+            return Verdict::Abort { reason };
+        }
+    }
+    let is_last = look.stage.0 as usize + 1 >= look.plan.stages.len();
+    match blocked(look, is_last) {
+        Some((wait, block)) => hold_or_give_up(look, wait, &block),
+        None if !is_last => {
+            let reason = with_finding(look, "every gate of the stage is passed");
+            Verdict::Advance { reason }
+        }
+        None => match (winner(look), ending) {
+            (Some((winner, reason)), Ending::Promote) => Verdict::Promote { winner, reason },
+            (Some((winner, reason)), Ending::Conclude) => Verdict::Conclude { winner, reason },
+            (None, _) => hold_or_give_up(look, Wait::Proof(None), "no candidate is left"),
+        },
+    }
+}
+
+/// Returns the proved candidate with the best goal, and why.
+pub fn winner(look: &Look<'_>) -> Option<(Version, String)> {
+    let proved: Vec<&Version> =
+        look.live.iter().filter(|it| unproved(look, it, true).is_none()).collect();
+    let best = proved
+        .iter()
+        .copied()
+        .reduce(|best, it| if goodness(look, it) > goodness(look, best) { it } else { best })?;
+    let reason = if look.live.len() == 1 {
+        with_finding(look, "every gate is passed")
+    } else {
+        let goal = first_goal(look, best).map_or_else(String::new, format::finding);
+        format!("{best} has the best goal of {} proved candidates; {goal}", proved.len())
+    };
+    Some((best.clone(), reason))
+}
+
+/// Returns the candidate with the best estimate of the first goal, proved or not; for a person who promotes by hand.
+pub fn favourite(look: &Look<'_>) -> Option<Version> {
+    let measured = look.live.iter().filter(|it| {
+        look.live.len() == 1 || first_goal(look, it).is_some_and(|goal| goal.difference.is_some())
+    });
+    measured
+        .reduce(|best, it| if goodness(look, it) > goodness(look, best) { it } else { best })
+        .cloned()
+}
+
+fn harm(look: &Look<'_>) -> Option<Verdict> {
+    let harmful: Vec<&Finding> =
+        look.findings.iter().filter(|it| it.aborts && is_harmful(look, it)).collect();
+    let first = harmful.first()?;
+    let is_harmed = |candidate: &Version| harmful.iter().any(|it| it.candidate == *candidate);
+    let reason = format!("{} is worse: {}", first.candidate, format::finding(first));
+    if look.live.iter().all(is_harmed) {
+        return Some(Verdict::Abort { reason });
+    }
+    Some(Verdict::Drop { candidate: first.candidate.clone(), reason })
+}
+
+/// Harm that is proved; not where a version's cases could not be scored, because those left may be the bad ones.
+fn is_harmful(look: &Look<'_>, finding: &Finding) -> bool {
+    let is_open = look.health.scoring.iter().any(|gap| gap.opens(look, finding));
+    finding.proof == Proof::Harmful && !is_open
+}
+
+fn blocked(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
+    not_held(look)
+        .or_else(|| unhealthy(look))
+        .or_else(|| too_small(look))
+        .or_else(|| signalled(look))
+        .or_else(|| not_proved(look, is_last))
+        .or_else(|| unapproved(look))
+}
+
+fn not_held(look: &Look<'_>) -> Option<(Wait, String)> {
+    let stage = look.plan.stage(look.stage)?;
+    let Some(first_at) = look.timing.stage_first_at else {
+        if look.health.unplanned > 0 {
+            return Some((Wait::Data, unplanned(look.health.unplanned)));
+        }
+        return Some((Wait::Data, "no traffic at this stage yet".to_owned()));
+    };
+    let until = first_at + stage.hold;
+    if look.tick < until {
+        return Some((
+            Wait::Until(until),
+            format!("holding until {}", format::clock(until, look.tick)),
+        ));
+    }
+    if look.health.no_data && look.health.unplanned > 0 {
+        return Some((Wait::Data, unplanned(look.health.unplanned)));
+    }
+    if look.health.no_data {
+        let since = look.timing.stage_last_at.unwrap_or(first_at);
+        let since = format::clock(since, look.tick);
+        let silence = format!("no traffic since {since}, and no data is never a pass");
+        // Whoever is called when traffic has stopped must still read that what came cannot be scored.
+        return Some(match not_scored(look) {
+            Some(unscored) => (Wait::Health, format!("{unscored}; {silence}")),
+            None => (Wait::Data, silence),
+        });
+    }
+    let fewest = look
+        .arms
+        .iter()
+        .filter(|it| !it.is_stable && look.live.contains(&it.version))
+        .min_by_key(|it| it.stage_exposures)?;
+    (fewest.stage_exposures < stage.exposures_min.max(1)).then(|| {
+        let block = format!(
+            "{} has {} of {} exposures at this stage",
+            fewest.version,
+            format::count(fewest.stage_exposures),
+            format::count(stage.exposures_min.max(1))
+        );
+        (Wait::Data, block)
+    })
+}
+
+/// Says that cases come and none of them can be counted.
+pub fn unplanned(cases: u64) -> String {
+    format!(
+        "{} cases wait for the plan that they were routed by, and are in no evidence yet",
+        format::count(cases)
+    )
+}
+
+fn unhealthy(look: &Look<'_>) -> Option<(Wait, String)> {
+    // That labels are missing says more than that labelled units are.
+    let lost = units_lost(look);
+    let before_labels = lost.clone().filter(|(point, _)| *point < SplitPoint::LABELLED);
+    let block = before_labels
+        .map(|(_, block)| block)
+        .or_else(|| labels_differ(look))
+        .or_else(|| lost.map(|(_, block)| block))
+        .or_else(|| not_scored(look))
+        .or_else(|| {
+            (look.health.mixed_units > 0).then(|| {
+                format!(
+                    "units that met two arms at one stage: {}; somebody else decides who is served by whom",
+                    format::count(look.health.mixed_units)
+                )
+            })
+        })?;
+    Some((Wait::Health, block))
+}
+
+/// Returns a sentence where too many cases cannot be scored.
+fn not_scored(look: &Look<'_>) -> Option<String> {
+    let gap = look.health.scoring.iter().find(|gap| gap.holds)?;
+    Some(format!(
+        "{}: a case that cannot be scored never helps a version",
+        scoring_gaps::words(gap)
+    ))
+}
+
+/// Returns the first point at which units go missing, and a sentence.
+fn units_lost(look: &Look<'_>) -> Option<(usize, String)> {
+    let split = &look.health.split;
+    let (point, version) = split.bad.as_ref()?;
+    let what = match *point {
+        SplitPoint::ASSIGNED => {
+            format!(
+                "the split of traffic is not as planned: units of {version} are too few from the start"
+            )
+        }
+        SplitPoint::ANSWERED => {
+            format!("units of {version} go missing between assignment and answer")
+        }
+        _ => format!("units of {version} go missing between answer and label"),
+    };
+    let p = split.points[*point].p;
+    let block = format!("{what} (p {p:.1e}): no result counts until that is understood");
+    let decides = |finding: &&Finding| {
+        matches!(finding.role, MetricRole::Goal | MetricRole::Guardrail)
+            && *point == SplitPoint::ANSWERED
+    };
+    let left_out = look
+        .findings
+        .iter()
+        .filter(decides)
+        .find_map(|finding| format::left_out(finding, Question::NonInferior));
+    Some((*point, left_out.map_or(block.clone(), |left_out| format!("{block}; {left_out}"))))
+}
+
+/// Returns a sentence when labels come later, or less often, in one arm.
+fn labels_differ(look: &Look<'_>) -> Option<String> {
+    let parity = &look.health.label_parity;
+    let (point, version) = parity.bad.as_ref()?;
+    let p = parity.points[*point].p;
+    let age = match *point {
+        LabelAge::QUARTER => "a quarter of the maturity",
+        LabelAge::HALF => "half of the maturity",
+        _ => {
+            return Some(format!(
+                "labels are missing more often for {version} (p {p:.1e}): no result counts until that is understood"
+            ));
+        }
+    };
+    let maturity = look.plan.maturity;
+    Some(format!(
+        "delay shift: labels of {version} come later (p {p:.1e} at {age}): a longer maturity than {maturity} is proposed"
+    ))
+}
+
+fn too_small(look: &Look<'_>) -> Option<(Wait, String)> {
+    let wanted = look.plan.decide.min_labelled;
+    let decides = |it: &&Finding| {
+        matches!(it.role, MetricRole::Goal | MetricRole::Guardrail) && it.needs_label
+    };
+    let small = look.findings.iter().filter(decides).find(|it| it.n_min < wanted.max(1));
+    if let Some(small) = small {
+        let block = format!(
+            "{}: {} of {} labelled cases in the smaller arm",
+            small.metric,
+            format::count(small.n_min),
+            format::count(wanted.max(1))
+        );
+        return Some((Wait::Data, block));
+    }
+    look.findings.iter().find(decides)?;
+    let is_in = |arm: &&ArmReport| arm.is_stable || look.live.contains(&arm.version);
+    look.arms.iter().filter(is_in).find_map(|arm| {
+        let coverage = arm.coverage()?;
+        (coverage < look.plan.decide.min_coverage).then(|| {
+            let (found, wanted) = format::short_of(coverage, look.plan.decide.min_coverage);
+            let block = format!(
+                "only {found} of {}'s mature cases have a label, {wanted} are wanted",
+                arm.version,
+            );
+            (Wait::Data, block)
+        })
+    })
+}
+
+/// A signal is bad while its estimate is past its margin; it lets go when the estimate comes back.
+fn signalled(look: &Look<'_>) -> Option<(Wait, String)> {
+    let is_bad = |it: &&Finding| {
+        let worse = it.difference.map(|by| by.value * it.direction.harm_sign());
+        it.role == MetricRole::Signal && worse.is_some_and(|it_is| it_is > it.margin.value())
+    };
+    let bad = look.findings.iter().find(is_bad)?;
+    Some((Wait::Signal, format!("signal {}", format::finding(bad))))
+}
+
+/// Between stages every candidate must be proved, since every one gets more traffic; at the end one is enough.
+fn not_proved(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
+    let open: Vec<&Finding> =
+        look.live.iter().filter_map(|it| unproved(look, it, is_last)).collect();
+    if open.is_empty() || (is_last && open.len() < look.live.len()) {
+        return None;
+    }
+    let open = open.first()?;
+    let needs_better = open.role == MetricRole::Goal
+        && look.plan.decide.promote == PromoteWhen::Superior
+        && is_last;
+    let wanted = if needs_better { "better" } else { "non-inferior" };
+    let eta = proved_at(look, open, needs_better);
+    let by = deadline(look);
+    let pace = match eta {
+        Some(eta) if eta <= by => String::new(),
+        Some(_) => {
+            format!(", and at the pace so far it will not be by {}", format::clock(by, look.tick))
+        }
+        None => String::new(),
+    };
+    let question = if needs_better { Question::Superior } else { Question::NonInferior };
+    let block = format::left_out(open, question)
+        .unwrap_or_else(|| format!("{} is not proved {wanted} yet{pace}", open.metric));
+    Some((Wait::Proof(eta), block))
+}
+
+/// Returns when evidence that goes on growing as it did will be enough: futility, which binds nobody and costs no alpha.
+///
+/// Early on a pace says nothing: it is asked for only once the evidence has come a fifth of its way.
+fn proved_at(look: &Look<'_>, finding: &Finding, needs_better: bool) -> Option<Timestamp> {
+    const SHARE_MIN: f64 = 0.2;
+    let log_e = finding.log_e?;
+    let reached = if needs_better { log_e.superior } else { log_e.non_inferior };
+    let bar = (1.0 / look.plan.decide.alpha).ln();
+    let first_at = look.timing.rollout_first_at?;
+    let so_far = (look.tick - first_at).0 as f64;
+    #[expect(clippy::cast_possible_truncation, reason = "at most five times a span of time")]
+    let whole = (so_far * (bar / reached)) as i64;
+    (reached >= SHARE_MIN * bar && so_far > 0.0)
+        .then(|| (first_at + Span(whole)).max(look.tick + look.plan.tick))
+}
+
+fn deadline(look: &Look<'_>) -> Timestamp {
+    match (look.timing.rollout_first_at, look.plan.decide.by) {
+        (Some(first_at), Some(by)) => first_at + by,
+        (_, _) => Timestamp::MAX,
+    }
+}
+
+fn unapproved(look: &Look<'_>) -> Option<(Wait, String)> {
+    look.plan
+        .stage(look.stage)
+        .is_some_and(|it| it.approve)
+        .then(|| (Wait::Approval, "waiting for approval".to_owned()))
+}
+
+/// Returns the first goal or guardrail of a candidate that is not proved.
+fn unproved<'a>(look: &'a Look<'_>, candidate: &Version, is_last: bool) -> Option<&'a Finding> {
+    look.findings.iter().filter(|it| it.candidate == *candidate).find(|it| match it.role {
+        MetricRole::Goal => {
+            let needs_better = is_last && look.plan.decide.promote == PromoteWhen::Superior;
+            !is_proved(it, needs_better)
+        }
+        MetricRole::Guardrail => !is_proved(it, false),
+        MetricRole::Signal | MetricRole::Watch => false,
+    })
+}
+
+fn is_proved(finding: &Finding, needs_better: bool) -> bool {
+    match finding.proof {
+        Proof::Superior => true,
+        Proof::NonInferior => !needs_better,
+        Proof::NoData | Proof::Open | Proof::Harmful | Proof::Watched | Proof::Alerting => false,
+    }
+}
+
+fn hold_or_give_up(look: &Look<'_>, wait: Wait, block: &str) -> Verdict {
+    let deadline = deadline(look);
+    if look.tick >= deadline && wait != Wait::Approval {
+        let by = format::clock(deadline, look.tick);
+        let reason = with_finding(look, &format!("nothing decided by {by}: {block}"));
+        return Verdict::Inconclusive { reason };
+    }
+    Verdict::Hold { wait, reason: with_finding(look, block) }
+}
+
+/// Puts what the most telling metric shows in front of a sentence.
+fn with_finding(look: &Look<'_>, sentence: &str) -> String {
+    let goal = look
+        .findings
+        .iter()
+        .filter(|it| it.proof != Proof::NoData)
+        .min_by_key(|it| (it.role, it.proof != Proof::Open));
+    match goal {
+        Some(goal) if look.live.len() > 1 => {
+            format!("{} {}; {sentence}", goal.candidate, format::finding(goal))
+        }
+        Some(goal) => format!("{}; {sentence}", format::finding(goal)),
+        None => sentence.to_owned(),
+    }
+}
+
+fn first_goal<'a>(look: &'a Look<'_>, candidate: &Version) -> Option<&'a Finding> {
+    let mut ours = look.findings.iter().filter(|it| it.candidate == *candidate);
+    ours.clone().find(|it| it.role == MetricRole::Goal).or_else(|| ours.next())
+}
+
+/// How much better than the stable version a candidate looks in its first goal.
+fn goodness(look: &Look<'_>, candidate: &Version) -> f64 {
+    first_goal(look, candidate)
+        .and_then(|goal| Some(-goal.difference?.value * goal.direction.harm_sign()))
+        .unwrap_or(f64::NEG_INFINITY)
+}

@@ -1,0 +1,430 @@
+//! How one case adds to the evidence: at its arrival what the responses show, at maturity what the label shows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
+use crate::domain::ids::{MetricName, RequestId, Version};
+use crate::domain::routing::Role;
+use crate::domain::time::Timestamp;
+use crate::engine::analyst::bets::{Pass, Spot, Worth};
+use crate::engine::analyst::score::{self, Read, Scored, Truth};
+use crate::evidence::design::{ContrastKey, Design, Part, Stratum};
+use crate::evidence::late_labels::{Amended, Values};
+use crate::evidence::sums::{Evidence, Scores};
+use crate::plan::metric::{Metric, MetricKind, Shape};
+use crate::plan::rollout::RolloutPlan;
+use serinus_stats::bounded_bet::Bets;
+use serinus_stats::cluster::{Arm, Clusters};
+
+/// What each version's answer scored, in the plan's order of metrics.
+pub type CaseScores = Vec<(Version, Vec<(MetricName, f64)>)>;
+
+/// One rollout's sums in one lane, with the bets that they are made of.
+#[derive(Debug)]
+pub struct Book {
+    pub(crate) plan: Arc<RolloutPlan>,
+    pub(crate) design: Design,
+    pub(crate) stable: Version,
+    /// By comparison, and the bits of the centre and the variance that they assume.
+    pub(crate) bets: BTreeMap<(ContrastKey, [u64; 2]), Option<[Bets; 3]>>,
+    pub(crate) stakes: BTreeMap<ContrastKey, f64>,
+    pub(crate) sums: Evidence,
+    pub(crate) partitions: i32,
+    pub(crate) clipped: u64,
+    unscored: u64,
+}
+
+/// Which of the units a lane remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// The lane's partition.
+    pub partition: i32,
+    /// Of how many.
+    pub partitions: i32,
+    /// A case that is older counts as of this time where it is asked how long something goes on: one wrong clock must not end a rollout.
+    pub oldest: Timestamp,
+}
+
+impl Book {
+    /// Opens a book with nothing in it.
+    pub fn new(plan: Arc<RolloutPlan>, design: Design, stable: Version) -> Self {
+        Self {
+            plan,
+            design,
+            stable,
+            bets: BTreeMap::new(),
+            stakes: BTreeMap::new(),
+            sums: Evidence::default(),
+            partitions: 1,
+            clipped: 0,
+            unscored: 0,
+        }
+    }
+
+    /// Shares the traffic with the books of so many lanes.
+    #[must_use = "it is another book then"]
+    pub fn of_lanes(self, partitions: i32) -> Self {
+        Self { partitions, ..self }
+    }
+
+    /// Takes in a newer design; what it says of stages that have begun is the same as before.
+    pub fn redesign(&mut self, design: Design) {
+        self.bets = BTreeMap::new();
+        self.stakes = BTreeMap::new();
+        self.design = design;
+    }
+
+    /// Returns the plan.
+    pub fn plan(&self) -> &Arc<RolloutPlan> {
+        &self.plan
+    }
+
+    /// Returns the sums.
+    pub fn sums(&self) -> &Evidence {
+        &self.sums
+    }
+
+    /// Returns the sums, for who adds to them what cannot be told by cases.
+    pub fn sums_mut(&mut self) -> &mut Evidence {
+        &mut self.sums
+    }
+
+    /// Puts the sums that were published before a restart in place of these.
+    pub fn restore(&mut self, sums: Evidence) {
+        self.sums = sums;
+    }
+
+    /// Returns how many values were clipped, and how many could not be computed, since this was last asked.
+    pub fn take_faults(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.clipped), std::mem::take(&mut self.unscored))
+    }
+
+    /// Adds what a case's responses show.
+    pub fn respond(&mut self, case: &Prediction, watch: Watch) {
+        let stratum = self.design.stratum(case.stage, case.revision);
+        let bucket = bucket(case);
+        let at = case.event_time().max(watch.oldest);
+        for answer in &case.answers {
+            let Some(part) = part(case, &answer.version, answer.role) else { continue };
+            let key = (stratum, answer.version.clone(), part);
+            let tally = self.sums.arms.entry(key).or_default();
+            tally.exposures += 1;
+            tally.first_at = tally.first_at.min(at);
+            tally.last_at = tally.last_at.max(at);
+            match answer.status {
+                AnswerStatus::Ok => tally.answered += 1,
+                AnswerStatus::Error => tally.errors += 1,
+                AnswerStatus::Late => tally.late += 1,
+                AnswerStatus::Timeout => tally.timeouts += 1,
+            }
+            if let (AnswerStatus::Ok, Some(latency)) = (answer.status, answer.latency) {
+                tally.latency.insert(latency.0 as f64);
+            }
+            if part == Part::Chosen && case.outcome == Outcome::Fallback {
+                tally.fallbacks += 1;
+            }
+        }
+        self.sums.without_unit += u64::from(unit_is_id(case));
+        self.watch(stratum, case, watch);
+        let plan = Arc::clone(&self.plan);
+        for metric in plan.metrics.iter().filter(|it| it.counts(&case.segments)) {
+            let order = (watch.oldest, case.case);
+            let spot = Spot { stratum, bucket, order, pass: Pass::First };
+            self.measure_response(spot, metric, case);
+        }
+    }
+
+    /// Adds what one metric makes of a case's responses; nothing where it waits for the label.
+    fn measure_response(&mut self, spot: Spot, metric: &Metric, case: &Prediction) {
+        let Spot { stratum, bucket, .. } = spot;
+        match metric.kind {
+            MetricKind::ResponseError | MetricKind::Timeout => {
+                let values = case
+                    .answers
+                    .iter()
+                    .filter_map(|it| {
+                        let part = part(case, &it.version, it.role)?;
+                        let bad = score::response(metric.kind, it.status)?;
+                        Some((it.version.clone(), part, Worth::Value(f64::from(bad))))
+                    })
+                    .collect::<Vec<_>>();
+                self.add(spot, metric, &values);
+            }
+            MetricKind::Disagreement => self.compare(stratum, metric, bucket, case),
+            MetricKind::Value if metric.label.is_none() => {
+                let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
+                let values = self.score(stratum, metric, case, &reads, |read| {
+                    score::labelled(metric, read, Truth::Unknown)
+                });
+                self.note_outside(stratum, metric, case, &values);
+                self.add(spot, metric, &values);
+            }
+            MetricKind::Latency => {
+                let values = case
+                    .answers
+                    .iter()
+                    .filter(|it| it.status == AnswerStatus::Ok)
+                    .filter_map(|it| {
+                        let part = part(case, &it.version, it.role)?;
+                        Some((it.version.clone(), part, it.latency?.0 as f64))
+                    })
+                    .collect::<Vec<_>>();
+                self.last(stratum, metric, bucket, &values);
+            }
+            MetricKind::Accuracy
+            | MetricKind::ErrorRate
+            | MetricKind::LogLoss
+            | MetricKind::Brier
+            | MetricKind::SquaredError
+            | MetricKind::AbsoluteError
+            | MetricKind::Value
+            | MetricKind::Precision
+            | MetricKind::Recall
+            | MetricKind::F1
+            | MetricKind::Auc => {}
+        }
+    }
+
+    /// Adds what a case's label shows at maturity; returns what each answer scored.
+    ///
+    /// `known_by` says whether there was a label at a quarter and at half of the maturity.
+    pub fn mature(
+        &mut self,
+        case: &Prediction,
+        truth: Truth<'_>,
+        known_by: [bool; 2],
+    ) -> CaseScores {
+        let stratum = self.design.stratum(case.stage, case.revision);
+        let is_labelled = matches!(truth, Truth::Known(_));
+        let units = self.sums.units.entry(stratum).or_default();
+        let [quarter, half] = known_by;
+        units.mature(unit(case), &case.arm, [quarter, half, is_labelled]);
+        if is_labelled && is_answered(case) {
+            units.label(unit(case), &case.arm);
+        }
+        for answer in &case.answers {
+            let Some(part) = part(case, &answer.version, answer.role) else { continue };
+            let tally = self.sums.arms.entry((stratum, answer.version.clone(), part)).or_default();
+            tally.mature += 1;
+            tally.labelled += u64::from(is_labelled);
+            tally.missing += u64::from(!is_labelled);
+            for (count, is_known) in tally.labelled_by.iter_mut().zip(known_by) {
+                *count += u64::from(is_known);
+            }
+        }
+        self.value(stratum, case, truth, Pass::First);
+        self.scores(case, truth)
+    }
+
+    /// Keeps beside the sums what a label that came or changed after maturity would change in them.
+    pub fn amend(&mut self, case: &Prediction, before: Truth<'_>, after: Truth<'_>) {
+        let stratum = self.design.stratum(case.stage, case.revision);
+        let faults = (self.clipped, self.unscored);
+        // A few late labels do not change how alike the cases of a unit are.
+        let clusters = std::mem::take(&mut self.sums.clusters);
+        let Amended { labels, mut given, mut taken } = std::mem::take(&mut self.sums.amended);
+        self.swap(&mut taken);
+        self.value(stratum, case, before, Pass::Amended);
+        self.swap(&mut taken);
+        self.swap(&mut given);
+        self.value(stratum, case, after, Pass::Amended);
+        self.swap(&mut given);
+        self.sums.amended = Amended { labels: labels + 1, given, taken };
+        self.sums.clusters = clusters;
+        (self.clipped, self.unscored) = faults;
+    }
+
+    fn swap(&mut self, values: &mut Values) {
+        std::mem::swap(&mut self.sums.scores, &mut values.scores);
+        std::mem::swap(&mut self.sums.contrasts, &mut values.contrasts);
+    }
+
+    /// Adds what the metrics that need a label make of a case.
+    fn value(&mut self, stratum: Stratum, case: &Prediction, truth: Truth<'_>, pass: Pass) {
+        let bucket = bucket(case);
+        let spot = Spot { stratum, bucket, order: (case.event_time(), case.case), pass };
+        let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
+        let plan = Arc::clone(&self.plan);
+        let counts = |it: &&Metric| it.needs_label() && it.counts(&case.segments);
+        for metric in plan.metrics.iter().filter(counts) {
+            match metric.kind.shape() {
+                Shape::Binary | Shape::Bounded => {
+                    let values = self.score(stratum, metric, case, &reads, |read| {
+                        score::labelled(metric, read, truth)
+                    });
+                    self.note_outside(stratum, metric, case, &values);
+                    self.add(spot, metric, &values);
+                }
+                Shape::Ranking | Shape::Confusion => {
+                    let worths = self.score(stratum, metric, case, &reads, |read| {
+                        score::ranked(metric, read, truth)
+                    });
+                    let mut places = Vec::new();
+                    for (version, part, worth) in worths {
+                        match (worth, score::is_positive(metric, truth)) {
+                            (Worth::Value(ranked), _) => places.push((version, part, ranked)),
+                            (Worth::Lost, Some(is_positive)) => {
+                                self.lose(stratum, metric, (&version, part), is_positive);
+                            }
+                            (Worth::Lost, None) => {}
+                        }
+                    }
+                    self.place(stratum, metric, bucket, &places);
+                }
+                Shape::Duration => {}
+            }
+        }
+    }
+
+    /// Returns what the versions' answers to a case are worth where the truth is known, and counts those that cannot be scored.
+    fn score<T>(
+        &mut self,
+        stratum: Stratum,
+        metric: &Metric,
+        case: &Prediction,
+        reads: &[Read<'_>],
+        score: impl Fn(&Read<'_>) -> Scored<T>,
+    ) -> Vec<(Version, Part, Worth<T>)> {
+        let mut values = Vec::new();
+        for read in reads {
+            let version = &read.answer.version;
+            let Some(part) = part(case, version, read.answer.role) else { continue };
+            let scored = score(read);
+            if let Some(reason) = scored.reason() {
+                let unscored = &mut self.scores_of(stratum, version, part, metric).unscored;
+                unscored.cases += 1;
+                unscored.add(reason, hash(&case.request_id), &case.request_id);
+                self.unscored += 1;
+            }
+            let worth = match scored {
+                Scored::Value(value) => {
+                    self.scores_of(stratum, version, part, metric).unscored.cases += 1;
+                    Worth::Value(value)
+                }
+                Scored::NoAnswer | Scored::Unusable(_) => Worth::Lost,
+                Scored::BadLabel(_) | Scored::Unlabelled | Scored::NotApplicable => continue,
+            };
+            values.push((version.clone(), part, worth));
+        }
+        values
+    }
+
+    /// Counts a label that came after maturity, or was taken back.
+    pub fn relabel(&mut self, case: &Prediction, is_labelled: bool) {
+        let stratum = self.design.stratum(case.stage, case.revision);
+        for answer in &case.answers {
+            let Some(part) = part(case, &answer.version, answer.role) else { continue };
+            let tally = self.sums.arms.entry((stratum, answer.version.clone(), part)).or_default();
+            if is_labelled {
+                tally.labelled += 1;
+            } else {
+                tally.labelled = tally.labelled.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Returns what each answer scores, and adds nothing.
+    pub fn scores(&self, case: &Prediction, truth: Truth<'_>) -> CaseScores {
+        case.answers
+            .iter()
+            .filter(|it| part(case, &it.version, it.role).is_some())
+            .map(|answer| {
+                let read = Read::of(answer);
+                let scores = self
+                    .plan
+                    .metrics
+                    .iter()
+                    .filter(|it| it.segment.is_none())
+                    .filter_map(|it| {
+                        Some((it.name.clone(), score::labelled(it, &read, truth).value()?))
+                    })
+                    .collect();
+                (answer.version.clone(), scores)
+            })
+            .filter(|(_, scores): &(Version, Vec<_>)| !scores.is_empty())
+            .collect()
+    }
+
+    /// Counts a case for the check of the split, and remembers its unit if that is for this lane to do.
+    fn watch(&mut self, stratum: Stratum, case: &Prediction, watch: Watch) {
+        let unit = unit(case);
+        let partitions = u64::try_from(watch.partitions).unwrap_or(1).max(1);
+        let is_ours =
+            unit.is_none_or(|it| i128::from(it % partitions) == i128::from(watch.partition));
+        let units = self.sums.units.entry(stratum).or_default();
+        if is_ours {
+            units.assign(unit, &case.arm, is_answered(case));
+        } else {
+            units.count(unit, &case.arm, is_answered(case));
+        }
+    }
+
+    /// Returns what a version's answers scored so far.
+    pub(crate) fn scores_of(
+        &mut self,
+        stratum: Stratum,
+        version: &Version,
+        part: Part,
+        metric: &Metric,
+    ) -> &mut Scores {
+        self.sums.scores.entry((stratum, version.clone(), part, metric.name.clone())).or_default()
+    }
+}
+
+/// Returns a version's part in a case; the stable version's answer in place of a failed one is nobody's part.
+pub(crate) fn part(case: &Prediction, version: &Version, role: Role) -> Option<Part> {
+    match role {
+        Role::Serve if *version == case.arm => Some(Part::Chosen),
+        Role::Serve => None,
+        Role::Shadow => Some(Part::Copied),
+    }
+}
+
+/// Returns how much a case of this version counts in candidate minus stable; nothing where it is of neither.
+pub(crate) fn weight(
+    version: &Version,
+    candidate: &Version,
+    stable: &Version,
+    rho: f64,
+) -> Option<f64> {
+    if version == candidate {
+        Some(1.0 / rho)
+    } else {
+        (version == stable).then_some(-1.0 / (1.0 - rho))
+    }
+}
+
+/// Returns the arm of a case that was answered by the candidate or by the stable version.
+pub(crate) fn arm(version: &Version, candidate: &Version) -> Arm {
+    if version == candidate { Arm::Candidate } else { Arm::Stable }
+}
+
+/// Returns what the cases shown as samples are chosen by.
+pub(crate) fn hash(id: &RequestId) -> u64 {
+    xxh3_64(id.as_str().as_bytes())
+}
+
+/// Returns the bucket of a case's unit; a case without one is a unit of its own.
+fn bucket(case: &Prediction) -> usize {
+    let unit = case.unit.as_deref().unwrap_or(case.request_id.as_str().as_bytes());
+    Clusters::bucket(xxh3_64(unit))
+}
+
+/// Returns whether the request id stands for the unit: of a request without one, and of all where the spec says so.
+fn unit_is_id(case: &Prediction) -> bool {
+    case.unit.as_deref().is_none_or(|unit| unit == case.request_id.as_str().as_bytes())
+}
+
+/// Returns what the case's unit is known by; nothing where every case is a unit of its own.
+fn unit(case: &Prediction) -> Option<u64> {
+    case.unit.as_deref().map(xxh3_64)
+}
+
+/// Returns whether the version that was chosen answered, and in time.
+fn is_answered(case: &Prediction) -> bool {
+    let is_its = |it: &&CaseAnswer| it.role == Role::Serve && it.version == case.arm;
+    case.answers.iter().find(is_its).is_some_and(|it| it.status == AnswerStatus::Ok)
+}

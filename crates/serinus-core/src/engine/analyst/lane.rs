@@ -1,0 +1,544 @@
+//! The analyst lane of one partition of predictions: joins them with their labels and keeps the sums.
+//!
+//! Its event time is the predictions' own. It keeps two clocks, one for each input; a case is mature when both have passed its
+//! window, and all labels have come that stood on Kafka when the window or the case was closed. Sums are published at every tick of event time, at the same point of the input whatever the batches are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::case::Prediction;
+use crate::domain::ids::{CaseId, Revision, RolloutName};
+use crate::domain::label::Label;
+use crate::domain::time::{Span, Timestamp};
+use crate::engine::analyst::accumulator::{Book, CaseScores, Watch};
+use crate::engine::analyst::io::{Effect, Event, Input, Planned, Row, Settings};
+use crate::engine::analyst::publish::Open;
+use crate::engine::analyst::score::Truth;
+use crate::engine::analyst::watermark::{Checkpoint, InputClock, SourceClock};
+use crate::engine::counter::Counter;
+use crate::engine::partial::{Inputs, Partial};
+use crate::evidence::sums::GAP_MAX;
+use crate::join::entry::{Fresh, Joined, LabelStatus, Progress, Truth as KnownTruth, Until};
+use crate::join::interner::Names;
+use crate::join::label_join::{Added, Credited, Pending};
+use crate::plan::rollout::{MissingLabels, RolloutPlan};
+
+/// How many rollouts that are over a lane still scores cases for.
+const BOOKS_CLOSED_MAX: usize = 8;
+/// After how many times the idle wait the times of labels that still come count as standing still.
+const STILL_AFTER: i64 = 5;
+
+/// The analyst lane of one partition.
+#[derive(Debug)]
+pub struct Analyst {
+    pub(crate) settings: Settings,
+    pub(crate) turn: u64,
+    pub(crate) inputs: Inputs,
+    pub(crate) lag: (u64, u64),
+    pub(crate) predictions: InputClock,
+    pub(crate) labels: InputClock,
+    sources: BTreeMap<i32, SourceClock>,
+    is_idle: bool,
+    pub(crate) pending: Pending,
+    pub(crate) books: BTreeMap<RolloutName, Open>,
+    closed: Vec<RolloutName>,
+    newest: Option<Arc<RolloutPlan>>,
+    pub(crate) names: Names,
+    pub(crate) unplanned: Vec<Unplanned>,
+    /// Whether plans that cases wait for may have become known without an event that says so.
+    pub(crate) is_replanned: bool,
+    pub(crate) ticks: BTreeMap<RolloutName, Timestamp>,
+    pub(crate) restoring: BTreeMap<RolloutName, Partial>,
+}
+
+/// A case whose plan is not known yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unplanned {
+    /// When it came: since then it waits for its plan.
+    pub since: Timestamp,
+    /// The turn in which it came.
+    pub turn: u64,
+    /// How far the predictions had come by then.
+    pub reached: Timestamp,
+    /// The case.
+    pub prediction: Arc<Prediction>,
+}
+
+impl Unplanned {
+    fn fresh(&self) -> Fresh {
+        let prediction = Arc::clone(&self.prediction);
+        Fresh { prediction, turn: self.turn, taken_at: self.since }
+    }
+}
+
+impl Analyst {
+    /// Makes a lane that knows nothing.
+    pub fn new(settings: Settings) -> Self {
+        let clock = InputClock { seen: None, arrived: None, reached: Timestamp::MIN };
+        Self {
+            pending: Pending::new(settings.limits),
+            settings,
+            turn: 0,
+            inputs: Inputs::default(),
+            lag: (0, 0),
+            predictions: clock,
+            labels: clock,
+            sources: BTreeMap::new(),
+            is_idle: false,
+            books: BTreeMap::new(),
+            closed: Vec::new(),
+            newest: None,
+            names: Names::default(),
+            unplanned: Vec::new(),
+            is_replanned: false,
+            ticks: BTreeMap::new(),
+            restoring: BTreeMap::new(),
+        }
+    }
+
+    /// Numbers the turn that begins; what is held and published is marked with it.
+    pub fn turn_is(&mut self, turn: u64) {
+        self.turn = turn;
+    }
+
+    /// Returns what a replay from the turn that begins now must start with.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let mut ticks = self.ticks.clone();
+        ticks.extend(self.books.iter().filter_map(|(name, it)| Some((name.clone(), it.tick?))));
+        Checkpoint {
+            predictions: self.predictions,
+            labels: self.labels,
+            sources: self.sources.clone(),
+            is_idle: self.is_idle,
+            ticks,
+        }
+    }
+
+    /// Sets the clocks to those of the turn that a replay starts with, and how far had been read by then; before anything else.
+    pub fn restore_checkpoint(&mut self, checkpoint: Checkpoint, inputs: Inputs) {
+        self.inputs = inputs;
+        self.predictions = checkpoint.predictions;
+        self.labels = checkpoint.labels;
+        self.sources = checkpoint.sources;
+        self.is_idle = checkpoint.is_idle;
+        self.ticks = checkpoint.ticks;
+    }
+
+    /// Takes a rollout's plan before a replay; like the event, but at no time of its own.
+    pub fn restore_plan(&mut self, planned: Planned) {
+        self.plan(planned, &mut Vec::new());
+    }
+
+    /// Takes one event and appends what it asks of the world.
+    pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Vec<Effect>) {
+        self.tick(now, out);
+        match event {
+            Event::Prediction { offset, mut prediction } => {
+                self.inputs.predictions = self.inputs.predictions.max(offset + 1);
+                self.names.share(&mut prediction);
+                let prediction = Arc::from(prediction);
+                self.hear_prediction(now, &prediction, out);
+                self.take_in(now, prediction, out);
+            }
+            Event::Label { offset, source, label } => {
+                self.inputs.labels = self.inputs.labels.max(offset + 1);
+                // A label from the future must not make everybody's labels look complete.
+                let reached = label.observed_at.min(now);
+                self.credit(now, *label, out);
+                self.labels.hear(now, reached);
+                if let Some(source) = source {
+                    self.source(source).hear_label(now, reached);
+                }
+            }
+            Event::Mark { offset, mark } => {
+                self.inputs.labels = self.inputs.labels.max(offset + 1);
+                self.source(mark.source).hear_mark(now, &mark);
+            }
+            Event::Unreadable { input, offset, reason } => {
+                let read = match input {
+                    Input::Predictions => &mut self.inputs.predictions,
+                    Input::Labels => &mut self.inputs.labels,
+                };
+                *read = (*read).max(offset + 1);
+                out.push(Effect::Count(Counter::Refused, 1));
+                out.push(Effect::Refuse { input, offset, reason });
+            }
+            Event::Sources(count) => {
+                for source in 0..count {
+                    self.source(source);
+                }
+            }
+            Event::Plan(planned) => self.plan(*planned, out),
+            Event::Lag { predictions, labels } => self.lag = (predictions, labels),
+        }
+        self.settle(now, out);
+    }
+
+    /// Acts on every deadline that `now` has reached.
+    pub fn tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        self.predictions.arrived.get_or_insert(now);
+        self.labels.arrived.get_or_insert(now);
+        if std::mem::take(&mut self.is_replanned) {
+            self.take_in_planned(out);
+        }
+        let is_idle = self.lag.0 == 0 && self.predictions.is_silent(now, self.settings.idle_after);
+        if is_idle {
+            self.predictions.flow(now, self.settings.idle_after);
+        }
+        self.settle(now, out);
+        self.publish_passed(is_idle, out);
+        if is_idle && !self.is_idle {
+            self.is_idle = true;
+            self.publish_idle(out);
+        }
+        self.give_up_plans(now, out);
+    }
+
+    /// Returns when `tick` is next needed, if ever.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let (seen, arrived) = (self.predictions.seen?, self.predictions.arrived?);
+        let silent_at = arrived + self.settings.idle_after;
+        let labels_silent_at = self.labels.arrived? + self.settings.idle_after;
+        let at = |event_time: Timestamp| silent_at + (event_time - seen);
+        let due = self.pending.next_due().and_then(|due| {
+            if due > self.predictions.reached {
+                Some(at(due).max(silent_at))
+            } else {
+                // Of the partitions that labels come from somebody reports again soon.
+                self.sources.is_empty().then_some(labels_silent_at)
+            }
+        });
+        let ticks = self
+            .books
+            .values()
+            .filter(|it| it.is_live || it.is_changed)
+            .filter_map(|it| Some(at(it.tick? + it.book.plan().tick).max(silent_at)));
+        let idle = (!self.is_idle).then_some(silent_at);
+        let unplanned = self.unplanned.first().map(|it| it.since + self.settings.plan_wait_max);
+        due.into_iter().chain(ticks).chain(idle).chain(unplanned).min()
+    }
+
+    /// Returns how many cases are held.
+    pub fn cases(&self) -> usize {
+        self.pending.cases() + self.unplanned.len()
+    }
+
+    /// Returns how many cases wait for the plan that they were routed by, and the first of them; nothing where none does.
+    pub fn unplanned(&self) -> Option<(usize, &Unplanned)> {
+        Some((self.unplanned.len(), self.unplanned.first()?))
+    }
+
+    /// Returns how many request ids have labels but no case.
+    pub fn early_labels(&self) -> usize {
+        self.pending.early_ids()
+    }
+
+    /// Returns the oldest turn of which something is held.
+    pub(crate) fn oldest_turn(&self) -> Option<u64> {
+        let unplanned = self.unplanned.iter().map(|it| it.turn);
+        self.pending.oldest_turn().into_iter().chain(unplanned).min()
+    }
+
+    /// Moves the prediction clock to a case's time; what that passes is published before the case counts.
+    fn hear_prediction(&mut self, now: Timestamp, case: &Prediction, out: &mut Vec<Effect>) {
+        self.is_idle = false;
+        let before = self.predictions.reached;
+        // A case from the future, which only a stranger or a clock that went back can write, must not make the others mature.
+        self.predictions.hear(now, case.event_time().min(now));
+        let reached = self.predictions.reached;
+        if before > Timestamp::MIN && reached - before > GAP_MAX {
+            for open in self.books.values_mut().filter(|it| it.is_live) {
+                let tick = open.book.plan().tick;
+                open.book.sums_mut().begin_at(reached - tick);
+            }
+        }
+        self.settle(now, out);
+        self.publish_passed(false, out);
+    }
+
+    fn take_in(&mut self, now: Timestamp, prediction: Arc<Prediction>, out: &mut Vec<Effect>) {
+        let is_known = self.pending.holds(prediction.case)
+            || self.unplanned.iter().any(|it| it.prediction.case == prediction.case);
+        if is_known {
+            out.push(Effect::Count(Counter::PredictionDuplicate, 1));
+            return;
+        }
+        out.push(Effect::Count(Counter::Predictions, 1));
+        let (turn, reached) = (self.turn, self.predictions.reached);
+        let unplanned = Unplanned { since: now, turn, reached, prediction };
+        if self.is_planned(&unplanned.prediction) {
+            self.hold(&unplanned, out);
+        } else {
+            self.unplanned.push(unplanned);
+        }
+    }
+
+    /// Returns whether everything is known that the case's evidence needs.
+    ///
+    /// A replay that has not come to the sums of before the restart knows no more than what was known then: what waited then is not in
+    /// those sums, and must come after them.
+    pub(crate) fn is_planned(&self, prediction: &Prediction) -> bool {
+        let Some(rollout) = &prediction.rollout else { return true };
+        let Some(open) = self.books.get(rollout) else { return false };
+        let then = self.restoring.get(rollout).map(|it| it.revision);
+        let known =
+            then.filter(|it| *it > Revision(0)).map_or(open.revision, |it| it.min(open.revision));
+        known >= prediction.revision
+    }
+
+    fn hold(&mut self, case: &Unplanned, out: &mut Vec<Effect>) {
+        let prediction = &case.prediction;
+        let book = prediction.rollout.as_ref().and_then(|it| self.books.get_mut(it));
+        let plan =
+            book.as_ref().map(|it| Arc::clone(it.book.plan())).or_else(|| self.newest.clone());
+        let (window, keep) = self.settings.spans(plan.as_deref());
+        match self.pending.add(case.fresh(), window, keep) {
+            Added::Duplicate => out.push(Effect::Count(Counter::PredictionDuplicate, 1)),
+            added @ (Added::Fresh | Added::Twin) => {
+                if added == Added::Twin {
+                    out.push(Effect::Count(Counter::RequestIdDuplicate, 1));
+                }
+                if let Some(open) = book {
+                    let Settings { partition, partitions, .. } = self.settings;
+                    let oldest = case.reached - open.book.plan().tick;
+                    open.book.respond(prediction, Watch { partition, partitions, oldest });
+                    open.touch(self.predictions.reached);
+                }
+            }
+        }
+    }
+
+    /// Returns how long a case waits for its label, and how long it is kept after that.
+    pub(crate) fn spans_of(&self, prediction: &Prediction) -> (Span, Span) {
+        let book = prediction.rollout.as_ref().and_then(|it| self.books.get(it));
+        let plan = book.map(|it| it.book.plan()).or(self.newest.as_ref());
+        self.settings.spans(plan.map(|it| &**it))
+    }
+
+    /// Keeps a label for the case that it belongs to, of which nothing follows now.
+    pub(crate) fn keep_label(&mut self, now: Timestamp, label: Label) {
+        self.credit(now, label, &mut Vec::new());
+    }
+
+    fn credit(&mut self, now: Timestamp, label: Label, out: &mut Vec<Effect>) {
+        let held = self
+            .books
+            .values()
+            .map(|it| (it.book.plan().maturity, it.book.plan().keep))
+            .chain([(self.settings.window, self.settings.keep)])
+            .max_by_key(|(window, keep)| window.0 + keep.0);
+        let (window, keep) = held.unwrap_or((self.settings.window, self.settings.keep));
+        let until = Until {
+            predictions: label.observed_at.max(self.predictions.reached) + window + keep,
+            now: now + window + keep,
+        };
+        match self.pending.credit(label, until, self.turn) {
+            Credited::Early => {}
+            Credited::Orphan => out.push(Effect::Count(Counter::LabelOrphaned, 1)),
+            Credited::Duplicate => out.push(Effect::Count(Counter::LabelDuplicate, 1)),
+            Credited::Contradiction => out.push(Effect::Count(Counter::LabelContradiction, 1)),
+            Credited::TooMany => out.push(Effect::Count(Counter::PendingEvicted, 1)),
+            Credited::Joined(rows) => {
+                for joined in rows {
+                    self.write_later_row(joined, out);
+                }
+            }
+        }
+    }
+
+    /// Matures, forgets and bounds what the clocks allow.
+    fn settle(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let progress = self.progress(now);
+        while let Some((row, later)) = self.pending.mature(progress) {
+            self.write_final_row(row, out);
+            if let Some(later) = later {
+                self.write_later_row(later, out);
+            }
+        }
+        let evicted = self.pending.forget(progress.predictions, now);
+        let mut too_many = evicted.kept;
+        while self.pending.is_over_full() {
+            let Some((row, later)) = self.pending.hurry() else { break };
+            too_many += 1;
+            self.write_final_row(row, out);
+            if let Some(later) = later {
+                self.write_later_row(later, out);
+            }
+            too_many += self.pending.forget(progress.predictions, now).kept;
+        }
+        if too_many > 0 {
+            out.push(Effect::Count(Counter::PendingEvicted, too_many));
+        }
+        if evicted.early > 0 {
+            out.push(Effect::Count(Counter::PendingEvicted, evicted.early));
+        }
+        if evicted.orphaned > 0 {
+            out.push(Effect::Count(Counter::LabelOrphaned, evicted.orphaned));
+        }
+    }
+
+    fn source(&mut self, source: i32) -> &mut SourceClock {
+        self.sources.entry(source).or_insert(SourceClock::UNKNOWN)
+    }
+
+    /// Returns how far both inputs have come. Without partitions that are reported on, labels that are idle have all come.
+    fn progress(&self, now: Timestamp) -> Progress {
+        let Settings { idle_after, .. } = self.settings;
+        let predictions = self.predictions.reached;
+        if self.sources.is_empty() {
+            let are_read = self.lag.1 == 0;
+            let is_silent = are_read && self.labels.is_silent(now, idle_after);
+            let labels = if is_silent { Timestamp::MAX } else { self.labels.reached };
+            let read_to = if are_read { Timestamp::MAX } else { Timestamp::MIN };
+            return Progress { predictions, labels, standing: read_to, read_to };
+        }
+        let least = |of: &dyn Fn(&SourceClock) -> Timestamp| {
+            self.sources.values().map(of).min().unwrap_or(Timestamp::MIN)
+        };
+        Progress {
+            predictions,
+            labels: least(&SourceClock::complete_to),
+            standing: least(&|it| it.complete_beside_standing(idle_after.times(STILL_AFTER))),
+            read_to: least(&|it| it.read_to),
+        }
+    }
+
+    fn write_final_row(&mut self, joined: Joined, out: &mut Vec<Effect>) {
+        let reached = self.predictions.reached;
+        let scores = match self.book_of(&joined) {
+            None => CaseScores::new(),
+            Some(open) => {
+                let plan = Arc::clone(open.book.plan());
+                let truth = truth(joined.truth.as_ref(), &plan);
+                let scores = open.book.mature(&joined.prediction, truth, joined.known_by);
+                open.touch(reached);
+                let (clipped, unscored) = open.book.take_faults();
+                if clipped > 0 {
+                    out.push(Effect::Count(Counter::ValueClipped, clipped));
+                }
+                if unscored > 0 {
+                    out.push(Effect::Count(Counter::ValueMissing, unscored));
+                }
+                scores
+            }
+        };
+        self.write(joined, scores, out);
+    }
+
+    fn write_later_row(&mut self, joined: Joined, out: &mut Vec<Effect>) {
+        let reached = self.predictions.reached;
+        let scores = match self.book_of(&joined) {
+            None => CaseScores::new(),
+            Some(open) => {
+                // By what there was and is, not by the status: a label that follows a retraction is a correction.
+                if joined.before.is_some() != joined.truth.is_some() {
+                    open.book.relabel(&joined.prediction, joined.truth.is_some());
+                }
+                let plan = Arc::clone(open.book.plan());
+                let before = truth(joined.before.as_ref(), &plan);
+                let after = truth(joined.truth.as_ref(), &plan);
+                open.book.amend(&joined.prediction, before, after);
+                open.touch(reached);
+                open.book.scores(&joined.prediction, after)
+            }
+        };
+        self.write(joined, scores, out);
+    }
+
+    fn write(&self, joined: Joined, scores: CaseScores, out: &mut Vec<Effect>) {
+        out.push(Effect::Count(Counter::AnalysisRows, 1));
+        match joined.status {
+            LabelStatus::Labelled => out.push(Effect::Count(Counter::LabelJoined, 1)),
+            LabelStatus::Late => out.push(Effect::Count(Counter::LabelLate, 1)),
+            LabelStatus::Missing | LabelStatus::Corrected | LabelStatus::Retracted => {}
+        }
+        let model = self.settings.model.clone();
+        out.push(Effect::Row(Box::new(Row { model, joined, scores })));
+    }
+
+    fn book_of(&mut self, joined: &Joined) -> Option<&mut Open> {
+        self.books.get_mut(joined.prediction.rollout.as_ref()?)
+    }
+
+    fn plan(&mut self, planned: Planned, out: &mut Vec<Effect>) {
+        let name = planned.plan.name.clone();
+        let Planned { plan, design, stable, revision, is_live } = planned;
+        if is_live || self.newest.is_none() {
+            self.newest = Some(Arc::clone(&plan));
+        }
+        let tick = self.ticks.remove(&name);
+        let replay_turn = self.oldest_turn().unwrap_or(self.turn).min(self.turn);
+        let reached = self.predictions.reached;
+        let open = self.books.entry(name.clone()).or_insert_with(|| Open {
+            tick: tick.or((reached > Timestamp::MIN).then(|| reached.floor_to(plan.tick))),
+            book: Book::new(Arc::clone(&plan), design.clone(), stable)
+                .of_lanes(self.settings.partitions),
+            revision,
+            is_live,
+            is_changed: false,
+            replay_turn,
+        });
+        open.book.redesign(design);
+        open.revision = open.revision.max(revision);
+        open.is_live = is_live;
+        self.closed.retain(|it| *it != name);
+        if !is_live {
+            self.closed.push(name);
+            if self.closed.len() > BOOKS_CLOSED_MAX {
+                self.forget_oldest_book();
+            }
+        }
+        self.take_in_planned(out);
+    }
+
+    /// Takes in the cases whose plans have come.
+    fn take_in_planned(&mut self, out: &mut Vec<Effect>) {
+        let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unplanned)
+            .into_iter()
+            .partition(|it| self.is_planned(&it.prediction));
+        self.unplanned = waiting;
+        for it in ready {
+            self.hold(&it, out);
+        }
+    }
+
+    /// Forgets the rollout that ended first, in whatever order the lane came to know of them.
+    fn forget_oldest_book(&mut self) {
+        let revision = |name: &RolloutName| self.books.get(name).map(|it| it.revision);
+        let oldest = (0..self.closed.len()).min_by_key(|it| revision(&self.closed[*it]));
+        if let Some(oldest) = oldest {
+            let name = self.closed.remove(oldest);
+            self.books.remove(&name);
+        }
+    }
+
+    /// Joins the cases whose plan does not come all the same, without evidence.
+    fn give_up_plans(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        while let Some(first) = self.unplanned.first() {
+            if first.since + self.settings.plan_wait_max > now {
+                return;
+            }
+            let it = self.unplanned.remove(0);
+            let Settings { window, keep, .. } = self.settings;
+            match self.pending.add(it.fresh(), window, keep) {
+                Added::Fresh | Added::Twin => {
+                    out.push(Effect::Count(Counter::PredictionUnplanned, 1));
+                }
+                Added::Duplicate => out.push(Effect::Count(Counter::PredictionDuplicate, 1)),
+            }
+        }
+    }
+
+    /// Returns whether a case is held; for tests and for people who ask.
+    pub fn holds(&self, case: CaseId) -> bool {
+        self.pending.holds(case)
+    }
+}
+
+fn truth<'a>(known: Option<&'a KnownTruth>, plan: &RolloutPlan) -> Truth<'a> {
+    match (known, plan.missing) {
+        (Some(truth), _) => Truth::Known(&truth.value),
+        (None, MissingLabels::Negative) => Truth::Negative,
+        (None, MissingLabels::Exclude) => Truth::Unknown,
+    }
+}

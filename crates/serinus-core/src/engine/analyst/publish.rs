@@ -1,0 +1,162 @@
+//! When an analyst lane publishes its sums, and how it comes to the same sums again after a restart.
+//!
+//! Sums of a rollout in progress are published at every tick of event time; those of one that is over, whenever they changed.
+
+use crate::domain::ids::{Revision, RolloutName};
+use crate::domain::time::Timestamp;
+use crate::engine::analyst::accumulator::Book;
+use crate::engine::analyst::io::Effect;
+use crate::engine::analyst::lane::Analyst;
+use crate::engine::partial::Partial;
+use crate::join::label_join::Clocks;
+
+/// A rollout's sums in one lane, and what was told of them.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) book: Book,
+    pub(crate) revision: Revision,
+    pub(crate) is_live: bool,
+    pub(crate) tick: Option<Timestamp>,
+    /// Whether the sums changed since they were last published.
+    pub(crate) is_changed: bool,
+    /// What was held when the sums were last published can change them until they are published again.
+    pub(crate) replay_turn: u64,
+}
+
+impl Open {
+    /// Notes that the sums changed. Those of a rollout that is over are published with the next tick, as seldom as they change.
+    pub(crate) fn touch(&mut self, reached: Timestamp) {
+        if !self.is_live && !self.is_changed && reached > Timestamp::MIN {
+            self.tick = self.tick.max(Some(reached.floor_to(self.book.plan().tick)));
+        }
+        self.is_changed = true;
+    }
+}
+
+impl Analyst {
+    /// Takes the newest partial of a rollout that was published before a restart.
+    ///
+    /// The replay comes to the very point at which it was published, and from there its sums count: what came before the
+    /// replay's start is in them.
+    ///
+    /// Sums that were published before the replay's start have not changed since, else the replay would start earlier.
+    pub fn sums_restored_from(&mut self, partial: Partial) {
+        if partial.turn < self.turn
+            && let Some(open) = self.books.get_mut(&partial.rollout)
+        {
+            open.tick = Some(partial.tick);
+            open.book.restore(partial.sums);
+            return;
+        }
+        self.restoring.insert(partial.rollout.clone(), partial);
+    }
+
+    /// Returns the turn that a replay must start with so that nothing is lost, if anything would be.
+    pub fn replay_from(&self) -> Option<u64> {
+        let wanted = self.books.values().filter(|it| it.is_live || it.is_changed);
+        let published = wanted.map(|it| it.replay_turn);
+        self.oldest_turn().into_iter().chain(published).min()
+    }
+
+    /// Publishes the newest tick that the prediction clock has passed, of every rollout that is live or has changed.
+    pub(crate) fn publish_passed(&mut self, is_idle: bool, out: &mut Vec<Effect>) {
+        let reached = self.predictions.reached;
+        if reached == Timestamp::MIN {
+            return;
+        }
+        let passed: Vec<(RolloutName, Timestamp)> = self
+            .books
+            .iter()
+            .map(|(name, it)| (name, it, reached.floor_to(it.book.plan().tick)))
+            .filter(|(name, it, tick)| {
+                let is_due = (it.is_live || it.is_changed) && it.tick.is_none_or(|it| it < *tick);
+                // In a replay what is over now may have been live then, and its tick may have moved on with a change.
+                is_due || self.was_published(name, *tick, is_idle)
+            })
+            .map(|(name, _, tick)| (name.clone(), tick))
+            .collect();
+        for (name, tick) in passed {
+            self.publish(&name, tick, is_idle, out);
+        }
+    }
+
+    /// Returns whether a replay has come to the point at which these sums were published before the restart.
+    fn was_published(&self, name: &RolloutName, tick: Timestamp, is_idle: bool) -> bool {
+        self.restoring
+            .get(name)
+            .is_some_and(|it| (it.turn, it.tick, it.is_idle) == (self.turn, tick, is_idle))
+    }
+
+    /// Says that nobody need wait for this lane, with the newest sums.
+    ///
+    /// In a replay a rollout may be over already that was not when this was said.
+    pub(crate) fn publish_idle(&mut self, out: &mut Vec<Effect>) {
+        let reached = self.predictions.reached;
+        let is_over = |it: &RolloutName| self.books.get(it).is_some_and(|it| !it.is_live);
+        let over = self
+            .restoring
+            .values()
+            .filter(|it| it.turn == self.turn && it.is_idle && it.tick <= reached)
+            .filter(|it| is_over(&it.rollout))
+            .map(|it| (it.rollout.clone(), it.tick));
+        let live: Vec<(RolloutName, Timestamp)> = self
+            .books
+            .iter()
+            .filter(|(_, it)| it.is_live)
+            .filter_map(|(name, it)| Some((name.clone(), it.tick?)))
+            .chain(over)
+            .collect();
+        for (name, tick) in live {
+            self.publish(&name, tick, true, out);
+        }
+    }
+
+    fn publish(
+        &mut self,
+        name: &RolloutName,
+        tick: Timestamp,
+        is_idle: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let replay_turn = self.oldest_turn().unwrap_or(self.turn).min(self.turn);
+        let is_restored = self.was_published(name, tick, is_idle);
+        let Some(open) = self.books.get_mut(name) else { return };
+        open.tick = Some(tick);
+        open.is_changed = false;
+        open.replay_turn = replay_turn;
+        if is_restored && let Some(partial) = self.restoring.remove(name) {
+            open.book.restore(partial.sums);
+            self.is_replanned = true;
+        }
+        let partial = self.partial(name, tick, is_idle);
+        out.extend(partial.map(|it| Effect::Partial(Box::new(it))));
+    }
+
+    /// Returns a rollout's sums as of now, as they are published for a tick.
+    pub(crate) fn partial(
+        &self,
+        name: &RolloutName,
+        tick: Timestamp,
+        is_idle: bool,
+    ) -> Option<Partial> {
+        let open = self.books.get(name)?;
+        Some(Partial {
+            model: self.settings.model.clone(),
+            rollout: name.clone(),
+            partition: self.settings.partition,
+            tick,
+            clocks: Clocks {
+                predictions: self.predictions.reached,
+                labels: self.labels.reached,
+                are_labels_read: self.lag.1 == 0,
+            },
+            is_idle,
+            turn: self.turn,
+            inputs: self.inputs,
+            lag: self.lag.0 + self.lag.1,
+            unplanned: self.unplanned.len() as u64,
+            revision: open.revision,
+            sums: open.book.sums().clone(),
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! Fills an analyst lane from its inputs where no turn of its journal is left: each case with the row that it already has.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::case::Prediction;
+use crate::domain::label::Label;
+use crate::domain::time::Timestamp;
+use crate::engine::analyst::accumulator::Watch;
+use crate::engine::analyst::io::Settings;
+use crate::engine::analyst::lane::{Analyst, Unplanned};
+use crate::engine::partial::Partial;
+use crate::join::entry::Fresh;
+use crate::join::entry::LabelStatus;
+use crate::join::label_join::Added;
+
+/// A case, and its newest row.
+#[derive(Clone, Debug)]
+pub struct KnownCase {
+    /// The offset of its prediction.
+    pub offset: i64,
+    /// The case.
+    pub prediction: Box<Prediction>,
+    /// The version and the status of the newest row that was written; nothing while it waits for its label.
+    pub row: Option<(u32, LabelStatus)>,
+}
+
+/// What is known of a lane whose journal is gone.
+#[derive(Debug, Default)]
+pub struct Remains {
+    /// The labels, with their offsets, in that order.
+    pub labels: Vec<(i64, Label)>,
+    /// The cases, in the order of their predictions.
+    pub cases: Vec<KnownCase>,
+    /// The newest sums of each rollout; the cases that have a row count as being in them.
+    pub sums: Vec<Partial>,
+    /// What has no row and was due by this time has lost its row, and gets no other.
+    pub settled_before: Option<Timestamp>,
+}
+
+impl Analyst {
+    /// Fills a lane that knows nothing but its plans; what is due follows with the next turn.
+    pub fn rebuild(&mut self, now: Timestamp, remains: Remains) {
+        let Remains { labels, cases, sums, settled_before } = remains;
+        let mut counted = BTreeMap::new();
+        for partial in sums {
+            if let Some(open) = self.books.get_mut(&partial.rollout) {
+                open.tick = Some(partial.tick);
+                open.book.restore(partial.sums);
+                // Sums are published before the prediction counts whose time has passed their tick.
+                let uncounted = i64::from(!partial.is_idle);
+                counted.insert(partial.rollout, partial.inputs.predictions - uncounted);
+            }
+        }
+        for (offset, label) in labels {
+            self.inputs.labels = self.inputs.labels.max(offset + 1);
+            self.labels.hear(now, label.observed_at.min(now));
+            self.keep_label(now, label);
+        }
+        for KnownCase { offset, mut prediction, row } in cases {
+            self.inputs.predictions = self.inputs.predictions.max(offset + 1);
+            self.predictions.hear(now, prediction.event_time().min(now));
+            self.names.share(&mut prediction);
+            let prediction: Arc<Prediction> = Arc::from(prediction);
+            let is_counted = prediction.rollout.as_ref().and_then(|it| counted.get(it));
+            let is_counted = is_counted.is_some_and(|it| offset < *it);
+            self.take_known(now, &prediction, row, settled_before);
+            if !is_counted {
+                self.respond(&prediction);
+            }
+        }
+    }
+
+    fn take_known(
+        &mut self,
+        now: Timestamp,
+        prediction: &Arc<Prediction>,
+        row: Option<(u32, LabelStatus)>,
+        settled_before: Option<Timestamp>,
+    ) {
+        if row.is_none() && !self.is_planned(prediction) {
+            let (since, turn, reached) = (now, self.turn, self.predictions.reached);
+            let prediction = Arc::clone(prediction);
+            self.unplanned.push(Unplanned { since, turn, reached, prediction });
+            return;
+        }
+        let (window, keep) = self.spans_of(prediction);
+        let has_lost_its_row =
+            settled_before.is_some_and(|it| prediction.event_time() + window <= it);
+        if row.is_none() && has_lost_its_row {
+            return;
+        }
+        let fresh = Fresh { prediction: Arc::clone(prediction), turn: self.turn, taken_at: now };
+        match self.pending.add(fresh, window, keep) {
+            Added::Fresh | Added::Twin => {
+                if let Some(row) = row {
+                    self.pending.has_row(prediction.case, row);
+                }
+            }
+            Added::Duplicate => {}
+        }
+    }
+
+    /// Counts a case's answers, which the sums do not hold yet.
+    fn respond(&mut self, prediction: &Prediction) {
+        let Settings { partition, partitions, .. } = self.settings;
+        let reached = self.predictions.reached;
+        let book = prediction.rollout.as_ref().and_then(|it| self.books.get_mut(it));
+        if let Some(open) = book {
+            let oldest = reached - open.book.plan().tick;
+            open.book.respond(prediction, Watch { partition, partitions, oldest });
+            open.touch(reached);
+        }
+    }
+}

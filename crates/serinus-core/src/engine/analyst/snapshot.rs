@@ -1,0 +1,85 @@
+//! What a lane knows besides its plans, so that it can be saved and goes on from there after a restart.
+
+use crate::domain::ids::{RequestId, RolloutName};
+use crate::domain::time::Timestamp;
+use crate::engine::analyst::lane::{Analyst, Unplanned};
+use crate::engine::analyst::publish::Open;
+use crate::engine::analyst::watermark::Checkpoint;
+use crate::engine::partial::{Inputs, Partial};
+use crate::join::entry::Entry;
+
+/// A lane between two turns, but for its pending cases and labels, of which there can be millions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saved {
+    /// Its clocks.
+    pub checkpoint: Checkpoint,
+    /// How far it has read its inputs.
+    pub inputs: Inputs,
+    /// How many records of each input were not read yet.
+    pub lag: (u64, u64),
+    /// Its sums.
+    pub books: Vec<SavedBook>,
+    /// The cases whose plans are not known yet.
+    pub unplanned: Vec<Unplanned>,
+}
+
+/// A rollout's sums in a lane, and what was told of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedBook {
+    /// The sums as of now, in the form in which they are published.
+    pub partial: Partial,
+    /// The newest tick published.
+    pub tick: Option<Timestamp>,
+    /// Whether the sums changed since they were last published.
+    pub is_changed: bool,
+    /// The oldest turn of which something can still change them.
+    pub replay_turn: u64,
+}
+
+impl Analyst {
+    /// Returns what is to be saved beside `entries`.
+    pub fn save(&self) -> Saved {
+        let book = |(name, open): (&RolloutName, &Open)| {
+            Some(SavedBook {
+                partial: self.partial(name, open.tick.unwrap_or(Timestamp::MIN), false)?,
+                tick: open.tick,
+                is_changed: open.is_changed,
+                replay_turn: open.replay_turn,
+            })
+        };
+        Saved {
+            checkpoint: self.checkpoint(),
+            inputs: self.inputs,
+            lag: self.lag,
+            books: self.books.iter().filter_map(book).collect(),
+            unplanned: self.unplanned.clone(),
+        }
+    }
+
+    /// Returns what is pending, by request id.
+    pub fn entries(&self) -> impl Iterator<Item = (&RequestId, &Entry)> {
+        self.pending.entries()
+    }
+
+    /// Takes what was saved, into a lane that knows its plans and nothing else.
+    ///
+    /// Of a rollout that is not among the plans any more nobody wants to know the sums.
+    pub fn take_saved(&mut self, saved: Saved) {
+        self.restore_checkpoint(saved.checkpoint, saved.inputs);
+        (self.lag, self.unplanned) = (saved.lag, saved.unplanned);
+        // Their plans may have come since it was saved, and are then known already.
+        self.is_replanned = true;
+        for it in saved.books {
+            let Some(open) = self.books.get_mut(&it.partial.rollout) else { continue };
+            (open.tick, open.is_changed, open.replay_turn) =
+                (it.tick, it.is_changed, it.replay_turn);
+            open.book.restore(it.partial.sums);
+            self.ticks.remove(&it.partial.rollout);
+        }
+    }
+
+    /// Puts back one of `entries`.
+    pub fn put_back(&mut self, id: RequestId, entry: Entry) {
+        self.pending.put_back(id, entry);
+    }
+}

@@ -1,0 +1,112 @@
+//! What a judge makes of labels that come or change after a decision: it says so once, and changes nothing.
+//!
+//! A decision stands on tests that were valid when it was taken. The sums of the lanes go on after it, and beside them what the
+//! newest labels would make of them; the difference of the two is what the changed labels say of each test.
+
+use std::collections::BTreeMap;
+
+use crate::domain::ids::RolloutName;
+use crate::domain::time::Timestamp;
+use crate::engine::judge::decision::Decision;
+use crate::engine::judge::event::{Change, Deed, Position};
+use crate::engine::judge::io::Effect;
+use crate::engine::judge::judge::{Judge, positions_of};
+use crate::engine::judge::report::Report;
+use crate::engine::partial::Partial;
+use crate::evidence::sums::Evidence;
+use crate::inference::format;
+use crate::inference::interim;
+use crate::inference::verdict::{Verdict, Wait};
+
+impl Judge {
+    /// Returns whether a partial is the newest of its lane on a decision that can still be contested.
+    pub(crate) fn is_of_the_past(&self, partial: &Partial) -> bool {
+        let known = self.past.get(&partial.rollout).and_then(|it| it.get(&partial.partition));
+        self.may_be_contested(&partial.rollout)
+            && !self.is_running(&partial.rollout)
+            && known.is_none_or(|it| (it.tick, it.turn) <= (partial.tick, partial.turn))
+    }
+
+    /// Returns whether there is a decision on a rollout that no label has spoken against yet.
+    pub(crate) fn may_be_contested(&self, name: &RolloutName) -> bool {
+        self.standing.as_ref().is_some_and(|it| {
+            it.decisions.iter().any(|it| it.rollout.plan.name == *name && !it.is_contested)
+        })
+    }
+
+    pub(crate) fn is_running(&self, name: &RolloutName) -> bool {
+        self.standing.as_ref().is_some_and(|it| {
+            it.position.phase.is_open()
+                && it.rollout.as_ref().is_some_and(|it| it.plan.name == *name)
+        })
+    }
+
+    /// Keeps a partial of a rollout that is over.
+    pub(crate) fn keep_past(&mut self, partial: Partial) {
+        let lanes = self.past.entry(partial.rollout.clone()).or_default();
+        lanes.insert(partial.partition, partial);
+        let Some(standing) = &self.standing else { return };
+        self.past.retain(|name, _| {
+            standing.decisions.iter().any(|it| it.rollout.plan.name == *name && !it.is_contested)
+        });
+    }
+
+    /// Asks the tests of a decision again with the newest labels, and says so once when one of them no longer bears it out.
+    pub(crate) fn reconsider(&mut self, now: Timestamp, name: &RolloutName, out: &mut Vec<Effect>) {
+        let Some(standing) = &self.standing else { return };
+        let is_its = |it: &&Decision| it.rollout.plan.name == *name && !it.is_contested;
+        let Some(decision) = standing.decisions.iter().find(is_its) else { return };
+        let none = BTreeMap::new();
+        let lanes = if self.is_running(name) {
+            &self.partials
+        } else {
+            self.past.get(name).unwrap_or(&none)
+        };
+        let mut plain = Evidence::default();
+        for it in lanes.values() {
+            plain.merge(&it.sums);
+        }
+        let labels = plain.amended.labels;
+        if labels == 0 {
+            return;
+        }
+        let Some(amended) = plain.as_amended() else { return };
+        let tick = lanes.values().map(|it| it.tick).max().unwrap_or(now);
+        let Some((support, log_e)) = decision.fallen(&plain, &amended, tick) else { return };
+        let (found, wanted) = format::apart(log_e, support.bar);
+        let reason = format!(
+            "{} of {}: log e {:.2} when it was decided, {found} with {labels} labels that came or changed after maturity, \
+             and {wanted} is wanted; nothing changes by itself",
+            support.metric, support.candidate, support.log_e
+        );
+        let phase = if self.is_running(name) { standing.position.phase } else { decision.phase };
+        let position = Position { phase, routing: standing.position.routing.clone() };
+        let live = decision.live();
+        let look = interim::look(&decision.sight(&amended, &live, tick, self.bets()));
+        let hold = Verdict::Hold { wait: Wait::Approval, reason: reason.clone() };
+        let mut report = Report::of(look, position.routing.revision, &hold);
+        report.verdict = Deed::Contested.word();
+        let change = Change {
+            model: self.settings.model.clone(),
+            rollout: Some(name.clone()),
+            sequence: self.sequence + 1,
+            at: now,
+            actor: "judge".to_owned(),
+            command_id: None,
+            deed: Deed::Contested,
+            reason,
+            from: Some(position.clone()),
+            to: position,
+            evidence: Some(Box::new(report)),
+            positions: positions_of(lanes, standing, &self.settings),
+            document: None,
+            design: None,
+        };
+        if let Some(standing) = &mut self.standing {
+            let of_it = standing.decisions.iter_mut().filter(|it| it.rollout.plan.name == *name);
+            of_it.for_each(|it| it.is_contested = true);
+        }
+        self.past.remove(name);
+        self.publish(change, out);
+    }
+}

@@ -1,0 +1,132 @@
+//! A decision with all that is needed to ask its tests again, when labels come or change afterwards.
+
+use crate::decision::basis::Support;
+use crate::domain::ids::{RolloutName, StageIndex, Version};
+use crate::domain::time::Timestamp;
+use crate::engine::judge::command::Written;
+use crate::engine::judge::event::Phase;
+use crate::engine::judge::state::Standing;
+use crate::evidence::design::Design;
+use crate::evidence::sums::Evidence;
+use crate::inference::bet_cache::BetCache;
+use crate::inference::finding;
+use crate::inference::interim::{Detail, Sight};
+use crate::inference::verdict::Verdict;
+use crate::plan::rollout::RolloutPlan;
+
+/// How many decisions are remembered; lanes keep the sums of as many rollouts that are over.
+const DECISIONS_MAX: usize = 8;
+
+/// A decision, and what is needed to ask its tests again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The rollout.
+    pub rollout: Written<RolloutPlan>,
+    /// What its tests were planned with.
+    pub design: Design,
+    /// The version that the candidates were compared with.
+    pub stable: Version,
+    /// The stage.
+    pub stage: StageIndex,
+    /// What was decided: `Promoted`, `Aborted` or `Concluded`.
+    pub phase: Phase,
+    /// The tests of labels that it rests on.
+    pub supports: Vec<Support>,
+    /// Whether it was said that newer labels speak against it.
+    pub is_contested: bool,
+}
+
+impl Decision {
+    /// Writes down what a verdict rests on; nothing for one that no test of labels supports.
+    pub fn of(standing: &Standing, verdict: &Verdict, supports: Vec<Support>) -> Option<Self> {
+        let phase = match verdict {
+            Verdict::Promote { .. } => Phase::Promoted,
+            Verdict::Conclude { .. } => Phase::Concluded,
+            Verdict::Abort { .. } => Phase::Aborted,
+            Verdict::Hold { .. }
+            | Verdict::Advance { .. }
+            | Verdict::Drop { .. }
+            | Verdict::Inconclusive { .. } => return None,
+        };
+        (!supports.is_empty()).then_some(Self {
+            rollout: standing.rollout.clone()?,
+            design: standing.design.clone(),
+            stable: standing.position.routing.stable.clone(),
+            stage: standing.position.routing.stage,
+            phase,
+            supports,
+            is_contested: false,
+        })
+    }
+
+    /// Returns the candidates that were still in.
+    pub fn live(&self) -> Vec<Version> {
+        let is_out = |it: &&Version| self.design.drops.iter().any(|(_, out)| out == *it);
+        self.rollout.plan.candidates.iter().filter(|it| !is_out(it)).cloned().collect()
+    }
+
+    /// Returns evidence in the light of the decision.
+    pub fn sight<'a>(
+        &'a self,
+        evidence: &'a Evidence,
+        live: &'a [Version],
+        tick: Timestamp,
+        bets: &'a BetCache,
+    ) -> Sight<'a> {
+        Sight {
+            plan: &self.rollout.plan,
+            design: &self.design,
+            evidence,
+            stage: self.stage,
+            stable: &self.stable,
+            live,
+            tick,
+            entered_at: None,
+            lag: 0,
+            unplanned: 0,
+            bets,
+            detail: Detail::Verdict,
+        }
+    }
+
+    /// Returns the first test that the changed labels bring below what it had to reach, with its log of the e-value now.
+    pub fn fallen(
+        &self,
+        plain: &Evidence,
+        amended: &Evidence,
+        tick: Timestamp,
+    ) -> Option<(&Support, f64)> {
+        let (live, bets) = (self.live(), BetCache::default());
+        let read = |evidence, support: &Support| {
+            let metric = self.rollout.plan.metrics.iter().find(|it| it.name == support.metric)?;
+            let sight = self.sight(evidence, &live, tick, &bets);
+            let log_e = finding::finding(&sight, metric, &support.candidate).log_e;
+            // With nothing left to compare there is no evidence either way.
+            Some(log_e.map_or(0.0, |it| support.question.of(it)))
+        };
+        self.supports.iter().find_map(|support| {
+            let now = support.log_e + read(amended, support)? - read(plain, support)?;
+            (now < support.bar).then_some((support, now))
+        })
+    }
+}
+
+/// Keeps a decision in the place of an earlier one of the same rollout; the oldest are forgotten.
+pub fn keep(decisions: &mut Vec<Decision>, decision: Decision) {
+    let name = decision.rollout.plan.name.clone();
+    decisions.retain(|it| it.rollout.plan.name != name);
+    decisions.push(decision);
+    if decisions.len() > DECISIONS_MAX {
+        decisions.remove(0);
+    }
+}
+
+/// Settles what becomes of a rollout's decision when it ends in `phase`: one that a person overruled is nobody's any more.
+pub fn settle(decisions: &mut Vec<Decision>, name: &RolloutName, phase: Phase) {
+    for decision in decisions.iter_mut().filter(|it| it.rollout.plan.name == *name) {
+        if (decision.phase, phase) == (Phase::Concluded, Phase::Promoted) {
+            decision.phase = phase;
+        }
+    }
+    decisions.retain(|it| it.rollout.plan.name != *name || it.phase == phase);
+}

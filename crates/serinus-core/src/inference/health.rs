@@ -1,0 +1,286 @@
+//! Whether the measurement can be trusted: no units go missing, none meets two arms, and labels come alike.
+//!
+//! Units are followed over three points: assigned, answered, labelled. Each has its own sequential test of the same shares, so
+//! that a hold can say between which two points units go missing. Lost answers are compared besides, arm by arm, since one per
+//! cent more of them is far less than what moves the shares. Labels are compared at three ages. Three tests share one level.
+//! Where failed answers are a metric of their own, that metric says how many are too many, and only the assignment can hold; unless
+//! a metric leaves out cases that are not answered.
+
+use crate::domain::ids::Version;
+use crate::evidence::design::{Pairing, Part};
+use crate::evidence::units::{Basis, UnitCounts, Units};
+use crate::inference::interim::Sight;
+use crate::inference::scoring_gaps;
+use crate::inference::verdict::{Check, Health, LabelAge, SplitPoint, Trail};
+use crate::plan::metric::{Metric, MetricKind, MetricRole, Unusable};
+use crate::plan::rollout::MissingLabels;
+use serinus_stats::ipw_bet::{self, Counts, Stratum};
+use serinus_stats::prior::Prior;
+use serinus_stats::rr_mix::{self, Coverage};
+use serinus_stats::side::{Null, Side};
+use serinus_stats::special::{log_sum_exp, p_of_log_e};
+use serinus_stats::split::{self, SplitStage};
+
+/// The level at which unequal labels hold a rollout, of all ages and candidates together.
+const PARITY_ALPHA: f64 = 0.001;
+/// How many points each check is made at.
+const POINTS: f64 = 3.0;
+/// How much more of its answers one arm may lose than another before the loss is held against the measurement. A few answers
+/// lost at a start are not.
+const LOSS_MARGIN: f64 = 0.01;
+/// The loss beyond the margin that the test is planned for.
+const LOSS_MDE: f64 = 0.02;
+/// The share of lost answers that is taken for usual.
+const LOSS_BASE: f64 = 0.001;
+
+/// Looks at how the evidence came about.
+pub fn health(sight: &Sight<'_>, no_data: bool) -> Health {
+    Health {
+        split: split_trail(sight),
+        label_parity: parity_trail(sight),
+        mixed_units: sight.evidence.units.values().map(Units::mixed).sum(),
+        without_unit: sight.evidence.without_unit,
+        lag: sight.lag,
+        unplanned: sight.unplanned,
+        no_data,
+        scoring: scoring_gaps::gaps(sight),
+    }
+}
+
+/// Returns whether a missing label says something about the measurement, and not about the truth.
+fn are_labels_expected(sight: &Sight<'_>) -> bool {
+    let needs_labels = sight.plan.metrics.iter().any(Metric::needs_label);
+    sight.plan.missing == MissingLabels::Exclude && needs_labels
+}
+
+/// Compares how many units of each arm came how far with the shares, in every stratum.
+///
+/// That a candidate that was taken out did not answer is known by then: from the answer on, only those who are still in are
+/// compared, each set of them by a test of its own.
+fn split_trail(sight: &Sight<'_>) -> Trail {
+    let all: Vec<&Version> = std::iter::once(sight.stable).chain(&sight.plan.candidates).collect();
+    let live: Vec<&Version> = std::iter::once(sight.stable).chain(sight.live).collect();
+    let strata = |versions: &[&Version], reached: fn(UnitCounts) -> u64| -> Vec<Point> {
+        let stratum = |(stratum, units): (_, &Units)| {
+            let weight = |it: &Version| sight.design.share(sight.plan, stratum, it).fraction();
+            let (of, dispersion, toll): (fn(&Units, &Version) -> UnitCounts, f64, f64) =
+                match units.basis() {
+                    Basis::Cases { dispersion, toll } => (Units::cases_of, dispersion, toll),
+                    Basis::Sample { toll } => (Units::units_of, 1.0, toll),
+                };
+            Point {
+                weights: versions.iter().map(|it| weight(it)).collect(),
+                counts: versions.iter().map(|it| reached(of(units, it))).collect(),
+                dispersion,
+                toll,
+            }
+        };
+        sight.evidence.units.iter().map(|(it, units)| stratum((*it, units))).collect()
+    };
+    let assigned = strata(&all, |it| it.assigned);
+    let assigned_live = strata(&live, |it| it.assigned);
+    let answered = strata(&live, |it| it.answered);
+    let labelled =
+        if are_labels_expected(sight) { strata(&live, |it| it.labelled) } else { Vec::new() };
+    let log_e = [log_e(&assigned), answers_log_e(&assigned_live, &answered), log_e(&labelled)];
+    let bar = (POINTS / split::ALPHA).ln();
+    let bad = log_e.iter().position(|it| *it >= bar).and_then(|point| {
+        let loser = match point {
+            SplitPoint::ASSIGNED => most_missing(&all, &assigned, None),
+            SplitPoint::ANSWERED => most_missing(&live, &answered, Some(&assigned_live)),
+            _ => most_missing(&live, &labelled, Some(&answered)),
+        };
+        Some((point, loser?))
+    });
+    let decides = |it: &Metric| matches!(it.role, MetricRole::Goal | MetricRole::Guardrail);
+    let measures = |it: &Metric| {
+        decides(it) && matches!(it.kind, MetricKind::ResponseError | MetricKind::Timeout)
+    };
+    // A metric that leaves cases out rests on the answered ones being split as planned.
+    let leaves_out = |it: &Metric| decides(it) && it.unusable == Unusable::Exclude;
+    let metrics = &sight.plan.metrics;
+    let is_measured = metrics.iter().any(measures) && !metrics.iter().any(leaves_out);
+    let bad = bad.filter(|(point, _)| *point == SplitPoint::ASSIGNED || !is_measured);
+    let mut trail = trail(log_e, bar, POINTS, bad);
+    if is_measured {
+        trail.all = Check {
+            p: (POINTS * trail.points[SplitPoint::ASSIGNED].p).min(1.0),
+            is_ok: trail.points[SplitPoint::ASSIGNED].is_ok,
+        };
+    }
+    trail
+}
+
+/// One stratum at one point: the shares, and the units that came so far.
+struct Point {
+    weights: Vec<f64>,
+    counts: Vec<u64>,
+    /// By how much the counts vary more than if every unit was drawn alone.
+    dispersion: f64,
+    /// What the choice of the units counted takes off the logarithm of the evidence.
+    toll: f64,
+}
+
+fn log_e(strata: &[Point]) -> f64 {
+    let of_stratum = |it: &Point| {
+        if it.counts.iter().all(|count| *count == 0) {
+            return 0.0;
+        }
+        let sum: f64 = it.weights.iter().sum();
+        let shares: Vec<f64> =
+            it.weights.iter().map(|weight| if sum > 0.0 { weight / sum } else { 0.0 }).collect();
+        let stage = SplitStage { weights: &shares, counts: &it.counts };
+        split::log_e(&[stage]) / it.dispersion - it.toll
+    };
+    strata.iter().map(of_stratum).sum()
+}
+
+/// Returns the evidence that answers go missing: half of the capital is on the shares of what was answered, half on one arm
+/// losing more than another, evenly over the candidates and both directions. The first version is the stable one.
+fn answers_log_e(assigned: &[Point], answered: &[Point]) -> f64 {
+    let shares = log_e(answered);
+    let candidates = answered.first().map_or(0, |it| it.counts.len().saturating_sub(1));
+    if candidates == 0 {
+        return shares;
+    }
+    let part = (0.5 / (2 * candidates) as f64).ln();
+    let prior = Prior::planned(LOSS_MDE);
+    let mut terms = vec![0.5_f64.ln() + shares];
+    for candidate in 1..=candidates {
+        let strata: Vec<Stratum> =
+            assigned.iter().zip(answered).map(|it| losses(candidate, it)).collect();
+        let dispersion = assigned.iter().map(|it| it.dispersion).fold(1.0, f64::max);
+        let toll: f64 = assigned.iter().map(|it| it.toll).sum();
+        for null in [
+            Null { at: LOSS_MARGIN, side: Side::Greater },
+            Null { at: -LOSS_MARGIN, side: Side::Less },
+        ] {
+            terms.push(part + ipw_bet::log_e(&strata, null, &prior) / dispersion - toll);
+        }
+    }
+    log_sum_exp(&terms)
+}
+
+/// Counts what a candidate and the stable version lost between assignment and answer.
+fn losses(candidate: usize, (assigned, answered): (&Point, &Point)) -> Stratum {
+    let lost = |arm: usize| assigned.counts[arm].saturating_sub(answered.counts[arm]);
+    Stratum {
+        propensity: assigned.weights[candidate]
+            / (assigned.weights[candidate] + assigned.weights[0]),
+        base: LOSS_BASE,
+        centre: LOSS_BASE,
+        counts: Counts {
+            treated: assigned.counts[candidate],
+            treated_events: lost(candidate),
+            control: assigned.counts[0],
+            control_events: lost(0),
+        },
+    }
+}
+
+/// Returns the version that most units are missing of: against its share, or against those that came to the point before.
+fn most_missing(
+    versions: &[&Version],
+    strata: &[Point],
+    before: Option<&[Point]>,
+) -> Option<Version> {
+    let mut missing = vec![(0.0, 0.0); versions.len()];
+    for (index, it) in strata.iter().enumerate() {
+        let base: Vec<f64> = match before.and_then(|it| it.get(index)) {
+            Some(before) => before.counts.iter().map(|it| *it as f64).collect(),
+            None => it.weights.clone(),
+        };
+        let ratio = it.counts.iter().sum::<u64>() as f64 / base.iter().sum::<f64>();
+        if !ratio.is_finite() {
+            continue;
+        }
+        for ((missing, base), count) in missing.iter_mut().zip(&base).zip(&it.counts) {
+            missing.0 += base * ratio - *count as f64;
+            missing.1 += base * ratio;
+        }
+    }
+    let deviation = |(missing, expected): (f64, f64)| missing / expected.max(1.0).sqrt();
+    let (_, worst) = missing
+        .into_iter()
+        .zip(versions)
+        .max_by(|(a, _), (b, _)| deviation(*a).total_cmp(&deviation(*b)))?;
+    Some((*worst).clone())
+}
+
+/// Puts three tests that share one level together: each may fail at `bar`, and the p-value of all is corrected for `tests`.
+fn trail(log_e: [f64; 3], bar: f64, tests: f64, bad: Option<(usize, Version)>) -> Trail {
+    let points = log_e.map(|it| Check { p: p_of_log_e(it), is_ok: it < bar });
+    let least = points.iter().map(|it| it.p).fold(1.0, f64::min);
+    let all = Check { p: (tests * least).min(1.0), is_ok: points.iter().all(|it| it.is_ok) };
+    Trail { all, points, bad }
+}
+
+/// Compares how often labels are missing at three ages, candidate by candidate; the worst counts.
+///
+/// Where only early ages fail, labels come later in one arm: what is known at maturity is then another thing in each.
+fn parity_trail(sight: &Sight<'_>) -> Trail {
+    let tests = POINTS * sight.live.len().max(1) as f64;
+    let bar = (tests / PARITY_ALPHA).ln();
+    if !are_labels_expected(sight) {
+        return trail([0.0; 3], bar, tests, None);
+    }
+    let worst: [(f64, Option<Version>); 3] = std::array::from_fn(|age| {
+        sight
+            .live
+            .iter()
+            .map(|candidate| {
+                let strata = coverage(sight, candidate, age);
+                let loser = if treated_excess(&strata) > 0.0 { candidate } else { sight.stable };
+                (rr_mix::label_parity(&strata), Some(loser.clone()))
+            })
+            .fold((0.0, None), |worst, it| if it.0 > worst.0 { it } else { worst })
+    });
+    let is_bad = |age: &usize| worst[*age].0 >= bar;
+    let telling = [LabelAge::FULL, LabelAge::QUARTER, LabelAge::HALF].into_iter().find(is_bad);
+    let bad = telling.and_then(|age| Some((age, worst[age].1.clone()?)));
+    trail(worst.map(|(log_e, _)| log_e), bar, tests, bad)
+}
+
+/// Returns how many more labels are missing in the candidate's arm than its share of all that are.
+fn treated_excess(strata: &[Coverage]) -> f64 {
+    strata
+        .iter()
+        .map(|it| {
+            let treated = it.treated.saturating_sub(it.treated_labelled) as f64;
+            let control = it.control.saturating_sub(it.control_labelled) as f64;
+            treated - it.propensity * (treated + control)
+        })
+        .sum()
+}
+
+/// Counts mature cases, and those with a label by an age; where units come again, the first mature case of each unit that is
+/// remembered, because the cases of one unit are not drawn one by one.
+fn coverage(sight: &Sight<'_>, candidate: &Version, age: usize) -> Vec<Coverage> {
+    let mature = |stratum, version| {
+        let units = sight.evidence.units.get(&stratum).filter(|it| it.is_sticky());
+        if let Some(units) = units {
+            let counts = units.units_of(version);
+            return (counts.mature, counts.labelled_by[age]);
+        }
+        let tally = sight.evidence.tally(stratum, version, Part::Chosen);
+        tally.map_or((0, 0), |it| (it.mature, it.labelled_by_age()[age]))
+    };
+    sight
+        .compared(candidate)
+        .into_iter()
+        .filter_map(|(stratum, pairing)| match pairing {
+            Pairing::Split { rho } => {
+                let (treated, treated_labelled) = mature(stratum, candidate);
+                let (control, control_labelled) = mature(stratum, sight.stable);
+                Some(Coverage {
+                    propensity: rho,
+                    treated,
+                    treated_labelled,
+                    control,
+                    control_labelled,
+                })
+            }
+            Pairing::Paired | Pairing::Apart => None,
+        })
+        .collect()
+}

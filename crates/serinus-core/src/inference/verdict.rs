@@ -1,0 +1,378 @@
+//! What was learned at one tick, and what should become of the stage.
+
+use crate::domain::ids::{MetricName, StageIndex, Version};
+use crate::domain::share::Share;
+use crate::domain::time::Timestamp;
+use crate::inference::scoring_gaps::{Clipped, Gap};
+use crate::plan::metric::{Direction, Margin, MetricKind, MetricRole};
+use crate::plan::rollout::RolloutPlan;
+
+/// A number with the range that it very likely lies in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The number.
+    pub value: f64,
+    /// The range's lower end; `None` where nothing bounds it.
+    pub low: Option<f64>,
+    /// The range's upper end; `None` where nothing bounds it.
+    pub high: Option<f64>,
+    /// How many observations it rests on.
+    pub n: u64,
+}
+
+/// The evidence against three hypotheses, as logs of e-values: decide at ln(1/alpha), never before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogE {
+    /// Against: the candidate is no worse.
+    pub harm: f64,
+    /// Against: the candidate is worse by the margin or more.
+    pub non_inferior: f64,
+    /// Against: the candidate is no better.
+    pub superior: f64,
+}
+
+/// A two-sample test of fixed size, for the report only.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Classic {
+    /// Which one.
+    pub test: &'static str,
+    /// Its statistic.
+    pub statistic: f64,
+    /// Its two-sided p-value; valid only if looked at once.
+    pub p: f64,
+}
+
+/// What the evidence shows of one metric and candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Proof {
+    /// There is nothing to compare.
+    NoData,
+    /// Nothing is proved yet.
+    Open,
+    /// Not worse than the margin.
+    NonInferior,
+    /// Better.
+    Superior,
+    /// Worse.
+    Harmful,
+    /// This metric never decides.
+    Watched,
+    /// Worse in one segment, which decides nothing but should be looked at.
+    Alerting,
+}
+
+impl Proof {
+    /// Returns the contract's word for it: what a promotion wants is `proved`, what goes beyond that too.
+    pub fn word(self, wants_better: bool) -> &'static str {
+        match self {
+            Self::NoData => "no_data",
+            Self::Open => "open",
+            Self::Superior if wants_better => "superior",
+            Self::NonInferior | Self::Superior => "proved",
+            Self::Harmful => "harmful",
+            Self::Watched => "watched",
+            Self::Alerting => "alert",
+        }
+    }
+}
+
+/// One metric of one candidate against the stable version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// The metric.
+    pub metric: MetricName,
+    /// What it computes.
+    pub kind: MetricKind,
+    /// What it may decide.
+    pub role: MetricRole,
+    /// Whether it waits for labels.
+    pub needs_label: bool,
+    /// Whether a promotion wants it better, not only not worse.
+    pub wants_better: bool,
+    /// Which way is better.
+    pub direction: Direction,
+    /// How much worse is acceptable.
+    pub margin: Margin,
+    /// The candidate.
+    pub candidate: Version,
+    /// How many observations the comparison rests on.
+    pub n: u64,
+    /// The stable version's value.
+    pub stable: Option<Estimate>,
+    /// The candidate's value.
+    pub value: Option<Estimate>,
+    /// Candidate minus stable; for latency relative to the stable version.
+    pub difference: Option<Estimate>,
+    /// The evidence; `None` for what is only reported.
+    pub log_e: Option<LogE>,
+    /// The fixed-size test of the same.
+    pub classic: Option<Classic>,
+    /// What all this shows.
+    pub proof: Proof,
+    /// Whether harm in it may abort.
+    pub aborts: bool,
+    /// How many cases of the arm with fewer had a value, for the minimum sample.
+    pub n_min: u64,
+    /// How many cases of one unit tell as much as one case of its own; infinite with too few units to tell.
+    pub design_effect: f64,
+    /// How many values were clipped, for a metric with a range.
+    pub clipped: Option<Clipped>,
+    /// The answers that cannot be scored and count against what is claimed.
+    pub lost: LostAnswers,
+}
+
+/// The answers of one comparison that cannot be scored and count against what is claimed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LostAnswers {
+    /// Of the candidate.
+    pub candidate: u64,
+    /// Of the stable version.
+    pub stable: u64,
+    /// Candidate minus stable if they had been as bad for the candidate as they can be; nothing where that is not known.
+    pub worst_difference: Option<f64>,
+}
+
+/// One arm's part, over all stages of the rollout so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmReport {
+    /// The version.
+    pub version: Version,
+    /// Whether it is the stable one.
+    pub is_stable: bool,
+    /// What it serves now.
+    pub share: Share,
+    /// Cases that it was chosen for or copied to.
+    pub exposures: u64,
+    /// Of these, in the present stage.
+    pub stage_exposures: u64,
+    /// Answers in time.
+    pub answered: u64,
+    /// Errors said by the worker.
+    pub errors: u64,
+    /// Answers that never came.
+    pub timeouts: u64,
+    /// Answers that came after the deadline.
+    pub late: u64,
+    /// Cases of this arm that another version answered.
+    pub fallbacks: u64,
+    /// Mature cases with a label, and labels that came after maturity.
+    pub labelled: u64,
+    /// Mature cases.
+    pub mature: u64,
+    /// Mature cases without a label.
+    pub missing: u64,
+    /// Mature cases that had a label by a quarter of the maturity, and by half of it.
+    pub labelled_by: [u64; 2],
+    /// p50, p95 and p99, once there is an answer.
+    pub latency_ms: Option<[f64; 3]>,
+}
+
+impl ArmReport {
+    /// Returns the share of mature cases that had a label in time.
+    pub fn coverage(&self) -> Option<f64> {
+        (self.mature > 0).then(|| (self.mature - self.missing) as f64 / self.mature as f64)
+    }
+
+    /// Returns the share of mature cases that had a label by a quarter of the maturity, by half of it, and at it.
+    pub fn delay_curve(&self) -> Option<[f64; 3]> {
+        let [quarter, half] = self.labelled_by.map(|it| it as f64 / self.mature as f64);
+        Some([quarter, half, self.coverage()?])
+    }
+}
+
+/// One check of the measurement itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Check {
+    /// The anytime-valid p-value.
+    pub p: f64,
+    /// Whether nothing speaks against it.
+    pub is_ok: bool,
+}
+
+/// One check made at three points in turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trail {
+    /// All points together: bad where any is.
+    pub all: Check,
+    /// Each point by itself.
+    pub points: [Check; 3],
+    /// The bad point that tells most, and who comes off worst there.
+    pub bad: Option<(usize, Version)>,
+}
+
+/// The points of the split check, by their places.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitPoint;
+
+impl SplitPoint {
+    /// Units that an arm was chosen for.
+    pub const ASSIGNED: usize = 0;
+    /// Those with an answer of it.
+    pub const ANSWERED: usize = 1;
+    /// Those with a label of an answered case.
+    pub const LABELLED: usize = 2;
+}
+
+/// The ages at which labels are compared, by their places.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelAge;
+
+impl LabelAge {
+    /// A quarter of the maturity.
+    pub const QUARTER: usize = 0;
+    /// Half of it.
+    pub const HALF: usize = 1;
+    /// The maturity itself.
+    pub const FULL: usize = 2;
+}
+
+/// Whether the measurement can be trusted at all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// The arms got what the shares say: of units assigned, answered and labelled.
+    pub split: Trail,
+    /// Labels are missing equally often in all arms: at a quarter of the maturity, at half of it, and at it.
+    pub label_parity: Trail,
+    /// Of the units looked at, those seen in more than one arm within a stratum.
+    pub mixed_units: u64,
+    /// Cases whose request id stands for their unit: requests without one, and all where the spec takes the id.
+    pub without_unit: u64,
+    /// Records not yet read.
+    pub lag: u64,
+    /// Cases that are in no evidence yet, since the plan that they were routed by is not known where labels are joined.
+    pub unplanned: u64,
+    /// Whether there is no fresh traffic to judge.
+    pub no_data: bool,
+    /// What could not be scored.
+    pub scoring: Vec<Gap>,
+}
+
+/// When things happened in the rollout, in event time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// The first case of the rollout.
+    pub rollout_first_at: Option<Timestamp>,
+    /// The first case of the present stage.
+    pub stage_first_at: Option<Timestamp>,
+    /// The newest case of the present stage.
+    pub stage_last_at: Option<Timestamp>,
+    /// The tick at which the present stage was entered, if one was judged before it.
+    pub entered_at: Option<Timestamp>,
+}
+
+/// All that a strategy looks at when it judges.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look<'a> {
+    /// The rollout.
+    pub plan: &'a RolloutPlan,
+    /// Its stage.
+    pub stage: StageIndex,
+    /// The version to compare with.
+    pub stable: &'a Version,
+    /// The candidates that are still in.
+    pub live: &'a [Version],
+    /// The tick, in event time.
+    pub tick: Timestamp,
+    /// When things happened.
+    pub timing: Timing,
+    /// The arms, the stable one first.
+    pub arms: Vec<ArmReport>,
+    /// Every metric of every live candidate, in spec order.
+    pub findings: Vec<Finding>,
+    /// The deciding metrics in each segment that is watched.
+    pub segments: Vec<Finding>,
+    /// Whether the measurement can be trusted.
+    pub health: Health,
+}
+
+/// What a stage waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Time.
+    Until(Timestamp),
+    /// More cases or labels.
+    Data,
+    /// The measurement to be trusted again.
+    Health,
+    /// A signal metric to recover.
+    Signal,
+    /// Proof; where evidence grows, until it will be enough at the pace so far.
+    Proof(Option<Timestamp>),
+    /// A person.
+    Approval,
+}
+
+/// What should become of the stage, with a sentence that says why.
+#[must_use = "a verdict that nobody acts on is worse than none"]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Stay.
+    Hold {
+        /// For what.
+        wait: Wait,
+        /// Why.
+        reason: String,
+    },
+    /// Go on to the next stage.
+    Advance {
+        /// Why.
+        reason: String,
+    },
+    /// Take one of several candidates out.
+    Drop {
+        /// Which.
+        candidate: Version,
+        /// Why.
+        reason: String,
+    },
+    /// Take everything back.
+    Abort {
+        /// Why.
+        reason: String,
+    },
+    /// The time is over and nothing is proved.
+    Inconclusive {
+        /// Why.
+        reason: String,
+    },
+    /// The question is answered; what to do about it is for a person.
+    Conclude {
+        /// Who won.
+        winner: Version,
+        /// Why.
+        reason: String,
+    },
+    /// Make the winner the stable version.
+    Promote {
+        /// Who won.
+        winner: Version,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// Returns the sentence that says why.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Hold { reason, .. }
+            | Self::Advance { reason }
+            | Self::Drop { reason, .. }
+            | Self::Abort { reason }
+            | Self::Inconclusive { reason }
+            | Self::Conclude { reason, .. }
+            | Self::Promote { reason, .. } => reason,
+        }
+    }
+
+    /// Returns the contract's word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Hold { .. } => "hold",
+            Self::Advance { .. } | Self::Conclude { .. } => "advance",
+            Self::Drop { .. } | Self::Abort { .. } => "abort",
+            Self::Inconclusive { .. } => "inconclusive",
+            Self::Promote { .. } => "promote",
+        }
+    }
+}

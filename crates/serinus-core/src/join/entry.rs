@@ -1,0 +1,194 @@
+//! What is held of one request id: its labels and its cases, and the rows that follow from them.
+
+use std::sync::Arc;
+
+use crate::domain::case::Prediction;
+use crate::domain::label::Label;
+use crate::domain::time::{Span, Timestamp};
+use crate::join::twins::Twins;
+
+/// What is known of a case's truth.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Truth {
+    /// The label's value.
+    pub value: Arc<serde_json::Value>,
+    /// When it became known.
+    pub observed_at: Timestamp,
+    /// Its version.
+    pub version: u64,
+}
+
+/// What a row says about its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LabelStatus {
+    /// The label was there at maturity.
+    Labelled,
+    /// There was none at maturity.
+    Missing,
+    /// It came after maturity.
+    Late,
+    /// A newer version came after maturity.
+    Corrected,
+    /// It was taken back after maturity.
+    Retracted,
+}
+
+/// A row to write: a case with its truth as of now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joined {
+    /// The case.
+    pub prediction: Arc<Prediction>,
+    /// The truth, if any.
+    pub truth: Option<Truth>,
+    /// The truth that the row before this one said; nothing for the final row.
+    pub before: Option<Truth>,
+    /// Whether there was a label at a quarter of the window, and at half of it; only told by the final row.
+    pub known_by: [bool; 2],
+    /// What the row says about it.
+    pub status: LabelStatus,
+    /// 1 for the final row, more for what came after it.
+    pub row_version: u32,
+}
+
+/// How far the inputs of a lane have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// How far the predictions have come, in event time.
+    pub predictions: Timestamp,
+    /// Up to which time the labels are complete.
+    pub labels: Timestamp,
+    /// The same where labels whose times stand still are not waited for.
+    pub standing: Timestamp,
+    /// Every label that stood on Kafka at this time, by the clock on the wall, has come.
+    pub read_to: Timestamp,
+}
+
+/// A case that has come.
+#[derive(Clone, Debug)]
+pub struct Fresh {
+    /// The case.
+    pub prediction: Arc<Prediction>,
+    /// The turn in which it came.
+    pub turn: u64,
+    /// When it came, by the clock on the wall.
+    pub taken_at: Timestamp,
+}
+
+/// One case that is held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// The case.
+    pub prediction: Arc<Prediction>,
+    /// When its label state is read.
+    pub due: Timestamp,
+    /// When it is read all the same where the labels stand still.
+    pub due_without_labels: Timestamp,
+    /// When it was closed, by the clock on the wall: labels that stood on Kafka by then count.
+    pub closed_at: Timestamp,
+    /// When it is forgotten.
+    pub expires: Timestamp,
+    /// The turn in which it came.
+    pub turn: u64,
+    /// The version and the status of its last row; nothing before its final row.
+    pub row: Option<(u32, LabelStatus)>,
+}
+
+/// Until when labels without a case are kept: until both clocks have passed it.
+///
+/// The clock of the predictions alone jumps: where a backlog is worked off, the newest case may be closed before the oldest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Until {
+    /// In event time, by the predictions' clock.
+    pub predictions: Timestamp,
+    /// By the clock on the wall.
+    pub now: Timestamp,
+}
+
+impl Until {
+    /// Returns the later of two.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self { predictions: self.predictions.max(other.predictions), now: self.now.max(other.now) }
+    }
+}
+
+/// What is held of one request id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its labels, in the order in which they came.
+    pub labels: Vec<Label>,
+    /// The turn in which the first of them came.
+    pub label_turn: u64,
+    /// Until when the labels are kept, whatever becomes of the cases: another case may have the same id.
+    pub labels_until: Until,
+    /// Its cases.
+    pub cases: Twins,
+    /// Whether there ever was a case.
+    pub had_case: bool,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            labels: Vec::new(),
+            label_turn: 0,
+            labels_until: Until { predictions: Timestamp::MIN, now: Timestamp::MIN },
+            cases: Twins::default(),
+            had_case: false,
+        }
+    }
+}
+
+impl Waiting {
+    /// Returns whether there was a label at a quarter and at half of the window, by the labels' own times.
+    pub(crate) fn known_by(&self, labels: &[Label]) -> [bool; 2] {
+        let at = self.prediction.event_time();
+        let window = self.due - at;
+        [4, 2].map(|part| newest(labels, at + Span(window.0 / part)).is_some_and(|it| !it.retract))
+    }
+
+    /// Returns the row that a new truth asks for, once the final row is out.
+    pub(crate) fn follow_up(
+        &mut self,
+        before: Option<&Truth>,
+        truth: Option<&Truth>,
+    ) -> Option<Joined> {
+        let (version, last) = self.row?;
+        let status = match (last, truth) {
+            (LabelStatus::Missing | LabelStatus::Retracted, None) => return None,
+            (LabelStatus::Missing, Some(_)) => LabelStatus::Late,
+            (
+                LabelStatus::Labelled
+                | LabelStatus::Late
+                | LabelStatus::Corrected
+                | LabelStatus::Retracted,
+                Some(_),
+            ) => LabelStatus::Corrected,
+            (LabelStatus::Labelled | LabelStatus::Late | LabelStatus::Corrected, None) => {
+                LabelStatus::Retracted
+            }
+        };
+        self.row = Some((version + 1, status));
+        Some(Joined {
+            prediction: Arc::clone(&self.prediction),
+            truth: truth.cloned(),
+            before: before.cloned(),
+            known_by: [false; 2],
+            status,
+            row_version: version + 1,
+        })
+    }
+}
+
+/// Returns the truth among the labels observed by `until`: the highest version wins, and taking back wins over its own version.
+pub(crate) fn truth(labels: &[Label], until: Timestamp) -> Option<Truth> {
+    let newest = newest(labels, until)?;
+    (!newest.retract).then(|| Truth {
+        value: Arc::new(newest.value.clone()),
+        observed_at: newest.observed_at,
+        version: newest.version,
+    })
+}
+
+fn newest(labels: &[Label], until: Timestamp) -> Option<&Label> {
+    labels.iter().filter(|it| it.observed_at <= until).max_by_key(|it| (it.version, it.retract))
+}

@@ -1,0 +1,4 @@
+//! The plan language: models, rollouts, stages and metrics, once their specs have been parsed.
+
+pub mod metric;
+pub mod rollout;

@@ -1,0 +1,149 @@
+//! What is wrong with a spec: where, what was read, and what would do.
+
+use std::fmt;
+
+use crate::spec::path::Path;
+use crate::spec::path::{Aim, Fault};
+use crate::spec::tree::{Node, Place};
+
+/// One mistake of an operator in a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanError {
+    /// The file's name; empty where the spec came out of a record.
+    pub file: String,
+    /// The line, counted from 1; absent where the spec came out of a record.
+    pub line: Option<usize>,
+    /// The column, counted from 1.
+    pub column: Option<usize>,
+    /// The path of the field, empty for the document as a whole.
+    pub field: String,
+    /// What was read, and why it cannot be.
+    pub problem: String,
+    /// What would do.
+    pub help: Option<String>,
+    source_line: Option<SourceLine>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SourceLine {
+    text: String,
+    width: usize,
+}
+
+impl PlanError {
+    /// Finds a fault's place in the text of its document.
+    pub(crate) fn new(file: &str, text: &str, tree: Option<&Node>, fault: Fault) -> Self {
+        let place = tree.and_then(|it| it.place_of(&fault.path, fault.aim));
+        // A field that is missing has no place of its own: the path says it, the place is its parent's.
+        debug_assert!(fault.aim == Aim::Value || !fault.path.0.is_empty());
+        Self::at(file, text, place, fault.path.to_string(), fault.problem, fault.help)
+    }
+
+    /// Says what is wrong at a field of one of the documents of a text: the one of this kind and name.
+    pub fn of_document(
+        file: &str,
+        text: &str,
+        (kind, name): (&str, &str),
+        field: &str,
+        (problem, help): (String, Option<&str>),
+    ) -> Self {
+        let nodes = Node::read_all(text).unwrap_or_default();
+        let is_it = |node: &&Node| {
+            let json = node.to_json();
+            json["kind"] == kind && json["metadata"]["name"] == name
+        };
+        let path = field.split('.').fold(Path::default(), |path, step| path.field(step));
+        let help = help.map(str::to_owned);
+        Self::new(
+            file,
+            text,
+            nodes.iter().find(is_it),
+            Fault { path, aim: Aim::Value, problem, help },
+        )
+    }
+
+    /// Says what is wrong at a place of a text.
+    pub(crate) fn at(
+        file: &str,
+        text: &str,
+        place: Option<Place>,
+        field: String,
+        problem: String,
+        help: Option<String>,
+    ) -> Self {
+        let source_line = place.and_then(|it| {
+            let line = text.lines().nth(it.line.checked_sub(1)?)?;
+            Some(SourceLine { text: line.to_owned(), width: it.width })
+        });
+        Self {
+            file: file.to_owned(),
+            line: place.map(|it| it.line),
+            column: place.map(|it| it.column),
+            field,
+            problem,
+            help,
+            source_line,
+        }
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.file.is_empty() {
+            write!(f, "{}:", self.file)?;
+        }
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, "{line}:{column}:")?;
+        }
+        if !self.file.is_empty() || self.line.is_some() {
+            f.write_str(" ")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.problem)?;
+        let gutter = self.line.map_or(1, |it| it.to_string().len());
+        if let (Some(source), Some(line), Some(column)) =
+            (&self.source_line, self.line, self.column)
+        {
+            // Tabs stay tabs, so that the caret stands under its letter whatever their width.
+            let before: String = source
+                .text
+                .chars()
+                .take(column - 1)
+                .map(|it| if it == '\t' { '\t' } else { ' ' })
+                .collect();
+            let rest = source.text.chars().count().saturating_sub(column - 1);
+            let carets = "^".repeat(source.width.clamp(1, rest.max(1)));
+            write!(
+                f,
+                "\n{:gutter$} |\n{line} | {}\n{:gutter$} | {before}{carets}",
+                "", source.text, ""
+            )?;
+        }
+        if let Some(help) = &self.help {
+            write!(f, "\n{:gutter$} = {help}", "")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+/// All mistakes that were found in a spec, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecErrors(pub Vec<PlanError>);
+
+impl fmt::Display for SpecErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SpecErrors {}

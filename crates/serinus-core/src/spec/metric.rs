@@ -1,0 +1,466 @@
+//! A metric, from what is written to what is meant: what its kind needs, and what it takes when nothing is said.
+
+use crate::domain::ids::{MetricName, Version};
+use crate::inference::planning::RARE_BASE;
+use crate::plan::metric::{Direction, Margin, Metric, MetricKind, MetricRole, Shape, Unusable};
+use crate::plan::rollout::PromoteWhen;
+use crate::spec::path::{Faults, Path};
+use crate::spec::raw::{DirectionWord, MetricKindWord, MetricRoleWord, MetricSpec, UnusableWord};
+use crate::spec::scalar::Limit;
+
+/// The widest loss that is counted, in nats: probabilities are clipped to e^-16.
+const LOG_LOSS_MAX: f64 = 16.0;
+
+/// The effect that is planned for in a rare event without a margin, an `mde` or a base.
+const RARE_EFFECT: f64 = 0.005;
+
+/// Returns the plan of a metric; where something is wrong it is noted, and the plan is not used.
+pub(crate) fn plan(
+    faults: &mut Faults,
+    at: &Path,
+    spec: &MetricSpec,
+    promote: PromoteWhen,
+) -> Metric {
+    let kind = kind(spec.kind);
+    let role = role(spec.role);
+    check_fields(faults, at, spec, kind);
+    check_positive(faults, at, spec);
+    check_role(faults, at, spec, role);
+    let range = range(faults, at, spec, kind);
+    let base = base(faults, at, spec, kind, range);
+    let margin = margin(faults, at, spec, kind, role, promote);
+    let mde = spec.mde.map_or_else(
+        || {
+            if margin.value() > 0.0 {
+                margin.value()
+            } else {
+                effect_worth_detecting(kind, spec.base, base, range)
+            }
+        },
+        |it| limit(faults, at.field("mde"), it, kind).value(),
+    );
+    let decides = matches!(role, MetricRole::Goal | MetricRole::Guardrail);
+    if mde <= 0.0 {
+        let help = "write the smallest effect worth detecting, such as `0.01`";
+        faults.add(at.field("mde"), "an effect of nothing cannot be detected", help);
+    }
+    let tolerance = spec.tolerance.unwrap_or(0.0);
+    if tolerance < 0.0 {
+        faults.add(at.field("tolerance"), format!("`{tolerance}` is negative"), "write 0 or more");
+    }
+    Metric {
+        name: MetricName::new(spec.name.as_deref().unwrap_or(kind.word())),
+        kind,
+        role,
+        direction: direction(faults, at, spec, kind),
+        margin,
+        mde,
+        prediction: spec.prediction.as_ref().map(|it| it.0.clone()),
+        label: spec.label.as_ref().map(|it| it.0.clone()),
+        threshold: spec.threshold,
+        positive: spec.positive.clone(),
+        range,
+        base,
+        centre: match kind {
+            MetricKind::ResponseError | MetricKind::Timeout => spec.base.unwrap_or(0.0),
+            MetricKind::Accuracy
+            | MetricKind::ErrorRate
+            | MetricKind::LogLoss
+            | MetricKind::Brier
+            | MetricKind::SquaredError
+            | MetricKind::AbsoluteError
+            | MetricKind::Value
+            | MetricKind::Precision
+            | MetricKind::Recall
+            | MetricKind::F1
+            | MetricKind::Auc
+            | MetricKind::Latency
+            | MetricKind::Disagreement => base,
+        },
+        tolerance,
+        ignore: spec.ignore.iter().flatten().map(|it| it.0.clone()).collect(),
+        segment: None,
+        twin: spec.twin.as_deref().map(Version::new),
+        aborts: spec
+            .abort
+            .unwrap_or(decides && !matches!(kind.shape(), Shape::Ranking | Shape::Confusion)),
+        unusable: match spec.unusable {
+            None | Some(UnusableWord::Bounds) => Unusable::Bounds,
+            Some(UnusableWord::Exclude) => Unusable::Exclude,
+        },
+    }
+}
+
+fn kind(word: MetricKindWord) -> MetricKind {
+    match word {
+        MetricKindWord::Accuracy => MetricKind::Accuracy,
+        MetricKindWord::ErrorRate => MetricKind::ErrorRate,
+        MetricKindWord::LogLoss => MetricKind::LogLoss,
+        MetricKindWord::Brier => MetricKind::Brier,
+        MetricKindWord::SquaredError => MetricKind::SquaredError,
+        MetricKindWord::AbsoluteError => MetricKind::AbsoluteError,
+        MetricKindWord::Value => MetricKind::Value,
+        MetricKindWord::Precision => MetricKind::Precision,
+        MetricKindWord::Recall => MetricKind::Recall,
+        MetricKindWord::F1 => MetricKind::F1,
+        MetricKindWord::Auc => MetricKind::Auc,
+        MetricKindWord::ResponseError => MetricKind::ResponseError,
+        MetricKindWord::Timeout => MetricKind::Timeout,
+        MetricKindWord::Latency => MetricKind::Latency,
+        MetricKindWord::Disagreement => MetricKind::Disagreement,
+    }
+}
+
+fn role(word: MetricRoleWord) -> MetricRole {
+    match word {
+        MetricRoleWord::Goal => MetricRole::Goal,
+        MetricRoleWord::Guardrail => MetricRole::Guardrail,
+        MetricRoleWord::Signal => MetricRole::Signal,
+        MetricRoleWord::Watch => MetricRole::Watch,
+    }
+}
+
+/// Notes fields that the kind needs and are not there, and such that are there and mean nothing to it.
+fn check_fields(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricKind) {
+    let word = kind.word();
+    let compares_with_label = kind.needs_label() && kind != MetricKind::Value;
+    for (field, is_there, example) in [
+        ("prediction", spec.prediction.is_some(), "json:/score"),
+        ("label", spec.label.is_some(), "json:/late"),
+    ] {
+        if compares_with_label && !is_there {
+            let problem = format!("`{word}` needs the field `{field}`");
+            faults.add(
+                at.field(field),
+                problem,
+                format!("say where it stands, such as `{field}: {example}`"),
+            );
+        }
+    }
+    if kind == MetricKind::Value && spec.prediction.is_some() == spec.label.is_some() {
+        let help = "write `prediction: json:/...` for a number of the answer, or `label: json:/...` for one of the label";
+        faults.add(at.clone(), "`value` is one number: of the answer or of the label", help);
+    }
+    let has_classes = matches!(
+        kind,
+        MetricKind::Accuracy
+            | MetricKind::ErrorRate
+            | MetricKind::Precision
+            | MetricKind::Recall
+            | MetricKind::F1
+    );
+    let has_outcomes =
+        has_classes || matches!(kind, MetricKind::LogLoss | MetricKind::Brier | MetricKind::Auc);
+    let is_disagreement = kind == MetricKind::Disagreement;
+    for (field, is_there, fits) in [
+        ("prediction", spec.prediction.is_some(), kind.needs_label() || is_disagreement),
+        ("label", spec.label.is_some(), kind.needs_label()),
+        ("threshold", spec.threshold.is_some(), has_classes),
+        ("positive", spec.positive.is_some(), has_outcomes),
+        ("range", spec.range.is_some(), kind.shape() == Shape::Bounded),
+        ("tolerance", spec.tolerance.is_some(), is_disagreement),
+        ("ignore", spec.ignore.is_some(), is_disagreement),
+        ("twin", spec.twin.is_some(), is_disagreement),
+        ("unusable", spec.unusable.is_some(), scores_answers(kind, spec)),
+    ] {
+        if is_there && !fits {
+            faults.add_name(
+                at.field(field),
+                format!("`{word}` does not use this field"),
+                "take it out",
+            );
+        }
+    }
+}
+
+/// Notes a positive label that no label can be equal to.
+fn check_positive(faults: &mut Faults, at: &Path, spec: &MetricSpec) {
+    use serde_json::Value;
+    match &spec.positive {
+        None | Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) => {}
+        Some(other @ (Value::Null | Value::Array(_) | Value::Object(_))) => {
+            let problem = format!("`{other}` is not a text, a number or a boolean");
+            let help = "write the label's value that means that it happened, such as `positive: 1`";
+            faults.add(at.field("positive"), problem, help);
+        }
+    }
+}
+
+/// Returns whether an answer that is not there leaves a metric without a value.
+fn scores_answers(kind: MetricKind, spec: &MetricSpec) -> bool {
+    match kind {
+        MetricKind::ResponseError | MetricKind::Timeout => false,
+        // A value out of the label needs no answer.
+        MetricKind::Value => spec.label.is_none(),
+        MetricKind::Accuracy
+        | MetricKind::ErrorRate
+        | MetricKind::LogLoss
+        | MetricKind::Brier
+        | MetricKind::SquaredError
+        | MetricKind::AbsoluteError
+        | MetricKind::Precision
+        | MetricKind::Recall
+        | MetricKind::F1
+        | MetricKind::Auc
+        | MetricKind::Latency
+        | MetricKind::Disagreement => true,
+    }
+}
+
+fn check_role(faults: &mut Faults, at: &Path, spec: &MetricSpec, role: MetricRole) {
+    if spec.abort == Some(true) && matches!(role, MetricRole::Signal | MetricRole::Watch) {
+        let problem = format!("a `{}` metric never ends a rollout", role.word());
+        faults.add(at.field("abort"), problem, "take it out, or write `role: guardrail`");
+    }
+}
+
+/// Returns which way is better for a kind; `None` where only the spec can know.
+fn natural_direction(kind: MetricKind) -> Option<Direction> {
+    match kind {
+        MetricKind::Accuracy
+        | MetricKind::Precision
+        | MetricKind::Recall
+        | MetricKind::F1
+        | MetricKind::Auc => Some(Direction::Higher),
+        MetricKind::ErrorRate
+        | MetricKind::LogLoss
+        | MetricKind::Brier
+        | MetricKind::SquaredError
+        | MetricKind::AbsoluteError
+        | MetricKind::ResponseError
+        | MetricKind::Timeout
+        | MetricKind::Latency
+        | MetricKind::Disagreement => Some(Direction::Lower),
+        MetricKind::Value => None,
+    }
+}
+
+fn direction(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricKind) -> Direction {
+    let written = spec.direction.map(|it| match it {
+        DirectionWord::Lower => Direction::Lower,
+        DirectionWord::Higher => Direction::Higher,
+    });
+    let word = |it: Direction| match it {
+        Direction::Lower => "lower",
+        Direction::Higher => "higher",
+    };
+    match (natural_direction(kind), written) {
+        (Some(natural), Some(written)) if natural != written => {
+            let problem = format!("`{}` is not better for `{}`", word(written), kind.word());
+            faults.add(
+                at.field("direction"),
+                problem,
+                format!("write `direction: {}`, or nothing", word(natural)),
+            );
+            natural
+        }
+        (Some(natural), _) => natural,
+        (None, Some(written)) => written,
+        (None, None) => {
+            let help = "write `direction: higher` or `direction: lower`";
+            faults.add(
+                at.field("direction"),
+                format!("`{}` must say which way is better", kind.word()),
+                help,
+            );
+            Direction::Higher
+        }
+    }
+}
+
+/// Returns whether a metric is a share of cases, so that a percentage of it is percentage points.
+fn is_rate(kind: MetricKind) -> bool {
+    match kind.shape() {
+        Shape::Binary | Shape::Ranking | Shape::Confusion => true,
+        Shape::Bounded | Shape::Duration => false,
+    }
+}
+
+fn limit(faults: &mut Faults, path: Path, limit: Limit, kind: MetricKind) -> Margin {
+    match limit {
+        // A number is a fraction of the rate or of the latency, as it is where a share is written: `1` could be 1% too.
+        Limit::Number(it) if (1.0..=1.0).contains(&it) && kind.shape() != Shape::Bounded => {
+            let problem = "`1` can be read as 1% or as 100%";
+            faults.add(path, problem, "write `1%` or `100%`");
+            Margin::Absolute(it)
+        }
+        Limit::Number(it) if it > 1.0 && is_rate(kind) => {
+            let help = format!("write percentage points: `{it}%`, or a number such as `0.005`");
+            faults.add(path, format!("`{it}` is no fraction of a rate"), help);
+            Margin::Absolute(it)
+        }
+        Limit::Percent(it) | Limit::Number(it) if is_rate(kind) => {
+            if it >= 1.0 {
+                let problem = format!("{}% of a rate is over all of it", it * 100.0);
+                faults.add(
+                    path,
+                    problem,
+                    "write percentage points such as `0.5%`, or a number such as `0.005`",
+                );
+            }
+            Margin::Absolute(it)
+        }
+        Limit::Percent(it) if kind == MetricKind::Latency => Margin::Relative(it),
+        Limit::Number(it) if kind == MetricKind::Latency => {
+            if it > 1.0 {
+                let help = format!("write a percentage of the stable version's latency: `{it}%`");
+                faults.add(path, format!("`{it}` is no fraction of a latency"), help);
+            }
+            Margin::Relative(it)
+        }
+        Limit::Percent(it) => {
+            let problem = format!("a percentage says nothing of `{}`", kind.word());
+            faults.add(
+                path,
+                problem,
+                format!("write a number in the metric's own unit, such as `{it}`"),
+            );
+            Margin::Absolute(it)
+        }
+        Limit::Number(it) => Margin::Absolute(it),
+    }
+}
+
+fn margin(
+    faults: &mut Faults,
+    at: &Path,
+    spec: &MetricSpec,
+    kind: MetricKind,
+    role: MetricRole,
+    promote: PromoteWhen,
+) -> Margin {
+    if let Some(written) = spec.margin {
+        return limit(faults, at.field("margin"), written, kind);
+    }
+    let may_be_missing = match role {
+        MetricRole::Watch => true,
+        MetricRole::Goal => promote == PromoteWhen::Superior,
+        MetricRole::Guardrail | MetricRole::Signal => false,
+    };
+    if !may_be_missing {
+        let example = match kind.shape() {
+            Shape::Duration => "20%",
+            Shape::Binary | Shape::Ranking | Shape::Confusion => "0.5%",
+            Shape::Bounded => "0.01",
+        };
+        let help = format!("say how much worse is still acceptable, such as `margin: {example}`");
+        faults.add(
+            at.field("margin"),
+            format!("a `{}` needs the field `margin`", role.word()),
+            help,
+        );
+    }
+    if kind == MetricKind::Latency { Margin::Relative(0.0) } else { Margin::Absolute(0.0) }
+}
+
+/// Returns the effect to plan for when neither it nor a margin is given.
+fn effect_worth_detecting(
+    kind: MetricKind,
+    written: Option<f64>,
+    base: f64,
+    range: (f64, f64),
+) -> f64 {
+    match kind {
+        // The usual base of rare events only centres bets: half of it would be far less than anybody looks for.
+        MetricKind::ResponseError | MetricKind::Timeout => {
+            written.map_or(RARE_EFFECT, |base| base * 0.5)
+        }
+        MetricKind::ErrorRate => base * 0.5,
+        MetricKind::Latency => 0.1,
+        MetricKind::Accuracy
+        | MetricKind::LogLoss
+        | MetricKind::Brier
+        | MetricKind::SquaredError
+        | MetricKind::AbsoluteError
+        | MetricKind::Value
+        | MetricKind::Precision
+        | MetricKind::Recall
+        | MetricKind::F1
+        | MetricKind::Auc
+        | MetricKind::Disagreement => {
+            let tenth = base.abs() * 0.1;
+            if tenth > 0.0 { tenth } else { (range.1 - range.0) * 0.01 }
+        }
+    }
+}
+
+fn range(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricKind) -> (f64, f64) {
+    let usual = match kind {
+        MetricKind::LogLoss => (0.0, LOG_LOSS_MAX),
+        MetricKind::Latency => (0.0, f64::INFINITY),
+        MetricKind::Accuracy
+        | MetricKind::ErrorRate
+        | MetricKind::Brier
+        | MetricKind::SquaredError
+        | MetricKind::AbsoluteError
+        | MetricKind::Value
+        | MetricKind::Precision
+        | MetricKind::Recall
+        | MetricKind::F1
+        | MetricKind::Auc
+        | MetricKind::ResponseError
+        | MetricKind::Timeout
+        | MetricKind::Disagreement => (0.0, 1.0),
+    };
+    let must_be_given =
+        matches!(kind, MetricKind::SquaredError | MetricKind::AbsoluteError | MetricKind::Value);
+    match spec.range.as_deref() {
+        Some([low, high]) if low < high => (*low, *high),
+        Some(_) => {
+            faults.add(
+                at.field("range"),
+                "this is not a range",
+                "write the lower and the upper end: `range: [0, 100]`",
+            );
+            usual
+        }
+        None if must_be_given => {
+            let help = "say between which values it lies, such as `range: [0, 100]`; values outside are clipped";
+            faults.add(
+                at.field("range"),
+                format!("`{}` needs the field `range`", kind.word()),
+                help,
+            );
+            usual
+        }
+        None => usual,
+    }
+}
+
+fn base(
+    faults: &mut Faults,
+    at: &Path,
+    spec: &MetricSpec,
+    kind: MetricKind,
+    range: (f64, f64),
+) -> f64 {
+    let (low, high) = range;
+    match spec.base {
+        Some(base) if (low..=high).contains(&base) => base,
+        Some(base) => {
+            let help =
+                format!("write what the stable version is expected to have, from {low} to {high}");
+            faults.add(
+                at.field("base"),
+                format!("`{base}` is outside of the metric's range"),
+                help,
+            );
+            base
+        }
+        None => match kind {
+            MetricKind::Accuracy => 0.9,
+            MetricKind::ErrorRate => 0.1,
+            MetricKind::LogLoss => 0.4,
+            MetricKind::Brier => 0.15,
+            MetricKind::SquaredError | MetricKind::AbsoluteError | MetricKind::Value => {
+                low.midpoint(high)
+            }
+            MetricKind::Precision | MetricKind::Recall | MetricKind::F1 => 0.8,
+            MetricKind::Auc => 0.75,
+            MetricKind::ResponseError | MetricKind::Timeout => RARE_BASE,
+            MetricKind::Latency => 100.0,
+            MetricKind::Disagreement => 0.05,
+        }
+        .clamp(low, high),
+    }
+}

@@ -1,0 +1,213 @@
+//! The difference of two means of a bounded metric: the e-process whose state is one exact sum for each planned effect.
+//!
+//! Unpaired, `x = (Z/rho - (1-Z)/(1-rho)) (Y - c) - m`; paired, `x = D - m`. A bet is fixed before the data,
+//! `lambda_k = min(d_k / (V' + d_k^2), 0.99 / max(-x'))` with `V' = V/(rho(1-rho))` unpaired, `V' = V` paired, `x' = side x`. Each
+//! increment `ln(1 + lambda_k x')` is floored to 2^-40: the sum can only be too small, so the supermartingale stays one, and
+//! integers make merging and taking back exact whatever the order.
+//!
+//! Source: betting by Waudby-Smith and Ramdas 2024 with bets that do not depend on the data.
+
+use crate::kelly::STAKE_MAX;
+use crate::prior::{GRID, LogCapitals, Prior};
+use crate::side::Null;
+
+/// One in the fixed point of [`Capital`]: increments are multiples of 2^-40.
+const ONE: f64 = (1_u64 << 40) as f64;
+
+/// What is known of a metric before a stage, frozen for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    /// The least value; lower ones are taken as this.
+    pub low: f64,
+    /// The greatest value; higher ones are taken as this.
+    pub high: f64,
+    /// The champion's mean. Wrong costs power, never validity.
+    pub centre: f64,
+    /// Unpaired: the champion's variance around the centre. Paired: the variance of differences.
+    pub variance: f64,
+}
+
+/// How an observation comes about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scheme {
+    /// A case falls to the candidate with this probability and is answered by one arm.
+    Split { propensity: f64 },
+    /// Both versions answered the case.
+    Paired,
+}
+
+/// The bets of one stage against one null.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bets {
+    lambdas: [f64; GRID],
+    null: Null,
+    range: Range,
+    scheme: Scheme,
+}
+
+impl Bets {
+    /// Plans bets on cases that are answered by one arm each.
+    ///
+    /// A propensity outside (0, 1), or a range that is empty or not a number, compares nothing: its bets are zero.
+    pub fn split(range: Range, propensity: f64, null: Null, prior: &Prior) -> Self {
+        let scheme = Scheme::Split { propensity };
+        let spread = range.variance / (propensity * (1.0 - propensity));
+        let lambdas = planned(spread, worst(range, scheme, null), prior);
+        let sound = propensity > 0.0 && propensity < 1.0 && is_sound(range, null);
+        Self { lambdas: if sound { lambdas } else { [0.0; GRID] }, null, range, scheme }
+    }
+
+    /// Plans bets on cases that both versions answered.
+    pub fn paired(range: Range, null: Null, prior: &Prior) -> Self {
+        let scheme = Scheme::Paired;
+        let lambdas = planned(range.variance, worst(range, scheme, null), prior);
+        Self {
+            lambdas: if is_sound(range, null) { lambdas } else { [0.0; GRID] },
+            null,
+            range,
+            scheme,
+        }
+    }
+
+    /// Replaces the bets, each cut at what the worst outcome allows.
+    #[must_use]
+    pub fn with_lambdas(self, lambdas: [f64; GRID]) -> Self {
+        let bet_max = STAKE_MAX / worst(self.range, self.scheme, self.null).max(1e-9);
+        Self { lambdas: lambdas.map(|it| it.clamp(0.0, bet_max)), ..self }
+    }
+
+    /// Returns the bets, one for each planned effect.
+    pub fn lambdas(&self) -> &[f64; GRID] {
+        &self.lambdas
+    }
+
+    /// Returns the logs of what one answered case multiplies the capitals by.
+    ///
+    /// `treated` says whether the candidate answered. A value that is not a number should have been refused by the caller; it
+    /// changes nothing. Bets planned for pairs are not moved by single answers.
+    pub fn log_factors(&self, treated: bool, value: f64) -> LogCapitals {
+        match self.scheme {
+            Scheme::Split { propensity } => {
+                let weight = if treated { 1.0 / propensity } else { -1.0 / (1.0 - propensity) };
+                self.factors(
+                    weight * (value.clamp(self.range.low, self.range.high) - self.range.centre),
+                )
+            }
+            Scheme::Paired => [0.0; GRID],
+        }
+    }
+
+    /// Returns the logs of what one pair multiplies the capitals by; `difference` is candidate minus stable.
+    pub fn log_factors_paired(&self, difference: f64) -> LogCapitals {
+        match self.scheme {
+            Scheme::Paired => {
+                let reach = self.range.high - self.range.low;
+                self.factors(difference.clamp(-reach, reach))
+            }
+            Scheme::Split { .. } => [0.0; GRID],
+        }
+    }
+
+    /// Returns the increments of one answered case, floored to the fixed point.
+    pub fn increments(&self, treated: bool, value: f64) -> [i64; GRID] {
+        self.log_factors(treated, value).map(fixed)
+    }
+
+    /// Returns the increments of one pair, floored to the fixed point.
+    pub fn increments_paired(&self, difference: f64) -> [i64; GRID] {
+        self.log_factors_paired(difference).map(fixed)
+    }
+
+    fn factors(&self, estimate: f64) -> LogCapitals {
+        let x = self.null.side.sign() * (estimate - self.null.at);
+        if x.is_nan() {
+            return [0.0; GRID];
+        }
+        self.lambdas.map(|lambda| (lambda * x).ln_1p())
+    }
+}
+
+fn is_sound(range: Range, null: Null) -> bool {
+    let finite = [range.low, range.high, range.centre, range.variance, null.at]
+        .iter()
+        .all(|it| it.is_finite());
+    finite && range.low < range.high && range.variance >= 0.0
+}
+
+/// Returns `max(-x')`: what one unit of bet can lose at most.
+fn worst(range: Range, scheme: Scheme, null: Null) -> f64 {
+    let sign = null.side.sign();
+    let ends = [range.low, range.high];
+    match scheme {
+        Scheme::Split { propensity } => ends
+            .iter()
+            .flat_map(|y| {
+                [1.0 / propensity, -1.0 / (1.0 - propensity)]
+                    .map(|weight| weight * (y - range.centre))
+            })
+            .map(|estimate| -sign * (estimate - null.at))
+            .fold(0.0, f64::max),
+        Scheme::Paired => (range.high - range.low + sign * null.at).max(0.0),
+    }
+}
+
+fn planned(spread: f64, worst: f64, prior: &Prior) -> [f64; GRID] {
+    prior.effects.map(|effect| {
+        let lambda = (effect / (spread + effect * effect)).min(STAKE_MAX / worst.max(1e-9));
+        // An effect of zero with no variance is 0/0: nothing is staked.
+        if lambda.is_finite() { lambda.max(0.0) } else { 0.0 }
+    })
+}
+
+/// Floors to a multiple of 2^-40. The bets' cap keeps every factor far within the range of an `i64`.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the cast saturates, and no factor comes near the ends"
+)]
+fn fixed(log_factor: f64) -> i64 {
+    (log_factor * ONE).floor() as i64
+}
+
+/// The log-capital of each planned effect, exact to 2^-40 and free of order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Capital(pub [i128; GRID]);
+
+impl Capital {
+    /// Adds the increments of one observation.
+    pub fn add(&mut self, increments: &[i64; GRID]) {
+        for (sum, increment) in self.0.iter_mut().zip(increments) {
+            *sum += i128::from(*increment);
+        }
+    }
+
+    /// Takes back the increments of one observation.
+    pub fn sub(&mut self, increments: &[i64; GRID]) {
+        for (sum, increment) in self.0.iter_mut().zip(increments) {
+            *sum -= i128::from(*increment);
+        }
+    }
+
+    /// Adds what another part, or another stage, has gained.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, more) in self.0.iter_mut().zip(&other.0) {
+            *sum += more;
+        }
+    }
+
+    /// Takes back what was merged before.
+    pub fn retract(&mut self, other: &Self) {
+        for (sum, less) in self.0.iter_mut().zip(&other.0) {
+            *sum -= less;
+        }
+    }
+
+    /// Returns the log-capitals as numbers.
+    pub fn log_capitals(&self) -> LogCapitals {
+        self.0.map(|it| it as f64 / ONE)
+    }
+
+    /// Returns the log of the e-value; 0 before any observation.
+    pub fn log_e(&self, prior: &Prior) -> f64 {
+        prior.mixture(&self.log_capitals())
+    }
+}

@@ -1,0 +1,72 @@
+//! The latency guardrail: whether the candidate is slower at any of four heights of the stable version's distribution.
+//!
+//! Thresholds are the champion's p50, p90, p99 and p99.9, frozen before the stage. At each the event is "slower than this", its
+//! e-process that of `ipw_bet` (a difference of rates) or `rr_mix` (a ratio), and the evidence is the mean of the four e-values:
+//! valid whatever their dependence, and within ln 4 of the best of them.
+//!
+//! A relative margin belongs into the thresholds: where "at most 20 % slower" is to be proved, a treated answer counts when it is
+//! slower than 1.2 times the threshold and a control answer when slower than the threshold itself ([`Ladder::exceeded`] of each).
+//! Then a candidate exactly 20 % slower stands on the null's edge at all four heights.
+
+use crate::ipw_bet::{self, Stratum};
+use crate::prior::Prior;
+use crate::rr_mix::{self, EventStratum};
+use crate::side::{Null, Side};
+use crate::sketch::Sketch;
+use crate::special::log_mean_exp;
+
+/// How many thresholds.
+pub const RUNGS: usize = 4;
+/// The quantiles of the champion's distribution that they stand at.
+pub const QUANTILES: [f64; RUNGS] = [0.5, 0.9, 0.99, 0.999];
+
+/// Frozen thresholds, ascending.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ladder {
+    /// The champion's quantiles.
+    pub thresholds: [f64; RUNGS],
+}
+
+impl Ladder {
+    /// Freezes the champion's quantiles; absent without values.
+    pub fn of(champion: &Sketch) -> Option<Self> {
+        let mut thresholds = [0.0; RUNGS];
+        for (threshold, q) in thresholds.iter_mut().zip(QUANTILES) {
+            *threshold = champion.quantile(q)?;
+        }
+        Some(Self { thresholds })
+    }
+
+    /// Returns the ladder with every threshold multiplied: by `1 + margin` for the candidate's arm, say.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        Self { thresholds: self.thresholds.map(|it| it * factor) }
+    }
+
+    /// Returns which thresholds a value exceeds; none for one that is not a number.
+    pub fn exceeded(&self, value: f64) -> [bool; RUNGS] {
+        self.thresholds.map(|it| value > it)
+    }
+
+    /// Returns the planned base rate at each threshold: by construction `1 - q`.
+    pub fn bases() -> [f64; RUNGS] {
+        QUANTILES.map(|q| 1.0 - q)
+    }
+}
+
+/// Returns the log of the mean e-value that exceedances differ on `side`, as differences of rates.
+///
+/// `stages[rung]` are the counts at that threshold over all stages. Bets are planned for exceedances that grow or fall by the
+/// share `relative` of the threshold's base rate.
+pub fn log_e_difference(stages: [&[Stratum]; RUNGS], side: Side, relative: f64) -> f64 {
+    let mut log_es = [0.0; RUNGS];
+    for ((log_e, strata), base) in log_es.iter_mut().zip(stages).zip(Ladder::bases()) {
+        *log_e = ipw_bet::log_e(strata, Null { at: 0.0, side }, &Prior::planned(relative * base));
+    }
+    log_mean_exp(&log_es)
+}
+
+/// Returns the log of the mean e-value against a null on the log ratio of exceedances, the same at each threshold.
+pub fn log_e_ratio(stages: [&[EventStratum]; RUNGS], null: Null, prior: &Prior) -> f64 {
+    log_mean_exp(&stages.map(|strata| rr_mix::log_e(strata, null, prior)))
+}

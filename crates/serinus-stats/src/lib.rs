@@ -1,0 +1,53 @@
+//! Numbers in, numbers out: two-sample tests, e-processes, the split check, sketches and special functions.
+//!
+//! Everything here is a pure function of its arguments. Evidence is counts and fixed-point sums, which merge by addition in any
+//! order and can be taken back exactly. Logarithms are natural, `difference` is candidate minus stable, `treated` is the
+//! candidate's arm, and a comparison is always made in log space: decide when `log_e >= ln(1 / alpha)`.
+//!
+//! Observations that are not numbers are refused by the caller; each file says what becomes of one that comes all the same. No
+//! function here panics on a number.
+
+pub mod beta;
+pub mod interval;
+pub mod quadrature;
+pub mod side;
+pub mod special;
+
+pub mod kelly;
+pub mod prior;
+
+pub mod bounded_bet;
+pub mod cluster;
+pub mod invert;
+pub mod ipw_bet;
+pub mod paired_bet;
+pub mod rr_mix;
+
+pub mod exceedance;
+pub mod sketch;
+pub mod split;
+
+pub mod asymp;
+
+pub mod agreement;
+pub mod exact;
+pub mod moments;
+pub mod multiple;
+pub mod ranking;
+pub mod ranks;
+pub mod ratio;
+pub mod roc;
+pub mod two_sample;
+
+pub mod bayes;
+pub mod drift;
+pub mod planning;
+
+pub mod reference;
+
+#[cfg(test)]
+mod edges;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod trials;

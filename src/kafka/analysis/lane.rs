@@ -1,0 +1,456 @@
+//! One analyst lane in the shell: its machine, how far it has read, and where a replay of it would start.
+
+mod restore;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use rdkafka::message::Message;
+
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::lanes::catalog::ModelView;
+use crate::kafka::lanes::decode::{self, Dead};
+use crate::wire::checkpoint::CheckpointRecord;
+use crate::wire::journal::{AnalystTurn, ReplayStart};
+use crate::wire::json::Parts;
+use crate::wire::label;
+use crate::wire::lane_file::{self, BadFile, Place};
+use crate::wire::mark;
+use crate::wire::mark::MarkRecord;
+use crate::wire::prediction;
+use serinus_core::domain::ids::{ModelName, RolloutName};
+use serinus_core::domain::label::Label;
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::analyst::io::{Effect, Event, Input, Settings as LaneSettings};
+use serinus_core::engine::analyst::lane::{Analyst, Unplanned};
+use serinus_core::engine::analyst::watermark::Checkpoint;
+use serinus_core::engine::partial::Partial;
+use serinus_core::plan::rollout::{LabelMap, ModelPlan, Source};
+
+/// Replays start at turns that are at least so far apart: one in every turn would only take memory.
+const STARTS_EVERY: Span = Span::seconds(1);
+
+/// One record for a lane, read.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Of which input.
+    pub input: Input,
+    /// Its offset.
+    pub offset: i64,
+    /// What it is.
+    pub event: Event,
+    /// The record itself, where it could not be read.
+    pub dead: Option<Dead>,
+}
+
+/// The topics that a lane reads and writes beside the model's own.
+#[derive(Clone, Debug)]
+pub struct LaneTopics {
+    /// Labels by request id.
+    pub labels: String,
+    /// The lanes' journal.
+    pub journal: String,
+    /// The lanes' sums.
+    pub partials: String,
+}
+
+impl LaneTopics {
+    /// Returns their names.
+    pub fn of(app: &str, plan: &ModelPlan) -> Self {
+        Self::of_model(app, &plan.name)
+    }
+
+    /// Returns their names for a model of this name.
+    pub fn of_model(app: &str, model: &ModelName) -> Self {
+        let name = |suffix: &str| format!("{app}.internal.{model}.{suffix}");
+        Self {
+            labels: name("labels"),
+            journal: name("analyst-journal"),
+            partials: name("partials"),
+        }
+    }
+}
+
+/// One partition of a model's predictions, with the same partition of its labels by request id.
+pub struct AnalystLane {
+    /// The model's plan.
+    pub plan: Arc<ModelPlan>,
+    /// The partition.
+    pub partition: i32,
+    /// What waits to be taken in.
+    pub backlog: Vec<Arrival>,
+    /// Whether something was done since the last commit.
+    pub is_touched: bool,
+    machine: Analyst,
+    known: u64,
+    now: Timestamp,
+    lag: (u64, u64),
+    turn: u64,
+    published: u64,
+    predictions: i64,
+    labels: i64,
+    starts: BTreeMap<u64, ReplayStart>,
+    sources: Option<i32>,
+    begun: Option<Begun>,
+    unread: (i64, i64),
+    /// The journal's record of the last turn.
+    last: Option<AnalystTurn>,
+}
+
+/// What the journal says of how a turn began.
+struct Begun {
+    checkpoint: Checkpoint,
+    lag: (u64, u64),
+    sources: Option<i32>,
+}
+
+/// Both inputs of a lane from one place to another, read for turns that are done once more.
+#[derive(Debug)]
+pub struct Inputs {
+    predictions: VecDeque<Arrival>,
+    labels: VecDeque<Arrival>,
+}
+
+impl Inputs {
+    /// Reads predictions and labels between these offsets of the two.
+    pub fn read(
+        plan: &ModelPlan,
+        partition: i32,
+        topics: &LaneTopics,
+        (from, to): ((i64, i64), (i64, i64)),
+        replay: &Replay,
+    ) -> Result<Self, ShellError> {
+        let mut predictions = VecDeque::new();
+        replay.range(&plan.topics.predictions, partition, from.0, Some(to.0), |it| {
+            predictions.push_back(read_prediction(it));
+        })?;
+        let mut labels = VecDeque::new();
+        replay.range(&topics.labels, partition, from.1, Some(to.1), |it| {
+            labels.push_back(read_label(it));
+        })?;
+        Ok(Self { predictions, labels })
+    }
+}
+
+/// Where a lane's group has got to.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    /// The next prediction, and where a replay starts.
+    pub predictions: Option<(i64, String)>,
+    /// The next label.
+    pub labels: Option<(i64, String)>,
+    /// Whether that is all; if not, the journal says what came after.
+    pub is_certain: bool,
+    /// Whether neither offsets nor a journal are left, and only the rows show that the lane has done anything.
+    pub is_forgotten: bool,
+}
+
+/// The lane's newest sums, by rollout, and whether some are gone that were published.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// The sums.
+    pub sums: BTreeMap<RolloutName, Partial>,
+    /// Whether newer ones were published that are gone.
+    pub has_lost_some: bool,
+}
+
+impl AnalystLane {
+    /// Makes a lane that has read nothing, of what is known of its model.
+    pub fn empty(view: &ModelView, partition: i32, partitions: i32) -> Self {
+        let settings = LaneSettings::new(view.plan.name.clone(), partition, partitions);
+        let mut machine = Analyst::new(settings);
+        for planned in view.rollouts.values() {
+            machine.restore_plan(planned.clone());
+        }
+        Self {
+            plan: Arc::clone(&view.plan),
+            partition,
+            backlog: Vec::new(),
+            is_touched: false,
+            machine,
+            known: view.version,
+            now: Timestamp(0),
+            lag: (0, 0),
+            turn: 0,
+            published: 0,
+            predictions: 0,
+            labels: 0,
+            starts: BTreeMap::new(),
+            sources: None,
+            begun: None,
+            unread: (0, 0),
+            last: None,
+        }
+    }
+
+    /// Returns whether records that were there when the lane was restored are still unread.
+    pub fn is_behind(&self) -> bool {
+        self.predictions < self.unread.0 || self.labels < self.unread.1
+    }
+
+    /// Does a turn of the journal once more; with `view`, the plans are learnt when they were.
+    pub fn again(
+        &mut self,
+        turn: &AnalystTurn,
+        inputs: &mut Inputs,
+        view: Option<&ModelView>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.turn = turn.turn;
+        self.sources = turn.sources;
+        let sources = self.begin(turn.now(), turn.lag);
+        if let Some(view) = view {
+            self.follow(turn.now(), view, out);
+        }
+        let Inputs { predictions, labels } = inputs;
+        let of_predictions = |it: &mut Arrival| it.offset < turn.predictions;
+        while let Some(it) = predictions.pop_front_if(of_predictions) {
+            self.backlog.push(it);
+        }
+        while let Some(it) = labels.pop_front_if(|it| it.offset < turn.labels) {
+            self.backlog.push(it);
+        }
+        self.take(sources, out, &mut Vec::new());
+        (self.predictions, self.labels) = (turn.predictions, turn.labels);
+        self.end();
+    }
+
+    /// Learns what has changed in the model's plans.
+    fn follow(&mut self, now: Timestamp, view: &ModelView, out: &mut Vec<Effect>) {
+        if self.known != view.version {
+            self.plan = Arc::clone(&view.plan);
+            self.known = view.version;
+            for planned in view.rollouts.values() {
+                self.machine.handle(now, Event::Plan(Box::new(planned.clone())), out);
+            }
+        }
+    }
+
+    /// Takes in what waits and acts on what is due; returns whether there was anything to do.
+    pub fn turn(
+        &mut self,
+        now: Timestamp,
+        view: &ModelView,
+        lag: (u64, u64),
+        out: &mut Vec<Effect>,
+        dead: &mut Vec<Dead>,
+    ) -> bool {
+        let now = now.max(self.now);
+        // While records are still unread, time alone changes nothing.
+        let has_caught_up = lag != self.lag || self.sources.is_some();
+        let is_due =
+            has_caught_up || lag == (0, 0) && self.machine.next_wake().is_some_and(|it| it <= now);
+        if !is_due && self.backlog.is_empty() && self.known == view.version {
+            return false;
+        }
+        let sources = self.begin(now, lag);
+        self.follow(now, view, out);
+        self.take(sources, out, dead);
+        self.is_touched = true;
+        true
+    }
+
+    /// Begins a turn: what the machine does from here on is of this turn, also what it does when it learns of a plan.
+    fn begin(&mut self, now: Timestamp, lag: (u64, u64)) -> Option<i32> {
+        let sources = self.sources.take();
+        self.begun = Some(Begun { checkpoint: self.machine.checkpoint(), lag, sources });
+        self.lag = lag;
+        self.now = now;
+        let start = ReplayStart { now, ..self.start_here() };
+        let newest = self.starts.last_key_value().map(|(_, it)| it.now);
+        if newest.is_none_or(|it| now - it >= STARTS_EVERY) {
+            self.starts.insert(self.turn, start);
+        }
+        self.machine.turn_is(self.turn);
+        sources
+    }
+
+    fn take(&mut self, sources: Option<i32>, out: &mut Vec<Effect>, dead: &mut Vec<Dead>) {
+        let (now, lag) = (self.now, self.lag);
+        if let Some(sources) = sources {
+            self.machine.handle(now, Event::Sources(sources), out);
+        }
+        self.machine.handle(now, Event::Lag { predictions: lag.0, labels: lag.1 }, out);
+        // Predictions before labels, each in the order of their offsets, so that a replay of the turn is the same.
+        self.backlog.sort_by_key(|it| (it.input, it.offset));
+        for arrival in self.backlog.drain(..) {
+            match arrival.input {
+                Input::Predictions => self.predictions = arrival.offset + 1,
+                Input::Labels => self.labels = arrival.offset + 1,
+            }
+            dead.extend(arrival.dead);
+            self.machine.handle(now, arrival.event, out);
+        }
+        self.machine.tick(now, out);
+        // What is published before, when plans are learnt, is of this turn too.
+        if out.iter().any(|it| matches!(it, Effect::Partial(_))) {
+            self.published = self.turn + 1;
+        }
+    }
+
+    /// Returns the journal's record of the turn just taken, and counts on.
+    pub fn end_turn(&mut self) -> &AnalystTurn {
+        let begun = self.begun.take().unwrap_or_else(|| Begun {
+            checkpoint: self.machine.checkpoint(),
+            lag: (0, 0),
+            sources: None,
+        });
+        let record = AnalystTurn {
+            turn: self.turn,
+            now: self.now.0,
+            predictions: self.predictions,
+            labels: self.labels,
+            lag: begun.lag,
+            sources: begun.sources,
+            known: Some(self.known),
+            checkpoint: CheckpointRecord::from(&begun.checkpoint),
+        };
+        self.end();
+        self.last.insert(record)
+    }
+
+    /// Returns whether it has taken a turn, or done one again, since it was made: only then is there anything to save.
+    pub fn has_turned(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Returns how many turns were taken.
+    pub fn turns(&self) -> u64 {
+        self.turn
+    }
+
+    /// Returns where the lane stands, for its file; nothing before its first turn.
+    pub fn place(&self) -> Option<Place> {
+        Some(Place {
+            model: self.plan.name.clone(),
+            partition: self.partition,
+            last: self.last.clone()?,
+            published: self.published,
+            starts: self.starts.values().copied().collect(),
+        })
+    }
+
+    /// Writes its file.
+    pub fn write_to(&self, file: impl std::io::Write, place: &Place) -> Result<u64, BadFile> {
+        lane_file::write(file, place, &self.machine)
+    }
+
+    fn end(&mut self) {
+        self.turn += 1;
+        // Everything before the newest start that a replay could use is not needed any more.
+        let wanted = self.machine.replay_from().unwrap_or(self.turn);
+        let keep = self.starts.range(..=wanted).next_back().map(|(turn, _)| *turn);
+        if let Some(keep) = keep {
+            self.starts = self.starts.split_off(&keep);
+        }
+    }
+
+    /// Returns where a replay of the lane as it is now would start.
+    pub fn replay_start(&self) -> ReplayStart {
+        let oldest = self.starts.first_key_value().map(|(_, it)| *it);
+        let here = self.start_here();
+        ReplayStart { next: here.next, published: here.published, ..oldest.unwrap_or(here) }
+    }
+
+    fn start_here(&self) -> ReplayStart {
+        ReplayStart {
+            turn: self.turn,
+            now: self.now,
+            first: self.predictions,
+            second: self.labels,
+            next: self.turn,
+            published: self.published,
+            has_gap: false,
+        }
+    }
+
+    /// Returns how many cases are held.
+    pub fn cases(&self) -> usize {
+        self.machine.cases()
+    }
+
+    /// Returns how many cases wait for the plan that they were routed by, and the first of them.
+    pub fn unplanned(&self) -> Option<(usize, &Unplanned)> {
+        self.machine.unplanned()
+    }
+
+    /// Returns the next offsets of predictions and labels.
+    pub fn offsets(&self) -> (i64, i64) {
+        (self.predictions, self.labels)
+    }
+
+    /// Returns when something falls due.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        if self.lag == (0, 0) { self.machine.next_wake() } else { None }
+    }
+}
+
+/// Reads a record of the prediction log.
+pub fn read_prediction(message: &rdkafka::message::BorrowedMessage<'_>) -> Arrival {
+    let offset = message.offset();
+    let input = Input::Predictions;
+    match message.payload().map(prediction::decode) {
+        Some(Ok((_, it))) => {
+            let event = Event::Prediction { offset, prediction: Box::new(it) };
+            Arrival { input, offset, event, dead: None }
+        }
+        Some(Err(error)) => unreadable(message, input, error.to_string()),
+        None => unreadable(message, input, "a prediction without a value".to_owned()),
+    }
+}
+
+/// Reads a label that was put by its request id, or a mark that stands between them.
+pub fn read_label(message: &rdkafka::message::BorrowedMessage<'_>) -> Arrival {
+    let offset = message.offset();
+    let input = Input::Labels;
+    if message.key().is_none() {
+        return match MarkRecord::read(message.payload().unwrap_or_default()) {
+            Ok(it) => {
+                let event = Event::Mark { offset, mark: it.into() };
+                Arrival { input, offset, event, dead: None }
+            }
+            Err(error) => unreadable(message, input, error.to_string()),
+        };
+    }
+    let parts = Parts { key: message.key(), headers: &[], value: message.payload() };
+    match label::decode(&own_labels(), parts, decode::time(message)) {
+        Ok(it) => {
+            let source = mark::source(decode::pairs(message));
+            let event = Event::Label { offset, source, label: Box::new(it) };
+            Arrival { input, offset, event, dead: None }
+        }
+        Err(error) => unreadable(message, input, error.reason().into_owned()),
+    }
+}
+
+/// Reads a label as others write it; `now` is the time of reading.
+pub fn read_foreign_label(
+    message: &rdkafka::message::BorrowedMessage<'_>,
+    plan: &ModelPlan,
+    now: Timestamp,
+) -> Result<Label, Dead> {
+    let pairs = decode::pairs(message);
+    let parts = Parts { key: message.key(), headers: &pairs, value: message.payload() };
+    label::decode_foreign(&plan.labels, parts, (decode::time(message), now))
+        .map_err(|why| decode::dead(message, why.reason()))
+}
+
+fn unreadable(
+    message: &rdkafka::message::BorrowedMessage<'_>,
+    input: Input,
+    reason: String,
+) -> Arrival {
+    let dead = Some(decode::dead(message, reason.clone()));
+    let offset = message.offset();
+    Arrival { input, offset, event: Event::Unreadable { input, offset, reason }, dead }
+}
+
+/// Where the parts of a label stand in the contract's own shape.
+fn own_labels() -> LabelMap {
+    LabelMap {
+        request_id: Source::Json("/request_id".to_owned()),
+        value: "/label".to_owned(),
+        observed_at: Some("/observed_at".to_owned()),
+    }
+}

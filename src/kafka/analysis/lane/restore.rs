@@ -1,0 +1,225 @@
+//! Restores an analyst lane: from its file, from its journal, or from what its topics show where neither is left.
+
+use std::collections::BTreeMap;
+
+use tracing::{info, warn};
+
+use crate::kafka::analysis::lane::{AnalystLane, Committed, Inputs, LaneTopics, Published};
+use crate::kafka::analysis::recovery::{Lost, Stretch};
+use crate::kafka::analysis::snapshots::LaneStore;
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::lanes::catalog::ModelView;
+use crate::kafka::process::clock;
+use crate::wire::journal::{AnalystTurn, ReplayStart};
+use serinus_core::domain::ids::RolloutName;
+use serinus_core::engine::partial::{self, Partial};
+
+impl AnalystLane {
+    /// Builds the lane as it was at the committed offsets: from its file where that can be used, and the turns since.
+    pub fn restore(
+        view: &ModelView,
+        (partition, partitions, sources): (i32, i32, i32),
+        committed: &Committed,
+        topics: &LaneTopics,
+        published: Published,
+        (replay, store): (&Replay, &LaneStore<'_>),
+    ) -> Result<Self, ShellError> {
+        let mut to = (
+            committed.predictions.as_ref().map_or(0, |it| it.0),
+            committed.labels.as_ref().map(|it| it.0),
+        );
+        let mut start =
+            committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+        if !committed.is_certain {
+            let known = start.get_or_insert_default();
+            if let Some(it) = replay.newest(&topics.journal, partition, *known, read_turn)? {
+                known.next = it.turn + 1;
+                to = (it.predictions, Some(it.labels));
+            }
+        }
+        let mut lane = Self::empty(view, partition, partitions);
+        match start {
+            None if committed.is_forgotten => {
+                let lost = Lost { plan: &view.plan, partition, topics, replay };
+                let next = published.sums.values().map(|it| it.turn + 1).max().unwrap_or(0) + 1;
+                lane.refill(lost.whole()?, next, &lost, published.sums)?;
+            }
+            None => (lane.predictions, lane.labels) = (to.0, to.1.unwrap_or(0)),
+            Some(start) => {
+                let turns = if let Some(turns) = lane.read_file(start, topics, replay, store)? {
+                    Some(turns)
+                } else {
+                    // A damaged file may have left something in it.
+                    lane = Self::empty(view, partition, partitions);
+                    // Without the sums that were published, everything is counted again from the first turn on.
+                    let first = ReplayStart { next: start.next, ..ReplayStart::default() };
+                    let from = if published.has_lost_some { first } else { start };
+                    let mut turns = lane.begin_at(from, topics, replay)?;
+                    if turns.is_none() && published.has_lost_some {
+                        lane = Self::empty(view, partition, partitions);
+                        turns = lane.begin_at(start, topics, replay)?;
+                        warn!(model = %lane.plan.name, partition, "published sums are gone, and so are the turns that gave them; evidence begins again");
+                    }
+                    turns
+                };
+                if let Some(turns) = turns {
+                    let labels = to.1.or(turns.last().map(|it| it.labels));
+                    let to = (to.0, labels.unwrap_or(lane.labels));
+                    lane.redo(&turns, to, topics, published.sums, replay)?;
+                } else {
+                    let lost = Lost { plan: &view.plan, partition, topics, replay };
+                    let labels = match to.1 {
+                        Some(labels) => labels,
+                        None => lost.whole()?.to.1,
+                    };
+                    let stretch = Stretch { from: (start.first, start.second), to: (to.0, labels) };
+                    lane.refill(stretch, start.next, &lost, published.sums)?;
+                }
+            }
+        }
+        // What came while nobody read must be read before event time may flow on.
+        lane.unread = (
+            replay.end(&lane.plan.topics.predictions, partition, lane.predictions)?,
+            replay.end(&topics.labels, partition, lane.labels)?,
+        );
+        lane.sources = Some(sources);
+        lane.is_touched = !committed.is_certain || committed.is_forgotten;
+        Ok(lane)
+    }
+
+    /// Fills the lane with what its inputs and its rows show, where no turn is left that could be done again.
+    fn refill(
+        &mut self,
+        stretch: Stretch,
+        next: u64,
+        lost: &Lost<'_>,
+        sums: BTreeMap<RolloutName, Partial>,
+    ) -> Result<(), ShellError> {
+        let remains = lost.read(stretch, sums.into_values().collect())?;
+        let known = remains.cases.iter().filter(|it| it.row.is_some()).count();
+        let now = clock::now();
+        // What it holds came before the turns that follow.
+        self.turn = next.max(1) - 1;
+        self.machine.turn_is(self.turn);
+        self.machine.rebuild(now, remains);
+        let (first, second) = stretch.from;
+        let (turn, published) = (self.turn, self.published);
+        let start = ReplayStart { turn, now, first, second, next, published, has_gap: true };
+        self.starts = BTreeMap::from([(turn, start)]);
+        (self.predictions, self.labels) = stretch.to;
+        (self.turn, self.now) = (next.max(1), now);
+        warn!(
+            model = %self.plan.name,
+            partition = self.partition,
+            cases = self.machine.cases(),
+            known,
+            "the analysts' journal does not hold the turns of the cases that wait; they were joined again from predictions, labels and rows"
+        );
+        Ok(())
+    }
+
+    /// Takes what the lane's file holds, and returns the turns that were taken since; nothing where there is no file of use.
+    fn read_file(
+        &mut self,
+        start: ReplayStart,
+        topics: &LaneTopics,
+        replay: &Replay,
+        store: &LaneStore<'_>,
+    ) -> Result<Option<Vec<AnalystTurn>>, ShellError> {
+        let (model, partition) = (&self.plan.name, self.partition);
+        let Some(file) = store.open(model, partition) else { return Ok(None) };
+        let last = file.place().last.clone();
+        if last.turn >= start.next {
+            return Ok(store.refuse(model, partition, "it is ahead of what was committed"));
+        }
+        let from = ReplayStart { turn: last.turn, now: last.now(), ..start };
+        let mut turns = replay.turns(&topics.journal, partition, from, read_turn)?;
+        if turns.first() != Some(&last) {
+            let why = "the journal does not hold the turn after which it was written";
+            return Ok(store.refuse(model, partition, why));
+        }
+        let place = match file.read_into(&mut self.machine) {
+            Ok(place) => place,
+            Err(error) => return Ok(store.refuse(model, partition, &error.to_string())),
+        };
+        store.has_used(model);
+        (self.predictions, self.labels) = (last.predictions, last.labels);
+        (self.turn, self.now, self.lag) = (last.turn + 1, last.now(), last.lag);
+        self.published = place.published;
+        self.starts = place.starts.into_iter().map(|it| (it.turn, it)).collect();
+        self.last = Some(last);
+        Ok(Some(turns.split_off(1)))
+    }
+
+    /// Begins with nothing where the oldest that is still held came, and returns the turns that were taken since, where all are there.
+    fn begin_at(
+        &mut self,
+        start: ReplayStart,
+        topics: &LaneTopics,
+        replay: &Replay,
+    ) -> Result<Option<Vec<AnalystTurn>>, ShellError> {
+        (self.turn, self.now, self.published) = (start.turn, start.now, start.published);
+        (self.predictions, self.labels) = (start.first, start.second);
+        if start.has_gap {
+            return Ok(None);
+        }
+        if start.turn >= start.next {
+            return Ok(Some(Vec::new()));
+        }
+        let turns = replay.turns(&topics.journal, self.partition, start, read_turn)?;
+        let is_whole = turns.first().is_some_and(|it| it.turn == start.turn)
+            && turns.last().is_some_and(|it| it.turn + 1 == start.next);
+        if !is_whole {
+            return Ok(None);
+        }
+        if let Some(first) = turns.first() {
+            let read = partial::Inputs { predictions: start.first, labels: start.second };
+            self.machine.restore_checkpoint((&first.checkpoint).into(), read);
+        }
+        Ok(Some(turns))
+    }
+
+    /// Does turns once more that were taken before the restart, up to these offsets of the two inputs.
+    fn redo(
+        &mut self,
+        turns: &[AnalystTurn],
+        to: (i64, i64),
+        topics: &LaneTopics,
+        partials: BTreeMap<RolloutName, Partial>,
+        replay: &Replay,
+    ) -> Result<(), ShellError> {
+        self.machine.turn_is(self.turn);
+        for (_, partial) in partials {
+            // What was published before a file was written is in it.
+            if self.last.is_none() || partial.turn >= self.turn {
+                self.machine.sums_restored_from(partial);
+            }
+        }
+        let is_from_file = self.last.is_some();
+        if !turns.is_empty() {
+            let from = (self.predictions, self.labels);
+            let mut inputs = Inputs::read(&self.plan, self.partition, topics, (from, to), replay)?;
+            let mut dropped = Vec::new();
+            for turn in turns {
+                self.again(turn, &mut inputs, None, &mut dropped);
+                dropped.clear();
+            }
+            self.last = turns.last().cloned();
+        }
+        (self.predictions, self.labels) = to;
+        info!(
+            model = %self.plan.name,
+            partition = self.partition,
+            is_from_file,
+            turns = turns.len(),
+            cases = self.machine.cases(),
+            "analyst lane restored"
+        );
+        Ok(())
+    }
+}
+
+fn read_turn(bytes: &[u8]) -> Option<(u64, AnalystTurn)> {
+    AnalystTurn::read(bytes).ok().map(|it| (it.turn, it))
+}

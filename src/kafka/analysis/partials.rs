@@ -1,0 +1,82 @@
+//! The newest sums of lanes, as they stand on their topic, for lanes that are restored.
+
+use std::collections::BTreeMap;
+
+use rdkafka::message::Message;
+
+use crate::kafka::analysis::lane::{Committed, Published};
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::settings::Settings;
+use crate::kafka::client::topic_scan;
+use crate::kafka::lanes::admission::LaneKey;
+use crate::kafka::process::liveness::Beat;
+use crate::wire::journal::ReplayStart;
+use crate::wire::partial::PartialRecord;
+use serinus_core::domain::ids::{ModelName, RolloutName};
+use serinus_core::engine::partial::Partial;
+
+/// The only partition of the topic.
+const PARTITION: i32 = 0;
+
+/// The newest sums of one lane, by rollout.
+pub type OfLane = BTreeMap<RolloutName, Partial>;
+
+/// The newest sums of the lanes of several models, each model's topic read once for all of them.
+#[derive(Debug, Default)]
+pub struct Sums(BTreeMap<ModelName, BTreeMap<i32, OfLane>>);
+
+impl Sums {
+    /// Takes a lane's sums out, once the topic shows those that were committed with its offsets; see `Replay::shown`.
+    pub fn take(
+        &mut self,
+        settings: &Settings,
+        (beat, replay): (&Beat, &Replay),
+        topic: &str,
+        (model, partition): &LaneKey,
+        committed: &Committed,
+    ) -> Result<Published, ShellError> {
+        let metadata = match &committed.predictions {
+            Some((_, metadata)) => metadata.as_str(),
+            None if committed.is_forgotten => "",
+            None => return Ok(Published::default()),
+        };
+        // One more than the turn of the newest.
+        let published = ReplayStart::from_metadata(metadata).map_or(0, |it| it.published);
+        if !committed.is_certain {
+            // Newer ones than `published` may be there, and hidden.
+            replay.is_decided(topic, PARTITION)?;
+        }
+        let (sums, shown) = replay.shown(topic, PARTITION, || {
+            if !self.0.contains_key(model) {
+                self.0.insert(model.clone(), read(settings, beat, topic)?);
+            }
+            let of_model = self.0.get_mut(model);
+            let found = of_model.and_then(|it| it.remove(partition)).unwrap_or_default();
+            let shown = found.values().map(|it| it.turn + 1).max().unwrap_or(0);
+            let is_all = shown >= published;
+            if !is_all {
+                self.0.remove(model);
+            }
+            Ok(((found, shown), is_all))
+        })?;
+        Ok(Published { sums, has_lost_some: shown < published })
+    }
+}
+
+fn read(
+    settings: &Settings,
+    beat: &Beat,
+    topic: &str,
+) -> Result<BTreeMap<i32, OfLane>, ShellError> {
+    let mut newest: BTreeMap<i32, OfLane> = BTreeMap::new();
+    topic_scan::scan(settings, topic, Some(beat), |message| {
+        let read = message.payload().and_then(|it| PartialRecord::read(it).ok());
+        if let Some(partial) = read.and_then(|it| it.partial().ok()) {
+            let of_partition = newest.entry(partial.partition).or_default();
+            of_partition.insert(partial.rollout.clone(), partial);
+        }
+    })?
+    .or_missing(topic)?;
+    Ok(newest)
+}

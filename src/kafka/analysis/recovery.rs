@@ -1,0 +1,153 @@
+//! What is left of an analyst lane whose journal is gone: predictions, labels, and the rows that were written.
+
+use std::collections::BTreeMap;
+
+use rdkafka::message::Message;
+use tracing::warn;
+
+use crate::kafka::analysis::lane::{Committed, LaneTopics, read_label, read_prediction};
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::lanes::decode;
+use crate::kafka::process::clock;
+use crate::wire::analysis::AnalysisRecord;
+use crate::wire::journal::{AnalystTurn, ReplayStart};
+use serinus_core::domain::ids::CaseId;
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::analyst::io::Event;
+use serinus_core::engine::analyst::rebuild::{KnownCase, Remains};
+use serinus_core::engine::partial::Partial;
+use serinus_core::join::entry::LabelStatus;
+use serinus_core::plan::rollout::ModelPlan;
+
+/// Clocks of instances and brokers may differ by this much, so that rows are looked for earlier by it.
+const SLACK: Span = Span::seconds(60);
+
+/// The newest rows of cases, by case.
+type Rows = BTreeMap<CaseId, (u32, LabelStatus)>;
+
+/// Where the inputs of a lane are read again: the first offsets of predictions and labels, and those after the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first prediction and the first label.
+    pub from: (i64, i64),
+    /// The next prediction and the next label.
+    pub to: (i64, i64),
+}
+
+/// The partition of a model whose past is looked for.
+pub struct Lost<'a> {
+    /// The model's plan.
+    pub plan: &'a ModelPlan,
+    /// The partition.
+    pub partition: i32,
+    /// The topics beside the model's own.
+    pub topics: &'a LaneTopics,
+    /// Reads topics again.
+    pub replay: &'a Replay,
+}
+
+/// What is known of how far an analyst lane has read.
+#[derive(Debug)]
+pub enum Recall {
+    /// This far.
+    Known(Committed),
+    /// Nobody can say it but a person.
+    Unknown(String),
+}
+
+impl Lost<'_> {
+    /// Returns how far the lane has read, from the group's offsets where they are ours, else from what was written.
+    pub fn recall(&self, group: &str, committed: Committed) -> Result<Recall, ShellError> {
+        if let Some((_, metadata)) = &committed.predictions
+            && ReplayStart::from_metadata(metadata).is_some()
+        {
+            return Ok(Recall::Known(committed));
+        }
+        let (topic, partition) = (&self.plan.topics.predictions, self.partition);
+        let is_turn = |bytes: &[u8]| AnalystTurn::read(bytes).is_ok();
+        if self.replay.has_any(&self.topics.journal, partition, is_turn)? {
+            warn!(
+                topic,
+                partition,
+                group,
+                "the group's offset is gone or was set by another program; the journal counts"
+            );
+            let offset = committed.predictions.map_or(0, |it| it.0);
+            let predictions = Some((offset, String::new()));
+            return Ok(Recall::Known(Committed { predictions, is_certain: false, ..committed }));
+        }
+        let analysis = &self.plan.topics.analysis;
+        if self.replay.partitions(analysis)? <= partition {
+            return Ok(Recall::Known(committed));
+        }
+        let (low, high) = self.replay.bounds(analysis, partition)?;
+        let has_rows = self.replay.has_any(analysis, partition, |_| true)?;
+        if high > 0 && low == high {
+            return Ok(Recall::Unknown(format!(
+                "group `{group}` has no offset of `{topic}`, the journal `{}` has no record, and the rows on `{analysis}` were deleted, so \
+                 which cases have a row cannot be known; delete the predictions up to the newest that has one, or give the model another \
+                 `{topic}`",
+                self.topics.journal
+            )));
+        }
+        Ok(Recall::Known(Committed { is_forgotten: has_rows, ..committed }))
+    }
+
+    /// Returns everything that the two inputs hold.
+    pub fn whole(&self) -> Result<Stretch, ShellError> {
+        let predictions = self.replay.bounds(&self.plan.topics.predictions, self.partition)?;
+        let labels = self.replay.bounds(&self.topics.labels, self.partition)?;
+        Ok(Stretch { from: (predictions.0, labels.0), to: (predictions.1, labels.1) })
+    }
+
+    /// Reads cases, labels and rows again.
+    pub fn read(&self, stretch: Stretch, sums: Vec<Partial>) -> Result<Remains, ShellError> {
+        let Stretch { from, to } = stretch;
+        let mut remains = Remains { sums, ..Remains::default() };
+        let mut first_at: Option<Timestamp> = None;
+        let predictions = &self.plan.topics.predictions;
+        self.replay.range(predictions, self.partition, from.0, Some(to.0), |message| {
+            let at = decode::time(message);
+            first_at = Some(first_at.map_or(at, |it| it.min(at)));
+            if let Event::Prediction { offset, prediction } = read_prediction(message).event {
+                remains.cases.push(KnownCase { offset, prediction, row: None });
+            }
+        })?;
+        self.replay.range(&self.topics.labels, self.partition, from.1, Some(to.1), |message| {
+            if let Event::Label { offset, label, source: _ } = read_label(message).event {
+                remains.labels.push((offset, *label));
+            }
+        })?;
+        let Some(first_at) = first_at else { return Ok(remains) };
+        let (rows, settled_before) = self.rows(first_at - SLACK)?;
+        for case in &mut remains.cases {
+            case.row = rows.get(&case.prediction.case).copied();
+        }
+        remains.settled_before = settled_before;
+        Ok(remains)
+    }
+
+    /// Reads the newest row of each case since then, and up to when rows of that time may have been deleted.
+    fn rows(&self, since: Timestamp) -> Result<(Rows, Option<Timestamp>), ShellError> {
+        let topic = &self.plan.topics.analysis;
+        let (mut rows, mut deleted_before) = (Rows::new(), None);
+        for partition in 0..self.replay.partitions(topic)? {
+            self.replay.since(topic, partition, since, |message| {
+                let read = message.payload().map(AnalysisRecord::read);
+                let Some(Ok(row)) = read else { return };
+                let case = CaseId { partition: row.source.partition, offset: row.source.offset };
+                let found = (row.row_version, LabelStatus::from(row.label_status));
+                let known = rows.entry(case).or_insert(found);
+                if found.0 > known.0 {
+                    *known = found;
+                }
+            })?;
+            if self.replay.bounds(topic, partition)?.0 > 0 {
+                let oldest = self.replay.first_time(topic, partition)?.unwrap_or_else(clock::now);
+                deleted_before = deleted_before.max(Some(oldest).filter(|it| *it > since));
+            }
+        }
+        Ok((rows, deleted_before))
+    }
+}

@@ -1,0 +1,50 @@
+//! Analysis rows on their way out: each fits into one message, or goes without what it can do without.
+
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::transaction::{Fit, Outbox, Outgoing};
+use crate::kafka::lanes::size_limit;
+use crate::wire::analysis::AnalysisRecord;
+use crate::wire::placement;
+use serinus_core::engine::analyst::io::Row;
+use serinus_core::plan::rollout::ModelPlan;
+
+/// Writes a row, where it does not fit without what it can do without.
+pub(crate) fn write_row(
+    plan: &ModelPlan,
+    row: &Row,
+    count: i32,
+    outbox: &mut Outbox,
+) -> Result<Fit, ShellError> {
+    let mut record = AnalysisRecord::from(row);
+    let mut offer = |record: &AnalysisRecord| {
+        let key = record.key().as_bytes();
+        let to = placement::partition(key, count);
+        outbox.offer(plain(&plan.topics.analysis, to, key, &record.encode(plan.format)))
+    };
+    let mut fit = offer(&record)?;
+    for leave_out in [size_limit::without_row_values, size_limit::without_row_texts] {
+        if fit == Fit::TooLarge {
+            leave_out(&mut record);
+            fit = offer(&record)?;
+        }
+    }
+    Ok(fit)
+}
+
+/// Makes a record with a key and a value, and nothing beside.
+pub(crate) fn plain<'a>(
+    topic: &'a str,
+    partition: i32,
+    key: &'a [u8],
+    value: &'a [u8],
+) -> Outgoing<'a> {
+    Outgoing {
+        topic,
+        partition,
+        key: Some(key),
+        value: Some(value),
+        carried: &[],
+        ours: &[],
+        at: None,
+    }
+}

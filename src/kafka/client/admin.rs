@@ -1,0 +1,492 @@
+//! The topics that an application and its models need: what they must be, what they are, and making the missing ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use thiserror::Error;
+
+use crate::kafka::client::settings::{LogContext, Settings};
+use crate::kafka::client::topic_reader::{ReadError, Reader};
+use crate::kafka::client::topic_requirements::{
+    Demand, KEEP_ALL, Mismatch, Setting, Weight, unmet,
+};
+use crate::kafka::process::wait::Deadline;
+use serinus_core::domain::ids::Version;
+use serinus_core::domain::time::Span;
+use serinus_core::plan::rollout::ModelPlan;
+
+/// Retention of a new serving journal, in ms: 30 days. Replays need it for as long as a case is open, and a lane whose group offsets
+/// have expired, which takes Kafka 7 days of standstill, needs its newest record.
+const JOURNAL_MS: &str = "2592000000";
+/// What is at least kept beside the longest open case: clocks differ, and a restart takes its time.
+const OPEN_SLACK: Span = Span::seconds(60);
+/// What a lane keeps of cases for which no rollout says it, in ms; see the analyst's settings.
+const KEPT_MIN: Span = Span::seconds(3_660);
+
+/// How many partitions a topic must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partitions {
+    /// This many: something else has as many and is paired with it.
+    Exactly(i32),
+    /// This many or more.
+    AtLeast(i32),
+}
+
+impl Partitions {
+    /// Returns how many a new topic gets.
+    pub fn count(self) -> i32 {
+        match self {
+            Self::Exactly(count) | Self::AtLeast(count) => count,
+        }
+    }
+
+    fn holds(self, found: i32) -> bool {
+        match self {
+            Self::Exactly(count) => found == count,
+            Self::AtLeast(count) => found >= count,
+        }
+    }
+}
+
+impl fmt::Display for Partitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(count) => count.fmt(f),
+            Self::AtLeast(count) => write!(f, "{count} or more"),
+        }
+    }
+}
+
+/// A topic that must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it must have.
+    pub partitions: Partitions,
+    /// Its settings.
+    pub config: Vec<Setting>,
+    /// Whether how many partitions it has decides how many others get.
+    pub leads: bool,
+    /// Whether partitions may be added to it: nothing in it is placed by key.
+    pub grows: bool,
+}
+
+impl Wanted {
+    fn new(name: impl Into<String>, partitions: Partitions) -> Self {
+        Self { name: name.into(), partitions, config: Vec::new(), leads: false, grows: false }
+    }
+
+    fn with(mut self, key: &'static str, value: &str, demand: Demand) -> Self {
+        self.config.push(Setting { key, value: value.to_owned(), demand });
+        self
+    }
+
+    fn leading(self) -> Self {
+        Self { leads: true, ..self }
+    }
+
+    fn growing(self) -> Self {
+        Self { grows: true, ..self }
+    }
+
+    /// What others write: kept for ever where we make it, left alone where it is there.
+    fn kept(self) -> Self {
+        self.with("retention.ms", KEEP_ALL, Demand::Nothing)
+    }
+
+    /// What we write and no key replaces.
+    fn log(self) -> Self {
+        self.with("cleanup.policy", "delete", Demand::Same)
+    }
+
+    /// What others write and read beside us: it must stay as long as a case may be open.
+    fn open_for(self, open: Span) -> Self {
+        self.with("retention.ms", KEEP_ALL, Demand::AtLeast(open))
+    }
+
+    /// What must stay this long however much it is.
+    fn kept_for(self, kept: Span) -> Self {
+        self.with("retention.ms", KEEP_ALL, Demand::AtLeast(kept)).of_any_size()
+    }
+
+    /// What must stay forever: nothing else says it.
+    fn kept_forever(self) -> Self {
+        self.with("retention.ms", KEEP_ALL, Demand::Unlimited).of_any_size()
+    }
+
+    fn of_any_size(self) -> Self {
+        self.with("retention.bytes", KEEP_ALL, Demand::Unlimited)
+    }
+
+    /// What audits and restarts without offsets read: less of it is worth a warning.
+    fn kept_for_audits(self) -> Self {
+        self.with("retention.ms", KEEP_ALL, Demand::Preferred)
+    }
+}
+
+/// Returns the topics of an application itself.
+pub fn wanted_for_app(app: &str) -> Vec<Wanted> {
+    let any = Partitions::AtLeast(1);
+    let name = |suffix: &str| format!("{app}.{suffix}");
+    vec![
+        Wanted::new(name("commands"), any).log().kept_for_audits(),
+        Wanted::new(name("rollouts"), Partitions::Exactly(1)).with(
+            "cleanup.policy",
+            "compact",
+            Demand::Same,
+        ),
+        Wanted::new(name("internal.slots"), Partitions::Exactly(1)).with(
+            "cleanup.policy",
+            "compact",
+            Demand::Same,
+        ),
+        Wanted::new(name("internal.judge-journal"), any).log().kept_for_audits(),
+        Wanted::new(name("rollout-events"), any).log().kept_forever(),
+        Wanted::new(name("rollout-metrics"), any).log().kept_for_audits(),
+    ]
+}
+
+/// What of a model's topics depends on more than its plan.
+#[derive(Clone, Debug, Default)]
+pub struct ModelNeeds<'a> {
+    /// The versions that are asked: the stable one and all candidates.
+    pub versions: &'a [Version],
+    /// How long predictions and labels must be kept for the joins of the longest rollout.
+    pub kept: Span,
+    /// The cluster's topics with their partitions: what is there decides how many its partners get.
+    pub found: BTreeMap<String, i32>,
+}
+
+/// Returns the topics of a model.
+///
+/// Where the request topic is there, its number of partitions counts, not the plan's; the same for the prediction log.
+pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> Vec<Wanted> {
+    let topics = &plan.topics;
+    let there = |topic: &str| needs.found.get(topic).copied().filter(|it| *it > 0);
+    let requests = there(&topics.requests).unwrap_or(plan.partitions);
+    let predictions = there(&topics.predictions).unwrap_or(plan.partitions);
+    let (home, joined) = (Partitions::Exactly(requests), Partitions::Exactly(predictions));
+    let any = Partitions::AtLeast(1);
+    let internal = |suffix: &str| format!("{app}.internal.{}.{suffix}", plan.name);
+    let kept = needs.kept.max(KEPT_MIN);
+    let open = plan.timeout.max(plan.shadow_timeout) + OPEN_SLACK;
+    let long = |it: Wanted| it.kept_for(kept);
+    let mut wanted = vec![
+        Wanted::new(&topics.requests, Partitions::AtLeast(requests)).log().open_for(open).leading(),
+        Wanted::new(&topics.responses, Partitions::AtLeast(requests))
+            .log()
+            .open_for(open)
+            .growing(),
+        Wanted::new(&topics.served, home).log().open_for(open).growing(),
+        long(Wanted::new(&topics.predictions, joined).log()).leading(),
+        long(Wanted::new(&topics.labels, Partitions::AtLeast(1))),
+        Wanted::new(&topics.analysis, joined).log().kept(),
+        Wanted::new(&topics.dead_letters, any).log().kept(),
+        long(Wanted::new(internal("labels"), joined).log()),
+        Wanted::new(internal("partials"), Partitions::Exactly(1)).log().kept_forever(),
+        Wanted::new(internal("journal"), home)
+            .log()
+            .with("retention.ms", JOURNAL_MS, Demand::AtLeast(open))
+            .of_any_size()
+            .growing(),
+        Wanted::new(internal("analyst-journal"), joined).log().kept_for(kept),
+    ];
+    wanted.extend(
+        needs
+            .versions
+            .iter()
+            .map(|it| Wanted::new(topics.of_version(it), any).log().open_for(open)),
+    );
+    // New topics of others get as many as the requests: labels and version topics carry the same traffic.
+    for it in &mut wanted {
+        let carries = it.name == topics.labels
+            || needs.versions.iter().any(|version| it.name == topics.of_version(version));
+        if carries && there(&it.name).is_none() {
+            it.partitions = Partitions::AtLeast(requests);
+        }
+    }
+    wanted
+}
+
+/// Returns each topic once: what several models want of one is put together.
+///
+/// # Errors
+///
+/// The words of what cannot be put together, which name the topic and both wishes.
+pub fn merged(wanted: Vec<Wanted>) -> Result<Vec<Wanted>, String> {
+    let mut merged: Vec<Wanted> = Vec::new();
+    for new in wanted {
+        match merged.iter_mut().find(|known| known.name == new.name) {
+            Some(known) => known.merge(&new)?,
+            None => merged.push(new),
+        }
+    }
+    Ok(merged)
+}
+
+impl Wanted {
+    /// Takes in what somebody else wants of the same topic.
+    fn merge(&mut self, other: &Self) -> Result<(), String> {
+        let differ = |what: &str, one: &dyn fmt::Display, other: &dyn fmt::Display| {
+            let name = &self.name;
+            format!("topic `{name}` is wanted twice, with {what} {one} and with {what} {other}")
+        };
+        let partitions = match (self.partitions, other.partitions) {
+            (Partitions::AtLeast(one), Partitions::AtLeast(other)) => {
+                Partitions::AtLeast(one.max(other))
+            }
+            (one, other) if one == other => one,
+            (one, other) => return Err(differ("partitions", &one, &other)),
+        };
+        let mut config = self.config.clone();
+        for new in &other.config {
+            let Some(known) = config.iter_mut().find(|known| known.key == new.key) else {
+                config.push(new.clone());
+                continue;
+            };
+            if known.value != new.value {
+                return Err(differ(new.key, &known.value, &new.value));
+            }
+            known.demand = known.demand.clone().or_stricter(&new.demand);
+        }
+        (self.partitions, self.config) = (partitions, config);
+        self.leads |= other.leads;
+        self.grows &= other.grows;
+        Ok(())
+    }
+}
+
+/// Why topics could not be looked at or made.
+#[derive(Debug, Error)]
+pub enum TopicError {
+    /// The cluster could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The cluster does not do it.
+    #[error("{what}")]
+    Admin {
+        /// What was wanted.
+        what: String,
+        /// What the client says.
+        source: KafkaError,
+    },
+    /// The brokers refuse a topic.
+    #[error("create topic `{topic}`: {code}")]
+    Refused {
+        /// The topic.
+        topic: String,
+        /// Why.
+        code: RDKafkaErrorCode,
+    },
+    /// New topics are not seen in time.
+    #[error("see new topics in the cluster: {}", .0.join(", "))]
+    NotSeen(Vec<String>),
+}
+
+/// The settings of topics that are there.
+pub type Found = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Compares what is there with what must be; empty where all is well.
+pub fn check(
+    settings: &Settings,
+    wanted: &[Wanted],
+    wait: Duration,
+) -> Result<Vec<Mismatch>, TopicError> {
+    let partitions = Reader::new(settings, wait)?.topics()?;
+    let there: BTreeSet<&str> =
+        wanted.iter().map(|it| &*it.name).filter(|it| partitions.contains_key(*it)).collect();
+    let there: Vec<&str> = there.into_iter().collect();
+    let found = describe(settings, &there, wait)?;
+    Ok(mismatches(wanted, &partitions, &found))
+}
+
+/// Compares topics with what must be, without asking anyone.
+pub fn mismatches(
+    wanted: &[Wanted],
+    partitions: &BTreeMap<String, i32>,
+    found: &Found,
+) -> Vec<Mismatch> {
+    let mut wrong = Vec::new();
+    for it in wanted {
+        let differs = |setting: &str, found: String, wanted: String| Mismatch {
+            topic: it.name.clone(),
+            setting: setting.to_owned(),
+            found,
+            wanted,
+            weight: Weight::Stops,
+        };
+        let Some(count) = partitions.get(&it.name) else {
+            let wanted = format!("{} partitions", it.partitions);
+            wrong.push(differs("topic", "missing".to_owned(), wanted));
+            continue;
+        };
+        if !it.partitions.holds(*count) {
+            wrong.push(differs("partitions", count.to_string(), it.partitions.to_string()));
+        }
+        for setting in &it.config {
+            let value = found.get(&it.name).and_then(|it| it.get(setting.key));
+            // A broker that does not tell its settings cannot be held to them.
+            let Some(value) = value else { continue };
+            if let Some((wanted, weight)) = unmet(setting, value) {
+                let it = differs(setting.key, value.clone(), wanted);
+                wrong.push(Mismatch { weight, ..it });
+            }
+        }
+    }
+    wrong
+}
+
+/// Makes the topics that are missing, waits until the cluster shows them, and returns their names.
+pub fn create_missing(
+    settings: &Settings,
+    wanted: &[Wanted],
+    wait: Duration,
+) -> Result<Vec<String>, TopicError> {
+    let reader = Reader::new(settings, wait)?;
+    let there = reader.topics()?;
+    // The client cannot make one topic twice in one call: its wrapper reads freed or absent results then.
+    let mut seen = BTreeSet::new();
+    let missing: Vec<&Wanted> = wanted
+        .iter()
+        .filter(|topic| !there.contains_key(&topic.name) && seen.insert(topic.name.as_str()))
+        .collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let new: Vec<NewTopic<'_>> = missing.iter().map(|it| new_topic(it)).collect();
+    let failed = |source| TopicError::Admin { what: "create topics".to_owned(), source };
+    let admin: AdminClient<LogContext> =
+        settings.admin().create_with_context(LogContext).map_err(failed)?;
+    let options = AdminOptions::new().request_timeout(Some(wait)).operation_timeout(Some(wait));
+    let results = block_on(admin.create_topics(&new, &options)).map_err(failed)?;
+    let mut made = Vec::new();
+    for result in results {
+        match result {
+            Ok(topic) => made.push(topic),
+            // Another instance was first.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(TopicError::Refused { topic, code }),
+        }
+    }
+    await_topics(&reader, &missing, wait)?;
+    Ok(made)
+}
+
+/// Adds partitions to topics that have fewer than they must and may grow: to those that follow the partitions of the requests.
+///
+/// Returns their names once the cluster shows the new partitions.
+pub fn grow(
+    settings: &Settings,
+    wanted: &[Wanted],
+    wait: Duration,
+) -> Result<Vec<String>, TopicError> {
+    let reader = Reader::new(settings, wait)?;
+    let there = reader.topics()?;
+    let is_short = |it: &&Wanted| {
+        it.grows && there.get(&it.name).is_some_and(|found| *found < it.partitions.count())
+    };
+    let mut seen = BTreeSet::new();
+    let short: Vec<&Wanted> =
+        wanted.iter().filter(is_short).filter(|topic| seen.insert(topic.name.as_str())).collect();
+    if short.is_empty() {
+        return Ok(Vec::new());
+    }
+    let count = |it: &Wanted| usize::try_from(it.partitions.count()).unwrap_or(0);
+    let new: Vec<NewPartitions<'_>> =
+        short.iter().map(|it| NewPartitions::new(&it.name, count(it))).collect();
+    let failed = |source| TopicError::Admin { what: "add partitions".to_owned(), source };
+    let admin: AdminClient<LogContext> =
+        settings.admin().create_with_context(LogContext).map_err(failed)?;
+    let options = AdminOptions::new().request_timeout(Some(wait)).operation_timeout(Some(wait));
+    let results = block_on(admin.create_partitions(&new, &options)).map_err(failed)?;
+    for result in results {
+        match result {
+            // Another instance was first.
+            Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
+            Err((topic, code)) => return Err(TopicError::Refused { topic, code }),
+        }
+    }
+    await_topics(&reader, &short, wait)?;
+    Ok(short.iter().map(|it| it.name.clone()).collect())
+}
+
+/// Waits until the cluster shows topics with all of their partitions.
+fn await_topics(reader: &Reader, wanted: &[&Wanted], wait: Duration) -> Result<(), TopicError> {
+    let deadline = Deadline::after(wait);
+    loop {
+        let there = reader.topics()?;
+        let is_unseen = |it: &&&Wanted| match there.get(&it.name) {
+            Some(count) if it.grows => *count < it.partitions.count(),
+            Some(count) => *count == 0,
+            None => true,
+        };
+        let unseen: Vec<String> =
+            wanted.iter().filter(is_unseen).map(|it| it.name.clone()).collect();
+        if unseen.is_empty() {
+            return Ok(());
+        }
+        if deadline.is_over() {
+            return Err(TopicError::NotSeen(unseen));
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+fn new_topic(wanted: &Wanted) -> NewTopic<'_> {
+    // -1: the brokers' own default.
+    let replication = TopicReplication::Fixed(-1);
+    let topic = NewTopic::new(&wanted.name, wanted.partitions.count(), replication);
+    wanted.config.iter().fold(topic, |topic, it| topic.set(it.key, &it.value))
+}
+
+fn describe(settings: &Settings, topics: &[&str], wait: Duration) -> Result<Found, TopicError> {
+    if topics.is_empty() {
+        return Ok(Found::new());
+    }
+    let failed = |source| TopicError::Admin { what: "describe topics".to_owned(), source };
+    let admin: AdminClient<LogContext> =
+        settings.admin().create_with_context(LogContext).map_err(failed)?;
+    let options = AdminOptions::new().request_timeout(Some(wait));
+    let resources: Vec<ResourceSpecifier<'_>> =
+        topics.iter().map(|it| ResourceSpecifier::Topic(it)).collect();
+    let results = block_on(admin.describe_configs(&resources, &options)).map_err(failed)?;
+    let mut found = Found::new();
+    for result in results {
+        let resource = result.map_err(|code| failed(KafkaError::AdminOp(code)))?;
+        let OwnedResourceSpecifier::Topic(topic) = resource.specifier else { continue };
+        let entries = resource.entries.into_iter();
+        let values = entries.filter_map(|it| Some((it.name, it.value?))).collect();
+        found.insert(topic, values);
+    }
+    Ok(found)
+}
+
+/// Waits for one answer of the admin client, whose own thread completes it.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(answer) => return answer,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "admin_tests.rs"]
+mod tests;

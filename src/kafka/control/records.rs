@@ -1,0 +1,72 @@
+//! From a judge's effects to the records that it publishes.
+
+use crate::wire::event::EventRecord;
+use crate::wire::metrics::MetricsRecord;
+use crate::wire::state::StateRecord;
+use serinus_core::engine::judge::io::Effect;
+use serinus_core::plan::rollout::Format;
+
+/// The application's topic in which a record belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Each change with its reason.
+    Events,
+    /// Where each model stands.
+    States,
+    /// The evidence.
+    Metrics,
+}
+
+impl Place {
+    /// Returns the topic's name after the application id.
+    pub fn topic(self) -> &'static str {
+        match self {
+            Self::Events => "rollout-events",
+            Self::States => "rollouts",
+            Self::Metrics => "rollout-metrics",
+        }
+    }
+}
+
+/// A record to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Where it belongs.
+    pub place: Place,
+    /// Its key.
+    pub key: String,
+    /// Its bytes.
+    pub value: Vec<u8>,
+}
+
+/// Returns the records of one step's effects; `known` is the model's format as it was before.
+///
+/// A model's first change comes with the state that says its format.
+pub fn records(effects: &[Effect], known: Option<Format>) -> Vec<Published> {
+    let applied = effects.iter().find_map(|it| match it {
+        Effect::State(standing) => Some(standing.model.plan.format),
+        Effect::Change(_) | Effect::Report(_) | Effect::Count(..) => None,
+    });
+    let format = applied.or(known).unwrap_or(Format::Json);
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Change(change) => {
+                let record = EventRecord::from(&**change);
+                let (key, value) = (record.key().to_owned(), record.encode(format));
+                Some(Published { place: Place::Events, key, value })
+            }
+            Effect::State(standing) => {
+                let record = StateRecord::from(&**standing);
+                let (key, value) = (record.key().to_owned(), record.encode(format));
+                Some(Published { place: Place::States, key, value })
+            }
+            Effect::Report(report) => {
+                let record = MetricsRecord::from(&**report);
+                let (key, value) = (record.key().to_owned(), record.encode(format));
+                Some(Published { place: Place::Metrics, key, value })
+            }
+            Effect::Count(..) => None,
+        })
+        .collect()
+}

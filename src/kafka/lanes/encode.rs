@@ -1,0 +1,333 @@
+//! From the serving machine's effects to records.
+
+use hashbrown::HashMap;
+use tracing::warn;
+
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::transaction::{Fit, Outbox, Outgoing, PartitionCounts};
+use crate::kafka::lanes::decode::{Dead, LeftOut};
+use crate::kafka::lanes::size_limit;
+use crate::kafka::process::metrics::Counts;
+use crate::kafka::serving::copies::{Address, Forwards, TooLarge};
+use crate::wire::headers::{self, Token};
+use crate::wire::placement;
+use crate::wire::prediction;
+use serinus_core::domain::case::{Outcome, Prediction};
+use serinus_core::domain::ids::{CaseId, ModelName};
+use serinus_core::domain::record::{Answer, Carried};
+use serinus_core::domain::routing::Role;
+use serinus_core::engine::counter::Counter;
+use serinus_core::engine::serving::{Forward, Serve, ServingEffect};
+use serinus_core::plan::rollout::ModelPlan;
+
+/// Writes effects into the open transaction.
+#[derive(Default)]
+pub struct Emitter {
+    partitions: PartitionCounts,
+    version_topics: HashMap<(ModelName, String), String>,
+}
+
+impl Emitter {
+    /// Writes what one lane asked for.
+    pub fn emit(
+        &mut self,
+        plan: &ModelPlan,
+        effects: &mut Vec<ServingEffect>,
+        outbox: &mut Outbox,
+        forwards: &mut Forwards<'_>,
+        counts: &mut Counts,
+    ) -> Result<(), ShellError> {
+        for effect in effects.drain(..) {
+            match effect {
+                ServingEffect::Forward(forward) => {
+                    self.forward(plan, &forward, outbox, forwards, counts)?;
+                }
+                ServingEffect::Serve(serve) => serve_answer(plan, &serve, outbox, counts)?,
+                ServingEffect::Predict(it) => self.predict(plan, *it, outbox, counts)?,
+                ServingEffect::PassOn(answer) => self.pass_on(plan, &answer, outbox, counts)?,
+                ServingEffect::Count(counter) => counts.add(&plan.name, counter, 1),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a record that cannot be used to the dead letters, with as much of it as fits.
+    pub fn bury(
+        &mut self,
+        plan: &ModelPlan,
+        dead: &Dead,
+        outbox: &mut Outbox,
+        counts: &mut Counts,
+    ) -> Result<(), ShellError> {
+        counts.add(&plan.name, Counter::Refused, 1);
+        let topic = &plan.topics.dead_letters;
+        let count = self.partitions.of(topic, outbox)?;
+        let (partition, offset) = (dead.partition.to_string(), dead.offset.to_string());
+        let (mut left_out, mut is_short) = (dead.left_out, false);
+        loop {
+            let reason = if is_short {
+                size_limit::cut_short(&dead.reason)
+            } else {
+                size_limit::cut(&dead.reason)
+            };
+            let (key, value) = (dead.carried.key.as_deref(), dead.value.as_deref());
+            let carried = &dead.carried.headers[..];
+            let (key, value, carried) = match left_out {
+                LeftOut::Nothing => (key, value, carried),
+                LeftOut::Value => (key, None, carried),
+                LeftOut::Headers => (key, None, &[][..]),
+                LeftOut::Key => (None, None, &[][..]),
+            };
+            let mut ours = vec![
+                (headers::DEAD_REASON, reason),
+                (headers::DEAD_TOPIC, &dead.topic),
+                (headers::DEAD_PARTITION, &partition),
+                (headers::DEAD_OFFSET, &offset),
+            ];
+            ours.extend(left_out.words().map(|it| (headers::DEAD_LEFT_OUT, it)));
+            let partition = dead.partition % count.max(1);
+            let fit = outbox.offer(Outgoing {
+                topic,
+                partition,
+                key,
+                value,
+                carried,
+                ours: &ours,
+                at: None,
+            })?;
+            match (fit, left_out.more()) {
+                (Fit::Sent, _) => return Ok(()),
+                (Fit::TooLarge, Some(more)) => left_out = more,
+                (Fit::TooLarge, None) if is_short => {
+                    warn!(
+                        topic,
+                        from = &*dead.topic,
+                        partition = dead.partition,
+                        offset,
+                        reason = size_limit::cut(&dead.reason),
+                        "not even the place of a dead letter fits into its topic"
+                    );
+                    counts.add(&plan.name, Counter::TooLarge, 1);
+                    return Ok(());
+                }
+                (Fit::TooLarge, None) => is_short = true,
+            }
+        }
+    }
+
+    /// Sends copies that were too large for their version's topic to the dead letters. Their callers are answered at the deadline, as with
+    /// any version that does not answer.
+    pub fn bury_copies(
+        &mut self,
+        plan: &ModelPlan,
+        copy: &TooLarge,
+        outbox: &mut Outbox,
+        counts: &mut Counts,
+    ) -> Result<(), ShellError> {
+        counts.add(&plan.name, Counter::TooLarge, 1);
+        self.bury(plan, &lost(plan, copy.case, &copy.reason), outbox, counts)
+    }
+
+    /// Writes a case's record; where it does not fit, without the answers' values, so that the case is joined all the same.
+    fn predict(
+        &mut self,
+        plan: &ModelPlan,
+        mut prediction: Prediction,
+        outbox: &mut Outbox,
+        counts: &mut Counts,
+    ) -> Result<(), ShellError> {
+        let topic = &plan.topics.predictions;
+        let count = self.partitions.of(topic, outbox)?.max(1);
+        let mut offer = |it: &Prediction| {
+            let id = it.request_id.as_str().as_bytes();
+            outbox.offer(Outgoing {
+                topic,
+                partition: placement::partition(id, count),
+                key: Some(id),
+                value: Some(&prediction::encode(plan.format, &plan.name, it)),
+                carried: &[],
+                ours: &[],
+                at: None,
+            })
+        };
+        if offer(&prediction)? == Fit::Sent {
+            return Ok(());
+        }
+        counts.add(&plan.name, Counter::TooLarge, 1);
+        for leave_out in [size_limit::without_values, size_limit::without_texts] {
+            leave_out(&mut prediction);
+            if offer(&prediction)? == Fit::Sent {
+                return Ok(());
+            }
+        }
+        let reason = "the record of its case does not fit into one message";
+        self.bury(plan, &lost(plan, prediction.case, reason), outbox, counts)
+    }
+
+    fn forward(
+        &mut self,
+        plan: &ModelPlan,
+        forward: &Forward,
+        outbox: &Outbox,
+        forwards: &mut Forwards<'_>,
+        counts: &mut Counts,
+    ) -> Result<(), ShellError> {
+        let request = &forward.request;
+        let topic = self
+            .version_topics
+            .entry_ref(&(plan.name.clone(), forward.version.to_string()))
+            .or_insert_with(|| plan.topics.of_version(&forward.version));
+        let address = Address { plan, version: &forward.version, topic };
+        let count = forwards.partitions(address, outbox)?;
+        if count == 0 {
+            // Nobody can be asked: the deadline decides, as with any version that does not answer.
+            counts.add(&plan.name, Counter::VersionAbsent, 1);
+            forwards.absent(address);
+            return Ok(());
+        }
+        let partition = match &request.key {
+            Some(key) => placement::partition(key, count),
+            None => spread(request.case.partition, request.case.offset, count),
+        };
+        let token = Token {
+            case: request.case,
+            ask: forward.ask,
+            awaited_until: forward.close_at,
+            model: Some(plan.name.clone()),
+        };
+        let token = token.to_string();
+        let ours = [
+            (headers::REQUEST_ID, request.id.as_str()),
+            (headers::CASE, &token),
+            (headers::VERSION, forward.version.as_str()),
+            (headers::ROLE, headers::role_word(forward.role)),
+            (headers::REPLY_TOPIC, &plan.topics.responses),
+            (headers::REPLY_PARTITION, &request.case.partition.to_string()),
+            (headers::DEADLINE, &forward.deadline.0.to_string()),
+            (headers::REVISION, &forward.routing.revision.to_string()),
+        ];
+        debug_assert!(forward.role == Role::Serve || forward.ask > 0, "the first ask is the arm's");
+        let outgoing = Outgoing {
+            topic,
+            partition,
+            key: request.key.as_deref(),
+            value: request.value.as_deref(),
+            carried: &request.headers,
+            ours: &ours,
+            at: None,
+        };
+        forwards.hand(address, &outgoing, request.case)
+    }
+
+    /// Sends an answer to the partition that it belongs to, or to the dead letters where it cannot go there.
+    fn pass_on(
+        &mut self,
+        plan: &ModelPlan,
+        answer: &Answer,
+        outbox: &mut Outbox,
+        counts: &mut Counts,
+    ) -> Result<(), ShellError> {
+        let topic = &plan.topics.responses;
+        let count = self.partitions.of(topic, outbox)?;
+        let reason = if answer.case.partition >= count {
+            counts.add(&plan.name, Counter::AnswerUnknown, 1);
+            format!(
+                "the header serinus-case names partition {}, which is not there",
+                answer.case.partition
+            )
+        } else {
+            let fit = outbox.offer(Outgoing {
+                topic,
+                partition: answer.case.partition,
+                key: answer.carried.key.as_deref(),
+                value: answer.value.as_deref(),
+                carried: &answer.carried.headers,
+                ours: &[],
+                at: None,
+            })?;
+            if fit == Fit::Sent {
+                return Ok(());
+            }
+            counts.add(&plan.name, Counter::TooLarge, 1);
+            "it stands on a wrong partition, and is too large to be passed on".to_owned()
+        };
+        let (partition, offset) = answer.carried.stood_at;
+        let dead = Dead {
+            topic: topic.as_str().into(),
+            partition,
+            offset,
+            carried: Carried::clone(&answer.carried),
+            value: answer.value.clone(),
+            reason: reason.into(),
+            left_out: LeftOut::Nothing,
+        };
+        self.bury(plan, &dead, outbox, counts)
+    }
+}
+
+/// Serves a request, whatever its size: what does not fit is left out and said.
+fn serve_answer(
+    plan: &ModelPlan,
+    serve: &Serve,
+    outbox: &mut Outbox,
+    counts: &mut Counts,
+) -> Result<(), ShellError> {
+    let request = &serve.request;
+    let revision = serve.routing.revision.to_string();
+    let mut offer = |id: &str, outcome, error: Option<&str>, key, value, carried| {
+        let mut ours = vec![
+            (headers::REQUEST_ID, id),
+            (headers::REVISION, &revision),
+            (headers::OUTCOME, headers::outcome_word(outcome)),
+        ];
+        ours.extend(serve.version.iter().map(|it| (headers::VERSION, it.as_str())));
+        ours.extend(error.map(|it| (headers::ERROR, it)));
+        outbox.offer(Outgoing {
+            topic: &plan.topics.served,
+            partition: request.case.partition,
+            key,
+            value,
+            carried,
+            ours: &ours,
+            at: None,
+        })
+    };
+    let (id, key) = (request.id.as_str(), request.key.as_deref());
+    let (value, error) = (serve.value.as_deref(), serve.error.as_deref());
+    if offer(id, serve.outcome, error, key, value, &request.headers)? == Fit::Sent {
+        return Ok(());
+    }
+    counts.add(&plan.name, Counter::TooLarge, 1);
+    let (outcome, error) = match (value, error) {
+        (Some(value), _) => (
+            Outcome::Error,
+            Some(format!("the answer of {} bytes does not fit into one message", value.len())),
+        ),
+        (None, error) => (serve.outcome, error.map(|it| size_limit::cut(it).to_owned())),
+    };
+    let error = error.as_deref();
+    let left = [
+        (id, error, key, &request.headers[..]),
+        (id, error, key, &[]),
+        (size_limit::cut(id), error, None, &[]),
+        // Where the topic takes next to nothing.
+        (size_limit::cut_short(id), error.map(size_limit::cut_short), None, &[]),
+    ];
+    for (id, error, key, carried) in left {
+        if offer(id, outcome, error, key, None, carried)? == Fit::Sent {
+            return Ok(());
+        }
+    }
+    Err(ShellError::TooLarge { topic: plan.topics.served.clone() })
+}
+
+/// Makes a dead letter of a request of which something does not fit into one message.
+fn lost(plan: &ModelPlan, case: CaseId, reason: &str) -> Dead {
+    Dead::left(&plan.topics.requests, (case.partition, case.offset), reason)
+}
+
+/// Spreads requests without a key over the workers' partitions, the same on every instance.
+fn spread(partition: i32, offset: i64, count: i32) -> i32 {
+    let sum = i64::from(partition).wrapping_add(offset);
+    i32::try_from(sum.rem_euclid(i64::from(count))).unwrap_or(0)
+}

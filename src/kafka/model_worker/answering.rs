@@ -1,0 +1,415 @@
+//! The Kafka side of a model's worker: requests in, answers to where each request says, offsets once the answers are delivered.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Header as KafkaHeader, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tracing::{debug, info, warn};
+
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::settings::{LogContext, Settings, log_client_line};
+use crate::kafka::lanes::decode;
+use crate::kafka::process::clock;
+use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::wait::Deadline;
+use crate::wire::headers;
+
+/// How many answers may be on their way.
+const IN_FLIGHT_MAX: usize = 2000;
+/// How long the loop sleeps at the most when nothing happens.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+/// How often offsets are committed.
+const COMMIT_EVERY: Duration = Duration::from_millis(500);
+/// How long the brokers may take to say what partitions a topic has.
+const METADATA_WAIT: Duration = Duration::from_secs(5);
+/// How long the last answers may take when it stops.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Which requests are read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Requests {
+    /// The topic.
+    pub topic: String,
+    /// The consumer group.
+    pub group: String,
+    /// Only these partitions; empty: those that the group gives.
+    pub partitions: Vec<i32>,
+}
+
+/// What became of the requests that were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Answered by the model.
+    pub answered: u64,
+    /// Answered by an error.
+    pub failed: u64,
+    /// Not answered, since they do not say where the answer belongs.
+    pub unaddressed: u64,
+    /// Answers that the brokers did not take.
+    pub undelivered: u64,
+}
+
+/// Gives the bytes of the answer to a request, or says why there are none.
+pub type AnswerOf<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, String> + 'a;
+
+/// A request's place: partition and offset.
+type Place = (i32, i64);
+
+/// Hears of deliveries on the client's thread, and passes them on.
+struct Receipts(Sender<(Place, bool)>);
+
+impl ClientContext for Receipts {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        LogContext.error(error, reason);
+    }
+}
+
+impl ProducerContext for Receipts {
+    type DeliveryOpaque = Box<Place>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, place: Box<Place>) {
+        // The receiver is gone only when the worker has stopped waiting.
+        self.0.send((*place, result.is_ok())).ok();
+    }
+}
+
+/// Takes notes of partitions that go away.
+#[derive(Clone, Debug, Default)]
+struct Revoked(Arc<Mutex<Vec<i32>>>);
+
+impl ClientContext for Revoked {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        LogContext.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Revoked {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(partitions) = rebalance {
+            let gone = partitions
+                .elements()
+                .iter()
+                .map(TopicPartitionListElem::partition)
+                .collect::<Vec<_>>();
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(gone);
+        }
+    }
+}
+
+/// The requests of one partition whose answers are on their way, in order; an offset is committed when all before it are delivered.
+#[derive(Debug, Default)]
+struct Window {
+    open: VecDeque<(i64, bool)>,
+    next: Option<i64>,
+}
+
+impl Window {
+    fn settle(&mut self, offset: i64) {
+        if let Ok(index) = self.open.binary_search_by_key(&offset, |it| it.0) {
+            self.open[index].1 = true;
+        }
+        while let Some((offset, true)) = self.open.front().copied() {
+            self.open.pop_front();
+            self.next = Some(offset + 1);
+        }
+    }
+}
+
+struct Session<'a> {
+    requests: &'a Requests,
+    consumer: BaseConsumer<Revoked>,
+    revoked: Revoked,
+    producer: ThreadedProducer<Receipts>,
+    receipts: Receiver<(Place, bool)>,
+    windows: BTreeMap<i32, Window>,
+    tally: Tally,
+    committed_at: Instant,
+}
+
+/// Answers requests until it is asked to stop.
+///
+/// # Errors
+/// The clients cannot be set up, or the consumer is told that it can never go on.
+pub fn answer_all(
+    settings: &Settings,
+    requests: &Requests,
+    stop: &Stop,
+    answer: &mut AnswerOf<'_>,
+) -> Result<Tally, ShellError> {
+    let mut session = Session::open(settings, requests)?;
+    info!(topic = requests.topic, group = requests.group, "answering");
+    while !stop.is_requested() {
+        session.step(answer)?;
+    }
+    session.close();
+    let Tally { answered, failed, unaddressed, undelivered } = session.tally;
+    info!(answered, failed, unaddressed, undelivered, "stopped answering");
+    Ok(session.tally)
+}
+
+impl<'a> Session<'a> {
+    fn open(settings: &Settings, requests: &'a Requests) -> Result<Self, ShellError> {
+        let revoked = Revoked::default();
+        let consumer: BaseConsumer<Revoked> = settings
+            .worker(&requests.group)
+            .create_with_context(revoked.clone())
+            .map_err(ShellError::kafka("set up the consumer of requests"))?;
+        if requests.partitions.is_empty() {
+            consumer
+                .subscribe(&[&requests.topic])
+                .map_err(ShellError::kafka("subscribe to requests"))?;
+        } else {
+            let mut list = TopicPartitionList::new();
+            for partition in &requests.partitions {
+                list.add_partition_offset(&requests.topic, *partition, Offset::Stored)
+                    .map_err(ShellError::kafka("assign requests"))?;
+            }
+            consumer.assign(&list).map_err(ShellError::kafka("assign requests"))?;
+        }
+        let (sender, receipts) = channel();
+        let producer = settings
+            .producer()
+            .create_with_context(Receipts(sender))
+            .map_err(ShellError::kafka("set up the producer of answers"))?;
+        Ok(Self {
+            requests,
+            consumer,
+            revoked,
+            producer,
+            receipts,
+            windows: BTreeMap::new(),
+            tally: Tally::default(),
+            committed_at: clock::moment(),
+        })
+    }
+
+    /// Answers what is there; waits a little where nothing is, or where too many answers are on their way.
+    fn step(&mut self, answer: &mut AnswerOf<'_>) -> Result<(), ShellError> {
+        let mut wait = WAIT_MAX;
+        while self.in_flight() < IN_FLIGHT_MAX {
+            // The client's record is done with before anything of the session is changed.
+            let polled = self.consumer.poll(wait).map(|it| {
+                it.map(|message| {
+                    let place = (message.partition(), message.offset());
+                    (place, send(&self.producer, &message, answer))
+                })
+            });
+            wait = Duration::ZERO;
+            self.forget_revoked();
+            match polled {
+                None => break,
+                Some(Ok((place, sent))) => self.took(place, sent),
+                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
+                    return Err(ShellError::Kafka { doing: "read requests", source: error });
+                }
+                // The client mends its connections itself; a topic that is not there may be made yet.
+                Some(Err(error)) => {
+                    debug!(%error, "requests cannot be read just now");
+                    break;
+                }
+            }
+            self.hear(Duration::ZERO);
+        }
+        if self.in_flight() >= IN_FLIGHT_MAX {
+            self.hear(WAIT_MAX);
+        }
+        self.hear(Duration::ZERO);
+        if self.committed_at.elapsed() >= COMMIT_EVERY {
+            self.commit(CommitMode::Async);
+        }
+        Ok(())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.windows.values().map(|it| it.open.len()).sum()
+    }
+
+    fn took(&mut self, (partition, offset): Place, sent: Sent) {
+        let window = self.windows.entry(partition).or_default();
+        // A partition that came back begins where its offsets were committed.
+        while window.open.back().is_some_and(|it| it.0 >= offset) {
+            window.open.pop_back();
+        }
+        window.open.push_back((offset, false));
+        match sent {
+            Sent::Answer => self.tally.answered += 1,
+            Sent::Error => self.tally.failed += 1,
+            Sent::Nowhere => {
+                self.tally.unaddressed += 1;
+                if self.tally.unaddressed == 1 {
+                    warn!(
+                        partition,
+                        offset,
+                        "a request does not say where its answer belongs; more are only counted"
+                    );
+                }
+                window.settle(offset);
+            }
+            Sent::Refused(error) => {
+                self.tally.undelivered += 1;
+                debug!(partition, offset, %error, "an answer was refused");
+                window.settle(offset);
+            }
+        }
+    }
+
+    /// Hears which answers were delivered, waiting for the first.
+    fn hear(&mut self, wait: Duration) {
+        let mut wait = wait;
+        loop {
+            match self.receipts.recv_timeout(wait) {
+                Ok(((partition, offset), is_delivered)) => {
+                    // An answer that no broker takes is late for long: its request is not asked for again.
+                    if !is_delivered {
+                        self.tally.undelivered += 1;
+                    }
+                    if let Some(window) = self.windows.get_mut(&partition) {
+                        window.settle(offset);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
+            wait = Duration::ZERO;
+        }
+    }
+
+    /// Whoever has the partition now commits its offsets.
+    fn forget_revoked(&mut self) {
+        let gone =
+            std::mem::take(&mut *self.revoked.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for partition in gone {
+            self.windows.remove(&partition);
+        }
+    }
+
+    fn commit(&mut self, mode: CommitMode) {
+        self.committed_at = clock::moment();
+        let mut offsets = TopicPartitionList::new();
+        for (partition, window) in &mut self.windows {
+            let Some(next) = window.next.take() else { continue };
+            let topic = &self.requests.topic;
+            if let Err(error) =
+                offsets.add_partition_offset(topic, *partition, Offset::Offset(next))
+            {
+                debug!(%error, "an offset cannot be listed");
+            }
+        }
+        // What is not committed is answered once more after a restart, which changes nothing.
+        if offsets.count() > 0
+            && let Err(error) = self.consumer.commit(&offsets, mode)
+        {
+            debug!(%error, "offsets were not committed");
+        }
+    }
+
+    fn close(&mut self) {
+        let deadline = Deadline::after(DRAIN_MAX);
+        while self.in_flight() > 0 && !deadline.is_over() {
+            self.hear(deadline.left().min(WAIT_MAX));
+        }
+        self.commit(CommitMode::Sync);
+        self.consumer.unsubscribe();
+    }
+}
+
+/// What was done about one request.
+enum Sent {
+    Answer,
+    Error,
+    Nowhere,
+    Refused(KafkaError),
+}
+
+/// Computes the answer and hands it to the client.
+fn send(
+    producer: &ThreadedProducer<Receipts>,
+    message: &BorrowedMessage<'_>,
+    answer: &mut AnswerOf<'_>,
+) -> Sent {
+    let asked = decode::pairs(message);
+    let find = |name: &str| {
+        let (_, value) = asked.iter().rev().find(|(it, _)| *it == name)?;
+        std::str::from_utf8((*value)?).ok()
+    };
+    let Some(topic) = find(headers::REPLY_TOPIC).filter(|it| !it.is_empty()) else {
+        return Sent::Nowhere;
+    };
+    let (value, error) = match answer(message.payload().unwrap_or_default()) {
+        Ok(value) => (value, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let echoed = asked.iter().filter(|(name, _)| headers::is_ours(name) && *name != headers::ERROR);
+    let mut ours = OwnedHeaders::new();
+    for (key, value) in echoed {
+        ours = ours.insert(KafkaHeader { key, value: *value });
+    }
+    if let Some(error) = &error {
+        ours = ours.insert(KafkaHeader { key: headers::ERROR, value: Some(error) });
+    }
+    let place = Box::new((message.partition(), message.offset()));
+    let mut record: BaseRecord<'_, [u8], [u8], Box<Place>> =
+        BaseRecord::with_opaque_to(topic, place).payload(value.as_slice()).headers(ours);
+    if let Some(key) = message.key() {
+        record = record.key(key);
+    }
+    // Without a partition the client chooses one, and the answer is passed on to where it belongs.
+    if let Some(partition) = find(headers::REPLY_PARTITION).and_then(|it| it.parse().ok()) {
+        record = record.partition(partition);
+    }
+    let mut is_asked = false;
+    loop {
+        match producer.send(record) {
+            // The client may not have heard yet that the topic has more partitions now.
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition), back))
+                if !is_asked =>
+            {
+                is_asked = true;
+                record = back;
+                producer.client().fetch_metadata(Some(topic), METADATA_WAIT).ok();
+            }
+            Ok(()) if error.is_none() => return Sent::Answer,
+            Ok(()) => return Sent::Error,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                record = back;
+                producer.flush(Duration::from_millis(50)).ok();
+            }
+            Err((error, _)) => return Sent::Refused(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Window;
+
+    #[test]
+    fn an_offset_is_committed_when_all_before_it_are_delivered() {
+        let mut window = Window::default();
+        // Offset 7 is a mark of a transaction, which no reader sees.
+        window.open.extend([(5, false), (6, false), (8, false)]);
+        window.settle(8);
+        assert_eq!(window.next, None);
+        window.settle(5);
+        assert_eq!(window.next, Some(6));
+        window.settle(4);
+        assert_eq!(window.next, Some(6));
+        window.settle(6);
+        assert_eq!((window.next, window.open.len()), (Some(9), 0));
+    }
+}

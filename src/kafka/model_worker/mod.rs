@@ -1,0 +1,3 @@
+//! The worker that answers requests with a model in this process.
+
+pub mod answering;

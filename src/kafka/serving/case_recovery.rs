@@ -1,0 +1,261 @@
+//! Opens the cases of a serving lane again whose turns its journal no longer holds.
+//!
+//! What the lane has written shows which requests are open: the prediction of a closed case is on the prediction log, the answer to its
+//! caller on the served topic, and the copies that were sent on the topics of the versions.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use rdkafka::message::Message;
+use tracing::{info, warn};
+
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::lanes::catalog::ModelView;
+use crate::kafka::lanes::decode;
+use crate::kafka::lanes::size_limit;
+use crate::kafka::process::clock;
+use crate::wire::prediction;
+use crate::wire::traces;
+use serinus_core::domain::record::Request;
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::case_recovery::{Answered, Copied, Traces};
+use serinus_core::engine::serving::{Forward, ServingEffect, ServingEvent, ServingLane};
+
+/// Clocks of instances and brokers may differ by this much, so that reading starts earlier by it.
+const SLACK: Span = Span::seconds(60);
+/// A copy has the time at which its own process sent it, which is not before the turn that asked for it.
+const COPY_SLACK: Span = Span::seconds(1);
+
+/// The part of a lane's past of which no turn is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The oldest request that may be open; nothing where only the copies show it.
+    pub first: Option<i64>,
+    /// The next request that nobody has taken in.
+    pub next: i64,
+    /// The oldest open case was routed at this time or later.
+    pub since: Timestamp,
+    /// The first answer that may belong to an open case, where that is known.
+    pub answers_from: Option<i64>,
+    /// The next answer that nobody has taken in.
+    pub answers_to: i64,
+}
+
+/// What was found and done.
+#[derive(Debug, Default)]
+pub struct Reopened {
+    /// The oldest case that is open now.
+    pub oldest: Option<i64>,
+    /// What the cases ask of the world; it belongs to the lane's next turn.
+    pub effects: Vec<ServingEffect>,
+}
+
+/// What a lane has written about its cases.
+#[derive(Default)]
+struct Written {
+    closed: BTreeSet<i64>,
+    copies: BTreeMap<i64, BTreeMap<usize, Copied>>,
+    /// By request id, in the order of the served topic: the answers that belong to cases that are not closed.
+    answered: BTreeMap<String, VecDeque<Answered>>,
+}
+
+impl Written {
+    fn read(
+        view: &ModelView,
+        partition: i32,
+        since: Timestamp,
+        replay: &Replay,
+    ) -> Result<Self, ShellError> {
+        let mut it = Self::default();
+        it.read_served(view, partition, since, replay)?;
+        it.read_predictions(view, partition, since, replay)?;
+        it.read_copies(view, partition, since, replay)?;
+        Ok(it)
+    }
+
+    fn read_served(
+        &mut self,
+        view: &ModelView,
+        partition: i32,
+        since: Timestamp,
+        replay: &Replay,
+    ) -> Result<(), ShellError> {
+        replay.since(&view.plan.topics.served, partition, since, |message| {
+            let pairs = decode::pairs(message);
+            let at = decode::time(message);
+            let read = traces::read_answered(&pairs, message.payload(), at);
+            if let Some((id, answered)) = read {
+                let id = size_limit::cut(id).to_owned();
+                self.answered.entry(id).or_default().push_back(answered);
+            }
+        })
+    }
+
+    /// Reads which cases are closed; the answers to these are not those of an open case with the same id.
+    fn read_predictions(
+        &mut self,
+        view: &ModelView,
+        partition: i32,
+        since: Timestamp,
+        replay: &Replay,
+    ) -> Result<(), ShellError> {
+        let topic = &view.plan.topics.predictions;
+        for of in 0..replay.partitions(topic)? {
+            replay.since(topic, of, since, |message| {
+                let read = message.payload().map(prediction::decode);
+                let Some(Ok((_, it))) = read else { return };
+                if it.case.partition != partition {
+                    return;
+                }
+                self.closed.insert(it.case.offset);
+                if it.served_at >= since {
+                    let id = size_limit::cut(it.request_id.as_str());
+                    if let Some(answers) = self.answered.get_mut(id) {
+                        answers.pop_front();
+                    }
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn read_copies(
+        &mut self,
+        view: &ModelView,
+        partition: i32,
+        since: Timestamp,
+        replay: &Replay,
+    ) -> Result<(), ShellError> {
+        for topic in version_topics(view) {
+            for of in 0..replay.partitions(&topic)? {
+                replay.since(&topic, of, since, |message| {
+                    let pairs = decode::pairs(message);
+                    let read = traces::read_copy(&pairs, decode::time(message));
+                    let Some((token, copy)) = read else { return };
+                    if token.case.partition == partition {
+                        let copies = self.copies.entry(token.case.offset).or_default();
+                        copies.insert(token.ask, copy);
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn traces(&mut self, request: &Request) -> Traces {
+        let id = size_limit::cut(request.id.as_str());
+        Traces {
+            copies: self.copies.remove(&request.case.offset).unwrap_or_default(),
+            answered: self.answered.get_mut(id).and_then(VecDeque::pop_front),
+        }
+    }
+}
+
+/// Returns those of some copies that stand on no topic of a version. Copies go out beside the transaction, so that the turn which asked for
+/// them may be committed although its process ended before a broker took them.
+///
+/// # Errors
+///
+/// When a topic cannot be read.
+pub fn not_sent(
+    view: &ModelView,
+    partition: i32,
+    mut forwards: Vec<Forward>,
+    since: Timestamp,
+    replay: &Replay,
+) -> Result<Vec<ServingEffect>, ShellError> {
+    let now = clock::now();
+    forwards.retain(|forward| forward.deadline > now);
+    if forwards.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut written = Written::default();
+    written.read_copies(view, partition, since - COPY_SLACK, replay)?;
+    forwards.retain(|forward| {
+        let copies = written.copies.get(&forward.request.case.offset);
+        let copy = copies.and_then(|copies| copies.get(&forward.ask));
+        copy.is_none_or(|copy| copy.version != forward.version)
+    });
+    if !forwards.is_empty() {
+        let (model, copies) = (&view.plan.name, forwards.len());
+        info!(%model, partition, copies, "copies that no broker had taken are sent again");
+    }
+    Ok(forwards.into_iter().map(ServingEffect::Forward).collect())
+}
+
+/// Opens again what is open in a gap.
+///
+/// # Errors
+///
+/// `Unsettled` where something that was written is not decided yet: whether a case is open cannot be known before.
+pub fn reopen(
+    view: &ModelView,
+    (partition, machine): (i32, &mut ServingLane),
+    gap: Gap,
+    replay: &Replay,
+) -> Result<Reopened, ShellError> {
+    let since = gap.since - SLACK;
+    let mut written = Written::read(view, partition, since, replay)?;
+    let of_copies = || written.copies.keys().find(|it| !written.closed.contains(*it)).copied();
+    let Some(first) = gap.first.or_else(of_copies) else { return Ok(Reopened::default()) };
+    let topics = &view.plan.topics;
+    let mut requests: BTreeMap<i64, Arc<Request>> = BTreeMap::new();
+    replay.range(&topics.requests, partition, first, Some(gap.next), |it| {
+        requests.insert(it.offset(), Arc::new(decode::request(it, &view.plan)));
+    })?;
+    let is_open = |it: &&i64| (first..gap.next).contains(*it) && !written.closed.contains(*it);
+    let gone =
+        written.copies.keys().filter(is_open).filter(|it| !requests.contains_key(it)).count();
+    let now = clock::now();
+    let mut done = Reopened::default();
+    let (mut again, mut asked) = (0_usize, 0_usize);
+    for (offset, request) in requests {
+        if written.closed.contains(&offset) {
+            continue;
+        }
+        let traces = written.traces(&request);
+        if traces.is_empty() {
+            // Nobody can see that it was routed, and nobody has answered it.
+            asked += 1;
+            let at = request.requested_at.max(gap.since).min(now);
+            machine.handle(at, ServingEvent::Request(request), &mut done.effects);
+        } else {
+            again += 1;
+            let routing = traces.revision().and_then(|it| view.history.get(&it));
+            machine.reopen(&request, routing.unwrap_or(&view.routing), traces);
+        }
+    }
+    let from = match gap.answers_from {
+        Some(from) => from,
+        None => replay.offset_at(&topics.responses, partition, since)?,
+    };
+    replay.range(&topics.responses, partition, from, Some(gap.answers_to), |it| {
+        if let Ok(answer) = decode::answer(it)
+            && answer.case.partition == partition
+        {
+            let at = decode::time(it).min(now);
+            machine.handle(at, ServingEvent::Answer(answer), &mut done.effects);
+        }
+    })?;
+    // They were counted when they were read for the first time.
+    done.effects.retain(|it| !matches!(it, ServingEffect::Count(_)));
+    done.oldest = machine.oldest_open();
+    let model = &view.plan.name;
+    info!(%model, partition, again, asked, "cases that the journal does not hold were opened again from what was written");
+    if gone > 0 {
+        warn!(%model, partition, gone, "requests were deleted while they were open: retention is too short, and nobody can answer them");
+    }
+    Ok(done)
+}
+
+/// Returns the topics of all versions that may have been asked.
+fn version_topics(view: &ModelView) -> BTreeSet<String> {
+    let routings = view.history.values().chain([&view.routing]);
+    let versions = routings.flat_map(|it| {
+        let slices = it.slices.iter().map(|it| &it.version);
+        let shadows = it.shadows.iter().map(|it| &it.version);
+        slices.chain(shadows).chain([&it.stable])
+    });
+    versions.map(|it| view.plan.topics.of_version(it)).collect()
+}

@@ -1,0 +1,400 @@
+//! One serving lane in the shell: its machine, how far it has read, and where a replay of it would start.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rdkafka::message::Message;
+use tracing::info;
+
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::lanes::catalog::ModelView;
+use crate::kafka::lanes::decode::{self, Dead};
+use crate::kafka::serving::case_recovery::{self, Gap, reopen};
+use crate::kafka::serving::offset_recovery::{Recalled, hash_of};
+use crate::wire::journal::{ReplayStart, ServingTurn};
+use serinus_core::domain::ids::Revision;
+use serinus_core::domain::record::{Answer, Request};
+use serinus_core::domain::routing::Routing;
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::serving::{Forward, ServingEffect, ServingLane, Turn};
+use serinus_core::plan::rollout::ModelPlan;
+
+/// What has been read for a lane and not yet been taken in.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    /// Requests.
+    pub requests: VecDeque<Arc<Request>>,
+    /// Answers, with their offsets.
+    pub answers: Vec<(i64, Result<Answer, Dead>)>,
+}
+
+/// One partition of a model's requests, with the same partition of its answers.
+pub struct Lane {
+    /// The model's plan.
+    pub plan: Arc<ModelPlan>,
+    /// The partition.
+    pub partition: i32,
+    /// What waits to be taken in.
+    pub backlog: Backlog,
+    /// Whether the partition's requests are not read on because the lane is full.
+    pub is_paused: bool,
+    /// Whether something was done since the last commit.
+    pub is_touched: bool,
+    machine: ServingLane,
+    record_bytes_max: usize,
+    now: Timestamp,
+    turn: u64,
+    open: usize,
+    requests: i64,
+    responses: i64,
+    starts: VecDeque<ReplayStart>,
+    /// What cases that were opened again ask of the world; it belongs to the next turn.
+    effects: Vec<ServingEffect>,
+    /// A hash of the last request that the turn took in.
+    last: Option<u64>,
+}
+
+/// Where a lane's group has got to.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    /// The next request, and where a replay starts.
+    pub requests: Option<(i64, String)>,
+    /// The next answer.
+    pub responses: Option<(i64, String)>,
+    /// Whether that is all; if not, the journal says what came after.
+    pub is_certain: bool,
+    /// What the journal says, where the group has no offset of ours.
+    pub recalled: Option<Recalled>,
+}
+
+/// Returns how long a case may be open.
+fn longest(view: &ModelView) -> Span {
+    let routings = view.history.values().chain([&view.routing]);
+    let spans = routings.map(|it| it.timeout.max(it.shadow_timeout));
+    spans.max().unwrap_or(Span::ZERO)
+}
+
+impl Lane {
+    /// Builds the lane as it was at the committed offsets: the same turns over the same inputs, their effects thrown away.
+    pub fn restore(
+        view: &ModelView,
+        (partition, record_bytes_max): (i32, usize),
+        committed: &Committed,
+        journal: &str,
+        replay: &Replay,
+    ) -> Result<Self, ShellError> {
+        let plan = Arc::clone(&view.plan);
+        let routing = Arc::clone(&view.routing);
+        let mut lane = Self {
+            machine: ServingLane::new(partition, plan.open_cases_max, routing)
+                .bounded(record_bytes_max),
+            record_bytes_max,
+            plan,
+            partition,
+            backlog: Backlog::default(),
+            is_paused: false,
+            is_touched: !committed.is_certain || committed.recalled.is_some(),
+            now: Timestamp(0),
+            turn: 0,
+            open: 0,
+            requests: committed.requests.as_ref().map_or(0, |it| it.0),
+            responses: committed.responses.as_ref().map_or(0, |it| it.0),
+            starts: VecDeque::new(),
+            effects: Vec::new(),
+            last: None,
+        };
+        if let Some(recalled) = committed.recalled {
+            lane.go_on(view, recalled, committed, replay)?;
+            return Ok(lane);
+        }
+        let mut start =
+            committed.requests.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+        if !committed.is_certain {
+            let known = start.get_or_insert_default();
+            if let Some(it) = replay.newest(journal, partition, *known, read_turn)? {
+                known.next = it.turn + 1;
+                (lane.requests, lane.responses) = (it.requests, it.responses);
+            }
+        }
+        if let Some(start) = start {
+            lane.turn = start.next;
+            lane.now = start.now;
+            if committed.responses.is_none() && committed.is_certain {
+                // Answers that were read before are read again, which changes nothing.
+                lane.responses = start.second;
+            }
+            if start.turn < start.next {
+                lane.redo(view, start, journal, replay)?;
+            }
+        }
+        Ok(lane)
+    }
+
+    /// Goes on where the journal says, whose oldest open case nobody knows.
+    fn go_on(
+        &mut self,
+        view: &ModelView,
+        recalled: Recalled,
+        committed: &Committed,
+        replay: &Replay,
+    ) -> Result<(), ShellError> {
+        (self.turn, self.now) = (recalled.turn, recalled.now);
+        if committed.responses.is_none() {
+            let (_, end) = replay.bounds(&self.plan.topics.responses, self.partition)?;
+            self.responses = if recalled.responses <= end { recalled.responses } else { 0 };
+        }
+        let Some(requests) = recalled.requests else { return Ok(()) };
+        self.requests = requests;
+        let gap = Gap {
+            first: None,
+            next: requests,
+            since: recalled.now - longest(view),
+            answers_from: None,
+            answers_to: self.responses,
+        };
+        self.fill(view, gap, replay)
+    }
+
+    /// Opens again what is open in a part of the past of which the journal holds nothing.
+    fn fill(&mut self, view: &ModelView, gap: Gap, replay: &Replay) -> Result<(), ShellError> {
+        let reopened = reopen(view, (self.partition, &mut self.machine), gap, replay)?;
+        self.effects = reopened.effects;
+        self.starts.clear();
+        if let Some(first) = reopened.oldest {
+            self.starts.push_back(ReplayStart {
+                now: gap.since,
+                first,
+                second: gap.answers_from.unwrap_or(0),
+                turn: 0,
+                has_gap: true,
+                ..self.start_here()
+            });
+        }
+        Ok(())
+    }
+
+    fn redo(
+        &mut self,
+        view: &ModelView,
+        start: ReplayStart,
+        journal: &str,
+        replay: &Replay,
+    ) -> Result<(), ShellError> {
+        let partition = self.partition;
+        // After a crash of a process whose transaction was thrown away its turns are not here: only committed ones are.
+        let turns = replay.turns(journal, partition, start, read_turn)?;
+        let is_whole = turns.first().is_some_and(|it| it.turn == start.turn)
+            && turns
+                .last()
+                .is_some_and(|it| (it.turn + 1, it.requests) == (start.next, self.requests));
+        let is_known = turns.iter().all(|it| view.history.contains_key(&it.revision()));
+        if start.has_gap || !is_whole || !is_known {
+            let gap = Gap {
+                first: Some(start.first),
+                next: self.requests,
+                since: start.now,
+                answers_from: (start.second > 0).then_some(start.second),
+                answers_to: self.responses,
+            };
+            return self.fill(view, gap, replay);
+        }
+        if let Some(last) = turns.last() {
+            self.responses = last.responses;
+        }
+        let mut requests = VecDeque::new();
+        replay.range(
+            &self.plan.topics.requests,
+            partition,
+            start.first,
+            Some(self.requests),
+            |it| {
+                requests.push_back(Arc::new(decode::request(it, &self.plan)));
+            },
+        )?;
+        let mut answers = VecDeque::new();
+        replay.range(
+            &self.plan.topics.responses,
+            partition,
+            start.second,
+            Some(self.responses),
+            |it| {
+                answers.push_back((it.offset(), decode::answer(it)));
+            },
+        )?;
+        let forwards = self.run_again(view, start, &turns, requests, answers);
+        self.effects = case_recovery::not_sent(view, partition, forwards, start.now, replay)?;
+        info!(model = %self.plan.name, partition, turns = turns.len(), open = self.machine.open_cases(), "lane restored");
+        Ok(())
+    }
+
+    /// Takes the turns again; returns the copies that are still to be answered.
+    fn run_again(
+        &mut self,
+        view: &ModelView,
+        start: ReplayStart,
+        turns: &[ServingTurn],
+        mut requests: VecDeque<Arc<Request>>,
+        mut answers: VecDeque<(i64, Result<Answer, Dead>)>,
+    ) -> Vec<Forward> {
+        (self.requests, self.responses) = (start.first, start.second);
+        let first = turns.first().and_then(|it| view.history.get(&it.revision()));
+        self.machine = ServingLane::new(
+            self.partition,
+            self.plan.open_cases_max,
+            Arc::clone(first.unwrap_or(&view.routing)),
+        )
+        .bounded(self.record_bytes_max);
+        let (mut dropped, mut forwards) = (Vec::new(), Vec::new());
+        for it in turns {
+            let mut turn = Turn {
+                routing: view.history.get(&it.revision()).map(Arc::clone),
+                open: Some(it.open),
+                ..Turn::default()
+            };
+            while let Some(request) =
+                requests.pop_front_if(|request| request.case.offset < it.requests)
+            {
+                turn.requests.push(request);
+            }
+            while let Some((_, answer)) = answers.pop_front_if(|(offset, _)| *offset < it.responses)
+            {
+                turn.answers.extend(answer.ok());
+            }
+            self.begin(it.turn, it.now());
+            self.machine.turn(it.now(), turn, &mut dropped);
+            forwards.extend(dropped.drain(..).filter_map(|effect| match effect {
+                ServingEffect::Forward(forward) => Some(forward),
+                ServingEffect::Serve(_)
+                | ServingEffect::Predict(_)
+                | ServingEffect::PassOn(_)
+                | ServingEffect::Count(_) => None,
+            }));
+            (self.requests, self.responses) = (it.requests, it.responses);
+            self.end();
+        }
+        forwards.retain(|forward| self.machine.awaits(forward));
+        forwards
+    }
+
+    /// Takes in what waits and acts on what is due; returns whether there was anything to do.
+    pub fn turn(
+        &mut self,
+        now: Timestamp,
+        routing: &Arc<Routing>,
+        out: &mut Vec<ServingEffect>,
+        dead: &mut Vec<Dead>,
+    ) -> bool {
+        // A machine with a slower clock than the lane's last one goes on at the lane's time.
+        let now = now.max(self.now);
+        let room = self.machine.room();
+        let is_due = self.machine.next_wake().is_some_and(|it| it <= now);
+        let may_take = room > 0 && !self.backlog.requests.is_empty();
+        if !is_due && !may_take && self.backlog.answers.is_empty() && self.effects.is_empty() {
+            return false;
+        }
+        let mut turn = Turn::default();
+        if routing.revision > self.machine.routing().revision {
+            turn.routing = Some(Arc::clone(routing));
+        }
+        self.begin(self.turn, now);
+        out.append(&mut self.effects);
+        for (offset, answer) in self.backlog.answers.drain(..) {
+            self.responses = offset + 1;
+            match answer {
+                Ok(answer) => turn.answers.push(answer),
+                Err(it) => dead.push(it),
+            }
+        }
+        let taken = room.min(self.backlog.requests.len());
+        turn.requests = self.backlog.requests.drain(..taken).collect();
+        if let Some(last) = turn.requests.last() {
+            self.requests = last.case.offset + 1;
+            self.last = Some(hash_of(last));
+        }
+        self.machine.turn(now, turn, out);
+        self.is_touched = true;
+        true
+    }
+
+    /// Returns the journal's record of the turn just taken, and counts on.
+    pub fn end_turn(&mut self) -> ServingTurn {
+        let record = ServingTurn {
+            turn: self.turn,
+            now: self.now.0,
+            revision: self.revision().0,
+            requests: self.requests,
+            responses: self.responses,
+            open: self.open,
+            last: self.last.take(),
+        };
+        self.end();
+        record
+    }
+
+    /// Returns the next offsets of requests and answers.
+    pub fn offsets(&self) -> (i64, i64) {
+        (self.requests, self.responses)
+    }
+
+    /// Returns where a replay of the lane as it is now would start: at the turn that opened its oldest open case.
+    pub fn replay_start(&self) -> ReplayStart {
+        let oldest = self.starts.front().copied();
+        ReplayStart { next: self.turn, ..oldest.unwrap_or(self.start_here()) }
+    }
+
+    fn start_here(&self) -> ReplayStart {
+        ReplayStart {
+            turn: self.turn,
+            now: self.now,
+            first: self.requests,
+            second: self.responses,
+            next: self.turn,
+            published: 0,
+            has_gap: false,
+        }
+    }
+
+    /// Returns when something falls due.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.machine.next_wake()
+    }
+
+    /// Returns how many cases are open.
+    pub fn open_cases(&self) -> usize {
+        self.machine.open_cases()
+    }
+
+    /// Returns how many requests the lane can take.
+    pub fn room(&self) -> usize {
+        self.machine.room()
+    }
+
+    fn revision(&self) -> Revision {
+        self.machine.routing().revision
+    }
+
+    fn begin(&mut self, turn: u64, now: Timestamp) {
+        self.turn = turn;
+        self.now = now;
+        self.open = self.machine.open_cases();
+        self.starts.push_back(ReplayStart { turn, now, ..self.start_here() });
+    }
+
+    /// Forgets the turns before the one that opened the oldest open case.
+    fn end(&mut self) {
+        self.turn += 1;
+        match self.machine.oldest_open() {
+            None => self.starts.clear(),
+            Some(oldest) => {
+                while self.starts.get(1).is_some_and(|it| it.first <= oldest) {
+                    self.starts.pop_front();
+                }
+            }
+        }
+    }
+}
+
+fn read_turn(bytes: &[u8]) -> Option<(u64, ServingTurn)> {
+    ServingTurn::read(bytes).ok().map(|it| (it.turn, it))
+}

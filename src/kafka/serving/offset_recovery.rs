@@ -1,0 +1,241 @@
+//! Where a serving lane goes on whose group has no offset of ours: offsets expire, groups are deleted, and operators set offsets.
+//!
+//! The journal says how far the lane was. Without a journal nothing but the served topic shows whether the lane has ever done anything.
+
+use std::collections::BTreeMap;
+
+use rdkafka::message::Message;
+use tracing::warn;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::lanes::catalog::ModelView;
+use crate::kafka::lanes::decode;
+use crate::kafka::lanes::size_limit;
+use crate::kafka::serving::lane::Committed;
+use crate::wire::headers;
+use crate::wire::journal::{ReplayStart, ServingTurn};
+use crate::wire::prediction;
+use serinus_core::domain::record::Request;
+use serinus_core::domain::time::Timestamp;
+
+/// This many of the newest offsets of a journal are read first: the newest turn is nearly always among them.
+const TAIL: i64 = 4_000;
+
+/// Where a lane is, by its journal alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recalled {
+    /// The number of the next turn.
+    pub turn: u64,
+    /// The clock's reading of the last one.
+    pub now: Timestamp,
+    /// The next request; nothing where the topic was made again, so that offsets of the old one mean nothing.
+    pub requests: Option<i64>,
+    /// The next answer.
+    pub responses: i64,
+}
+
+/// What is known of where a lane goes on.
+#[derive(Debug)]
+pub enum Recall {
+    /// It goes on from here.
+    Known(Committed),
+    /// Nobody can say it but a person.
+    Unknown(String),
+}
+
+/// The partition whose past is looked for, and the group that reads it.
+pub struct Past<'a> {
+    /// The model.
+    pub view: &'a ModelView,
+    /// The partition.
+    pub partition: i32,
+    /// The group.
+    pub group: &'a str,
+    /// The lanes' journal.
+    pub journal: &'a str,
+    /// Reads topics again.
+    pub replay: &'a Replay,
+}
+
+impl Past<'_> {
+    /// Returns where the lane goes on, from the group's offsets where they are ours, else from what was written.
+    pub fn recall(&self, committed: Committed) -> Result<Recall, ShellError> {
+        let set = match &committed.requests {
+            Some((_, metadata)) if ReplayStart::from_metadata(metadata).is_some() => {
+                return Ok(Recall::Known(committed));
+            }
+            Some((offset, _)) => Some(*offset),
+            None => None,
+        };
+        self.replay.is_decided(self.journal, self.partition)?;
+        let Some(newest) = self.newest_turn()? else { return self.without_journal(committed, set) };
+        let (topic, partition, group) = (self.requests(), self.partition, self.group);
+        let (turn, now, responses) = (newest.turn.turn + 1, newest.now(), newest.responses);
+        let mut recalled = Recalled { turn, now, requests: None, responses };
+        if self.is_same_topic(&newest)? {
+            let next = newest.requests;
+            if set != Some(next) {
+                warn!(
+                    topic,
+                    partition,
+                    group,
+                    set,
+                    next,
+                    "the group's offset is gone or was set by another program; the journal counts"
+                );
+            }
+            recalled.requests = Some(next);
+        } else {
+            warn!(topic, partition, "the topic was made again; it is read from its beginning");
+        }
+        Ok(Recall::Known(Committed { recalled: Some(recalled), ..committed }))
+    }
+
+    fn requests(&self) -> &str {
+        &self.view.plan.topics.requests
+    }
+
+    /// Returns the newest turn that the journal shows, with the newest hash of a request that it shows.
+    fn newest_turn(&self) -> Result<Option<NewestTurn>, ShellError> {
+        let (low, high) = self.replay.bounds(self.journal, self.partition)?;
+        for from in [(high - TAIL).max(low), low] {
+            let mut newest: Option<NewestTurn> = None;
+            self.replay.range(self.journal, self.partition, from, None, |message| {
+                let Some(Ok(turn)) = message.payload().map(ServingTurn::read) else { return };
+                let last = turn.last.map(|it| (turn.requests - 1, it));
+                let last = last.or_else(|| newest.as_ref().and_then(|it| it.last));
+                newest = Some(NewestTurn { turn, last });
+            })?;
+            if newest.is_some() || from == low {
+                return Ok(newest);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns whether the requests are those that the journal speaks of.
+    fn is_same_topic(&self, newest: &NewestTurn) -> Result<bool, ShellError> {
+        let (low, high) = self.replay.bounds(self.requests(), self.partition)?;
+        if newest.requests > high {
+            return Ok(false);
+        }
+        let Some((offset, hash)) = newest.last.filter(|it| it.0 >= low) else { return Ok(true) };
+        let mut is_same = true;
+        let plan = &self.view.plan;
+        self.replay.range(
+            self.requests(),
+            self.partition,
+            offset,
+            Some(offset + 1),
+            |message| {
+                if message.offset() == offset {
+                    is_same = hash_of(&decode::request(message, plan)) == hash;
+                }
+            },
+        )?;
+        Ok(is_same)
+    }
+
+    /// A lane that nobody has ever served begins at the beginning, or where the operator says.
+    fn without_journal(
+        &self,
+        committed: Committed,
+        set: Option<i64>,
+    ) -> Result<Recall, ShellError> {
+        // Where nobody has asked, nothing can have been answered.
+        let has_requests = self.replay.bounds(self.requests(), self.partition)?.1 > 0;
+        if !has_requests || !self.has_served()? {
+            return Ok(Recall::Known(committed));
+        }
+        let (twice, next) = self.served_from(set.unwrap_or(0))?;
+        let (topic, partition, group) = (self.requests(), self.partition, self.group);
+        let served = &self.view.plan.topics.served;
+        let remedy = format!(
+            "kafka-consumer-groups --group {group} --topic {topic}:{partition} --reset-offsets --to-offset {next} --execute \
+             sets it behind the newest request that `{served}` shows an answer to"
+        );
+        match set {
+            Some(_) if twice == 0 => Ok(Recall::Known(committed)),
+            Some(offset) => Ok(Recall::Unknown(format!(
+                "the offset {offset} that was set for group `{group}` is not used: {twice} requests from there on have an answer on \
+                 `{served}` and would be answered a second time; {remedy}"
+            ))),
+            None => Ok(Recall::Unknown(format!(
+                "group `{group}` has no offset of `{topic}`, the journal `{}` has no record, and `{served}` shows that requests were \
+                 answered, so where it went on cannot be known; {remedy}",
+                self.journal
+            ))),
+        }
+    }
+
+    /// Returns whether anything shows that requests of the partition were answered.
+    fn has_served(&self) -> Result<bool, ShellError> {
+        let topics = &self.view.plan.topics;
+        let (low, _) = self.replay.bounds(&topics.served, self.partition)?;
+        if low > 0 || self.replay.has_any(&topics.served, self.partition, |_| true)? {
+            return Ok(true);
+        }
+        let is_ours = |bytes: &[u8]| {
+            prediction::decode(bytes).is_ok_and(|(_, it)| it.case.partition == self.partition)
+        };
+        for of in 0..self.replay.partitions(&topics.predictions)? {
+            if self.replay.has_any(&topics.predictions, of, is_ours)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns how many requests from an offset on have an answer, and the offset after the newest request that has one.
+    fn served_from(&self, offset: i64) -> Result<(usize, i64), ShellError> {
+        let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+        let topics = &self.view.plan.topics;
+        self.replay.range(&topics.served, self.partition, 0, None, |message| {
+            let pairs = decode::pairs(message);
+            let id = pairs.iter().find(|(name, _)| *name == headers::REQUEST_ID);
+            let id = id.and_then(|(_, id)| std::str::from_utf8((*id)?).ok());
+            if let Some(id) = id {
+                *answers.entry(size_limit::cut(id).to_owned()).or_default() += 1;
+            }
+        })?;
+        let (mut twice, mut next) = (0, 0);
+        self.replay.range(self.requests(), self.partition, 0, None, |message| {
+            let request = decode::request(message, &self.view.plan);
+            let Some(left) = answers.get_mut(size_limit::cut(request.id.as_str())) else { return };
+            if *left > 0 {
+                *left -= 1;
+                next = message.offset() + 1;
+                twice += usize::from(message.offset() >= offset);
+            }
+        })?;
+        Ok((twice, next))
+    }
+}
+
+struct NewestTurn {
+    turn: ServingTurn,
+    /// The newest request of which a hash is known, with the hash.
+    last: Option<(i64, u64)>,
+}
+
+impl std::ops::Deref for NewestTurn {
+    type Target = ServingTurn;
+
+    fn deref(&self) -> &ServingTurn {
+        &self.turn
+    }
+}
+
+/// Returns a hash by which a request is known again.
+pub fn hash_of(request: &Request) -> u64 {
+    let mut bytes = request.requested_at.0.to_be_bytes().to_vec();
+    for part in [request.key.as_deref(), request.value.as_deref()] {
+        bytes.push(u8::from(part.is_some()));
+        bytes.extend(part.unwrap_or_default());
+        bytes.push(0);
+    }
+    bytes.extend(request.id.as_str().as_bytes());
+    xxh3_64(&bytes)
+}

@@ -1,0 +1,317 @@
+//! Slots and partitions on a real Kafka: who has a slot, who wakes up without it, partitions that are added, topics that are made again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::Offset;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use serinus::kafka::client::consumer_group::{Member, Rebalanced};
+use serinus::kafka::client::settings::Settings;
+
+use crate::kit::admin;
+use crate::kit::clock::Deadline;
+use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::process::{Process, folder, serinus};
+use crate::kit::worker::{Habits, Worker, answer};
+use crate::kit::world::{PARTITIONS, WAIT, World, unique};
+
+const SPEC: &str = "
+apiVersion: serinus/v1
+kind: Model
+metadata: {name: MODEL}
+spec: {stable: v1, requestId: 'header:ce_id', timeout: 60s, shadowTimeout: 60s}
+";
+
+/// Longer than a member's session and a transaction may take.
+const TOO_LONG: Duration = Duration::from_secs(13);
+
+/// An application with one model, its worker, and a reader of what is served.
+struct Place {
+    world: World,
+    served: Reader,
+    sent: usize,
+    _worker: Worker,
+}
+
+impl Place {
+    fn new(kafka: &Kafka, what: &str, start: impl Fn(&World) -> Process) -> (Self, Process) {
+        let world = World::new(kafka, what, SPEC);
+        let mut run = start(&world);
+        world.await_topic(&world.topic("served"), &mut run);
+        world.await_topic(&world.topic("v1.requests"), &mut run);
+        let worker = Worker::start(kafka, &world.name, "v1", Habits::default());
+        let served = Reader::open(kafka, &world.topic("served"));
+        let mut place = Self { world, served, sent: 0, _worker: worker };
+        place.ask(100);
+        (place, run)
+    }
+
+    /// Sends requests and waits until each is served, once and right.
+    fn ask(&mut self, count: usize) {
+        self.send(count);
+        self.await_served();
+    }
+
+    fn send(&mut self, count: usize) {
+        self.world.send_requests(self.sent, self.sent + count);
+        self.sent += count;
+    }
+
+    fn await_served(&mut self) {
+        let wanted = self.sent;
+        self.served.until("an answer to each request", WAIT, |it| it.len() >= wanted);
+        assert_eq!(self.served.records.len(), wanted, "each is served once");
+    }
+}
+
+fn await_line(process: &Process, what: &str) {
+    let deadline = Deadline::after(WAIT);
+    while !process.log_text().contains(what) {
+        assert!(!deadline.is_over(), "no `{what}` in the log:\n{}", process.log_text());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// Holds a process still, as a machine that stalls does.
+fn pause(process: &Process) {
+    process.signal("STOP");
+    std::thread::park_timeout(TOO_LONG);
+}
+
+/// A place of its own in the log, so that two processes of one slot are told apart.
+fn run_beside(world: &World, log: &str) -> Process {
+    let mut command = serinus();
+    command.args(["run", "--bootstrap", &world.kafka.bootstrap, "--app", &world.name]);
+    command.args(["--instance", "one"]);
+    Process::start(&mut command, &folder(&world.name).join(log))
+}
+
+const SLOT_TAKEN: &str =
+    "another process runs as instance `one` of this application; give each its own --instance name";
+
+#[test]
+fn of_two_processes_with_one_slot_the_older_leaves_and_says_why() {
+    let Some(kafka) = Kafka::find() else { return };
+    let (mut place, mut older) = Place::new(&kafka, "twice", World::run);
+    let younger = run_beside(&place.world, "younger.log");
+    place.send(100);
+    assert_eq!(older.wait(WAIT).code(), Some(1));
+    assert!(older.log_text().contains(SLOT_TAKEN), "{}", older.log_text());
+    place.await_served();
+    place.ask(100);
+    younger.stop();
+}
+
+#[test]
+fn a_process_that_slept_and_was_replaced_leaves_when_it_wakes() {
+    let Some(kafka) = Kafka::find() else { return };
+    let (mut place, mut sleeper) = Place::new(&kafka, "replaced", World::run);
+    place.send(100);
+    sleeper.signal("STOP");
+    let younger = run_beside(&place.world, "younger.log");
+    place.await_served();
+    pause(&sleeper);
+    place.send(100);
+    sleeper.signal("CONT");
+    assert_eq!(sleeper.wait(WAIT).code(), Some(1));
+    assert!(sleeper.log_text().contains(SLOT_TAKEN), "{}", sleeper.log_text());
+    place.await_served();
+    place.ask(100);
+    younger.stop();
+}
+
+#[test]
+fn a_process_that_slept_goes_on_by_itself_when_nobody_took_its_slot() {
+    let Some(kafka) = Kafka::find() else { return };
+    let (mut place, sleeper) = Place::new(&kafka, "slept", World::run);
+    place.send(100);
+    pause(&sleeper);
+    place.send(100);
+    sleeper.signal("CONT");
+    place.await_served();
+    place.ask(100);
+    sleeper.stop();
+}
+
+#[test]
+fn partitions_added_to_the_requests_are_served_once_their_partners_are_there() {
+    let Some(kafka) = Kafka::find() else { return };
+    let (mut place, run) = Place::new(&kafka, "grown", World::run);
+    let requests = place.world.topic("requests");
+    add_partitions(&kafka, &requests, usize::try_from(PARTITIONS + 2).expect("it is small"));
+    let record = Record {
+        partition: PARTITIONS + 1,
+        value: b"from a new partition".to_vec(),
+        headers: vec![("ce_id".to_owned(), b"new".to_vec())],
+        ..Record::default()
+    };
+    kafka.send(&requests, &[record]);
+    await_line(&run, "`serinus topics create` with the model's spec adds what is missing");
+    // The others are served as ever.
+    place.ask(100);
+    let output = serinus()
+        .args(["topics", "create", "--bootstrap", &kafka.bootstrap, "--app", &place.world.name])
+        .arg(&place.world.spec)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        said.contains(&format!("added partitions to {}", place.world.topic("served"))),
+        "{said}"
+    );
+    let mut served = Reader::open(&kafka, &place.world.topic("served"));
+    served.until("the answer on the new partition", WAIT, |records| {
+        let is_it = |it: &&Record| it.header("serinus-request-id") == Some("new");
+        records.iter().find(is_it).is_some_and(|it| {
+            it.partition == PARTITIONS + 1 && it.value == answer("v1", b"from a new partition")
+        })
+    });
+    run.stop();
+}
+
+#[test]
+fn a_topic_that_was_made_again_is_read_from_its_beginning() {
+    let Some(kafka) = Kafka::find() else { return };
+    let (mut place, run) = Place::new(&kafka, "again", World::run);
+    run.stop();
+    let requests = place.world.topic("requests");
+    admin::delete_topic(&kafka, &requests);
+    kafka.create_topics(&[(&requests, PARTITIONS)]);
+    let run = place.world.run();
+    place.ask(100);
+    run.stop();
+}
+
+/// Offsets of a group that someone else committed: a second use of the application id, or a slip of the hand.
+#[test]
+fn offsets_that_cannot_be_ours_are_refused_with_words_and_nothing_is_skipped() {
+    let Some(kafka) = Kafka::find() else { return };
+    let (mut place, run) = Place::new(&kafka, "foreign", World::run);
+    run.stop();
+    let (group, requests) =
+        (format!("{}.serving", place.world.name), place.world.topic("requests"));
+    let commit = |offset: i64, metadata: &str| {
+        admin::set_offset_with(&kafka, &group, (&requests, 0), (offset, metadata));
+    };
+    let right = admin::offset(&kafka, &group, (&requests, 0)).expect("it was committed");
+    commit(1_000_000, "");
+    let run = place.world.run();
+    await_line(
+        &run,
+        "it was deleted and made again, or the application id is used for something else",
+    );
+    run.kill();
+    commit(right.0, "mine");
+    let run = place.world.run();
+    await_line(&run, "that another program committed (its metadata is `mine`)");
+    run.kill();
+    commit(right.0, &right.1);
+    place.send(100);
+    let run = place.world.run();
+    place.await_served();
+    run.stop();
+}
+
+/// A member of a group, and what it holds.
+struct Holder {
+    member: Member,
+    held: BTreeSet<i32>,
+}
+
+impl Holder {
+    fn join(settings: &Settings, topic: &str, slot: &str) -> Self {
+        let group = format!("{}.group", settings.app);
+        let mut member = Member::new(settings, &group, Some(slot)).expect("it can be made");
+        member.subscribe(vec![topic.to_owned()]).expect("the topic is there");
+        Self { member, held: BTreeSet::new() }
+    }
+
+    /// Returns what the group says, once; what it gives is taken.
+    fn hear(&mut self) -> Vec<Rebalanced> {
+        drop(self.member.poll(Duration::from_millis(20)));
+        let heard = self.member.rebalanced();
+        for note in &heard {
+            if let Rebalanced::Assigned(given) = note {
+                let read: Vec<_> = given
+                    .iter()
+                    .map(|(topic, partition)| (topic.as_str(), *partition, Offset::Beginning))
+                    .collect();
+                self.member.accept(&read).expect("it can be taken");
+                self.held.extend(given.iter().map(|it| it.1));
+            }
+        }
+        heard
+    }
+
+    /// The same, and gives up what is to go away.
+    fn obey(&mut self) {
+        for note in self.hear() {
+            if let Rebalanced::Revoked(gone) | Rebalanced::Lost(gone) = note {
+                let gone: Vec<_> = gone.iter().map(|it| (it.0.as_str(), it.1)).collect();
+                self.member.release(&gone).expect("it can be given up");
+                self.held.retain(|held| gone.iter().all(|it| it.1 != *held));
+            }
+        }
+    }
+}
+
+/// A role that begins anew in the middle of a rebalance comes back under its slot, and is given what the group had given it before.
+#[test]
+fn partitions_that_were_handed_over_at_a_restart_find_an_owner() {
+    let Some(kafka) = Kafka::find() else { return };
+    let app = unique("handover");
+    let topic = format!("{app}.requests");
+    kafka.create_topics(&[(&topic, PARTITIONS), (&format!("{app}.internal.slots"), 1)]);
+    let settings = Settings::new(&kafka.bootstrap, &app);
+    let all: BTreeSet<i32> = (0..PARTITIONS).collect();
+    let deadline = Deadline::after(WAIT);
+    let mut first = Holder::join(&settings, &topic, "a");
+    while first.held != all {
+        assert!(!deadline.is_over(), "the only member holds {:?}", first.held);
+        first.obey();
+    }
+    let mut second = Holder::join(&settings, &topic, "b");
+    let is_asked = |it: &Rebalanced| matches!(it, Rebalanced::Revoked(gone) if !gone.is_empty());
+    while !first.hear().iter().any(is_asked) {
+        assert!(!deadline.is_over(), "the first was not asked to give anything up");
+        second.obey();
+    }
+    // It goes without a word, as by kill -9.
+    std::mem::forget(first);
+    let mut first = Holder::join(&settings, &topic, "a");
+    while first.held.union(&second.held).copied().ne(all.iter().copied()) {
+        assert!(
+            !deadline.is_over(),
+            "of {all:?} the first holds {:?}, the second {:?}",
+            first.held,
+            second.held
+        );
+        first.obey();
+        second.obey();
+    }
+    assert!(first.held.is_disjoint(&second.held));
+}
+
+fn admin(kafka: &Kafka) -> (AdminClient<DefaultClientContext>, tokio::runtime::Runtime) {
+    let admin = kafka.config().create().expect("an admin client can be made");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be made");
+    (admin, runtime)
+}
+
+fn add_partitions(kafka: &Kafka, topic: &str, count: usize) {
+    let (admin, runtime) = admin(kafka);
+    let new = [NewPartitions::new(topic, count)];
+    let results = runtime.block_on(admin.create_partitions(&new, &AdminOptions::new()));
+    assert!(results.expect("the broker answers").iter().all(Result::is_ok));
+    let wanted = i32::try_from(count).expect("it is small");
+    let deadline = Deadline::after(WAIT);
+    while kafka.partitions(topic) < wanted {
+        assert!(!deadline.is_over(), "the new partitions are not shown");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}

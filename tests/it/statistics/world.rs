@@ -1,0 +1,425 @@
+//! A whole model without Kafka: requests are routed and answered at once, lanes and judge run on one clock of the test's own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use serinus::kafka::lanes::catalog::Known;
+use serinus::wire::analysis::AnalysisRecord;
+use serinus::wire::event::EventRecord;
+use serinus::wire::metrics::MetricsRecord;
+use serinus::wire::partial::PartialRecord;
+use serinus::wire::state::StateRecord;
+use serinus_core::decision::contract::Route;
+use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
+use serinus_core::domain::ids::{CaseId, ModelName, RequestId, RolloutName, Version};
+use serinus_core::domain::label::Label;
+use serinus_core::domain::record::Segments;
+use serinus_core::domain::routing::{Role, Routing};
+use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::analyst::io::{
+    Effect as LaneEffect, Event as LaneEvent, Row, Settings as LaneSettings,
+};
+use serinus_core::engine::analyst::lane::Analyst;
+use serinus_core::engine::counter::Counter;
+use serinus_core::engine::judge::command::{Command, Parsed, Verb};
+use serinus_core::engine::judge::event::Change;
+use serinus_core::engine::judge::io::{Effect, Event, Settings};
+use serinus_core::engine::judge::judge::Judge;
+use serinus_core::engine::judge::report::Report;
+use serinus_core::engine::judge::state::Standing;
+use serinus_core::engine::partial::Partial;
+use serinus_core::inference::interim::Detail;
+use serinus_core::plan::rollout::Format;
+
+use crate::scenarios::plans::MIDNIGHT;
+use crate::wire::schemas::assert_as_published;
+
+/// How one version answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// With this score.
+    Score(f64),
+    /// With this score, after so many milliseconds.
+    After(f64, i64),
+    /// With these bytes.
+    Raw(String),
+    /// With an error.
+    Error,
+    /// Not at all.
+    Nothing,
+}
+
+/// A model, its lanes, its judge, and everything that they asked for.
+pub(crate) struct World {
+    pub(crate) now: Timestamp,
+    /// How far the clocks of those who ask are behind.
+    pub(crate) behind: Span,
+    model: ModelName,
+    lanes: Vec<Analyst>,
+    offsets: Vec<(i64, i64)>,
+    judge: Judge,
+    settings: Settings,
+    kept: Option<StateRecord>,
+    partials: Vec<Partial>,
+    requests: i64,
+    commands: u32,
+    due_labels: BTreeMap<Timestamp, VecDeque<Label>>,
+    /// What was applied, so that documents can be read back.
+    specs: Vec<Parsed>,
+    known: Known,
+    /// How long after they are written the lanes hear of events.
+    pub(crate) hears_after: Span,
+    coming: VecDeque<(Timestamp, EventRecord)>,
+    /// How many cases were joined without their rollout's plan.
+    pub(crate) unplanned: u64,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) report: Option<Report>,
+    /// What the next requests are part of.
+    pub(crate) segments: Segments,
+}
+
+impl World {
+    pub(crate) fn new(model: &str, partitions: i32) -> Self {
+        let settings = Settings {
+            model: model.into(),
+            partitions,
+            labels_topic: format!("serinus.internal.{model}.labels"),
+            detail: Detail::Full,
+        };
+        Self {
+            now: MIDNIGHT,
+            behind: Span(0),
+            model: model.into(),
+            lanes: (0..partitions)
+                .map(|it| Analyst::new(LaneSettings::new(model.into(), it, partitions)))
+                .collect(),
+            offsets: vec![(0, 0); usize::try_from(partitions).expect("a few")],
+            judge: Judge::new(settings.clone()),
+            settings,
+            kept: None,
+            partials: Vec::new(),
+            requests: 0,
+            commands: 0,
+            due_labels: BTreeMap::new(),
+            specs: Vec::new(),
+            known: Known::default(),
+            hears_after: Span::ZERO,
+            coming: VecDeque::new(),
+            unplanned: 0,
+            changes: Vec::new(),
+            rows: Vec::new(),
+            report: None,
+            segments: Arc::default(),
+        }
+    }
+
+    /// Sends a command, as the command line would.
+    pub(crate) fn command(
+        &mut self,
+        verb: Verb,
+        rollout: Option<&str>,
+        spec: Option<Parsed>,
+        expect: Option<u64>,
+    ) {
+        self.commands += 1;
+        self.specs.extend(spec.clone());
+        let command = Command {
+            id: format!("c{}", self.commands),
+            model: self.model.clone(),
+            rollout: rollout.map(Into::into),
+            verb,
+            by: "ann".to_owned(),
+            reason: String::new(),
+            expect_revision: expect.map(serinus_core::domain::ids::Revision),
+            spec,
+        };
+        let mut out = Vec::new();
+        self.judge.handle(self.now, Event::Command(Box::new(command)), &mut out);
+        self.obey(out);
+    }
+
+    /// Kills the judge and starts another one, that knows the newest state and the partials that were judged.
+    pub(crate) fn restart_judge(&mut self) {
+        let Some(kept) = &self.kept else { return };
+        let documents = documents(self.standing());
+        let standing = kept.standing(documents).expect("a state is whole");
+        self.judge = Judge::restore(self.settings.clone(), standing);
+        for partial in &self.partials {
+            self.judge.recall_in_order(partial.clone());
+        }
+    }
+
+    /// Returns how often the newest sums of all lanes say that each version was asked, by rollout.
+    pub(crate) fn counted(&self) -> BTreeMap<(RolloutName, Version), u64> {
+        let newest: BTreeMap<_, _> =
+            self.partials.iter().map(|it| ((it.rollout.clone(), it.partition), it)).collect();
+        let mut counted = BTreeMap::new();
+        for partial in newest.into_values() {
+            for ((_, version, _), tally) in &partial.sums.arms {
+                let key = (partial.rollout.clone(), version.clone());
+                *counted.entry(key).or_default() += tally.exposures;
+            }
+        }
+        counted
+    }
+
+    /// Returns the present routing, once there is a model.
+    pub(crate) fn routing(&self) -> &Routing {
+        &self.judge.standing().expect("a model was applied").position.routing
+    }
+
+    pub(crate) fn standing(&self) -> &Standing {
+        self.judge.standing().expect("a model was applied")
+    }
+
+    /// Routes a unit as the serving lane does.
+    pub(crate) fn route(&self, unit: &str) -> Route {
+        Route::of(self.routing(), unit.as_bytes())
+    }
+
+    /// Answers a request with `answer` for every version asked, and logs the prediction.
+    pub(crate) fn case(&mut self, id: &str, unit: &str, answer: impl Fn(&Version) -> Answer) {
+        let route = self.route(unit);
+        self.case_by(route, id, unit, answer);
+    }
+
+    /// The same for a request that went another way than it should.
+    pub(crate) fn case_by(
+        &mut self,
+        route: Route,
+        id: &str,
+        unit: &str,
+        answer: impl Fn(&Version) -> Answer,
+    ) {
+        let routing = self.routing().clone();
+        let stable = routing.stable.clone();
+        let asked = std::iter::once((route.serve.version.clone(), Role::Serve))
+            .chain(route.shadows.iter().map(|it| (it.clone(), Role::Shadow)));
+        let mut answers: Vec<CaseAnswer> =
+            asked.map(|(version, role)| answered(&version, role, &answer(&version))).collect();
+        let is_failed = answers[0].status != AnswerStatus::Ok;
+        let is_candidate = route.serve.version != stable;
+        if is_failed && is_candidate {
+            answers.push(answered(&stable, Role::Serve, &answer(&stable)));
+        }
+        let outcome = match (is_failed, is_candidate) {
+            (false, _) => Outcome::Ok,
+            (true, true) => Outcome::Fallback,
+            (true, false) => Outcome::Error,
+        };
+        self.requests += 1;
+        let prediction = Prediction {
+            case: CaseId { partition: 0, offset: self.requests },
+            request_id: id.into(),
+            rollout: routing.rollout.clone(),
+            revision: routing.revision,
+            stage: routing.stage,
+            unit: Some(Arc::from(unit.as_bytes())),
+            segments: Arc::clone(&self.segments),
+            arm: route.serve.version.clone(),
+            propensity: route.serve.propensity,
+            served: Some(route.serve.version),
+            outcome,
+            requested_at: self.now - self.behind,
+            routed_at: self.now,
+            served_at: self.now,
+            answers,
+        };
+        self.log(prediction);
+    }
+
+    /// Puts a prediction into the log.
+    pub(crate) fn log(&mut self, prediction: Prediction) {
+        let lane = self.lane_of(&prediction.request_id);
+        self.offsets[lane].0 += 1;
+        let offset = self.offsets[lane].0;
+        let event = LaneEvent::Prediction { offset, prediction: Box::new(prediction) };
+        self.tell(lane, event);
+    }
+
+    /// Sends a label.
+    pub(crate) fn label(&mut self, label: Label) {
+        let lane = self.lane_of(&label.request_id);
+        self.offsets[lane].1 += 1;
+        let offset = self.offsets[lane].1;
+        self.tell(lane, LaneEvent::Label { offset, source: None, label: Box::new(label) });
+    }
+
+    /// Sends a label when its time has come.
+    pub(crate) fn label_later(&mut self, label: Label) {
+        self.due_labels.entry(label.observed_at).or_default().push_back(label);
+    }
+
+    /// Lets time pass, a second at a time.
+    pub(crate) fn wait_until(&mut self, until: Timestamp) {
+        while self.now < until {
+            self.now = until.min(self.now + Span::seconds(1));
+            while let Some(entry) = self.due_labels.first_entry() {
+                if *entry.key() > self.now {
+                    break;
+                }
+                for label in entry.remove() {
+                    self.label(label);
+                }
+            }
+            self.tick();
+        }
+    }
+
+    fn tick(&mut self) {
+        self.follow();
+        for lane in 0..self.lanes.len() {
+            let mut out = Vec::new();
+            self.lanes[lane].tick(self.now, &mut out);
+            self.hear(out);
+        }
+        let mut out = Vec::new();
+        self.judge.tick(self.now, &mut out);
+        self.obey(out);
+    }
+
+    fn lane_of(&self, id: &RequestId) -> usize {
+        let sum: usize = id.as_str().bytes().map(usize::from).sum();
+        sum % self.lanes.len()
+    }
+
+    fn tell(&mut self, lane: usize, event: LaneEvent) {
+        let mut out = Vec::new();
+        self.lanes[lane].handle(self.now, event, &mut out);
+        self.hear(out);
+    }
+
+    fn hear(&mut self, effects: Vec<LaneEffect>) {
+        for effect in effects {
+            match effect {
+                LaneEffect::Row(row) => {
+                    let sent = AnalysisRecord::from(&*row);
+                    assert_as_published("analysis", &sent);
+                    let read = AnalysisRecord::read(&sent.encode(Format::Avro));
+                    assert_eq!(read, Ok(sent), "a row comes back as it was sent");
+                    self.rows.push(*row);
+                }
+                LaneEffect::Partial(partial) => {
+                    let sent = PartialRecord::from(&*partial).write();
+                    let read = PartialRecord::read(&sent).and_then(|it| it.partial());
+                    assert_eq!(read.as_ref(), Ok(&*partial), "a partial comes back as it was sent");
+                    self.partials.push((*partial).clone());
+                    let mut out = Vec::new();
+                    self.judge.handle(self.now, Event::Partial(partial), &mut out);
+                    self.obey(out);
+                }
+                LaneEffect::Refuse { reason, .. } => panic!("refused: {reason}"),
+                LaneEffect::Count(Counter::PredictionUnplanned, n) => self.unplanned += n,
+                LaneEffect::Count(..) => {}
+            }
+        }
+    }
+
+    fn obey(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Change(change) => {
+                    let sent = EventRecord::from(&*change);
+                    let read = EventRecord::read(&sent.write()).expect("an event can be read");
+                    assert_eq!(read, sent, "an event comes back as it was sent");
+                    let read = EventRecord::read(&sent.encode(Format::Avro));
+                    assert_eq!(read.as_ref(), Ok(&sent), "an event in Avro");
+                    assert_as_published("rollout-event", &sent);
+                    self.changes.push(*change);
+                    self.coming.push_back((self.now + self.hears_after, sent));
+                    self.follow();
+                }
+                Effect::State(standing) => {
+                    let sent = StateRecord::from(&*standing);
+                    let read = StateRecord::read(&sent.write()).expect("a state can be read");
+                    assert_eq!(read, sent, "a state comes back as it was sent");
+                    let in_avro = StateRecord::read(&sent.encode(Format::Avro));
+                    assert_eq!(in_avro.as_ref(), Ok(&sent), "a state in Avro");
+                    assert_as_published("rollout-state", &sent);
+                    let documents = documents(&standing);
+                    let restored = read.standing(|it| documents(it)).expect("a state is whole");
+                    assert_eq!(restored, *standing, "nothing of a state is lost");
+                    self.kept = Some(read);
+                }
+                Effect::Report(report) => {
+                    let sent = MetricsRecord::from(&*report);
+                    let read = MetricsRecord::read(&sent.write()).expect("metrics can be read");
+                    assert_eq!(read.reason, sent.reason);
+                    let read = MetricsRecord::read(&sent.encode(Format::Avro));
+                    assert_eq!(read.as_ref(), Ok(&sent), "metrics in Avro");
+                    assert_as_published("rollout-metrics", &sent);
+                    self.report = Some(*report);
+                }
+                Effect::Count(..) => {}
+            }
+        }
+    }
+
+    /// Tells the lanes what the followers of the events tell them.
+    fn follow(&mut self) {
+        while let Some((_, event)) = self.coming.pop_front_if(|(at, _)| *at <= self.now) {
+            let spec = event.spec.as_ref().map(|document| self.understood(document));
+            if !self.known.take_understood(event, spec) {
+                continue;
+            }
+            let Some(view) = self.known.model(&self.model) else { continue };
+            let plans: Vec<_> = view.rollouts.values().cloned().collect();
+            for lane in 0..self.lanes.len() {
+                for planned in &plans {
+                    self.tell(lane, LaneEvent::Plan(Box::new(planned.clone())));
+                }
+            }
+        }
+    }
+
+    /// Reads a document as it was meant when it was applied.
+    fn understood(&self, document: &Value) -> Parsed {
+        let is_it = |spec: &&Parsed| match spec {
+            Parsed::Model(it) => it.document == *document,
+            Parsed::Rollout(it) => it.document == *document,
+            Parsed::Invalid(_) => false,
+        };
+        self.specs.iter().find(is_it).cloned().expect("only what was applied is in an event")
+    }
+}
+
+/// Returns what reads a state's documents back into the plans that they came from.
+fn documents(standing: &Standing) -> impl Fn(&Value) -> Parsed + use<> {
+    let model = standing.model.clone();
+    let rollouts: Vec<_> = standing
+        .rollout
+        .iter()
+        .chain(standing.queue.iter().map(|it| &it.written))
+        .chain(standing.decisions.iter().map(|it| &it.rollout))
+        .cloned()
+        .collect();
+    move |document| {
+        if *document == model.document {
+            return Parsed::Model(Box::new(model.clone()));
+        }
+        match rollouts.iter().find(|it| it.document == *document) {
+            Some(rollout) => Parsed::Rollout(Box::new(rollout.clone())),
+            None => Parsed::Invalid(format!("unknown document {document}")),
+        }
+    }
+}
+
+fn answered(version: &Version, role: Role, answer: &Answer) -> CaseAnswer {
+    let said = |text: String, ms: i64| {
+        let bytes: Arc<[u8]> = Arc::from(text.into_bytes());
+        (AnswerStatus::Ok, Some(Span(ms)), Some(bytes))
+    };
+    let scored = |score: f64, ms: i64| said(json!({"score": score}).to_string(), ms);
+    let (status, latency, value) = match answer {
+        Answer::Score(score) => scored(*score, 10),
+        Answer::After(score, ms) => scored(*score, *ms),
+        Answer::Raw(text) => said(text.clone(), 10),
+        Answer::Error => (AnswerStatus::Error, Some(Span(10)), None),
+        Answer::Nothing => (AnswerStatus::Timeout, None, None),
+    };
+    let error = matches!(answer, Answer::Error).then(|| Arc::from("boom"));
+    CaseAnswer { version: version.clone(), role, status, latency, value, error }
+}

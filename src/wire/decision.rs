@@ -7,10 +7,11 @@ use serde_json::Value;
 use crate::wire::design::DesignRecord;
 use crate::wire::event::PhaseRecord;
 use crate::wire::malformed::Malformed;
-use serinus_core::decision::basis::{Question, Support};
+use serinus_core::decision::basis::Support;
 use serinus_core::domain::ids::StageIndex;
 use serinus_core::engine::judge::command::Written;
 use serinus_core::engine::judge::decision::Decision;
+use serinus_core::inference::verdict::Question;
 use serinus_core::plan::rollout::RolloutPlan;
 
 /// A decision that newer labels may speak against.

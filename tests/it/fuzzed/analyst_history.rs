@@ -8,7 +8,7 @@ use serde_json::json;
 use serinus::wire::checkpoint::CheckpointRecord;
 use serinus::wire::journal::AnalystTurn;
 use serinus::wire::lane_file::{self, Place};
-use serinus_core::decision::contract::Route;
+use serinus_core::domain::assignment;
 use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use serinus_core::domain::ids::{CaseId, Revision, StageIndex, Version};
 use serinus_core::domain::label::Label;
@@ -124,7 +124,7 @@ fn routing() -> Routing {
 }
 
 pub(crate) fn prediction(n: usize, id: &str, now: Timestamp, fails: u8, score: u8) -> Prediction {
-    let route = Route::of(&routing(), id.as_bytes());
+    let route = assignment::route(&routing(), id.as_bytes());
     let answer = |version: &Version, role, nth: u8| {
         let is_failed = fails == nth;
         let status = if is_failed { AnswerStatus::Error } else { AnswerStatus::Ok };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serinus_core::decision::contract::Route;
+use serinus_core::domain::assignment;
 use serinus_core::domain::case::{AnswerStatus, Outcome, Prediction};
 use serinus_core::domain::ids::Version;
 use serinus_core::domain::record::{Answer, Bytes, Request};
@@ -163,7 +163,7 @@ fn naive(played: &[Played]) -> BTreeMap<i64, Expected> {
 }
 
 fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played]) -> Expected {
-    let route = Route::of(by, request.unit_bytes());
+    let route = assignment::route(by, request.unit_bytes());
     let deadline = opened + TIMEOUT;
     let close = opened + SHADOW_TIMEOUT;
     // The first answer to an ask, among what was read after a place and while the case can be open.

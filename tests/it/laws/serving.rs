@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use serinus_core::decision::contract::Route;
+use serinus_core::domain::assignment;
 use serinus_core::domain::routing::Role;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::counter::Counter;
@@ -75,7 +75,7 @@ proptest! {
         for (offset, unit) in (1..).zip(units) {
             let before = lane.open_cases();
             let request = request(offset, unit, MIDNIGHT);
-            let wanted = Route::of(&by, request.unit_bytes()).shadows.len();
+            let wanted = assignment::route(&by, request.unit_bytes()).shadows.len();
             let mut played = Vec::new();
             let turn = Turn { requests: vec![request], ..Turn::default() };
             take(&mut lane, &Played { now: MIDNIGHT, turn }, &mut played);

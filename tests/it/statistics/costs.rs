@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use serinus_core::decision::contract::Route;
+use serinus_core::domain::assignment;
 use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use serinus_core::domain::ids::{CaseId, Revision, StageIndex, Version};
 use serinus_core::domain::routing::{Role, Routing};
@@ -50,7 +50,7 @@ fn cases(plan: &RolloutPlan) -> Vec<Prediction> {
         };
         for n in 0..CASES_A_STAGE {
             let id = format!("{stage:?}-{n}");
-            let route = Route::of(&routing, id.as_bytes());
+            let route = assignment::route(&routing, id.as_bytes());
             let score = (n * 7919 % 101) as f64 / 101.0;
             cases.push(Prediction {
                 case: CaseId { partition: 0, offset: i64::try_from(cases.len()).expect("small") },

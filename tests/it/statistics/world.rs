@@ -11,7 +11,7 @@ use serinus::wire::event::EventRecord;
 use serinus::wire::metrics::MetricsRecord;
 use serinus::wire::partial::PartialRecord;
 use serinus::wire::state::StateRecord;
-use serinus_core::decision::contract::Route;
+use serinus_core::domain::assignment::{self, Route};
 use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use serinus_core::domain::ids::{CaseId, ModelName, RequestId, RolloutName, Version};
 use serinus_core::domain::label::Label;
@@ -177,7 +177,7 @@ impl World {
 
     /// Routes a unit as the serving lane does.
     pub(crate) fn route(&self, unit: &str) -> Route {
-        Route::of(self.routing(), unit.as_bytes())
+        assignment::route(self.routing(), unit.as_bytes())
     }
 
     /// Answers a request with `answer` for every version asked, and logs the prediction.

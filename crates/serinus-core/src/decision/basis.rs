@@ -1,20 +1,9 @@
 //! The tests that a decision rests on, so that it can be asked later whether they still bear it out.
 
 use crate::domain::ids::{MetricName, Version};
-use crate::inference::verdict::{Finding, LogE, Look, Proof, Verdict};
+use crate::inference::verdict::{Finding, Look, Proof, Question, Verdict};
 use crate::plan::metric::MetricRole;
 use crate::plan::rollout::PromoteWhen;
-
-/// What one test was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Question {
-    /// Is the candidate worse?
-    Harm,
-    /// Is it not worse than the margin, or even better?
-    NonInferior,
-    /// Is it better?
-    Superior,
-}
 
 /// One test that a decision rests on.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,29 +18,6 @@ pub struct Support {
     pub log_e: f64,
     /// What it had to reach.
     pub bar: f64,
-}
-
-impl Question {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Harm, Self::NonInferior, Self::Superior];
-
-    /// Returns the answer's log of the e-value.
-    pub fn of(self, log_e: LogE) -> f64 {
-        match self {
-            Self::Harm => log_e.harm,
-            Self::NonInferior => log_e.non_inferior.max(log_e.superior),
-            Self::Superior => log_e.superior,
-        }
-    }
-
-    /// Returns the contract's word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Harm => "harm",
-            Self::NonInferior => "non_inferior",
-            Self::Superior => "superior",
-        }
-    }
 }
 
 /// Returns the tests of labels that a verdict rests on: all that a promotion needed, or the harm that took everything back.

@@ -4,31 +4,44 @@
 //! what cannot be scored, mixed units); minimum sample and coverage; signal metrics; goal and guardrails proved; approval. Harm is acted upon
 //! whatever the other gates say: it aborts from every stage at any tick.
 
-use crate::decision::basis::Question;
 use crate::domain::ids::Version;
 use crate::domain::time::{Span, Timestamp};
 use crate::inference::format;
 use crate::inference::scoring_gaps;
 use crate::inference::verdict::{
-    ArmReport, Finding, LabelAge, Look, Proof, SplitPoint, Verdict, Wait,
+    ArmReport, Finding, LabelAge, Look, Proof, Question, SplitPoint, Verdict, Wait,
 };
 use crate::plan::metric::MetricRole;
-use crate::plan::rollout::{PromoteWhen, WhenNoData};
+use crate::plan::rollout::{PromoteWhen, RolloutPlan, StrategyKind, WhenNoData};
 
-/// What follows the last stage's gates.
+/// What follows the last stage's gates: the whole difference between the strategies.
+///
+/// A canary promotes: its last stage serves all traffic already. A shadow and an A/B answer a question, so they conclude and a person
+/// promotes, or the spec does by `decide.auto`. Of several proved candidates the one with the best goal wins. Which stages a strategy may
+/// have is checked when its spec is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+enum Ending {
     /// The winner becomes the stable version.
     Promote,
     /// The verdict stands, and a person promotes.
     Conclude,
 }
 
+impl Ending {
+    fn of(plan: &RolloutPlan) -> Self {
+        match plan.strategy {
+            StrategyKind::Canary => Self::Promote,
+            StrategyKind::Shadow | StrategyKind::Ab if plan.decide.auto => Self::Promote,
+            StrategyKind::Shadow | StrategyKind::Ab => Self::Conclude,
+        }
+    }
+}
+
 /// How many ticks without traffic pass before a rollout that aborts without data does.
 const SILENT_TICKS_MAX: i64 = 10;
 
 /// Judges a stage.
-pub fn judge(look: &Look<'_>, ending: Ending) -> Verdict {
+pub fn judge(look: &Look<'_>) -> Verdict {
     if let Some(verdict) = harm(look) {
         return verdict;
     }
@@ -47,7 +60,7 @@ pub fn judge(look: &Look<'_>, ending: Ending) -> Verdict {
             let reason = with_finding(look, "every gate of the stage is passed");
             Verdict::Advance { reason }
         }
-        None => match (winner(look), ending) {
+        None => match (winner(look), Ending::of(look.plan)) {
             (Some((winner, reason)), Ending::Promote) => Verdict::Promote { winner, reason },
             (Some((winner, reason)), Ending::Conclude) => Verdict::Conclude { winner, reason },
             (None, _) => hold_or_give_up(look, Wait::Proof(None), "no candidate is left"),

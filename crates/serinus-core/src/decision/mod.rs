@@ -3,8 +3,3 @@
 pub mod basis;
 pub mod forecast;
 pub mod gates;
-
-pub mod ab;
-pub mod canary;
-pub mod contract;
-pub mod shadow;

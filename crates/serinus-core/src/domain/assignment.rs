@@ -53,6 +53,29 @@ pub fn arm(routing: &Routing, unit: &[u8]) -> Arm {
     Arm { version: routing.stable.clone(), propensity: routing.stable_share().fraction() }
 }
 
+/// Who serves a request, and which versions get a copy of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// The version whose answer may be served, and its propensity.
+    pub serve: Arm,
+    /// The versions whose answers are compared but never served.
+    pub shadows: Vec<Version>,
+}
+
+/// Routes a unit: the only function that does, for every strategy.
+pub fn route(routing: &Routing, unit: &[u8]) -> Route {
+    let serve = arm(routing, unit);
+    let shadows = shadows(routing, unit, &serve.version);
+    Route { serve, shadows }
+}
+
+/// Returns the versions that get a copy of a unit's request when `arm` serves it.
+pub fn shadows(routing: &Routing, unit: &[u8], arm: &Version) -> Vec<Version> {
+    let is_copied =
+        |shadow: &&ShadowShare| shadow.version != *arm && is_copied(&routing.salt, shadow, unit);
+    routing.shadows.iter().filter(is_copied).map(|shadow| shadow.version.clone()).collect()
+}
+
 /// Returns whether a shadow gets a copy for a unit: drawn like an arm, with `salt ++ "/shadow/" ++ version`.
 pub fn is_copied(salt: &Salt, shadow: &ShadowShare, unit: &[u8]) -> bool {
     if shadow.share == crate::domain::share::Share::ALL {

@@ -11,7 +11,7 @@ use crate::domain::ids::{Revision, Version};
 use crate::domain::record::{Bytes, Request};
 use crate::domain::routing::{OnFailure, Role, Routing};
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::serving::{ServingLane, shadows_for};
+use crate::engine::serving::ServingLane;
 use crate::join::open_cases::{Ask, OpenCase, Reply, Served};
 
 /// A copy of a request on the topic of a version.
@@ -125,7 +125,7 @@ fn asks(
     copies: &BTreeMap<usize, Copied>,
     (arm, routed_at, deadline): (&Version, Timestamp, Timestamp),
 ) -> Vec<Ask> {
-    let shadows = shadows_for(routing, request.unit_bytes(), arm);
+    let shadows = assignment::shadows(routing, request.unit_bytes(), arm);
     let count = copies.last_key_value().map_or(1, |(last, _)| last + 1);
     let planned = |index: usize| match index.checked_sub(1) {
         None => (arm.clone(), Role::Serve, deadline),

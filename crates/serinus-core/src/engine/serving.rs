@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::domain::assignment;
+use crate::domain::assignment::{self, Route};
 use crate::domain::case::{AnswerStatus, Outcome, Prediction};
 use crate::domain::ids::Version;
 use crate::domain::record::{Answer, Bytes, Request};
-use crate::domain::routing::{OnFailure, Role, Routing, ShadowShare};
+use crate::domain::routing::{OnFailure, Role, Routing};
 use crate::domain::time::Timestamp;
 use crate::engine::counter::Counter;
 use crate::join::open_cases::{Ask, Ledger, OpenCase, Reply, Served};
@@ -218,7 +218,7 @@ impl ServingLane {
     ) {
         out.push(ServingEffect::Count(Counter::Requests));
         let routing = Arc::clone(&self.routing);
-        let arm = assignment::arm(&routing, request.unit_bytes());
+        let Route { serve: arm, shadows } = assignment::route(&routing, request.unit_bytes());
         let may_fall_back =
             routing.on_failure == OnFailure::Stable && arm.version != routing.stable;
         let deadline = now + routing.timeout;
@@ -245,9 +245,10 @@ impl ServingLane {
         ask(&mut case, arm.version, Role::Serve, now, out);
         out.push(ServingEffect::Count(Counter::Forwarded));
         if open < self.open_cases_max / 2 {
-            copy_to_shadows(&mut case, now, out);
+            copy_to_shadows(&mut case, shadows, now, out);
         } else {
-            shed_shadows(&case, out);
+            // Copies to shadows are the first to go when the lane fills up: they stop at half of its bound.
+            out.extend(shadows.iter().map(|_| ServingEffect::Count(Counter::ShadowShed)));
         }
         if !may_fall_back {
             case.request = Arc::new(Request { value: None, ..Request::clone(request) });
@@ -340,27 +341,16 @@ fn ask(
     case.asks.push(Ask { version, role, at: now, deadline, reply: None });
 }
 
-fn copy_to_shadows(case: &mut OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
-    for shadow in shadows_of(case) {
+fn copy_to_shadows(
+    case: &mut OpenCase,
+    shadows: Vec<Version>,
+    now: Timestamp,
+    out: &mut Vec<ServingEffect>,
+) {
+    for shadow in shadows {
         ask(case, shadow, Role::Shadow, now, out);
         out.push(ServingEffect::Count(Counter::Shadowed));
     }
-}
-
-/// Copies to shadows are the first to go when the lane fills up: they stop at half of its bound.
-fn shed_shadows(case: &OpenCase, out: &mut Vec<ServingEffect>) {
-    out.extend(shadows_of(case).iter().map(|_| ServingEffect::Count(Counter::ShadowShed)));
-}
-
-fn shadows_of(case: &OpenCase) -> Vec<Version> {
-    shadows_for(&case.routing, case.request.unit_bytes(), &case.arm)
-}
-
-/// Returns the versions that get a copy of a unit's request beside its arm.
-pub(crate) fn shadows_for(routing: &Routing, unit: &[u8], arm: &Version) -> Vec<Version> {
-    let is_asked =
-        |it: &&ShadowShare| it.version != *arm && assignment::is_copied(&routing.salt, it, unit);
-    routing.shadows.iter().filter(is_asked).map(|it| it.version.clone()).collect()
 }
 
 /// Asks the stable version in the candidate's place. Only this and the assignment ask with the role to serve, so a shadow's

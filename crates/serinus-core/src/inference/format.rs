@@ -1,9 +1,8 @@
 //! Sentences for people: numbers, times and findings as they are read in a reason.
 
-use crate::decision::basis::Question;
 use crate::domain::time::Timestamp;
 use crate::inference::scoring_gaps::Clipped;
-use crate::inference::verdict::{Estimate, Finding, Proof};
+use crate::inference::verdict::{Estimate, Finding, Proof, Question};
 use crate::plan::metric::Margin;
 
 /// Writes a whole number with thousands separated.

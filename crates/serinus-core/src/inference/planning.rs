@@ -8,7 +8,7 @@ use crate::evidence::design::{
     Assumption, Block, Counted, Design, Exceedances, Pairing, Part, Stratum, Thresholds,
 };
 use crate::evidence::sums::{Evidence, Scores, Tally};
-use crate::plan::metric::{Metric, MetricKind, Shape};
+use crate::plan::metric::{Metric, MetricKind, RARE_BASE, Shape};
 use crate::plan::rollout::RolloutPlan;
 use serinus_stats::bounded_bet::{Bets, Range};
 use serinus_stats::exceedance::{Ladder, RUNGS};
@@ -21,8 +21,6 @@ use serinus_stats::sketch::{ACCURACY, Sketch};
 
 /// From how many observations on the data is believed more than the spec.
 const HISTORY_MIN: u64 = 100;
-/// The base of rare events (`response_error`, `timeout`) where the spec gives none.
-pub const RARE_BASE: f64 = 0.001;
 /// From how many answers on latency thresholds are frozen, first and anew in each stage.
 const ANSWERS_MIN: u64 = 200;
 /// From how many answers since the thresholds were frozen on it is asked whether they are far off.

@@ -376,3 +376,37 @@ impl Verdict {
         }
     }
 }
+
+/// What one test was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Question {
+    /// Is the candidate worse?
+    Harm,
+    /// Is it not worse than the margin, or even better?
+    NonInferior,
+    /// Is it better?
+    Superior,
+}
+
+impl Question {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Harm, Self::NonInferior, Self::Superior];
+
+    /// Returns the answer's log of the e-value.
+    pub fn of(self, log_e: LogE) -> f64 {
+        match self {
+            Self::Harm => log_e.harm,
+            Self::NonInferior => log_e.non_inferior.max(log_e.superior),
+            Self::Superior => log_e.superior,
+        }
+    }
+
+    /// Returns the contract's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Harm => "harm",
+            Self::NonInferior => "non_inferior",
+            Self::Superior => "superior",
+        }
+    }
+}

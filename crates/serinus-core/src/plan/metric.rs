@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use crate::domain::ids::{MetricName, Version};
 
+/// The base of rare events (`response_error`, `timeout`) where the spec gives none.
+pub const RARE_BASE: f64 = 0.001;
+
 /// What is computed for each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MetricKind {

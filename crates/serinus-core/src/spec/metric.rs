@@ -1,8 +1,9 @@
 //! A metric, from what is written to what is meant: what its kind needs, and what it takes when nothing is said.
 
 use crate::domain::ids::{MetricName, Version};
-use crate::inference::planning::RARE_BASE;
-use crate::plan::metric::{Direction, Margin, Metric, MetricKind, MetricRole, Shape, Unusable};
+use crate::plan::metric::{
+    Direction, Margin, Metric, MetricKind, MetricRole, RARE_BASE, Shape, Unusable,
+};
 use crate::plan::rollout::PromoteWhen;
 use crate::spec::path::{Faults, Path};
 use crate::spec::raw::{DirectionWord, MetricKindWord, MetricRoleWord, MetricSpec, UnusableWord};

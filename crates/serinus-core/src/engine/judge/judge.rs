@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use crate::decision::basis;
-use crate::decision::contract;
 use crate::decision::gates;
 use crate::domain::ids::{Revision, RolloutName, StageIndex, Version};
 use crate::domain::routing::Routing;
@@ -183,7 +182,7 @@ impl Judge {
             bets: &self.bets,
             detail: self.settings.detail,
         });
-        let verdict = of_phase(standing, contract::of(&rollout.plan).judge(&look));
+        let verdict = of_phase(standing, gates::judge(&look));
         let supports = basis::of(&look, &verdict);
         let conditions = conditions(&look, &verdict);
         let report = Report::of(look, standing.position.routing.revision, &verdict);
@@ -457,7 +456,7 @@ impl Judge {
         });
         look.health.no_data = true;
         let verdict = if is_unheard {
-            of_phase(standing, contract::of(&rollout.plan).judge(&look))
+            of_phase(standing, gates::judge(&look))
         } else {
             let reason = match waiting_for {
                 _ if look.health.unplanned > 0 => gates::unplanned(look.health.unplanned),

@@ -7,13 +7,13 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::kafka::process::failpoints::Role;
-use crate::kafka::process::liveness::{Activity, Verdict, Vital, judge};
+use crate::kafka::process::liveness::{Activity, RoleStatus, Verdict, judge};
 use crate::kafka::process::metrics::Numbers;
 use serinus_core::domain::ids::{ModelName, Version};
 use serinus_core::engine::counter::Counter;
 
 /// The states of an instance's roles.
-pub type Vitals = BTreeMap<Role, Vital>;
+pub type Vitals = BTreeMap<Role, RoleStatus>;
 
 /// Returns whether every role comes round, and which does not.
 pub fn livez(vitals: &Vitals, now: Instant) -> (bool, Value) {
@@ -32,7 +32,7 @@ pub fn readyz(vitals: &Vitals, now: Instant) -> (bool, Value) {
     (is_ready, json!({ "ready": is_ready, "roles": roles }))
 }
 
-fn describe(role: &str, vital: &Vital, now: Instant) -> Value {
+fn describe(role: &str, vital: &RoleStatus, now: Instant) -> Value {
     let ms = |since: Instant| {
         u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX)
     };
@@ -88,7 +88,7 @@ pub fn metrics(counts: &Numbers, levels: &Numbers, vitals: &Vitals) -> String {
         let rows = rows_of(levels, name);
         family(&mut text, (&format!("serinus_{name}"), help, "gauge"), "model", &rows);
     }
-    let of_roles = |value: fn(&Vital) -> u64| -> Vec<(String, u64)> {
+    let of_roles = |value: fn(&RoleStatus) -> u64| -> Vec<(String, u64)> {
         vitals.iter().map(|(role, vital)| ((*role).to_owned(), value(vital))).collect()
     };
     let ready = of_roles(|it| u64::from(it.is_ready));

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use serinus_core::domain::time::Timestamp;
-use serinus_core::engine::analyst::watermark::{Checkpoint, InputClock, SourceClock};
+use serinus_core::engine::analyst::watermark::{Checkpoint, InputWatermark, PartitionWatermark};
 
 /// An analyst lane's clocks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,8 +78,8 @@ impl From<&CheckpointRecord> for Checkpoint {
     }
 }
 
-impl From<SourceClock> for SourceRecord {
-    fn from(clock: SourceClock) -> Self {
+impl From<PartitionWatermark> for SourceRecord {
+    fn from(clock: PartitionWatermark) -> Self {
         Self {
             reached: clock.newest.0,
             moved: clock.moved.0,
@@ -89,7 +89,7 @@ impl From<SourceClock> for SourceRecord {
     }
 }
 
-impl From<SourceRecord> for SourceClock {
+impl From<SourceRecord> for PartitionWatermark {
     fn from(record: SourceRecord) -> Self {
         Self {
             newest: Timestamp(record.reached),
@@ -100,8 +100,8 @@ impl From<SourceRecord> for SourceClock {
     }
 }
 
-impl From<InputClock> for ClockRecord {
-    fn from(clock: InputClock) -> Self {
+impl From<InputWatermark> for ClockRecord {
+    fn from(clock: InputWatermark) -> Self {
         Self {
             seen: clock.seen.map(|it| it.0),
             arrived: clock.arrived.map(|it| it.0),
@@ -110,7 +110,7 @@ impl From<InputClock> for ClockRecord {
     }
 }
 
-impl From<ClockRecord> for InputClock {
+impl From<ClockRecord> for InputWatermark {
     fn from(record: ClockRecord) -> Self {
         Self {
             seen: record.seen.map(Timestamp),

@@ -12,7 +12,7 @@ use crate::wire::metrics::MetricsRecord;
 use serinus_core::domain::ids::{Revision, Salt, StageIndex};
 use serinus_core::domain::routing::{Routing, ShadowShare, Slice};
 use serinus_core::domain::share::Share;
-use serinus_core::engine::judge::event::{Change, Deed, Phase, Position};
+use serinus_core::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use serinus_core::plan::rollout::{Format, ModelPlan};
 
 /// Where a rollout is.
@@ -150,8 +150,8 @@ impl EventRecord {
     }
 }
 
-impl From<&Change> for EventRecord {
-    fn from(change: &Change) -> Self {
+impl From<&RolloutEvent> for EventRecord {
+    fn from(change: &RolloutEvent) -> Self {
         Self {
             rollout: change.rollout.as_ref().map(ToString::to_string),
             model: change.model.to_string(),
@@ -272,20 +272,20 @@ impl From<PhaseRecord> for Phase {
     }
 }
 
-impl From<Deed> for VerdictRecord {
-    fn from(deed: Deed) -> Self {
+impl From<Action> for VerdictRecord {
+    fn from(deed: Action) -> Self {
         match deed {
-            Deed::Apply => Self::Apply,
-            Deed::Hold => Self::Hold,
-            Deed::Advance => Self::Advance,
-            Deed::Promote => Self::Promote,
-            Deed::Abort => Self::Abort,
-            Deed::Pause => Self::Pause,
-            Deed::Resume => Self::Resume,
-            Deed::Inconclusive => Self::Inconclusive,
-            Deed::Rollback => Self::Rollback,
-            Deed::Conflict => Self::Conflict,
-            Deed::Contested => Self::Contested,
+            Action::Apply => Self::Apply,
+            Action::Hold => Self::Hold,
+            Action::Advance => Self::Advance,
+            Action::Promote => Self::Promote,
+            Action::Abort => Self::Abort,
+            Action::Pause => Self::Pause,
+            Action::Resume => Self::Resume,
+            Action::Inconclusive => Self::Inconclusive,
+            Action::Rollback => Self::Rollback,
+            Action::Conflict => Self::Conflict,
+            Action::Contested => Self::Contested,
         }
     }
 }

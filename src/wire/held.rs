@@ -14,7 +14,7 @@ use serinus_core::domain::routing::Role;
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::analyst::lane::Unplanned;
 use serinus_core::join::entry::{Entry, Until, Waiting};
-use serinus_core::join::interner::Names;
+use serinus_core::join::interner::Interner;
 
 /// What is held of one request id.
 #[derive(Debug, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ impl<'a> EntryRecord<'a> {
     }
 
     /// Returns what it is a record of.
-    pub(super) fn into_entry(self, names: &mut Names) -> (RequestId, Entry) {
+    pub(super) fn into_entry(self, names: &mut Interner) -> (RequestId, Entry) {
         let id = RequestId::new(self.id);
         let entry = Entry {
             labels: self.labels.into_iter().filter_map(|it| it.into_label(&id)).collect(),
@@ -161,7 +161,7 @@ impl<'a> From<&'a Waiting> for WaitingRecord<'a> {
 }
 
 impl WaitingRecord<'_> {
-    fn into_waiting(self, id: &RequestId, names: &mut Names) -> Waiting {
+    fn into_waiting(self, id: &RequestId, names: &mut Interner) -> Waiting {
         Waiting {
             prediction: Arc::new(self.case.into_case(id, names)),
             due: Timestamp(self.due),
@@ -188,7 +188,7 @@ impl<'a> From<&'a Unplanned> for UnplannedRecord<'a> {
 
 impl UnplannedRecord<'_> {
     /// Returns what it is a record of.
-    pub(super) fn into_unplanned(self, names: &mut Names) -> Unplanned {
+    pub(super) fn into_unplanned(self, names: &mut Interner) -> Unplanned {
         let id = RequestId::new(self.id);
         let prediction = Arc::new(self.case.into_case(&id, names));
         let (since, reached) = (Timestamp(self.since), Timestamp(self.reached));
@@ -219,7 +219,7 @@ impl<'a> From<&'a Prediction> for CaseRecord<'a> {
 }
 
 impl CaseRecord<'_> {
-    fn into_case(self, id: &RequestId, names: &mut Names) -> Prediction {
+    fn into_case(self, id: &RequestId, names: &mut Interner) -> Prediction {
         let pair = |(name, value)| (Arc::from(name), Arc::from(value));
         let segments = self.segments.into_iter().map(pair).collect();
         Prediction {
@@ -256,7 +256,7 @@ impl<'a> From<&'a CaseAnswer> for AnswerRecord<'a> {
 }
 
 impl AnswerRecord<'_> {
-    fn into_answer(self, names: &mut Names) -> CaseAnswer {
+    fn into_answer(self, names: &mut Interner) -> CaseAnswer {
         CaseAnswer {
             version: names.version(self.version),
             role: Role::from(self.role),

@@ -97,13 +97,13 @@ pub struct JudgeStep {
     /// The one reading of the clock.
     pub now: i64,
     /// What the judge was told.
-    pub told: Told,
+    pub told: JudgeInput,
 }
 
 /// What a judge was told in one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Told {
+pub enum JudgeInput {
     /// It begins, for the first time or after a restart.
     Open {
         /// How many partitions the prediction log has.

@@ -22,7 +22,7 @@ use serinus_core::engine::analyst::lane::Analyst;
 use serinus_core::engine::analyst::snapshot::{Saved, SavedBook};
 use serinus_core::engine::partial::Inputs;
 use serinus_core::join::entry::Entry;
-use serinus_core::join::interner::Names;
+use serinus_core::join::interner::Interner;
 
 /// What the file begins with; another number for another form.
 const MAGIC: &[u8; 16] = b"serinus lane 2\n\0";
@@ -145,7 +145,7 @@ pub struct Reader<R> {
     frames: FrameReader<R>,
     place: Place,
     saved: Saved,
-    names: Names,
+    names: Interner,
 }
 
 impl<R: Read> Reader<R> {
@@ -162,7 +162,7 @@ impl<R: Read> Reader<R> {
         let starts: Vec<StartRecord> = frames.record()?;
         let frame = frames.frame()?;
         let unplanned: Vec<UnplannedRecord<'_>> = frames.parse(&frame)?;
-        let mut names = Names::default();
+        let mut names = Interner::default();
         let start = |(turn, now, first, second, next, published)| ReplayStart {
             turn,
             now: Timestamp(now),

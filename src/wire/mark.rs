@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::malformed::{Malformed, read, write};
 use serinus_core::domain::time::Timestamp;
-use serinus_core::engine::analyst::io::Mark;
+use serinus_core::engine::analyst::io::WatermarkRecord;
 
 /// The header of a placed label that names the partition it came from.
 pub const SOURCE: &str = "serinus-source";
@@ -43,8 +43,8 @@ impl MarkRecord {
     }
 }
 
-impl From<Mark> for MarkRecord {
-    fn from(mark: Mark) -> Self {
+impl From<WatermarkRecord> for MarkRecord {
+    fn from(mark: WatermarkRecord) -> Self {
         Self {
             source: mark.source,
             said_at: mark.said_at.0,
@@ -55,7 +55,7 @@ impl From<Mark> for MarkRecord {
     }
 }
 
-impl From<MarkRecord> for Mark {
+impl From<MarkRecord> for WatermarkRecord {
     fn from(record: MarkRecord) -> Self {
         Self {
             source: record.source,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::malformed::{Malformed, encode, finite, read, write};
 use serinus_core::domain::ids::Version;
-use serinus_core::engine::judge::report::Report;
+use serinus_core::engine::judge::report::RolloutMetrics;
 use serinus_core::inference::scoring_gaps::Gap;
 use serinus_core::inference::verdict::{ArmReport, Check, Estimate, Finding, Health, Trail};
 use serinus_core::plan::rollout::Format;
@@ -303,8 +303,8 @@ impl MetricsRecord {
     }
 }
 
-impl From<&Report> for MetricsRecord {
-    fn from(report: &Report) -> Self {
+impl From<&RolloutMetrics> for MetricsRecord {
+    fn from(report: &RolloutMetrics) -> Self {
         let stable = report.arms.iter().find(|it| it.is_stable).map(|it| &it.version);
         Self {
             rollout: report.rollout.to_string(),

@@ -12,7 +12,7 @@ use crate::wire::event::{PhaseRecord, PositionRecord};
 use crate::wire::malformed::{Malformed, encode, read, write};
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::judge::command::{Parsed, Written};
-use serinus_core::engine::judge::state::{Condition, Past, Queued, Standing};
+use serinus_core::engine::judge::state::{Condition, ModelState, Past, Queued};
 use serinus_core::plan::rollout::{Format, ModelPlan, RolloutPlan};
 
 /// Where a model stands.
@@ -157,7 +157,7 @@ impl StateRecord {
     }
 
     /// Returns what the judge must know again, with the documents read by `parse`.
-    pub fn standing(&self, parse: impl Fn(&Value) -> Parsed) -> Result<Standing, Malformed> {
+    pub fn standing(&self, parse: impl Fn(&Value) -> Parsed) -> Result<ModelState, Malformed> {
         let model = model(&parse, &self.memory.model_spec)?;
         let current = match &self.rollout {
             Some(_) => Some(rollout(&parse, &self.spec)?),
@@ -181,7 +181,7 @@ impl StateRecord {
             .iter()
             .map(|it| it.decision(rollout(&parse, &it.spec)?))
             .collect::<Result<Vec<_>, Malformed>>()?;
-        Ok(Standing {
+        Ok(ModelState {
             position: self.position().position(&model.plan)?,
             model,
             rollout: current,
@@ -212,8 +212,8 @@ impl StateRecord {
     }
 }
 
-impl From<&Standing> for StateRecord {
-    fn from(standing: &Standing) -> Self {
+impl From<&ModelState> for StateRecord {
+    fn from(standing: &ModelState) -> Self {
         let position = PositionRecord::from(&standing.position);
         let document = match &standing.rollout {
             Some(rollout) => &rollout.document,

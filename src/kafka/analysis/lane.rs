@@ -407,7 +407,7 @@ pub fn read_label(message: &rdkafka::message::BorrowedMessage<'_>) -> Arrival {
     if message.key().is_none() {
         return match MarkRecord::read(message.payload().unwrap_or_default()) {
             Ok(it) => {
-                let event = Event::Mark { offset, mark: it.into() };
+                let event = Event::Watermark { offset, mark: it.into() };
                 Arrival { input, offset, event, dead: None }
             }
             Err(error) => unreadable(message, input, error.to_string()),

@@ -10,7 +10,7 @@ use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan;
 use crate::kafka::lanes::admission::LaneKey;
-use crate::kafka::process::liveness::Beat;
+use crate::kafka::process::liveness::Heartbeat;
 use crate::wire::journal::ReplayStart;
 use crate::wire::partial::PartialRecord;
 use serinus_core::domain::ids::{ModelName, RolloutName};
@@ -31,7 +31,7 @@ impl Sums {
     pub fn take(
         &mut self,
         settings: &Settings,
-        (beat, replay): (&Beat, &Replay),
+        (beat, replay): (&Heartbeat, &Replay),
         topic: &str,
         (model, partition): &LaneKey,
         committed: &Committed,
@@ -66,7 +66,7 @@ impl Sums {
 
 fn read(
     settings: &Settings,
-    beat: &Beat,
+    beat: &Heartbeat,
     topic: &str,
 ) -> Result<BTreeMap<i32, OfLane>, ShellError> {
     let mut newest: BTreeMap<i32, OfLane> = BTreeMap::new();

@@ -17,18 +17,18 @@ use crate::kafka::client::consumer_group::Member;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::client::record_limits::{self, Limits};
-use crate::kafka::client::transaction::{Fit, Outbox, Outgoing, PartitionCounts};
+use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
 use crate::kafka::labels::end_probe::LabelEnds;
 use crate::kafka::labels::readers::{self, ForModel, LabelReaders};
 use crate::kafka::labels::source::LabelLane;
-use crate::kafka::lanes::admission::{LaneKey, WaitingRoom};
+use crate::kafka::lanes::admission::{BlockedLanes, LaneKey};
 use crate::kafka::lanes::decode::Dead;
 use crate::kafka::lanes::encode::Emitter;
 use crate::kafka::lanes::event_follower::Follower;
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
-use crate::kafka::process::failpoints::{self, Point, Role};
-use crate::kafka::process::liveness::Beat;
+use crate::kafka::process::failpoints::{self, Failpoint, Role};
+use crate::kafka::process::liveness::Heartbeat;
 use crate::kafka::process::metrics::{Board, Counts, Numbers};
 use crate::kafka::process::shutdown::Stop;
 use crate::wire::label;
@@ -82,8 +82,8 @@ struct Session<'a> {
     options: &'a RunOptions,
     follower: Follower,
     member: Member,
-    outbox: Outbox,
-    beat: Beat,
+    outbox: TransactionalProducer,
+    beat: Heartbeat,
     replay: Replay,
     emitter: Emitter,
     partitions: PartitionCounts,
@@ -96,7 +96,7 @@ struct Session<'a> {
     lanes: BTreeMap<LaneKey, AnalystLane>,
     labels: BTreeMap<LaneKey, LabelLane>,
     label_ends: LabelEnds,
-    waiting: WaitingRoom,
+    waiting: BlockedLanes,
     plan_wait: PlanWait,
     store: LaneStore<'a>,
 }
@@ -107,7 +107,8 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
     let slot = format!("{}.analysis.{}", settings.app, options.instance);
     // Fence, then read.
     let beat = board.pulse.role(ROLE);
-    let outbox = Outbox::fence(settings, &slot, beat.clone())?.resting(REST);
+    let outbox =
+        TransactionalProducer::fence(settings, &slot, beat.clone())?.with_min_commit_interval(REST);
     let group = format!("{}.analysis", settings.app);
     let mut session = Session {
         follower: Follower::start(settings)?,
@@ -127,7 +128,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         lanes: BTreeMap::new(),
         labels: BTreeMap::new(),
         label_ends: LabelEnds::start(settings)?,
-        waiting: WaitingRoom::default(),
+        waiting: BlockedLanes::default(),
         plan_wait: PlanWait::default(),
         store: LaneStore::new(options.data_dir.as_deref(), &settings.app, board),
     };
@@ -329,7 +330,12 @@ impl Session<'_> {
                 let label = match read {
                     Ok(label) => label,
                     Err(dead) => {
-                        self.emitter.bury(&view.plan, &dead, &mut self.outbox, &mut self.counts)?;
+                        self.emitter.send_to_dead_letters(
+                            &view.plan,
+                            &dead,
+                            &mut self.outbox,
+                            &mut self.counts,
+                        )?;
                         continue;
                     }
                 };
@@ -344,11 +350,16 @@ impl Session<'_> {
                     ours: &header,
                     at: None,
                 })?;
-                if fit == Fit::TooLarge {
+                if fit == Sent::TooLarge {
                     self.counts.add(model, Counter::TooLarge, 1);
                     let topic = &view.plan.topics.labels;
                     let dead = Dead::left(topic, (*source, offset), LABEL_TOO_LARGE);
-                    self.emitter.bury(&view.plan, &dead, &mut self.outbox, &mut self.counts)?;
+                    self.emitter.send_to_dead_letters(
+                        &view.plan,
+                        &dead,
+                        &mut self.outbox,
+                        &mut self.counts,
+                    )?;
                 }
             }
             let Some(mark) = lane.mark(now) else { continue };
@@ -385,21 +396,31 @@ impl Session<'_> {
             }
             let own = LaneTopics::of(&self.options.settings.app, &view.plan);
             for it in dead.drain(..) {
-                self.emitter.bury(&view.plan, &it, &mut self.outbox, &mut self.counts)?;
+                self.emitter.send_to_dead_letters(
+                    &view.plan,
+                    &it,
+                    &mut self.outbox,
+                    &mut self.counts,
+                )?;
             }
             for effect in effects.drain(..) {
                 match effect {
                     Effect::Row(row) => {
                         let count =
                             self.partitions.of(&view.plan.topics.analysis, &self.outbox)?.max(1);
-                        if write_row(&view.plan, &row, count, &mut self.outbox)? == Fit::Sent {
+                        if write_row(&view.plan, &row, count, &mut self.outbox)? == Sent::Sent {
                             continue;
                         }
                         self.counts.add(model, Counter::TooLarge, 1);
                         let case = row.joined.prediction.case;
                         let topic = &view.plan.topics.requests;
                         let dead = Dead::left(topic, (case.partition, case.offset), ROW_TOO_LARGE);
-                        self.emitter.bury(&view.plan, &dead, &mut self.outbox, &mut self.counts)?;
+                        self.emitter.send_to_dead_letters(
+                            &view.plan,
+                            &dead,
+                            &mut self.outbox,
+                            &mut self.counts,
+                        )?;
                     }
                     Effect::Partial(partial) => {
                         let record = PartialRecord::from(&*partial);
@@ -425,7 +446,7 @@ impl Session<'_> {
                 }
             }
             let record = lane.end_turn();
-            failpoints::at(ROLE, Point::BeforeJournal);
+            failpoints::at(ROLE, Failpoint::BeforeJournal);
             self.outbox.send(Outgoing {
                 topic: &own.journal,
                 partition: *partition,
@@ -435,7 +456,7 @@ impl Session<'_> {
                 ours: &[],
                 at: Some(Timestamp(record.now)),
             })?;
-            failpoints::at(ROLE, Point::AfterJournal);
+            failpoints::at(ROLE, Failpoint::AfterJournal);
         }
         Ok(())
     }

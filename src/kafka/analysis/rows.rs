@@ -1,7 +1,7 @@
 //! Analysis rows on their way out: each fits into one message, or goes without what it can do without.
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::transaction::{Fit, Outbox, Outgoing};
+use crate::kafka::client::transaction::{Outgoing, Sent, TransactionalProducer};
 use crate::kafka::lanes::size_limit;
 use crate::wire::analysis::AnalysisRecord;
 use crate::wire::placement;
@@ -13,8 +13,8 @@ pub(crate) fn write_row(
     plan: &ModelPlan,
     row: &Row,
     count: i32,
-    outbox: &mut Outbox,
-) -> Result<Fit, ShellError> {
+    outbox: &mut TransactionalProducer,
+) -> Result<Sent, ShellError> {
     let mut record = AnalysisRecord::from(row);
     let mut offer = |record: &AnalysisRecord| {
         let key = record.key().as_bytes();
@@ -23,7 +23,7 @@ pub(crate) fn write_row(
     };
     let mut fit = offer(&record)?;
     for leave_out in [size_limit::without_row_values, size_limit::without_row_texts] {
-        if fit == Fit::TooLarge {
+        if fit == Sent::TooLarge {
             leave_out(&mut record);
             fit = offer(&record)?;
         }

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use crate::kafka::analysis::lane::AnalystLane;
 use crate::kafka::lanes::admission::LaneKey;
 use crate::kafka::process::clock;
-use crate::kafka::process::failpoints::{self, Point};
+use crate::kafka::process::failpoints::{self, Failpoint};
 use crate::kafka::process::metrics::Board;
 use crate::wire::lane_file::{BadFile, Place, Reader};
 use serinus_core::domain::ids::ModelName;
@@ -126,7 +126,7 @@ impl<'a> LaneStore<'a> {
             return;
         };
         let began = clock::moment();
-        failpoints::at(ROLE, Point::BeforeSave);
+        failpoints::at(ROLE, Failpoint::BeforeSave);
         match write(&path, &place, lane) {
             Ok(bytes) => {
                 let (turn, cases) = (place.last.turn, lane.cases());
@@ -139,7 +139,7 @@ impl<'a> LaneStore<'a> {
                 self.count(model, Counter::LaneFileFailed);
             }
         }
-        failpoints::at(ROLE, Point::AfterSave);
+        failpoints::at(ROLE, Failpoint::AfterSave);
         let now = clock::moment();
         self.rests_until = now + (now - began) * (TIME_PARTS - 1);
         self.due.insert(key.clone(), (now + SAVE_EVERY, Some(lane.turns())));
@@ -155,7 +155,7 @@ fn write(path: &Path, place: &Place, lane: &AnalystLane) -> Result<u64, BadFile>
     let draft = path.with_extension("draft");
     let file = BufWriter::with_capacity(1 << 20, File::create(&draft)?);
     let written = lane.write_to(file, place);
-    failpoints::at(ROLE, Point::BeforeRename);
+    failpoints::at(ROLE, Failpoint::BeforeRename);
     if written.is_ok() {
         fs::rename(&draft, path)?;
     }

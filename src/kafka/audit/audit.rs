@@ -15,11 +15,11 @@ use crate::kafka::client::topic_scan::{self, Scanned};
 use crate::kafka::control::commands::{bounded, first_plan, parse};
 use crate::kafka::control::records::{self, Place};
 use crate::kafka::control::shard::JOURNAL;
-use crate::kafka::lanes::catalog::Known;
+use crate::kafka::lanes::catalog::ModelCatalog;
 use crate::wire::any::json_of;
 use crate::wire::command::CommandRecord;
 use crate::wire::event::EventRecord;
-use crate::wire::journal::{AnalystTurn, JudgeStep, Told};
+use crate::wire::journal::{AnalystTurn, JudgeInput, JudgeStep};
 use crate::wire::partial::PartialRecord;
 use serinus_core::domain::ids::ModelName;
 use serinus_core::engine::analyst::io::Effect as LaneEffect;
@@ -262,7 +262,7 @@ impl Archive {
             return Ok(Err("its journal does not reach back to the beginning".to_owned()));
         }
         let mut events = self.events.get(model).into_iter().flatten();
-        let mut known = Known::default();
+        let mut known = ModelCatalog::default();
         let mut lane: Option<(AnalystLane, Inputs)> = None;
         let (mut out, mut sums) = (Vec::new(), Vec::new());
         for turn in turns {
@@ -332,7 +332,7 @@ impl Archive {
         let mut published = Said::new();
         for step in steps {
             let mut out = Vec::new();
-            if let Told::Open { partitions, sequence } = step.told {
+            if let JudgeInput::Open { partitions, sequence } = step.told {
                 let (known, _) = judge.get_or_insert_with(|| (self.new_judge(model), None));
                 if known.standing().map_or(0, |it| it.sequence) != sequence {
                     return Err(
@@ -368,8 +368,8 @@ impl Archive {
         out: &mut Vec<Effect>,
     ) -> Result<(), String> {
         match &step.told {
-            Told::Open { .. } => {}
-            Told::Command { partition, offset, refused } => {
+            JudgeInput::Open { .. } => {}
+            JudgeInput::Command { partition, offset, refused } => {
                 let bytes = self.commands.get(&(*partition, *offset));
                 let record = bytes.and_then(|it| CommandRecord::read(it).ok());
                 let record = record.ok_or("a command that it was given is gone")?;
@@ -380,14 +380,14 @@ impl Archive {
                 format.get_or_insert(first_plan(&command).format);
                 judge.handle(step.now(), Event::Command(Box::new(command)), out);
             }
-            Told::Partial { offset } => {
+            JudgeInput::Partial { offset } => {
                 let bytes = partials.get(offset).ok_or("sums that it was given are gone")?;
                 let read = PartialRecord::read(bytes).ok().and_then(|it| it.partial().ok());
                 if let Some(partial) = read {
                     judge.handle(step.now(), Event::Partial(Box::new(partial)), out);
                 }
             }
-            Told::Silence => judge.tick(step.now(), out),
+            JudgeInput::Silence => judge.tick(step.now(), out),
         }
         Ok(())
     }

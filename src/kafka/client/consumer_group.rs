@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::kafka::client::committed_offsets::{GroupOffsets, Offsets};
 use crate::kafka::client::error::{ShellError, mends_by_itself};
-use crate::kafka::client::instance_lease::Slot;
+use crate::kafka::client::instance_lease::InstanceLease;
 use crate::kafka::client::settings::{Settings, log_client_line};
 use crate::kafka::process::liveness::Activity;
 
@@ -218,7 +218,7 @@ impl Member {
             offsets,
             notes,
             subscribed: Vec::new(),
-            extra: slot.map(|_| Slot::topic(settings)),
+            extra: slot.map(|_| InstanceLease::topic(settings)),
             has_joined: Cell::new(false),
             owed: Cell::new(None),
         })

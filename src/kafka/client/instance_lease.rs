@@ -21,7 +21,7 @@ const WAIT: Duration = Duration::from_secs(10);
 
 /// An instance's name, held by this process.
 #[derive(Debug)]
-pub struct Slot {
+pub struct InstanceLease {
     instance: String,
     process: String,
 }
@@ -33,7 +33,7 @@ struct Begin {
     at: i64,
 }
 
-impl Slot {
+impl InstanceLease {
     /// Makes the claim of this process; nobody knows of it yet.
     pub fn new(instance: &str) -> Self {
         Self { instance: instance.to_owned(), process: Uuid::now_v7().to_string() }

@@ -20,7 +20,7 @@ use crate::kafka::client::settings::{LogContext, Settings};
 use crate::kafka::client::uncommitted_reader::Uncommitted;
 use crate::kafka::lanes::decode;
 use crate::kafka::process::clock;
-use crate::kafka::process::liveness::{Activity, Beat};
+use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::wait::Deadline;
 use crate::wire::journal::ReplayStart;
 use serinus_core::domain::time::Timestamp;
@@ -47,7 +47,7 @@ pub struct Replay {
     is_patient: bool,
     silence_max: Duration,
     ends_wait: Duration,
-    beat: Option<Beat>,
+    beat: Option<Heartbeat>,
 }
 
 impl Replay {
@@ -75,7 +75,7 @@ impl Replay {
 
     /// Shows how far it has come as what this role is doing.
     #[must_use = "it is another reader then"]
-    pub fn shown_by(self, beat: Beat) -> Self {
+    pub fn shown_by(self, beat: Heartbeat) -> Self {
         Self { beat: Some(beat), ..self }
     }
 

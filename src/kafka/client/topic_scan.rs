@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::settings::{LogContext, Settings};
 use crate::kafka::process::clock;
-use crate::kafka::process::liveness::{Activity, Beat};
+use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::wait::Deadline;
 
 /// How often it is shown how far reading has come.
@@ -48,7 +48,7 @@ impl Scanned {
 pub fn scan(
     settings: &Settings,
     topic: &str,
-    beat: Option<&Beat>,
+    beat: Option<&Heartbeat>,
     mut visit: impl FnMut(&BorrowedMessage<'_>),
 ) -> Result<Scanned, ShellError> {
     let consumer: BaseConsumer<LogContext> = settings

@@ -20,8 +20,8 @@ use crate::kafka::client::error::ShellError;
 use crate::kafka::client::ffi::{commit, flush};
 use crate::kafka::client::settings::{BATCH_BYTES, Settings, log_client_line};
 use crate::kafka::process::clock;
-use crate::kafka::process::failpoints::{self, Point};
-use crate::kafka::process::liveness::{Activity, Beat};
+use crate::kafka::process::failpoints::{self, Failpoint};
+use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::wait::Deadline;
 use serinus_core::domain::record::Header;
 use serinus_core::domain::time::Timestamp;
@@ -105,7 +105,7 @@ impl Outgoing<'_> {
 /// Whether a record fitted into one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "what was not sent must not vanish"]
-pub enum Fit {
+pub enum Sent {
     /// It was sent.
     Sent,
     /// It is larger than the client's `message.max.bytes` or the topic's `max.message.bytes`, and was not sent; the transaction goes on.
@@ -131,7 +131,7 @@ struct Copies {
 }
 
 /// A transactional producer and the state of its transaction.
-pub struct Outbox {
+pub struct TransactionalProducer {
     settings: Settings,
     transactional_id: String,
     /// How large a batch may be; and the topics that take only smaller records than the client does.
@@ -145,15 +145,15 @@ pub struct Outbox {
     gap: Duration,
     patience: Duration,
     copies: Copies,
-    beat: Beat,
+    beat: Heartbeat,
 }
 
-impl Outbox {
+impl TransactionalProducer {
     /// Makes a producer and fences off whoever had its transactional id before.
     pub fn fence(
         settings: &Settings,
         transactional_id: &str,
-        beat: Beat,
+        beat: Heartbeat,
     ) -> Result<Self, ShellError> {
         Self::fence_within(settings, transactional_id, beat, None)
     }
@@ -161,10 +161,10 @@ impl Outbox {
     fn fence_within(
         settings: &Settings,
         transactional_id: &str,
-        beat: Beat,
+        beat: Heartbeat,
         limit: Option<usize>,
     ) -> Result<Self, ShellError> {
-        failpoints::at(beat.role, Point::BeforeFence);
+        failpoints::at(beat.role, Failpoint::BeforeFence);
         beat.is(Activity::Calling("fence the slot"));
         let config = settings.transactional_within(transactional_id, limit);
         let producer: ThreadedProducer<OutboxContext> =
@@ -174,7 +174,7 @@ impl Outbox {
         producer
             .init_transactions(Duration::from_secs(30))
             .map_err(ShellError::kafka("fence the slot"))?;
-        failpoints::at(beat.role, Point::AfterFence);
+        failpoints::at(beat.role, Failpoint::AfterFence);
         let (committed_at, patience) = (clock::moment(), patience(&config));
         Ok(Self {
             settings: settings.clone(),
@@ -196,7 +196,7 @@ impl Outbox {
     /// Where nothing more is there to read, commits no sooner than this after the last commit: each one costs the brokers a record in
     /// every partition that it touches.
     #[must_use = "it is another outbox then"]
-    pub fn resting(self, gap: Duration) -> Self {
+    pub fn with_min_commit_interval(self, gap: Duration) -> Self {
         Self { gap_min: gap, gap, ..self }
     }
 
@@ -262,7 +262,7 @@ impl Outbox {
         if self.opened_at.is_none() {
             self.producer.begin_transaction().map_err(ShellError::kafka("begin a transaction"))?;
             self.opened_at = Some(clock::moment());
-            failpoints::at(self.beat.role, Point::AfterBegin);
+            failpoints::at(self.beat.role, Failpoint::AfterBegin);
         }
         Ok(())
     }
@@ -270,8 +270,8 @@ impl Outbox {
     /// Puts a record of a bounded size into the transaction.
     pub fn send(&mut self, outgoing: Outgoing<'_>) -> Result<(), ShellError> {
         match self.offer(outgoing)? {
-            Fit::Sent => Ok(()),
-            Fit::TooLarge => Err(ShellError::TooLarge { topic: outgoing.topic.to_owned() }),
+            Sent::Sent => Ok(()),
+            Sent::TooLarge => Err(ShellError::TooLarge { topic: outgoing.topic.to_owned() }),
         }
     }
 
@@ -279,14 +279,14 @@ impl Outbox {
     ///
     /// Whatever carries bytes of others may not fit, although the broker took those bytes: headers and encodings come on top. Failing
     /// for that would fail again after every restart.
-    pub fn offer(&mut self, outgoing: Outgoing<'_>) -> Result<Fit, ShellError> {
+    pub fn offer(&mut self, outgoing: Outgoing<'_>) -> Result<Sent, ShellError> {
         self.open()?;
         if self.narrow.get(outgoing.topic).is_some_and(|limit| outgoing.bytes() > *limit) {
-            return Ok(Fit::TooLarge);
+            return Ok(Sent::TooLarge);
         }
         let headers = headers(&outgoing);
         let fit = self.put(&outgoing, headers.as_ref())?;
-        if fit == Fit::Sent {
+        if fit == Sent::Sent {
             self.copies.keep(&outgoing, headers);
         }
         Ok(fit)
@@ -296,17 +296,17 @@ impl Outbox {
         &self,
         outgoing: &Outgoing<'_>,
         headers: Option<&OwnedHeaders>,
-    ) -> Result<Fit, ShellError> {
+    ) -> Result<Sent, ShellError> {
         let mut deadline = None;
         loop {
             match self.producer.send(with_headers(outgoing, headers.cloned(), ())) {
                 Ok(()) => {
-                    failpoints::at(self.beat.role, Point::AfterSend);
-                    return Ok(Fit::Sent);
+                    failpoints::at(self.beat.role, Failpoint::AfterSend);
+                    return Ok(Sent::Sent);
                 }
                 // The client looks at the size before it queues anything.
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
-                    return Ok(Fit::TooLarge);
+                    return Ok(Sent::TooLarge);
                 }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     let deadline = *deadline.get_or_insert_with(|| Deadline::after(QUEUE_MAX));
@@ -359,25 +359,25 @@ impl Outbox {
             // A transaction cannot be made again whose records are still under way: throwing those away leaves gaps in their numbers.
             self.beat.is(Activity::Calling("deliver records"));
             flush(&self.producer, self.patience);
-            failpoints::at(self.beat.role, Point::BeforeOffsets);
+            failpoints::at(self.beat.role, Failpoint::BeforeOffsets);
             self.beat.is(Activity::Calling(SEND_OFFSETS));
             let sent = self.producer.send_offsets_to_transaction(offsets, &group()?, self.patience);
             let Err(error) = sent else {
-                failpoints::at(self.beat.role, Point::AfterOffsets);
+                failpoints::at(self.beat.role, Failpoint::AfterOffsets);
                 break;
             };
             match pauses.next() {
                 Some(pause) if is_of_another_generation(&error) && !self.copies.is_partial => {
                     debug!(%error, "the transaction is made again");
-                    self.redo(pause)?;
+                    self.retry_in_new_transaction(pause)?;
                 }
                 Some(_) | None => return Err(ShellError::kafka(SEND_OFFSETS)(error)),
             }
         }
-        failpoints::at(self.beat.role, Point::BeforeCommit);
+        failpoints::at(self.beat.role, Failpoint::BeforeCommit);
         self.beat.is(Activity::Calling("commit"));
         commit(&self.producer, self.patience).map_err(ShellError::Commit)?;
-        failpoints::at(self.beat.role, Point::AfterCommit);
+        failpoints::at(self.beat.role, Failpoint::AfterCommit);
         self.opened_at = None;
         self.copies.clear();
         self.committed_at = clock::moment();
@@ -388,7 +388,7 @@ impl Outbox {
     }
 
     /// Aborts the open transaction and puts the same records into a new one.
-    fn redo(&mut self, pause: Duration) -> Result<(), ShellError> {
+    fn retry_in_new_transaction(&mut self, pause: Duration) -> Result<(), ShellError> {
         self.beat.is(Activity::Calling("abort"));
         self.producer
             .abort_transaction(self.patience)
@@ -398,7 +398,7 @@ impl Outbox {
         self.open()?;
         for it in &self.copies.records {
             let fit = self.put(&it.outgoing(), it.headers.as_ref())?;
-            debug_assert_eq!(fit, Fit::Sent, "it fitted before");
+            debug_assert_eq!(fit, Sent::Sent, "it fitted before");
         }
         Ok(())
     }
@@ -537,7 +537,7 @@ impl PartitionCounts {
     /// # Errors
     ///
     /// When the brokers do not say.
-    pub fn of(&mut self, topic: &str, outbox: &Outbox) -> Result<i32, ShellError> {
+    pub fn of(&mut self, topic: &str, outbox: &TransactionalProducer) -> Result<i32, ShellError> {
         match self.0.get(topic) {
             Some((count, None)) => return Ok(*count),
             Some((_, Some(asked))) if asked.elapsed() < Self::RETRY => return Ok(0),

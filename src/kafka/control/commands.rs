@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::transaction::PartitionCounts;
-use crate::kafka::control::shard::Bench;
+use crate::kafka::control::shard::CommandShard;
 use crate::kafka::lanes::size_limit;
 use crate::wire::command::CommandRecord;
 use serinus_core::domain::ids::{ModelName, Version};
@@ -125,7 +125,7 @@ fn unknown_model(model: &ModelName) -> ModelPlan {
 /// A spec whose topics are not there is refused with these words: nobody could be asked, and nothing could be joined.
 pub(crate) fn missing_topics(
     command: &Command,
-    bench: &Bench,
+    bench: &CommandShard,
     partitions: &mut PartitionCounts,
 ) -> Result<Option<String>, ShellError> {
     let mut wanted = Vec::new();

@@ -45,13 +45,13 @@ pub struct Published {
 pub fn records(effects: &[Effect], known: Option<Format>) -> Vec<Published> {
     let applied = effects.iter().find_map(|it| match it {
         Effect::State(standing) => Some(standing.model.plan.format),
-        Effect::Change(_) | Effect::Report(_) | Effect::Count(..) => None,
+        Effect::Event(_) | Effect::Metrics(_) | Effect::Count(..) => None,
     });
     let format = applied.or(known).unwrap_or(Format::Json);
     effects
         .iter()
         .filter_map(|effect| match effect {
-            Effect::Change(change) => {
+            Effect::Event(change) => {
                 let record = EventRecord::from(&**change);
                 let (key, value) = (record.key().to_owned(), record.encode(format));
                 Some(Published { place: Place::Events, key, value })
@@ -61,7 +61,7 @@ pub fn records(effects: &[Effect], known: Option<Format>) -> Vec<Published> {
                 let (key, value) = (record.key().to_owned(), record.encode(format));
                 Some(Published { place: Place::States, key, value })
             }
-            Effect::Report(report) => {
+            Effect::Metrics(report) => {
                 let record = MetricsRecord::from(&**report);
                 let (key, value) = (record.key().to_owned(), record.encode(format));
                 Some(Published { place: Place::Metrics, key, value })

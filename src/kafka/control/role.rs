@@ -20,23 +20,23 @@ use crate::kafka::client::error::{ShellError, mends_by_itself};
 use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::client::settings::{LogContext, Settings};
 use crate::kafka::client::topic_scan;
-use crate::kafka::client::transaction::{Fit, Outbox, Outgoing, PartitionCounts};
+use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
 use crate::kafka::control::commands::{bounded, first_plan, missing_topics, parse, parse_kept};
 use crate::kafka::control::shard::{
-    Bench, Heard, OURS, ROLE, SETTLE_MAX, Seat, add_rebuilt, answered, commit, heard, publish,
-    refuse, runs,
+    CommandShard, ModelJudge, OURS, ROLE, ReplayedInputs, SETTLE_MAX, add_rebuilt, answered,
+    commit, heard, publish, refuse, runs,
 };
 use crate::kafka::control::topic_ownership;
 use crate::kafka::lanes::decode::{self, Dead};
 use crate::kafka::lanes::encode::Emitter;
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
-use crate::kafka::process::failpoints::{self, Point};
-use crate::kafka::process::liveness::{Activity, Beat};
+use crate::kafka::process::failpoints::{self, Failpoint};
+use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::metrics::{Board, Counts};
 use crate::kafka::process::shutdown::Stop;
 use crate::wire::command::CommandRecord;
-use crate::wire::journal::{JudgeStart, JudgeStep, Standings, Told};
+use crate::wire::journal::{JudgeInput, JudgeStart, JudgeStep, Standings};
 use crate::wire::partial::PartialRecord;
 use crate::wire::placement;
 use crate::wire::state::StateRecord;
@@ -45,7 +45,7 @@ use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::judge::command::{Command, Parsed, Verb};
 use serinus_core::engine::judge::io::{Event, Settings as JudgeSettings};
 use serinus_core::engine::judge::judge::Judge;
-use serinus_core::engine::judge::state::Standing;
+use serinus_core::engine::judge::state::ModelState;
 use serinus_core::inference::interim::Detail;
 use serinus_core::plan::rollout::ModelPlan;
 
@@ -61,7 +61,7 @@ const NAMES_BYTES_MAX: usize = 2000;
 
 struct Session<'a> {
     options: &'a RunOptions,
-    beat: Beat,
+    beat: Heartbeat,
     member: Member,
     feed: BaseConsumer<LogContext>,
     replay: Replay,
@@ -69,7 +69,7 @@ struct Session<'a> {
     emitter: Emitter,
     board: &'a Board,
     commands: String,
-    benches: BTreeMap<i32, Bench>,
+    benches: BTreeMap<i32, CommandShard>,
 }
 
 /// Judges until it is asked to stop; after anything goes wrong the caller starts anew, from the committed offsets.
@@ -123,7 +123,7 @@ impl Session<'_> {
                     if let Some(seat) = bench.seats.get_mut(&model) {
                         seat.judge.tick(now, &mut out);
                     }
-                    let told = step(&model, now, Told::Silence);
+                    let told = step(&model, now, JudgeInput::Silence);
                     publish(bench, &told, &out, &mut self.partitions, self.options)?;
                 }
                 if bench.outbox.is_due(true) {
@@ -171,9 +171,9 @@ impl Session<'_> {
                 }
                 let gone: Vec<(&str, i32)> =
                     partitions.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
-                failpoints::at(ROLE, Point::BeforeRelease);
+                failpoints::at(ROLE, Failpoint::BeforeRelease);
                 self.member.release(&gone)?;
-                failpoints::at(ROLE, Point::AfterRelease);
+                failpoints::at(ROLE, Failpoint::AfterRelease);
             }
             Rebalanced::Lost(_) => return Err(ShellError::Lost),
             Rebalanced::Assigned(partitions) => {
@@ -186,7 +186,7 @@ impl Session<'_> {
                     self.member.accept(&[(&topic, partition, from)])?;
                     self.benches.insert(partition, bench);
                 }
-                failpoints::at(ROLE, Point::AfterRestore);
+                failpoints::at(ROLE, Failpoint::AfterRestore);
             }
         }
         self.assign_feed()
@@ -201,10 +201,10 @@ impl Session<'_> {
     }
 
     /// Fences, then reads where the models stand, then what the lanes said until the last judgement.
-    fn open_bench(&mut self, partition: i32) -> Result<(Bench, Offset), ShellError> {
+    fn open_bench(&mut self, partition: i32) -> Result<(CommandShard, Offset), ShellError> {
         let settings = &self.options.settings;
         self.beat.is(Activity::begin(&self.commands, partition));
-        let outbox = Outbox::fence(
+        let outbox = TransactionalProducer::fence(
             settings,
             &format!("{}.judge.{partition}", settings.app),
             self.beat.clone(),
@@ -217,7 +217,7 @@ impl Session<'_> {
         add_rebuilt(settings, &self.beat, &mut states)?;
         let mut heard = self.heard(partition, &states)?;
         let next = heard.commands;
-        let mut bench = Bench {
+        let mut bench = CommandShard {
             partition,
             outbox,
             next,
@@ -250,13 +250,13 @@ impl Session<'_> {
         &self,
         partition: i32,
         states: &BTreeMap<String, StateRecord>,
-    ) -> Result<Heard, ShellError> {
+    ) -> Result<ReplayedInputs, ShellError> {
         let (settings, topic) = (&self.options.settings, self.commands.as_str());
         let (committed, is_certain) = self.committed(topic, partition)?;
         let ours = committed.as_ref().filter(|(_, metadata)| metadata == OURS).map(|it| it.0);
         let from = (&self.replay, &self.beat);
         let mut heard = match ours {
-            Some(_) if is_certain => Heard::default(),
+            Some(_) if is_certain => ReplayedInputs::default(),
             Some(_) | None => heard(settings, from, partition)?,
         };
         if is_certain && ours.is_none() && heard.commands == 0 {
@@ -296,10 +296,10 @@ impl Session<'_> {
 
     fn restore(
         &mut self,
-        bench: &mut Bench,
-        standing: Standing,
-        heard: &mut Heard,
-    ) -> Result<Seat, ShellError> {
+        bench: &mut CommandShard,
+        standing: ModelState,
+        heard: &mut ReplayedInputs,
+    ) -> Result<ModelJudge, ShellError> {
         let plan = standing.model.plan.clone();
         let settings = self.judge_settings(&plan, &bench.outbox)?;
         let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
@@ -326,7 +326,7 @@ impl Session<'_> {
             wanted = Standings::From(wanted.first().unwrap_or(next));
             next = *heard;
         }
-        let mut seat = Seat::new(Judge::restore(settings, standing), plan, partials.clone());
+        let mut seat = ModelJudge::new(Judge::restore(settings, standing), plan, partials.clone());
         seat.next = next;
         for (from, to) in runs(&wanted, next) {
             self.replay.range(&partials, 0, from, Some(to), |message| {
@@ -352,21 +352,21 @@ impl Session<'_> {
     }
 
     /// Lets a model's judge begin, and writes that down.
-    fn begin(&mut self, bench: &mut Bench, model: &ModelName) -> Result<(), ShellError> {
+    fn begin(&mut self, bench: &mut CommandShard, model: &ModelName) -> Result<(), ShellError> {
         let Some(seat) = bench.seats.get_mut(model) else { return Ok(()) };
         let now = clock::now();
         let predictions = &seat.plan.topics.predictions;
         let partitions = self.partitions.of(predictions, &bench.outbox)?.max(1);
         seat.judge.open(now, partitions);
         let sequence = seat.judge.standing().map_or(0, |it| it.sequence);
-        let step = step(model, now, Told::Open { partitions, sequence });
+        let step = step(model, now, JudgeInput::Open { partitions, sequence });
         publish(bench, &step, &[], &mut self.partitions, self.options)
     }
 
     fn judge_settings(
         &mut self,
         plan: &ModelPlan,
-        outbox: &Outbox,
+        outbox: &TransactionalProducer,
     ) -> Result<JudgeSettings, ShellError> {
         Ok(JudgeSettings {
             model: plan.name.clone(),
@@ -407,8 +407,8 @@ impl Session<'_> {
                 at: None,
             })?;
             return match fit {
-                Fit::Sent => Ok(()),
-                Fit::TooLarge => {
+                Sent::Sent => Ok(()),
+                Sent::TooLarge => {
                     let reason = "the command is too large to be placed by its model";
                     let dead = Dead::left(&self.commands, (partition, offset), reason);
                     refuse(bench, &mut self.emitter, &dead)
@@ -424,7 +424,7 @@ impl Session<'_> {
         if let Some(words) = &refused {
             command.spec = Some(Parsed::Invalid(words.clone()));
         }
-        self.carry_out(partition, command, Told::Command { partition, offset, refused })
+        self.carry_out(partition, command, JudgeInput::Command { partition, offset, refused })
     }
 
     /// Returns why a spec cannot have its topics: they are somebody else's, or are not there.
@@ -435,7 +435,7 @@ impl Session<'_> {
     ) -> Result<Option<String>, ShellError> {
         let settings = &self.options.settings;
         // Of the models that are judged elsewhere; where ours stand may not be committed yet.
-        let mut standings: BTreeMap<ModelName, Standing> = read_states(settings, &self.beat)?
+        let mut standings: BTreeMap<ModelName, ModelState> = read_states(settings, &self.beat)?
             .into_iter()
             .filter_map(|(model, state)| {
                 Some((ModelName::from(model), state.standing(parse).ok()?))
@@ -456,7 +456,7 @@ impl Session<'_> {
         &mut self,
         partition: i32,
         command: Command,
-        told: Told,
+        told: JudgeInput,
     ) -> Result<(), ShellError> {
         let model = command.model.clone();
         let Some(mut bench) = self.benches.remove(&partition) else { return Ok(()) };
@@ -465,7 +465,7 @@ impl Session<'_> {
             let settings = self.judge_settings(&plan, &bench.outbox)?;
             let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
             let judge = Judge::new(settings);
-            bench.seats.insert(model.clone(), Seat::new(judge, plan, partials));
+            bench.seats.insert(model.clone(), ModelJudge::new(judge, plan, partials));
             self.begin(&mut bench, &model)?;
         }
         let (now, mut out) = (clock::now(), Vec::new());
@@ -547,7 +547,7 @@ impl Session<'_> {
                 seat.note(&partial, offset);
                 seat.judge.handle(now, Event::Partial(Box::new(partial)), &mut out);
             }
-            let step = step(&model, now, Told::Partial { offset });
+            let step = step(&model, now, JudgeInput::Partial { offset });
             return publish(bench, &step, &out, &mut self.partitions, self.options);
         }
         Ok(())
@@ -573,7 +573,7 @@ fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, Bo
 /// Reads where all models stand, as far as that is committed.
 fn read_states(
     settings: &Settings,
-    beat: &Beat,
+    beat: &Heartbeat,
 ) -> Result<BTreeMap<String, StateRecord>, ShellError> {
     let rollouts = settings.topic("rollouts");
     let mut states: BTreeMap<String, StateRecord> = BTreeMap::new();
@@ -590,6 +590,6 @@ fn read_states(
     Ok(states)
 }
 
-fn step(model: &ModelName, now: Timestamp, told: Told) -> JudgeStep {
+fn step(model: &ModelName, now: Timestamp, told: JudgeInput) -> JudgeStep {
     JudgeStep { model: model.to_string(), now: now.0, told }
 }

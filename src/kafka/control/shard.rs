@@ -13,18 +13,18 @@ use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan;
-use crate::kafka::client::transaction::{Outbox, Outgoing, PartitionCounts};
+use crate::kafka::client::transaction::{Outgoing, PartitionCounts, TransactionalProducer};
 use crate::kafka::control::records;
 use crate::kafka::lanes::decode::Dead;
 use crate::kafka::lanes::encode::Emitter;
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::lanes::size_limit;
-use crate::kafka::process::failpoints::{self, Point, Role};
-use crate::kafka::process::liveness::Beat;
+use crate::kafka::process::failpoints::{self, Failpoint, Role};
+use crate::kafka::process::liveness::Heartbeat;
 use crate::kafka::process::metrics::{Board, Counts};
 use crate::wire::command::CommandRecord;
 use crate::wire::event::EventRecord;
-use crate::wire::journal::{JudgeStart, JudgeStep, Standings, Told};
+use crate::wire::journal::{JudgeInput, JudgeStart, JudgeStep, Standings};
 use crate::wire::placement;
 use crate::wire::rebuilt;
 use crate::wire::state::StateRecord;
@@ -50,7 +50,7 @@ pub(crate) const OURS: &str = "c1";
 const NO_MODEL: &str = "-";
 
 /// One model's judge, and how far its partials were read.
-pub(crate) struct Seat {
+pub(crate) struct ModelJudge {
     pub(crate) judge: Judge,
     pub(crate) plan: ModelPlan,
     pub(crate) partials: String,
@@ -66,7 +66,7 @@ struct Held {
     offset: i64,
 }
 
-impl Seat {
+impl ModelJudge {
     /// Makes one whose judge has read no sums.
     pub(crate) fn new(judge: Judge, plan: ModelPlan, partials: String) -> Self {
         Self { judge, plan, partials, next: 0, is_touched: false, held: BTreeMap::new() }
@@ -83,18 +83,18 @@ impl Seat {
 
     /// Returns what the judge must be told again after a restart.
     fn start(&mut self) -> JudgeStart {
-        self.held.retain(|(rollout, _), _| self.judge.goes_by(rollout));
+        self.held.retain(|(rollout, _), _| self.judge.uses_partials_of(rollout));
         JudgeStart::new(self.judge.newest_tick(), self.held.values().map(|it| it.offset))
     }
 }
 
 /// One partition of the commands: its own producer, and the judges of the models that hash to it.
-pub(crate) struct Bench {
+pub(crate) struct CommandShard {
     pub(crate) partition: i32,
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: TransactionalProducer,
     pub(crate) next: i64,
     pub(crate) is_touched: bool,
-    pub(crate) seats: BTreeMap<ModelName, Seat>,
+    pub(crate) seats: BTreeMap<ModelName, ModelJudge>,
     /// Models whose first spec could not be taken in: only there to answer.
     pub(crate) counts: BTreeMap<(ModelName, &'static str), u64>,
     pub(crate) refused: Counts,
@@ -102,7 +102,7 @@ pub(crate) struct Bench {
 
 /// Publishes what a judge said in one step, and the step itself.
 pub(crate) fn publish(
-    bench: &mut Bench,
+    bench: &mut CommandShard,
     step: &JudgeStep,
     effects: &[Effect],
     partitions: &mut PartitionCounts,
@@ -116,7 +116,7 @@ pub(crate) fn publish(
     }
     for effect in effects {
         match effect {
-            Effect::Change(change) => {
+            Effect::Event(change) => {
                 info!(%model, sequence = change.sequence, reason = change.reason, "decided");
             }
             Effect::State(standing) => {
@@ -124,7 +124,7 @@ pub(crate) fn publish(
                     seat.plan = standing.model.plan.clone();
                 }
             }
-            Effect::Report(_) => {}
+            Effect::Metrics(_) => {}
             Effect::Count(counter, n) => {
                 *bench.counts.entry((model.clone(), counter.describe().0)).or_default() += n;
             }
@@ -135,14 +135,14 @@ pub(crate) fn publish(
         seat.is_touched |= seat.next > 0;
     }
     let topic = options.settings.topic(JOURNAL);
-    failpoints::at(ROLE, Point::BeforeJournal);
+    failpoints::at(ROLE, Failpoint::BeforeJournal);
     send(bench, partitions, &topic, step.model.as_bytes(), &step.write())?;
-    failpoints::at(ROLE, Point::AfterJournal);
+    failpoints::at(ROLE, Failpoint::AfterJournal);
     Ok(())
 }
 
 fn send(
-    bench: &mut Bench,
+    bench: &mut CommandShard,
     partitions: &mut PartitionCounts,
     topic: &str,
     key: &[u8],
@@ -162,7 +162,7 @@ fn send(
 
 /// Commits a bench's outputs, with how far its commands and partials were read.
 pub(crate) fn commit(
-    bench: &mut Bench,
+    bench: &mut CommandShard,
     commands: &str,
     member: &Member,
     board: &Board,
@@ -188,13 +188,13 @@ pub(crate) fn commit(
 
 /// How far judges have heard, by their journal: the next command, and of each model the next sums.
 #[derive(Default)]
-pub(crate) struct Heard {
+pub(crate) struct ReplayedInputs {
     pub(crate) commands: i64,
     pub(crate) partials: BTreeMap<ModelName, i64>,
     is_read: bool,
 }
 
-impl Heard {
+impl ReplayedInputs {
     /// Returns whether the journal was read, because the offsets did not say it.
     pub(crate) fn is_read(&self) -> bool {
         self.is_read
@@ -204,7 +204,7 @@ impl Heard {
     pub(crate) fn read_if_not(
         &mut self,
         settings: &Settings,
-        from: (&Replay, &Beat),
+        from: (&Replay, &Heartbeat),
         partition: i32,
     ) -> Result<(), ShellError> {
         if !self.is_read {
@@ -235,23 +235,23 @@ pub(crate) fn runs(wanted: &Standings, next: i64) -> Vec<(i64, i64)> {
 /// Reads in the judges' journal what they have heard, where their offsets do not say all of it.
 pub(crate) fn heard(
     settings: &Settings,
-    (replay, beat): (&Replay, &Beat),
+    (replay, beat): (&Replay, &Heartbeat),
     partition: i32,
-) -> Result<Heard, ShellError> {
+) -> Result<ReplayedInputs, ShellError> {
     let journal = settings.topic(JOURNAL);
     replay.settle(&journal, SETTLE_MAX)?;
-    let mut heard = Heard { is_read: true, ..Heard::default() };
+    let mut heard = ReplayedInputs { is_read: true, ..ReplayedInputs::default() };
     topic_scan::scan(settings, &journal, Some(beat), |message| {
         let Some(Ok(step)) = message.payload().map(JudgeStep::read) else { return };
         match step.told {
-            Told::Command { partition: it, offset, .. } if it == partition => {
+            JudgeInput::Command { partition: it, offset, .. } if it == partition => {
                 heard.commands = heard.commands.max(offset + 1);
             }
-            Told::Partial { offset } => {
+            JudgeInput::Partial { offset } => {
                 let next = heard.partials.entry(ModelName::new(&step.model)).or_default();
                 *next = (offset + 1).max(*next);
             }
-            Told::Command { .. } | Told::Open { .. } | Told::Silence => {}
+            JudgeInput::Command { .. } | JudgeInput::Open { .. } | JudgeInput::Silence => {}
         }
     })?
     .or_missing(&journal)?;
@@ -261,7 +261,7 @@ pub(crate) fn heard(
 /// Returns the command after the newest one that was answered, where neither offsets nor a journal are left: an event answers each.
 pub(crate) fn answered(
     settings: &Settings,
-    (replay, beat): (&Replay, &Beat),
+    (replay, beat): (&Replay, &Heartbeat),
     (commands, partition): (&str, i32),
     states: &BTreeMap<String, StateRecord>,
 ) -> Result<i64, ShellError> {
@@ -290,7 +290,7 @@ pub(crate) fn answered(
 /// Adds the models whose state is gone, as their events give it.
 pub(crate) fn add_rebuilt(
     settings: &Settings,
-    beat: &Beat,
+    beat: &Heartbeat,
     states: &mut BTreeMap<String, StateRecord>,
 ) -> Result<(), ShellError> {
     let topic = settings.topic("rollout-events");
@@ -325,7 +325,7 @@ pub(crate) fn add_rebuilt(
 
 /// Sends a command that nobody can carry out to the dead letters of the model that its key names; without one it is counted.
 pub(crate) fn refuse(
-    bench: &mut Bench,
+    bench: &mut CommandShard,
     emitter: &mut Emitter,
     dead: &Dead,
 ) -> Result<(), ShellError> {
@@ -334,7 +334,12 @@ pub(crate) fn refuse(
     let key = dead.carried.key.as_deref().and_then(|it| std::str::from_utf8(it).ok());
     let seat = key.and_then(|it| bench.seats.get(&ModelName::new(it)));
     if let Some(seat) = seat {
-        return emitter.bury(&seat.plan, dead, &mut bench.outbox, &mut bench.refused);
+        return emitter.send_to_dead_letters(
+            &seat.plan,
+            dead,
+            &mut bench.outbox,
+            &mut bench.refused,
+        );
     }
     bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
     Ok(())

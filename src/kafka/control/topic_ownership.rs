@@ -6,7 +6,7 @@ use std::fmt;
 use crate::kafka::client::admin::{ModelNeeds, wanted_for_app, wanted_for_model};
 use serinus_core::domain::ids::{ModelName, Version};
 use serinus_core::engine::judge::command::Parsed;
-use serinus_core::engine::judge::state::Standing;
+use serinus_core::engine::judge::state::ModelState;
 use serinus_core::plan::rollout::{ModelPlan, RolloutPlan};
 
 /// The field of a model that names the topic of its labels.
@@ -35,7 +35,7 @@ impl<'a> Claimant<'a> {
     }
 
     /// Makes the claimant of a model as it stands: its stable version, and those of its last, present and queued rollouts.
-    pub fn standing(standing: &'a Standing) -> Self {
+    pub fn standing(standing: &'a ModelState) -> Self {
         let rollouts = standing.rollout.iter().chain(standing.queue.iter().map(|it| &it.written));
         let mut claimant = Self::new(&standing.model.plan, rollouts.map(|written| &written.plan));
         let routing = &standing.position.routing;
@@ -116,7 +116,7 @@ impl fmt::Display for Conflict {
 pub fn refusal(
     app: &str,
     spec: Option<&Parsed>,
-    standings: &BTreeMap<ModelName, Standing>,
+    standings: &BTreeMap<ModelName, ModelState>,
 ) -> Option<String> {
     let (model, plan, more) = match spec? {
         Parsed::Model(written) => (&written.plan.name, Some(&written.plan), Vec::new()),

@@ -7,13 +7,13 @@ use tracing::{info, warn};
 
 use crate::kafka::analysis;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::instance_lease::Slot;
+use crate::kafka::client::instance_lease::InstanceLease;
 use crate::kafka::control;
 use crate::kafka::instance::watchdog::{self, End, Signals};
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints;
-use crate::kafka::process::liveness::{Activity, Beat};
+use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::metrics::Board;
 use crate::kafka::process::shutdown::Stop;
 use crate::kafka::serving;
@@ -38,7 +38,7 @@ pub fn run(options: &RunOptions, stop: &Stop, board: &Board, end: End) -> Result
         ("analysis", options.analysis, analysis::role::analyse),
         ("control", options.control, control::role::control),
     ];
-    let slot = options.is_static.then(|| Slot::new(&options.instance));
+    let slot = options.is_static.then(|| InstanceLease::new(&options.instance));
     info!(app = options.settings.app, instance = options.instance, "starting");
     thread::scope(|scope| {
         scope.spawn(|| watchdog::watch(&board.pulse, stop, &signals, end));
@@ -103,7 +103,7 @@ impl Drop for Request<'_> {
 /// Does something again and again until it is done, with pauses, until it is asked to stop.
 fn insist(
     what: &'static str,
-    beat: Option<&Beat>,
+    beat: Option<&Heartbeat>,
     stop: &Stop,
     run: impl Fn() -> Result<(), ShellError>,
 ) -> Result<(), ShellError> {

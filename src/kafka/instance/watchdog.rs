@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 use crate::kafka::process::clock;
-use crate::kafka::process::liveness::{Activity, Pulse, Verdict, judge};
+use crate::kafka::process::liveness::{Activity, Liveness, Verdict, judge};
 use crate::kafka::process::shutdown::Stop;
 
 /// How often it looks.
@@ -33,13 +33,13 @@ pub struct Signals {
 }
 
 /// Watches the roles until all of them have ended.
-pub fn watch(pulse: &Pulse, stop: &Stop, signals: &Signals, end: End) {
+pub fn watch(pulse: &Liveness, stop: &Stop, signals: &Signals, end: End) {
     watch_for(pulse, stop, signals, FINISH_WITHIN, end);
 }
 
 /// The same, for roles that have so long to finish.
 fn watch_for(
-    pulse: &Pulse,
+    pulse: &Liveness,
     stop: &Stop,
     signals: &Signals,
     finish_within: Duration,
@@ -89,7 +89,7 @@ fn watch_for(
 }
 
 /// Ends a process whose roles do not finish in time.
-fn leave(pulse: &Pulse, signals: &Signals, end: impl Fn(u8)) {
+fn leave(pulse: &Liveness, signals: &Signals, end: impl Fn(u8)) {
     for (role, vital) in pulse.read() {
         if vital.activity != Activity::Ended {
             let doing = vital.activity.words();
@@ -112,12 +112,12 @@ mod tests {
     use std::time::Duration;
 
     use super::{Signals, watch_for};
-    use crate::kafka::process::liveness::{Activity, Pulse};
+    use crate::kafka::process::liveness::{Activity, Liveness};
     use crate::kafka::process::shutdown::Stop;
 
     /// The exit codes by which a process was ended that was asked to stop, and whose serving never comes back from a call.
     fn ended(signals: &Signals) -> Vec<u8> {
-        let (pulse, stop) = (Pulse::default(), Stop::default());
+        let (pulse, stop) = (Liveness::default(), Stop::default());
         pulse.role("serving").is(Activity::Calling("commit"));
         stop.request();
         let codes = RefCell::new(Vec::new());

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::Replay;
-use crate::kafka::client::transaction::Outbox;
+use crate::kafka::client::transaction::TransactionalProducer;
 use crate::kafka::process::clock;
 use crate::kafka::process::liveness::Activity;
 use crate::kafka::process::metrics::Numbers;
@@ -24,7 +24,7 @@ pub type LaneKey = (ModelName, i32);
 
 /// Lanes that the group gave to us and that cannot be opened: nothing of them is read, so that nothing of them is lost.
 #[derive(Debug, Default)]
-pub struct WaitingRoom {
+pub struct BlockedLanes {
     /// By topic and partition.
     lanes: BTreeMap<(String, i32), Waiting>,
 }
@@ -38,7 +38,7 @@ struct Waiting {
     is_hidden: bool,
 }
 
-impl WaitingRoom {
+impl BlockedLanes {
     /// Lets a lane wait that a person must see to, and says why.
     pub fn hold(&mut self, key: &LaneKey, topic: &str, why: &str) {
         self.put(key, topic, why, false);
@@ -122,7 +122,7 @@ impl WaitingRoom {
 }
 
 /// A partition of two topics that are read together, and what its group has committed of each.
-pub struct Candidate<'a> {
+pub struct LaneCheck<'a> {
     /// The group.
     pub group: String,
     /// The partition.
@@ -133,11 +133,11 @@ pub struct Candidate<'a> {
     pub partners: Vec<&'a str>,
 }
 
-impl Candidate<'_> {
+impl LaneCheck<'_> {
     /// Returns why the lane cannot be opened, if it cannot.
-    pub fn hindrance(
+    pub fn blocking_reason(
         &self,
-        outbox: &Outbox,
+        outbox: &TransactionalProducer,
         replay: &Replay,
     ) -> Result<Option<String>, ShellError> {
         if let Some(why) = missing_partner(self.partition, &self.partners, outbox)? {
@@ -157,7 +157,7 @@ impl Candidate<'_> {
 fn missing_partner(
     partition: i32,
     partners: &[&str],
-    outbox: &Outbox,
+    outbox: &TransactionalProducer,
 ) -> Result<Option<String>, ShellError> {
     for topic in partners {
         let count = outbox.partitions(topic)?;
@@ -206,14 +206,14 @@ fn foreign_offset(
 
 #[cfg(test)]
 mod tests {
-    use super::WaitingRoom;
+    use super::BlockedLanes;
     use crate::kafka::client::error::ShellError;
     use crate::kafka::process::liveness::Activity;
     use crate::kafka::process::metrics::Numbers;
 
     #[test]
     fn who_waits_is_looked_at_again_until_it_is_forgotten() {
-        let mut room = WaitingRoom::default();
+        let mut room = BlockedLanes::default();
         let key = ("m".into(), 3);
         room.hold(&key, "m.requests", "because");
         assert_eq!(room.due(), [], "it was looked at just now");

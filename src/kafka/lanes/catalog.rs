@@ -43,7 +43,7 @@ pub struct ModelView {
 
 /// What the events so far say.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct ModelCatalog {
     models: BTreeMap<ModelName, ModelView>,
     expected: BTreeMap<ModelName, u64>,
     early: BTreeMap<(ModelName, u64), Heard>,
@@ -52,7 +52,7 @@ pub struct Known {
 /// An event with the spec in it, understood.
 type Heard = (EventRecord, Option<Parsed>);
 
-impl Known {
+impl ModelCatalog {
     /// Returns what is known of all models.
     pub fn models(&self) -> &BTreeMap<ModelName, ModelView> {
         &self.models

@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 use tracing::warn;
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::transaction::{Fit, Outbox, Outgoing, PartitionCounts};
+use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
 use crate::kafka::lanes::decode::{Dead, LeftOut};
 use crate::kafka::lanes::size_limit;
 use crate::kafka::process::metrics::Counts;
@@ -33,7 +33,7 @@ impl Emitter {
         &mut self,
         plan: &ModelPlan,
         effects: &mut Vec<ServingEffect>,
-        outbox: &mut Outbox,
+        outbox: &mut TransactionalProducer,
         forwards: &mut Forwards<'_>,
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
@@ -52,11 +52,11 @@ impl Emitter {
     }
 
     /// Sends a record that cannot be used to the dead letters, with as much of it as fits.
-    pub fn bury(
+    pub fn send_to_dead_letters(
         &mut self,
         plan: &ModelPlan,
         dead: &Dead,
-        outbox: &mut Outbox,
+        outbox: &mut TransactionalProducer,
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
         counts.add(&plan.name, Counter::Refused, 1);
@@ -96,9 +96,9 @@ impl Emitter {
                 at: None,
             })?;
             match (fit, left_out.more()) {
-                (Fit::Sent, _) => return Ok(()),
-                (Fit::TooLarge, Some(more)) => left_out = more,
-                (Fit::TooLarge, None) if is_short => {
+                (Sent::Sent, _) => return Ok(()),
+                (Sent::TooLarge, Some(more)) => left_out = more,
+                (Sent::TooLarge, None) if is_short => {
                     warn!(
                         topic,
                         from = &*dead.topic,
@@ -110,7 +110,7 @@ impl Emitter {
                     counts.add(&plan.name, Counter::TooLarge, 1);
                     return Ok(());
                 }
-                (Fit::TooLarge, None) => is_short = true,
+                (Sent::TooLarge, None) => is_short = true,
             }
         }
     }
@@ -121,11 +121,11 @@ impl Emitter {
         &mut self,
         plan: &ModelPlan,
         copy: &TooLarge,
-        outbox: &mut Outbox,
+        outbox: &mut TransactionalProducer,
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
         counts.add(&plan.name, Counter::TooLarge, 1);
-        self.bury(plan, &lost(plan, copy.case, &copy.reason), outbox, counts)
+        self.send_to_dead_letters(plan, &lost(plan, copy.case, &copy.reason), outbox, counts)
     }
 
     /// Writes a case's record; where it does not fit, without the answers' values, so that the case is joined all the same.
@@ -133,7 +133,7 @@ impl Emitter {
         &mut self,
         plan: &ModelPlan,
         mut prediction: Prediction,
-        outbox: &mut Outbox,
+        outbox: &mut TransactionalProducer,
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
         let topic = &plan.topics.predictions;
@@ -150,25 +150,25 @@ impl Emitter {
                 at: None,
             })
         };
-        if offer(&prediction)? == Fit::Sent {
+        if offer(&prediction)? == Sent::Sent {
             return Ok(());
         }
         counts.add(&plan.name, Counter::TooLarge, 1);
         for leave_out in [size_limit::without_values, size_limit::without_texts] {
             leave_out(&mut prediction);
-            if offer(&prediction)? == Fit::Sent {
+            if offer(&prediction)? == Sent::Sent {
                 return Ok(());
             }
         }
         let reason = "the record of its case does not fit into one message";
-        self.bury(plan, &lost(plan, prediction.case, reason), outbox, counts)
+        self.send_to_dead_letters(plan, &lost(plan, prediction.case, reason), outbox, counts)
     }
 
     fn forward(
         &mut self,
         plan: &ModelPlan,
         forward: &Forward,
-        outbox: &Outbox,
+        outbox: &TransactionalProducer,
         forwards: &mut Forwards<'_>,
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
@@ -224,7 +224,7 @@ impl Emitter {
         &mut self,
         plan: &ModelPlan,
         answer: &Answer,
-        outbox: &mut Outbox,
+        outbox: &mut TransactionalProducer,
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
         let topic = &plan.topics.responses;
@@ -245,7 +245,7 @@ impl Emitter {
                 ours: &[],
                 at: None,
             })?;
-            if fit == Fit::Sent {
+            if fit == Sent::Sent {
                 return Ok(());
             }
             counts.add(&plan.name, Counter::TooLarge, 1);
@@ -261,7 +261,7 @@ impl Emitter {
             reason: reason.into(),
             left_out: LeftOut::Nothing,
         };
-        self.bury(plan, &dead, outbox, counts)
+        self.send_to_dead_letters(plan, &dead, outbox, counts)
     }
 }
 
@@ -269,7 +269,7 @@ impl Emitter {
 fn serve_answer(
     plan: &ModelPlan,
     serve: &Serve,
-    outbox: &mut Outbox,
+    outbox: &mut TransactionalProducer,
     counts: &mut Counts,
 ) -> Result<(), ShellError> {
     let request = &serve.request;
@@ -294,7 +294,7 @@ fn serve_answer(
     };
     let (id, key) = (request.id.as_str(), request.key.as_deref());
     let (value, error) = (serve.value.as_deref(), serve.error.as_deref());
-    if offer(id, serve.outcome, error, key, value, &request.headers)? == Fit::Sent {
+    if offer(id, serve.outcome, error, key, value, &request.headers)? == Sent::Sent {
         return Ok(());
     }
     counts.add(&plan.name, Counter::TooLarge, 1);
@@ -314,7 +314,7 @@ fn serve_answer(
         (size_limit::cut_short(id), error.map(size_limit::cut_short), None, &[]),
     ];
     for (id, error, key, carried) in left {
-        if offer(id, outcome, error, key, None, carried)? == Fit::Sent {
+        if offer(id, outcome, error, key, None, carried)? == Sent::Sent {
             return Ok(());
         }
     }

@@ -13,7 +13,7 @@ use crate::kafka::client::error::{ShellError, mends_by_itself};
 use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::client::settings::{LogContext, Settings};
 use crate::kafka::client::topic_scan::{self, Scanned};
-use crate::kafka::lanes::catalog::{Known, ModelView};
+use crate::kafka::lanes::catalog::{ModelCatalog, ModelView};
 use crate::kafka::process::wait::Deadline;
 use crate::wire::event::EventRecord;
 use crate::wire::state::StateRecord;
@@ -45,7 +45,7 @@ pub struct Follower {
     next: BTreeMap<i32, Offset>,
     ended: BTreeSet<i32>,
     has_news: bool,
-    known: Known,
+    known: ModelCatalog,
 }
 
 impl Follower {
@@ -75,7 +75,7 @@ impl Follower {
             next,
             ended: BTreeSet::new(),
             has_news: false,
-            known: Known::default(),
+            known: ModelCatalog::default(),
         };
         // Before the events: a state that is read first speaks of no event that comes later.
         let states = states(settings)?;

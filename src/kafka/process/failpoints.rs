@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The places, in the order in which a transaction comes to them.
 // A new place: its variant, its line in `ALL`, its name below; the test of all crash points finds it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Point {
+pub enum Failpoint {
     /// Before the slot's former owner is fenced.
     BeforeFence,
     /// After it.
@@ -44,7 +44,7 @@ pub enum Point {
     AfterSave,
 }
 
-impl Point {
+impl Failpoint {
     /// Every place.
     pub const ALL: [Self; 16] = [
         Self::BeforeFence,
@@ -98,7 +98,7 @@ pub type Role = &'static str;
 
 /// Dies here, if that was asked for.
 #[cfg(debug_assertions)]
-pub fn at(role: Role, point: Point) {
+pub fn at(role: Role, point: Failpoint) {
     static WISH: std::sync::OnceLock<Option<(String, u64)>> = std::sync::OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let wish = WISH.get_or_init(|| {
@@ -117,4 +117,4 @@ pub fn at(role: Role, point: Point) {
 
 /// Does nothing: a release build does not die on request.
 #[cfg(not(debug_assertions))]
-pub fn at(_: Role, _: Point) {}
+pub fn at(_: Role, _: Failpoint) {}

@@ -82,7 +82,7 @@ impl Activity {
 
 /// The state of one role.
 #[derive(Clone, Debug)]
-pub struct Vital {
+pub struct RoleStatus {
     /// What it is doing.
     pub activity: Activity,
     /// Its last sign of life.
@@ -97,34 +97,34 @@ pub struct Vital {
 
 /// The states of all roles of an instance.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse(Arc<Mutex<BTreeMap<Role, Vital>>>);
+pub struct Liveness(Arc<Mutex<BTreeMap<Role, RoleStatus>>>);
 
-impl Pulse {
+impl Liveness {
     /// Returns the states of all roles.
-    pub fn read(&self) -> BTreeMap<Role, Vital> {
+    pub fn read(&self) -> BTreeMap<Role, RoleStatus> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns what a role gives its signs of life by.
-    pub fn role(&self, role: Role) -> Beat {
-        Beat { role, pulse: self.clone() }
+    pub fn role(&self, role: Role) -> Heartbeat {
+        Heartbeat { role, pulse: self.clone() }
     }
 }
 
 /// One role's signs of life.
 #[derive(Clone, Debug)]
-pub struct Beat {
+pub struct Heartbeat {
     /// The role.
     pub role: Role,
-    pulse: Pulse,
+    pulse: Liveness,
 }
 
-impl Beat {
+impl Heartbeat {
     /// Says what the role is doing now.
     pub fn is(&self, activity: Activity) {
         let now = clock::moment();
         let mut all = self.pulse.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let vital = all.entry(self.role).or_insert_with(|| Vital {
+        let vital = all.entry(self.role).or_insert_with(|| RoleStatus {
             activity: Activity::Starting,
             seen: now,
             since: now,
@@ -161,7 +161,7 @@ pub enum Verdict {
 }
 
 /// Judges a role by how long ago its last sign of life was; the time before `awake_since`, when the whole process slept, does not count.
-pub fn judge(vital: &Vital, now: Instant, awake_since: Instant) -> Verdict {
+pub fn judge(vital: &RoleStatus, now: Instant, awake_since: Instant) -> Verdict {
     let silent = now.saturating_duration_since(vital.seen.max(awake_since));
     let hopeless_after = match vital.activity {
         Activity::Calling(_) => CALL_HOPELESS_AFTER,
@@ -185,11 +185,11 @@ pub fn judge(vital: &Vital, now: Instant, awake_since: Instant) -> Verdict {
 mod tests {
     use std::time::Duration;
 
-    use super::{Activity, Pulse, Verdict, judge};
+    use super::{Activity, Liveness, Verdict, judge};
 
     #[test]
     fn a_role_is_ready_once_it_goes_round_and_until_it_begins_anew() {
-        let pulse = Pulse::default();
+        let pulse = Liveness::default();
         let beat = pulse.role("serving");
         let check = |activity: Activity, is_ready: bool| {
             beat.is(activity.clone());
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_role_that_is_not_heard_of_is_overdue_and_then_hopeless() {
-        let pulse = Pulse::default();
+        let pulse = Liveness::default();
         let beat = pulse.role("serving");
         let check = |activity: Activity, seconds: u64, expected: Verdict| {
             beat.is(activity);

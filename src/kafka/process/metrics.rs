@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::kafka::process::liveness::Pulse;
+use crate::kafka::process::liveness::Liveness;
 use serinus_core::domain::ids::{ModelName, Version};
 use serinus_core::engine::counter::Counter;
 
@@ -17,7 +17,7 @@ pub struct Board {
     levels: Arc<Mutex<Numbers>>,
     unsent: Arc<Mutex<BTreeMap<(ModelName, Version), u64>>>,
     /// What the roles are doing.
-    pub pulse: Pulse,
+    pub pulse: Liveness,
 }
 
 impl Board {

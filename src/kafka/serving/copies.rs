@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::record_limits::{self, Limits};
-use crate::kafka::client::transaction::{Outbox, Outgoing};
+use crate::kafka::client::transaction::{Outgoing, TransactionalProducer};
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
@@ -125,7 +125,7 @@ impl<'a> Forwards<'a> {
     pub fn follow<'v>(
         &mut self,
         views: impl Iterator<Item = &'v ModelView> + Clone,
-        outbox: &Outbox,
+        outbox: &TransactionalProducer,
     ) -> Result<(), ShellError> {
         self.wait = wait_for(views.clone().map(|view| &*view.plan));
         for view in views {
@@ -145,7 +145,11 @@ impl<'a> Forwards<'a> {
     /// # Errors
     ///
     /// When the brokers do not say.
-    pub fn partitions(&mut self, address: Address<'_>, outbox: &Outbox) -> Result<i32, ShellError> {
+    pub fn partitions(
+        &mut self,
+        address: Address<'_>,
+        outbox: &TransactionalProducer,
+    ) -> Result<i32, ShellError> {
         let route = route(&mut self.routes, address);
         match route.partitions {
             Some(Ok(count)) => return Ok(count),

@@ -125,7 +125,7 @@ impl Lane {
                 lane.responses = start.second;
             }
             if start.turn < start.next {
-                lane.redo(view, start, journal, replay)?;
+                lane.retry_in_new_transaction(view, start, journal, replay)?;
             }
         }
         Ok(lane)
@@ -174,7 +174,7 @@ impl Lane {
         Ok(())
     }
 
-    fn redo(
+    fn retry_in_new_transaction(
         &mut self,
         view: &ModelView,
         start: ReplayStart,

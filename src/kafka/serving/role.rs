@@ -14,15 +14,15 @@ use crate::kafka::client::consumer_group::{Member, Rebalanced, read_from};
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::client::record_limits;
-use crate::kafka::client::transaction::{Outbox, Outgoing};
-use crate::kafka::lanes::admission::{Candidate, LaneKey, WaitingRoom};
+use crate::kafka::client::transaction::{Outgoing, TransactionalProducer};
+use crate::kafka::lanes::admission::{BlockedLanes, LaneCheck, LaneKey};
 use crate::kafka::lanes::decode::{self, Dead};
 use crate::kafka::lanes::encode::Emitter;
 use crate::kafka::lanes::event_follower::Follower;
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
-use crate::kafka::process::failpoints::{self, Point, Role};
-use crate::kafka::process::liveness::{Activity, Beat};
+use crate::kafka::process::failpoints::{self, Failpoint, Role};
+use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::metrics::{Board, Counts, Numbers};
 use crate::kafka::process::shutdown::Stop;
 use crate::kafka::serving::copies::Forwards;
@@ -65,8 +65,8 @@ struct Session<'a> {
     options: &'a RunOptions,
     follower: Follower,
     member: Member,
-    outbox: Outbox,
-    beat: Beat,
+    outbox: TransactionalProducer,
+    beat: Heartbeat,
     replay: Replay,
     emitter: Emitter,
     forwards: Forwards<'a>,
@@ -74,7 +74,7 @@ struct Session<'a> {
     board: &'a Board,
     topics: HashMap<String, (ModelName, Kind)>,
     lanes: BTreeMap<LaneKey, Lane>,
-    waiting: WaitingRoom,
+    waiting: BlockedLanes,
     kept_alive: Timestamp,
 }
 
@@ -87,7 +87,7 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
     let slot = format!("{}.serving.{}", settings.app, options.instance);
     // Fence, then read.
     let beat = board.pulse.role(ROLE);
-    let outbox = Outbox::fence(settings, &slot, beat.clone())?;
+    let outbox = TransactionalProducer::fence(settings, &slot, beat.clone())?;
     let group = format!("{}.serving", settings.app);
     let mut session = Session {
         follower: Follower::start(settings)?,
@@ -102,7 +102,7 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
         board,
         topics: HashMap::new(),
         lanes: BTreeMap::new(),
-        waiting: WaitingRoom::default(),
+        waiting: BlockedLanes::default(),
         kept_alive: clock::now(),
     };
     session.subscribe()?;
@@ -223,7 +223,12 @@ impl Session<'_> {
             if lane.turn(now, &view.routing, &mut effects, &mut dead) {
                 let plan = Arc::clone(&lane.plan);
                 for it in dead.drain(..) {
-                    self.emitter.bury(&plan, &it, &mut self.outbox, &mut self.counts)?;
+                    self.emitter.send_to_dead_letters(
+                        &plan,
+                        &it,
+                        &mut self.outbox,
+                        &mut self.counts,
+                    )?;
                 }
                 self.emitter.emit(
                     &plan,
@@ -233,7 +238,7 @@ impl Session<'_> {
                     &mut self.counts,
                 )?;
                 let record = lane.end_turn();
-                failpoints::at(ROLE, Point::BeforeJournal);
+                failpoints::at(ROLE, Failpoint::BeforeJournal);
                 self.outbox.send(Outgoing {
                     topic: &journal_topic(self.options, model),
                     partition: *partition,
@@ -243,7 +248,7 @@ impl Session<'_> {
                     ours: &[],
                     at: Some(Timestamp(record.now)),
                 })?;
-                failpoints::at(ROLE, Point::AfterJournal);
+                failpoints::at(ROLE, Failpoint::AfterJournal);
             }
             let is_full = !lane.backlog.requests.is_empty();
             if is_full != lane.is_paused {
@@ -342,10 +347,10 @@ impl Session<'_> {
                     if self.outbox.is_open() {
                         self.commit()?;
                     }
-                    failpoints::at(ROLE, Point::BeforeRelease);
+                    failpoints::at(ROLE, Failpoint::BeforeRelease);
                     self.give_up(&partitions)?;
                     self.show_levels();
-                    failpoints::at(ROLE, Point::AfterRelease);
+                    failpoints::at(ROLE, Failpoint::AfterRelease);
                 }
                 Rebalanced::Lost(_) => return Err(ShellError::Lost),
                 Rebalanced::Assigned(partitions) => {
@@ -356,7 +361,7 @@ impl Session<'_> {
                         self.follower.catch_up()?;
                     }
                     self.open_all(partitions)?;
-                    failpoints::at(ROLE, Point::AfterRestore);
+                    failpoints::at(ROLE, Failpoint::AfterRestore);
                 }
             }
         }
@@ -405,7 +410,7 @@ impl Session<'_> {
             Err(why) => return self.waiting.hold_hidden(&key, topic, why),
         };
         let committed = Committed { requests, responses, is_certain, recalled: None };
-        let candidate = Candidate {
+        let candidate = LaneCheck {
             group: format!("{}.serving", self.options.settings.app),
             partition,
             inputs: [
@@ -414,7 +419,7 @@ impl Session<'_> {
             ],
             partners: vec![&names.responses, &names.served, &journal],
         };
-        if let Some(why) = candidate.hindrance(&self.outbox, &self.replay)? {
+        if let Some(why) = candidate.blocking_reason(&self.outbox, &self.replay)? {
             self.waiting.hold(&key, topic, &why);
             return Ok(());
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::instance_lease::Slot;
+use crate::kafka::client::instance_lease::InstanceLease;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_reader::KeyedWriter;
 use crate::kafka::client::topic_scan::{self, Scanned};
@@ -94,9 +94,10 @@ fn work(settings: &Settings, notices: &Receiver<Notice>) {
             .map(|notice| (notice.key(), notice))
             .collect();
         for (key, notice) in newest {
-            let made = writer
-                .take()
-                .map_or_else(|| KeyedWriter::new(settings, Slot::topic(settings), WRITE_MAX), Ok);
+            let made = writer.take().map_or_else(
+                || KeyedWriter::new(settings, InstanceLease::topic(settings), WRITE_MAX),
+                Ok,
+            );
             let Ok(value) = serde_json::to_vec(&notice) else { continue };
             match made.and_then(|it| it.write(&key, &value).map(|()| it)) {
                 Ok(it) => writer = Some(it),
@@ -109,7 +110,7 @@ fn work(settings: &Settings, notices: &Receiver<Notice>) {
 /// Reads the newest notice of each instance about each topic.
 pub fn read(settings: &Settings) -> Result<Vec<Notice>, ShellError> {
     let mut newest = BTreeMap::new();
-    let scanned = topic_scan::scan(settings, &Slot::topic(settings), None, |message| {
+    let scanned = topic_scan::scan(settings, &InstanceLease::topic(settings), None, |message| {
         let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
         let Some(key) = key.filter(|key| key.starts_with(PREFIX)) else { return };
         let notice =

@@ -60,7 +60,7 @@ fn step([kind, wait, a, b, c]: [u8; 5]) -> Option<Step> {
             age_ms: 50 * i64::from(b.cast_signed()),
             retract: c & 2 == 2,
         }),
-        6 if kind & 0x08 != 0 => Some(Step::Mark(MarkStep {
+        6 if kind & 0x08 != 0 => Some(Step::Watermark(MarkStep {
             wait_ms,
             source: i32::from(a & 1),
             newest_age_ms: (a & 4 == 0).then_some(50 * i64::from(b.cast_signed())),

@@ -14,7 +14,7 @@ use serinus_core::domain::ids::{CaseId, Revision, StageIndex, Version};
 use serinus_core::domain::label::Label;
 use serinus_core::domain::routing::{Role, Routing};
 use serinus_core::domain::time::{Span, Timestamp};
-use serinus_core::engine::analyst::io::{Effect, Event, Mark, Planned, Settings};
+use serinus_core::engine::analyst::io::{Effect, Event, Planned, Settings, WatermarkRecord};
 use serinus_core::engine::analyst::lane::Analyst;
 use serinus_core::engine::analyst::watermark::Checkpoint;
 use serinus_core::engine::partial::{Inputs, Partial};
@@ -50,7 +50,7 @@ pub(crate) enum Step {
         of: usize,
     },
     /// How far one of two partitions of labels was read, said by whoever reads it.
-    Mark(MarkStep),
+    Watermark(MarkStep),
 }
 
 #[derive(Clone, Debug)]
@@ -63,9 +63,9 @@ pub(crate) struct MarkStep {
 }
 
 impl MarkStep {
-    fn mark(&self, now: Timestamp) -> Mark {
+    fn mark(&self, now: Timestamp) -> WatermarkRecord {
         let before = |age_ms: i64| Timestamp(now.0 - age_ms);
-        Mark {
+        WatermarkRecord {
             source: self.source,
             said_at: now,
             newest: self.newest_age_ms.map(before),
@@ -168,12 +168,12 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
     let mut ids: Vec<String> = Vec::new();
     let (mut predictions, mut labels) = (0, 0);
     let mut cases = 0;
-    let has_marks = steps.iter().any(|it| matches!(it, Step::Mark(_)));
+    let has_marks = steps.iter().any(|it| matches!(it, Step::Watermark(_)));
     for step in steps {
         let (Step::Case { wait_ms, .. }
         | Step::Label { wait_ms, .. }
         | Step::Again { wait_ms, .. }
-        | Step::Mark(MarkStep { wait_ms, .. })) = step;
+        | Step::Watermark(MarkStep { wait_ms, .. })) = step;
         now = now + Span(*wait_ms);
         let event = match step {
             Step::Case { age_ms, fails, score, is_twin, .. } => {
@@ -202,9 +202,9 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
                 let source = has_marks.then(|| i32::from(nth % 2 == 0));
                 Event::Label { offset: labels, source, label: Box::new(label) }
             }
-            Step::Mark(step) => {
+            Step::Watermark(step) => {
                 labels += 1;
-                Event::Mark { offset: labels, mark: step.mark(now) }
+                Event::Watermark { offset: labels, mark: step.mark(now) }
             }
             Step::Again { of, .. } => match records.iter().rev().nth(*of) {
                 Some(it) if is_known_again(it, now) => {
@@ -220,8 +220,9 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
         for source in 0..2 {
             labels += 1;
             let read_to = Some(now + Span::seconds(3_600));
-            let mark = Mark { source, said_at: now, newest: None, read_to, is_quiet: true };
-            records.push(Record { now, event: Event::Mark { offset: labels, mark } });
+            let mark =
+                WatermarkRecord { source, said_at: now, newest: None, read_to, is_quiet: true };
+            records.push(Record { now, event: Event::Watermark { offset: labels, mark } });
         }
     }
     records
@@ -237,7 +238,7 @@ fn since(record: &Record) -> Timestamp {
     match &record.event {
         Event::Prediction { prediction, .. } => prediction.event_time(),
         Event::Label { .. }
-        | Event::Mark { .. }
+        | Event::Watermark { .. }
         | Event::Unreadable { .. }
         | Event::Sources(_)
         | Event::Plan(_)
@@ -253,7 +254,7 @@ fn again(event: &Event, predictions: &mut i64, labels: &mut i64) -> Event {
             *predictions += 1;
             *offset = *predictions;
         }
-        Event::Label { offset, .. } | Event::Mark { offset, .. } => {
+        Event::Label { offset, .. } | Event::Watermark { offset, .. } => {
             *labels += 1;
             *offset = *labels;
         }
@@ -447,7 +448,7 @@ fn read_before(records: &[Record], turn: u64) -> Inputs {
     for (_, record) in (1..turn).zip(records) {
         match record.event {
             Event::Prediction { offset, .. } => inputs.predictions = offset + 1,
-            Event::Label { offset, .. } | Event::Mark { offset, .. } => {
+            Event::Label { offset, .. } | Event::Watermark { offset, .. } => {
                 inputs.labels = offset + 1;
             }
             Event::Unreadable { .. } | Event::Sources(_) | Event::Plan(_) | Event::Lag { .. } => {}

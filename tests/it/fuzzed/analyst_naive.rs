@@ -7,8 +7,8 @@ use serinus_core::domain::ids::{CaseId, Version};
 use serinus_core::domain::label::Label;
 use serinus_core::domain::routing::Role;
 use serinus_core::domain::time::{Span, Timestamp};
-use serinus_core::engine::analyst::accumulator::{Book, Watch};
-use serinus_core::engine::analyst::io::{Event, Mark};
+use serinus_core::engine::analyst::accumulator::{EvidenceAccumulator, Watch};
+use serinus_core::engine::analyst::io::{Event, WatermarkRecord};
 use serinus_core::engine::analyst::score;
 use serinus_core::evidence::design::Part;
 use serinus_core::evidence::sums::{Evidence, GAP_MAX};
@@ -108,7 +108,7 @@ impl Naive {
     pub(crate) fn sums(&self) -> Evidence {
         let planned = planned();
         let tick = planned.plan.tick;
-        let mut book = Book::new(planned.plan, planned.design, planned.stable);
+        let mut book = EvidenceAccumulator::new(planned.plan, planned.design, planned.stable);
         let mut begins = self.begins.iter().peekable();
         for (nth, (case, reached)) in self.cases.iter().enumerate() {
             while let Some((_, at)) = begins.next_if(|it| it.0 <= nth) {
@@ -208,7 +208,7 @@ impl Look {
                     labels = labels.max(label.observed_at.min(record.now));
                     labels_arrived = record.now;
                 }
-                Event::Mark { .. }
+                Event::Watermark { .. }
                 | Event::Unreadable { .. }
                 | Event::Sources(_)
                 | Event::Plan(_)
@@ -246,18 +246,18 @@ impl Source {
     /// Tells from all that was reported of a partition, if anything was.
     fn at(source: i32, read: &[Record]) -> Option<Self> {
         // When, the newest label by then, and the mark that said so, unless it was a label.
-        let told: Vec<(Timestamp, Option<Timestamp>, Option<&Mark>)> = read
+        let told: Vec<(Timestamp, Option<Timestamp>, Option<&WatermarkRecord>)> = read
             .iter()
             .filter_map(|it| match &it.event {
                 Event::Label { source: Some(of), label, .. } if *of == source => {
                     Some((it.now, Some(label.observed_at.min(it.now)), None))
                 }
-                Event::Mark { mark, .. } if mark.source == source => {
+                Event::Watermark { mark, .. } if mark.source == source => {
                     Some((it.now, mark.newest, Some(mark)))
                 }
                 Event::Prediction { .. }
                 | Event::Label { .. }
-                | Event::Mark { .. }
+                | Event::Watermark { .. }
                 | Event::Unreadable { .. }
                 | Event::Sources(_)
                 | Event::Plan(_)
@@ -288,7 +288,7 @@ fn matured(records: &[Record], looks: &[Look]) -> Vec<(CaseId, usize)> {
         records[range].iter().filter_map(|it| match &it.event {
             Event::Prediction { prediction, .. } => Some(&**prediction),
             Event::Label { .. }
-            | Event::Mark { .. }
+            | Event::Watermark { .. }
             | Event::Unreadable { .. }
             | Event::Sources(_)
             | Event::Plan(_)

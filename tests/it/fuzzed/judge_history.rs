@@ -207,7 +207,7 @@ pub(crate) fn restarted(
             }
         }
     }
-    for partial in newest.into_values().filter(|it| before.goes_by(&it.rollout)) {
+    for partial in newest.into_values().filter(|it| before.uses_partials_of(&it.rollout)) {
         judge.recall(partial.clone());
     }
     judge.has_judged(before.newest_tick());

@@ -7,9 +7,9 @@ use serinus_core::domain::ids::Version;
 use serinus_core::domain::routing::Routing;
 use serinus_core::engine::counter::Counter;
 use serinus_core::engine::judge::command::{Command, Verb};
-use serinus_core::engine::judge::event::{Change, Deed, Phase, Position};
+use serinus_core::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use serinus_core::engine::judge::io::{Effect, Event};
-use serinus_core::engine::judge::state::Standing;
+use serinus_core::engine::judge::state::ModelState;
 use serinus_core::engine::partial::Partial;
 use serinus_core::evidence::sums::Tally;
 
@@ -66,13 +66,13 @@ pub(crate) fn every_event_follows_from_the_one_before(history: &History) {
 }
 
 /// An answer about a rollout that is not the one in routing.
-fn is_of_the_queue(change: &Change) -> bool {
+fn is_of_the_queue(change: &RolloutEvent) -> bool {
     let waits = change.to.phase == Phase::Pending;
     let is_out = change.reason == "taken out of the queue";
     waits || is_out
 }
 
-fn follows(change: &Change, at: Option<&Position>) {
+fn follows(change: &RolloutEvent, at: Option<&Position>) {
     let Position { phase, routing } = &change.to;
     let shares: u64 = routing.slices.iter().map(|it| u64::from(it.share.millionths())).sum();
     assert!(shares <= 1_000_000, "{change:?}");
@@ -86,17 +86,17 @@ fn follows(change: &Change, at: Option<&Position>) {
         assert_eq!(routing, before, "another routing under the same revision");
     }
     if routing.stable != before.stable {
-        assert_eq!((change.deed, *phase), (Deed::Promote, Phase::Promoted), "{change:?}");
+        assert_eq!((change.deed, *phase), (Action::Promote, Phase::Promoted), "{change:?}");
         assert!(is_candidate(before, &routing.stable), "{change:?}");
     }
     let same_rollout = routing.rollout.is_some() && routing.rollout == before.rollout;
-    if same_rollout && change.deed != Deed::Advance {
+    if same_rollout && change.deed != Action::Advance {
         // Without a step nobody is given more traffic.
         for slice in &routing.slices {
             let had = before.slices.iter().find(|it| it.version == slice.version);
             let had = had.map_or(0, |it| it.share.millionths());
             let is_stable = slice.version == routing.stable;
-            let is_by_hand = change.deed == Deed::Promote || change.actor != "judge";
+            let is_by_hand = change.deed == Action::Promote || change.actor != "judge";
             assert!(is_stable || is_by_hand || slice.share.millionths() <= had, "{change:?}");
         }
     }
@@ -129,13 +129,13 @@ pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
         let is_ours =
             running.is_some() && (command.rollout.is_none() || command.rollout.as_ref() == running);
         let expected = match steered(command, phase, is_ours, queued) {
-            _ if is_outdated => Some(Deed::Conflict),
+            _ if is_outdated => Some(Action::Conflict),
             expected => expected,
         };
         if let Some(expected) = expected {
             assert_eq!(answer.deed, expected, "{command:?} in {phase:?}: {answer:?}");
         }
-        if answer.deed == Deed::Conflict && command.verb != Verb::Apply {
+        if answer.deed == Action::Conflict && command.verb != Verb::Apply {
             let after = judge.standing().map(|it| it.position.clone());
             assert_eq!(after, before.map(|it| it.position), "a refusal changes nothing");
         }
@@ -143,15 +143,15 @@ pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
 }
 
 /// Returns what must come of a command; nothing where that depends on evidence or on its spec.
-fn steered(command: &Command, phase: Option<Phase>, is_ours: bool, queued: bool) -> Option<Deed> {
+fn steered(command: &Command, phase: Option<Phase>, is_ours: bool, queued: bool) -> Option<Action> {
     match (command.verb, phase) {
         (Verb::Apply, _) => None,
-        (Verb::Abort, _) if !is_ours && queued => Some(Deed::Abort),
-        (Verb::Pause, Some(Phase::Progressing)) if is_ours => Some(Deed::Pause),
-        (Verb::Resume, Some(Phase::Paused)) if is_ours => Some(Deed::Resume),
-        (Verb::Abort, Some(phase)) if is_ours && phase.is_open() => Some(Deed::Abort),
+        (Verb::Abort, _) if !is_ours && queued => Some(Action::Abort),
+        (Verb::Pause, Some(Phase::Progressing)) if is_ours => Some(Action::Pause),
+        (Verb::Resume, Some(Phase::Paused)) if is_ours => Some(Action::Resume),
+        (Verb::Abort, Some(phase)) if is_ours && phase.is_open() => Some(Action::Abort),
         (Verb::Promote | Verb::PromoteFull, Some(phase)) if is_ours && phase.is_open() => None,
-        (_, _) => Some(Deed::Conflict),
+        (_, _) => Some(Action::Conflict),
     }
 }
 
@@ -170,7 +170,7 @@ pub(crate) fn evidence_is_the_sum_of_the_newest(history: &History) {
         let mut out = Vec::new();
         tell(&mut judge, *now, told, &mut out);
         for effect in &out {
-            let Effect::Report(report) = effect else { continue };
+            let Effect::Metrics(report) = effect else { continue };
             let of_rollout =
                 || newest.iter().filter(|((it, _), _)| *it == report.rollout).map(|it| it.1);
             for arm in &report.arms {
@@ -212,14 +212,14 @@ pub(crate) fn a_word_twice_changes_nothing(history: &History) {
                 assert_eq!(out, [], "it has spoken just now");
             }
         }
-        let decided = |it: &Standing| (it.position.clone(), it.sequence);
+        let decided = |it: &ModelState| (it.position.clone(), it.sequence);
         assert_eq!(judge.standing().map(decided), Some(decided(&before)));
     }
 }
 
-pub(crate) fn changes(out: &[Effect]) -> impl Iterator<Item = &Change> {
+pub(crate) fn changes(out: &[Effect]) -> impl Iterator<Item = &RolloutEvent> {
     out.iter().filter_map(|it| match it {
-        Effect::Change(it) => Some(&**it),
-        Effect::State(_) | Effect::Report(_) | Effect::Count(..) => None,
+        Effect::Event(it) => Some(&**it),
+        Effect::State(_) | Effect::Metrics(_) | Effect::Count(..) => None,
     })
 }

@@ -404,7 +404,7 @@ impl Arena {
                 process.signal("CONT");
                 self.instances.insert(name, process);
             }
-            Step::Bury(name) => self.bury(name),
+            Step::Bury(name) => self.send_to_dead_letters(name),
             Step::KillWorker(model, version) => {
                 self.workers.remove(&(model, version)).expect("it works").kill();
             }
@@ -426,7 +426,7 @@ impl Arena {
     /// Wakes up who sleeps while another process has its name: one of them leaves and says why, and the other has the name.
     ///
     /// It is the one that slept, unless it fell asleep before it had begun: then it is the newer one when it wakes.
-    fn bury(&mut self, name: &'static str) {
+    fn send_to_dead_letters(&mut self, name: &'static str) {
         let mut woken = self.asleep.remove(name).expect("it sleeps");
         let mut successor = self.instance(name);
         woken.signal("CONT");

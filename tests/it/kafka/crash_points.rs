@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use serinus::kafka::process::failpoints::Point;
+use serinus::kafka::process::failpoints::Failpoint;
 
 use crate::kit::clock::Deadline;
 use crate::kit::kafka::{Kafka, Reader};
@@ -60,13 +60,13 @@ fn every_point_of(role: &str) {
     let mut served = Reader::open(&kafka, &world.topic("served"));
     let mut sent: Vec<Sent> = Vec::new();
     run.stop();
-    let comes_to = |it: &Point| role == "analysis" || !it.is_of_files();
-    for point in Point::ALL.into_iter().filter(comes_to) {
+    let comes_to = |it: &Failpoint| role == "analysis" || !it.is_of_files();
+    for point in Failpoint::ALL.into_iter().filter(comes_to) {
         let mut run = start(&world, &format!("{role}/{}:{}", point.name(), occasion(point)));
         let before = sent.len();
         sent.extend(world.send_requests(before, before + REQUESTS));
         world.send_labels(&sent[before..]);
-        if matches!(point, Point::BeforeRelease | Point::AfterRelease) {
+        if matches!(point, Failpoint::BeforeRelease | Failpoint::AfterRelease) {
             hand_over(&world, &mut run, role);
         }
         let status = run.wait(WAIT);
@@ -92,24 +92,24 @@ fn every_point_of(role: &str) {
 }
 
 /// The how many-th time at a point finds work half done: what comes once at a start is met at once.
-fn occasion(point: Point) -> u64 {
+fn occasion(point: Failpoint) -> u64 {
     match point {
-        Point::BeforeFence
-        | Point::AfterFence
-        | Point::AfterRestore
-        | Point::BeforeRelease
-        | Point::AfterRelease => 1,
-        Point::AfterBegin
-        | Point::BeforeJournal
-        | Point::AfterJournal
-        | Point::BeforeOffsets
-        | Point::AfterOffsets
-        | Point::BeforeCommit
-        | Point::AfterCommit
-        | Point::BeforeSave
-        | Point::BeforeRename
-        | Point::AfterSave => 2,
-        Point::AfterSend => 5,
+        Failpoint::BeforeFence
+        | Failpoint::AfterFence
+        | Failpoint::AfterRestore
+        | Failpoint::BeforeRelease
+        | Failpoint::AfterRelease => 1,
+        Failpoint::AfterBegin
+        | Failpoint::BeforeJournal
+        | Failpoint::AfterJournal
+        | Failpoint::BeforeOffsets
+        | Failpoint::AfterOffsets
+        | Failpoint::BeforeCommit
+        | Failpoint::AfterCommit
+        | Failpoint::BeforeSave
+        | Failpoint::BeforeRename
+        | Failpoint::AfterSave => 2,
+        Failpoint::AfterSend => 5,
     }
 }
 
@@ -160,6 +160,7 @@ fn beside(world: &World) -> Process {
 /// The count of points, for who asks how many there are: each of them in each role.
 #[test]
 fn every_point_has_a_name_of_its_own() {
-    let names: std::collections::BTreeSet<&str> = Point::ALL.iter().map(|it| it.name()).collect();
-    assert_eq!(names.len(), Point::ALL.len());
+    let names: std::collections::BTreeSet<&str> =
+        Failpoint::ALL.iter().map(|it| it.name()).collect();
+    assert_eq!(names.len(), Failpoint::ALL.len());
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use serinus_core::domain::label::Label;
 use serinus_core::domain::time::Timestamp;
-use serinus_core::engine::analyst::accumulator::Book;
+use serinus_core::engine::analyst::accumulator::EvidenceAccumulator;
 use serinus_core::engine::analyst::io::{Event, Planned};
 use serinus_core::engine::analyst::score::Truth;
 use serinus_core::engine::judge::command::{Parsed, Verb};
@@ -53,7 +53,7 @@ fn marked_steps() -> impl Strategy<Value = Vec<Step>> {
     let read_age = prop::option::of(prop_oneof![2 => 0_i64..1_000, 1 => 0_i64..8_000]);
     let mark = (wait(), 0..2, prop::option::of(age()), read_age, any::<bool>());
     let mark = mark.prop_map(|(wait_ms, source, newest_age_ms, read_age_ms, is_quiet)| {
-        Step::Mark(MarkStep { wait_ms, source, newest_age_ms, read_age_ms, is_quiet })
+        Step::Watermark(MarkStep { wait_ms, source, newest_age_ms, read_age_ms, is_quiet })
     });
     prop::collection::vec(prop_oneof![3 => step(), 1 => mark], 1..120)
 }
@@ -109,7 +109,7 @@ proptest! {
             (0_u8..6, 0_u8..=100, prop::collection::vec(prop::option::of(0_u8..2), 1..5)), 1..40),
     ) {
         let Planned { plan, design, stable, .. } = planned();
-        let book = || Book::new(Arc::clone(&plan), design.clone(), stable.clone());
+        let book = || EvidenceAccumulator::new(Arc::clone(&plan), design.clone(), stable.clone());
         let (mut amended, mut direct) = (book(), book());
         let values = [json!({"late": 0}), json!({"late": 1})];
         let truth = |label: Option<u8>| {
@@ -179,7 +179,7 @@ proptest! {
         let is_even = |it: &&Record| match &it.event {
             Event::Prediction { prediction, .. } => prediction.request_id.as_str().len() % 2 == 0,
             Event::Label { label, .. } => label.request_id.as_str().len() % 2 == 0,
-            Event::Mark { .. }
+            Event::Watermark { .. }
             | Event::Sources(_)
             | Event::Unreadable { .. }
             | Event::Plan(_)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serinus_core::engine::judge::event::Deed;
+use serinus_core::engine::judge::event::Action;
 
 use crate::fuzzed::{TARGETS, judge};
 
@@ -16,7 +16,7 @@ fn the_judges_of_the_corpus_do_all_that_a_judge_does() {
         .flat_map(|it| judge::deeds(&fs::read(it).expect("it can be read")))
         .collect();
     // A rollback is refused, and these histories have no labels that come after their decision.
-    let all = Deed::ALL.iter().filter(|it| !matches!(it, Deed::Rollback | Deed::Contested));
+    let all = Action::ALL.iter().filter(|it| !matches!(it, Action::Rollback | Action::Contested));
     let missing: Vec<&str> = all.map(|it| it.word()).filter(|it| !done.contains(it)).collect();
     assert!(missing.is_empty(), "no judge of the corpus did {missing:?}");
 }

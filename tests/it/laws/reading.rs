@@ -171,7 +171,7 @@ impl Reading {
             .filter_map(|(_, label)| label.ok())
             .map(|label| Event::Label { offset: 0, source: Some(source), label: Box::new(label) })
             .collect();
-        placed.extend(self.lane.mark(now).map(|mark| Event::Mark { offset: 0, mark }));
+        placed.extend(self.lane.mark(now).map(|mark| Event::Watermark { offset: 0, mark }));
         placed
     }
 }

@@ -10,7 +10,7 @@ use serinus_core::domain::label::Label;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::analyst::io::Row;
 use serinus_core::engine::judge::command::{Parsed, Verb};
-use serinus_core::engine::judge::event::Change;
+use serinus_core::engine::judge::event::RolloutEvent;
 use serinus_core::join::entry::LabelStatus;
 use serinus_core::plan::rollout::RolloutPlan;
 
@@ -394,7 +394,7 @@ fn status(status: LabelStatus) -> &'static str {
     }
 }
 
-fn change(change: &Change) -> String {
+fn change(change: &RolloutEvent) -> String {
     let routing = &change.to.routing;
     let mut serves: Vec<String> = vec![format!("{} {}", routing.stable, routing.stable_share())];
     serves.extend(routing.slices.iter().map(|it| format!("{} {}", it.version, it.share)));

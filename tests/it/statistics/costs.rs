@@ -11,11 +11,11 @@ use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use serinus_core::domain::ids::{CaseId, Revision, StageIndex, Version};
 use serinus_core::domain::routing::{Role, Routing};
 use serinus_core::domain::time::{Span, Timestamp};
-use serinus_core::engine::analyst::accumulator::{Book, Watch};
+use serinus_core::engine::analyst::accumulator::{EvidenceAccumulator, Watch};
 use serinus_core::engine::analyst::score::Truth;
 use serinus_core::evidence::sums::Evidence;
 use serinus_core::inference::bet_cache::BetCache;
-use serinus_core::inference::interim::{Detail, Sight, look};
+use serinus_core::inference::interim::{AnalysisInput, Detail, look};
 use serinus_core::inference::planning;
 use serinus_core::plan::rollout::RolloutPlan;
 
@@ -85,7 +85,8 @@ fn cases(plan: &RolloutPlan) -> Vec<Prediction> {
 fn sums(plan: &RolloutPlan) -> (Evidence, f64) {
     let cases = cases(plan);
     let watch = Watch { partition: 0, partitions: 1, oldest: Timestamp::MIN };
-    let mut book = Book::new(Arc::new(plan.clone()), planning::initial(plan), "v1".into());
+    let mut book =
+        EvidenceAccumulator::new(Arc::new(plan.clone()), planning::initial(plan), "v1".into());
     for it in &cases {
         book.respond(it, watch);
     }
@@ -116,7 +117,7 @@ fn a_look_and_a_labelled_row_cost_little() {
     let bets = BetCache::default();
     let stable = Version::from("v1");
     let look_at = |detail| {
-        let sight = Sight {
+        let sight = AnalysisInput {
             plan: &plan,
             design: &design,
             evidence: &evidence,

@@ -7,12 +7,12 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use serinus_core::domain::ids::{CaseId, StageIndex, Version};
 use serinus_core::domain::time::{Span, Timestamp};
-use serinus_core::engine::analyst::accumulator::Book;
+use serinus_core::engine::analyst::accumulator::EvidenceAccumulator;
 use serinus_core::engine::analyst::bets::{Pass, Spot, Worth};
 use serinus_core::engine::analyst::score::Ranked;
 use serinus_core::evidence::design::{Design, Part, Stratum};
 use serinus_core::inference::bet_cache::BetCache;
-use serinus_core::inference::interim::{Detail, Sight, look};
+use serinus_core::inference::interim::{AnalysisInput, Detail, look};
 use serinus_core::inference::planning;
 use serinus_core::inference::verdict::{Finding, Proof};
 use serinus_core::plan::metric::{MetricKind, Shape};
@@ -50,7 +50,7 @@ struct Nature {
 struct World {
     plan: Arc<RolloutPlan>,
     design: Design,
-    book: Book,
+    book: EvidenceAccumulator,
     rng: Xoshiro256PlusPlus,
     unit: u64,
 }
@@ -63,7 +63,7 @@ impl World {
         }
         let plan = Arc::new(plan);
         let design = planning::initial(&plan);
-        let book = Book::new(Arc::clone(&plan), design.clone(), "v1".into());
+        let book = EvidenceAccumulator::new(Arc::clone(&plan), design.clone(), "v1".into());
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         Self { plan, design, book, rng, unit: 0 }
     }
@@ -168,7 +168,7 @@ impl World {
 
     fn finding(&self, detail: Detail) -> Finding {
         let (stable, bets) = (Version::from("v1"), BetCache::default());
-        let sight = Sight {
+        let sight = AnalysisInput {
             unplanned: 0,
             plan: &self.plan,
             design: &self.design,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use serinus::kafka::lanes::catalog::Known;
+use serinus::kafka::lanes::catalog::ModelCatalog;
 use serinus::wire::analysis::AnalysisRecord;
 use serinus::wire::event::EventRecord;
 use serinus::wire::metrics::MetricsRecord;
@@ -24,11 +24,11 @@ use serinus_core::engine::analyst::io::{
 use serinus_core::engine::analyst::lane::Analyst;
 use serinus_core::engine::counter::Counter;
 use serinus_core::engine::judge::command::{Command, Parsed, Verb};
-use serinus_core::engine::judge::event::Change;
+use serinus_core::engine::judge::event::RolloutEvent;
 use serinus_core::engine::judge::io::{Effect, Event, Settings};
 use serinus_core::engine::judge::judge::Judge;
-use serinus_core::engine::judge::report::Report;
-use serinus_core::engine::judge::state::Standing;
+use serinus_core::engine::judge::report::RolloutMetrics;
+use serinus_core::engine::judge::state::ModelState;
 use serinus_core::engine::partial::Partial;
 use serinus_core::inference::interim::Detail;
 use serinus_core::plan::rollout::Format;
@@ -68,15 +68,15 @@ pub(crate) struct World {
     due_labels: BTreeMap<Timestamp, VecDeque<Label>>,
     /// What was applied, so that documents can be read back.
     specs: Vec<Parsed>,
-    known: Known,
+    known: ModelCatalog,
     /// How long after they are written the lanes hear of events.
     pub(crate) hears_after: Span,
     coming: VecDeque<(Timestamp, EventRecord)>,
     /// How many cases were joined without their rollout's plan.
     pub(crate) unplanned: u64,
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Vec<RolloutEvent>,
     pub(crate) rows: Vec<Row>,
-    pub(crate) report: Option<Report>,
+    pub(crate) report: Option<RolloutMetrics>,
     /// What the next requests are part of.
     pub(crate) segments: Segments,
 }
@@ -105,7 +105,7 @@ impl World {
             commands: 0,
             due_labels: BTreeMap::new(),
             specs: Vec::new(),
-            known: Known::default(),
+            known: ModelCatalog::default(),
             hears_after: Span::ZERO,
             coming: VecDeque::new(),
             unplanned: 0,
@@ -171,7 +171,7 @@ impl World {
         &self.judge.standing().expect("a model was applied").position.routing
     }
 
-    pub(crate) fn standing(&self) -> &Standing {
+    pub(crate) fn standing(&self) -> &ModelState {
         self.judge.standing().expect("a model was applied")
     }
 
@@ -321,7 +321,7 @@ impl World {
     fn obey(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Change(change) => {
+                Effect::Event(change) => {
                     let sent = EventRecord::from(&*change);
                     let read = EventRecord::read(&sent.write()).expect("an event can be read");
                     assert_eq!(read, sent, "an event comes back as it was sent");
@@ -344,7 +344,7 @@ impl World {
                     assert_eq!(restored, *standing, "nothing of a state is lost");
                     self.kept = Some(read);
                 }
-                Effect::Report(report) => {
+                Effect::Metrics(report) => {
                     let sent = MetricsRecord::from(&*report);
                     let read = MetricsRecord::read(&sent.write()).expect("metrics can be read");
                     assert_eq!(read.reason, sent.reason);
@@ -387,7 +387,7 @@ impl World {
 }
 
 /// Returns what reads a state's documents back into the plans that they came from.
-fn documents(standing: &Standing) -> impl Fn(&Value) -> Parsed + use<> {
+fn documents(standing: &ModelState) -> impl Fn(&Value) -> Parsed + use<> {
     let model = standing.model.clone();
     let rollouts: Vec<_> = standing
         .rollout

@@ -1,7 +1,7 @@
 //! The tests that a decision rests on, so that it can be asked later whether they still bear it out.
 
 use crate::domain::ids::{MetricName, Version};
-use crate::inference::verdict::{Finding, Look, Proof, Question, Verdict};
+use crate::inference::verdict::{Finding, InterimAnalysis, Proof, Question, Verdict};
 use crate::plan::metric::MetricRole;
 use crate::plan::rollout::PromoteWhen;
 
@@ -21,7 +21,7 @@ pub struct Support {
 }
 
 /// Returns the tests of labels that a verdict rests on: all that a promotion needed, or the harm that took everything back.
-pub fn of(look: &Look<'_>, verdict: &Verdict) -> Vec<Support> {
+pub fn of(look: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Support> {
     let alpha = look.plan.decide.alpha;
     match verdict {
         Verdict::Promote { winner, .. } | Verdict::Conclude { winner, .. } => {

@@ -9,7 +9,7 @@ use crate::domain::time::{Span, Timestamp};
 use crate::inference::format;
 use crate::inference::scoring_gaps;
 use crate::inference::verdict::{
-    ArmReport, Finding, LabelAge, Look, Proof, Question, SplitPoint, Verdict, Wait,
+    ArmReport, Finding, InterimAnalysis, LabelAge, Proof, Question, SplitPoint, Verdict, Wait,
 };
 use crate::plan::metric::MetricRole;
 use crate::plan::rollout::{PromoteWhen, RolloutPlan, StrategyKind, WhenNoData};
@@ -41,7 +41,7 @@ impl Ending {
 const SILENT_TICKS_MAX: i64 = 10;
 
 /// Judges a stage.
-pub fn judge(look: &Look<'_>) -> Verdict {
+pub fn judge(look: &InterimAnalysis<'_>) -> Verdict {
     if let Some(verdict) = harm(look) {
         return verdict;
     }
@@ -69,7 +69,7 @@ pub fn judge(look: &Look<'_>) -> Verdict {
 }
 
 /// Returns the proved candidate with the best goal, and why.
-pub fn winner(look: &Look<'_>) -> Option<(Version, String)> {
+pub fn winner(look: &InterimAnalysis<'_>) -> Option<(Version, String)> {
     let proved: Vec<&Version> =
         look.live.iter().filter(|it| unproved(look, it, true).is_none()).collect();
     let best = proved
@@ -86,7 +86,7 @@ pub fn winner(look: &Look<'_>) -> Option<(Version, String)> {
 }
 
 /// Returns the candidate with the best estimate of the first goal, proved or not; for a person who promotes by hand.
-pub fn favourite(look: &Look<'_>) -> Option<Version> {
+pub fn favourite(look: &InterimAnalysis<'_>) -> Option<Version> {
     let measured = look.live.iter().filter(|it| {
         look.live.len() == 1 || first_goal(look, it).is_some_and(|goal| goal.difference.is_some())
     });
@@ -95,7 +95,7 @@ pub fn favourite(look: &Look<'_>) -> Option<Version> {
         .cloned()
 }
 
-fn harm(look: &Look<'_>) -> Option<Verdict> {
+fn harm(look: &InterimAnalysis<'_>) -> Option<Verdict> {
     let harmful: Vec<&Finding> =
         look.findings.iter().filter(|it| it.aborts && is_harmful(look, it)).collect();
     let first = harmful.first()?;
@@ -108,12 +108,12 @@ fn harm(look: &Look<'_>) -> Option<Verdict> {
 }
 
 /// Harm that is proved; not where a version's cases could not be scored, because those left may be the bad ones.
-fn is_harmful(look: &Look<'_>, finding: &Finding) -> bool {
+fn is_harmful(look: &InterimAnalysis<'_>, finding: &Finding) -> bool {
     let is_open = look.health.scoring.iter().any(|gap| gap.opens(look, finding));
     finding.proof == Proof::Harmful && !is_open
 }
 
-fn blocked(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
+fn blocked(look: &InterimAnalysis<'_>, is_last: bool) -> Option<(Wait, String)> {
     not_held(look)
         .or_else(|| unhealthy(look))
         .or_else(|| too_small(look))
@@ -122,7 +122,7 @@ fn blocked(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
         .or_else(|| unapproved(look))
 }
 
-fn not_held(look: &Look<'_>) -> Option<(Wait, String)> {
+fn not_held(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     let stage = look.plan.stage(look.stage)?;
     let Some(first_at) = look.timing.stage_first_at else {
         if look.health.unplanned > 0 {
@@ -174,7 +174,7 @@ pub fn unplanned(cases: u64) -> String {
     )
 }
 
-fn unhealthy(look: &Look<'_>) -> Option<(Wait, String)> {
+fn unhealthy(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     // That labels are missing says more than that labelled units are.
     let lost = units_lost(look);
     let before_labels = lost.clone().filter(|(point, _)| *point < SplitPoint::LABELLED);
@@ -195,7 +195,7 @@ fn unhealthy(look: &Look<'_>) -> Option<(Wait, String)> {
 }
 
 /// Returns a sentence where too many cases cannot be scored.
-fn not_scored(look: &Look<'_>) -> Option<String> {
+fn not_scored(look: &InterimAnalysis<'_>) -> Option<String> {
     let gap = look.health.scoring.iter().find(|gap| gap.holds)?;
     Some(format!(
         "{}: a case that cannot be scored never helps a version",
@@ -204,7 +204,7 @@ fn not_scored(look: &Look<'_>) -> Option<String> {
 }
 
 /// Returns the first point at which units go missing, and a sentence.
-fn units_lost(look: &Look<'_>) -> Option<(usize, String)> {
+fn units_lost(look: &InterimAnalysis<'_>) -> Option<(usize, String)> {
     let split = &look.health.split;
     let (point, version) = split.bad.as_ref()?;
     let what = match *point {
@@ -233,7 +233,7 @@ fn units_lost(look: &Look<'_>) -> Option<(usize, String)> {
 }
 
 /// Returns a sentence when labels come later, or less often, in one arm.
-fn labels_differ(look: &Look<'_>) -> Option<String> {
+fn labels_differ(look: &InterimAnalysis<'_>) -> Option<String> {
     let parity = &look.health.label_parity;
     let (point, version) = parity.bad.as_ref()?;
     let p = parity.points[*point].p;
@@ -252,7 +252,7 @@ fn labels_differ(look: &Look<'_>) -> Option<String> {
     ))
 }
 
-fn too_small(look: &Look<'_>) -> Option<(Wait, String)> {
+fn too_small(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     let wanted = look.plan.decide.min_labelled;
     let decides = |it: &&Finding| {
         matches!(it.role, MetricRole::Goal | MetricRole::Guardrail) && it.needs_label
@@ -283,7 +283,7 @@ fn too_small(look: &Look<'_>) -> Option<(Wait, String)> {
 }
 
 /// A signal is bad while its estimate is past its margin; it lets go when the estimate comes back.
-fn signalled(look: &Look<'_>) -> Option<(Wait, String)> {
+fn signalled(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     let is_bad = |it: &&Finding| {
         let worse = it.difference.map(|by| by.value * it.direction.harm_sign());
         it.role == MetricRole::Signal && worse.is_some_and(|it_is| it_is > it.margin.value())
@@ -293,7 +293,7 @@ fn signalled(look: &Look<'_>) -> Option<(Wait, String)> {
 }
 
 /// Between stages every candidate must be proved, since every one gets more traffic; at the end one is enough.
-fn not_proved(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
+fn not_proved(look: &InterimAnalysis<'_>, is_last: bool) -> Option<(Wait, String)> {
     let open: Vec<&Finding> =
         look.live.iter().filter_map(|it| unproved(look, it, is_last)).collect();
     if open.is_empty() || (is_last && open.len() < look.live.len()) {
@@ -322,7 +322,11 @@ fn not_proved(look: &Look<'_>, is_last: bool) -> Option<(Wait, String)> {
 /// Returns when evidence that goes on growing as it did will be enough: futility, which binds nobody and costs no alpha.
 ///
 /// Early on a pace says nothing: it is asked for only once the evidence has come a fifth of its way.
-fn proved_at(look: &Look<'_>, finding: &Finding, needs_better: bool) -> Option<Timestamp> {
+fn proved_at(
+    look: &InterimAnalysis<'_>,
+    finding: &Finding,
+    needs_better: bool,
+) -> Option<Timestamp> {
     const SHARE_MIN: f64 = 0.2;
     let log_e = finding.log_e?;
     let reached = if needs_better { log_e.superior } else { log_e.non_inferior };
@@ -335,14 +339,14 @@ fn proved_at(look: &Look<'_>, finding: &Finding, needs_better: bool) -> Option<T
         .then(|| (first_at + Span(whole)).max(look.tick + look.plan.tick))
 }
 
-fn deadline(look: &Look<'_>) -> Timestamp {
+fn deadline(look: &InterimAnalysis<'_>) -> Timestamp {
     match (look.timing.rollout_first_at, look.plan.decide.by) {
         (Some(first_at), Some(by)) => first_at + by,
         (_, _) => Timestamp::MAX,
     }
 }
 
-fn unapproved(look: &Look<'_>) -> Option<(Wait, String)> {
+fn unapproved(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     look.plan
         .stage(look.stage)
         .is_some_and(|it| it.approve)
@@ -350,7 +354,11 @@ fn unapproved(look: &Look<'_>) -> Option<(Wait, String)> {
 }
 
 /// Returns the first goal or guardrail of a candidate that is not proved.
-fn unproved<'a>(look: &'a Look<'_>, candidate: &Version, is_last: bool) -> Option<&'a Finding> {
+fn unproved<'a>(
+    look: &'a InterimAnalysis<'_>,
+    candidate: &Version,
+    is_last: bool,
+) -> Option<&'a Finding> {
     look.findings.iter().filter(|it| it.candidate == *candidate).find(|it| match it.role {
         MetricRole::Goal => {
             let needs_better = is_last && look.plan.decide.promote == PromoteWhen::Superior;
@@ -369,7 +377,7 @@ fn is_proved(finding: &Finding, needs_better: bool) -> bool {
     }
 }
 
-fn hold_or_give_up(look: &Look<'_>, wait: Wait, block: &str) -> Verdict {
+fn hold_or_give_up(look: &InterimAnalysis<'_>, wait: Wait, block: &str) -> Verdict {
     let deadline = deadline(look);
     if look.tick >= deadline && wait != Wait::Approval {
         let by = format::clock(deadline, look.tick);
@@ -380,7 +388,7 @@ fn hold_or_give_up(look: &Look<'_>, wait: Wait, block: &str) -> Verdict {
 }
 
 /// Puts what the most telling metric shows in front of a sentence.
-fn with_finding(look: &Look<'_>, sentence: &str) -> String {
+fn with_finding(look: &InterimAnalysis<'_>, sentence: &str) -> String {
     let goal = look
         .findings
         .iter()
@@ -395,13 +403,13 @@ fn with_finding(look: &Look<'_>, sentence: &str) -> String {
     }
 }
 
-fn first_goal<'a>(look: &'a Look<'_>, candidate: &Version) -> Option<&'a Finding> {
+fn first_goal<'a>(look: &'a InterimAnalysis<'_>, candidate: &Version) -> Option<&'a Finding> {
     let mut ours = look.findings.iter().filter(|it| it.candidate == *candidate);
     ours.clone().find(|it| it.role == MetricRole::Goal).or_else(|| ours.next())
 }
 
 /// How much better than the stable version a candidate looks in its first goal.
-fn goodness(look: &Look<'_>, candidate: &Version) -> f64 {
+fn goodness(look: &InterimAnalysis<'_>, candidate: &Version) -> f64 {
     first_goal(look, candidate)
         .and_then(|goal| Some(-goal.difference?.value * goal.direction.harm_sign()))
         .unwrap_or(f64::NEG_INFINITY)

@@ -9,7 +9,7 @@ use crate::domain::record::{Answer, Bytes, Request};
 use crate::domain::routing::{OnFailure, Role, Routing};
 use crate::domain::time::Timestamp;
 use crate::engine::counter::Counter;
-use crate::join::open_cases::{Ask, Ledger, OpenCase, Reply, Served};
+use crate::join::open_cases::{Ask, OpenCase, OpenCases, Reply, Served};
 
 /// What the lane is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +94,7 @@ pub struct ServingLane {
     partition: i32,
     open_cases_max: usize,
     routing: Arc<Routing>,
-    ledger: Ledger,
+    ledger: OpenCases,
     record_bytes_max: usize,
 }
 
@@ -104,7 +104,7 @@ const OUR_BYTES_MAX: usize = 1_024;
 impl ServingLane {
     /// Makes a lane with nothing open.
     pub fn new(partition: i32, open_cases_max: usize, routing: Arc<Routing>) -> Self {
-        let ledger = Ledger::default();
+        let ledger = OpenCases::default();
         Self { partition, open_cases_max, routing, ledger, record_bytes_max: usize::MAX }
     }
 

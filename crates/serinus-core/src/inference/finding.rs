@@ -9,7 +9,7 @@ use crate::evidence::design::Pairing;
 use crate::evidence::sums::Scores;
 use crate::inference::claims::{Bars, Claims};
 use crate::inference::fixed_horizon;
-use crate::inference::interim::{Detail, Sight};
+use crate::inference::interim::{AnalysisInput, Detail};
 use crate::inference::latency;
 use crate::inference::planning;
 use crate::inference::ranking;
@@ -41,7 +41,7 @@ pub(crate) struct Reading {
 }
 
 /// Reads one metric of one candidate against the stable version.
-pub fn finding(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Finding {
+pub fn finding(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Finding {
     let reading = match metric.kind.shape() {
         Shape::Binary | Shape::Bounded => values(sight, metric, candidate),
         Shape::Ranking | Shape::Confusion => ranking::ranked(sight, metric, candidate),
@@ -92,7 +92,7 @@ fn proof(metric: &Metric, reading: &Reading) -> Proof {
     }
 }
 
-fn values(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
+fn values(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Reading {
     let strata = compared(sight, metric, candidate);
     let mut ours = Moments::default();
     let mut theirs = Moments::default();
@@ -210,7 +210,7 @@ fn bounded_difference(metric: &Metric, strata: &[Compared<'_>]) -> Sides<Average
 
 /// Log-capitals of each planned effect add over all strata before the mixture: one process for the whole rollout.
 fn rate_log_e(
-    sight: &Sight<'_>,
+    sight: &AnalysisInput<'_>,
     metric: &Metric,
     strata: &[Compared<'_>],
     inflation: f64,
@@ -251,7 +251,7 @@ fn mean_log_e(metric: &Metric, strata: &[Compared<'_>], inflation: f64) -> [f64;
 /// Returns the nulls that the deciding bets do not reject, over all strata: for harm at its bar, for the candidate at that of a
 /// promotion. What speaks for the candidate is planned against the margin, and against no difference where better is proved.
 fn rate_interval(
-    sight: &Sight<'_>,
+    sight: &AnalysisInput<'_>,
     metric: &Metric,
     strata: &[Compared<'_>],
     inflation: f64,
@@ -279,7 +279,7 @@ impl Compared<'_> {
     /// Returns the bets against the null of a question with what it is asked of, to be held against other nulls.
     fn rungs(
         &self,
-        sight: &Sight<'_>,
+        sight: &AnalysisInput<'_>,
         metric: &Metric,
         (question, null): (usize, Null),
         prior: &Prior,
@@ -298,7 +298,7 @@ impl Compared<'_> {
 
 /// One arm's mean with its asymptotic confidence sequence.
 fn estimate(
-    sight: &Sight<'_>,
+    sight: &AnalysisInput<'_>,
     metric: &Metric,
     moments: &Moments,
     inflation: f64,

@@ -9,7 +9,7 @@
 use crate::domain::ids::Version;
 use crate::evidence::design::{Pairing, Part};
 use crate::evidence::units::{Basis, UnitCounts, Units};
-use crate::inference::interim::Sight;
+use crate::inference::interim::AnalysisInput;
 use crate::inference::scoring_gaps;
 use crate::inference::verdict::{Check, Health, LabelAge, SplitPoint, Trail};
 use crate::plan::metric::{Metric, MetricKind, MetricRole, Unusable};
@@ -34,7 +34,7 @@ const LOSS_MDE: f64 = 0.02;
 const LOSS_BASE: f64 = 0.001;
 
 /// Looks at how the evidence came about.
-pub fn health(sight: &Sight<'_>, no_data: bool) -> Health {
+pub fn health(sight: &AnalysisInput<'_>, no_data: bool) -> Health {
     Health {
         split: split_trail(sight),
         label_parity: parity_trail(sight),
@@ -48,7 +48,7 @@ pub fn health(sight: &Sight<'_>, no_data: bool) -> Health {
 }
 
 /// Returns whether a missing label says something about the measurement, and not about the truth.
-fn are_labels_expected(sight: &Sight<'_>) -> bool {
+fn are_labels_expected(sight: &AnalysisInput<'_>) -> bool {
     let needs_labels = sight.plan.metrics.iter().any(Metric::needs_label);
     sight.plan.missing == MissingLabels::Exclude && needs_labels
 }
@@ -57,7 +57,7 @@ fn are_labels_expected(sight: &Sight<'_>) -> bool {
 ///
 /// That a candidate that was taken out did not answer is known by then: from the answer on, only those who are still in are
 /// compared, each set of them by a test of its own.
-fn split_trail(sight: &Sight<'_>) -> Trail {
+fn split_trail(sight: &AnalysisInput<'_>) -> Trail {
     let all: Vec<&Version> = std::iter::once(sight.stable).chain(&sight.plan.candidates).collect();
     let live: Vec<&Version> = std::iter::once(sight.stable).chain(sight.live).collect();
     let strata = |versions: &[&Version], reached: fn(UnitCounts) -> u64| -> Vec<Point> {
@@ -218,7 +218,7 @@ fn trail(log_e: [f64; 3], bar: f64, tests: f64, bad: Option<(usize, Version)>) -
 /// Compares how often labels are missing at three ages, candidate by candidate; the worst counts.
 ///
 /// Where only early ages fail, labels come later in one arm: what is known at maturity is then another thing in each.
-fn parity_trail(sight: &Sight<'_>) -> Trail {
+fn parity_trail(sight: &AnalysisInput<'_>) -> Trail {
     let tests = POINTS * sight.live.len().max(1) as f64;
     let bar = (tests / PARITY_ALPHA).ln();
     if !are_labels_expected(sight) {
@@ -255,7 +255,7 @@ fn treated_excess(strata: &[Coverage]) -> f64 {
 
 /// Counts mature cases, and those with a label by an age; where units come again, the first mature case of each unit that is
 /// remembered, because the cases of one unit are not drawn one by one.
-fn coverage(sight: &Sight<'_>, candidate: &Version, age: usize) -> Vec<Coverage> {
+fn coverage(sight: &AnalysisInput<'_>, candidate: &Version, age: usize) -> Vec<Coverage> {
     let mature = |stratum, version| {
         let units = sight.evidence.units.get(&stratum).filter(|it| it.is_sticky());
         if let Some(units) = units {

@@ -8,13 +8,13 @@ use crate::inference::bet_cache::BetCache;
 use crate::inference::claims;
 use crate::inference::finding;
 use crate::inference::health;
-use crate::inference::verdict::{ArmReport, Finding, Look, Proof, Timing};
+use crate::inference::verdict::{ArmReport, Finding, InterimAnalysis, Proof, Timing};
 use crate::plan::rollout::RolloutPlan;
 use serinus_stats::multiple;
 
 /// All that a look is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight<'a> {
+pub struct AnalysisInput<'a> {
     /// The rollout.
     pub plan: &'a RolloutPlan,
     /// What its tests are planned with.
@@ -50,7 +50,7 @@ pub enum Detail {
     Verdict,
 }
 
-impl Sight<'_> {
+impl AnalysisInput<'_> {
     /// Returns the strata with cases in which a candidate is compared with the stable version.
     pub fn compared(&self, candidate: &Version) -> Vec<(Stratum, Pairing)> {
         self.evidence
@@ -63,7 +63,7 @@ impl Sight<'_> {
 }
 
 /// Looks at the evidence.
-pub fn look<'a>(sight: &Sight<'a>) -> Look<'a> {
+pub fn look<'a>(sight: &AnalysisInput<'a>) -> InterimAnalysis<'a> {
     let span = sight.evidence.span_of(sight.stage);
     let first = sight
         .plan
@@ -92,7 +92,7 @@ pub fn look<'a>(sight: &Sight<'a>) -> Look<'a> {
     let findings = read(false);
     let segments =
         if sight.detail == Detail::Full { alerted(sight.plan, read(true)) } else { Vec::new() };
-    Look {
+    InterimAnalysis {
         plan: sight.plan,
         stage: sight.stage,
         stable: sight.stable,
@@ -141,7 +141,7 @@ fn looks_worse(plan: &RolloutPlan, finding: &Finding) -> bool {
 }
 
 /// Traffic is fresh when the newest case is not older than two ticks, the stage's hold, or a tenth of the stage so far.
-fn is_fresh(sight: &Sight<'_>, span: Option<(Timestamp, Timestamp)>) -> bool {
+fn is_fresh(sight: &AnalysisInput<'_>, span: Option<(Timestamp, Timestamp)>) -> bool {
     let Some((first, last)) = span else { return false };
     let hold = sight.plan.stage(sight.stage).map_or(sight.plan.tick, |it| it.hold);
     let tenth = crate::domain::time::Span((sight.tick - first).0 / 10);
@@ -149,7 +149,7 @@ fn is_fresh(sight: &Sight<'_>, span: Option<(Timestamp, Timestamp)>) -> bool {
     sight.tick <= last + patience
 }
 
-fn arms(sight: &Sight<'_>) -> Vec<ArmReport> {
+fn arms(sight: &AnalysisInput<'_>) -> Vec<ArmReport> {
     let now = Stratum {
         stage: sight.stage,
         drops: u32::try_from(sight.design.drops.len()).unwrap_or(u32::MAX),

@@ -12,7 +12,7 @@ use crate::evidence::design::{Exceedances, Pairing, Part, Stratum, Thresholds};
 use crate::inference::claims::{Bars, Claims};
 use crate::inference::finding::Reading;
 use crate::inference::fixed_horizon;
-use crate::inference::interim::{Detail, Sight};
+use crate::inference::interim::{AnalysisInput, Detail};
 use crate::inference::planning;
 use crate::inference::strata::{tuning, with_interval};
 use crate::inference::verdict::{Estimate, LogE, LostAnswers};
@@ -54,7 +54,7 @@ struct Counted {
 }
 
 /// Reads a latency metric.
-pub(crate) fn duration(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
+pub(crate) fn duration(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Reading {
     let strata = sight.compared(candidate);
     let timed: Vec<Timed> = strata.iter().map(|it| timed(sight, candidate, *it)).collect();
     let (mut ours, mut theirs) = (Sketch::default(), Sketch::default());
@@ -114,7 +114,11 @@ pub(crate) fn duration(sight: &Sight<'_>, metric: &Metric, candidate: &Version) 
     }
 }
 
-fn timed(sight: &Sight<'_>, candidate: &Version, (stratum, pairing): (Stratum, Pairing)) -> Timed {
+fn timed(
+    sight: &AnalysisInput<'_>,
+    candidate: &Version,
+    (stratum, pairing): (Stratum, Pairing),
+) -> Timed {
     let of = |version: &Version| {
         let mut sketch = Sketch::default();
         for part in parts(pairing) {
@@ -159,7 +163,7 @@ fn average(strata: &[Timed], of: impl Fn(&Timed) -> Option<f64>) -> Option<f64> 
 }
 
 /// Returns an approximate range of the slowdown at a height: from the heights that each version's own may be, in every stratum.
-fn range(sight: &Sight<'_>, strata: &[Timed], q: f64, inflation: f64) -> Interval {
+fn range(sight: &AnalysisInput<'_>, strata: &[Timed], q: f64, inflation: f64) -> Interval {
     let alpha = sight.plan.decide.alpha;
     let bars = Bars::of(sight.plan);
     // Two heights are uncertain, so each has half of the level.
@@ -205,7 +209,7 @@ fn parts(pairing: Pairing) -> &'static [Part] {
 }
 
 fn count(
-    sight: &Sight<'_>,
+    sight: &AnalysisInput<'_>,
     metric: &Metric,
     candidate: &Version,
     thresholds: &Thresholds,

@@ -10,7 +10,7 @@ use crate::evidence::sums::{Scores, Table};
 use crate::inference::claims::{Bars, Claims};
 use crate::inference::finding::Reading;
 use crate::inference::fixed_horizon;
-use crate::inference::interim::{Detail, Sight};
+use crate::inference::interim::{AnalysisInput, Detail};
 use crate::inference::planning;
 use crate::inference::strata::{Average, compared, tuning, unrejected, with_interval};
 use crate::inference::verdict::{Classic, Estimate, LogE, LostAnswers};
@@ -41,7 +41,7 @@ struct Arm {
 const NOTHING_SAID: LogE = LogE { harm: 0.0, non_inferior: 0.0, superior: 0.0 };
 
 /// Reads a ranking or a two-by-two metric.
-pub(crate) fn ranked(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Reading {
+pub(crate) fn ranked(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Reading {
     let alpha = sight.plan.decide.alpha;
     let inflation = sight.evidence.inflation(candidate, &metric.name);
     let mut difference = Average::default();

@@ -5,8 +5,8 @@
 use crate::domain::ids::{MetricName, RequestId, Version};
 use crate::evidence::sums::Scores;
 use crate::evidence::unscored::{Reason, Side};
-use crate::inference::interim::Sight;
-use crate::inference::verdict::{Finding, Look};
+use crate::inference::interim::AnalysisInput;
+use crate::inference::verdict::{Finding, InterimAnalysis};
 use crate::plan::metric::{Metric, MetricKind, MetricRole, Shape};
 use serinus_stats::ranking::Ranking;
 
@@ -43,7 +43,7 @@ pub struct Clipped {
 
 impl Gap {
     /// Returns whether a finding rests on scores that this gap leaves open; a clipped value is scored all the same.
-    pub fn opens(&self, look: &Look<'_>, finding: &Finding) -> bool {
+    pub fn opens(&self, look: &InterimAnalysis<'_>, finding: &Finding) -> bool {
         self.holds
             && self.reason != Reason::OutsideRange
             && self.metric == finding.metric
@@ -52,7 +52,7 @@ impl Gap {
 }
 
 /// Returns what could not be scored, by metric, version and reason.
-pub fn gaps(sight: &Sight<'_>) -> Vec<Gap> {
+pub fn gaps(sight: &AnalysisInput<'_>) -> Vec<Gap> {
     let mut gaps = Vec::new();
     for metric in sight.plan.metrics.iter().filter(|metric| metric.segment.is_none()) {
         for version in std::iter::once(sight.stable).chain(sight.live) {
@@ -62,7 +62,7 @@ pub fn gaps(sight: &Sight<'_>) -> Vec<Gap> {
     gaps
 }
 
-fn of_version(sight: &Sight<'_>, metric: &Metric, version: &Version, gaps: &mut Vec<Gap>) {
+fn of_version(sight: &AnalysisInput<'_>, metric: &Metric, version: &Version, gaps: &mut Vec<Gap>) {
     let whole = sum(sight, metric, version, |_| true);
     let stage = sum(sight, metric, version, |stage| stage == sight.stage.0);
     let is_deciding = metric.role != MetricRole::Watch;
@@ -95,7 +95,7 @@ fn of_version(sight: &Sight<'_>, metric: &Metric, version: &Version, gaps: &mut 
 }
 
 fn sum(
-    sight: &Sight<'_>,
+    sight: &AnalysisInput<'_>,
     metric: &Metric,
     version: &Version,
     wanted: impl Fn(u32) -> bool,
@@ -110,7 +110,7 @@ fn sum(
 }
 
 /// Returns the shares of clipped values, for a metric with a range.
-pub fn clipped(sight: &Sight<'_>, metric: &Metric, candidate: &Version) -> Option<Clipped> {
+pub fn clipped(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Option<Clipped> {
     if metric.kind.shape() != Shape::Bounded {
         return None;
     }

@@ -6,7 +6,7 @@ use crate::evidence::bounds::{self, Sides, Whose};
 use crate::evidence::design::{ContrastKey, Pairing, Part, Stratum};
 use crate::evidence::sums::{Contrast, Scores};
 use crate::inference::claims::Bars;
-use crate::inference::interim::Sight;
+use crate::inference::interim::AnalysisInput;
 use crate::inference::planning;
 use crate::inference::verdict::Estimate;
 use crate::plan::metric::{Direction, Metric, MetricKind};
@@ -30,7 +30,7 @@ pub(crate) struct Compared<'a> {
 
 /// Returns what the strata show in which the two are compared.
 pub(crate) fn compared<'a>(
-    sight: &Sight<'a>,
+    sight: &AnalysisInput<'a>,
     metric: &Metric,
     candidate: &Version,
 ) -> Vec<Compared<'a>> {
@@ -98,7 +98,7 @@ impl Compared<'_> {
     /// Returns what was split between the two, of a binary metric, by the centre of the bets.
     pub(crate) fn splits(
         &self,
-        sight: &Sight<'_>,
+        sight: &AnalysisInput<'_>,
         metric: &Metric,
     ) -> Vec<Sides<ipw_bet::Stratum>> {
         let (Pairing::Split { rho }, Some(contrast)) = (self.pairing, self.contrast) else {
@@ -116,7 +116,11 @@ impl Compared<'_> {
     }
 
     /// Returns what both answered, of a binary metric.
-    pub(crate) fn paired(&self, sight: &Sight<'_>, metric: &Metric) -> Sides<PairedStratum> {
+    pub(crate) fn paired(
+        &self,
+        sight: &AnalysisInput<'_>,
+        metric: &Metric,
+    ) -> Sides<PairedStratum> {
         let assumption = planning::assumption(sight.design, metric, self.stratum.stage);
         let contrast = self.contrast.cloned().unwrap_or_default();
         contrast.lost_pairs.map(|lost| {

@@ -262,7 +262,7 @@ pub struct Timing {
 
 /// All that a strategy looks at when it judges.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Look<'a> {
+pub struct InterimAnalysis<'a> {
     /// The rollout.
     pub plan: &'a RolloutPlan,
     /// Its stage.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::case::Prediction;
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
-use crate::join::twins::Twins;
+use crate::join::twins::SmallMap;
 
 /// What is known of a case's truth.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,7 +121,7 @@ pub struct Entry {
     /// Until when the labels are kept, whatever becomes of the cases: another case may have the same id.
     pub labels_until: Until,
     /// Its cases.
-    pub cases: Twins,
+    pub cases: SmallMap,
     /// Whether there ever was a case.
     pub had_case: bool,
 }
@@ -132,7 +132,7 @@ impl Default for Entry {
             labels: Vec::new(),
             label_turn: 0,
             labels_until: Until { predictions: Timestamp::MIN, now: Timestamp::MIN },
-            cases: Twins::default(),
+            cases: SmallMap::default(),
             had_case: false,
         }
     }

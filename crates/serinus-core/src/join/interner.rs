@@ -13,13 +13,13 @@ const NAMES_MAX: usize = 10_000;
 
 /// The names that were seen so far.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct Interner {
     versions: HashSet<Version>,
     rollouts: HashSet<RolloutName>,
     segments: HashSet<Segments>,
 }
 
-impl Names {
+impl Interner {
     /// Puts the names that were seen before in the place of a case's own.
     pub fn share(&mut self, case: &mut Prediction) {
         case.arm = self.version(case.arm.as_str());

@@ -82,7 +82,7 @@ pub struct Evicted {
 
 /// Everything that waits in one lane.
 #[derive(Debug)]
-pub struct Pending {
+pub struct LabelJoin {
     limits: Limits,
     entries: HashMap<RequestId, Entry>,
     ids: BTreeMap<CaseId, RequestId>,
@@ -98,7 +98,7 @@ pub struct Pending {
     evicted: Evicted,
 }
 
-impl Pending {
+impl LabelJoin {
     /// Makes an empty one.
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -149,7 +149,7 @@ impl Pending {
     }
 
     /// Takes in a label; it is kept until both clocks have passed `until`, for cases yet to come.
-    pub fn credit(&mut self, label: Label, until: Until, turn: u64) -> Credited {
+    pub fn add_label(&mut self, label: Label, until: Until, turn: u64) -> Credited {
         let id = label.request_id.clone();
         let closed = &self.closed;
         let entry = self
@@ -352,7 +352,7 @@ impl Pending {
     }
 
     /// Matures the oldest immature case before its time, because there is too much.
-    pub fn hurry(&mut self) -> Option<(Joined, Option<Joined>)> {
+    pub fn mature_oldest(&mut self) -> Option<(Joined, Option<Joined>)> {
         let (_, case) = self.due.first().copied()?;
         self.close(case)
     }

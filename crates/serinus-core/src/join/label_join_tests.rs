@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Evicted, Fresh, LabelStatus, Limits, Pending, Progress, Until};
+use super::{Evicted, Fresh, LabelJoin, LabelStatus, Limits, Progress, Until};
 use crate::domain::case::{Outcome, Prediction};
 use crate::domain::ids::{CaseId, Revision, StageIndex};
 use crate::domain::label::Label;
@@ -42,18 +42,18 @@ fn label(seconds: i64, late: u8, version: u64, retract: bool) -> Label {
     }
 }
 
-fn held(labels: &[Label]) -> Pending {
+fn held(labels: &[Label]) -> LabelJoin {
     let limits =
         Limits { cases_max: 10, early_ids_max: 10, label_versions_max: 16, closed_ids_max: 2 };
-    let mut pending = Pending::new(limits);
+    let mut pending = LabelJoin::new(limits);
     add(&mut pending, "r");
     for label in labels {
-        let _credited = pending.credit(label.clone(), until(9000, 9000), 0);
+        let _credited = pending.add_label(label.clone(), until(9000, 9000), 0);
     }
     pending
 }
 
-fn add(pending: &mut Pending, id: &str) {
+fn add(pending: &mut LabelJoin, id: &str) {
     let fresh = Fresh { prediction: case(id), turn: 0, taken_at: START };
     let _added = pending.add(fresh, Span::seconds(40), Span::seconds(1000));
 }
@@ -70,7 +70,7 @@ fn progress(predictions: i64, labels: i64, read_to: i64) -> Progress {
     Progress { predictions: at(predictions), labels, standing: read_to, read_to }
 }
 
-fn mature(pending: &mut Pending) -> (super::Joined, Option<super::Joined>) {
+fn mature(pending: &mut LabelJoin) -> (super::Joined, Option<super::Joined>) {
     pending.mature(progress(50, 50, 50)).expect("the case is mature")
 }
 
@@ -92,16 +92,16 @@ fn a_case_knows_at_which_ages_it_had_a_label() {
 fn what_was_put_back_is_as_it_was() {
     let mut first = held(&[label(5, 1, 1, false), label(45, 0, 2, false)]);
     let early = Label { request_id: "early".into(), ..label(3, 1, 1, false) };
-    assert_eq!(first.credit(early, until(70, 70), 3), super::Credited::Early);
+    assert_eq!(first.add_label(early, until(70, 70), 3), super::Credited::Early);
     for is_mature in [false, true] {
         if is_mature {
             mature(&mut first);
         }
-        let mut second = Pending::new(first.limits);
+        let mut second = LabelJoin::new(first.limits);
         for (id, entry) in first.entries() {
             second.put_back(id.clone(), entry.clone());
         }
-        let indices = |it: &Pending| {
+        let indices = |it: &LabelJoin| {
             format!(
                 "{:?}",
                 (&it.ids, &it.due, &it.due_without_labels, &it.expiring, &it.early, &it.turns)
@@ -138,10 +138,10 @@ fn a_label_whose_case_is_forgotten_is_an_orphan_at_once_and_another_when_its_tim
     let stranger = |version| Label { request_id: "s".into(), ..label(5, 1, version, false) };
     let _none = pending.forget(START + Span::seconds(1040), START);
     assert!(pending.oldest_turn().is_none());
-    assert_eq!(pending.credit(late(), until(1100, 30), 0), super::Credited::Orphan);
-    assert_eq!(pending.credit(late(), until(1100, 30), 0), super::Credited::Duplicate);
+    assert_eq!(pending.add_label(late(), until(1100, 30), 0), super::Credited::Orphan);
+    assert_eq!(pending.add_label(late(), until(1100, 30), 0), super::Credited::Duplicate);
     for version in [1, 2] {
-        let credited = pending.credit(stranger(version), until(1100, 30), 0);
+        let credited = pending.add_label(stranger(version), until(1100, 30), 0);
         assert_eq!(credited, super::Credited::Early);
     }
     let mut forget = |predictions: i64, now: i64| {
@@ -160,7 +160,7 @@ fn a_label_whose_case_is_forgotten_is_an_orphan_at_once_and_another_when_its_tim
 fn a_label_that_the_predictions_clock_has_passed_still_meets_its_case() {
     let mut pending = held(&[]);
     let early = Label { request_id: "late".into(), ..label(5, 1, 1, false) };
-    assert_eq!(pending.credit(early, until(70, 70), 0), super::Credited::Early);
+    assert_eq!(pending.add_label(early, until(70, 70), 0), super::Credited::Early);
     let _none = pending.forget(START + Span::seconds(5000), START);
     let mut late = (*case("late")).clone();
     late.case.offset = 2;
@@ -178,7 +178,7 @@ fn a_later_row_says_what_the_row_before_it_said() {
     let (row, later) = mature(&mut pending);
     let later = later.expect("the correction came after the window");
     assert_eq!((later.before, later.status), (row.truth, LabelStatus::Corrected));
-    let taken_back = pending.credit(label(60, 0, 2, true), until(0, 0), 0);
+    let taken_back = pending.add_label(label(60, 0, 2, true), until(0, 0), 0);
     let super::Credited::Joined(rows) = taken_back else { panic!("{taken_back:?}") };
     assert_eq!((rows[0].before.clone(), rows[0].truth.clone()), (later.truth, None));
 }

@@ -136,12 +136,12 @@ fn case_answer(ask: Ask) -> CaseAnswer {
 
 /// The open cases of one partition, by offset, with their due times.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Ledger {
+pub struct OpenCases {
     cases: BTreeMap<i64, OpenCase>,
     due: BTreeSet<(Timestamp, i64)>,
 }
 
-impl Ledger {
+impl OpenCases {
     /// Returns how many cases are open.
     pub fn len(&self) -> usize {
         self.cases.len()

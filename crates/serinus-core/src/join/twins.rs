@@ -9,13 +9,13 @@ use crate::join::entry::Waiting;
 ///
 /// The smallest node of a tree has room for eleven, and of nearly all ids there is one: the first stands beside the tree.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Twins {
+pub struct SmallMap {
     first: Option<Waiting>,
     /// All come after the first.
     more: BTreeMap<CaseId, Waiting>,
 }
 
-impl Twins {
+impl SmallMap {
     /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
@@ -75,7 +75,7 @@ impl Twins {
     }
 }
 
-impl FromIterator<Waiting> for Twins {
+impl FromIterator<Waiting> for SmallMap {
     fn from_iter<I: IntoIterator<Item = Waiting>>(cases: I) -> Self {
         let mut all = Self::default();
         cases.into_iter().for_each(|it| all.insert(it));
@@ -90,7 +90,7 @@ mod tests {
 
     use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 
-    use super::Twins;
+    use super::SmallMap;
     use crate::domain::case::{Outcome, Prediction};
     use crate::domain::ids::{CaseId, Revision, StageIndex};
     use crate::domain::time::Timestamp;
@@ -130,7 +130,7 @@ mod tests {
     proptest! {
         #[test]
         fn twins_are_a_map_by_place(steps in prop::collection::vec((any::<bool>(), 0_i64..6), 0..40)) {
-            let (mut twins, mut map) = (Twins::default(), BTreeMap::new());
+            let (mut twins, mut map) = (SmallMap::default(), BTreeMap::new());
             for (turn, (is_insert, offset)) in (0..).zip(steps) {
                 let case = CaseId { partition: 0, offset };
                 if is_insert && !map.contains_key(&case) {
@@ -143,7 +143,7 @@ mod tests {
                 prop_assert!(twins.iter().eq(map.values()));
                 prop_assert_eq!(twins.first(), map.values().next());
                 prop_assert_eq!(twins.is_empty(), map.is_empty());
-                prop_assert_eq!(&twins, &map.values().cloned().collect::<Twins>());
+                prop_assert_eq!(&twins, &map.values().cloned().collect::<SmallMap>());
             }
         }
     }

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::domain::assignment;
 use crate::domain::ids::{CaseId, Version};
 use crate::domain::time::Span;
-use crate::engine::analyst::accumulator::Book;
+use crate::engine::analyst::accumulator::EvidenceAccumulator;
 use crate::engine::analyst::bets::{Pass, Spot, Worth};
 use crate::engine::analyst::score::Ranked;
 use crate::evidence::bet_center::Order;
@@ -102,7 +102,7 @@ pub(crate) fn draw(
     tick: &Tick<'_>,
     nature: &Nature,
     people: &Population,
-    book: &mut Book,
+    book: &mut EvidenceAccumulator,
     rng: &mut impl Rng,
 ) -> Vec<Waiting> {
     let mut waiting = Vec::new();
@@ -126,7 +126,7 @@ fn draw_case(
     nature: &Nature,
     people: &Population,
     (unit, order): (u64, Order),
-    book: &mut Book,
+    book: &mut EvidenceAccumulator,
     rng: &mut impl Rng,
 ) -> Option<Waiting> {
     let bytes = unit.to_le_bytes();
@@ -189,7 +189,7 @@ fn draw_case(
 }
 
 /// Adds what the labels of cases show that have come of age.
-pub(crate) fn mature(plan: &Arc<RolloutPlan>, cases: Vec<Waiting>, book: &mut Book) {
+pub(crate) fn mature(plan: &Arc<RolloutPlan>, cases: Vec<Waiting>, book: &mut EvidenceAccumulator) {
     for case in cases {
         let [quarter, half, is_labelled] = case.labelled_by;
         if let Some((arm, _)) = case.parts.first() {
@@ -229,7 +229,13 @@ pub(crate) fn mature(plan: &Arc<RolloutPlan>, cases: Vec<Waiting>, book: &mut Bo
 }
 
 /// Adds what was drawn, but for the answers that are lost.
-fn add(book: &mut Book, plan: &RolloutPlan, spot: Spot, drawn: &Drawn, lost: &[Version]) {
+fn add(
+    book: &mut EvidenceAccumulator,
+    plan: &RolloutPlan,
+    spot: Spot,
+    drawn: &Drawn,
+    lost: &[Version],
+) {
     let Spot { stratum, bucket, .. } = spot;
     let Some(metric) = plan.metrics.get(drawn.metric) else { return };
     match (metric.kind, metric.kind.shape()) {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::domain::ids::{Revision, RolloutName};
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::analyst::accumulator::Book;
+use crate::engine::analyst::accumulator::EvidenceAccumulator;
 use crate::engine::judge::command::{Command, Parsed, Verb, Written};
 use crate::engine::judge::event::Phase;
 use crate::engine::judge::io::{Event, Settings};
@@ -109,7 +109,7 @@ struct Sums {
 
 struct Cases {
     people: Population,
-    book: Option<Book>,
+    book: Option<EvidenceAccumulator>,
     revision: Option<Revision>,
     waiting: VecDeque<Vec<Waiting>>,
 }
@@ -256,7 +256,11 @@ impl Flow {
             }
             Self::Cases(it) => {
                 let book = it.book.get_or_insert_with(|| {
-                    Book::new(Arc::clone(plan), tick.design.clone(), tick.stable().clone())
+                    EvidenceAccumulator::new(
+                        Arc::clone(plan),
+                        tick.design.clone(),
+                        tick.stable().clone(),
+                    )
                 });
                 if it.revision != Some(tick.routing.revision) {
                     book.redesign(tick.design.clone());

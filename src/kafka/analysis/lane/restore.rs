@@ -66,7 +66,7 @@ impl AnalystLane {
                 if let Some(turns) = turns {
                     let labels = to.1.or(turns.last().map(|it| it.labels));
                     let to = (to.0, labels.unwrap_or(lane.labels));
-                    lane.redo(&turns, to, topics, published.sums, replay)?;
+                    lane.retry_in_new_transaction(&turns, to, topics, published.sums, replay)?;
                 } else {
                     let lost = Lost { plan: &view.plan, partition, topics, replay };
                     let labels = match to.1 {
@@ -181,7 +181,7 @@ impl AnalystLane {
     }
 
     /// Does turns once more that were taken before the restart, up to these offsets of the two inputs.
-    fn redo(
+    fn retry_in_new_transaction(
         &mut self,
         turns: &[AnalystTurn],
         to: (i64, i64),

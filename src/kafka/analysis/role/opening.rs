@@ -10,9 +10,9 @@ use crate::kafka::client::consumer_group::{Rebalanced, read_from};
 use crate::kafka::client::error::ShellError;
 use crate::kafka::labels::readers;
 use crate::kafka::labels::source::LabelLane;
-use crate::kafka::lanes::admission::Candidate;
+use crate::kafka::lanes::admission::LaneCheck;
 use crate::kafka::process::clock;
-use crate::kafka::process::failpoints::{self, Point};
+use crate::kafka::process::failpoints::{self, Failpoint};
 use crate::kafka::process::liveness::Activity;
 use serinus_core::domain::ids::ModelName;
 
@@ -25,10 +25,10 @@ impl Session<'_> {
                     if self.outbox.is_open() {
                         self.commit()?;
                     }
-                    failpoints::at(ROLE, Point::BeforeRelease);
+                    failpoints::at(ROLE, Failpoint::BeforeRelease);
                     self.give_up(&partitions)?;
                     self.show_levels();
-                    failpoints::at(ROLE, Point::AfterRelease);
+                    failpoints::at(ROLE, Failpoint::AfterRelease);
                 }
                 Rebalanced::Lost(_) => return Err(ShellError::Lost),
                 Rebalanced::Assigned(partitions) => {
@@ -39,7 +39,7 @@ impl Session<'_> {
                         self.follower.catch_up()?;
                     }
                     self.open_all(partitions)?;
-                    failpoints::at(ROLE, Point::AfterRestore);
+                    failpoints::at(ROLE, Failpoint::AfterRestore);
                 }
             }
         }
@@ -143,7 +143,7 @@ impl Session<'_> {
             Err(why) => return self.waiting.hold_hidden(&key, topic, why),
         };
         let committed = Committed { predictions, labels, is_certain, is_forgotten: false };
-        let candidate = Candidate {
+        let candidate = LaneCheck {
             group: format!("{}.analysis", self.options.settings.app),
             partition,
             inputs: [
@@ -152,7 +152,7 @@ impl Session<'_> {
             ],
             partners: vec![&own.labels, &own.journal],
         };
-        if let Some(why) = candidate.hindrance(&self.outbox, &self.replay)? {
+        if let Some(why) = candidate.blocking_reason(&self.outbox, &self.replay)? {
             self.waiting.hold(&key, topic, &why);
             return Ok(());
         }

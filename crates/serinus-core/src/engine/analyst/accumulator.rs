@@ -24,7 +24,7 @@ pub type CaseScores = Vec<(Version, Vec<(MetricName, f64)>)>;
 
 /// One rollout's sums in one lane, with the bets that they are made of.
 #[derive(Debug)]
-pub struct Book {
+pub struct EvidenceAccumulator {
     pub(crate) plan: Arc<RolloutPlan>,
     pub(crate) design: Design,
     pub(crate) stable: Version,
@@ -48,7 +48,7 @@ pub struct Watch {
     pub oldest: Timestamp,
 }
 
-impl Book {
+impl EvidenceAccumulator {
     /// Opens a book with nothing in it.
     pub fn new(plan: Arc<RolloutPlan>, design: Design, stable: Version) -> Self {
         Self {

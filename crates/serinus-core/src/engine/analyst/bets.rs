@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::case::{AnswerStatus, Prediction};
 use crate::domain::ids::Version;
-use crate::engine::analyst::accumulator::{Book, arm, part, weight};
+use crate::engine::analyst::accumulator::{EvidenceAccumulator, arm, part, weight};
 use crate::engine::analyst::score::{self, Read};
 use crate::evidence::bet_center::{Centre, Order};
 use crate::evidence::bounds::{self, Sides, Whose};
@@ -58,7 +58,7 @@ impl Worth {
     }
 }
 
-impl Book {
+impl EvidenceAccumulator {
     /// Adds each version's value in a binary or bounded metric, and the comparisons that follow.
     pub fn add(&mut self, spot: Spot, metric: &Metric, values: &[(Version, Part, Worth)]) {
         let plan = Arc::clone(&self.plan);

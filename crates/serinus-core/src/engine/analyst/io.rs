@@ -74,7 +74,7 @@ pub enum Input {
 
 /// How far the labels of one partition of their own topic have been put in their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct WatermarkRecord {
     /// The partition.
     pub source: i32,
     /// When this was said, by the clock on the wall.
@@ -123,11 +123,11 @@ pub enum Event {
         label: Box<Label>,
     },
     /// Among the labels by request id, how far the labels of one partition have been put there.
-    Mark {
+    Watermark {
         /// Its offset.
         offset: i64,
         /// How far.
-        mark: Mark,
+        mark: WatermarkRecord,
     },
     /// A record that cannot be read.
     Unreadable {

@@ -10,17 +10,17 @@ use crate::domain::case::Prediction;
 use crate::domain::ids::{CaseId, Revision, RolloutName};
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::analyst::accumulator::{Book, CaseScores, Watch};
+use crate::engine::analyst::accumulator::{CaseScores, EvidenceAccumulator, Watch};
 use crate::engine::analyst::io::{Effect, Event, Input, Planned, Row, Settings};
 use crate::engine::analyst::publish::Open;
 use crate::engine::analyst::score::Truth;
-use crate::engine::analyst::watermark::{Checkpoint, InputClock, SourceClock};
+use crate::engine::analyst::watermark::{Checkpoint, InputWatermark, PartitionWatermark};
 use crate::engine::counter::Counter;
 use crate::engine::partial::{Inputs, Partial};
 use crate::evidence::sums::GAP_MAX;
 use crate::join::entry::{Fresh, Joined, LabelStatus, Progress, Truth as KnownTruth, Until};
-use crate::join::interner::Names;
-use crate::join::label_join::{Added, Credited, Pending};
+use crate::join::interner::Interner;
+use crate::join::label_join::{Added, Credited, LabelJoin};
 use crate::plan::rollout::{MissingLabels, RolloutPlan};
 
 /// How many rollouts that are over a lane still scores cases for.
@@ -35,15 +35,15 @@ pub struct Analyst {
     pub(crate) turn: u64,
     pub(crate) inputs: Inputs,
     pub(crate) lag: (u64, u64),
-    pub(crate) predictions: InputClock,
-    pub(crate) labels: InputClock,
-    sources: BTreeMap<i32, SourceClock>,
+    pub(crate) predictions: InputWatermark,
+    pub(crate) labels: InputWatermark,
+    sources: BTreeMap<i32, PartitionWatermark>,
     is_idle: bool,
-    pub(crate) pending: Pending,
+    pub(crate) pending: LabelJoin,
     pub(crate) books: BTreeMap<RolloutName, Open>,
     closed: Vec<RolloutName>,
     newest: Option<Arc<RolloutPlan>>,
-    pub(crate) names: Names,
+    pub(crate) names: Interner,
     pub(crate) unplanned: Vec<Unplanned>,
     /// Whether plans that cases wait for may have become known without an event that says so.
     pub(crate) is_replanned: bool,
@@ -74,9 +74,9 @@ impl Unplanned {
 impl Analyst {
     /// Makes a lane that knows nothing.
     pub fn new(settings: Settings) -> Self {
-        let clock = InputClock { seen: None, arrived: None, reached: Timestamp::MIN };
+        let clock = InputWatermark { seen: None, arrived: None, reached: Timestamp::MIN };
         Self {
-            pending: Pending::new(settings.limits),
+            pending: LabelJoin::new(settings.limits),
             settings,
             turn: 0,
             inputs: Inputs::default(),
@@ -88,7 +88,7 @@ impl Analyst {
             books: BTreeMap::new(),
             closed: Vec::new(),
             newest: None,
-            names: Names::default(),
+            names: Interner::default(),
             unplanned: Vec::new(),
             is_replanned: false,
             ticks: BTreeMap::new(),
@@ -144,13 +144,13 @@ impl Analyst {
                 self.inputs.labels = self.inputs.labels.max(offset + 1);
                 // A label from the future must not make everybody's labels look complete.
                 let reached = label.observed_at.min(now);
-                self.credit(now, *label, out);
+                self.add_label(now, *label, out);
                 self.labels.hear(now, reached);
                 if let Some(source) = source {
                     self.source(source).hear_label(now, reached);
                 }
             }
-            Event::Mark { offset, mark } => {
+            Event::Watermark { offset, mark } => {
                 self.inputs.labels = self.inputs.labels.max(offset + 1);
                 self.source(mark.source).hear_mark(now, &mark);
             }
@@ -317,10 +317,10 @@ impl Analyst {
 
     /// Keeps a label for the case that it belongs to, of which nothing follows now.
     pub(crate) fn keep_label(&mut self, now: Timestamp, label: Label) {
-        self.credit(now, label, &mut Vec::new());
+        self.add_label(now, label, &mut Vec::new());
     }
 
-    fn credit(&mut self, now: Timestamp, label: Label, out: &mut Vec<Effect>) {
+    fn add_label(&mut self, now: Timestamp, label: Label, out: &mut Vec<Effect>) {
         let held = self
             .books
             .values()
@@ -332,7 +332,7 @@ impl Analyst {
             predictions: label.observed_at.max(self.predictions.reached) + window + keep,
             now: now + window + keep,
         };
-        match self.pending.credit(label, until, self.turn) {
+        match self.pending.add_label(label, until, self.turn) {
             Credited::Early => {}
             Credited::Orphan => out.push(Effect::Count(Counter::LabelOrphaned, 1)),
             Credited::Duplicate => out.push(Effect::Count(Counter::LabelDuplicate, 1)),
@@ -358,7 +358,7 @@ impl Analyst {
         let evicted = self.pending.forget(progress.predictions, now);
         let mut too_many = evicted.kept;
         while self.pending.is_over_full() {
-            let Some((row, later)) = self.pending.hurry() else { break };
+            let Some((row, later)) = self.pending.mature_oldest() else { break };
             too_many += 1;
             self.write_final_row(row, out);
             if let Some(later) = later {
@@ -377,8 +377,8 @@ impl Analyst {
         }
     }
 
-    fn source(&mut self, source: i32) -> &mut SourceClock {
-        self.sources.entry(source).or_insert(SourceClock::UNKNOWN)
+    fn source(&mut self, source: i32) -> &mut PartitionWatermark {
+        self.sources.entry(source).or_insert(PartitionWatermark::UNKNOWN)
     }
 
     /// Returns how far both inputs have come. Without partitions that are reported on, labels that are idle have all come.
@@ -392,12 +392,12 @@ impl Analyst {
             let read_to = if are_read { Timestamp::MAX } else { Timestamp::MIN };
             return Progress { predictions, labels, standing: read_to, read_to };
         }
-        let least = |of: &dyn Fn(&SourceClock) -> Timestamp| {
+        let least = |of: &dyn Fn(&PartitionWatermark) -> Timestamp| {
             self.sources.values().map(of).min().unwrap_or(Timestamp::MIN)
         };
         Progress {
             predictions,
-            labels: least(&SourceClock::complete_to),
+            labels: least(&PartitionWatermark::complete_to),
             standing: least(&|it| it.complete_beside_standing(idle_after.times(STILL_AFTER))),
             read_to: least(&|it| it.read_to),
         }
@@ -471,7 +471,7 @@ impl Analyst {
         let reached = self.predictions.reached;
         let open = self.books.entry(name.clone()).or_insert_with(|| Open {
             tick: tick.or((reached > Timestamp::MIN).then(|| reached.floor_to(plan.tick))),
-            book: Book::new(Arc::clone(&plan), design.clone(), stable)
+            book: EvidenceAccumulator::new(Arc::clone(&plan), design.clone(), stable)
                 .of_lanes(self.settings.partitions),
             revision,
             is_live,

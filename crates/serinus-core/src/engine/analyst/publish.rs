@@ -4,7 +4,7 @@
 
 use crate::domain::ids::{Revision, RolloutName};
 use crate::domain::time::Timestamp;
-use crate::engine::analyst::accumulator::Book;
+use crate::engine::analyst::accumulator::EvidenceAccumulator;
 use crate::engine::analyst::io::Effect;
 use crate::engine::analyst::lane::Analyst;
 use crate::engine::partial::Partial;
@@ -13,7 +13,7 @@ use crate::join::label_join::Clocks;
 /// A rollout's sums in one lane, and what was told of them.
 #[derive(Debug)]
 pub(crate) struct Open {
-    pub(crate) book: Book,
+    pub(crate) book: EvidenceAccumulator,
     pub(crate) revision: Revision,
     pub(crate) is_live: bool,
     pub(crate) tick: Option<Timestamp>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::case::Prediction;
 use crate::domain::ids::Version;
-use crate::engine::analyst::accumulator::{Book, arm, hash, weight};
+use crate::engine::analyst::accumulator::{EvidenceAccumulator, arm, hash, weight};
 use crate::engine::analyst::bets::Worth;
 use crate::engine::analyst::score::Ranked;
 use crate::evidence::design::{Pairing, Part, Stratum};
@@ -14,7 +14,7 @@ use crate::inference::scoring_gaps;
 use crate::plan::metric::{Metric, Shape};
 use serinus_stats::cluster::{Arm, Case};
 
-impl Book {
+impl EvidenceAccumulator {
     /// Notes the case of each value that lies outside of the metric's declared range.
     pub(crate) fn note_outside(
         &mut self,

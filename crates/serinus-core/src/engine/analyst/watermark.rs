@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::domain::ids::RolloutName;
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::analyst::io::Mark;
+use crate::engine::analyst::io::WatermarkRecord;
 
 /// One input's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InputClock {
+pub struct InputWatermark {
     /// The newest time seen in a record.
     pub seen: Option<Timestamp>,
     /// When the last record came, by the clock on the wall.
@@ -22,7 +22,7 @@ pub struct InputClock {
 /// Labels come to a lane out of many partitions, and each is read at its own pace. Whoever reads one reports how far it has come, after the
 /// labels that the report covers: a report stays true whoever reads the partition later, and however long ago it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SourceClock {
+pub struct PartitionWatermark {
     /// The newest time among its labels.
     pub newest: Timestamp,
     /// When that last moved, by the clock on the wall.
@@ -33,7 +33,7 @@ pub struct SourceClock {
     pub is_quiet: bool,
 }
 
-impl SourceClock {
+impl PartitionWatermark {
     /// The clock of a partition that nobody has reported on.
     pub const UNKNOWN: Self = Self {
         newest: Timestamp::MIN,
@@ -49,7 +49,7 @@ impl SourceClock {
     }
 
     /// Takes in a report.
-    pub fn hear_mark(&mut self, now: Timestamp, mark: &Mark) {
+    pub fn hear_mark(&mut self, now: Timestamp, mark: &WatermarkRecord) {
         self.move_to(now, mark.newest.unwrap_or(Timestamp::MIN));
         self.read_to = self.read_to.max(mark.read_to.unwrap_or(Timestamp::MIN));
         self.is_quiet = mark.is_quiet;
@@ -80,18 +80,18 @@ impl SourceClock {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The prediction clock.
-    pub predictions: InputClock,
+    pub predictions: InputWatermark,
     /// The label clock.
-    pub labels: InputClock,
+    pub labels: InputWatermark,
     /// The clocks of the partitions that labels come from, each by its number.
-    pub sources: BTreeMap<i32, SourceClock>,
+    pub sources: BTreeMap<i32, PartitionWatermark>,
     /// Whether the lane has said that it is idle.
     pub is_idle: bool,
     /// The newest tick published of each rollout.
     pub ticks: BTreeMap<RolloutName, Timestamp>,
 }
 
-impl InputClock {
+impl InputWatermark {
     /// Hears a record of this time, and moves on to it.
     pub fn hear(&mut self, now: Timestamp, time: Timestamp) {
         self.seen = self.seen.max(Some(time));

@@ -6,11 +6,11 @@ use crate::domain::ids::{Revision, RolloutName, Salt, StageIndex, Version};
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::engine::judge::command::{Command, Parsed, Verb, Written};
-use crate::engine::judge::event::{Deed, Phase, Position};
+use crate::engine::judge::event::{Action, Phase, Position};
 use crate::engine::judge::io::Effect;
 use crate::engine::judge::judge::Judge;
 use crate::engine::judge::model_change;
-use crate::engine::judge::state::{Queued, Standing, route};
+use crate::engine::judge::state::{ModelState, Queued, route};
 use crate::evidence::design::Design;
 use crate::inference::planning;
 use crate::inference::verdict::{Verdict, Wait};
@@ -146,7 +146,7 @@ impl Judge {
                 }
                 let mut grounds = self.grounds(command);
                 grounds.command_id = None;
-                self.finish(now, Phase::Aborted, Deed::Abort, reason, grounds, out);
+                self.finish(now, Phase::Aborted, Action::Abort, reason, grounds, out);
             }
             OnConflict::Queue => self.queue(now, command, written, &running, out),
         }
@@ -262,7 +262,7 @@ impl Judge {
         out: &mut Vec<Effect>,
     ) {
         let is_started = to.phase == Phase::Progressing && from.as_ref() != Some(&to);
-        let mut change = self.answer(now, command, Deed::Apply, reason, rollout, from, to);
+        let mut change = self.answer(now, command, Action::Apply, reason, rollout, from, to);
         change.document = Some(document);
         if is_started {
             change.design = self.standing.as_ref().map(|it| it.design.clone());
@@ -276,7 +276,7 @@ impl Judge {
 }
 
 /// Returns why a rollout cannot run on a model as it stands, if it cannot.
-fn unfit(standing: &Standing, written: &Written<RolloutPlan>) -> Option<String> {
+fn unfit(standing: &ModelState, written: &Written<RolloutPlan>) -> Option<String> {
     let plan = &written.plan;
     let model = &standing.model.plan.name;
     if plan.model != *model {
@@ -299,8 +299,8 @@ fn first_standing(
     command: &Command,
     model: Written<ModelPlan>,
     position: Position,
-) -> Standing {
-    Standing {
+) -> ModelState {
+    ModelState {
         model,
         rollout: None,
         position,

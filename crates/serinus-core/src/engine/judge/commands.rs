@@ -6,11 +6,11 @@ use crate::domain::routing::{OnFailure, Routing};
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
 use crate::engine::judge::command::{Command, Verb};
-use crate::engine::judge::event::{Change, Deed, Phase, Position};
+use crate::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use crate::engine::judge::io::Effect;
 use crate::engine::judge::judge::{Grounds, Judge};
 use crate::engine::judge::state::live;
-use crate::inference::interim::{self, Sight};
+use crate::inference::interim::{self, AnalysisInput};
 use crate::inference::verdict::{Verdict, Wait};
 
 /// How many commands' ids are remembered, so that one delivered twice is done once.
@@ -87,16 +87,16 @@ impl Judge {
         self.report(now, &verdict, out);
         match (command.verb, phase) {
             (Verb::Pause, Phase::Progressing) => {
-                self.move_to(now, Phase::Paused, Deed::Pause, reason, command, out);
+                self.move_to(now, Phase::Paused, Action::Pause, reason, command, out);
             }
             (Verb::Resume, Phase::Paused) => {
-                self.move_to(now, Phase::Progressing, Deed::Resume, reason, command, out);
+                self.move_to(now, Phase::Progressing, Action::Resume, reason, command, out);
             }
             (Verb::Promote, _) => self.step_on(now, reason, command, out),
             (Verb::PromoteFull, _) => self.promote_by_hand(now, reason, command, out),
             (Verb::Abort, _) => {
                 let grounds = self.grounds(command);
-                self.finish(now, Phase::Aborted, Deed::Abort, reason, grounds, out);
+                self.finish(now, Phase::Aborted, Action::Abort, reason, grounds, out);
             }
             (
                 Verb::Pause
@@ -117,7 +117,7 @@ impl Judge {
         &mut self,
         now: Timestamp,
         phase: Phase,
-        deed: Deed,
+        deed: Action,
         reason: String,
         command: &Command,
         out: &mut Vec<Effect>,
@@ -166,7 +166,7 @@ impl Judge {
         let rollout = standing.rollout.as_ref()?;
         let live = live(&rollout.plan, standing);
         let evidence = self.evidence();
-        let look = interim::look(&Sight {
+        let look = interim::look(&AnalysisInput {
             plan: &rollout.plan,
             design: &standing.design,
             evidence: &evidence,
@@ -205,7 +205,7 @@ impl Judge {
                 let to = Position { phase: Phase::Aborted, ..from.clone() };
                 let name = Some(gone.written.plan.name);
                 let reason = "taken out of the queue".to_owned();
-                let change = self.answer(now, command, Deed::Abort, reason, name, Some(from), to);
+                let change = self.answer(now, command, Action::Abort, reason, name, Some(from), to);
                 self.publish(change, out);
             }
             (_, _) => self.refuse(now, command, reason, out),
@@ -226,7 +226,7 @@ impl Judge {
         };
         let from = Some(position.clone());
         let name = command.rollout.clone();
-        let change = self.answer(now, command, Deed::Conflict, reason, name, from, position);
+        let change = self.answer(now, command, Action::Conflict, reason, name, from, position);
         self.publish(change, out);
     }
 
@@ -238,13 +238,13 @@ impl Judge {
         &self,
         now: Timestamp,
         command: &Command,
-        deed: Deed,
+        deed: Action,
         reason: String,
         rollout: Option<RolloutName>,
         from: Option<Position>,
         to: Position,
-    ) -> Change {
-        Change {
+    ) -> RolloutEvent {
+        RolloutEvent {
             model: self.settings.model.clone(),
             rollout,
             sequence: self.sequence + 1,
@@ -262,10 +262,10 @@ impl Judge {
         }
     }
 
-    pub(crate) fn publish(&mut self, change: Change, out: &mut Vec<Effect>) {
+    pub(crate) fn publish(&mut self, change: RolloutEvent, out: &mut Vec<Effect>) {
         out.push(Effect::Count(Counter::Changes, 1));
         self.sequence = change.sequence;
-        out.push(Effect::Change(Box::new(change)));
+        out.push(Effect::Event(Box::new(change)));
         if let Some(standing) = &mut self.standing {
             standing.sequence = self.sequence;
             out.push(Effect::State(Box::new(standing.clone())));

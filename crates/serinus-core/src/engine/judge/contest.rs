@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use crate::domain::ids::RolloutName;
 use crate::domain::time::Timestamp;
 use crate::engine::judge::decision::Decision;
-use crate::engine::judge::event::{Change, Deed, Position};
+use crate::engine::judge::event::{Action, Position, RolloutEvent};
 use crate::engine::judge::io::Effect;
 use crate::engine::judge::judge::{Judge, positions_of};
-use crate::engine::judge::report::Report;
+use crate::engine::judge::report::RolloutMetrics;
 use crate::engine::partial::Partial;
 use crate::evidence::sums::Evidence;
 use crate::inference::format;
@@ -84,16 +84,16 @@ impl Judge {
         let live = decision.live();
         let look = interim::look(&decision.sight(&amended, &live, tick, self.bets()));
         let hold = Verdict::Hold { wait: Wait::Approval, reason: reason.clone() };
-        let mut report = Report::of(look, position.routing.revision, &hold);
-        report.verdict = Deed::Contested.word();
-        let change = Change {
+        let mut report = RolloutMetrics::of(look, position.routing.revision, &hold);
+        report.verdict = Action::Contested.word();
+        let change = RolloutEvent {
             model: self.settings.model.clone(),
             rollout: Some(name.clone()),
             sequence: self.sequence + 1,
             at: now,
             actor: "judge".to_owned(),
             command_id: None,
-            deed: Deed::Contested,
+            deed: Action::Contested,
             reason,
             from: Some(position.clone()),
             to: position,

@@ -5,12 +5,12 @@ use crate::domain::ids::{RolloutName, StageIndex, Version};
 use crate::domain::time::Timestamp;
 use crate::engine::judge::command::Written;
 use crate::engine::judge::event::Phase;
-use crate::engine::judge::state::Standing;
+use crate::engine::judge::state::ModelState;
 use crate::evidence::design::Design;
 use crate::evidence::sums::Evidence;
 use crate::inference::bet_cache::BetCache;
 use crate::inference::finding;
-use crate::inference::interim::{Detail, Sight};
+use crate::inference::interim::{AnalysisInput, Detail};
 use crate::inference::verdict::Verdict;
 use crate::plan::rollout::RolloutPlan;
 
@@ -38,7 +38,7 @@ pub struct Decision {
 
 impl Decision {
     /// Writes down what a verdict rests on; nothing for one that no test of labels supports.
-    pub fn of(standing: &Standing, verdict: &Verdict, supports: Vec<Support>) -> Option<Self> {
+    pub fn of(standing: &ModelState, verdict: &Verdict, supports: Vec<Support>) -> Option<Self> {
         let phase = match verdict {
             Verdict::Promote { .. } => Phase::Promoted,
             Verdict::Conclude { .. } => Phase::Concluded,
@@ -72,8 +72,8 @@ impl Decision {
         live: &'a [Version],
         tick: Timestamp,
         bets: &'a BetCache,
-    ) -> Sight<'a> {
-        Sight {
+    ) -> AnalysisInput<'a> {
+        AnalysisInput {
             plan: &self.rollout.plan,
             design: &self.design,
             evidence,

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::domain::ids::{ModelName, RolloutName};
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
-use crate::engine::judge::report::Report;
+use crate::engine::judge::report::RolloutMetrics;
 use crate::evidence::design::Design;
 
 /// Where a rollout is.
@@ -70,7 +70,7 @@ impl Phase {
 
 /// What a change was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Deed {
+pub enum Action {
     /// A spec was taken in.
     Apply,
     /// It stays, and a person should know why.
@@ -95,7 +95,7 @@ pub enum Deed {
     Contested,
 }
 
-impl Deed {
+impl Action {
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Apply,
@@ -140,7 +140,7 @@ pub struct Position {
 
 /// One change, or one refusal, with its reason.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
+pub struct RolloutEvent {
     /// The model.
     pub model: ModelName,
     /// The rollout; `None` when a model was applied.
@@ -154,7 +154,7 @@ pub struct Change {
     /// The command that it answers.
     pub command_id: Option<String>,
     /// What was done.
-    pub deed: Deed,
+    pub deed: Action,
     /// Why.
     pub reason: String,
     /// Where the model stood; `None` before the first.
@@ -162,7 +162,7 @@ pub struct Change {
     /// Where it stands now.
     pub to: Position,
     /// The evidence that it rests on.
-    pub evidence: Option<Box<Report>>,
+    pub evidence: Option<Box<RolloutMetrics>>,
     /// How far the inputs were read: topic, partition and next offset.
     pub positions: Vec<(String, i32, i64)>,
     /// The document that was applied.

@@ -3,9 +3,9 @@
 use crate::domain::ids::ModelName;
 use crate::engine::counter::Counter;
 use crate::engine::judge::command::Command;
-use crate::engine::judge::event::Change;
-use crate::engine::judge::report::Report;
-use crate::engine::judge::state::Standing;
+use crate::engine::judge::event::RolloutEvent;
+use crate::engine::judge::report::RolloutMetrics;
+use crate::engine::judge::state::ModelState;
 use crate::engine::partial::Partial;
 use crate::inference::interim::Detail;
 
@@ -22,11 +22,11 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Publish a change or a refusal.
-    Change(Box<Change>),
+    Event(Box<RolloutEvent>),
     /// Keep where the model stands.
-    State(Box<Standing>),
+    State(Box<ModelState>),
     /// Publish the evidence.
-    Report(Box<Report>),
+    Metrics(Box<RolloutMetrics>),
     /// Count something.
     Count(Counter, u64),
 }

@@ -11,17 +11,17 @@ use crate::domain::routing::Routing;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
 use crate::engine::judge::decision::{self, Decision};
-use crate::engine::judge::event::{Change, Deed, Phase, Position};
+use crate::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use crate::engine::judge::io::{Effect, Event, Settings};
-use crate::engine::judge::report::Report;
+use crate::engine::judge::report::RolloutMetrics;
 use crate::engine::judge::state::{
-    Standing, conditions, is_approval_wanted, live, of_phase, remember, route,
+    ModelState, conditions, is_approval_wanted, live, of_phase, remember, route,
 };
 use crate::engine::partial::Partial;
 use crate::evidence::design::Design;
 use crate::evidence::sums::{Evidence, GAP_MAX};
 use crate::inference::bet_cache::BetCache;
-use crate::inference::interim::{self, Sight};
+use crate::inference::interim::{self, AnalysisInput};
 use crate::inference::planning;
 use crate::inference::verdict::{Verdict, Wait};
 use crate::plan::rollout::{RolloutPlan, WhenInconclusive};
@@ -33,7 +33,7 @@ const SILENCE_MAX: Span = Span::seconds(10);
 #[derive(Debug)]
 pub struct Judge {
     pub(crate) settings: Settings,
-    pub(crate) standing: Option<Standing>,
+    pub(crate) standing: Option<ModelState>,
     pub(crate) partials: BTreeMap<i32, Partial>,
     /// The newest sums of rollouts that are over, as long as labels may speak against their decisions.
     pub(crate) past: BTreeMap<RolloutName, BTreeMap<i32, Partial>>,
@@ -59,7 +59,7 @@ impl Judge {
     }
 
     /// Makes a judge that goes on where the newest state says; the partials judged before follow by `recall`.
-    pub fn restore(settings: Settings, standing: Standing) -> Self {
+    pub fn restore(settings: Settings, standing: ModelState) -> Self {
         Self {
             judged: standing.judged,
             sequence: standing.sequence,
@@ -75,7 +75,7 @@ impl Judge {
     }
 
     /// Returns whether sums of this rollout are gone by: those of the running one, and of those that labels may still speak against.
-    pub fn goes_by(&self, rollout: &RolloutName) -> bool {
+    pub fn uses_partials_of(&self, rollout: &RolloutName) -> bool {
         self.is_running(rollout) || self.may_be_contested(rollout)
     }
 
@@ -143,7 +143,7 @@ impl Judge {
     }
 
     /// Returns where the model stands, once it was applied.
-    pub fn standing(&self) -> Option<&Standing> {
+    pub fn standing(&self) -> Option<&ModelState> {
         self.standing.as_ref()
     }
 
@@ -168,7 +168,7 @@ impl Judge {
             tick,
         );
         let live = live(&rollout.plan, standing);
-        let look = interim::look(&Sight {
+        let look = interim::look(&AnalysisInput {
             plan: &rollout.plan,
             design: &standing.design,
             evidence: &evidence,
@@ -185,7 +185,7 @@ impl Judge {
         let verdict = of_phase(standing, gates::judge(&look));
         let supports = basis::of(&look, &verdict);
         let conditions = conditions(&look, &verdict);
-        let report = Report::of(look, standing.position.routing.revision, &verdict);
+        let report = RolloutMetrics::of(look, standing.position.routing.revision, &verdict);
         let has_new_conditions = standing.conditions != conditions;
         let was_approval_wanted = standing.conditions.iter().any(is_approval_wanted);
         standing.conditions = conditions;
@@ -225,7 +225,7 @@ impl Judge {
                 let is_first = !was_approval_wanted;
                 if is_first && self.phase() == Phase::Progressing {
                     let position = self.position();
-                    self.change(now, Deed::Hold, reason, position, grounds, out);
+                    self.change(now, Action::Hold, reason, position, grounds, out);
                 }
             }
             Verdict::Hold {
@@ -239,18 +239,18 @@ impl Judge {
                 self.drop_candidate(now, candidate, reason, grounds, out);
             }
             Verdict::Abort { reason } => {
-                self.finish(now, Phase::Aborted, Deed::Abort, reason, grounds, out);
+                self.finish(now, Phase::Aborted, Action::Abort, reason, grounds, out);
             }
             Verdict::Inconclusive { reason } => {
                 let policy = self.plan().map(|it| it.decide.inconclusive);
                 match policy {
                     Some(WhenInconclusive::Abort) | None => {
-                        let deed = Deed::Inconclusive;
+                        let deed = Action::Inconclusive;
                         self.finish(now, Phase::Inconclusive, deed, reason, grounds, out);
                     }
                     Some(WhenInconclusive::Pause) => {
                         let to = Position { phase: Phase::Paused, ..self.position() };
-                        self.change(now, Deed::Inconclusive, reason, to, grounds, out);
+                        self.change(now, Action::Inconclusive, reason, to, grounds, out);
                     }
                 }
             }
@@ -259,7 +259,7 @@ impl Judge {
                     standing.winner = Some(winner);
                 }
                 let to = Position { phase: Phase::Concluded, ..self.position() };
-                self.change(now, Deed::Advance, reason, to, grounds, out);
+                self.change(now, Action::Advance, reason, to, grounds, out);
             }
             Verdict::Promote { winner, reason } => {
                 self.promote(now, winner, reason, grounds, out);
@@ -287,7 +287,7 @@ impl Judge {
         let revision = Revision(routing.revision.0 + 1);
         let routing = route(standing, &rollout.plan, next, revision);
         let to = Position { phase: Phase::Progressing, routing };
-        self.change(now, Deed::Advance, reason, to, grounds, out);
+        self.change(now, Action::Advance, reason, to, grounds, out);
     }
 
     fn drop_candidate(
@@ -308,7 +308,7 @@ impl Judge {
         let stage = standing.position.routing.stage;
         let routing = route(standing, &rollout.plan, stage, revision);
         let to = Position { phase: standing.position.phase, routing };
-        self.change(now, Deed::Abort, reason, to, grounds, out);
+        self.change(now, Action::Abort, reason, to, grounds, out);
     }
 
     /// Makes the winner the stable version.
@@ -323,7 +323,7 @@ impl Judge {
         if let Some(standing) = &mut self.standing {
             standing.winner = Some(winner);
         }
-        self.finish(now, Phase::Promoted, Deed::Promote, reason, grounds, out);
+        self.finish(now, Phase::Promoted, Action::Promote, reason, grounds, out);
     }
 
     /// Ends the rollout: nothing of it is left in routing, and the next in the queue begins.
@@ -331,7 +331,7 @@ impl Judge {
         &mut self,
         now: Timestamp,
         phase: Phase,
-        deed: Deed,
+        deed: Action,
         reason: String,
         grounds: Grounds,
         out: &mut Vec<Effect>,
@@ -366,7 +366,7 @@ impl Judge {
     pub(crate) fn change(
         &mut self,
         now: Timestamp,
-        deed: Deed,
+        deed: Action,
         reason: String,
         to: Position,
         grounds: Grounds,
@@ -382,7 +382,7 @@ impl Judge {
         standing.by.clone_from(&grounds.actor);
         standing.reason.clone_from(&reason);
         let is_new_design = before.routing.revision != to.routing.revision && to.phase.is_open();
-        out.push(Effect::Change(Box::new(Change {
+        out.push(Effect::Event(Box::new(RolloutEvent {
             model: self.settings.model.clone(),
             rollout: standing.rollout.as_ref().map(|it| it.plan.name.clone()),
             sequence: standing.sequence,
@@ -408,7 +408,7 @@ impl Judge {
         let Some(standing) = &self.standing else { return };
         let Some(rollout) = &standing.rollout else { return };
         let live = live(&rollout.plan, standing);
-        let look = interim::look(&Sight {
+        let look = interim::look(&AnalysisInput {
             plan: &rollout.plan,
             design: &standing.design,
             evidence: &evidence,
@@ -422,13 +422,13 @@ impl Judge {
             bets: &self.bets,
             detail: self.settings.detail,
         });
-        let report = Report::of(look, standing.position.routing.revision, verdict);
+        let report = RolloutMetrics::of(look, standing.position.routing.revision, verdict);
         self.say(now, report, out);
     }
 
-    fn say(&mut self, now: Timestamp, report: Report, out: &mut Vec<Effect>) {
+    fn say(&mut self, now: Timestamp, report: RolloutMetrics, out: &mut Vec<Effect>) {
         self.spoke_at = now;
-        out.push(Effect::Report(Box::new(report)));
+        out.push(Effect::Metrics(Box::new(report)));
     }
 
     /// Says that no evidence comes. Before the first, the clock on the wall stands in for event time.
@@ -440,7 +440,7 @@ impl Judge {
         let live = live(&rollout.plan, standing);
         let is_unheard = self.partials.is_empty() && self.judged.is_none();
         let tick = if is_unheard { now } else { self.judged.unwrap_or(now) };
-        let mut look = interim::look(&Sight {
+        let mut look = interim::look(&AnalysisInput {
             plan: &rollout.plan,
             design: &standing.design,
             evidence: &evidence,
@@ -465,7 +465,7 @@ impl Judge {
             };
             Verdict::Hold { wait: Wait::Data, reason }
         };
-        let report = Report::of(look, standing.position.routing.revision, &verdict);
+        let report = RolloutMetrics::of(look, standing.position.routing.revision, &verdict);
         let grounds = Grounds {
             actor: "judge".to_owned(),
             command_id: None,
@@ -558,7 +558,7 @@ impl Judge {
 /// Returns how far the lanes had read for these partials.
 pub(crate) fn positions_of(
     partials: &BTreeMap<i32, Partial>,
-    standing: &Standing,
+    standing: &ModelState,
     settings: &Settings,
 ) -> Vec<(String, i32, i64)> {
     let predictions = &standing.model.plan.topics.predictions;
@@ -579,6 +579,6 @@ pub(crate) fn positions_of(
 pub(crate) struct Grounds {
     pub(crate) actor: String,
     pub(crate) command_id: Option<String>,
-    pub(crate) evidence: Option<Box<Report>>,
+    pub(crate) evidence: Option<Box<RolloutMetrics>>,
     pub(crate) positions: Vec<(String, i32, i64)>,
 }

@@ -2,12 +2,12 @@
 
 use crate::domain::ids::{ModelName, Revision, RolloutName, StageIndex};
 use crate::domain::time::Timestamp;
-use crate::inference::verdict::{ArmReport, Finding, Health, Look, Verdict, Wait};
+use crate::inference::verdict::{ArmReport, Finding, Health, InterimAnalysis, Verdict, Wait};
 use crate::plan::rollout::StrategyKind;
 
 /// What was known at a tick, and what the judge made of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
+pub struct RolloutMetrics {
     /// The rollout.
     pub rollout: RolloutName,
     /// The model.
@@ -36,9 +36,9 @@ pub struct Report {
     pub eta: Option<Timestamp>,
 }
 
-impl Report {
+impl RolloutMetrics {
     /// Writes down a look and its verdict.
-    pub fn of(look: Look<'_>, revision: Revision, verdict: &Verdict) -> Self {
+    pub fn of(look: InterimAnalysis<'_>, revision: Revision, verdict: &Verdict) -> Self {
         let eta = match verdict {
             Verdict::Hold { wait: Wait::Until(at) | Wait::Proof(Some(at)), .. } => Some(*at),
             Verdict::Hold {

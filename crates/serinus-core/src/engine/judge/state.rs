@@ -8,7 +8,7 @@ use crate::engine::judge::command::Written;
 use crate::engine::judge::decision::Decision;
 use crate::engine::judge::event::{Phase, Position};
 use crate::evidence::design::Design;
-use crate::inference::verdict::{LabelAge, Look, Verdict, Wait};
+use crate::inference::verdict::{InterimAnalysis, LabelAge, Verdict, Wait};
 use crate::plan::rollout::{ModelPlan, RolloutPlan};
 
 /// One thing that a person wants to know at a glance.
@@ -51,7 +51,7 @@ pub struct Queued {
 
 /// Everything that a judge must know again after a restart.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Standing {
+pub struct ModelState {
     /// The model.
     pub model: Written<ModelPlan>,
     /// The rollout in progress, or the last one.
@@ -89,14 +89,14 @@ pub struct Standing {
 }
 
 /// Returns the candidates that are still in, in spec order.
-pub fn live(plan: &RolloutPlan, standing: &Standing) -> Vec<Version> {
+pub fn live(plan: &RolloutPlan, standing: &ModelState) -> Vec<Version> {
     let is_out = |it: &&Version| !standing.design.drops.iter().any(|(_, out)| out == *it);
     plan.candidates.iter().filter(is_out).cloned().collect()
 }
 
 /// Returns the routing of a stage, without the candidates that were taken out.
 pub fn route(
-    standing: &Standing,
+    standing: &ModelState,
     plan: &RolloutPlan,
     stage: StageIndex,
     revision: Revision,
@@ -123,7 +123,7 @@ pub fn route(
 }
 
 /// A paused or concluded rollout goes nowhere by itself, except back.
-pub fn of_phase(standing: &Standing, verdict: Verdict) -> Verdict {
+pub fn of_phase(standing: &ModelState, verdict: Verdict) -> Verdict {
     let wait = Wait::Approval;
     if matches!(verdict, Verdict::Abort { .. } | Verdict::Drop { .. }) {
         return verdict;
@@ -151,7 +151,7 @@ pub fn of_phase(standing: &Standing, verdict: Verdict) -> Verdict {
 }
 
 /// Returns what a person wants to know at a glance.
-pub fn conditions(look: &Look<'_>, verdict: &Verdict) -> Vec<Condition> {
+pub fn conditions(look: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Condition> {
     let condition = |name, is_ok, good: &str, bad: &str| {
         let reason = if is_ok { good } else { bad };
         Condition { name, is_ok, reason: reason.to_owned() }

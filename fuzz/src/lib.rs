@@ -13,6 +13,6 @@ mod plans;
 /// When a law is broken, which is what libFuzzer looks for; and when no target is called so.
 pub fn run(name: &str, bytes: &[u8]) {
     let (_, target) =
-        fuzzed::TARGETS.iter().find(|(it, _)| *it == name).expect("the target is in the list");
+        fuzzed::TARGETS.iter().find(|(f, _)| *f == name).expect("the target is in the list");
     target(bytes);
 }

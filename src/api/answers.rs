@@ -27,7 +27,7 @@ pub fn livez(vitals: &Vitals, now: Instant) -> (bool, Value) {
 
 /// Returns whether every role does its work, with nothing left to be restored, and what each is doing.
 pub fn readyz(vitals: &Vitals, now: Instant) -> (bool, Value) {
-    let is_ready = !vitals.is_empty() && vitals.values().all(|it| it.is_ready);
+    let is_ready = !vitals.is_empty() && vitals.values().all(|v| v.is_ready);
     let roles: Vec<Value> = vitals.iter().map(|(role, vital)| describe(role, vital, now)).collect();
     (is_ready, json!({ "ready": is_ready, "roles": roles }))
 }
@@ -91,10 +91,10 @@ pub fn metrics(counts: &Numbers, levels: &Numbers, vitals: &Vitals) -> String {
     let of_roles = |value: fn(&RoleStatus) -> u64| -> Vec<(String, u64)> {
         vitals.iter().map(|(role, vital)| ((*role).to_owned(), value(vital))).collect()
     };
-    let ready = of_roles(|it| u64::from(it.is_ready));
+    let ready = of_roles(|o| u64::from(o.is_ready));
     let help = "whether a role does its work, with nothing left to be restored";
     family(&mut text, ("serinus_role_ready", help, "gauge"), "role", &ready);
-    let begins = of_roles(|it| it.begins);
+    let begins = of_roles(|o| o.begins);
     let help = "how often a role began, for the first time or anew";
     family(&mut text, ("serinus_role_begins_total", help, "counter"), "role", &begins);
     text
@@ -107,8 +107,8 @@ pub fn unsent(failed: &BTreeMap<(ModelName, Version), u64>) -> String {
         return text;
     }
     let name = "serinus_forward_failed_total";
-    let mut line = |it: String| {
-        writeln!(text, "{it}").expect("a text takes what is written into it");
+    let mut line = |s: String| {
+        writeln!(text, "{s}").expect("a text takes what is written into it");
     };
     line(format!("# HELP {name} copies not sent because the version's topic did not take them"));
     line(format!("# TYPE {name} counter"));
@@ -138,8 +138,8 @@ fn family(
     if rows.is_empty() {
         return;
     }
-    let mut line = |it: String| {
-        writeln!(text, "{it}").expect("a text takes what is written into it");
+    let mut line = |s: String| {
+        writeln!(text, "{s}").expect("a text takes what is written into it");
     };
     line(format!("# HELP {name} {help}"));
     line(format!("# TYPE {name} {kind}"));

@@ -140,7 +140,7 @@ pub enum Command {
 /// Reads a duration as specs write it.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
-        .and_then(|it| u64::try_from(it.0).ok())
+        .and_then(|t| u64::try_from(t.0).ok())
         .map(Duration::from_millis)
         .ok_or_else(|| format!("`{text}` is not a duration such as 90s, 30m or 1d12h"))
 }

@@ -39,7 +39,7 @@ impl Context {
 
     /// Returns how to reach Kafka, which someone must have said.
     pub(crate) fn settings(&self) -> Result<Settings, CliError> {
-        let bootstrap = self.bootstrap.clone().filter(|it| !it.is_empty()).ok_or_else(|| {
+        let bootstrap = self.bootstrap.clone().filter(|b| !b.is_empty()).ok_or_else(|| {
             CliError::Usage(
                 "where is Kafka? give --bootstrap HOST:PORT, or set SERINUS_BOOTSTRAP".to_owned(),
             )
@@ -116,7 +116,7 @@ pub(crate) fn record_json(record: &Record) -> Value {
         "value": value_of(record),
     });
     // Ids are compared as they are written, which a number that was read and is printed again does not show.
-    if let Some(bytes) = record.value.as_deref().filter(|it| !keeps_numbers(it)) {
+    if let Some(bytes) = record.value.as_deref().filter(|v| !keeps_numbers(v)) {
         json["value_text"] = text(bytes);
     }
     json

@@ -75,10 +75,10 @@ impl DeadLetter {
             format!("  reason  {reason}"),
             format!("  from    {topic}[{partition}]@{offset}"),
         ];
-        lines.extend(left_out.iter().map(|it| format!("  left out because of its size: {it}")));
+        lines.extend(left_out.iter().map(|l| format!("  left out because of its size: {l}")));
         lines.push(format!("  key     {}", bytes(&record.key)));
         let own = self.headers();
-        lines.extend(own.iter().map(|(name, it)| format!("  header  {name}: {}", bytes(it))));
+        lines.extend(own.iter().map(|(name, o)| format!("  header  {name}: {}", bytes(o))));
         lines.push(format!("  value   {}", bytes(&record.value)));
         lines.join("\n")
     }
@@ -105,8 +105,8 @@ impl Filter<'_> {
     pub(crate) fn holds(&self, dead: &DeadLetter) -> bool {
         let place = (dead.record.partition, dead.record.offset);
         (self.places.is_empty() || self.places.contains(&place))
-            && self.reason.is_none_or(|it| dead.reason.contains(it))
-            && self.topic.is_none_or(|it| dead.topic == it)
+            && self.reason.is_none_or(|r| dead.reason.contains(r))
+            && self.topic.is_none_or(|t| dead.topic == t)
     }
 }
 
@@ -121,8 +121,8 @@ pub(crate) fn topic_of(
         Err(CliError::NoApp { .. }) => Vec::new(),
         Err(error) => return Err(error),
     };
-    let plan = states.iter().find(|it| it.model == model).and_then(State::plan);
-    let topics = plan.map_or_else(|| ModelTopics::of(&ModelName::new(model)), |it| it.topics);
+    let plan = states.iter().find(|s| s.model == model).and_then(State::plan);
+    let topics = plan.map_or_else(|| ModelTopics::of(&ModelName::new(model)), |m| m.topics);
     Ok(topics.dead_letters)
 }
 
@@ -148,7 +148,7 @@ pub(crate) mod tests {
             key: Some(b"N14228".to_vec()),
             value: Some(b"{".to_vec()),
             headers: headers
-                .map(|(name, it)| ((*name).to_owned(), Some(it.as_bytes().to_vec())))
+                .map(|(name, h)| ((*name).to_owned(), Some(h.as_bytes().to_vec())))
                 .collect(),
         })
         .expect("it says where its record stood")

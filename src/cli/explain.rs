@@ -27,7 +27,7 @@ pub struct ExplainArgs {
 pub(crate) fn run(args: &ExplainArgs, context: &Context) -> Result<Exit, CliError> {
     let records = context.read_own(&context.reader()?, "rollout-events")?;
     let mut events: Vec<Value> = records.iter().map(value_of).collect();
-    events.sort_by_key(|it| it["sequence"].as_u64());
+    events.sort_by_key(|e| e["sequence"].as_u64());
     let Some(event) = find(&events, &args.decision, args.model.as_deref())? else {
         return Err(CliError::NotFound(format!(
             "`{}` knows no decision `{}`; name it as in flights-v2/12, or by the id of its command",
@@ -36,19 +36,19 @@ pub(crate) fn run(args: &ExplainArgs, context: &Context) -> Result<Exit, CliErro
     };
     let before = before(&events, event);
     // The interval's level stands in the spec that was applied.
-    let spec = before.iter().rev().chain([&event]).find_map(|it| {
-        let is_its = it["rollout"] == event["rollout"] && it["spec"]["kind"] == "Rollout";
-        is_its.then(|| it["spec"].clone())
+    let spec = before.iter().rev().chain([&event]).find_map(|e| {
+        let is_its = e["rollout"] == event["rollout"] && e["spec"]["kind"] == "Rollout";
+        is_its.then(|| e["spec"].clone())
     });
     let confidence = report::confidence(&spec.unwrap_or_default());
     let evidence = &event["evidence"];
     let sentences: Vec<Value> = report::told(evidence)
-        .map(|it| json!({"metric": it["name"], "candidate": it["candidate"], "sentences": report::metric(it, evidence, confidence)}))
+        .map(|e| json!({"metric": e["name"], "candidate": e["candidate"], "sentences": report::metric(e, evidence, confidence)}))
         .collect();
     let value = json!({
         "decision": event,
         "metrics": sentences,
-        "before": before.iter().map(|it| line(it)).collect::<Vec<_>>(),
+        "before": before.iter().map(|b| line(b)).collect::<Vec<_>>(),
         "recompute": recompute(event),
     });
     context.output.document(&value, || text(event, &before, confidence))?;
@@ -61,7 +61,7 @@ fn find<'a>(
     decision: &str,
     model: Option<&str>,
 ) -> Result<Option<&'a Value>, CliError> {
-    if let Some(it) = events.iter().find(|it| it["command_id"] == decision) {
+    if let Some(it) = events.iter().find(|e| e["command_id"] == decision) {
         return Ok(Some(it));
     }
     let numbered = decision.rsplit_once('/').and_then(|(name, number)| {
@@ -70,7 +70,7 @@ fn find<'a>(
     });
     if let Some((name, sequence)) = numbered {
         let asked = Asked::of(name, model)?;
-        let found = newest(events, &asked, |it| it["sequence"] == sequence)?;
+        let found = newest(events, &asked, |a| a["sequence"] == sequence)?;
         if found.is_some() {
             return Ok(found);
         }
@@ -86,8 +86,8 @@ fn newest<'a>(
     is_wanted: impl Fn(&Value) -> bool,
 ) -> Result<Option<&'a Value>, CliError> {
     let mut found: BTreeMap<&str, &Value> = BTreeMap::new();
-    for event in events.iter().filter(|it| is_wanted(it)) {
-        let Some(model) = event["model"].as_str().filter(|it| asked.may_be_of(it)) else {
+    for event in events.iter().filter(|e| is_wanted(e)) {
+        let Some(model) = event["model"].as_str().filter(|e| asked.may_be_of(e)) else {
             continue;
         };
         if event["rollout"] == *asked.name || model == asked.name {
@@ -95,7 +95,7 @@ fn newest<'a>(
         }
     }
     if found.len() > 1 {
-        let all: Vec<String> = found.keys().map(|it| format!("`{it}/{}`", asked.name)).collect();
+        let all: Vec<String> = found.keys().map(|f| format!("`{f}/{}`", asked.name)).collect();
         return Err(CliError::Usage(format!(
             "`{}` is ambiguous: there are {}; say which, or give --model",
             asked.name,
@@ -107,10 +107,10 @@ fn newest<'a>(
 
 /// Returns the events of the same rollout that led there, oldest first.
 fn before<'a>(events: &'a [Value], event: &Value) -> Vec<&'a Value> {
-    let is_earlier = |it: &&Value| {
-        it["model"] == event["model"]
-            && it["rollout"] == event["rollout"]
-            && it["sequence"].as_u64() < event["sequence"].as_u64()
+    let is_earlier = |v: &&Value| {
+        v["model"] == event["model"]
+            && v["rollout"] == event["rollout"]
+            && v["sequence"].as_u64() < event["sequence"].as_u64()
     };
     events.iter().filter(is_earlier).collect()
 }
@@ -138,9 +138,7 @@ fn text(event: &Value, before: &[&Value], confidence: f64) -> String {
                 report::word(&it["candidate"]),
                 report::word(&it["role"])
             ));
-            lines.extend(
-                report::metric(it, evidence, confidence).iter().map(|it| format!("  {it}")),
-            );
+            lines.extend(report::metric(it, evidence, confidence).iter().map(|c| format!("  {c}")));
         }
         lines.extend(report::list(&evidence["arms"]).map(report::arm));
         lines.push(report::health(&evidence["health"]));
@@ -151,9 +149,7 @@ fn text(event: &Value, before: &[&Value], confidence: f64) -> String {
         );
     }
     let positions: Vec<String> = report::list(&event["positions"])
-        .map(|it| {
-            format!("  {}[{}] up to {}", report::word(&it[0]), it[1], say::count_or_dash(&it[2]))
-        })
+        .map(|e| format!("  {}[{}] up to {}", report::word(&e[0]), e[1], say::count_or_dash(&e[2])))
         .collect();
     if !positions.is_empty() {
         lines.push(String::new());
@@ -163,7 +159,7 @@ fn text(event: &Value, before: &[&Value], confidence: f64) -> String {
     if !before.is_empty() {
         lines.push(String::new());
         lines.push("What led there".to_owned());
-        lines.extend(before.iter().map(|it| format!("  {}", line(it))));
+        lines.extend(before.iter().map(|b| format!("  {}", line(b))));
     }
     lines.push(String::new());
     lines.push(format!("Recompute it: {}", recompute(event)));
@@ -183,7 +179,7 @@ fn line(event: &Value) -> String {
 }
 
 fn place(position: &Value) -> String {
-    let stage = position["stage"].as_u64().map_or(0, |it| it + 1);
+    let stage = position["stage"].as_u64().map_or(0, |a| a + 1);
     format!(
         "{}, stage {stage}, revision {}: {}",
         report::word(&position["phase"]),
@@ -235,7 +231,7 @@ mod tests {
             assert_eq!(
                 find(&events, name, None)
                     .expect("one model has this name")
-                    .map(|it| it["sequence"].as_u64().unwrap()),
+                    .map(|n| n["sequence"].as_u64().unwrap()),
                 expected,
                 "{name}"
             );

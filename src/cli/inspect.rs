@@ -76,7 +76,7 @@ pub(crate) fn run(args: &InspectArgs, context: &Context) -> Result<Exit, CliErro
     if found {
         return Ok(Exit::Reached);
     }
-    let models: Vec<&str> = places.iter().map(|it| it.model.as_str()).collect();
+    let models: Vec<&str> = places.iter().map(|p| p.model.as_str()).collect();
     let hint = if nearest.is_empty() { String::new() } else { format!("; {}", nearest.join("; ")) };
     Err(CliError::NotFound(format!(
         "nothing is known of request `{}` of {}: it may still be open, or its records are no longer kept{hint}",
@@ -93,8 +93,8 @@ fn places(args: &InspectArgs, context: &Context, reader: &Reader) -> Result<Vec<
         let by_contract = || ModelTopics::of(&ModelName::new(&state.model));
         Place {
             model: state.model.clone(),
-            topics: plan.as_ref().map_or_else(by_contract, |it| it.topics.clone()),
-            labels: plan.map(|it| it.labels),
+            topics: plan.as_ref().map_or_else(by_contract, |b| b.topics.clone()),
+            labels: plan.map(|p| p.labels),
         }
     };
     let Some(model) = &args.model else {
@@ -104,7 +104,7 @@ fn places(args: &InspectArgs, context: &Context, reader: &Reader) -> Result<Vec<
         }
         return Ok(places);
     };
-    let known = states.ok().and_then(|it| it.iter().find(|it| it.model == *model).map(place));
+    let known = states.ok().and_then(|s| s.iter().find(|i| i.model == *model).map(place));
     Ok(vec![known.unwrap_or_else(|| {
         talk(&format!(
             "`{}` does not know model `{model}`: its contract topics are read",
@@ -129,39 +129,39 @@ fn look(reader: &Reader, place: &Place, id: &str) -> Result<Case, CliError> {
     let mut homes: Vec<Which> = case
         .predictions
         .iter()
-        .filter_map(|it| i32::try_from(value_of(it)["source"]["partition"].as_i64()?).ok())
+        .filter_map(|p| i32::try_from(value_of(p)["source"]["partition"].as_i64()?).ok())
         .map(Which::One)
         .collect();
     homes.dedup();
     if homes.is_empty() {
         homes.push(Which::All);
     }
-    let has_id = |it: &Record| it.header("serinus-request-id") == Some(id);
+    let has_id = |r: &Record| r.header("serinus-request-id") == Some(id);
     for home in homes {
         case.served.extend(matching(reader, &topics.served, home, has_id)?);
     }
-    let label_ids = |it: &Record| match place.labels.as_ref().map(|it| &it.request_id) {
-        Some(source) => vec![id_at(source, it)],
-        None => vec![id_at(&Source::Json("/request_id".to_owned()), it), id_at(&Source::Key, it)],
+    let label_ids = |r: &Record| match place.labels.as_ref().map(|l| &l.request_id) {
+        Some(source) => vec![id_at(source, r)],
+        None => vec![id_at(&Source::Json("/request_id".to_owned()), r), id_at(&Source::Key, r)],
     };
-    let is_its_label = |it: &Record| label_ids(it).iter().any(|it| it.as_deref() == Some(id));
+    let is_its_label = |r: &Record| label_ids(r).iter().any(|i| i.as_deref() == Some(id));
     let mut near = Vec::new();
-    case.labels = matching(reader, &topics.labels, Which::All, |it| {
-        let ids = label_ids(it);
-        near.extend(ids.into_iter().flatten().filter_map(|of| Nearest::of("label", id, of, it)));
-        is_its_label(it)
+    case.labels = matching(reader, &topics.labels, Which::All, |l| {
+        let ids = label_ids(l);
+        near.extend(ids.into_iter().flatten().filter_map(|of| Nearest::of("label", id, of, l)));
+        is_its_label(l)
     })?;
     if case.labels.is_empty() {
         case.nearest.extend(closest(near));
     }
-    case.dead_letters = matching(reader, &topics.dead_letters, Which::All, |it| {
-        has_id(it) || it.header("ce_id") == Some(id) || is_its_label(it)
+    case.dead_letters = matching(reader, &topics.dead_letters, Which::All, |d| {
+        has_id(d) || d.header("ce_id") == Some(id) || is_its_label(d)
     })?;
     if case.predictions.is_empty() {
         let mut near = Vec::new();
-        matching(reader, &topics.predictions, Which::All, |it| {
-            let of = it.key_text().map(str::to_owned);
-            near.extend(of.and_then(|of| Nearest::of("prediction", id, of, it)));
+        matching(reader, &topics.predictions, Which::All, |p| {
+            let of = p.key_text().map(str::to_owned);
+            near.extend(of.and_then(|of| Nearest::of("prediction", id, of, p)));
             false
         })?;
         case.nearest.extend(closest(near));
@@ -202,12 +202,12 @@ impl Nearest {
 
 /// Returns whether two different ids may mean the same: numbers of one value, or text that differs in case, white space or punctuation.
 fn is_near(a: &str, b: &str) -> bool {
-    let number = |it: &str| {
-        let is_number = it.trim().starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
-        it.trim().parse::<f64>().ok().filter(|it| is_number && it.is_finite())
+    let number = |s: &str| {
+        let is_number = s.trim().starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+        s.trim().parse::<f64>().ok().filter(|f| is_number && f.is_finite())
     };
-    let letters = |it: &str| -> String {
-        it.chars().filter(|it| it.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    let letters = |s: &str| -> String {
+        s.chars().filter(|i| i.is_alphanumeric()).flat_map(char::to_lowercase).collect()
     };
     let is_one_number = match (number(a), number(b)) {
         (Some(a), Some(b)) => a.total_cmp(&b).is_eq() || (a == 0.0 && b == 0.0),
@@ -225,9 +225,9 @@ fn matching(
     mut is_it: impl FnMut(&Record) -> bool,
 ) -> Result<Vec<Record>, CliError> {
     let mut found = Vec::new();
-    let scanned = reader.scan(topic, which, Start::Beginning, |it| {
-        if is_it(&it) {
-            found.push(it);
+    let scanned = reader.scan(topic, which, Start::Beginning, |w| {
+        if is_it(&w) {
+            found.push(w);
         }
         ControlFlow::Continue(())
     });
@@ -245,7 +245,7 @@ fn there(found: Result<Vec<Record>, ReadError>) -> Result<Vec<Record>, CliError>
 /// Reads the id at a place of a record, as the application does.
 fn id_at(source: &Source, record: &Record) -> Option<String> {
     let headers: Vec<(&str, Option<&[u8]>)> =
-        record.headers.iter().map(|(name, it)| (name.as_str(), it.as_deref())).collect();
+        record.headers.iter().map(|(name, h)| (name.as_str(), h.as_deref())).collect();
     let (key, value) = (record.key.as_deref(), record.value.as_deref());
     label::request_id_of(source, Parts { key, headers: &headers, value })
 }
@@ -288,7 +288,7 @@ impl Case {
         if self.predictions.len() > 1 {
             lines.push(format!("  {} cases have this id", self.predictions.len()));
         }
-        lines.extend(self.predictions.iter().map(|it| prediction(&value_of(it))));
+        lines.extend(self.predictions.iter().map(|p| prediction(&value_of(p))));
         for it in &self.served {
             lines.push(format!(
                 "served {} by {}: {}",
@@ -302,7 +302,7 @@ impl Case {
             lines.push(format!("label {}", written(it)));
             lines.push(format!("  {}", place(it)));
         }
-        lines.extend(self.analysis.iter().map(|it| analysis(&value_of(it))));
+        lines.extend(self.analysis.iter().map(|a| analysis(&value_of(a))));
         for it in &self.dead_letters {
             let reason = it.header("serinus-dead-reason").unwrap_or("no reason was given");
             lines.push(format!("dead letter: {reason}"));
@@ -330,7 +330,7 @@ fn prediction(it: &Value) -> String {
         text(&it["arm"]),
         say::or_dash(&it["propensity"], say::number),
         say::count_or_dash(&it["revision"]),
-        it["stage"].as_u64().map_or(0, |it| it + 1),
+        it["stage"].as_u64().map_or(0, |a| a + 1),
         text(&it["unit"]),
         text(&it["rollout"]),
     )];
@@ -341,7 +341,7 @@ fn prediction(it: &Value) -> String {
         after("served_at")
     ));
     for answer in it["answers"].as_array().into_iter().flatten() {
-        let latency = answer["latency_ms"].as_f64().map(|it| format!(" in {} ms", say::number(it)));
+        let latency = answer["latency_ms"].as_f64().map(|a| format!(" in {} ms", say::number(a)));
         let said = ["value", "value_base64", "error"].iter().find_map(|name| answer.get(*name));
         lines.push(format!(
             "  {} {}: {}{}{}",
@@ -349,14 +349,14 @@ fn prediction(it: &Value) -> String {
             text(&answer["version"]),
             text(&answer["status"]),
             latency.unwrap_or_default(),
-            said.map(|it| format!(": {it}")).unwrap_or_default(),
+            said.map(|s| format!(": {s}")).unwrap_or_default(),
         ));
     }
     lines.join("\n")
 }
 
 fn analysis(it: &Value) -> String {
-    let delay = it["label_delay_ms"].as_i64().map(|it| format!(", label after {}", Span(it)));
+    let delay = it["label_delay_ms"].as_i64().map(|a| format!(", label after {}", Span(a)));
     let mut lines = vec![format!(
         "analysis row {}: {}{}",
         say::count_or_dash(&it["row_version"]),

@@ -20,7 +20,7 @@ pub struct GetArgs {
 /// Lists every model with its newest rollout.
 pub(crate) fn list(context: &Context) -> Result<Exit, CliError> {
     let states = state::read_all(context, &context.reader()?)?;
-    let records = states.iter().map(|it| it.record.clone()).collect();
+    let records = states.iter().map(|s| s.record.clone()).collect();
     context.output.document(&Value::Array(records), || table(&states))?;
     Ok(Exit::Reached)
 }
@@ -40,15 +40,15 @@ fn table(states: &[State]) -> String {
     }
     let rows = states
         .iter()
-        .map(|it| {
+        .map(|s| {
             vec![
-                it.model.clone(),
-                it.rollout().unwrap_or("-").to_owned(),
-                it.phase().to_owned(),
-                if it.rollout().is_some() { it.stage() } else { "-".to_owned() },
-                it.shares(),
-                say::count_or_dash(it.field("revision")),
-                it.field("since").as_i64().map_or_else(|| "-".to_owned(), say::moment),
+                s.model.clone(),
+                s.rollout().unwrap_or("-").to_owned(),
+                s.phase().to_owned(),
+                if s.rollout().is_some() { s.stage() } else { "-".to_owned() },
+                s.shares(),
+                say::count_or_dash(s.field("revision")),
+                s.field("since").as_i64().map_or_else(|| "-".to_owned(), say::moment),
             ]
         })
         .collect();

@@ -58,7 +58,7 @@ impl Asked {
 
     /// Returns whether a model may be meant.
     pub(crate) fn may_be_of(&self, model: &str) -> bool {
-        self.model.as_deref().is_none_or(|it| it == model)
+        self.model.as_deref().is_none_or(|m| m == model)
     }
 
     /// Says it as it was asked for.
@@ -72,7 +72,7 @@ impl Asked {
     fn not_found(&self, states: &[State]) -> CliError {
         let mut known: Vec<String> = states
             .iter()
-            .flat_map(|it| it.rollout().map(str::to_owned).into_iter().chain([it.model.clone()]))
+            .flat_map(|s| s.rollout().map(str::to_owned).into_iter().chain([s.model.clone()]))
             .collect();
         known.sort();
         known.dedup();
@@ -85,7 +85,7 @@ impl Asked {
     }
 
     fn several(&self, models: &BTreeMap<&str, String>) -> CliError {
-        let all: Vec<String> = models.values().map(|it| format!("`{it}`")).collect();
+        let all: Vec<String> = models.values().map(|m| format!("`{m}`")).collect();
         CliError::Usage(format!(
             "`{}` is ambiguous: there are {}; say which, or give --model",
             self.name,
@@ -110,7 +110,7 @@ pub(crate) enum Meant {
 /// Finds what is meant in the states alone: a model, its rollout, or one that waits.
 pub(crate) fn present(states: &[State], asked: &Asked) -> Result<Option<Meant>, CliError> {
     let mut found: BTreeMap<&str, (String, Meant)> = BTreeMap::new();
-    for state in states.iter().filter(|it| asked.may_be_of(&it.model)) {
+    for state in states.iter().filter(|s| asked.may_be_of(&s.model)) {
         let full = format!("{}/{}", state.model, asked.name);
         if state.rollout() == Some(&asked.name) {
             found.insert(&state.model, (full, Meant::Present(state.clone())));
@@ -138,27 +138,27 @@ pub(crate) fn past(
     asked: &Asked,
 ) -> Result<Option<Meant>, CliError> {
     let mut found: BTreeMap<&str, Meant> = BTreeMap::new();
-    for state in states.iter().filter(|it| asked.may_be_of(&it.model)) {
+    for state in states.iter().filter(|s| asked.may_be_of(&s.model)) {
         let mut past = state.field("memory")["past"].as_array().into_iter().flatten();
-        if let Some(it) = past.find(|it| it["rollout"] == *asked.name) {
+        if let Some(it) = past.find(|p| p["rollout"] == *asked.name) {
             let reason = "its events are no longer kept";
             let record = json!({"rollout": asked.name, "model": state.model, "phase": it["phase"], "reason": reason});
             found.insert(&state.model, Meant::Over(State { model: state.model.clone(), record }));
         }
     }
-    let mut models: Vec<&str> = events.iter().filter_map(|it| it["model"].as_str()).collect();
+    let mut models: Vec<&str> = events.iter().filter_map(|e| e["model"].as_str()).collect();
     models.sort_unstable();
     models.dedup();
-    for model in models.into_iter().filter(|it| asked.may_be_of(it)) {
+    for model in models.into_iter().filter(|m| asked.may_be_of(m)) {
         if let Some(meant) = told(events, model, &asked.name) {
             found.insert(model, meant);
         }
     }
     if found.len() > 1 {
         // A name that was only refused somewhere does not hide a rollout that there was.
-        let refused = |it: &Meant| matches!(it, Meant::Refused(_));
+        let refused = |m: &Meant| matches!(m, Meant::Refused(_));
         if !found.values().all(refused) {
-            found.retain(|_, it| !refused(it));
+            found.retain(|_, f| !refused(f));
         }
     }
     if found.len() > 1 {
@@ -222,7 +222,7 @@ pub(crate) fn events(
     asked: &Asked,
 ) -> Result<Vec<Value>, CliError> {
     let records = context.read_own(reader, "rollout-events")?;
-    Ok(records.iter().filter_map(|it| event_of(&value_of(it), asked)).collect())
+    Ok(records.iter().filter_map(|r| event_of(&value_of(r), asked)).collect())
 }
 
 /// Returns what is kept of an event, where it is of a rollout that may be meant.
@@ -239,8 +239,8 @@ pub(crate) fn event_of(event: &Value, asked: &Asked) -> Option<Value> {
 /// Returns where a rollout stood when it was last heard of, by its events in whatever order; nothing where none is of it.
 pub(crate) fn told(events: &[Value], model: &str, rollout: &str) -> Option<Meant> {
     let mut own: Vec<&Value> =
-        events.iter().filter(|it| it["model"] == *model && it["rollout"] == *rollout).collect();
-    own.sort_by_key(|it| it["sequence"].as_u64());
+        events.iter().filter(|e| e["model"] == *model && e["rollout"] == *rollout).collect();
+    own.sort_by_key(|o| o["sequence"].as_u64());
     let mut meant: Option<Meant> = None;
     let (mut applied_by, mut spec) = (&Value::Null, &Value::Null);
     for event in own {
@@ -301,15 +301,15 @@ fn words(event: &Value) -> String {
 /// Returns the spec of each rollout that waits at a model.
 fn queue(state: &State) -> impl Iterator<Item = &Value> {
     let queue = state.field("memory")["queue"].as_array();
-    queue.into_iter().flatten().map(|it| &it["spec"])
+    queue.into_iter().flatten().map(|q| &q["spec"])
 }
 
 fn waits(state: &State, rollout: &str) -> bool {
-    queue(state).any(|it| it["metadata"]["name"] == *rollout)
+    queue(state).any(|s| s["metadata"]["name"] == *rollout)
 }
 
 fn waiting(state: &State, rollout: &str) -> State {
-    let spec = queue(state).find(|it| it["metadata"]["name"] == *rollout);
+    let spec = queue(state).find(|s| s["metadata"]["name"] == *rollout);
     let mut record = state.record.clone();
     record["rollout"] = rollout.into();
     record["phase"] = "Pending".into();

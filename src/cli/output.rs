@@ -25,7 +25,7 @@ impl Output {
         match self.format {
             Format::Table => line(&text()),
             Format::Json => {
-                line(&serde_json::to_string_pretty(value).map_err(|it| form("JSON", &it))?)
+                line(&serde_json::to_string_pretty(value).map_err(|v| form("JSON", &v))?)
             }
             Format::Yaml => line(&yaml(value)?),
         }
@@ -69,7 +69,7 @@ pub(crate) fn columns(heading: &[&str], rows: Vec<Vec<String>>) -> String {
 }
 
 fn yaml(value: &Value) -> Result<String, CliError> {
-    serde_saphyr::to_string(value).map_err(|it| form("YAML", &it))
+    serde_saphyr::to_string(value).map_err(|v| form("YAML", &v))
 }
 
 fn form(format: &'static str, problem: &dyn std::fmt::Display) -> CliError {

@@ -55,23 +55,23 @@ pub(crate) fn run(args: &PlanArgs, context: &Context) -> Result<Exit, CliError> 
 }
 
 fn as_json(plan: &RolloutPlan, forecast: &Forecast) -> Value {
-    let ms = |it: Option<Span>| it.map(|it| it.0);
+    let ms = |s: Option<Span>| s.map(|i| i.0);
     let stages: Vec<Value> = forecast
         .stages
         .iter()
-        .map(|it| {
+        .map(|s| {
             json!({
-                "stage": it.stage.0 + 1,
-                "left_after_ms": {"p50": ms(it.median), "p80": ms(it.likely)},
-                "slowest": it.slowest,
-                "harm_found_after_ms": ms(it.harm),
+                "stage": s.stage.0 + 1,
+                "left_after_ms": {"p50": ms(s.median), "p80": ms(s.likely)},
+                "slowest": s.slowest,
+                "harm_found_after_ms": ms(s.harm),
             })
         })
         .collect();
     let reach: Vec<Value> = forecast
         .reach
         .iter()
-        .map(|it| json!({"metric": it.metric, "harm": it.harm, "margin": it.margin}))
+        .map(|r| json!({"metric": r.metric, "harm": r.harm, "margin": r.margin}))
         .collect();
     json!({
         "rollout": plan.name.to_string(),
@@ -84,7 +84,7 @@ fn as_json(plan: &RolloutPlan, forecast: &Forecast) -> Value {
 
 /// Returns whether four fifths of all candidates that are as planned come to the end in time.
 fn fits(plan: &RolloutPlan, forecast: &Forecast) -> bool {
-    let end = forecast.stages.last().and_then(|it| it.likely);
+    let end = forecast.stages.last().and_then(|s| s.likely);
     end.is_some_and(|end| plan.decide.by.is_none_or(|by| end <= by))
 }
 
@@ -99,7 +99,7 @@ fn as_text(plan: &RolloutPlan, forecast: &Forecast, args: &PlanArgs) -> String {
     )];
     let heading =
         ["STAGE", "HOLDS", "HALF HAVE LEFT IT BY", "FOUR FIFTHS BY", "SLOWEST", "HARM FOUND AFTER"];
-    let rows = forecast.stages.iter().map(|it| row(plan, it)).collect();
+    let rows = forecast.stages.iter().map(|s| row(plan, s)).collect();
     lines.push(output::columns(&heading, rows));
     lines.push(String::new());
     lines.push(summary(plan, forecast));
@@ -112,9 +112,10 @@ fn as_text(plan: &RolloutPlan, forecast: &Forecast, args: &PlanArgs) -> String {
             None => format!("  {}: no harm is found in time with this traffic", it.metric),
         });
     }
-    let unplanned = plan.metrics.iter().filter(|it| {
-        matches!(it.role, MetricRole::Goal | MetricRole::Guardrail) && !is_forecast(it)
-    });
+    let unplanned = plan
+        .metrics
+        .iter()
+        .filter(|m| matches!(m.role, MetricRole::Goal | MetricRole::Guardrail) && !is_forecast(m));
     for it in unplanned {
         lines.push(format!(
             "  {}: `{}` is not forecast here; `serinus simulate` shows it",
@@ -126,8 +127,8 @@ fn as_text(plan: &RolloutPlan, forecast: &Forecast, args: &PlanArgs) -> String {
 }
 
 fn row(plan: &RolloutPlan, it: &StageForecast) -> Vec<String> {
-    let said = |it: Option<Span>| it.map_or("never".to_owned(), |it| rough(it).to_string());
-    let hold = plan.stage(it.stage).map_or(Span::ZERO, |it| it.hold);
+    let said = |s: Option<Span>| s.map_or("never".to_owned(), |i| rough(i).to_string());
+    let hold = plan.stage(it.stage).map_or(Span::ZERO, |s| s.hold);
     vec![
         (it.stage.0 + 1).to_string(),
         hold.to_string(),

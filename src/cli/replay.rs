@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ReplayArgs, context: &Context) -> Result<Exit, CliError
     let archive = Archive::read(&context.settings()?).map_err(broken)?;
     let mut models = archive.models();
     if let Some(name) = &args.model {
-        models.retain(|it| it.as_str() == name);
+        models.retain(|m| m.as_str() == name);
         if models.is_empty() {
             return Err(CliError::NotFound(format!("`{}` has no model `{name}`", context.app)));
         }
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &ReplayArgs, context: &Context) -> Result<Exit, CliError
         let audit = archive.audit(&model).map_err(broken)?;
         audits.push((model, audit));
     }
-    let is_clean = audits.iter().all(|(_, it)| it.is_clean());
+    let is_clean = audits.iter().all(|(_, a)| a.is_clean());
     let value =
         json!({ "clean": is_clean, "models": audits.iter().map(json_of).collect::<Vec<_>>() });
     context.output.document(&value, || {
@@ -53,13 +53,13 @@ fn json_of((model, audit): &(ModelName, Audit)) -> Value {
     let checks: Vec<Value> = audit
         .checks
         .iter()
-        .map(|(what, it)| json!({"what": what, "equal": it.equal, "different": it.different, "newer": it.newer}))
+        .map(|(what, c)| json!({"what": what, "equal": c.equal, "different": c.different, "newer": c.newer}))
         .collect();
     let differences: Vec<Value> = audit
         .differences
         .iter()
-        .map(|it| {
-            json!({"topic": it.topic, "key": it.key, "index": it.index, "published": it.published, "recomputed": it.recomputed})
+        .map(|d| {
+            json!({"topic": d.topic, "key": d.key, "index": d.index, "published": d.published, "recomputed": d.recomputed})
         })
         .collect();
     json!({
@@ -79,7 +79,7 @@ fn text(model: &ModelName, audit: &Audit) -> String {
     };
     let mut lines = vec![format!("{model}: {verdict}")];
     for (what, tally) in &audit.checks {
-        let count = |it: usize| say::count(u64::try_from(it).unwrap_or(u64::MAX));
+        let count = |u: usize| say::count(u64::try_from(u).unwrap_or(u64::MAX));
         let mut line = format!("  {what:<9} {} equal", count(tally.equal));
         if tally.different > 0 {
             line = format!("{line}, {} different", count(tally.different));
@@ -90,7 +90,7 @@ fn text(model: &ModelName, audit: &Audit) -> String {
         }
         lines.push(line);
     }
-    lines.extend(audit.unchecked.iter().map(|it| format!("  not recomputed: {it}")));
+    lines.extend(audit.unchecked.iter().map(|u| format!("  not recomputed: {u}")));
     for it in &audit.differences {
         lines.push(format!("  {} {}, number {}", it.topic, it.key, it.index + 1));
         lines.push(format!("    published   {}", it.published.as_deref().unwrap_or("nothing")));

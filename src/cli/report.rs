@@ -27,11 +27,11 @@ pub(crate) fn run(args: &ReportArgs, context: &Context) -> Result<Exit, CliError
     };
     let confidence = confidence(state.field("spec"));
     let sentences: Vec<Value> = told(&metrics)
-        .map(|it| {
+        .map(|m| {
             json!({
-                "metric": it["name"],
-                "candidate": it["candidate"],
-                "sentences": metric(it, &metrics, confidence),
+                "metric": m["name"],
+                "candidate": m["candidate"],
+                "sentences": metric(m, &metrics, confidence),
             })
         })
         .collect();
@@ -50,8 +50,8 @@ pub(crate) fn run(args: &ReportArgs, context: &Context) -> Result<Exit, CliError
 /// Returns the share of all worlds, in percent, in which an interval holds at every look.
 pub(crate) fn confidence(spec: &Value) -> f64 {
     let alpha = &spec["spec"]["decide"]["alpha"];
-    let written = alpha.as_str().and_then(|it| it.strip_suffix('%')?.trim().parse::<f64>().ok());
-    let alpha = alpha.as_f64().or(written.map(|it| it / 100.0)).unwrap_or(0.05);
+    let written = alpha.as_str().and_then(|a| a.strip_suffix('%')?.trim().parse::<f64>().ok());
+    let alpha = alpha.as_f64().or(written.map(|w| w / 100.0)).unwrap_or(0.05);
     (1.0 - alpha) * 100.0
 }
 
@@ -68,7 +68,7 @@ fn text(state: &State, metrics: &Value, confidence: f64) -> String {
             word(&it["candidate"]),
             word(&it["role"])
         ));
-        lines.extend(metric(it, metrics, confidence).iter().map(|it| format!("  {it}")));
+        lines.extend(metric(it, metrics, confidence).iter().map(|c| format!("  {c}")));
         lines.push(String::new());
     }
     for it in list(&metrics["arms"]) {
@@ -83,14 +83,14 @@ fn text(state: &State, metrics: &Value, confidence: f64) -> String {
 
 /// Returns every metric, and of the segments those that should be looked at.
 pub(crate) fn told(metrics: &Value) -> impl Iterator<Item = &Value> {
-    let alerts = list(&metrics["segments"]).filter(|it| it["verdict"] == "alert");
+    let alerts = list(&metrics["segments"]).filter(|m| m["verdict"] == "alert");
     list(&metrics["metrics"]).chain(alerts)
 }
 
 /// Says all that one metric shows, a sentence for each thing.
 pub(crate) fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String> {
-    let stable = list(&metrics["arms"]).find(|it| it["role"] == "stable");
-    let stable = stable.map_or_else(String::new, |it| word(&it["version"]));
+    let stable = list(&metrics["arms"]).find(|m| m["role"] == "stable");
+    let stable = stable.map_or_else(String::new, |n| word(&n["version"]));
     let candidate = word(&it["candidate"]);
     let mut said = Vec::new();
     let n = say::count_or_dash(&it["n"]);
@@ -114,7 +114,7 @@ pub(crate) fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String
             "It lies between {} and {}, at {confidence:.0} % for all looks together; worse by {} is allowed.",
             amount(low),
             amount(high),
-            say::or_dash(&it["margin"], |it| amount(it).trim_start_matches('+').to_owned())
+            say::or_dash(&it["margin"], |i| amount(i).trim_start_matches('+').to_owned())
         ));
     }
     if it["p"].is_object() {
@@ -133,7 +133,7 @@ pub(crate) fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String
                 .to_owned(),
         );
     }
-    if let Some(effect) = it["design_effect"].as_f64().filter(|it| *it > 1.0) {
+    if let Some(effect) = it["design_effect"].as_f64().filter(|a| *a > 1.0) {
         said.push(format!(
             "Cases of one unit resemble each other: {} of them tell as much as one (design effect), which is allowed for in all of \
              the above but the classic test.",
@@ -171,8 +171,8 @@ fn anytime(p: &Value) -> String {
 
 pub(crate) fn arm(it: &Value) -> String {
     let count = |name: &str| say::count_or_dash(&it[name]);
-    let coverage = it["coverage"].as_f64().map_or(String::new(), |it| {
-        format!(", {} of the mature ones with a label in time", say::percent(it))
+    let coverage = it["coverage"].as_f64().map_or(String::new(), |n| {
+        format!(", {} of the mature ones with a label in time", say::percent(n))
     });
     format!(
         "{} ({}) serves {}: asked in {} cases, {} answered, {} errors, {} timeouts, {} mature{coverage}.",

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &RequeueArgs, context: &Context) -> Result<Exit, CliErro
     let dead_letters = topic_of(&args.model, context, &reader)?;
     let letters = reader.read_to_end(&dead_letters)?;
     let letters: Vec<DeadLetter> =
-        letters.into_iter().filter_map(DeadLetter::of).filter(|it| filter.holds(it)).collect();
+        letters.into_iter().filter_map(DeadLetter::of).filter(|o| filter.holds(o)).collect();
     if letters.is_empty() && !args.all {
         return Err(CliError::NotFound(format!(
             "no dead letter on `{dead_letters}` is meant by this"
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &RequeueArgs, context: &Context) -> Result<Exit, CliErro
     }
     if !args.dry_run {
         let writer = Writer::new(&context.settings()?, WRITE_MAX)?;
-        for record in requeued.iter().filter_map(|it| it.record.as_ref()) {
+        for record in requeued.iter().filter_map(|r| r.record.as_ref()) {
             writer.write(record)?;
         }
     }
@@ -86,18 +86,18 @@ pub(crate) fn run(args: &RequeueArgs, context: &Context) -> Result<Exit, CliErro
         "requeued": requeued.iter().map(Requeued::json).collect::<Vec<Value>>(),
     });
     context.output.document(&value, || table(&requeued))?;
-    let is_whole = requeued.iter().all(|it| it.record.is_some());
+    let is_whole = requeued.iter().all(|r| r.record.is_some());
     Ok(if is_whole { Exit::Reached } else { Exit::Failed })
 }
 
 /// Finds the record that a dead letter is of, where it still stands: a topic that was made anew has others there.
 fn original(reader: &Reader, dead: &DeadLetter) -> Result<Option<Record>, CliError> {
     let found = reader.at(&dead.topic, dead.partition, dead.offset)?;
-    Ok(found.filter(|it| is_original(dead, it)))
+    Ok(found.filter(|f| is_original(dead, f)))
 }
 
 fn is_original(dead: &DeadLetter, found: &Record) -> bool {
-    let lacks = |part: &str| dead.left_out.as_deref().is_some_and(|it| it.contains(part));
+    let lacks = |part: &str| dead.left_out.as_deref().is_some_and(|l| l.contains(part));
     (lacks("key") || found.key == dead.record.key)
         && (lacks("value") || found.value == dead.record.value)
 }
@@ -128,22 +128,22 @@ impl Requeued<'_> {
             "partition": from.partition,
             "offset": from.offset,
             "reason": self.dead.reason,
-            "to": self.record.as_ref().map(|it| json!({"topic": it.topic, "partition": it.partition})),
+            "to": self.record.as_ref().map(|r| json!({"topic": r.topic, "partition": r.partition})),
         })
     }
 }
 
 fn table(requeued: &[Requeued<'_>]) -> String {
-    let row = |it: &Requeued<'_>| {
-        let from = &it.dead.record;
-        let to = it.record.as_ref().map_or_else(
+    let row = |t: &Requeued<'_>| {
+        let from = &t.dead.record;
+        let to = t.record.as_ref().map_or_else(
             || {
                 "not sent: the record is no longer kept, and its dead letter lacks its bytes"
                     .to_owned()
             },
-            |it| format!("{}[{}]", it.topic, it.partition),
+            |r| format!("{}[{}]", r.topic, r.partition),
         );
-        vec![format!("{}:{}", from.partition, from.offset), it.dead.reason.clone(), to]
+        vec![format!("{}:{}", from.partition, from.offset), t.dead.reason.clone(), to]
     };
     columns(&["OFFSET", "REASON", "TO"], requeued.iter().map(row).collect())
 }
@@ -165,8 +165,8 @@ mod tests {
         let headers: Vec<String> = record
             .headers
             .iter()
-            .map(|(name, it)| {
-                format!("{name}={}", String::from_utf8_lossy(it.as_deref().unwrap_or_default()))
+            .map(|(name, h)| {
+                format!("{name}={}", String::from_utf8_lossy(h.as_deref().unwrap_or_default()))
             })
             .collect();
         let value = record.value.as_deref().map(String::from_utf8_lossy);

@@ -172,8 +172,8 @@ fn prepare_topics(
 fn instance_name() -> String {
     let host = std::fs::read_to_string("/etc/hostname")
         .ok()
-        .map(|it| it.trim().to_owned())
-        .filter(|it| !it.is_empty())
+        .map(|r| r.trim().to_owned())
+        .filter(|i| !i.is_empty())
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_else(|| "local".to_owned());
     // The last digits of a version 7 id are random; its first ones are the time.

@@ -27,12 +27,12 @@ pub struct CompletionArgs {
 
 /// Prints a schema, which is JSON whatever the format for people would be.
 pub(crate) fn run(args: &SchemaArgs, context: &Context) -> Result<Exit, CliError> {
-    let names: Vec<&str> = PUBLISHED.iter().map(|it| it.name).collect();
+    let names: Vec<&str> = PUBLISHED.iter().map(|s| s.name).collect();
     let Some(name) = &args.name else {
         context.output.document(&names.clone().into(), || names.join("\n"))?;
         return Ok(Exit::Reached);
     };
-    let is_it = |it: &&Published| it.name == name;
+    let is_it = |p: &&Published| p.name == name;
     let published = PUBLISHED.iter().find(is_it).ok_or_else(|| {
         CliError::Usage(format!("there is no schema `{name}`; there are {}", names.join(", ")))
     })?;

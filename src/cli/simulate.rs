@@ -81,7 +81,7 @@ pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<Exit, CliErr
     }
     let (model, mut plan) = read(&args.files)?;
     // Segments decide nothing, and nothing is known of them.
-    plan.metrics.retain(|it| it.segment.is_none());
+    plan.metrics.retain(|m| m.segment.is_none());
     if !args.traffic.is_finite() || args.traffic <= 0.0 {
         return Err(CliError::Usage("--traffic must be above 0".to_owned()));
     }
@@ -89,9 +89,9 @@ pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<Exit, CliErr
     let natures = natures(args, &course)?;
     let surveys: Vec<Survey> = natures
         .iter()
-        .map(|it| {
-            output::talk(&format!("{}: {} worlds", it.name, args.worlds));
-            survey(&course, it, args.worlds, args.seed)
+        .map(|n| {
+            output::talk(&format!("{}: {} worlds", n.name, args.worlds));
+            survey(&course, n, args.worlds, args.seed)
         })
         .collect();
     let said: Vec<Value> = surveys.iter().map(as_json).collect();
@@ -125,8 +125,8 @@ fn read(files: &[PathBuf]) -> Result<(ModelPlan, RolloutPlan), CliError> {
             Document::Rollout(plan, _) => rollouts.push(plan),
         }
     }
-    let [rollout] = <[RolloutPlan; 1]>::try_from(rollouts).map_err(|it| {
-        CliError::Usage(format!("one rollout is simulated at a time, and here are {}", it.len()))
+    let [rollout] = <[RolloutPlan; 1]>::try_from(rollouts).map_err(|r| {
+        CliError::Usage(format!("one rollout is simulated at a time, and here are {}", r.len()))
     })?;
     let model = match model {
         Some(model) if model.name == rollout.model => model,
@@ -189,12 +189,12 @@ fn natures(args: &SimulateArgs, course: &Course) -> Result<Vec<Nature>, CliError
     };
     if !args.effect.is_empty() {
         for (name, _) in &args.effect {
-            if !plan.metrics.iter().any(|it| it.name.as_str() == name) {
+            if !plan.metrics.iter().any(|m| m.name.as_str() == name) {
                 return Err(CliError::Usage(format!("the spec has no metric `{name}`")));
             }
         }
         let nature = base("as told").with_effects(plan, |metric| {
-            args.effect.iter().find(|(it, _)| it == metric.name.as_str()).map(|(_, value)| *value)
+            args.effect.iter().find(|(e, _)| e == metric.name.as_str()).map(|(_, value)| *value)
         });
         return Ok(vec![nature]);
     }
@@ -203,17 +203,16 @@ fn natures(args: &SimulateArgs, course: &Course) -> Result<Vec<Nature>, CliError
     let first = plan
         .metrics
         .iter()
-        .find(|it| is_goal(it))
-        .or_else(|| plan.metrics.iter().find(|it| it.role == MetricRole::Guardrail));
-    let first = first.map(|it| it.name.clone());
+        .find(|m| is_goal(m))
+        .or_else(|| plan.metrics.iter().find(|m| m.role == MetricRole::Guardrail));
+    let first = first.map(|r| r.name.clone());
     let is_first = |metric: &Metric| Some(&metric.name) == first.as_ref();
     let mut natures = vec![
         base("A/A"),
-        base("better by the mde")
-            .with_effects(plan, |it| harm(it, -it.mde).filter(|_| is_first(it))),
-        base("at the limit").with_effects(plan, |it| harm(it, limit(it)).filter(|_| is_first(it))),
+        base("better by the mde").with_effects(plan, |p| harm(p, -p.mde).filter(|_| is_first(p))),
+        base("at the limit").with_effects(plan, |p| harm(p, limit(p)).filter(|_| is_first(p))),
         base("worse by twice that")
-            .with_effects(plan, |it| harm(it, 2.0 * limit(it)).filter(|_| is_first(it))),
+            .with_effects(plan, |p| harm(p, 2.0 * limit(p)).filter(|_| is_first(p))),
         Nature { drift: Drift::To(0.5), ..base("A/A, rates halve") },
     ];
     if needs_labels && args.label_delay.is_none() {
@@ -248,8 +247,8 @@ fn as_json(survey: &Survey) -> Value {
         "worlds": survey.worlds,
         "requests": {"p50": survey.requests(DECIDED, 0.5), "p90": survey.requests(DECIDED, 0.9)},
         "after_ms": {
-            "p50": survey.after(DECIDED, 0.5).map(|it| it.0),
-            "p90": survey.after(DECIDED, 0.9).map(|it| it.0),
+            "p50": survey.after(DECIDED, 0.5).map(|a| a.0),
+            "p90": survey.after(DECIDED, 0.9).map(|a| a.0),
         },
         "candidate_requests": survey.exposed(),
     });
@@ -266,13 +265,12 @@ fn table(surveys: &[Survey]) -> String {
     heading.extend(["HALF DECIDED AFTER", "REQUESTS", "90 % AFTER", "ON CANDIDATES"]);
     let rows = surveys
         .iter()
-        .map(|it| {
-            let mut row = vec![it.name.clone()];
-            row.extend(KINDS.map(|(_, ending)| percent(it.part(&[ending]).rate)));
-            let after =
-                |share| it.after(DECIDED, share).map_or("-".to_owned(), |it| it.to_string());
-            let requests = it.requests(DECIDED, 0.5).map_or("-".to_owned(), |it| it.to_string());
-            row.extend([after(0.5), requests, after(0.9), format!("{:.0}", it.exposed())]);
+        .map(|s| {
+            let mut row = vec![s.name.clone()];
+            row.extend(KINDS.map(|(_, ending)| percent(s.part(&[ending]).rate)));
+            let after = |share| s.after(DECIDED, share).map_or("-".to_owned(), |s| s.to_string());
+            let requests = s.requests(DECIDED, 0.5).map_or("-".to_owned(), |r| r.to_string());
+            row.extend([after(0.5), requests, after(0.9), format!("{:.0}", s.exposed())]);
             row
         })
         .collect();
@@ -285,19 +283,18 @@ fn percent(rate: f64) -> String {
 
 fn accept(args: &SimulateArgs, context: &Context) -> Result<Exit, CliError> {
     let mut checked = Vec::new();
-    let is_wanted = |name: &str| {
-        args.only.is_empty() || args.only.iter().any(|it| name.starts_with(it.as_str()))
-    };
-    for scenario in acceptance::scenarios().into_iter().filter(|it| is_wanted(it.name)) {
+    let is_wanted =
+        |name: &str| args.only.is_empty() || args.only.iter().any(|o| name.starts_with(o.as_str()));
+    for scenario in acceptance::scenarios().into_iter().filter(|s| is_wanted(s.name)) {
         output::talk(scenario.name);
         checked.push(acceptance::check(scenario, args.quick, args.seed).map_err(CliError::Usage)?);
     }
     if checked.is_empty() {
-        let names: Vec<&str> = acceptance::scenarios().iter().map(|it| it.name).collect();
+        let names: Vec<&str> = acceptance::scenarios().iter().map(|s| s.name).collect();
         let message = format!("no scenario has such a name; there are: {}", names.join(", "));
         return Err(CliError::Usage(message));
     }
-    let is_good = checked.iter().all(|it| it.within);
+    let is_good = checked.iter().all(|c| c.within);
     let said: Vec<Value> = checked.iter().map(checked_json).collect();
     let value =
         json!({"quick": args.quick, "seed": args.seed, "within": is_good, "scenarios": said});
@@ -323,24 +320,24 @@ fn checked_json(it: &Checked) -> Value {
 fn accepted(checked: &[Checked]) -> String {
     let rows = checked
         .iter()
-        .map(|it| {
-            let rates: Vec<String> = it
+        .map(|c| {
+            let rates: Vec<String> = c
                 .rates
                 .iter()
                 .map(|(what, rate, bound)| format!("{what} {rate:.4} (bound {bound:.3})"))
                 .collect();
-            let median = it.median.map_or("-".to_owned(), |(found, bound)| {
-                let found = found.map_or("never".to_owned(), |it| it.to_string());
+            let median = c.median.map_or("-".to_owned(), |(found, bound)| {
+                let found = found.map_or("never".to_owned(), |f| f.to_string());
                 format!("{found} (bound {bound})")
             });
-            let within = if it.within { "yes" } else { "NO" };
+            let within = if c.within { "yes" } else { "NO" };
             vec![
-                it.scenario.name.to_owned(),
+                c.scenario.name.to_owned(),
                 within.to_owned(),
                 rates.join(", "),
                 median,
-                it.survey.worlds.to_string(),
-                it.scenario.about.to_owned(),
+                c.survey.worlds.to_string(),
+                c.scenario.about.to_owned(),
             ]
         })
         .collect();

@@ -21,7 +21,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Document>, CliError> {
 /// The same for an application, whose topics and those of all models in the files must be different ones.
 pub(crate) fn read_for(app: &str, paths: &[PathBuf]) -> Result<Vec<Document>, CliError> {
     let written = read_files(paths)?;
-    let documents: Vec<Document> = written.iter().map(|it| it.document.clone()).collect();
+    let documents: Vec<Document> = written.iter().map(|w| w.document.clone()).collect();
     let claimants = claimants(&documents);
     let errors: Vec<PlanError> = topic_ownership::conflicts(app, &claimants)
         .iter()
@@ -56,7 +56,7 @@ fn claimants<'a>(documents: &'a [Document]) -> Vec<Claimant<'a>> {
 /// Finds the place that says what a conflict is about: the field that names the topic, or the version.
 fn error_of(conflict: &Conflict, written: &[WrittenIn]) -> PlanError {
     let topic_ownership::Use { model, field, version } = &conflict.other;
-    let is_of = |it: &&WrittenIn| match (&it.document, version) {
+    let is_of = |w: &&WrittenIn| match (&w.document, version) {
         (Document::Rollout(plan, _), Some(version)) => {
             Some(&plan.model) == model.as_ref() && plan.versions().contains(&version)
         }
@@ -66,7 +66,7 @@ fn error_of(conflict: &Conflict, written: &[WrittenIn]) -> PlanError {
             Some(&plan.name) == model.as_ref() && plan.stable == *version
         }
     };
-    let field = match (written.iter().find(is_of).map(|it| &it.document), field) {
+    let field = match (written.iter().find(is_of).map(|i| &i.document), field) {
         (Some(Document::Rollout(..)), _) => "candidates".to_owned(),
         (Some(Document::Model(..)) | None, Some(field)) => format!("topics.{field}"),
         (Some(Document::Model(..)) | None, None) => "topics".to_owned(),
@@ -111,7 +111,7 @@ fn read_files(paths: &[PathBuf]) -> Result<Vec<WrittenIn>, CliError> {
     if !errors.is_empty() {
         return Err(CliError::Spec(SpecErrors(errors)));
     }
-    documents.sort_by_key(|it| match it.document {
+    documents.sort_by_key(|d| match d.document {
         Document::Model(..) => 0,
         Document::Rollout(..) => 1,
     });
@@ -154,7 +154,7 @@ pub(crate) fn wanted(
             versions: &versions(model, &rollouts),
             kept: rollouts
                 .iter()
-                .map(|it| Span(it.maturity.0.saturating_add(it.keep.0)))
+                .map(|r| Span(r.maturity.0.saturating_add(r.keep.0)))
                 .max()
                 .unwrap_or(Span::ZERO),
             found: found.clone(),

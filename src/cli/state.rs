@@ -75,16 +75,16 @@ impl State {
         let mut documents = vec![Document::Model(plan, Value::Null)];
         let is_over = matches!(self.phase(), "Idle" | "Promoted" | "Aborted" | "Inconclusive");
         let spec = document(self.field("spec"), "Rollout").filter(|_| !is_over);
-        let rollout = spec.and_then(|it| rollout_from_json(it).ok());
-        documents.extend(rollout.map(|it| Document::Rollout(it, Value::Null)));
+        let rollout = spec.and_then(|s| rollout_from_json(s).ok());
+        documents.extend(rollout.map(|r| Document::Rollout(r, Value::Null)));
         documents
     }
 
     /// Says the stage: `stage 2 of 4`, counted as people count.
     pub(crate) fn stage(&self) -> String {
-        let stage = self.field("stage").as_u64().map_or(0, |it| it + 1);
+        let stage = self.field("stage").as_u64().map_or(0, |a| a + 1);
         let stages = document(&self.record, "Rollout")
-            .and_then(|it| it["spec"]["stages"].as_array())
+            .and_then(|r| r["spec"]["stages"].as_array())
             .map(Vec::len);
         match stages {
             Some(stages) => format!("stage {stage} of {stages}"),
@@ -136,15 +136,15 @@ pub(crate) fn read_all(context: &Context, reader: &Reader) -> Result<Vec<State>,
 
 /// Returns the plans of the models that the application knows.
 pub(crate) fn plans(states: &[State]) -> BTreeMap<ModelName, ModelPlan> {
-    states.iter().filter_map(State::plan).map(|it| (it.name.clone(), it)).collect()
+    states.iter().filter_map(State::plan).map(|p| (p.name.clone(), p)).collect()
 }
 
 /// Finds the spec document of a kind in a value, wherever it stands in it.
 fn document<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
     match value {
-        Value::Object(members) if members.get("kind").is_some_and(|it| it == kind) => Some(value),
-        Value::Object(members) => members.values().find_map(|it| document(it, kind)),
-        Value::Array(items) => items.iter().find_map(|it| document(it, kind)),
+        Value::Object(members) if members.get("kind").is_some_and(|m| m == kind) => Some(value),
+        Value::Object(members) => members.values().find_map(|m| document(m, kind)),
+        Value::Array(items) => items.iter().find_map(|k| document(k, kind)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }

@@ -63,7 +63,7 @@ fn unwritable(context: &Context, state: &State) -> Result<Vec<Notice>, CliError>
     let mut notices = write_failures::read(&context.settings()?)
         .map_err(|error| CliError::Run(Box::new(error)))?;
     let oldest = clock::now().0 - NOTICE_AGE_MAX_MS;
-    notices.retain(|it| it.model == state.model && it.reason.is_some() && it.at >= oldest);
+    notices.retain(|n| n.model == state.model && n.reason.is_some() && n.at >= oldest);
     Ok(notices)
 }
 
@@ -102,7 +102,7 @@ fn await_end(
             Some(Meant::Refused(reason)) => return Err(CliError::Refused(reason)),
             Some(Meant::Present(state) | Meant::Waiting(state) | Meant::Over(state)) => {
                 let now = headline(&state);
-                if said.as_ref().is_some_and(|it| *it != now) {
+                if said.as_ref().is_some_and(|s| *s != now) {
                     talk(&now);
                 }
                 said = Some(now);
@@ -154,7 +154,7 @@ impl Seen {
 
     fn states_take(&mut self, state: Option<State>) {
         let Some(state) = state else { return };
-        self.states.retain(|it| it.model != state.model);
+        self.states.retain(|s| s.model != state.model);
         self.states.push(state);
     }
 }
@@ -170,7 +170,7 @@ pub(crate) fn newest_metrics(
     for start in [Start::BeforeEnd(METRICS_NEAR), Start::Beginning] {
         let mut newest: Option<Value> = None;
         let scanned = reader.scan(&topic, Which::All, start, |record| {
-            if record.key_text().is_none_or(|it| it == rollout) {
+            if record.key_text().is_none_or(|k| k == rollout) {
                 let value = value_of(&record);
                 // Those of one rollout stand in one partition, in order. The first has the time of the apply, which a replay of
                 // old traffic never comes to.
@@ -202,7 +202,7 @@ pub(crate) fn headline(state: &State) -> String {
 
 fn text(state: &State, metrics: Option<&Value>) -> String {
     let mut lines = Vec::new();
-    let strategy = metrics.and_then(|it| it["strategy"].as_str());
+    let strategy = metrics.and_then(|m| m["strategy"].as_str());
     match state.rollout() {
         Some(rollout) => lines.push(format!(
             "{rollout}: {} of model {}",
@@ -236,19 +236,19 @@ fn text(state: &State, metrics: Option<&Value>) -> String {
 
 fn arms(metrics: &Value) -> Option<String> {
     let rows: Vec<Vec<String>> = list(&metrics["arms"])
-        .map(|it| {
-            let ms = |name: &str| say::or_dash(&it["latency_ms"][name], say::number);
+        .map(|m| {
+            let ms = |name: &str| say::or_dash(&m["latency_ms"][name], say::number);
             vec![
-                word(&it["version"]),
-                word(&it["role"]),
-                say::or_dash(&it["share"], say::percent),
-                say::count_or_dash(&it["exposures"]),
-                say::count_or_dash(&it["errors"]),
-                say::count_or_dash(&it["timeouts"]),
-                say::count_or_dash(&it["fallbacks"]),
-                say::count_or_dash(&it["mature"]),
-                say::count_or_dash(&it["labelled"]),
-                say::or_dash(&it["coverage"], say::percent),
+                word(&m["version"]),
+                word(&m["role"]),
+                say::or_dash(&m["share"], say::percent),
+                say::count_or_dash(&m["exposures"]),
+                say::count_or_dash(&m["errors"]),
+                say::count_or_dash(&m["timeouts"]),
+                say::count_or_dash(&m["fallbacks"]),
+                say::count_or_dash(&m["mature"]),
+                say::count_or_dash(&m["labelled"]),
+                say::or_dash(&m["coverage"], say::percent),
                 format!("{} / {}", ms("p50"), ms("p99")),
             ]
         })
@@ -271,25 +271,25 @@ fn arms(metrics: &Value) -> Option<String> {
 
 fn evidence(metrics: &Value) -> Option<String> {
     // Of the segments only those that should be looked at.
-    let alerts = list(&metrics["segments"]).filter(|it| it["verdict"] == "alert");
+    let alerts = list(&metrics["segments"]).filter(|m| m["verdict"] == "alert");
     let stable = list(&metrics["arms"])
-        .find(|it| it["role"] == "stable")
-        .map(|it| word(&it["version"]))
+        .find(|m| m["role"] == "stable")
+        .map(|i| word(&i["version"]))
         .unwrap_or_default();
     let rows: Vec<Vec<String>> = list(&metrics["metrics"])
         .chain(alerts)
-        .map(|it| {
-            let candidate = word(&it["candidate"]);
-            let of = |arm: &str| say::or_dash(&it["arms"][arm]["estimate"], say::number);
+        .map(|a| {
+            let candidate = word(&a["candidate"]);
+            let of = |arm: &str| say::or_dash(&a["arms"][arm]["estimate"], say::number);
             vec![
-                word(&it["name"]),
-                word(&it["role"]),
+                word(&a["name"]),
+                word(&a["role"]),
                 of(&stable),
                 format!("{candidate} {}", of(&candidate)),
-                difference(it),
-                say::or_dash(&it["margin"], say::number),
-                say::count_or_dash(&it["n"]),
-                word(&it["verdict"]),
+                difference(a),
+                say::or_dash(&a["margin"], say::number),
+                say::count_or_dash(&a["n"]),
+                word(&a["verdict"]),
             ]
         })
         .collect();
@@ -316,21 +316,21 @@ fn health(metrics: &Value) -> Option<String> {
     let said: Vec<String> = health
         .iter()
         // Each point of a check by itself is for those who read the record; the reason says which one is bad.
-        .filter(|(name, it)| {
-            *name != "scoring" && it.as_object().is_none_or(|it| it.contains_key("verdict"))
+        .filter(|(name, h)| {
+            *name != "scoring" && h.as_object().is_none_or(|a| a.contains_key("verdict"))
         })
-        .map(|(name, it)| {
+        .map(|(name, c)| {
             let name = name.replace('_', " ");
-            match it {
+            match c {
                 Value::Object(members) => {
-                    let p = say::or_dash(&it["p"], say::number);
+                    let p = say::or_dash(&c["p"], say::number);
                     let verdict = members.get("verdict").map(word).unwrap_or_default();
                     format!("{name}: {verdict} (p {p})")
                 }
                 Value::Bool(is) => format!("{name}: {}", if *is { "yes" } else { "no" }),
                 Value::Number(number) => match number.as_u64() {
                     Some(count) => format!("{name}: {}", say::count(count)),
-                    None => format!("{name}: {}", say::or_dash(it, say::number)),
+                    None => format!("{name}: {}", say::or_dash(c, say::number)),
                 },
                 Value::String(said) => format!("{name}: {said}"),
                 Value::Null | Value::Array(_) => format!("{name}: -"),

@@ -65,10 +65,10 @@ pub(crate) fn run(args: &TailArgs, context: &Context) -> Result<Exit, CliError> 
     let wanted = wanted(args, context, &reader)?;
     let filter =
         Filter { places: &[], reason: args.reason.as_deref(), topic: args.topic.as_deref() };
-    let is_wanted = |it: &Record| {
-        let is_meant = |it: &Record| DeadLetter::of(it.clone()).is_some_and(|it| filter.holds(&it));
-        wanted.model.is_none_or(|model| value_of(it)["model"] == model)
-            && (filter.is_empty() || is_meant(it))
+    let is_wanted = |t: &Record| {
+        let is_meant = |r: &Record| DeadLetter::of(r.clone()).is_some_and(|i| filter.holds(&i));
+        wanted.model.is_none_or(|model| value_of(t)["model"] == model)
+            && (filter.is_empty() || is_meant(t))
     };
     // Turned to before the present is read, so that nothing falls between the two.
     let coming = if args.follow {
@@ -79,13 +79,13 @@ pub(crate) fn run(args: &TailArgs, context: &Context) -> Result<Exit, CliError> 
     if args.from_beginning {
         let mut left = args.count.unwrap_or(usize::MAX);
         let mut printed = Ok(());
-        reader.scan(&wanted.topic, Which::All, Start::Beginning, |it| {
+        reader.scan(&wanted.topic, Which::All, Start::Beginning, |t| {
             if left == 0 {
                 return ControlFlow::Break(());
             }
-            if is_wanted(&it) {
+            if is_wanted(&t) {
                 left -= 1;
-                printed = print(args, context, &it);
+                printed = print(args, context, &t);
             }
             if printed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
@@ -119,17 +119,17 @@ fn newest(
         let mut records = Vec::new();
         let mut read: i64 = 0;
         let mut oldest_offset = i64::MAX;
-        reader.scan(topic, Which::All, Start::BeforeEnd(back), |it| {
+        reader.scan(topic, Which::All, Start::BeforeEnd(back), |b| {
             read += 1;
-            oldest_offset = oldest_offset.min(it.offset);
-            if is_wanted(&it) {
-                records.push(it);
+            oldest_offset = oldest_offset.min(b.offset);
+            if is_wanted(&b) {
+                records.push(b);
             }
             ControlFlow::Continue(())
         })?;
         if records.len() >= count || back > 1 << 40 {
             // Kafka orders within a partition only; between them the records' own time is the best there is.
-            records.sort_by_key(|it| (it.timestamp, it.partition, it.offset));
+            records.sort_by_key(|r| (r.timestamp, r.partition, r.offset));
             return Ok(records.split_off(records.len().saturating_sub(count)));
         }
         back = back.saturating_mul(64);
@@ -158,14 +158,14 @@ fn wanted<'a>(
     let topics = match (model, &states[..]) {
         (Some(model), states) => states
             .iter()
-            .find(|it| it.model == model)
+            .find(|s| s.model == model)
             .and_then(State::plan)
-            .map_or_else(|| ModelTopics::of(&ModelName::new(model)), |it| it.topics),
+            .map_or_else(|| ModelTopics::of(&ModelName::new(model)), |m| m.topics),
         (None, [state]) => state
             .plan()
-            .map_or_else(|| ModelTopics::of(&ModelName::new(&state.model)), |it| it.topics),
+            .map_or_else(|| ModelTopics::of(&ModelName::new(&state.model)), |m| m.topics),
         (None, states) => {
-            let models: Vec<&str> = states.iter().map(|it| it.model.as_str()).collect();
+            let models: Vec<&str> = states.iter().map(|s| s.model.as_str()).collect();
             return Err(CliError::Usage(format!(
                 "`{name}` of which model? give --model, one of: {}",
                 models.join(", ")

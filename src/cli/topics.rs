@@ -70,7 +70,7 @@ pub(crate) fn wanted(
     // What runs needs its topics whoever starts: an instance without specs too.
     let mut all: Vec<Document> = documents.to_vec();
     for document in states.iter().flat_map(State::documents) {
-        if !documents.iter().any(|it| it.is_of(&document)) {
+        if !documents.iter().any(|d| d.is_of(&document)) {
             all.push(document);
         }
     }
@@ -113,7 +113,7 @@ pub(crate) fn create(
 ) -> Result<(Vec<Wanted>, Made), CliError> {
     let settings = context.settings()?;
     let mut leading = wanted(documents, context, &context.reader()?)?;
-    leading.retain(|it| it.leads);
+    leading.retain(|l| l.leads);
     let mut created = create_missing(&settings, &leading, WAIT)?;
     let all = wanted(documents, context, &context.reader()?)?;
     created.extend(create_missing(&settings, &all, WAIT)?);
@@ -131,18 +131,17 @@ fn print(
     let (wrong, warnings) = parted(wrong);
     let mismatches: Vec<Value> = wrong
         .iter()
-        .map(|it| json!({"topic": it.topic, "setting": it.setting, "found": it.found, "wanted": it.wanted}))
+        .map(|w| json!({"topic": w.topic, "setting": w.setting, "found": w.found, "wanted": w.wanted}))
         .collect();
     let warnings: Vec<String> =
         warnings.iter().map(ToString::to_string).chain(narrow.iter().cloned()).collect();
-    let names: Vec<&str> = wanted.iter().map(|it| it.name.as_str()).collect();
+    let names: Vec<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
     let value = json!({ "topics": names, "created": made.created, "grown": made.grown, "mismatches": mismatches, "warnings": warnings });
     context.output.document(&value, || {
-        let mut lines: Vec<String> =
-            made.created.iter().map(|it| format!("created {it}")).collect();
-        lines.extend(made.grown.iter().map(|it| format!("added partitions to {it}")));
+        let mut lines: Vec<String> = made.created.iter().map(|c| format!("created {c}")).collect();
+        lines.extend(made.grown.iter().map(|g| format!("added partitions to {g}")));
         lines.extend(wrong.iter().map(ToString::to_string));
-        lines.extend(warnings.iter().map(|it| format!("warning: {it}")));
+        lines.extend(warnings.iter().map(|w| format!("warning: {w}")));
         if wrong.is_empty() {
             lines.push(format!("{} topics are as they must be", wanted.len()));
         }

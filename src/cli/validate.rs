@@ -26,14 +26,14 @@ pub(crate) fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CliErr
     let documents = args.specs.read(&context.app)?;
     let written: Vec<Value> = documents
         .iter()
-        .map(|it| match it {
+        .map(|d| match d {
             Document::Model(_, written) | Document::Rollout(_, written) => written.clone(),
         })
         .collect();
     context.output.document(&json!({ "valid": true, "documents": written }), || {
         let said: Vec<String> = documents
             .iter()
-            .map(|it| match it {
+            .map(|d| match d {
                 Document::Model(plan, _) => model(plan),
                 Document::Rollout(plan, _) => rollout(plan),
             })
@@ -78,9 +78,9 @@ fn rollout(plan: &RolloutPlan) -> String {
         plan.stages
             .iter()
             .enumerate()
-            .map(|(index, it)| format!("  stage {}  {}", index + 1, stage(it))),
+            .map(|(index, s)| format!("  stage {}  {}", index + 1, stage(s))),
     );
-    lines.extend(plan.metrics.iter().map(|it| format!("  metric   {}", metric(it))));
+    lines.extend(plan.metrics.iter().map(|m| format!("  metric   {}", metric(m))));
     lines.push(format!("  labels   read at age {}", plan.maturity));
     let decide = &plan.decide;
     let promote = match decide.promote {
@@ -97,7 +97,7 @@ fn rollout(plan: &RolloutPlan) -> String {
     };
     let by = decide
         .by
-        .map_or_else(|| "no deadline".to_owned(), |it| format!("within {it}, else {otherwise}"));
+        .map_or_else(|| "no deadline".to_owned(), |b| format!("within {b}, else {otherwise}"));
     lines.push(format!(
         "  decide   promoted when {promote} (alpha {}), {by}; without data it {no_data}",
         decide.alpha

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &WatchArgs, context: &Context) -> Result<Exit, CliError>
     talk(&headline(&state));
     let mut end = end_of_watch(&state);
     // Who names a model watches all of its rollouts.
-    let rollout = state.rollout().filter(|it| *it == asked.name);
+    let rollout = state.rollout().filter(|r| *r == asked.name);
     let own = Asked { model: Some(state.model.clone()), name: asked.name.clone() };
     let mut told = if rollout.is_some() && end.is_none() {
         names::events(context, &reader, &own)?
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &WatchArgs, context: &Context) -> Result<Exit, CliError>
     while end.is_none() {
         let Some(record) = coming.next(Duration::from_mins(1))? else { continue };
         let value = value_of(&record);
-        if value["model"] != *state.model || rollout.is_some_and(|it| value["rollout"] != *it) {
+        if value["model"] != *state.model || rollout.is_some_and(|r| value["rollout"] != *r) {
             continue;
         }
         if record.topic != events {
@@ -72,13 +72,13 @@ pub(crate) fn run(args: &WatchArgs, context: &Context) -> Result<Exit, CliError>
 
 /// A pause is not the end for someone who watches, and a model at rest may get a rollout yet.
 fn end_of_watch(state: &State) -> Option<Exit> {
-    state.ending().filter(|it| *it != Exit::Paused && state.phase() != "Idle")
+    state.ending().filter(|e| *e != Exit::Paused && state.phase() != "Idle")
 }
 
 fn event_line(event: &Value) -> String {
     let (from, to) = (&event["from"], &event["to"]);
-    let phase = |it: &Value| it["phase"].as_str().unwrap_or("Idle").to_owned();
-    let stage = |it: &Value| it["stage"].as_u64().map_or(0, |it| it + 1);
+    let phase = |v: &Value| v["phase"].as_str().unwrap_or("Idle").to_owned();
+    let stage = |v: &Value| v["stage"].as_u64().map_or(0, |a| a + 1);
     let mut changes = Vec::new();
     if phase(from) != phase(to) {
         changes.push(format!("{} -> {}", phase(from), phase(to)));
@@ -104,7 +104,7 @@ fn metrics_line(metrics: &Value) -> String {
     let mut lines = vec![format!(
         "{}  stage {}  {}: {}",
         metrics["tick"].as_i64().map_or_else(|| "-".to_owned(), say::moment),
-        metrics["stage"].as_u64().map_or(0, |it| it + 1),
+        metrics["stage"].as_u64().map_or(0, |a| a + 1),
         metrics["verdict"].as_str().unwrap_or("-"),
         metrics["reason"].as_str().unwrap_or("-"),
     )];

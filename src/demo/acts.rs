@@ -120,7 +120,7 @@ mod tests {
         }
         let flights = september_2013();
         let (begin, end) = (ACTS[0].days().0, ACTS[2].days().1);
-        assert!(flights.iter().all(|it| (begin..end).contains(&it.scheduled)));
+        assert!(flights.iter().all(|f| (begin..end).contains(&f.scheduled)));
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
         let differ = flights
             .iter()
             .take(500)
-            .filter(|it| good.answer(&it.request_body()) != broken.answer(&it.request_body()))
+            .filter(|f| good.answer(&f.request_body()) != broken.answer(&f.request_body()))
             .count();
         assert!(differ > 250, "{differ} of 500 answers differ");
     }

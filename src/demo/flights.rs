@@ -194,7 +194,7 @@ impl Tables {
         Ok(Flight {
             request_id: format!("{carrier}{flight}-201309{:02}-{origin}", day + 1),
             scheduled: BEGIN_MS + minute * MINUTE_MS,
-            tail_number: Some(cell("tailnum")?).filter(|it| !it.is_empty()).map(str::to_owned),
+            tail_number: Some(cell("tailnum")?).filter(|c| !c.is_empty()).map(str::to_owned),
             carrier: carrier.to_owned(),
             flight: flight.to_owned(),
             features: [
@@ -269,7 +269,7 @@ mod tests {
         delays.sort_unstable();
         assert_eq!(delays[delays.len() / 2], 154 * MINUTE_MS);
         assert_eq!(delays.last(), Some(&(1_398 * MINUTE_MS)));
-        let without_weather = flights.iter().filter(|it| it.features[7..] == [0.0; 6]).count();
+        let without_weather = flights.iter().filter(|f| f.features[7..] == [0.0; 6]).count();
         assert_eq!(without_weather, 21);
     }
 
@@ -308,7 +308,7 @@ mod tests {
         let mut features = Vec::new();
         for flight in september_2013() {
             list.read(&flight.request_body(), &mut features).expect("the body has all features");
-            let bits = |list: &[f32]| list.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
+            let bits = |list: &[f32]| list.iter().map(|l| l.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&features), bits(&flight.features), "{}", flight.request_id);
         }
     }
@@ -345,8 +345,8 @@ mod tests {
         let (mut at, mut late_ranks, mut lates) = (0, 0.0, 0.0);
         while at < scored.len() {
             let tied =
-                scored[at..].iter().take_while(|it| it.0.total_cmp(&scored[at].0).is_eq()).count();
-            let late = scored[at..at + tied].iter().filter(|it| it.1).count() as f64;
+                scored[at..].iter().take_while(|a| a.0.total_cmp(&scored[at].0).is_eq()).count();
+            let late = scored[at..at + tied].iter().filter(|t| t.1).count() as f64;
             late_ranks += late * f64::midpoint(at as f64 + 1.0, (at + tied) as f64);
             lates += late;
             at += tied;

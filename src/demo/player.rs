@@ -70,15 +70,15 @@ impl<'a> Player<'a> {
         topics: &'a ModelTopics,
         partitions: i32,
     ) -> Self {
-        let requests = flights.iter().enumerate().map(|(flight, it)| Moment {
-            at: it.scheduled,
+        let requests = flights.iter().enumerate().map(|(flight, f)| Moment {
+            at: f.scheduled,
             is_label: false,
             flight,
         });
         let labels = flights
             .iter()
             .enumerate()
-            .filter_map(|(flight, it)| Some(Moment { at: it.label_at()?, is_label: true, flight }));
+            .filter_map(|(flight, f)| Some(Moment { at: f.label_at()?, is_label: true, flight }));
         let mut tape: Vec<Moment> = requests.chain(labels).collect();
         tape.sort_unstable();
         let is_sent = vec![false; flights.len()];
@@ -125,7 +125,7 @@ impl<'a> Player<'a> {
 
     /// Leaves a time out: nobody flies, but the truth about those who flew before becomes known.
     fn skip_to(&mut self, from: i64) -> Result<(), ShellError> {
-        while let Some(moment) = self.tape.get(self.next).copied().filter(|it| it.at < from) {
+        while let Some(moment) = self.tape.get(self.next).copied().filter(|t| t.at < from) {
             if moment.is_label {
                 self.send_label(moment)?;
             }

@@ -86,7 +86,7 @@ impl Scene {
             if let Some(id) = record.header(headers::REQUEST_ID) {
                 self.served.ids.insert(id.to_owned());
             }
-            let revision = record.header(headers::REVISION).and_then(|it| it.parse().ok());
+            let revision = record.header(headers::REVISION).and_then(|h| h.parse().ok());
             let version = record.header(headers::VERSION).unwrap_or("nobody").to_owned();
             *self.served.by.entry((revision.unwrap_or(0), version)).or_default() += 1;
             return Vec::new();
@@ -145,7 +145,7 @@ impl Scene {
         self.metrics = metrics;
         let has_traffic = self.metrics["arms"]
             .as_array()
-            .is_some_and(|arms| arms.iter().any(|it| it["exposures"].as_u64() > Some(0)));
+            .is_some_and(|arms| arms.iter().any(|a| a["exposures"].as_u64() > Some(0)));
         if self.ending.is_some() || !has_traffic {
             return Vec::new();
         }
@@ -158,15 +158,15 @@ impl Scene {
         self.day = day;
         let stage = format!(
             "stage {} of {}",
-            self.metrics["stage"].as_u64().map_or(0, |it| it + 1),
+            self.metrics["stage"].as_u64().map_or(0, |a| a + 1),
             self.stages
         );
         let goal = self.metrics["metrics"]
             .as_array()
             .into_iter()
             .flatten()
-            .find(|it| it["role"] == "goal")
-            .map_or_else(String::new, |it| format!("{} {}", word(&it["name"]), difference(it)));
+            .find(|a| a["role"] == "goal")
+            .map_or_else(String::new, |n| format!("{} {}", word(&n["name"]), difference(n)));
         let reason = self.metrics["reason"].as_str().unwrap_or("-");
         let waits = reason.rsplit_once("; ").map_or(reason, |(_, last)| last);
         vec![format!("  {}  {stage}  {:<22} {goal}; {waits}", moment(tick), self.serving())]
@@ -194,7 +194,7 @@ impl Scene {
             .served
             .by
             .iter()
-            .filter(|((it, _), _)| *it == revision)
+            .filter(|((b, _), _)| *b == revision)
             .map(|((_, version), n)| format!("{version} {}", say::count(*n)))
             .collect();
         (!said.is_empty()).then(|| format!("  Served since then: {}.", said.join(", ")))
@@ -208,10 +208,10 @@ impl Scene {
 
     /// Returns the evidence as it was when the rollout ended, or as it is now: one line a metric.
     pub fn table(&self) -> String {
-        let evidence = self.ending.as_ref().map(|it| &it["evidence"]).filter(|it| it.is_object());
+        let evidence = self.ending.as_ref().map(|e| &e["evidence"]).filter(|i| i.is_object());
         let evidence = evidence.unwrap_or(&self.metrics);
         let arms: Vec<&Value> = evidence["arms"].as_array().into_iter().flatten().collect();
-        let names: Vec<&str> = arms.iter().map(|it| word(&it["version"])).collect();
+        let names: Vec<&str> = arms.iter().map(|a| word(&a["version"])).collect();
         let stable = names.first().copied().unwrap_or("stable");
         let mut rows = Vec::new();
         for it in evidence["metrics"].as_array().into_iter().flatten() {
@@ -244,7 +244,7 @@ impl Scene {
         let heading =
             ["METRIC", "ROLE", "STABLE", "CANDIDATE", "DIFFERENCE", "LIMIT", "COMPARED", "VERDICT"];
         let lines: Vec<String> =
-            columns(&heading, rows).lines().map(|it| format!("    {it}")).collect();
+            columns(&heading, rows).lines().map(|r| format!("    {r}")).collect();
         lines.join("\n")
     }
 }

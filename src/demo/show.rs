@@ -69,7 +69,7 @@ pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
     let stop = stop_on_signals()?;
     let mut screen = Screen::new();
     let acts: Vec<&'static Act> =
-        ACTS.iter().filter(|it| options.acts.contains(&it.number)).collect();
+        ACTS.iter().filter(|s| options.acts.contains(&s.number)).collect();
     let place = Place::find(options, &acts, &mut screen)?;
     let builds = builds().map_err(|error| CliError::Run(Box::new(error)))?;
     let failed: Mutex<Option<CliError>> = Mutex::new(None);
@@ -132,7 +132,7 @@ impl Place {
             ))?;
             (settings, "flights".to_owned(), Some(embedded))
         };
-        let stable = acts.first().map_or("v1", |it| it.stable);
+        let stable = acts.first().map_or("v1", |a| a.stable);
         let mut documents = vec![model(&name, stable)?];
         for act in &ACTS {
             documents.push(act.rollout(&name)?);
@@ -185,7 +185,7 @@ fn play(
     stop: &Stop,
 ) -> Result<Exit, CliError> {
     let flights = september_2013();
-    let feeder = Feeder::new(&place.settings).map_err(|it| CliError::Run(Box::new(it)))?;
+    let feeder = Feeder::new(&place.settings).map_err(|s| CliError::Run(Box::new(s)))?;
     let mut player = Player::new(&flights, feeder, &place.plan.topics, place.partitions);
     let sources = Sources {
         served: place.plan.topics.served.clone(),
@@ -212,7 +212,7 @@ fn play(
         said_at: clock::moment(),
         heard_at: clock::moment(),
     };
-    let stable = acts.first().map_or("v1", |it| it.stable);
+    let stable = acts.first().map_or("v1", |a| a.stable);
     watch.apply(&model(place.plan.name.as_str(), stable)?, place, stop)?;
     let mut outcomes = Vec::new();
     for act in acts {
@@ -233,9 +233,8 @@ fn play(
         watch.screen.line("\nThe world goes on running; Ctrl-C ends it.")?;
         while !stop.wait(Duration::from_secs(1)) {}
     }
-    let is_as_told = |it: &Outcome| {
-        it.ending.as_ref().is_some_and(|event| event["to"]["phase"] == it.act.ending)
-    };
+    let is_as_told =
+        |o: &Outcome| o.ending.as_ref().is_some_and(|event| event["to"]["phase"] == o.act.ending);
     Ok(if outcomes.iter().all(is_as_told) { Exit::Reached } else { Exit::Failed })
 }
 
@@ -261,8 +260,7 @@ impl Watch<'_> {
         let deadline = Deadline::after(WAIT);
         while !deadline.is_over() && !stop.is_requested() {
             self.look(Duration::from_millis(20))?;
-            let Some(answer) = self.scene.answer.take_if(|it| it["command_id"] == id.as_str())
-            else {
+            let Some(answer) = self.scene.answer.take_if(|t| t["command_id"] == id.as_str()) else {
                 continue;
             };
             if answer["verdict"] == "conflict" {

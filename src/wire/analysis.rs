@@ -148,14 +148,14 @@ impl From<&Row> for AnalysisRecord {
             rollout: case.rollout.as_ref().map(ToString::to_string),
             revision: case.revision.0,
             stage: case.stage.0,
-            unit: case.unit.as_ref().map(|it| String::from_utf8_lossy(it).into_owned()),
+            unit: case.unit.as_ref().map(|u| String::from_utf8_lossy(u).into_owned()),
             unit_base64: case
                 .unit
                 .as_ref()
-                .filter(|it| std::str::from_utf8(it).is_err())
-                .map(|it| STANDARD.encode(it)),
+                .filter(|u| std::str::from_utf8(u).is_err())
+                .map(|i| STANDARD.encode(i)),
             segments: (!case.segments.is_empty()).then(|| {
-                case.segments.iter().map(|(by, it)| (by.to_string(), it.to_string())).collect()
+                case.segments.iter().map(|(by, s)| (by.to_string(), s.to_string())).collect()
             }),
             arm: case.arm.to_string(),
             propensity: finite(case.propensity),
@@ -168,15 +168,15 @@ impl From<&Row> for AnalysisRecord {
             served_at: case.served_at.0,
             answers: case.answers.iter().map(Into::into).collect(),
             source: SourceRecord { partition: case.case.partition, offset: case.case.offset },
-            label: truth.map(|it| (*it.value).clone()),
+            label: truth.map(|t| (*t.value).clone()),
             label_status: row.joined.status.into(),
-            label_delay_ms: truth.map(|it| (it.observed_at - case.event_time()).0),
+            label_delay_ms: truth.map(|t| (t.observed_at - case.event_time()).0),
             row_version: row.joined.row_version,
             scores: row
                 .scores
                 .iter()
                 .map(|(version, scores)| {
-                    let scores = scores.iter().map(|(name, it)| (name.to_string(), finite(*it)));
+                    let scores = scores.iter().map(|(name, s)| (name.to_string(), finite(*s)));
                     (version.to_string(), scores.collect())
                 })
                 .collect(),
@@ -187,7 +187,7 @@ impl From<&Row> for AnalysisRecord {
 impl From<&CaseAnswer> for AnswerRecord {
     fn from(answer: &CaseAnswer) -> Self {
         let value: Option<Value> =
-            answer.value.as_deref().and_then(|it| serde_json::from_slice(it).ok());
+            answer.value.as_deref().and_then(|v| serde_json::from_slice(v).ok());
         let value_base64 = match (&value, &answer.value) {
             (None, Some(bytes)) => Some(STANDARD.encode(bytes)),
             (_, _) => None,
@@ -196,7 +196,7 @@ impl From<&CaseAnswer> for AnswerRecord {
             version: answer.version.to_string(),
             role: answer.role.into(),
             status: answer.status.into(),
-            latency_ms: answer.latency.map(|it| it.0 as f64),
+            latency_ms: answer.latency.map(|l| l.0 as f64),
             value,
             value_base64,
             error: answer.error.as_ref().map(ToString::to_string),

@@ -8,7 +8,7 @@ use crate::wire::schema::codecs;
 /// Returns a value that is JSON, or one of our records in Avro; nothing for other bytes.
 pub fn json_of(bytes: &[u8]) -> Option<Value> {
     if is_single_object(bytes) {
-        return codecs().iter().find_map(|(_, it)| it.decode_json(bytes));
+        return codecs().iter().find_map(|(_, c)| c.decode_json(bytes));
     }
     serde_json::from_slice(bytes).ok()
 }

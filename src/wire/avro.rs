@@ -31,8 +31,8 @@ impl Codec {
     /// The schema is kept for as long as the program runs: make one codec a schema, in a `LazyLock`.
     #[expect(clippy::missing_panics_doc, reason = "schemas are part of the program and tested")]
     pub fn new(schema: &Value) -> Self {
-        let parse = |it: &Value| {
-            apache_avro::Schema::parse(it).expect("a schema of this program, which a test parses")
+        let parse = |v: &Value| {
+            apache_avro::Schema::parse(v).expect("a schema of this program, which a test parses")
         };
         let header = RabinFingerprintHeader::from_schema(&parse(&plain(schema))).build_header();
         let shape = Shape::new(schema);
@@ -185,7 +185,7 @@ fn plain(schema: &Value) -> Value {
     match schema {
         Value::Object(fields) => match (fields.get("logicalType"), fields.get("type")) {
             (Some(_), Some(kind)) => kind.clone(),
-            _ => fields.iter().map(|(name, it)| (name.clone(), plain(it))).collect(),
+            _ => fields.iter().map(|(name, f)| (name.clone(), plain(f))).collect(),
         },
         Value::Array(items) => items.iter().map(plain).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => schema.clone(),

@@ -43,25 +43,24 @@ impl Shape {
         let schema = self.resolved(schema);
         match word(schema)? {
             "boolean" => value.as_bool().map(Avro::Boolean),
-            "int" => value.as_i64().and_then(|it| i32::try_from(it).ok()).map(Avro::Int),
+            "int" => value.as_i64().and_then(|a| i32::try_from(a).ok()).map(Avro::Int),
             "long" => whole(value).map(Avro::Long),
             "double" => value.as_f64().map(Avro::Double),
-            "string" => value.as_str().map(|it| Avro::String(it.to_owned())),
+            "string" => value.as_str().map(|v| Avro::String(v.to_owned())),
             "enum" => {
                 let symbol = value.as_str()?;
-                let index =
-                    schema.get("symbols")?.as_array()?.iter().position(|it| it == symbol)?;
+                let index = schema.get("symbols")?.as_array()?.iter().position(|a| a == symbol)?;
                 Some(Avro::Enum(u32::try_from(index).ok()?, symbol.to_owned()))
             }
             "array" => {
                 let items = schema.get("items")?;
-                let made = value.as_array()?.iter().map(|it| self.avro(items, it));
+                let made = value.as_array()?.iter().map(|a| self.avro(items, a));
                 made.collect::<Option<_>>().map(Avro::Array)
             }
             "map" => {
                 let values = schema.get("values")?;
                 let made = value.as_object()?.iter();
-                let made = made.map(|(key, it)| Some((key.clone(), self.avro(values, it)?)));
+                let made = made.map(|(key, m)| Some((key.clone(), self.avro(values, m)?)));
                 made.collect::<Option<HashMap<_, _>>>().map(Avro::Map)
             }
             "record" => {
@@ -104,11 +103,11 @@ impl Shape {
             Avro::String(it) | Avro::Enum(_, it) => Some(json!(it)),
             Avro::Array(items) => {
                 let kind = schema.get("items")?;
-                items.into_iter().map(|it| self.json(kind, it)).collect::<Option<_>>()
+                items.into_iter().map(|s| self.json(kind, s)).collect::<Option<_>>()
             }
             Avro::Map(values) => {
                 let kind = schema.get("values")?;
-                let made = values.into_iter().map(|(key, it)| Some((key, self.json(kind, it)?)));
+                let made = values.into_iter().map(|(key, m)| Some((key, self.json(kind, m)?)));
                 made.collect::<Option<Map<_, _>>>().map(Value::Object)
             }
             Avro::Record(parts) => {
@@ -128,17 +127,17 @@ impl Shape {
                 });
                 let made: Vec<(String, Value, bool)> = made.collect::<Option<_>>()?;
                 if is_marked(schema, "tuple") {
-                    return Some(made.into_iter().map(|(_, it, _)| it).collect());
+                    return Some(made.into_iter().map(|(_, m, _)| m).collect());
                 }
                 let present = made.into_iter().filter(|(_, _, is_absent)| !is_absent);
-                Some(Value::Object(present.map(|(name, it, _)| (name, it)).collect()))
+                Some(Value::Object(present.map(|(name, p, _)| (name, p)).collect()))
             }
             _ => None,
         }
     }
 
     fn resolved<'a>(&'a self, schema: &'a Value) -> &'a Value {
-        schema.as_str().and_then(|it| self.named.get(it)).unwrap_or(schema)
+        schema.as_str().and_then(|s| self.named.get(s)).unwrap_or(schema)
     }
 }
 
@@ -150,9 +149,9 @@ fn collect(schema: &Value, named: &mut BTreeMap<String, Value>) {
             {
                 named.insert(name.clone(), schema.clone());
             }
-            parts.values().for_each(|it| collect(it, named));
+            parts.values().for_each(|f| collect(f, named));
         }
-        Value::Array(items) => items.iter().for_each(|it| collect(it, named)),
+        Value::Array(items) => items.iter().for_each(|f| collect(f, named)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -55,15 +55,15 @@ impl Maker<'_> {
             return self.definition(name);
         }
         if let Some(choices) = schema.get("anyOf").and_then(Value::as_array) {
-            let is_null = |it: &&Value| it.get("type") == Some(&json!("null"));
-            let some = choices.iter().find(|it| !is_null(it)).expect("a choice besides null");
-            assert!(choices.iter().filter(|it| !is_null(it)).count() == 1, "{field}: {schema}");
+            let is_null = |v: &&Value| v.get("type") == Some(&json!("null"));
+            let some = choices.iter().find(|c| !is_null(c)).expect("a choice besides null");
+            assert!(choices.iter().filter(|c| !is_null(c)).count() == 1, "{field}: {schema}");
             return Kind { is_nullable: true, ..self.kind(field, some) };
         }
         match schema.get("type") {
             None => Kind { schema: json!("string"), is_nullable: true, is_json: true },
             Some(Value::Array(types)) => {
-                let some = types.iter().find(|it| **it != "null").expect("a type besides null");
+                let some = types.iter().find(|t| **t != "null").expect("a type besides null");
                 let mut one = schema.clone();
                 one["type"] = some.clone();
                 Kind { is_nullable: types.contains(&json!("null")), ..self.kind(field, &one) }
@@ -117,7 +117,7 @@ impl Maker<'_> {
 
     fn tuple(&mut self, field: &str, parts: &[Value]) -> Value {
         let (_, name, names) =
-            TUPLES.iter().find(|it| it.0 == field).expect("a list of fixed parts has a line above");
+            TUPLES.iter().find(|n| n.0 == field).expect("a list of fixed parts has a line above");
         assert_eq!(names.len(), parts.len(), "the parts of {field}");
         if !self.named.insert((*name).to_owned()) {
             return json!(name);
@@ -133,9 +133,9 @@ impl Maker<'_> {
 
     fn words(&mut self, name: &str, schema: &Value) -> Value {
         let words = schema["oneOf"].as_array().expect("a list of words");
-        let words: Vec<&Value> = words.iter().map(|it| &it["const"]).collect();
+        let words: Vec<&Value> = words.iter().map(|w| &w["const"]).collect();
         // Avro's enums know no hyphens.
-        let is_symbol = |it: &&Value| it.as_str().is_some_and(|it| !it.contains('-'));
+        let is_symbol = |v: &&Value| v.as_str().is_some_and(|i| !i.contains('-'));
         if !words.iter().all(is_symbol) {
             return json!("string");
         }
@@ -150,7 +150,7 @@ impl Maker<'_> {
         let required = schema.get("required").and_then(Value::as_array);
         let fields = properties.iter().map(|(field, schema)| {
             let kind = self.kind(field, schema);
-            let is_required = required.is_some_and(|it| it.contains(&json!(field)));
+            let is_required = required.is_some_and(|r| r.contains(&json!(field)));
             let is_nullable = kind.is_nullable || !is_required;
             let schema_of =
                 if is_nullable { json!(["null", kind.schema]) } else { kind.schema.clone() };

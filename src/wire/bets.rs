@@ -94,7 +94,7 @@ pub(super) fn lost_records(contrast: &Contrast) -> Option<(LostPairsRecord, Lost
 
 /// Returns the split cases whose bets have one centre.
 pub(super) fn split_record(centre: Centre, sides: &Sides<Counts>) -> SplitRecord {
-    let counts = |it: &Counts| [it.treated, it.treated_events, it.control, it.control_events];
+    let counts = |c: &Counts| [c.treated, c.treated_events, c.control, c.control_events];
     SplitRecord { centre: centre.0, harm: counts(&sides.harm), favour: counts(&sides.favour) }
 }
 
@@ -107,11 +107,7 @@ impl CentresRecord {
             frozen: self
                 .frozen
                 .iter()
-                .map(|it| Frozen {
-                    after: it.after.order(),
-                    centre: it.centre,
-                    variance: it.variance,
-                })
+                .map(|f| Frozen { after: f.after.order(), centre: f.centre, variance: f.variance })
                 .collect(),
         })
     }
@@ -130,11 +126,7 @@ pub(super) fn centres_record(
         frozen: it
             .frozen
             .iter()
-            .map(|it| FrozenRecord {
-                after: it.after.into(),
-                centre: it.centre,
-                variance: it.variance,
-            })
+            .map(|f| FrozenRecord { after: f.after.into(), centre: f.centre, variance: f.variance })
             .collect(),
     }
 }

@@ -55,9 +55,9 @@ impl From<&Checkpoint> for CheckpointRecord {
         Self {
             predictions: checkpoint.predictions.into(),
             labels: checkpoint.labels.into(),
-            sources: checkpoint.sources.iter().map(|(id, it)| (*id, (*it).into())).collect(),
+            sources: checkpoint.sources.iter().map(|(id, s)| (*id, (*s).into())).collect(),
             idle: checkpoint.is_idle,
-            ticks: checkpoint.ticks.iter().map(|(it, tick)| (it.to_string(), tick.0)).collect(),
+            ticks: checkpoint.ticks.iter().map(|(t, tick)| (t.to_string(), tick.0)).collect(),
         }
     }
 }
@@ -67,12 +67,12 @@ impl From<&CheckpointRecord> for Checkpoint {
         Self {
             predictions: record.predictions.into(),
             labels: record.labels.into(),
-            sources: record.sources.iter().map(|(id, it)| (*id, (*it).into())).collect(),
+            sources: record.sources.iter().map(|(id, s)| (*id, (*s).into())).collect(),
             is_idle: record.idle,
             ticks: record
                 .ticks
                 .iter()
-                .map(|(it, tick)| (it.as_str().into(), Timestamp(*tick)))
+                .map(|(t, tick)| (t.as_str().into(), Timestamp(*tick)))
                 .collect(),
         }
     }
@@ -103,8 +103,8 @@ impl From<SourceRecord> for PartitionWatermark {
 impl From<InputWatermark> for ClockRecord {
     fn from(clock: InputWatermark) -> Self {
         Self {
-            seen: clock.seen.map(|it| it.0),
-            arrived: clock.arrived.map(|it| it.0),
+            seen: clock.seen.map(|s| s.0),
+            arrived: clock.arrived.map(|a| a.0),
             reached: clock.reached.0,
         }
     }

@@ -56,15 +56,15 @@ impl DecisionRecord {
         let supports = self
             .supports
             .iter()
-            .map(|it| {
-                let question = Question::ALL.into_iter().find(|known| known.word() == it.question);
-                let wrong = || Malformed::new("rollout-state", format!("what is {}?", it.question));
+            .map(|s| {
+                let question = Question::ALL.into_iter().find(|known| known.word() == s.question);
+                let wrong = || Malformed::new("rollout-state", format!("what is {}?", s.question));
                 Ok(Support {
-                    metric: it.metric.as_str().into(),
-                    candidate: it.candidate.as_str().into(),
+                    metric: s.metric.as_str().into(),
+                    candidate: s.candidate.as_str().into(),
                     question: question.ok_or_else(wrong)?,
-                    log_e: it.log_e,
-                    bar: it.bar,
+                    log_e: s.log_e,
+                    bar: s.bar,
                 })
             })
             .collect::<Result<Vec<_>, Malformed>>()?;
@@ -91,12 +91,12 @@ impl From<&Decision> for DecisionRecord {
             supports: decision
                 .supports
                 .iter()
-                .map(|it| SupportRecord {
-                    metric: it.metric.to_string(),
-                    candidate: it.candidate.to_string(),
-                    question: it.question.word().to_owned(),
-                    log_e: it.log_e,
-                    bar: it.bar,
+                .map(|s| SupportRecord {
+                    metric: s.metric.to_string(),
+                    candidate: s.candidate.to_string(),
+                    question: s.question.word().to_owned(),
+                    log_e: s.log_e,
+                    bar: s.bar,
                 })
                 .collect(),
             contested: decision.is_contested,

@@ -96,19 +96,19 @@ impl From<&Design> for DesignRecord {
         let assumptions = design
             .assumptions
             .iter()
-            .map(|((stage, metric), it)| AssumptionRecord {
+            .map(|((stage, metric), a)| AssumptionRecord {
                 stage: stage.0,
                 metric: metric.to_string(),
-                centre: it.centre,
-                variance: it.variance,
-                paired_variance: it.paired_variance,
-                discordance: it.discordance,
+                centre: a.centre,
+                variance: a.variance,
+                paired_variance: a.paired_variance,
+                discordance: a.discordance,
             })
             .collect();
         let thresholds = design
             .thresholds
             .iter()
-            .flat_map(|(metric, it)| it.iter().map(|it| thresholds_record(metric.as_str(), it)))
+            .flat_map(|(metric, t)| t.iter().map(|i| thresholds_record(metric.as_str(), i)))
             .collect();
         let drops =
             design.drops.iter().map(|(since, version)| (since.0, version.to_string())).collect();
@@ -121,13 +121,13 @@ impl From<&DesignRecord> for Design {
         let assumptions = record
             .assumptions
             .iter()
-            .map(|it| {
-                let key = (StageIndex(it.stage), it.metric.as_str().into());
+            .map(|a| {
+                let key = (StageIndex(a.stage), a.metric.as_str().into());
                 let assumption = Assumption {
-                    centre: it.centre,
-                    variance: it.variance,
-                    paired_variance: it.paired_variance,
-                    discordance: it.discordance,
+                    centre: a.centre,
+                    variance: a.variance,
+                    paired_variance: a.paired_variance,
+                    discordance: a.discordance,
                 };
                 (key, assumption)
             })
@@ -181,14 +181,14 @@ fn thresholds_of(record: &ThresholdsRecord) -> Thresholds {
 fn counted_records(counted: &Counted) -> Vec<CountedRecord> {
     counted
         .iter()
-        .map(|((stratum, version, part), it)| CountedRecord {
+        .map(|((stratum, version, part), c)| CountedRecord {
             stratum: (stratum.stage.0, stratum.drops),
             version: version.to_string(),
             copied: *part == Part::Copied,
-            n: it.n,
-            above: it.above,
-            above_limit: it.above_limit,
-            unanswered: it.unanswered,
+            n: c.n,
+            above: c.above,
+            above_limit: c.above_limit,
+            unanswered: c.unanswered,
         })
         .collect()
 }

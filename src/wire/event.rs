@@ -163,7 +163,7 @@ impl From<&RolloutEvent> for EventRecord {
             reason: change.reason.clone(),
             from: change.from.as_ref().map(Into::into),
             to: (&change.to).into(),
-            evidence: change.evidence.as_deref().map(|it| Box::new(it.into())),
+            evidence: change.evidence.as_deref().map(|e| Box::new(e.into())),
             positions: change.positions.clone(),
             spec: change.document.clone(),
             design: change.design.as_ref().map(Into::into),
@@ -184,17 +184,17 @@ impl From<&Position> for PositionRecord {
             shares: routing
                 .slices
                 .iter()
-                .map(|it| (it.version.to_string(), it.share.fraction()))
+                .map(|s| (s.version.to_string(), s.share.fraction()))
                 .collect(),
             shadows: routing
                 .shadows
                 .iter()
-                .map(|it| (it.version.to_string(), it.share.fraction()))
+                .map(|s| (s.version.to_string(), s.share.fraction()))
                 .collect(),
             slices: routing
                 .slices
                 .iter()
-                .map(|it| (it.version.to_string(), it.width.fraction()))
+                .map(|s| (s.version.to_string(), s.width.fraction()))
                 .collect(),
         }
     }

@@ -57,7 +57,7 @@ pub fn is_ours(name: &str) -> bool {
 
 /// Returns the last value of a header, as Kafka's own clients do; nothing when it is absent or null.
 pub fn find<'a>(headers: &'a [Header], name: &str) -> Option<&'a [u8]> {
-    headers.iter().rev().find(|it| &*it.name == name).and_then(|it| it.value.as_deref())
+    headers.iter().rev().find(|h| &*h.name == name).and_then(|n| n.value.as_deref())
 }
 
 /// Returns the contract's word for a role.
@@ -106,8 +106,8 @@ impl fmt::Display for Token {
 pub fn read_token(text: &[u8]) -> Option<Token> {
     // The name of a model may hold dots itself.
     let mut parts = std::str::from_utf8(text).ok()?.splitn(5, '.');
-    let partition = parts.next()?.parse().ok().filter(|it| *it >= 0)?;
-    let offset = parts.next()?.parse().ok().filter(|it| *it >= 0)?;
+    let partition = parts.next()?.parse().ok().filter(|p| *p >= 0)?;
+    let offset = parts.next()?.parse().ok().filter(|p| *p >= 0)?;
     let ask = parts.next()?.parse().ok()?;
     let awaited_until = Timestamp(parts.next()?.parse().ok()?);
     let model = parts.next().map(ModelName::new);
@@ -157,8 +157,8 @@ pub fn read_answer<'a>(
     }
     let token = read_token(case.ok_or(NotAnAnswer::NoCase)?).ok_or(NotAnAnswer::BadCase)?;
     let version =
-        version.and_then(|it| std::str::from_utf8(it).ok()).ok_or(NotAnAnswer::NoVersion)?;
-    let error = error.map(|it| Arc::from(String::from_utf8_lossy(it)));
+        version.and_then(|v| std::str::from_utf8(v).ok()).ok_or(NotAnAnswer::NoVersion)?;
+    let error = error.map(|e| Arc::from(String::from_utf8_lossy(e)));
     let Token { case, ask, awaited_until, model } = token;
     let version = Version::new(version);
     Ok(Answer { case, ask, awaited_until, model, version, error, value, carried: Arc::default() })

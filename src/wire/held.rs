@@ -109,14 +109,14 @@ impl<'a> EntryRecord<'a> {
     pub(super) fn into_entry(self, names: &mut Interner) -> (RequestId, Entry) {
         let id = RequestId::new(self.id);
         let entry = Entry {
-            labels: self.labels.into_iter().filter_map(|it| it.into_label(&id)).collect(),
+            labels: self.labels.into_iter().filter_map(|l| l.into_label(&id)).collect(),
             label_turn: self.label_turn,
             labels_until: Until {
                 predictions: Timestamp(self.labels_until.0),
                 now: Timestamp(self.labels_until.1),
             },
             had_case: self.had_case,
-            cases: self.cases.into_iter().map(|it| it.into_waiting(&id, names)).collect(),
+            cases: self.cases.into_iter().map(|c| c.into_waiting(&id, names)).collect(),
         };
         (id, entry)
     }
@@ -225,19 +225,19 @@ impl CaseRecord<'_> {
         Prediction {
             case: CaseId { partition: self.place.0, offset: self.place.1 },
             request_id: id.clone(),
-            rollout: self.rollout.map(|it| names.rollout(it)),
+            rollout: self.rollout.map(|r| names.rollout(r)),
             revision: Revision(self.revision),
             stage: StageIndex(self.stage),
             unit: self.unit.map(Arc::from),
             segments: names.segments(&segments),
             arm: names.version(self.arm),
             propensity: self.propensity,
-            served: self.served.map(|it| names.version(it)),
+            served: self.served.map(|s| names.version(s)),
             outcome: Outcome::from(self.outcome),
             requested_at: Timestamp(self.requested_at),
             routed_at: Timestamp(self.routed_at),
             served_at: Timestamp(self.served_at),
-            answers: self.answers.into_iter().map(|it| it.into_answer(names)).collect(),
+            answers: self.answers.into_iter().map(|a| a.into_answer(names)).collect(),
         }
     }
 }
@@ -248,7 +248,7 @@ impl<'a> From<&'a CaseAnswer> for AnswerRecord<'a> {
             version: it.version.as_str(),
             role: it.role.into(),
             status: it.status.into(),
-            latency: it.latency.map(|it| it.0),
+            latency: it.latency.map(|l| l.0),
             value: it.value.as_deref(),
             error: it.error.as_deref(),
         }

@@ -244,7 +244,7 @@ impl JudgeStart {
 
     /// Writes it as the text that Kafka keeps beside an offset.
     pub fn to_metadata(&self) -> String {
-        let judged = self.judged.map_or_else(|| "-".to_owned(), |it| it.0.to_string());
+        let judged = self.judged.map_or_else(|| "-".to_owned(), |j| j.0.to_string());
         let sums = match &self.sums {
             Standings::At(offsets) => {
                 offsets.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
@@ -266,7 +266,7 @@ impl JudgeStart {
             sums => match sums.strip_suffix('+') {
                 Some(first) => Standings::From(first.parse().ok()?),
                 None => Standings::At(
-                    sums.split(',').map(|it| it.parse().ok()).collect::<Option<Vec<_>>>()?,
+                    sums.split(',').map(|s| s.parse().ok()).collect::<Option<Vec<_>>>()?,
                 ),
             },
         };

@@ -79,7 +79,7 @@ impl<'a> Parts<'a> {
 
     /// Returns the last value of a header.
     fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers.iter().rev().find(|(it, _)| *it == name).and_then(|(_, value)| *value)
+        self.headers.iter().rev().find(|(h, _)| *h == name).and_then(|(_, value)| *value)
     }
 }
 
@@ -139,8 +139,8 @@ pub fn keeps_numbers(bytes: &[u8]) -> bool {
             b'-' | b'0'..=b'9' => {
                 let word =
                     scanner.word().and_then(|()| bytes_text(&scanner.bytes[from..scanner.at]));
-                word.is_some_and(|it| {
-                    serde_json::from_str::<Number>(it).is_ok_and(|number| number.to_string() == it)
+                word.is_some_and(|w| {
+                    serde_json::from_str::<Number>(w).is_ok_and(|number| number.to_string() == w)
                 })
             }
             _ => scanner.next().is_some(),
@@ -192,7 +192,7 @@ impl<'a> Scanner<'a> {
             return Some(Some(&self.bytes[from..self.at]));
         };
         // As in RFC 6901, an index has no sign and no leading zero.
-        let index: Option<usize> = step.parse().ok().filter(|it: &usize| it.to_string() == **step);
+        let index: Option<usize> = step.parse().ok().filter(|u: &usize| u.to_string() == **step);
         let mut found = None;
         match self.peek()? {
             b'{' => {
@@ -322,7 +322,7 @@ impl<'a> Scanner<'a> {
     /// Goes over what is no string, object or list: a number, or a word in its place.
     fn word(&mut self) -> Option<()> {
         let from = self.at;
-        let is_part = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'+' | b'-' | b'.');
+        let is_part = |u: u8| u.is_ascii_alphanumeric() || matches!(u, b'+' | b'-' | b'.');
         while self.peek().is_some_and(is_part) {
             self.at += 1;
         }
@@ -354,7 +354,7 @@ impl<'a> Scanner<'a> {
 /// Returns whether a field's name, with its quotes, is this one.
 fn is_name(written: &[u8], name: &str) -> bool {
     if written.contains(&b'\\') {
-        serde_json::from_slice(written).is_ok_and(|it: String| it == name)
+        serde_json::from_slice(written).is_ok_and(|s: String| s == name)
     } else {
         written.get(1..written.len() - 1) == Some(name.as_bytes())
     }

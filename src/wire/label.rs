@@ -132,14 +132,14 @@ impl NotALabel {
 impl OddTime {
     /// Returns what is odd about a time, if anything is.
     fn of(place: TimePlace, time: Timestamp, now: Timestamp) -> Option<Self> {
-        let is_likely = |it: i64| (OLDEST..=now + AHEAD_MAX).contains(&Timestamp(it));
+        let is_likely = |i: i64| (OLDEST..=now + AHEAD_MAX).contains(&Timestamp(i));
         let written = time.0;
         let as_if = [
             (TimeUnit::Seconds, written.saturating_mul(1000)),
             (TimeUnit::Microseconds, written / 1000),
             (TimeUnit::Nanoseconds, written / 1_000_000),
         ];
-        let looks_like = as_if.into_iter().find(|(_, it)| is_likely(*it)).map(|(unit, _)| unit);
+        let looks_like = as_if.into_iter().find(|(_, a)| is_likely(*a)).map(|(unit, _)| unit);
         (!is_likely(written)).then_some(Self { place, written, looks_like })
     }
 
@@ -200,7 +200,7 @@ fn read(
     if !json::is_structured(&body) {
         return Err(NotALabel::Unreadable);
     }
-    let find = |pointer: &str| json::find(&body, pointer).filter(|it| *it != "null");
+    let find = |pointer: &str| json::find(&body, pointer).filter(|p| *p != "null");
     let parts = Parts { value: Some(&body), ..parts };
     let request_id = parts.id(&map.request_id).ok_or(NotALabel::NoRequestId)?;
     let (observed_at, place) = match map.observed_at.as_deref().and_then(find) {
@@ -287,12 +287,12 @@ fn whole(number: &str) -> Option<u64> {
         )]
         (value.fract() == 0.0 && (0.0..9e15).contains(&value)).then_some(value as u64)
     };
-    number.parse().ok().filter(|it: &u64| i64::try_from(*it).is_ok()).or_else(as_float)
+    number.parse().ok().filter(|u: &u64| i64::try_from(*u).is_ok()).or_else(as_float)
 }
 
 /// Returns a number without what follows its point; one that is too large for any time is given as the largest or smallest.
 fn floor(number: &str) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "the conversion saturates")]
-    let from_float = |it: f64| it.floor() as i64;
+    let from_float = |f: f64| f.floor() as i64;
     number.parse().ok().or_else(|| serde_json::from_str(number).ok().map(from_float))
 }

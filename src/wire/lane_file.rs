@@ -120,7 +120,7 @@ pub fn write(out: impl Write, place: &Place, lane: &Analyst) -> Result<u64, BadF
         books: saved.books.iter().map(BookRecord::from).collect(),
     };
     out.frame(&serde_json::to_vec(&head).expect("our records have text keys"))?;
-    let start = |it: &ReplayStart| (it.turn, it.now.0, it.first, it.second, it.next, it.published);
+    let start = |r: &ReplayStart| (r.turn, r.now.0, r.first, r.second, r.next, r.published);
     out.record(&place.starts.iter().map(start).collect::<Vec<StartRecord>>())?;
     out.record(&saved.unplanned.iter().map(UnplannedRecord::from).collect::<Vec<_>>())?;
     let (mut block, mut entries) = (Vec::with_capacity(BLOCK), 0);
@@ -185,7 +185,7 @@ impl<R: Read> Reader<R> {
             inputs: Inputs { predictions, labels },
             lag: head.lag,
             books: head.books.iter().map(SavedBook::try_from).collect::<Result<_, _>>()?,
-            unplanned: unplanned.into_iter().map(|it| it.into_unplanned(&mut names)).collect(),
+            unplanned: unplanned.into_iter().map(|u| u.into_unplanned(&mut names)).collect(),
         };
         Ok(Self { frames, place, saved, names })
     }
@@ -225,7 +225,7 @@ impl From<&SavedBook> for BookRecord {
     fn from(it: &SavedBook) -> Self {
         Self {
             partial: PartialRecord::from(&it.partial),
-            tick: it.tick.map(|it| it.0),
+            tick: it.tick.map(|t| t.0),
             changed: it.is_changed,
             replay_turn: it.replay_turn,
         }
@@ -252,7 +252,7 @@ struct FrameWriter<W> {
 
 impl<W: Write> FrameWriter<W> {
     fn frame(&mut self, bytes: &[u8]) -> Result<(), BadFile> {
-        let length = u32::try_from(bytes.len()).ok().filter(|it| *it <= FRAME_MAX);
+        let length = u32::try_from(bytes.len()).ok().filter(|l| *l <= FRAME_MAX);
         let length = length.ok_or_else(|| std::io::Error::other("a frame is too long"))?;
         self.out.write_all(&length.to_le_bytes())?;
         self.out.write_all(&xxh3_64(bytes).to_le_bytes())?;

@@ -31,10 +31,10 @@ pub(crate) fn read<T: DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<T, Malformed> {
     if is_single_object(bytes) {
-        let json = codec(record).and_then(|it| it.decode_json(bytes));
+        let json = codec(record).and_then(|r| r.decode_json(bytes));
         let json =
             json.ok_or_else(|| Malformed::new(record, "it was written with another Avro schema"))?;
-        return serde_json::from_value(json).map_err(|it| Malformed::new(record, it.to_string()));
+        return serde_json::from_value(json).map_err(|j| Malformed::new(record, j.to_string()));
     }
     serde_json::from_slice(bytes).map_err(|error| Malformed::new(record, error.to_string()))
 }

@@ -48,8 +48,8 @@ impl From<WatermarkRecord> for MarkRecord {
         Self {
             source: mark.source,
             said_at: mark.said_at.0,
-            reached: mark.newest.map(|it| it.0),
-            read_to: mark.read_to.map(|it| it.0),
+            reached: mark.newest.map(|n| n.0),
+            read_to: mark.read_to.map(|r| r.0),
             quiet: mark.is_quiet,
         }
     }

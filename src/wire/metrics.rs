@@ -305,7 +305,7 @@ impl MetricsRecord {
 
 impl From<&RolloutMetrics> for MetricsRecord {
     fn from(report: &RolloutMetrics) -> Self {
-        let stable = report.arms.iter().find(|it| it.is_stable).map(|it| &it.version);
+        let stable = report.arms.iter().find(|a| a.is_stable).map(|i| &i.version);
         Self {
             rollout: report.rollout.to_string(),
             model: report.model.to_string(),
@@ -314,12 +314,12 @@ impl From<&RolloutMetrics> for MetricsRecord {
             stage: report.stage.0,
             tick: report.tick.0,
             arms: report.arms.iter().map(Into::into).collect(),
-            metrics: report.findings.iter().map(|it| finding(it, stable)).collect(),
-            segments: report.segments.iter().map(|it| finding(it, stable)).collect(),
+            metrics: report.findings.iter().map(|f| finding(f, stable)).collect(),
+            segments: report.segments.iter().map(|s| finding(s, stable)).collect(),
             health: (&report.health).into(),
             verdict: report.verdict.to_owned(),
             reason: report.reason.clone(),
-            eta: report.eta.map(|it| it.0),
+            eta: report.eta.map(|e| e.0),
         }
     }
 }
@@ -401,13 +401,13 @@ impl From<Check> for CheckRecord {
 
 fn finding(finding: &Finding, stable: Option<&Version>) -> FindingRecord {
     let arms = [
-        (stable, finding.stable, finding.clipped.map(|it| it.stable)),
-        (Some(&finding.candidate), finding.value, finding.clipped.map(|it| it.candidate)),
+        (stable, finding.stable, finding.clipped.map(|c| c.stable)),
+        (Some(&finding.candidate), finding.value, finding.clipped.map(|c| c.candidate)),
     ];
-    let log_e = finding.log_e.map(|it| TriadRecord {
-        harm: finite(it.harm),
-        non_inferior: finite(it.non_inferior),
-        superior: finite(it.superior),
+    let log_e = finding.log_e.map(|l| TriadRecord {
+        harm: finite(l.harm),
+        non_inferior: finite(l.non_inferior),
+        superior: finite(l.superior),
     });
     FindingRecord {
         name: finding.metric.to_string(),
@@ -417,26 +417,26 @@ fn finding(finding: &Finding, stable: Option<&Version>) -> FindingRecord {
         n: finding.n,
         arms: arms
             .into_iter()
-            .filter_map(|(version, it, clipped)| Some((version?.to_string(), value(it?, clipped))))
+            .filter_map(|(version, a, clipped)| Some((version?.to_string(), value(a?, clipped))))
             .collect(),
-        difference: finding.difference.map(|it| DifferenceRecord {
-            estimate: finite(it.value),
-            low: it.low.filter(|it| it.is_finite()),
-            high: it.high.filter(|it| it.is_finite()),
+        difference: finding.difference.map(|d| DifferenceRecord {
+            estimate: finite(d.value),
+            low: d.low.filter(|l| l.is_finite()),
+            high: d.high.filter(|h| h.is_finite()),
         }),
         margin: finite(finding.margin.value()),
         log_e,
-        p: log_e.map(|it| TriadRecord {
-            harm: anytime_p(it.harm),
-            non_inferior: anytime_p(it.non_inferior),
-            superior: anytime_p(it.superior),
+        p: log_e.map(|l| TriadRecord {
+            harm: anytime_p(l.harm),
+            non_inferior: anytime_p(l.non_inferior),
+            superior: anytime_p(l.superior),
         }),
-        classic: finding.classic.map(|it| ClassicRecord {
-            test: it.test.to_owned(),
-            statistic: finite(it.statistic),
-            p: finite(it.p),
+        classic: finding.classic.map(|c| ClassicRecord {
+            test: c.test.to_owned(),
+            statistic: finite(c.statistic),
+            p: finite(c.p),
         }),
-        design_effect: Some(finding.design_effect).filter(|it| it.is_finite()),
+        design_effect: Some(finding.design_effect).filter(|d| d.is_finite()),
         verdict: finding.proof.word(finding.wants_better).to_owned(),
     }
 }
@@ -444,8 +444,8 @@ fn finding(finding: &Finding, stable: Option<&Version>) -> FindingRecord {
 fn value(estimate: Estimate, clipped: Option<f64>) -> ValueRecord {
     ValueRecord {
         estimate: finite(estimate.value),
-        low: estimate.low.filter(|it| it.is_finite()),
-        high: estimate.high.filter(|it| it.is_finite()),
+        low: estimate.low.filter(|l| l.is_finite()),
+        high: estimate.high.filter(|h| h.is_finite()),
         n: estimate.n,
         clipped,
     }

@@ -265,10 +265,10 @@ impl From<&Partial> for PartialRecord {
             lag: partial.lag,
             unplanned: partial.unplanned,
             revision: partial.revision.0,
-            arms: sums.arms.iter().map(|(key, it)| tally_record(key, it)).collect(),
+            arms: sums.arms.iter().map(|(key, a)| tally_record(key, a)).collect(),
             scores: scores_records(&sums.scores),
             contrasts: contrast_records(&sums.contrasts),
-            units: sums.units.iter().map(|(stratum, it)| units_record(*stratum, it)).collect(),
+            units: sums.units.iter().map(|(stratum, u)| units_record(*stratum, u)).collect(),
             without_unit: sums.without_unit,
             amended: (sums.amended.labels > 0).then(|| AmendedRecord {
                 labels: sums.amended.labels,
@@ -277,8 +277,8 @@ impl From<&Partial> for PartialRecord {
                 taken_scores: scores_records(&sums.amended.taken.scores),
                 taken_contrasts: contrast_records(&sums.amended.taken.contrasts),
             }),
-            centres: sums.centres.iter().map(|(key, it)| centres_record(key, it)).collect(),
-            units_alike: sums.clusters.iter().map(|(key, it)| clusters(key, it)).collect(),
+            centres: sums.centres.iter().map(|(key, c)| centres_record(key, c)).collect(),
+            units_alike: sums.clusters.iter().map(|(key, c)| clusters(key, c)).collect(),
         }
     }
 }
@@ -336,21 +336,21 @@ fn wrong_buckets() -> Malformed {
 type ScoresByKey = BTreeMap<(Stratum, Version, Part, MetricName), Scores>;
 
 fn scores(records: &[ScoresRecord]) -> Result<ScoresByKey, Malformed> {
-    let keyed = |it: &ScoresRecord| {
-        let metric = it.metric.as_str().into();
-        Ok(((stratum(it.stratum), version(&it.version), part(it.copied), metric), it.scores()?))
+    let keyed = |s: &ScoresRecord| {
+        let metric = s.metric.as_str().into();
+        Ok(((stratum(s.stratum), version(&s.version), part(s.copied), metric), s.scores()?))
     };
     records.iter().map(keyed).collect()
 }
 
 fn contrasts(records: &[ContrastRecord]) -> Result<BTreeMap<ContrastKey, Contrast>, Malformed> {
-    let keyed = |it: &ContrastRecord| {
+    let keyed = |c: &ContrastRecord| {
         let key = ContrastKey {
-            stratum: stratum(it.stratum),
-            candidate: version(&it.candidate),
-            metric: it.metric.as_str().into(),
+            stratum: stratum(c.stratum),
+            candidate: version(&c.candidate),
+            metric: c.metric.as_str().into(),
         };
-        Ok((key, it.contrast()?))
+        Ok((key, c.contrast()?))
     };
     records.iter().map(keyed).collect()
 }
@@ -358,17 +358,17 @@ fn contrasts(records: &[ContrastRecord]) -> Result<BTreeMap<ContrastKey, Contras
 fn scores_records(scores: &ScoresByKey) -> Vec<ScoresRecord> {
     scores
         .iter()
-        .map(|((stratum, version, part, metric), it)| ScoresRecord {
+        .map(|((stratum, version, part, metric), s)| ScoresRecord {
             stratum: pair(*stratum),
             version: version.to_string(),
             copied: *part == Part::Copied,
             metric: metric.to_string(),
-            moments: (&it.moments).into(),
-            clipped: it.clipped,
-            lost: (it.lost.positives, it.lost.rest),
-            table: [it.table.hits, it.table.alarms, it.table.misses, it.table.rest],
-            ranking: it.ranks.as_ref().map(Into::into),
-            unscored: (&it.unscored).into(),
+            moments: (&s.moments).into(),
+            clipped: s.clipped,
+            lost: (s.lost.positives, s.lost.rest),
+            table: [s.table.hits, s.table.alarms, s.table.misses, s.table.rest],
+            ranking: s.ranks.as_ref().map(Into::into),
+            unscored: (&s.unscored).into(),
         })
         .collect()
 }
@@ -376,17 +376,18 @@ fn scores_records(scores: &ScoresByKey) -> Vec<ScoresRecord> {
 fn contrast_records(contrasts: &BTreeMap<ContrastKey, Contrast>) -> Vec<ContrastRecord> {
     contrasts
         .iter()
-        .map(|(key, it)| ContrastRecord {
+        .map(|(key, x)| ContrastRecord {
             stratum: pair(key.stratum),
             candidate: key.candidate.to_string(),
             metric: key.metric.to_string(),
-            pairs: [it.pairs.plus, it.pairs.minus, it.pairs.zero],
-            difference: (&it.difference).into(),
-            lost: lost_records(it),
-            split: it.split.iter().map(|(centre, it)| split_record(*centre, it)).collect(),
-            capital: it.capital.as_deref().map(|it| {
-                it.iter().map(|it| it.0.iter().map(ToString::to_string).collect()).collect()
-            }),
+            pairs: [x.pairs.plus, x.pairs.minus, x.pairs.zero],
+            difference: (&x.difference).into(),
+            lost: lost_records(x),
+            split: x.split.iter().map(|(centre, i)| split_record(*centre, i)).collect(),
+            capital: x
+                .capital
+                .as_deref()
+                .map(|c| c.iter().map(|i| i.0.iter().map(ToString::to_string).collect()).collect()),
         })
         .collect()
 }

@@ -178,7 +178,7 @@ impl Serialize for JsonValue<'_> {
 
 impl<'de> Deserialize<'de> for JsonValue<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Deserialize::deserialize(deserializer).map(|it| Self(Some(it)))
+        Deserialize::deserialize(deserializer).map(|d| Self(Some(d)))
     }
 }
 
@@ -198,7 +198,7 @@ pub fn encode(format: Format, model: &ModelName, prediction: &Prediction) -> Vec
             serde_json::to_vec(&record).expect("a record of texts and numbers is always JSON")
         }
         Format::Avro => {
-            let record = record(model, prediction, |it| it.map(|it| Cow::Borrowed(it.get())));
+            let record = record(model, prediction, |p| p.map(|i| Cow::Borrowed(i.get())));
             avro::prediction().encode(&record)
         }
     }
@@ -208,11 +208,11 @@ pub fn encode(format: Format, model: &ModelName, prediction: &Prediction) -> Vec
 pub fn decode(bytes: &[u8]) -> Result<(ModelName, Prediction), Unreadable> {
     if avro::is_single_object(bytes) {
         let record: TextPrediction<'_> = avro::prediction().decode(bytes)?;
-        return to_domain(record, |it| it.as_deref().map(str::as_bytes).map(Bytes::from));
+        return to_domain(record, |r| r.as_deref().map(str::as_bytes).map(Bytes::from));
     }
     let record: PredictionRecord<'_, JsonValue<'_>> = serde_json::from_slice(bytes)
-        .map_err(|it| Unreadable(format!("it is not a prediction: {it}")))?;
-    to_domain(record, |it| it.0.map(|it| Bytes::from(it.get().as_bytes())))
+        .map_err(|f| Unreadable(format!("it is not a prediction: {f}")))?;
+    to_domain(record, |r| r.0.map(|i| Bytes::from(i.get().as_bytes())))
 }
 
 fn record<'a, V: AnswerValue>(
@@ -221,34 +221,34 @@ fn record<'a, V: AnswerValue>(
     value: impl Fn(Option<&'a RawValue>) -> V,
 ) -> PredictionRecord<'a, V> {
     let unit = prediction.unit.as_deref();
-    let answers = prediction.answers.iter().map(|it| {
-        let json = it.value.as_deref().and_then(raw);
-        let bytes = it.value.as_deref().filter(|_| json.is_none());
+    let answers = prediction.answers.iter().map(|a| {
+        let json = a.value.as_deref().and_then(raw);
+        let bytes = a.value.as_deref().filter(|_| json.is_none());
         AnswerRecord {
-            version: Cow::Borrowed(it.version.as_str()),
-            role: it.role.into(),
-            status: it.status.into(),
-            latency_ms: it.latency.map(|it| it.0 as f64),
+            version: Cow::Borrowed(a.version.as_str()),
+            role: a.role.into(),
+            status: a.status.into(),
+            latency_ms: a.latency.map(|l| l.0 as f64),
             value: value(json),
-            value_base64: bytes.map(|it| STANDARD.encode(it).into()),
-            error: it.error.as_deref().map(Cow::Borrowed),
+            value_base64: bytes.map(|v| STANDARD.encode(v).into()),
+            error: a.error.as_deref().map(Cow::Borrowed),
         }
     });
     PredictionRecord {
         request_id: Cow::Borrowed(prediction.request_id.as_str()),
         model: Cow::Borrowed(model.as_str()),
-        rollout: prediction.rollout.as_ref().map(|it| Cow::Borrowed(it.as_str())),
+        rollout: prediction.rollout.as_ref().map(|r| Cow::Borrowed(r.as_str())),
         revision: prediction.revision.0,
         stage: prediction.stage.0,
         unit: unit.map(String::from_utf8_lossy),
         unit_base64: unit
-            .filter(|it| std::str::from_utf8(it).is_err())
-            .map(|it| STANDARD.encode(it).into()),
+            .filter(|u| std::str::from_utf8(u).is_err())
+            .map(|i| STANDARD.encode(i).into()),
         segments: segments(&prediction.segments),
         arm: Cow::Borrowed(prediction.arm.as_str()),
         propensity: prediction.propensity,
         served: ServedRecord {
-            version: prediction.served.as_ref().map(|it| Cow::Borrowed(it.as_str())),
+            version: prediction.served.as_ref().map(|s| Cow::Borrowed(s.as_str())),
             outcome: prediction.outcome.into(),
         },
         requested_at: prediction.requested_at.0,
@@ -263,7 +263,7 @@ fn record<'a, V: AnswerValue>(
 }
 
 fn segments(segments: &[(Arc<str>, Arc<str>)]) -> Option<BTreeMap<Cow<'_, str>, Cow<'_, str>>> {
-    let pairs = segments.iter().map(|(by, it)| (Cow::Borrowed(&**by), Cow::Borrowed(&**it)));
+    let pairs = segments.iter().map(|(by, s)| (Cow::Borrowed(&**by), Cow::Borrowed(&**s)));
     (!segments.is_empty()).then(|| pairs.collect())
 }
 
@@ -274,16 +274,15 @@ fn to_domain<V: AnswerValue>(
     let answers: Result<Vec<CaseAnswer>, Unreadable> = record
         .answers
         .into_iter()
-        .map(|it| {
-            let bytes =
-                it.value_base64.as_deref().map(|it| bytes("value_base64", it)).transpose()?;
+        .map(|a| {
+            let bytes = a.value_base64.as_deref().map(|v| bytes("value_base64", v)).transpose()?;
             Ok(CaseAnswer {
-                version: Version::new(&it.version),
-                role: it.role.into(),
-                status: it.status.into(),
-                latency: it.latency_ms.map(span),
-                value: bytes.or_else(|| value(it.value)),
-                error: it.error.map(|it| Arc::from(&*it)),
+                version: Version::new(&a.version),
+                role: a.role.into(),
+                status: a.status.into(),
+                latency: a.latency_ms.map(span),
+                value: bytes.or_else(|| value(a.value)),
+                error: a.error.map(|e| Arc::from(&*e)),
             })
         })
         .collect();
@@ -309,7 +308,7 @@ fn to_domain<V: AnswerValue>(
             .segments
             .iter()
             .flatten()
-            .map(|(by, it)| (Arc::from(&**by), Arc::from(&**it)))
+            .map(|(by, s)| (Arc::from(&**by), Arc::from(&**s)))
             .collect(),
         arm: Version::new(&record.arm),
         propensity: record.propensity,
@@ -327,7 +326,7 @@ fn bytes(field: &str, text: &str) -> Result<Bytes, Unreadable> {
     STANDARD
         .decode(text)
         .map(Bytes::from)
-        .map_err(|it| Unreadable(format!("its {field} is not base64: {it}")))
+        .map_err(|f| Unreadable(format!("its {field} is not base64: {f}")))
 }
 
 fn span(milliseconds: f64) -> Span {

@@ -49,15 +49,15 @@ impl<'a> Known<'a> {
         let kind =
             |spec: &&Value, kind: &str| spec.get("kind").and_then(Value::as_str) == Some(kind);
         let spec = event.spec.as_ref();
-        self.model = spec.filter(|it| kind(it, "Model")).or(self.model);
+        self.model = spec.filter(|s| kind(s, "Model")).or(self.model);
         let Some(rollout) = event.rollout.as_deref() else { return };
         let phase = event.to.phase;
         let is_routed = event.to.rollout.as_deref() == Some(rollout);
         if is_routed || event.verdict == VerdictRecord::Abort || phase == PhaseRecord::Pending {
             self.queue.retain(|(queued, _)| *queued != rollout);
         }
-        let is_known = self.current.as_ref().is_some_and(|it| it.rollout == rollout);
-        match spec.filter(|it| kind(it, "Rollout")) {
+        let is_known = self.current.as_ref().is_some_and(|c| c.rollout == rollout);
+        match spec.filter(|s| kind(s, "Rollout")) {
             Some(spec) if phase == PhaseRecord::Pending => {
                 let command_id = event.command_id.clone().unwrap_or_default();
                 let by = event.actor.clone();
@@ -70,7 +70,7 @@ impl<'a> Known<'a> {
             }
             Some(_) | None => {}
         }
-        let Some(current) = self.current.as_mut().filter(|it| it.rollout == rollout) else {
+        let Some(current) = self.current.as_mut().filter(|c| c.rollout == rollout) else {
             return;
         };
         current.phase = phase;
@@ -88,7 +88,7 @@ impl<'a> Known<'a> {
         if is_over {
             let fingerprint = format!("{:016x}", xxh3_64(current.spec.to_string().as_bytes()));
             let rollout = rollout.to_owned();
-            self.past.retain(|it| it.rollout != rollout);
+            self.past.retain(|p| p.rollout != rollout);
             self.past.push(PastRecord { rollout, phase, fingerprint });
         }
     }
@@ -100,9 +100,9 @@ impl<'a> Known<'a> {
         self.commands.drain(..surplus);
         let current = self.current.as_ref();
         Some(StateRecord {
-            rollout: current.map(|it| it.rollout.to_owned()),
+            rollout: current.map(|c| c.rollout.to_owned()),
             model: newest.model.clone(),
-            phase: current.map_or(to.phase, |it| it.phase),
+            phase: current.map_or(to.phase, |p| p.phase),
             stage: to.stage,
             revision: to.revision,
             stable: to.stable.clone(),
@@ -110,7 +110,7 @@ impl<'a> Known<'a> {
             shares: to.shares.clone(),
             shadows: to.shadows.clone(),
             slices: to.slices.clone(),
-            spec: current.map_or_else(|| model.clone(), |it| it.spec.clone()),
+            spec: current.map_or_else(|| model.clone(), |m| m.spec.clone()),
             since: newest.at,
             by: newest.actor.clone(),
             reason: newest.reason.clone(),
@@ -119,13 +119,13 @@ impl<'a> Known<'a> {
             routed: to.rollout.clone(),
             memory: MemoryRecord {
                 model_spec: model.clone(),
-                applied_at: current.map_or(newest.at, |it| it.applied_at),
+                applied_at: current.map_or(newest.at, |a| a.applied_at),
                 entered_at: None,
                 judged: None,
-                design: current.map_or_else(DesignRecord::default, |it| it.design.clone()),
+                design: current.map_or_else(DesignRecord::default, |d| d.design.clone()),
                 winner: None,
                 decisions: Vec::new(),
-                queue: self.queue.into_iter().map(|it| it.1).collect(),
+                queue: self.queue.into_iter().map(|q| q.1).collect(),
                 past: self.past,
                 commands: self.commands,
             },
@@ -159,8 +159,7 @@ mod tests {
     }
 
     fn read(events: &[Value]) -> Vec<EventRecord> {
-        let read =
-            |it: &Value| EventRecord::read(it.to_string().as_bytes()).expect("it is an event");
+        let read = |v: &Value| EventRecord::read(v.to_string().as_bytes()).expect("it is an event");
         events.iter().map(read).collect()
     }
 
@@ -180,7 +179,7 @@ mod tests {
         assert_eq!((state.sequence, state.revision, state.phase), (6, 5, PhaseRecord::Promoted));
         assert_eq!(state.rollout.as_deref(), Some("a"));
         assert_eq!(state.memory.applied_at, 102, "applied again, it is the same rollout");
-        let queued: Vec<&Value> = state.memory.queue.iter().map(|it| &it.spec).collect();
+        let queued: Vec<&Value> = state.memory.queue.iter().map(|q| &q.spec).collect();
         assert_eq!(queued, [&json!({"kind": "Rollout", "metadata": {"name": "b"}})]);
         assert_eq!(state.memory.past.len(), 1);
         assert_eq!(state.memory.commands, ["c1", "c2", "c3", "c4", "c5", "c6"]);

@@ -71,7 +71,7 @@ pub const PUBLISHED: &[Published] = &[
 
 /// Returns every published file by its name in `schemas/`.
 pub fn files() -> Vec<(String, String)> {
-    let text = |it: Value| format!("{it:#}\n");
+    let text = |v: Value| format!("{v:#}\n");
     let mut files = Vec::new();
     for published in PUBLISHED {
         files.push((format!("{}.schema.json", published.name), text((published.json_schema)())));
@@ -84,13 +84,13 @@ pub fn files() -> Vec<(String, String)> {
 
 /// Returns the Avro codec of a published record, if it has one.
 pub fn codec(name: &str) -> Option<&'static Codec> {
-    codecs().iter().find(|it| it.0 == name).map(|it| &it.1)
+    codecs().iter().find(|c| c.0 == name).map(|n| &n.1)
 }
 
 /// Returns the Avro codecs of all published records, by name.
 pub fn codecs() -> &'static [(&'static str, Codec)] {
     static CODECS: LazyLock<Vec<(&str, Codec)>> = LazyLock::new(|| {
-        let made = PUBLISHED.iter().map(|it| Some((it.name, Codec::new(&(it.avro_schema?)()))));
+        let made = PUBLISHED.iter().map(|m| Some((m.name, Codec::new(&(m.avro_schema?)()))));
         made.flatten().collect()
     });
     &CODECS

@@ -46,7 +46,7 @@ impl From<&Ranking> for RankingRecord {
         let only = ranking.bins().filter_map(|(place, bin)| Some((place, bin.only?)));
         Self {
             level: ranking.level(),
-            bins: ranking.bins().map(|(place, it)| (place, it.positives, it.negatives)).collect(),
+            bins: ranking.bins().map(|(place, b)| (place, b.positives, b.negatives)).collect(),
             only: if is_exact { Vec::new() } else { only.collect() },
         }
     }
@@ -93,7 +93,7 @@ impl UnscoredRecord {
 impl From<&Moments> for MomentsRecord {
     fn from(moments: &Moments) -> Self {
         let sums = [moments.sum, moments.squares_high, moments.squares_low];
-        Self { n: moments.n, sums: sums.map(|it| it.to_string()) }
+        Self { n: moments.n, sums: sums.map(|s| s.to_string()) }
     }
 }
 

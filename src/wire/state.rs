@@ -167,11 +167,11 @@ impl StateRecord {
             .memory
             .queue
             .iter()
-            .map(|it| {
+            .map(|q| {
                 Ok(Queued {
-                    written: rollout(&parse, &it.spec)?,
-                    command_id: it.command_id.clone(),
-                    by: it.by.clone(),
+                    written: rollout(&parse, &q.spec)?,
+                    command_id: q.command_id.clone(),
+                    by: q.by.clone(),
                 })
             })
             .collect::<Result<Vec<_>, Malformed>>()?;
@@ -179,7 +179,7 @@ impl StateRecord {
             .memory
             .decisions
             .iter()
-            .map(|it| it.decision(rollout(&parse, &it.spec)?))
+            .map(|d| d.decision(rollout(&parse, &d.spec)?))
             .collect::<Result<Vec<_>, Malformed>>()?;
         Ok(ModelState {
             position: self.position().position(&model.plan)?,
@@ -201,10 +201,10 @@ impl StateRecord {
                 .memory
                 .past
                 .iter()
-                .map(|it| Past {
-                    rollout: it.rollout.as_str().into(),
-                    phase: it.phase.into(),
-                    fingerprint: u64::from_str_radix(&it.fingerprint, 16).unwrap_or(0),
+                .map(|p| Past {
+                    rollout: p.rollout.as_str().into(),
+                    phase: p.phase.into(),
+                    fingerprint: u64::from_str_radix(&p.fingerprint, 16).unwrap_or(0),
                 })
                 .collect(),
             commands: self.memory.commands.clone(),
@@ -220,7 +220,7 @@ impl From<&ModelState> for StateRecord {
             None => &standing.model.document,
         };
         Self {
-            rollout: standing.rollout.as_ref().map(|it| it.plan.name.to_string()),
+            rollout: standing.rollout.as_ref().map(|r| r.plan.name.to_string()),
             model: standing.model.plan.name.to_string(),
             phase: position.phase,
             stage: position.stage,
@@ -237,10 +237,10 @@ impl From<&ModelState> for StateRecord {
             conditions: standing
                 .conditions
                 .iter()
-                .map(|it| ConditionRecord {
-                    name: it.name.to_owned(),
-                    ok: it.is_ok,
-                    reason: it.reason.clone(),
+                .map(|c| ConditionRecord {
+                    name: c.name.to_owned(),
+                    ok: c.is_ok,
+                    reason: c.reason.clone(),
                 })
                 .collect(),
             sequence: standing.sequence,
@@ -248,27 +248,27 @@ impl From<&ModelState> for StateRecord {
             memory: MemoryRecord {
                 model_spec: standing.model.document.clone(),
                 applied_at: standing.applied_at.0,
-                entered_at: standing.entered_at.map(|it| it.0),
-                judged: standing.judged.map(|it| it.0),
+                entered_at: standing.entered_at.map(|e| e.0),
+                judged: standing.judged.map(|j| j.0),
                 design: (&standing.design).into(),
                 winner: standing.winner.as_ref().map(ToString::to_string),
                 decisions: standing.decisions.iter().map(Into::into).collect(),
                 queue: standing
                     .queue
                     .iter()
-                    .map(|it| QueuedRecord {
-                        spec: it.written.document.clone(),
-                        command_id: it.command_id.clone(),
-                        by: it.by.clone(),
+                    .map(|q| QueuedRecord {
+                        spec: q.written.document.clone(),
+                        command_id: q.command_id.clone(),
+                        by: q.by.clone(),
                     })
                     .collect(),
                 past: standing
                     .past
                     .iter()
-                    .map(|it| PastRecord {
-                        rollout: it.rollout.to_string(),
-                        phase: it.phase.into(),
-                        fingerprint: format!("{:016x}", it.fingerprint),
+                    .map(|p| PastRecord {
+                        rollout: p.rollout.to_string(),
+                        phase: p.phase.into(),
+                        fingerprint: format!("{:016x}", p.fingerprint),
                     })
                     .collect(),
                 commands: standing.commands.clone(),
@@ -279,7 +279,7 @@ impl From<&ModelState> for StateRecord {
 
 /// A condition of a newer version of this crate is for people only, and comes back with the next tick.
 fn condition(record: &ConditionRecord) -> Option<Condition> {
-    let name = Condition::NAMES.into_iter().find(|it| *it == record.name)?;
+    let name = Condition::NAMES.into_iter().find(|n| *n == record.name)?;
     Some(Condition { name, is_ok: record.ok, reason: record.reason.clone() })
 }
 

@@ -58,7 +58,7 @@ fn revision(pairs: &Pairs<'_>) -> Option<Revision> {
 }
 
 fn text<'a>(pairs: &Pairs<'a>, name: &str) -> Option<&'a str> {
-    let (_, value) = pairs.iter().rev().find(|(it, _)| *it == name)?;
+    let (_, value) = pairs.iter().rev().find(|(p, _)| *p == name)?;
     std::str::from_utf8((*value)?).ok()
 }
 

@@ -37,7 +37,7 @@ pub struct UnitsRecord {
 
 impl UnitsRecord {
     pub(super) fn units(&self) -> Result<Units, Malformed> {
-        let arms: Vec<Version> = self.arms.iter().map(|it| version(it)).collect();
+        let arms: Vec<Version> = self.arms.iter().map(|a| version(a)).collect();
         let again = self
             .again
             .iter()
@@ -66,9 +66,9 @@ impl UnitsRecord {
         let cases = self
             .cases
             .iter()
-            .map(|(it, counts)| {
+            .map(|(c, counts)| {
                 let [assigned, answered, labelled, mature, labelled_by @ ..] = *counts;
-                (version(it), UnitCounts { assigned, answered, labelled, mature, labelled_by })
+                (version(c), UnitCounts { assigned, answered, labelled, mature, labelled_by })
             })
             .collect();
         let buckets =
@@ -90,7 +90,7 @@ fn hash_of(text: &str) -> Result<u64, Malformed> {
 pub(super) fn units_record(stratum: Stratum, units: &Units) -> UnitsRecord {
     let mut arms: Vec<String> = Vec::new();
     let mut place = |version: &Version| {
-        let known = arms.iter().position(|it| it == version.as_str());
+        let known = arms.iter().position(|a| a == version.as_str());
         let index = known.unwrap_or_else(|| {
             arms.push(version.to_string());
             arms.len() - 1
@@ -101,30 +101,30 @@ pub(super) fn units_record(stratum: Stratum, units: &Units) -> UnitsRecord {
     let seen = units
         .seen
         .iter()
-        .map(|(hash, it)| {
-            let [quarter, half, full] = it.labelled_by;
+        .map(|(hash, s)| {
+            let [quarter, half, full] = s.labelled_by;
             let [by_quarter, by_half, by_full] = LABELLED_BY;
-            let known = mark(it.is_answered, ANSWERED)
-                | mark(it.is_labelled, LABELLED)
-                | mark(it.is_mature, MATURE)
-                | mark(it.is_mixed, MIXED)
+            let known = mark(s.is_answered, ANSWERED)
+                | mark(s.is_labelled, LABELLED)
+                | mark(s.is_mature, MATURE)
+                | mark(s.is_mixed, MIXED)
                 | mark(quarter, by_quarter)
                 | mark(half, by_half)
                 | mark(full, by_full);
-            (format!("{hash:x}"), place(&it.arm), known)
+            (format!("{hash:x}"), place(&s.arm), known)
         })
         .collect();
     let again = units
         .seen
         .iter()
-        .filter(|(_, it)| it.repeats > 0)
-        .map(|(hash, it)| (format!("{hash:x}"), it.repeats))
+        .filter(|(_, s)| s.repeats > 0)
+        .map(|(hash, r)| (format!("{hash:x}"), r.repeats))
         .collect();
     let cases = units
         .cases
         .iter()
-        .map(|(version, it)| {
-            let UnitCounts { assigned, answered, labelled, mature, labelled_by } = *it;
+        .map(|(version, c)| {
+            let UnitCounts { assigned, answered, labelled, mature, labelled_by } = *c;
             let [quarter, half, full] = labelled_by;
             (version.to_string(), [assigned, answered, labelled, mature, quarter, half, full])
         })

@@ -54,8 +54,8 @@ impl Oracle {
 
     /// Answers one request, or says why it cannot.
     pub fn answer(&mut self, request: &[u8]) -> Result<Vec<u8>, String> {
-        self.features.read(request, &mut self.row).map_err(|it| it.to_string())?;
-        self.model.predict(&self.row, &mut self.prediction).map_err(|it| it.to_string())?;
+        self.features.read(request, &mut self.row).map_err(|r| r.to_string())?;
+        self.model.predict(&self.row, &mut self.prediction).map_err(|p| p.to_string())?;
         Ok(answer_body(&self.prediction, &self.decision))
     }
 }

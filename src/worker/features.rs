@@ -165,7 +165,7 @@ mod tests {
             FeatureList::parse(list)
                 .and_then(|list| list.read(request.as_bytes(), &mut features))
                 .expect("the features are there");
-            let bits = |list: &[f32]| list.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
+            let bits = |list: &[f32]| list.iter().map(|l| l.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&features), bits(expected), "{list} of {request}");
         };
         check("b,a", r#"{"features":{"a":1,"b":2.5}}"#, &[2.5, 1.0]);

@@ -88,8 +88,8 @@ pub struct Kappa {
 /// Computes kappa from a square table, row = stable version's class, column = candidate's.
 pub fn kappa(table: &[Vec<u64>]) -> Kappa {
     let size = table.len();
-    let total: f64 = table.iter().flatten().map(|it| *it as f64).sum();
-    let share = |i: usize, j: usize| table[i].get(j).map_or(0.0, |it| *it as f64) / total;
+    let total: f64 = table.iter().flatten().map(|t| *t as f64).sum();
+    let share = |i: usize, j: usize| table[i].get(j).map_or(0.0, |t| *t as f64) / total;
     let rows: Vec<f64> = (0..size).map(|i| (0..size).map(|j| share(i, j)).sum()).collect();
     let columns: Vec<f64> = (0..size).map(|j| (0..size).map(|i| share(i, j)).sum()).collect();
     let agreement: f64 = (0..size).map(|i| share(i, i)).sum();

@@ -23,7 +23,7 @@ pub fn beta_comparison(treated: Rate, control: Rate, a: f64, b: f64) -> Comparis
     let ((a1, b1), (a0, b0)) = (posterior(treated), posterior(control));
     let cuts = cuts(&[(a1, b1), (a0, b0)]);
     let over = |f: &dyn Fn(f64) -> f64| -> f64 {
-        cuts.windows(2).map(|it| integral(it[0], it[1], 2, f)).sum()
+        cuts.windows(2).map(|c| integral(c[0], c[1], 2, f)).sum()
     };
     Comparison {
         greater: chance_greater((a1, b1), (a0, b0), &cuts),
@@ -43,11 +43,11 @@ fn chance_greater((a1, b1): (f64, f64), (a0, b0): (f64, f64), cuts: &[f64]) -> f
         })
     };
     cuts.windows(2)
-        .map(|it| {
-            if it[1] <= 0.5 {
-                of_panel(it[0], it[1], a1.min(1.0), &|x| x)
+        .map(|c| {
+            if c[1] <= 0.5 {
+                of_panel(c[0], c[1], a1.min(1.0), &|x| x)
             } else {
-                of_panel(1.0 - it[1], 1.0 - it[0], b1.min(1.0), &|y| 1.0 - y)
+                of_panel(1.0 - c[1], 1.0 - c[0], b1.min(1.0), &|y| 1.0 - y)
             }
         })
         .sum()
@@ -66,7 +66,7 @@ fn cuts(laws: &[(f64, f64)]) -> Vec<f64> {
             cuts.extend([mean - step * deviation, mean + step * deviation]);
         }
     }
-    cuts.retain(|it| (0.0..=1.0).contains(it));
+    cuts.retain(|c| (0.0..=1.0).contains(c));
     cuts.sort_by(f64::total_cmp);
     cuts
 }

@@ -73,7 +73,7 @@ impl Bets {
     #[must_use]
     pub fn with_lambdas(self, lambdas: [f64; GRID]) -> Self {
         let bet_max = STAKE_MAX / worst(self.range, self.scheme, self.null).max(1e-9);
-        Self { lambdas: lambdas.map(|it| it.clamp(0.0, bet_max)), ..self }
+        Self { lambdas: lambdas.map(|l| l.clamp(0.0, bet_max)), ..self }
     }
 
     /// Returns the bets, one for each planned effect.
@@ -130,7 +130,7 @@ impl Bets {
 fn is_sound(range: Range, null: Null) -> bool {
     let finite = [range.low, range.high, range.centre, range.variance, null.at]
         .iter()
-        .all(|it| it.is_finite());
+        .all(|a| a.is_finite());
     finite && range.low < range.high && range.variance >= 0.0
 }
 
@@ -203,7 +203,7 @@ impl Capital {
 
     /// Returns the log-capitals as numbers.
     pub fn log_capitals(&self) -> LogCapitals {
-        self.0.map(|it| it as f64 / ONE)
+        self.0.map(|l| l as f64 / ONE)
     }
 
     /// Returns the log of the e-value; 0 before any observation.

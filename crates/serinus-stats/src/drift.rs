@@ -29,8 +29,8 @@ pub struct Drift {
 /// Compares counts in the same bins.
 pub fn drift(reference: &[u64], current: &[u64]) -> Drift {
     let smooth = |counts: &[u64]| -> Vec<f64> {
-        let total = counts.iter().map(|it| *it as f64).sum::<f64>() + 0.5 * counts.len() as f64;
-        counts.iter().map(|it| (*it as f64 + 0.5) / total).collect()
+        let total = counts.iter().map(|c| *c as f64).sum::<f64>() + 0.5 * counts.len() as f64;
+        counts.iter().map(|c| (*c as f64 + 0.5) / total).collect()
     };
     let (p, q) = (smooth(reference), smooth(current));
     let sum =

@@ -308,7 +308,7 @@ fn ranks_of_separate_samples_are_extreme() {
     close(test.u, 0.0);
     close(test.p_exact.unwrap_or(f64::NAN), 0.1);
     // One order among all ways to choose 40 of 80, and its mirror.
-    let (low, high): (Vec<f64>, Vec<f64>) = (0..80).map(f64::from).partition(|it| *it < 40.0);
+    let (low, high): (Vec<f64>, Vec<f64>) = (0..80).map(f64::from).partition(|f| *f < 40.0);
     let p = ranks::mann_whitney(&low, &high).p_exact.unwrap_or(f64::NAN);
     close(p * 107_507_208_733_336_176_461_620.0, 2.0);
     // P(D_2 > d) by hand: D_2 <= d needs both values in their strips, area 2 (2d - 1/2)^2 for d in [1/4, 1/2].
@@ -447,8 +447,8 @@ fn zeros_of_either_sign_tie() {
 #[test]
 fn a_plan_takes_longer_for_less() {
     let plan = |difference: f64| RatePlan { base: 0.1, difference, margin: 0.0, propensity: 0.5 };
-    let median = |it: f64| {
-        planning::ipw_duration(&plan(it), Null::greater(0.0), &Prior::planned(0.02), 0.05).median
+    let median = |f: f64| {
+        planning::ipw_duration(&plan(f), Null::greater(0.0), &Prior::planned(0.02), 0.05).median
     };
     // Measured: 7,000 observations two-sided for .10 against .12.
     assert!((4_000.0..8_000.0).contains(&median(0.02)), "{}", median(0.02));

@@ -103,7 +103,7 @@ fn worst_case(n1: u64, n0: u64, chosen: impl Fn(u64, u64) -> bool) -> f64 {
         let law = |n: u64| -> Vec<f64> { (0..=n).map(|x| binomial_pmf(x, n, rate)).collect() };
         let (treated, control) = (law(n1), law(n0));
         let at = |law: &[f64], x: u64| {
-            usize::try_from(x).ok().and_then(|it| law.get(it).copied()).unwrap_or(0.0)
+            usize::try_from(x).ok().and_then(|t| law.get(t).copied()).unwrap_or(0.0)
         };
         tables.iter().map(|(x1, x0)| at(&treated, *x1) * at(&control, *x0)).sum()
     };

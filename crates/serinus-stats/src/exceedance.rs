@@ -40,12 +40,12 @@ impl Ladder {
     /// Returns the ladder with every threshold multiplied: by `1 + margin` for the candidate's arm, say.
     #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
-        Self { thresholds: self.thresholds.map(|it| it * factor) }
+        Self { thresholds: self.thresholds.map(|t| t * factor) }
     }
 
     /// Returns which thresholds a value exceeds; none for one that is not a number.
     pub fn exceeded(&self, value: f64) -> [bool; RUNGS] {
-        self.thresholds.map(|it| value > it)
+        self.thresholds.map(|t| value > t)
     }
 
     /// Returns the planned base rate at each threshold: by construction `1 - q`.

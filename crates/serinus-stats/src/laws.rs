@@ -98,7 +98,7 @@ impl Evidence {
 proptest! {
     #[test]
     fn merging_has_no_order(a in prop::collection::vec(seen(), 0..30), b in prop::collection::vec(seen(), 0..30), c in prop::collection::vec(seen(), 0..30)) {
-        let [first, second, third] = [&a, &b, &c].map(|it| Evidence::of(it));
+        let [first, second, third] = [&a, &b, &c].map(|t| Evidence::of(t));
         let left = first.clone().merged(&second).merged(&third);
         let right = first.clone().merged(&second.clone().merged(&third));
         prop_assert_eq!(&left, &right);
@@ -108,7 +108,7 @@ proptest! {
     }
 
     #[test]
-    fn order_of_records_never_changes_a_bit(seen in prop::collection::vec(seen(), 1..60).prop_flat_map(|it| (Just(it.clone()), Just(it).prop_shuffle()))) {
+    fn order_of_records_never_changes_a_bit(seen in prop::collection::vec(seen(), 1..60).prop_flat_map(|p| (Just(p.clone()), Just(p).prop_shuffle()))) {
         let (recorded, shuffled) = seen;
         prop_assert_eq!(Evidence::of(&recorded).conclusions(), Evidence::of(&shuffled).conclusions());
     }
@@ -134,11 +134,11 @@ proptest! {
 
     #[test]
     fn merged_parts_keep_their_digits_at_a_great_mean(a in prop::collection::vec(-3.0..3.0_f64, 1..40), b in prop::collection::vec(-3.0..3.0_f64, 1..40)) {
-        let far = |values: &[f64]| -> Vec<f64> { values.iter().map(|it| 1e9 + it).collect() };
+        let far = |values: &[f64]| -> Vec<f64> { values.iter().map(|f| 1e9 + f).collect() };
         let (a, b) = (far(&a), far(&b));
         let merged = Partial::of(&a).merge(Partial::of(&b)).summary();
         // What the values are after rounding, less the mean's order of size: this loses nothing.
-        let near: Vec<f64> = a.iter().chain(&b).map(|it| it - 1e9).collect();
+        let near: Vec<f64> = a.iter().chain(&b).map(|f| f - 1e9).collect();
         let exact = Summary::of(&near);
         prop_assert!((merged.m2 - exact.m2).abs() <= 1e-12 * exact.m2, "{} for {}", merged.m2, exact.m2);
     }
@@ -212,7 +212,7 @@ fn splits(n: u64) -> Vec<([u64; 4], f64)> {
                 let split = [a, b, c, n - a - b - c];
                 all.push((
                     split,
-                    ln_factorial(n) - split.iter().map(|it| ln_factorial(*it)).sum::<f64>(),
+                    ln_factorial(n) - split.iter().map(|l| ln_factorial(*l)).sum::<f64>(),
                 ));
             }
         }

@@ -49,7 +49,7 @@ fn ascending(indices: &[usize]) -> Vec<usize> {
 
 /// Returns `min(1, m p)` for each.
 pub fn bonferroni(p: &[f64]) -> Vec<f64> {
-    p.iter().map(|it| (it * p.len() as f64).min(1.0)).collect()
+    p.iter().map(|f| (f * p.len() as f64).min(1.0)).collect()
 }
 
 /// Returns Holm's adjusted p-values.

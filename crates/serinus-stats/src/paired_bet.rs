@@ -149,7 +149,7 @@ pub fn interval(strata: &[PairedStratum], prior: &Prior, alpha: f64) -> Interval
         let null = Null { at: 0.0, side };
         let rungs: Vec<Rung> = strata
             .iter()
-            .filter_map(|it| PairedDesign::new(it.discordance, null, prior).rung(it, side))
+            .filter_map(|s| PairedDesign::new(s.discordance, null, prior).rung(s, side))
             .collect();
         invert::end(&rungs, prior, (2.0 / alpha).ln(), 1.0)
     };

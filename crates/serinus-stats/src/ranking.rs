@@ -95,7 +95,7 @@ impl Ranking {
         let pairs = |bin: &Bin| bin.positives as f64 * bin.negatives as f64;
         let tied: f64 = self.bins.values().filter(|bin| bin.only.is_none()).map(pairs).sum();
         let (positives, negatives) = self.counts();
-        let of = |counts: Vec<u64>| counts.into_iter().map(|it| it as f64).sum::<f64>();
+        let of = |counts: Vec<u64>| counts.into_iter().map(|c| c as f64).sum::<f64>();
         let all = of(positives) * of(negatives);
         if all > 0.0 { tied / all } else { 0.0 }
     }
@@ -281,7 +281,7 @@ mod tests {
             1e10,
             f64::MAX,
         ];
-        let places: Vec<i64> = scores.iter().map(|it| super::place(*it)).collect();
+        let places: Vec<i64> = scores.iter().map(|s| super::place(*s)).collect();
         assert!(places.is_sorted_by(|a, b| a < b), "{places:?}");
     }
 }

@@ -43,13 +43,13 @@ pub fn mann_whitney_binned(treated: &[u64], control: &[u64]) -> MannWhitney {
 fn groups(treated: &[f64], control: &[f64]) -> Vec<(u64, u64)> {
     // A sum with zero has no sign: -0 ties with 0.
     let of = |values: &[f64], is_treated: bool| -> Vec<(f64, bool)> {
-        values.iter().map(|it| (it + 0.0, is_treated)).collect()
+        values.iter().map(|b| (b + 0.0, is_treated)).collect()
     };
     let mut all = [of(treated, true), of(control, false)].concat();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     all.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq())
         .map(|group| {
-            let of_treated = group.iter().filter(|it| it.1).count() as u64;
+            let of_treated = group.iter().filter(|g| g.1).count() as u64;
             (of_treated, group.len() as u64 - of_treated)
         })
         .collect()

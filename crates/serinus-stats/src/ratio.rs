@@ -147,7 +147,7 @@ pub struct RateStratum {
 /// Combines strata with weights `n1 n0 / (n1 + n0)`; strata with an empty arm have none.
 pub fn stratified(strata: &[RateStratum]) -> Stratified {
     let (mut weights, mut difference, mut own, mut pooled) = (0.0, 0.0, 0.0, 0.0);
-    for it in strata.iter().filter(|it| it.n1 > 0 && it.n0 > 0) {
+    for it in strata.iter().filter(|s| s.n1 > 0 && s.n0 > 0) {
         let (n1, n0) = (it.n1 as f64, it.n0 as f64);
         let (p1, p0) = (it.e1 as f64 / n1, it.e0 as f64 / n0);
         let p = (it.e1 + it.e0) as f64 / (n1 + n0);
@@ -162,7 +162,7 @@ pub fn stratified(strata: &[RateStratum]) -> Stratified {
         difference: difference / weights,
         variance: own / (weights * weights),
         variance_pooled: pooled / (weights * weights),
-        naive: total(|it| it.e1) / total(|it| it.n1) - total(|it| it.e0) / total(|it| it.n0),
+        naive: total(|t| t.e1) / total(|t| t.n1) - total(|t| t.e0) / total(|t| t.n0),
     }
 }
 

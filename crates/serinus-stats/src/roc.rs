@@ -122,8 +122,8 @@ fn placements(labels: &[bool], scores: &[f64]) -> Placements {
         return Placements { positive: unknown(&positives), negative: unknown(&negatives) };
     }
     let share_below = |sorted: &[f64], score: f64| {
-        let below = sorted.partition_point(|it| it.total_cmp(&score).is_lt());
-        let up_to = sorted.partition_point(|it| it.total_cmp(&score).is_le());
+        let below = sorted.partition_point(|p| p.total_cmp(&score).is_lt());
+        let up_to = sorted.partition_point(|p| p.total_cmp(&score).is_le());
         0.5 * (below + up_to) as f64 / sorted.len() as f64
     };
     let sorted = |scores: &[f64]| {
@@ -133,8 +133,8 @@ fn placements(labels: &[bool], scores: &[f64]) -> Placements {
     };
     let (sorted_positives, sorted_negatives) = (sorted(&positives), sorted(&negatives));
     Placements {
-        positive: positives.iter().map(|it| share_below(&sorted_negatives, *it)).collect(),
-        negative: negatives.iter().map(|it| 1.0 - share_below(&sorted_positives, *it)).collect(),
+        positive: positives.iter().map(|p| share_below(&sorted_negatives, *p)).collect(),
+        negative: negatives.iter().map(|n| 1.0 - share_below(&sorted_positives, *n)).collect(),
     }
 }
 

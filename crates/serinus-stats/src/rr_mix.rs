@@ -30,7 +30,7 @@ pub fn log_e(strata: &[EventStratum], null: Null, prior: &Prior) -> f64 {
     if !null.at.is_finite() {
         return 0.0;
     }
-    for stratum in strata.iter().filter(|it| it.propensity > 0.0 && it.propensity < 1.0) {
+    for stratum in strata.iter().filter(|s| s.propensity > 0.0 && s.propensity < 1.0) {
         let norm_null = ln_norm(stratum.propensity, null.at);
         let treated = stratum.treated_events as f64;
         let events = treated + stratum.control_events as f64;
@@ -77,10 +77,10 @@ pub fn label_parity(strata: &[Coverage]) -> f64 {
     let prior = Prior::planned(PARITY_RATIO.ln());
     let missing: Vec<EventStratum> = strata
         .iter()
-        .map(|it| EventStratum {
-            propensity: it.propensity,
-            treated_events: it.treated.saturating_sub(it.treated_labelled),
-            control_events: it.control.saturating_sub(it.control_labelled),
+        .map(|s| EventStratum {
+            propensity: s.propensity,
+            treated_events: s.treated.saturating_sub(s.treated_labelled),
+            control_events: s.control.saturating_sub(s.control_labelled),
         })
         .collect();
     let one_sided = |side| log_e(&missing, Null { at: 0.0, side }, &prior);

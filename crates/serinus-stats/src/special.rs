@@ -182,7 +182,7 @@ fn ln_gamma_half_ratio(a: f64) -> f64 {
 
 /// Returns the continued fraction of the incomplete beta function by Lentz's method (Numerical Recipes 6.4).
 pub fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
-    let guard = |it: f64| if it.abs() < 1e-300 { 1e-300 } else { it };
+    let guard = |f: f64| if f.abs() < 1e-300 { 1e-300 } else { f };
     let mut c = 1.0;
     let mut d = 1.0 / guard(1.0 - (a + b) * x / (a + 1.0));
     let mut h = d;
@@ -292,7 +292,7 @@ pub fn log_sum_exp(values: &[f64]) -> f64 {
         // All are minus infinity, or one is plus infinity: no finite scale to take out.
         return top;
     }
-    top + values.iter().map(|it| (it - top).exp()).sum::<f64>().ln()
+    top + values.iter().map(|t| (t - top).exp()).sum::<f64>().ln()
 }
 
 /// Returns the log of the arithmetic mean of `exp(v_i)`: the mean of e-values is an e-value whatever their dependence.

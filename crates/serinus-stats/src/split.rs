@@ -39,7 +39,7 @@ pub fn multinomial_log_e(counts: &[u64], weights: &[f64], concentration: f64) ->
 
 /// Returns the log of the e-value over all stages: stages are disjoint, so their e-values multiply.
 pub fn log_e(stages: &[SplitStage<'_>]) -> f64 {
-    stages.iter().map(|it| multinomial_log_e(it.counts, it.weights, CONCENTRATION)).sum()
+    stages.iter().map(|s| multinomial_log_e(s.counts, s.weights, CONCENTRATION)).sum()
 }
 
 /// Returns the p-value of the split at this look. For a p that holds at all looks, keep the least one seen.
@@ -58,7 +58,7 @@ pub struct ChiSquare {
 
 /// Compares counts with planned shares; statistic 0 and p 1 without units.
 pub fn chi_square(counts: &[u64], weights: &[f64]) -> ChiSquare {
-    let n: f64 = counts.iter().map(|it| *it as f64).sum();
+    let n: f64 = counts.iter().map(|c| *c as f64).sum();
     let total: f64 = weights.iter().sum();
     let chi2 = counts
         .iter()

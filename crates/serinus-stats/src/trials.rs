@@ -142,7 +142,7 @@ fn a_planned_difference_is_found_in_the_measured_time() {
         })
         .collect();
     stops.sort_unstable();
-    let found = stops.iter().filter(|it| **it < u32::MAX).count();
+    let found = stops.iter().filter(|s| **s < u32::MAX).count();
     assert!((6_000..=8_200).contains(&stops[150]), "median {}", stops[150]);
     assert!(found >= 275, "{found} of 300");
 }

@@ -122,12 +122,12 @@ impl Inputs {
         replay: &Replay,
     ) -> Result<Self, ShellError> {
         let mut predictions = VecDeque::new();
-        replay.range(&plan.topics.predictions, partition, from.0, Some(to.0), |it| {
-            predictions.push_back(read_prediction(it));
+        replay.range(&plan.topics.predictions, partition, from.0, Some(to.0), |t| {
+            predictions.push_back(read_prediction(t));
         })?;
         let mut labels = VecDeque::new();
-        replay.range(&topics.labels, partition, from.1, Some(to.1), |it| {
-            labels.push_back(read_label(it));
+        replay.range(&topics.labels, partition, from.1, Some(to.1), |t| {
+            labels.push_back(read_label(t));
         })?;
         Ok(Self { predictions, labels })
     }
@@ -204,11 +204,11 @@ impl AnalystLane {
             self.follow(turn.now(), view, out);
         }
         let Inputs { predictions, labels } = inputs;
-        let of_predictions = |it: &mut Arrival| it.offset < turn.predictions;
+        let of_predictions = |a: &mut Arrival| a.offset < turn.predictions;
         while let Some(it) = predictions.pop_front_if(of_predictions) {
             self.backlog.push(it);
         }
-        while let Some(it) = labels.pop_front_if(|it| it.offset < turn.labels) {
+        while let Some(it) = labels.pop_front_if(|p| p.offset < turn.labels) {
             self.backlog.push(it);
         }
         self.take(sources, out, &mut Vec::new());
@@ -240,7 +240,7 @@ impl AnalystLane {
         // While records are still unread, time alone changes nothing.
         let has_caught_up = lag != self.lag || self.sources.is_some();
         let is_due =
-            has_caught_up || lag == (0, 0) && self.machine.next_wake().is_some_and(|it| it <= now);
+            has_caught_up || lag == (0, 0) && self.machine.next_wake().is_some_and(|n| n <= now);
         if !is_due && self.backlog.is_empty() && self.known == view.version {
             return false;
         }
@@ -258,8 +258,8 @@ impl AnalystLane {
         self.lag = lag;
         self.now = now;
         let start = ReplayStart { now, ..self.start_here() };
-        let newest = self.starts.last_key_value().map(|(_, it)| it.now);
-        if newest.is_none_or(|it| now - it >= STARTS_EVERY) {
+        let newest = self.starts.last_key_value().map(|(_, l)| l.now);
+        if newest.is_none_or(|n| now - n >= STARTS_EVERY) {
             self.starts.insert(self.turn, start);
         }
         self.machine.turn_is(self.turn);
@@ -273,7 +273,7 @@ impl AnalystLane {
         }
         self.machine.handle(now, Event::Lag { predictions: lag.0, labels: lag.1 }, out);
         // Predictions before labels, each in the order of their offsets, so that a replay of the turn is the same.
-        self.backlog.sort_by_key(|it| (it.input, it.offset));
+        self.backlog.sort_by_key(|b| (b.input, b.offset));
         for arrival in self.backlog.drain(..) {
             match arrival.input {
                 Input::Predictions => self.predictions = arrival.offset + 1,
@@ -284,7 +284,7 @@ impl AnalystLane {
         }
         self.machine.tick(now, out);
         // What is published before, when plans are learnt, is of this turn too.
-        if out.iter().any(|it| matches!(it, Effect::Partial(_))) {
+        if out.iter().any(|o| matches!(o, Effect::Partial(_))) {
             self.published = self.turn + 1;
         }
     }
@@ -348,7 +348,7 @@ impl AnalystLane {
 
     /// Returns where a replay of the lane as it is now would start.
     pub fn replay_start(&self) -> ReplayStart {
-        let oldest = self.starts.first_key_value().map(|(_, it)| *it);
+        let oldest = self.starts.first_key_value().map(|(_, f)| *f);
         let here = self.start_here();
         ReplayStart { next: here.next, published: here.published, ..oldest.unwrap_or(here) }
     }

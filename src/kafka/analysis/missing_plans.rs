@@ -22,14 +22,14 @@ pub struct PlanWait {
 impl PlanWait {
     /// Says which lanes' cases have waited for longer than usual.
     pub fn say(&mut self, now: Timestamp, lanes: &BTreeMap<LaneKey, AnalystLane>) {
-        self.said.retain(|key, _| lanes.get(key).is_some_and(|it| it.unplanned().is_some()));
+        self.said.retain(|key, _| lanes.get(key).is_some_and(|k| k.unplanned().is_some()));
         for (key, lane) in lanes {
             let Some((cases, first)) = lane.unplanned() else { continue };
-            let is_new = self.said.get(key).is_none_or(|it| *it + EVERY <= now);
+            let is_new = self.said.get(key).is_none_or(|k| *k + EVERY <= now);
             if first.since + USUAL > now || !is_new {
                 continue;
             }
-            let rollout = first.prediction.rollout.as_ref().map_or("-", |it| it.as_str());
+            let rollout = first.prediction.rollout.as_ref().map_or("-", |r| r.as_str());
             warn!(
                 model = %key.0,
                 partition = key.1,

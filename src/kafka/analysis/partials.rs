@@ -42,7 +42,7 @@ impl Sums {
             None => return Ok(Published::default()),
         };
         // One more than the turn of the newest.
-        let published = ReplayStart::from_metadata(metadata).map_or(0, |it| it.published);
+        let published = ReplayStart::from_metadata(metadata).map_or(0, |m| m.published);
         if !committed.is_certain {
             // Newer ones than `published` may be there, and hidden.
             replay.is_decided(topic, PARTITION)?;
@@ -52,8 +52,8 @@ impl Sums {
                 self.0.insert(model.clone(), read(settings, beat, topic)?);
             }
             let of_model = self.0.get_mut(model);
-            let found = of_model.and_then(|it| it.remove(partition)).unwrap_or_default();
-            let shown = found.values().map(|it| it.turn + 1).max().unwrap_or(0);
+            let found = of_model.and_then(|o| o.remove(partition)).unwrap_or_default();
+            let shown = found.values().map(|f| f.turn + 1).max().unwrap_or(0);
             let is_all = shown >= published;
             if !is_all {
                 self.0.remove(model);
@@ -71,8 +71,8 @@ fn read(
 ) -> Result<BTreeMap<i32, OfLane>, ShellError> {
     let mut newest: BTreeMap<i32, OfLane> = BTreeMap::new();
     topic_scan::scan(settings, topic, Some(beat), |message| {
-        let read = message.payload().and_then(|it| PartialRecord::read(it).ok());
-        if let Some(partial) = read.and_then(|it| it.partial().ok()) {
+        let read = message.payload().and_then(|p| PartialRecord::read(p).ok());
+        if let Some(partial) = read.and_then(|p| p.partial().ok()) {
             let of_partition = newest.entry(partial.partition).or_default();
             of_partition.insert(partial.rollout.clone(), partial);
         }

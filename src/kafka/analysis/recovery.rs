@@ -73,7 +73,7 @@ impl Lost<'_> {
                 group,
                 "the group's offset is gone or was set by another program; the journal counts"
             );
-            let offset = committed.predictions.map_or(0, |it| it.0);
+            let offset = committed.predictions.map_or(0, |p| p.0);
             let predictions = Some((offset, String::new()));
             return Ok(Recall::Known(Committed { predictions, is_certain: false, ..committed }));
         }
@@ -109,7 +109,7 @@ impl Lost<'_> {
         let predictions = &self.plan.topics.predictions;
         self.replay.range(predictions, self.partition, from.0, Some(to.0), |message| {
             let at = decode::time(message);
-            first_at = Some(first_at.map_or(at, |it| it.min(at)));
+            first_at = Some(first_at.map_or(at, |a| a.min(at)));
             if let Event::Prediction { offset, prediction } = read_prediction(message).event {
                 remains.cases.push(KnownCase { offset, prediction, row: None });
             }
@@ -145,7 +145,7 @@ impl Lost<'_> {
             })?;
             if self.replay.bounds(topic, partition)?.0 > 0 {
                 let oldest = self.replay.first_time(topic, partition)?.unwrap_or_else(clock::now);
-                deleted_before = deleted_before.max(Some(oldest).filter(|it| *it > since));
+                deleted_before = deleted_before.max(Some(oldest).filter(|o| *o > since));
             }
         }
         Ok((rows, deleted_before))

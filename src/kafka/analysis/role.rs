@@ -238,7 +238,7 @@ impl Session<'_> {
         let mut read = 0;
         let mut collected = None;
         while read < BATCH_MAX {
-            let polled = self.member.poll(wait).map(|it| it.map(|message| self.receive(&message)));
+            let polled = self.member.poll(wait).map(|w| w.map(|message| self.receive(&message)));
             let is_drained = !matches!(polled, Some(Ok(_)));
             match polled {
                 None => {}
@@ -285,7 +285,7 @@ impl Session<'_> {
         let now = clock::now();
         let next = self.lanes.values().filter_map(AnalystLane::next_wake).min();
         let until_due = next
-            .map_or(WAIT_MAX, |it| Duration::from_millis(u64::try_from((it - now).0).unwrap_or(0)));
+            .map_or(WAIT_MAX, |u| Duration::from_millis(u64::try_from((u - now).0).unwrap_or(0)));
         until_due.min(self.outbox.due_in().unwrap_or(WAIT_MAX)).min(WAIT_MAX)
     }
 
@@ -383,7 +383,7 @@ impl Session<'_> {
         let labels_behind: BTreeSet<ModelName> = self
             .labels
             .iter()
-            .filter(|(_, it)| it.is_behind())
+            .filter(|(_, l)| l.is_behind())
             .map(|((model, _), _)| model.clone())
             .collect();
         let (mut effects, mut dead) = (Vec::new(), Vec::new());
@@ -466,7 +466,7 @@ impl Session<'_> {
         let mut add = |topic: &str, partition: i32, next: i64, metadata: Option<String>| {
             committed_offsets::add(&mut offsets, topic, partition, next, metadata)
         };
-        for lane in self.lanes.values().filter(|it| it.is_touched) {
+        for lane in self.lanes.values().filter(|l| l.is_touched) {
             let (predictions, labels) = lane.offsets();
             let own = LaneTopics::of(&self.options.settings.app, &lane.plan);
             let start = lane.replay_start().to_metadata();
@@ -490,8 +490,8 @@ impl Session<'_> {
             }
         }
         self.outbox.commit(&offsets, || self.member.metadata())?;
-        self.lanes.values_mut().for_each(|it| it.is_touched = false);
-        self.labels.values_mut().for_each(|it| it.is_touched = false);
+        self.lanes.values_mut().for_each(|f| f.is_touched = false);
+        self.labels.values_mut().for_each(|f| f.is_touched = false);
         self.counts.tell(self.board);
         for ((model, name), n) in std::mem::take(&mut self.machine_counts) {
             self.board.add(&model, name, n);

@@ -46,7 +46,7 @@ pub struct LaneStore<'a> {
 impl<'a> LaneStore<'a> {
     /// Keeps the files of an application in a folder, if one is given.
     pub fn new(folder: Option<&Path>, app: &str, board: &'a Board) -> Self {
-        let place = folder.map(|it| (it.to_owned(), app.to_owned()));
+        let place = folder.map(|f| (f.to_owned(), app.to_owned()));
         Self { place, due: BTreeMap::new(), rests_until: clock::moment(), board }
     }
 
@@ -64,7 +64,7 @@ impl<'a> LaneStore<'a> {
     pub fn open(&self, model: &ModelName, partition: i32) -> Option<LaneReader> {
         let path = self.path(model, partition)?;
         let opened = File::open(&path).map_err(BadFile::from);
-        match opened.and_then(|it| Reader::open(BufReader::with_capacity(1 << 20, it))) {
+        match opened.and_then(|o| Reader::open(BufReader::with_capacity(1 << 20, o))) {
             Ok(it) if it.place().model == *model && it.place().partition == partition => Some(it),
             Ok(_) => self.refuse(model, partition, "it is another lane's"),
             Err(BadFile::Io(error)) if error.kind() == ErrorKind::NotFound => None,
@@ -97,10 +97,10 @@ impl<'a> LaneStore<'a> {
         }
         self.due.retain(|key, _| lanes.contains_key(key));
         let mut next: Option<(Instant, &LaneKey, &AnalystLane)> = None;
-        for (key, lane) in lanes.iter().filter(|(_, it)| it.has_turned()) {
+        for (key, lane) in lanes.iter().filter(|(_, l)| l.has_turned()) {
             let (due, saved) = *self.due.entry(key.clone()).or_insert((now + SAVE_EVERY, None));
             let is_due = due <= now && saved != Some(lane.turns());
-            if is_due && next.is_none_or(|it| due < it.0) {
+            if is_due && next.is_none_or(|i| due < i.0) {
                 next = Some((due, key, lane));
             }
         }
@@ -112,8 +112,8 @@ impl<'a> LaneStore<'a> {
     /// Saves every lane before the process ends, as far as there is time.
     pub fn save_all(&mut self, lanes: &BTreeMap<LaneKey, AnalystLane>) {
         let began = clock::moment();
-        for (key, lane) in lanes.iter().filter(|(_, it)| it.has_turned()) {
-            let saved = self.due.get(key).and_then(|it| it.1);
+        for (key, lane) in lanes.iter().filter(|(_, l)| l.has_turned()) {
+            let saved = self.due.get(key).and_then(|k| k.1);
             if saved != Some(lane.turns()) && began.elapsed() < LAST_SAVES_MAX {
                 self.save(key, lane);
             }

@@ -72,7 +72,7 @@ pub struct Difference {
 impl Audit {
     /// Returns whether all that was published is what the inputs give, and all of it could be looked at.
     pub fn is_clean(&self) -> bool {
-        self.unchecked.is_empty() && self.checks.values().all(|it| it.different == 0)
+        self.unchecked.is_empty() && self.checks.values().all(|c| c.different == 0)
     }
 
     /// Compares what stands in a topic with what the inputs give; the first `before` of it stood there before the journals were read.
@@ -98,8 +98,8 @@ impl Audit {
                         topic: topic.to_owned(),
                         key: key.to_owned(),
                         index,
-                        published: theirs.map(|it| text(it)),
-                        recomputed: ours.map(|it| text(it)),
+                        published: theirs.map(|t| text(t)),
+                        recomputed: ours.map(|o| text(o)),
                     });
                 }
             }
@@ -179,7 +179,7 @@ impl Archive {
     /// Returns the models of which anything is known.
     pub fn models(&self) -> Vec<ModelName> {
         let mut models: Vec<ModelName> = self.events.keys().cloned().collect();
-        models.extend(self.steps.keys().filter(|it| !self.events.contains_key(*it)).cloned());
+        models.extend(self.steps.keys().filter(|s| !self.events.contains_key(*s)).cloned());
         models
     }
 
@@ -232,7 +232,7 @@ impl Archive {
         }
         let partitions = self.replay.partitions(&topics.journal)?;
         for partition in 0..partitions {
-            let turns = turns.get(&partition).map_or(&[][..], |it| it);
+            let turns = turns.get(&partition).map_or(&[][..], |t| t);
             match self.lane(model, (partition, partitions), topics, turns)? {
                 Ok(recomputed) => {
                     let (before, published) = published.remove(&partition).unwrap_or_default();
@@ -258,7 +258,7 @@ impl Archive {
         let (Some(first), Some(last)) = (turns.first(), turns.last()) else {
             return Ok(Ok(Vec::new()));
         };
-        if first.turn != 0 || turns.iter().any(|it| it.known.is_none()) {
+        if first.turn != 0 || turns.iter().any(|t| t.known.is_none()) {
             return Ok(Err("its journal does not reach back to the beginning".to_owned()));
         }
         let mut events = self.events.get(model).into_iter().flatten();
@@ -266,7 +266,7 @@ impl Archive {
         let mut lane: Option<(AnalystLane, Inputs)> = None;
         let (mut out, mut sums) = (Vec::new(), Vec::new());
         for turn in turns {
-            while known.model(model).map_or(0, |it| it.version) < turn.known.unwrap_or(0) {
+            while known.model(model).map_or(0, |m| m.version) < turn.known.unwrap_or(0) {
                 let Some(event) = events.next() else {
                     return Ok(Err("events that it had followed are gone".to_owned()));
                 };
@@ -283,7 +283,7 @@ impl Archive {
             if let Some((lane, inputs)) = &mut lane {
                 lane.again(turn, inputs, Some(view), &mut out);
             }
-            sums.extend(out.drain(..).filter_map(|it| match it {
+            sums.extend(out.drain(..).filter_map(|o| match o {
                 LaneEffect::Partial(partial) => Some(sums_of(PartialRecord::from(&*partial))),
                 LaneEffect::Row(_) | LaneEffect::Refuse { .. } | LaneEffect::Count(..) => None,
             }));
@@ -299,9 +299,9 @@ impl Archive {
                 return;
             }
         };
-        let kept = self.published.keys().filter(|it| it.0 == *model);
+        let kept = self.published.keys().filter(|p| p.0 == *model);
         let keys: BTreeSet<(Place, String)> =
-            kept.map(|it| (it.1, it.2.clone())).chain(recomputed.keys().cloned()).collect();
+            kept.map(|k| (k.1, k.2.clone())).chain(recomputed.keys().cloned()).collect();
         let none = Vec::new();
         for (place, key) in keys {
             let kept = (model.clone(), place, key.clone());
@@ -334,7 +334,7 @@ impl Archive {
             let mut out = Vec::new();
             if let JudgeInput::Open { partitions, sequence } = step.told {
                 let (known, _) = judge.get_or_insert_with(|| (self.new_judge(model), None));
-                if known.standing().map_or(0, |it| it.sequence) != sequence {
+                if known.standing().map_or(0, |s| s.sequence) != sequence {
                     return Err(
                         "the journal of its judge does not reach back to the beginning".to_owned()
                     );
@@ -371,7 +371,7 @@ impl Archive {
             JudgeInput::Open { .. } => {}
             JudgeInput::Command { partition, offset, refused } => {
                 let bytes = self.commands.get(&(*partition, *offset));
-                let record = bytes.and_then(|it| CommandRecord::read(it).ok());
+                let record = bytes.and_then(|r| CommandRecord::read(r).ok());
                 let record = record.ok_or("a command that it was given is gone")?;
                 let mut command = bounded(record, |document| parse(&document));
                 if let Some(words) = refused {
@@ -382,7 +382,7 @@ impl Archive {
             }
             JudgeInput::Partial { offset } => {
                 let bytes = partials.get(offset).ok_or("sums that it was given are gone")?;
-                let read = PartialRecord::read(bytes).ok().and_then(|it| it.partial().ok());
+                let read = PartialRecord::read(bytes).ok().and_then(|o| o.partial().ok());
                 if let Some(partial) = read {
                     judge.handle(step.now(), Event::Partial(Box::new(partial)), out);
                 }
@@ -410,7 +410,7 @@ fn read_published(
 ) -> Result<(), ShellError> {
     read_all(settings, &settings.topic(place.topic()), |message| {
         let (Some(key), Some(value)) = (message.key(), message.payload()) else { return };
-        let model = json_of(value).and_then(|it| Some(it["model"].as_str()?.to_owned()));
+        let model = json_of(value).and_then(|v| Some(v["model"].as_str()?.to_owned()));
         if let Some(model) = model {
             let key = String::from_utf8_lossy(key).into_owned();
             visit((ModelName::from(model), place, key), value);
@@ -420,7 +420,7 @@ fn read_published(
 
 /// Returns a record's value as people read it.
 fn text(value: &[u8]) -> String {
-    json_of(value).map_or_else(|| format!("{} bytes", value.len()), |it| it.to_string())
+    json_of(value).map_or_else(|| format!("{} bytes", value.len()), |l| l.to_string())
 }
 
 /// Visits every record of a topic; one that is not there has none.
@@ -443,7 +443,7 @@ mod tests {
         // Of what is published, two records stood there before the journals were read.
         let check = |published: &[&str], recomputed: &[&str], expected: (usize, usize, usize)| {
             let bytes =
-                |all: &[&str]| all.iter().map(|it| it.as_bytes().to_vec()).collect::<Vec<_>>();
+                |all: &[&str]| all.iter().map(|s| s.as_bytes().to_vec()).collect::<Vec<_>>();
             let mut audit = Audit::default();
             audit.compare("events", ("t", "k"), 2, &bytes(published), &bytes(recomputed));
             let Tally { equal, different, newer } = audit.checks["events"];

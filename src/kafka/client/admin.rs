@@ -169,7 +169,7 @@ pub struct ModelNeeds<'a> {
 /// Where the request topic is there, its number of partitions counts, not the plan's; the same for the prediction log.
 pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> Vec<Wanted> {
     let topics = &plan.topics;
-    let there = |topic: &str| needs.found.get(topic).copied().filter(|it| *it > 0);
+    let there = |topic: &str| needs.found.get(topic).copied().filter(|t| *t > 0);
     let requests = there(&topics.requests).unwrap_or(plan.partitions);
     let predictions = there(&topics.predictions).unwrap_or(plan.partitions);
     let (home, joined) = (Partitions::Exactly(requests), Partitions::Exactly(predictions));
@@ -177,7 +177,7 @@ pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> 
     let internal = |suffix: &str| format!("{app}.internal.{}.{suffix}", plan.name);
     let kept = needs.kept.max(KEPT_MIN);
     let open = plan.timeout.max(plan.shadow_timeout) + OPEN_SLACK;
-    let long = |it: Wanted| it.kept_for(kept);
+    let long = |w: Wanted| w.kept_for(kept);
     let mut wanted = vec![
         Wanted::new(&topics.requests, Partitions::AtLeast(requests)).log().open_for(open).leading(),
         Wanted::new(&topics.responses, Partitions::AtLeast(requests))
@@ -199,10 +199,7 @@ pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> 
         Wanted::new(internal("analyst-journal"), joined).log().kept_for(kept),
     ];
     wanted.extend(
-        needs
-            .versions
-            .iter()
-            .map(|it| Wanted::new(topics.of_version(it), any).log().open_for(open)),
+        needs.versions.iter().map(|v| Wanted::new(topics.of_version(v), any).log().open_for(open)),
     );
     // New topics of others get as many as the requests: labels and version topics carry the same traffic.
     for it in &mut wanted {
@@ -301,7 +298,7 @@ pub fn check(
 ) -> Result<Vec<Mismatch>, TopicError> {
     let partitions = Reader::new(settings, wait)?.topics()?;
     let there: BTreeSet<&str> =
-        wanted.iter().map(|it| &*it.name).filter(|it| partitions.contains_key(*it)).collect();
+        wanted.iter().map(|w| &*w.name).filter(|n| partitions.contains_key(*n)).collect();
     let there: Vec<&str> = there.into_iter().collect();
     let found = describe(settings, &there, wait)?;
     Ok(mismatches(wanted, &partitions, &found))
@@ -331,7 +328,7 @@ pub fn mismatches(
             wrong.push(differs("partitions", count.to_string(), it.partitions.to_string()));
         }
         for setting in &it.config {
-            let value = found.get(&it.name).and_then(|it| it.get(setting.key));
+            let value = found.get(&it.name).and_then(|n| n.get(setting.key));
             // A broker that does not tell its settings cannot be held to them.
             let Some(value) = value else { continue };
             if let Some((wanted, weight)) = unmet(setting, value) {
@@ -360,7 +357,7 @@ pub fn create_missing(
     if missing.is_empty() {
         return Ok(Vec::new());
     }
-    let new: Vec<NewTopic<'_>> = missing.iter().map(|it| new_topic(it)).collect();
+    let new: Vec<NewTopic<'_>> = missing.iter().map(|m| new_topic(m)).collect();
     let failed = |source| TopicError::Admin { what: "create topics".to_owned(), source };
     let admin: AdminClient<LogContext> =
         settings.admin().create_with_context(LogContext).map_err(failed)?;
@@ -389,8 +386,8 @@ pub fn grow(
 ) -> Result<Vec<String>, TopicError> {
     let reader = Reader::new(settings, wait)?;
     let there = reader.topics()?;
-    let is_short = |it: &&Wanted| {
-        it.grows && there.get(&it.name).is_some_and(|found| *found < it.partitions.count())
+    let is_short = |w: &&Wanted| {
+        w.grows && there.get(&w.name).is_some_and(|found| *found < w.partitions.count())
     };
     let mut seen = BTreeSet::new();
     let short: Vec<&Wanted> =
@@ -398,9 +395,9 @@ pub fn grow(
     if short.is_empty() {
         return Ok(Vec::new());
     }
-    let count = |it: &Wanted| usize::try_from(it.partitions.count()).unwrap_or(0);
+    let count = |w: &Wanted| usize::try_from(w.partitions.count()).unwrap_or(0);
     let new: Vec<NewPartitions<'_>> =
-        short.iter().map(|it| NewPartitions::new(&it.name, count(it))).collect();
+        short.iter().map(|s| NewPartitions::new(&s.name, count(s))).collect();
     let failed = |source| TopicError::Admin { what: "add partitions".to_owned(), source };
     let admin: AdminClient<LogContext> =
         settings.admin().create_with_context(LogContext).map_err(failed)?;
@@ -414,7 +411,7 @@ pub fn grow(
         }
     }
     await_topics(&reader, &short, wait)?;
-    Ok(short.iter().map(|it| it.name.clone()).collect())
+    Ok(short.iter().map(|s| s.name.clone()).collect())
 }
 
 /// Waits until the cluster shows topics with all of their partitions.
@@ -422,13 +419,12 @@ fn await_topics(reader: &Reader, wanted: &[&Wanted], wait: Duration) -> Result<(
     let deadline = Deadline::after(wait);
     loop {
         let there = reader.topics()?;
-        let is_unseen = |it: &&&Wanted| match there.get(&it.name) {
-            Some(count) if it.grows => *count < it.partitions.count(),
+        let is_unseen = |w: &&&Wanted| match there.get(&w.name) {
+            Some(count) if w.grows => *count < w.partitions.count(),
             Some(count) => *count == 0,
             None => true,
         };
-        let unseen: Vec<String> =
-            wanted.iter().filter(is_unseen).map(|it| it.name.clone()).collect();
+        let unseen: Vec<String> = wanted.iter().filter(is_unseen).map(|i| i.name.clone()).collect();
         if unseen.is_empty() {
             return Ok(());
         }
@@ -443,7 +439,7 @@ fn new_topic(wanted: &Wanted) -> NewTopic<'_> {
     // -1: the brokers' own default.
     let replication = TopicReplication::Fixed(-1);
     let topic = NewTopic::new(&wanted.name, wanted.partitions.count(), replication);
-    wanted.config.iter().fold(topic, |topic, it| topic.set(it.key, &it.value))
+    wanted.config.iter().fold(topic, |topic, t| topic.set(t.key, &t.value))
 }
 
 fn describe(settings: &Settings, topics: &[&str], wait: Duration) -> Result<Found, TopicError> {
@@ -455,14 +451,14 @@ fn describe(settings: &Settings, topics: &[&str], wait: Duration) -> Result<Foun
         settings.admin().create_with_context(LogContext).map_err(failed)?;
     let options = AdminOptions::new().request_timeout(Some(wait));
     let resources: Vec<ResourceSpecifier<'_>> =
-        topics.iter().map(|it| ResourceSpecifier::Topic(it)).collect();
+        topics.iter().map(|t| ResourceSpecifier::Topic(t)).collect();
     let results = block_on(admin.describe_configs(&resources, &options)).map_err(failed)?;
     let mut found = Found::new();
     for result in results {
         let resource = result.map_err(|code| failed(KafkaError::AdminOp(code)))?;
         let OwnedResourceSpecifier::Topic(topic) = resource.specifier else { continue };
         let entries = resource.entries.into_iter();
-        let values = entries.filter_map(|it| Some((it.name, it.value?))).collect();
+        let values = entries.filter_map(|e| Some((e.name, e.value?))).collect();
         found.insert(topic, values);
     }
     Ok(found)

@@ -42,7 +42,7 @@ fn a_mismatch_names_topic_setting_found_and_wanted() {
 #[test]
 fn retention_that_loses_what_is_still_needed_is_a_mismatch() {
     let wanted = wanted_for_app("a");
-    let find = |name: &str| wanted.iter().find(|it| it.name == name).expect("it is wanted");
+    let find = |name: &str| wanted.iter().find(|w| w.name == name).expect("it is wanted");
     let defaults = [("cleanup.policy", "delete"), ("retention.ms", "604800000")];
     check(
         1,
@@ -58,7 +58,7 @@ fn retention_that_loses_what_is_still_needed_is_a_mismatch() {
     check(1, &defaults, commands, &[line]);
     let found = Found::from([(
         commands.name.clone(),
-        defaults.iter().map(|it| (it.0.to_owned(), it.1.to_owned())).collect(),
+        defaults.iter().map(|d| (d.0.to_owned(), d.1.to_owned())).collect(),
     )]);
     let there = BTreeMap::from([(commands.name.clone(), 1)]);
     let (stops, warns) = parted(mismatches(std::slice::from_ref(commands), &there, &found));
@@ -76,14 +76,14 @@ fn what_a_model_needs_is_kept_as_long_as_its_cases_are_open() {
     let wanted = wanted_for_model("a", plan, &needs);
     let settings = [("cleanup.policy", "delete"), ("retention.ms", "86400000")];
     for topic in ["m.requests", "m.v1.requests", "m.responses", "a.internal.m.journal"] {
-        let it = wanted.iter().find(|it| it.name == topic).expect("it is wanted");
+        let it = wanted.iter().find(|w| w.name == topic).expect("it is wanted");
         let line = format!(
             "topic `{topic}`: retention.ms is 86400000, wanted -1, or 172860000 (2d1m) or more"
         );
         check(plan.partitions, &settings, it, &[&line]);
     }
     let compacted = [("cleanup.policy", "compact"), ("retention.ms", "-1")];
-    let requests = wanted.iter().find(|it| it.name == "m.requests").expect("it is wanted");
+    let requests = wanted.iter().find(|w| w.name == "m.requests").expect("it is wanted");
     let line = "topic `m.requests`: cleanup.policy is compact, wanted delete";
     check(plan.partitions, &compacted, requests, &[line]);
 }

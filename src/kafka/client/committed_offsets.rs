@@ -99,7 +99,7 @@ impl GroupOffsets {
     /// `OffsetsHeld` where they are held back, not yet for so long that it must be for ever.
     pub fn read(&self, partitions: &[(&str, i32)]) -> Result<Offsets, ShellError> {
         let now = clock::moment();
-        let is_fresh = |it: &Held| now.duration_since(it.seen) < PAUSE;
+        let is_fresh = |h: &Held| now.duration_since(h.seen) < PAUSE;
         if self.held.get().as_ref().is_some_and(is_fresh) {
             return self.held_back(partitions);
         }
@@ -109,7 +109,7 @@ impl GroupOffsets {
                 Ok(Offsets { found, is_certain: true })
             }
             Err(error) if is_held(&error) => {
-                let since = self.held.get().map_or(now, |it| it.since);
+                let since = self.held.get().map_or(now, |n| n.since);
                 self.held.set(Some(Held { since, seen: clock::moment() }));
                 debug!(%error, "offsets are not given out");
                 self.held_back(partitions)
@@ -119,7 +119,7 @@ impl GroupOffsets {
     }
 
     fn held_back(&self, partitions: &[(&str, i32)]) -> Result<Offsets, ShellError> {
-        let held = self.held.get().map_or(Duration::ZERO, |it| it.since.elapsed());
+        let held = self.held.get().map_or(Duration::ZERO, |h| h.since.elapsed());
         let for_s = held.as_secs();
         if held < HELD_MAX {
             return Err(ShellError::OffsetsHeld { for_s });

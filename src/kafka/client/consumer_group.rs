@@ -96,11 +96,8 @@ impl ConsumerContext for Notes {
             }
             return;
         }
-        let named = partitions
-            .elements()
-            .iter()
-            .map(|it| (it.topic().to_owned(), it.partition()))
-            .collect();
+        let named =
+            partitions.elements().iter().map(|e| (e.topic().to_owned(), e.partition())).collect();
         let note = if is_assigning {
             Rebalanced::Assigned(named)
         } else if consumer.assignment_lost() {
@@ -332,7 +329,7 @@ impl Member {
     /// Returns what is the matter when a record could not be read, or nothing where the client mends it by itself.
     pub fn failure(&self, doing: &'static str, error: KafkaError) -> Option<ShellError> {
         // The client says what is fatal only when it is asked.
-        let fatal = self.consumer().client().fatal_error().map(|it| it.0);
+        let fatal = self.consumer().client().fatal_error().map(|f| f.0);
         match fatal {
             Some(code) => {
                 let source = KafkaError::MessageConsumptionFatal(code);

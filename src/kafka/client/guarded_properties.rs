@@ -89,7 +89,7 @@ pub fn check(key: &str, value: &str) -> Result<(), String> {
     let key = key.trim();
     let name = key.strip_prefix("topic.").filter(|_| key != "topic.blacklist").unwrap_or(key);
     let is_callback = name.ends_with("_cb");
-    let refused = REFUSED.iter().find(|(it, _)| it.eq_ignore_ascii_case(name));
+    let refused = REFUSED.iter().find(|(r, _)| r.eq_ignore_ascii_case(name));
     if let Some(why) = refused.map(|(_, why)| *why).or(is_callback.then_some(CODE)) {
         return Err(format!("`{key}` cannot be set: {why}"));
     }

@@ -50,7 +50,7 @@ impl InstanceLease {
         let value = serde_json::to_vec(&begin)
             .map_err(|error| ShellError::Missing(format!("failed to write a begin: {error}")))?;
         KeyedWriter::new(settings, Self::topic(settings), WAIT)
-            .and_then(|it| it.write(&self.instance, &value))
+            .and_then(|s| s.write(&self.instance, &value))
             .map_err(ShellError::read("take the instance's name"))
     }
 
@@ -60,7 +60,7 @@ impl InstanceLease {
         let topic = Self::topic(settings);
         topic_scan::scan(settings, &topic, None, |message| {
             if message.key() == Some(self.instance.as_bytes()) {
-                newest = message.payload().and_then(|it| serde_json::from_slice(it).ok());
+                newest = message.payload().and_then(|p| serde_json::from_slice(p).ok());
             }
         })?
         .or_missing(&topic)?;

@@ -32,7 +32,7 @@ impl Embedded {
             .create_with_context(LogContext)
             .map_err(ShellError::kafka("start the broker inside the process"))?;
         groups_begin_after(client.client(), GROUP_WAIT);
-        let bootstrap = client.client().mock_cluster().map(|it| it.bootstrap_servers());
+        let bootstrap = client.client().mock_cluster().map(|m| m.bootstrap_servers());
         let bootstrap = bootstrap.ok_or_else(|| {
             ShellError::Missing("the Kafka client was built without its mock cluster".to_owned())
         })?;

@@ -121,12 +121,12 @@ impl Replay {
         loop {
             if shown_at.elapsed() >= SHOW_EVERY {
                 shown_at = clock::moment();
-                let (topic, total) = (topic.to_owned(), to.map(|it| it - from));
+                let (topic, total) = (topic.to_owned(), to.map(|t| t - from));
                 self.show(Activity::Restoring { topic, partition, done, total });
             }
             if said_at.elapsed() >= SAY_EVERY {
                 said_at = clock::moment();
-                info!(topic, partition, done, total = to.map(|it| it - from), "restoring");
+                info!(topic, partition, done, total = to.map(|t| t - from), "restoring");
             }
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message))
@@ -210,7 +210,7 @@ impl Replay {
         let from = self.offset_at(journal, partition, start.now)?;
         self.range(journal, partition, from, None, |message| {
             let turn = message.payload().and_then(&read);
-            if let Some((number, turn)) = turn.filter(|it| it.0 >= start.turn) {
+            if let Some((number, turn)) = turn.filter(|t| t.0 >= start.turn) {
                 visit(number, turn);
             }
         })
@@ -352,7 +352,7 @@ impl Replay {
             .consumer
             .fetch_metadata(Some(topic), Duration::from_secs(15))
             .map_err(ShellError::kafka("look up a topic"))?;
-        let count = metadata.topics().first().map_or(0, |it| it.partitions().len());
+        let count = metadata.topics().first().map_or(0, |t| t.partitions().len());
         Ok(i32::try_from(count).unwrap_or(i32::MAX))
     }
 
@@ -398,7 +398,7 @@ impl Replay {
             .consumer
             .offsets_for_times(list, Duration::from_secs(20))
             .map_err(ShellError::kafka("look up a time"))?;
-        match found.find_partition(topic, partition).map(|it| it.offset()) {
+        match found.find_partition(topic, partition).map(|t| t.offset()) {
             Some(Offset::Offset(offset)) => Ok(offset),
             Some(_) | None => self.bounds(topic, partition).map(|(_, high)| high),
         }

@@ -121,7 +121,7 @@ pub fn narrow(settings: &Settings, wanted: &[Wanted], models: &[&ModelPlan]) -> 
             let takes =
                 [&topics.served, &topics.predictions, &topics.analysis, &topics.dead_letters]
                     .iter()
-                    .any(|it| *it == topic);
+                    .any(|d| *d == topic);
             let is_wanted = takes || is_of_version(topic);
             if let Some(limit) = limits.of(topic).filter(|limit| is_wanted && *limit < requests) {
                 said.push(format!(

@@ -92,7 +92,7 @@ impl Settings {
 
     /// Returns how large a record may be that the producers take.
     pub fn record_bytes_max(&self) -> usize {
-        let said = self.producer().get("message.max.bytes").and_then(|it| it.parse().ok());
+        let said = self.producer().get("message.max.bytes").and_then(|p| p.parse().ok());
         said.unwrap_or(usize::MAX)
     }
 
@@ -106,7 +106,7 @@ impl Settings {
     /// The same for topics whose batches may not have more bytes than this.
     pub fn transactional_within(&self, id: &str, limit: Option<usize>) -> ClientConfig {
         let mut config = self.producer();
-        let timeout = config.get("transaction.timeout.ms").and_then(|it| it.parse().ok());
+        let timeout = config.get("transaction.timeout.ms").and_then(|c| c.parse().ok());
         let timeout = timeout.unwrap_or(TRANSACTION_TIMEOUT_MS);
         config
             .set("transactional.id", id)
@@ -169,7 +169,7 @@ impl Settings {
 /// Returns a producer's properties with batches of at most so many bytes: brokers hold whole batches to a topic's limit.
 fn narrowed(mut config: ClientConfig, limit: Option<usize>) -> ClientConfig {
     if let Some(limit) = limit {
-        let batch = config.get("batch.size").and_then(|it| it.parse().ok());
+        let batch = config.get("batch.size").and_then(|c| c.parse().ok());
         config.set("batch.size", limit.min(batch.unwrap_or(BATCH_BYTES)).to_string());
     }
     config
@@ -238,7 +238,7 @@ mod tests {
         let producer = |config: ClientConfig| -> BaseProducer {
             config.create().expect("a producer can be made")
         };
-        let names = |it: &str| format!("absent-for-{it}");
+        let names = |s: &str| format!("absent-for-{s}");
         for (what, config) in [
             ("consumer", settings.consumer("g")),
             ("reader", settings.reader()),

@@ -39,7 +39,7 @@ pub struct Record {
 impl Record {
     /// Returns the text of a header, where it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().find(|(it, _)| it == name)?;
+        let (_, value) = self.headers.iter().find(|(h, _)| h == name)?;
         std::str::from_utf8(value.as_deref()?).ok()
     }
 
@@ -145,11 +145,11 @@ impl Reader {
         let metadata = self.consumer.fetch_metadata(None, self.wait).map_err(|source| {
             ReadError::Unreachable { bootstrap: self.bootstrap.clone(), source }
         })?;
-        let count = |it: usize| i32::try_from(it).unwrap_or(i32::MAX);
+        let count = |u: usize| i32::try_from(u).unwrap_or(i32::MAX);
         Ok(metadata
             .topics()
             .iter()
-            .map(|it| (it.name().to_owned(), count(it.partitions().len())))
+            .map(|t| (t.name().to_owned(), count(t.partitions().len())))
             .collect())
     }
 
@@ -164,8 +164,8 @@ impl Reader {
     /// Reads all that is committed, up to the end as it was when a partition's end was reached.
     pub fn read_to_end(&self, topic: &str) -> Result<Vec<Record>, ReadError> {
         let mut records = Vec::new();
-        self.scan(topic, Which::All, Start::Beginning, |it| {
-            records.push(it);
+        self.scan(topic, Which::All, Start::Beginning, |t| {
+            records.push(t);
             ControlFlow::Continue(())
         })?;
         Ok(records)
@@ -205,9 +205,9 @@ impl Reader {
     pub fn find(&self, topic: &str, key: &str) -> Result<Vec<Record>, ReadError> {
         let home = partition(key.as_bytes(), self.partitions(topic)?);
         let mut found = Vec::new();
-        self.scan(topic, Which::One(home), Start::Beginning, |it| {
-            if it.key.as_deref() == Some(key.as_bytes()) {
-                found.push(it);
+        self.scan(topic, Which::One(home), Start::Beginning, |h| {
+            if h.key.as_deref() == Some(key.as_bytes()) {
+                found.push(h);
             }
             ControlFlow::Continue(())
         })?;
@@ -230,7 +230,7 @@ impl Reader {
             match self.consumer.poll(deadline.left().min(Duration::from_millis(200))) {
                 Some(Err(KafkaError::PartitionEOF(_))) => break None,
                 // Where it is gone, the client goes on with the oldest record that is kept.
-                Some(Ok(message)) => break Some(record(&message)).filter(|it| it.offset == offset),
+                Some(Ok(message)) => break Some(record(&message)).filter(|m| m.offset == offset),
                 Some(Err(error)) => give_up(topic, error)?,
                 None if deadline.is_over() => {
                     return Err(ReadError::Stalled { topic: topic.to_owned(), wait: self.wait });

@@ -101,7 +101,7 @@ pub(crate) fn unmet(setting: &Setting, value: &str) -> Option<(String, Weight)> 
 
 /// Parts mismatches into those that stop a start and those that are worth a warning.
 pub fn parted(mismatches: Vec<Mismatch>) -> (Vec<Mismatch>, Vec<Mismatch>) {
-    mismatches.into_iter().partition(|it| match it.weight {
+    mismatches.into_iter().partition(|m| match m.weight {
         Weight::Stops => true,
         Weight::Warns => false,
     })

@@ -61,7 +61,7 @@ pub fn scan(
     let mut open: BTreeSet<i32> = metadata
         .topics()
         .iter()
-        .flat_map(|it| it.partitions().iter().map(MetadataPartition::id))
+        .flat_map(|t| t.partitions().iter().map(MetadataPartition::id))
         .collect();
     if open.is_empty() {
         return Ok(Scanned::Missing);

@@ -94,9 +94,9 @@ pub struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// Returns how large a batch of this record alone is at most, before it is compressed.
     pub fn bytes(&self) -> usize {
-        let of = |it: Option<&[u8]>| it.map_or(0, <[u8]>::len);
+        let of = |o: Option<&[u8]>| o.map_or(0, <[u8]>::len);
         let carried: usize =
-            self.carried.iter().map(|it| it.name.len() + of(it.value.as_deref()) + 10).sum();
+            self.carried.iter().map(|c| c.name.len() + of(c.value.as_deref()) + 10).sum();
         let ours: usize = self.ours.iter().map(|(name, value)| name.len() + value.len() + 10).sum();
         of(self.key) + of(self.value) + carried + ours + RECORD_BYTES
     }
@@ -416,7 +416,7 @@ impl TransactionalProducer {
 
 impl Copies {
     fn keep(&mut self, outgoing: &Outgoing<'_>, headers: Option<OwnedHeaders>) {
-        let length = |it: Option<&[u8]>| it.map_or(0, <[u8]>::len);
+        let length = |o: Option<&[u8]>| o.map_or(0, <[u8]>::len);
         self.bytes += length(outgoing.key) + length(outgoing.value);
         self.is_partial |= self.bytes > COPIES_BYTES_MAX;
         if self.is_partial {
@@ -467,16 +467,15 @@ fn is_of_another_generation(error: &KafkaError) -> bool {
 /// hear that the transaction was committed, and begin the next, then the first request, still under way, would commit a part of that.
 /// So who waits in vain begins anew, with a new epoch.
 fn patience(config: &ClientConfig) -> Duration {
-    let ms = |key: &str| config.get(key).and_then(|it| it.parse::<u64>().ok());
+    let ms = |key: &str| config.get(key).and_then(|k| k.parse::<u64>().ok());
     // What the client takes where it is not told.
-    let by_default = || ms("transaction.timeout.ms").map(|it| it.saturating_sub(100));
+    let by_default = || ms("transaction.timeout.ms").map(|m| m.saturating_sub(100));
     let times_out = ms("socket.timeout.ms").or_else(by_default);
     // Who waits for an answer counts as idle; 0 is never.
-    let is_cut = ms("connections.max.idle.ms")
-        .filter(|it| *it > 0)
-        .map(|it| it.saturating_sub(IDLE_JITTER_MS));
+    let is_cut =
+        ms("connections.max.idle.ms").filter(|m| *m > 0).map(|i| i.saturating_sub(IDLE_JITTER_MS));
     let asks_again = times_out.into_iter().chain(is_cut).min();
-    asks_again.map_or(CALL_MAX, |it| CALL_MAX.min(Duration::from_millis(it / 10 * 9)))
+    asks_again.map_or(CALL_MAX, |a| CALL_MAX.min(Duration::from_millis(a / 10 * 9)))
 }
 
 /// Makes the client's record of it.

@@ -143,7 +143,7 @@ pub(crate) fn missing_topics(
         Some(Parsed::Rollout(written)) => {
             if let Some(seat) = bench.seats.get(&written.plan.model) {
                 let topics = &seat.plan.topics;
-                wanted.extend(written.plan.versions().into_iter().map(|it| topics.of_version(it)));
+                wanted.extend(written.plan.versions().into_iter().map(|v| topics.of_version(v)));
             }
         }
         Some(Parsed::Invalid(_)) | None => {}
@@ -188,7 +188,7 @@ mod tests {
         let Parsed::Rollout(kept) = parse_kept(&document) else { panic!("it was taken in") };
         assert_eq!(kept.document, document);
         let shares: Vec<Share> =
-            kept.plan.stages.iter().map(|it| it.share_of(&"v2".into())).collect();
+            kept.plan.stages.iter().map(|s| s.share_of(&"v2".into())).collect();
         assert_eq!(shares, [Share::from_fraction(0.25).expect("a share"), Share::ALL]);
     }
 }

@@ -43,7 +43,7 @@ pub struct Published {
 ///
 /// A model's first change comes with the state that says its format.
 pub fn records(effects: &[Effect], known: Option<Format>) -> Vec<Published> {
-    let applied = effects.iter().find_map(|it| match it {
+    let applied = effects.iter().find_map(|e| match e {
         Effect::State(standing) => Some(standing.model.plan.format),
         Effect::Event(_) | Effect::Metrics(_) | Effect::Count(..) => None,
     });

@@ -115,7 +115,7 @@ impl Session<'_> {
                 let due: Vec<ModelName> = bench
                     .seats
                     .iter()
-                    .filter(|(_, it)| it.judge.next_wake().is_some_and(|at| at <= now))
+                    .filter(|(_, s)| s.judge.next_wake().is_some_and(|at| at <= now))
                     .map(|(model, _)| model.clone())
                     .collect();
                 for model in due {
@@ -137,7 +137,7 @@ impl Session<'_> {
     fn read_commands(&mut self) -> Result<(), ShellError> {
         let mut wait = WAIT_MAX;
         for _ in 0..BATCH_MAX {
-            let polled = self.member.poll(wait).map(|it| it.map(|it| receive(&it)));
+            let polled = self.member.poll(wait).map(|w| w.map(|i| receive(&i)));
             wait = Duration::ZERO;
             let is_drained = !matches!(polled, Some(Ok(_)));
             match polled {
@@ -170,7 +170,7 @@ impl Session<'_> {
                     }
                 }
                 let gone: Vec<(&str, i32)> =
-                    partitions.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
+                    partitions.iter().map(|(topic, p)| (topic.as_str(), *p)).collect();
                 failpoints::at(ROLE, Failpoint::BeforeRelease);
                 self.member.release(&gone)?;
                 failpoints::at(ROLE, Failpoint::AfterRelease);
@@ -253,7 +253,7 @@ impl Session<'_> {
     ) -> Result<ReplayedInputs, ShellError> {
         let (settings, topic) = (&self.options.settings, self.commands.as_str());
         let (committed, is_certain) = self.committed(topic, partition)?;
-        let ours = committed.as_ref().filter(|(_, metadata)| metadata == OURS).map(|it| it.0);
+        let ours = committed.as_ref().filter(|(_, metadata)| metadata == OURS).map(|m| m.0);
         let from = (&self.replay, &self.beat);
         let mut heard = match ours {
             Some(_) if is_certain => ReplayedInputs::default(),
@@ -264,7 +264,7 @@ impl Session<'_> {
         }
         heard.commands = heard.commands.max(ours.unwrap_or(0));
         let next = heard.commands;
-        if let Some((offset, _)) = committed.filter(|it| is_certain && it.0 != next) {
+        if let Some((offset, _)) = committed.filter(|c| is_certain && c.0 != next) {
             warn!(
                 topic,
                 partition,
@@ -322,7 +322,7 @@ impl Session<'_> {
             // Committed by an earlier build, or never.
             None => (Standings::From(0), None),
         };
-        if let Some(heard) = heard.partials.get(&plan.name).filter(|it| **it > next) {
+        if let Some(heard) = heard.partials.get(&plan.name).filter(|n| **n > next) {
             wanted = Standings::From(wanted.first().unwrap_or(next));
             next = *heard;
         }
@@ -336,8 +336,8 @@ impl Session<'_> {
                     Standings::From(_) => true,
                 };
                 let bytes = message.payload().filter(|_| is_wanted);
-                let read = bytes.and_then(|it| PartialRecord::read(it).ok());
-                if let Some(partial) = read.and_then(|it| it.partial().ok()) {
+                let read = bytes.and_then(|i| PartialRecord::read(i).ok());
+                if let Some(partial) = read.and_then(|p| p.partial().ok()) {
                     seat.note(&partial, offset);
                     if offset < named {
                         seat.judge.recall(partial);
@@ -358,7 +358,7 @@ impl Session<'_> {
         let predictions = &seat.plan.topics.predictions;
         let partitions = self.partitions.of(predictions, &bench.outbox)?.max(1);
         seat.judge.open(now, partitions);
-        let sequence = seat.judge.standing().map_or(0, |it| it.sequence);
+        let sequence = seat.judge.standing().map_or(0, |s| s.sequence);
         let step = step(model, now, JudgeInput::Open { partitions, sequence });
         publish(bench, &step, &[], &mut self.partitions, self.options)
     }
@@ -475,7 +475,7 @@ impl Session<'_> {
         let step = step(&model, now, told);
         publish(&mut bench, &step, &out, &mut self.partitions, self.options)?;
         // A judge that still knows nothing is made anew with the next command, with the topics of then.
-        if bench.seats.get(&model).is_some_and(|it| it.judge.standing().is_none()) {
+        if bench.seats.get(&model).is_some_and(|m| m.judge.standing().is_none()) {
             bench.seats.remove(&model);
         }
         self.benches.insert(partition, bench);
@@ -485,7 +485,7 @@ impl Session<'_> {
     /// Reads the partials of all models that are judged here, from where the last judgement was committed.
     fn assign_feed(&mut self) -> Result<(), ShellError> {
         let mut wanted = TopicPartitionList::new();
-        for seat in self.benches.values().flat_map(|it| it.seats.values()) {
+        for seat in self.benches.values().flat_map(|b| b.seats.values()) {
             if seat.judge.standing().is_some() {
                 wanted
                     .add_partition_offset(&seat.partials, 0, Offset::Offset(seat.next))
@@ -495,7 +495,7 @@ impl Session<'_> {
         let assigned =
             self.feed.assignment().map_err(ShellError::kafka("list the assigned partials"))?;
         let is_same = assigned.count() == wanted.count()
-            && wanted.elements().iter().all(|it| assigned.find_partition(it.topic(), 0).is_some());
+            && wanted.elements().iter().all(|e| assigned.find_partition(e.topic(), 0).is_some());
         if is_same {
             return Ok(());
         }
@@ -517,8 +517,8 @@ impl Session<'_> {
                     break;
                 }
                 Some(Ok(message)) => {
-                    let read = message.payload().and_then(|it| PartialRecord::read(it).ok());
-                    let partial = read.and_then(|it| it.partial().ok());
+                    let read = message.payload().and_then(|p| PartialRecord::read(p).ok());
+                    let partial = read.and_then(|p| p.partial().ok());
                     (message.topic().to_owned(), message.offset(), partial)
                 }
             };
@@ -534,7 +534,7 @@ impl Session<'_> {
         partial: Option<serinus_core::engine::partial::Partial>,
     ) -> Result<(), ShellError> {
         for bench in self.benches.values_mut() {
-            let seat = bench.seats.iter_mut().find(|(_, it)| it.partials == topic);
+            let seat = bench.seats.iter_mut().find(|(_, s)| s.partials == topic);
             let Some((model, seat)) = seat else { continue };
             if offset < seat.next {
                 return Ok(());
@@ -556,15 +556,14 @@ impl Session<'_> {
 
 fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, Box<Dead>>) {
     let read = match message.payload() {
-        Some(bytes) => CommandRecord::read(bytes).map_err(|it| it.to_string()),
+        Some(bytes) => CommandRecord::read(bytes).map_err(|p| p.to_string()),
         None => Err("the command has no value".to_owned()),
     };
-    let names = |it: &CommandRecord| {
-        it.id.len() + it.model.len() + it.rollout.as_ref().map_or(0, String::len)
-    };
-    let record = read.and_then(|it| {
-        let is_sane = names(&it) <= NAMES_BYTES_MAX;
-        is_sane.then_some(it).ok_or_else(|| "the command's names are too long".to_owned())
+    let names =
+        |c: &CommandRecord| c.id.len() + c.model.len() + c.rollout.as_ref().map_or(0, String::len);
+    let record = read.and_then(|r| {
+        let is_sane = names(&r) <= NAMES_BYTES_MAX;
+        is_sane.then_some(r).ok_or_else(|| "the command's names are too long".to_owned())
     });
     let record = record.map_err(|reason| Box::new(decode::dead(message, reason)));
     (message.partition(), message.offset(), record)

@@ -84,7 +84,7 @@ impl ModelJudge {
     /// Returns what the judge must be told again after a restart.
     fn start(&mut self) -> JudgeStart {
         self.held.retain(|(rollout, _), _| self.judge.uses_partials_of(rollout));
-        JudgeStart::new(self.judge.newest_tick(), self.held.values().map(|it| it.offset))
+        JudgeStart::new(self.judge.newest_tick(), self.held.values().map(|h| h.offset))
     }
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn publish(
     options: &RunOptions,
 ) -> Result<(), ShellError> {
     let model = ModelName::new(&step.model);
-    let known = bench.seats.get(&model).map(|it| it.plan.format);
+    let known = bench.seats.get(&model).map(|m| m.plan.format);
     for published in records::records(effects, known) {
         let topic = options.settings.topic(published.place.topic());
         send(bench, partitions, &topic, published.key.as_bytes(), &published.value)?;
@@ -172,13 +172,13 @@ pub(crate) fn commit(
         let ours = Some(OURS.to_owned());
         committed_offsets::add(&mut offsets, commands, bench.partition, bench.next, ours)?;
     }
-    for seat in bench.seats.values_mut().filter(|it| it.is_touched) {
+    for seat in bench.seats.values_mut().filter(|s| s.is_touched) {
         let start = seat.start().to_metadata();
         committed_offsets::add(&mut offsets, &seat.partials, 0, seat.next, Some(start))?;
     }
     bench.outbox.commit(&offsets, || member.metadata())?;
     bench.is_touched = false;
-    bench.seats.values_mut().for_each(|it| it.is_touched = false);
+    bench.seats.values_mut().for_each(|f| f.is_touched = false);
     bench.refused.tell(board);
     for ((model, name), n) in std::mem::take(&mut bench.counts) {
         board.add(&model, name, n);
@@ -266,7 +266,7 @@ pub(crate) fn answered(
     states: &BTreeMap<String, StateRecord>,
 ) -> Result<i64, ShellError> {
     let mut ids: BTreeSet<String> =
-        states.values().flat_map(|it| it.memory.commands.iter().cloned()).collect();
+        states.values().flat_map(|s| s.memory.commands.iter().cloned()).collect();
     let events = settings.topic("rollout-events");
     topic_scan::scan(settings, &events, Some(beat), |message| {
         let read = message.payload().map(EventRecord::read);
@@ -305,7 +305,7 @@ pub(crate) fn add_rebuilt(
     })?
     .or_missing(&topic)?;
     for (model, mut events) in events {
-        events.sort_by_key(|it| it.sequence);
+        events.sort_by_key(|e| e.sequence);
         match rebuilt::state_of(&events) {
             Some(state) => {
                 let sequence = state.sequence;
@@ -331,8 +331,8 @@ pub(crate) fn refuse(
 ) -> Result<(), ShellError> {
     let Dead { partition, offset, reason, .. } = dead;
     warn!(partition, offset, reason = size_limit::cut(reason), "a command cannot be read");
-    let key = dead.carried.key.as_deref().and_then(|it| std::str::from_utf8(it).ok());
-    let seat = key.and_then(|it| bench.seats.get(&ModelName::new(it)));
+    let key = dead.carried.key.as_deref().and_then(|k| std::str::from_utf8(k).ok());
+    let seat = key.and_then(|k| bench.seats.get(&ModelName::new(k)));
     if let Some(seat) = seat {
         return emitter.send_to_dead_letters(
             &seat.plan,

@@ -36,7 +36,7 @@ impl<'a> Claimant<'a> {
 
     /// Makes the claimant of a model as it stands: its stable version, and those of its last, present and queued rollouts.
     pub fn standing(standing: &'a ModelState) -> Self {
-        let rollouts = standing.rollout.iter().chain(standing.queue.iter().map(|it| &it.written));
+        let rollouts = standing.rollout.iter().chain(standing.queue.iter().map(|q| &q.written));
         let mut claimant = Self::new(&standing.model.plan, rollouts.map(|written| &written.plan));
         let routing = &standing.position.routing;
         claimant.add([&routing.stable]);
@@ -102,7 +102,7 @@ impl Conflict {
 
     /// Returns whether it concerns a model.
     pub fn concerns(&self, model: &ModelName) -> bool {
-        [&self.one, &self.other].into_iter().any(|it| it.model.as_ref() == Some(model))
+        [&self.one, &self.other].into_iter().any(|o| o.model.as_ref() == Some(model))
     }
 }
 
@@ -135,7 +135,7 @@ pub fn refusal(
     own.add([stable]);
     own.add(more);
     let others = standings.iter().filter(|(name, _)| *name != model);
-    let mut claimants: Vec<Claimant<'_>> = others.map(|(_, it)| Claimant::standing(it)).collect();
+    let mut claimants: Vec<Claimant<'_>> = others.map(|(_, o)| Claimant::standing(o)).collect();
     claimants.push(own);
     let conflicts = conflicts(app, &claimants);
     let words: Vec<String> = conflicts
@@ -158,7 +158,7 @@ pub fn conflicts(app: &str, models: &[Claimant<'_>]) -> Vec<Conflict> {
     for model in models {
         for (topic, new) in uses_of(app, model) {
             let known = uses.get(&topic);
-            let is_shared = |it: &Use| it.field == Some(LABELS) && it.model != new.model;
+            let is_shared = |u: &Use| u.field == Some(LABELS) && u.model != new.model;
             let other = match known {
                 Some(known) if new.field == Some(LABELS) && is_shared(known) => None,
                 Some(known) => Some(known.clone()),
@@ -197,7 +197,7 @@ fn uses_of(app: &str, claimant: &Claimant<'_>) -> Vec<(String, Use)> {
     }));
     let named: Vec<String> = uses.iter().map(|(topic, _)| topic.clone()).collect();
     let needs = ModelNeeds { versions, ..ModelNeeds::default() };
-    let private = wanted_for_model(app, plan, &needs).into_iter().map(|it| it.name);
+    let private = wanted_for_model(app, plan, &needs).into_iter().map(|n| n.name);
     uses.extend(
         private.filter(|topic| !named.contains(topic)).map(|topic| (topic, new(None, None))),
     );
@@ -228,7 +228,7 @@ mod tests {
             .iter()
             .map(|(plan, versions)| {
                 let mut claimant = Claimant::new(plan, []);
-                claimant.add(&versions.iter().map(|it| Version::new(*it)).collect::<Vec<_>>());
+                claimant.add(&versions.iter().map(|v| Version::new(*v)).collect::<Vec<_>>());
                 claimant
             })
             .collect();

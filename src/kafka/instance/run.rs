@@ -130,11 +130,11 @@ fn insist(
                 if let Some(beat) = beat {
                     let why = cause
                         .as_ref()
-                        .map_or_else(|| error.to_string(), |it| format!("{error}: {it}"));
+                        .map_or_else(|| error.to_string(), |t| format!("{error}: {t}"));
                     beat.is(Activity::Pausing { why });
                 }
                 // What stays broken is a warning now and then, not each time.
-                let is_due = said_at.is_none_or(|it| it.elapsed() >= SAY_EVERY);
+                let is_due = said_at.is_none_or(|s| s.elapsed() >= SAY_EVERY);
                 let pause_ms = pause.as_millis();
                 if is_due {
                     said_at = Some(clock::moment());

@@ -65,7 +65,7 @@ fn watch_for(
             // Whoever asked it to stop has its word that it ends in time and well, also where a role hangs.
             continue;
         }
-        let is_due = said_at.is_none_or(|it| now.duration_since(it) >= SAY_EVERY);
+        let is_due = said_at.is_none_or(|s| now.duration_since(s) >= SAY_EVERY);
         for (role, vital) in pulse.read() {
             let silent_s = now.saturating_duration_since(vital.seen).as_secs();
             let doing = vital.activity.words();

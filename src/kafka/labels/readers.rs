@@ -92,7 +92,7 @@ pub fn read_by<'a>(models: impl IntoIterator<Item = &'a ModelName>) -> String {
 
 /// Returns whether a model has read up to an offset with this metadata; earlier builds did not say who had.
 pub fn has_read(metadata: &str, model: &ModelName) -> bool {
-    metadata.strip_prefix(PREFIX).is_none_or(|names| names.split(',').any(|it| it == mark(model)))
+    metadata.strip_prefix(PREFIX).is_none_or(|names| names.split(',').any(|n| n == mark(model)))
 }
 
 /// Many models must fit into the few bytes that a broker keeps beside an offset.
@@ -113,7 +113,7 @@ mod tests {
         assert!(!has_read(&read_by([]), &a));
         // Earlier builds read a topic for the only model that named it.
         assert!(has_read("", &a));
-        let many: Vec<ModelName> = (0..400).map(|it| ModelName::new(format!("m{it}"))).collect();
+        let many: Vec<ModelName> = (0..400).map(|m| ModelName::new(format!("m{m}"))).collect();
         assert!(read_by(&many).len() < 4_096, "the most that a broker keeps");
     }
 }

@@ -73,8 +73,8 @@ impl BlockedLanes {
     fn put(&mut self, (model, partition): &LaneKey, topic: &str, why: &str, is_hidden: bool) {
         let now = clock::moment();
         let key = (topic.to_owned(), *partition);
-        let said_at = self.lanes.get(&key).map(|it| it.said_at);
-        let is_said = said_at.is_some_and(|it| now.duration_since(it) < SAY_EVERY);
+        let said_at = self.lanes.get(&key).map(|k| k.said_at);
+        let is_said = said_at.is_some_and(|s| now.duration_since(s) < SAY_EVERY);
         if !is_said {
             warn!(%model, topic, partition, why, "a partition has to wait");
         }
@@ -90,7 +90,7 @@ impl BlockedLanes {
 
     /// Returns what its role is doing as long as a lane waits that will be opened by itself.
     pub fn restoring(&self) -> Option<Activity> {
-        let mut hidden = self.lanes.iter().filter(|(_, it)| it.is_hidden);
+        let mut hidden = self.lanes.iter().filter(|(_, l)| l.is_hidden);
         hidden.next().map(|((topic, partition), _)| Activity::begin(topic, *partition))
     }
 
@@ -109,12 +109,12 @@ impl BlockedLanes {
     /// Returns the lanes that it is time to look at again, by topic and partition.
     pub fn due(&mut self) -> Vec<(String, i32)> {
         let now = clock::moment();
-        let is_due = |it: &Waiting| now.duration_since(it.looked_at) >= LOOK_EVERY;
+        let is_due = |w: &Waiting| now.duration_since(w.looked_at) >= LOOK_EVERY;
         self.lanes
             .iter_mut()
-            .filter(|(_, it)| is_due(it))
-            .map(|(key, it)| {
-                it.looked_at = now;
+            .filter(|(_, l)| is_due(l))
+            .map(|(key, i)| {
+                i.looked_at = now;
                 key.clone()
             })
             .collect()

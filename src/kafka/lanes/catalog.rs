@@ -84,7 +84,7 @@ impl ModelCatalog {
     pub fn are_behind(&self, states: &BTreeMap<ModelName, StateRecord>) -> Vec<ModelName> {
         let expected =
             |model: &ModelName| self.expected.get(model).copied().unwrap_or(SEQUENCE_FIRST);
-        let behind = states.iter().filter(|(model, it)| it.sequence >= expected(model));
+        let behind = states.iter().filter(|(model, s)| s.sequence >= expected(model));
         behind.map(|(model, _)| model.clone()).collect()
     }
 
@@ -136,7 +136,7 @@ impl ModelCatalog {
         let Some(name) = state.rollout.as_deref().map(RolloutName::new) else { return true };
         match rollout_from_json(&state.spec) {
             Ok(plan) => {
-                let stable = view.rollouts.get(&name).map(|it| it.stable.clone());
+                let stable = view.rollouts.get(&name).map(|n| n.stable.clone());
                 let planned = Planned {
                     plan: Arc::new(plan),
                     design: (&state.memory.design).into(),
@@ -190,7 +190,7 @@ impl ModelCatalog {
             }
             None => (None, None),
         };
-        let Some(plan) = plan.or_else(|| self.models.get(model).map(|it| Arc::clone(&it.plan)))
+        let Some(plan) = plan.or_else(|| self.models.get(model).map(|m| Arc::clone(&m.plan)))
         else {
             warn!(%model, sequence = event.sequence, "an event of a model that was never applied");
             return false;
@@ -234,7 +234,7 @@ fn follow_rollout(
 ) {
     let Some(name) = event.rollout.as_deref().map(RolloutName::new) else { return };
     let phase = Phase::from(event.to.phase);
-    let is_of_another = routing.rollout.as_ref().is_some_and(|it| *it != name);
+    let is_of_another = routing.rollout.as_ref().is_some_and(|r| *r != name);
     if phase == Phase::Pending || is_of_another && phase.is_open() {
         // Which version it is compared with is known only when it begins: that event has its spec too.
         return;

@@ -84,7 +84,7 @@ pub fn request(message: &BorrowedMessage<'_>, plan: &ModelPlan) -> Request {
     Request {
         case,
         id: parts.request_id(plan.request_id.as_ref(), message.topic(), case),
-        unit: parts.text(&plan.unit).map(|it| Bytes::from(it.as_ref())),
+        unit: parts.text(&plan.unit).map(|u| Bytes::from(u.as_ref())),
         key: message.key().map(Bytes::from),
         value: message.payload().map(Bytes::from),
         headers: pairs.iter().filter(|(name, _)| !headers::is_ours(name)).map(header).collect(),
@@ -132,7 +132,7 @@ pub fn dead(message: &BorrowedMessage<'_>, reason: impl Into<Box<str>>) -> Dead 
 
 /// Returns the record's own time; one without any was made now.
 pub fn time(message: &BorrowedMessage<'_>) -> Timestamp {
-    message.timestamp().to_millis().filter(|it| *it >= 0).map_or_else(clock::now, Timestamp)
+    message.timestamp().to_millis().filter(|t| *t >= 0).map_or_else(clock::now, Timestamp)
 }
 
 /// Returns a record's headers as pairs; a name that is not text is given as the character that stands for what cannot be read.

@@ -84,7 +84,7 @@ impl Emitter {
                 (headers::DEAD_PARTITION, &partition),
                 (headers::DEAD_OFFSET, &offset),
             ];
-            ours.extend(left_out.words().map(|it| (headers::DEAD_LEFT_OUT, it)));
+            ours.extend(left_out.words().map(|w| (headers::DEAD_LEFT_OUT, w)));
             let partition = dead.partition % count.max(1);
             let fit = outbox.offer(Outgoing {
                 topic,
@@ -138,13 +138,13 @@ impl Emitter {
     ) -> Result<(), ShellError> {
         let topic = &plan.topics.predictions;
         let count = self.partitions.of(topic, outbox)?.max(1);
-        let mut offer = |it: &Prediction| {
-            let id = it.request_id.as_str().as_bytes();
+        let mut offer = |p: &Prediction| {
+            let id = p.request_id.as_str().as_bytes();
             outbox.offer(Outgoing {
                 topic,
                 partition: placement::partition(id, count),
                 key: Some(id),
-                value: Some(&prediction::encode(plan.format, &plan.name, it)),
+                value: Some(&prediction::encode(plan.format, &plan.name, p)),
                 carried: &[],
                 ours: &[],
                 at: None,
@@ -280,8 +280,8 @@ fn serve_answer(
             (headers::REVISION, &revision),
             (headers::OUTCOME, headers::outcome_word(outcome)),
         ];
-        ours.extend(serve.version.iter().map(|it| (headers::VERSION, it.as_str())));
-        ours.extend(error.map(|it| (headers::ERROR, it)));
+        ours.extend(serve.version.iter().map(|v| (headers::VERSION, v.as_str())));
+        ours.extend(error.map(|e| (headers::ERROR, e)));
         outbox.offer(Outgoing {
             topic: &plan.topics.served,
             partition: request.case.partition,
@@ -303,7 +303,7 @@ fn serve_answer(
             Outcome::Error,
             Some(format!("the answer of {} bytes does not fit into one message", value.len())),
         ),
-        (None, error) => (serve.outcome, error.map(|it| size_limit::cut(it).to_owned())),
+        (None, error) => (serve.outcome, error.map(|e| size_limit::cut(e).to_owned())),
     };
     let error = error.as_deref();
     let left = [

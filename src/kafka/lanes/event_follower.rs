@@ -62,7 +62,7 @@ impl Follower {
         let next: BTreeMap<i32, Offset> = metadata
             .topics()
             .iter()
-            .flat_map(|it| it.partitions().iter().map(|it| (it.id(), Offset::Beginning)))
+            .flat_map(|t| t.partitions().iter().map(|p| (p.id(), Offset::Beginning)))
             .collect();
         if next.is_empty() {
             return Err(ShellError::Missing(format!(

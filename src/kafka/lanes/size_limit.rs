@@ -34,21 +34,21 @@ pub fn without_values(prediction: &mut Prediction) {
 /// Cuts what else can be large in a prediction, but for the request id, by which it is joined.
 pub fn without_texts(prediction: &mut Prediction) {
     prediction.segments = Arc::default();
-    let is_long = |it: &Bytes| it.len() > TEXT_BYTES_MAX;
-    if let Some(unit) = prediction.unit.take_if(|it| is_long(it)) {
+    let is_long = |b: &Bytes| b.len() > TEXT_BYTES_MAX;
+    if let Some(unit) = prediction.unit.take_if(|t| is_long(t)) {
         prediction.unit = Some(Bytes::from(&unit[..TEXT_BYTES_MAX]));
     }
     for CaseAnswer { error, .. } in &mut prediction.answers {
-        *error = error.take().map(|it| Arc::from(cut(&it)));
+        *error = error.take().map(|e| Arc::from(cut(&e)));
     }
 }
 
 /// Leaves the answers' values out of a row; each says so where its error would stand.
 pub fn without_row_values(row: &mut AnalysisRecord) {
     for answer in &mut row.answers {
-        let json = answer.value.take().map(|it| it.to_string().len());
+        let json = answer.value.take().map(|v| v.to_string().len());
         // Four characters of base64 are three bytes.
-        let bytes = answer.value_base64.take().map(|it| it.len() / 4 * 3);
+        let bytes = answer.value_base64.take().map(|v| v.len() / 4 * 3);
         if let Some(size) = json.or(bytes) {
             answer.error.get_or_insert_with(|| left_out(size));
         }
@@ -62,7 +62,7 @@ pub fn without_row_texts(row: &mut AnalysisRecord) {
     for text in [&mut row.unit, &mut row.unit_base64].into_iter().flatten() {
         text.truncate(cut(text).len());
     }
-    for error in row.answers.iter_mut().filter_map(|it| it.error.as_mut()) {
+    for error in row.answers.iter_mut().filter_map(|a| a.error.as_mut()) {
         error.truncate(cut(error).len());
     }
 }

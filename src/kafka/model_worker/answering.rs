@@ -121,7 +121,7 @@ struct Window {
 
 impl Window {
     fn settle(&mut self, offset: i64) {
-        if let Ok(index) = self.open.binary_search_by_key(&offset, |it| it.0) {
+        if let Ok(index) = self.open.binary_search_by_key(&offset, |o| o.0) {
             self.open[index].1 = true;
         }
         while let Some((offset, true)) = self.open.front().copied() {
@@ -204,8 +204,8 @@ impl<'a> Session<'a> {
         let mut wait = WAIT_MAX;
         while self.in_flight() < IN_FLIGHT_MAX {
             // The client's record is done with before anything of the session is changed.
-            let polled = self.consumer.poll(wait).map(|it| {
-                it.map(|message| {
+            let polled = self.consumer.poll(wait).map(|w| {
+                w.map(|message| {
                     let place = (message.partition(), message.offset());
                     (place, send(&self.producer, &message, answer))
                 })
@@ -237,13 +237,13 @@ impl<'a> Session<'a> {
     }
 
     fn in_flight(&self) -> usize {
-        self.windows.values().map(|it| it.open.len()).sum()
+        self.windows.values().map(|u| u.open.len()).sum()
     }
 
     fn took(&mut self, (partition, offset): Place, sent: Sent) {
         let window = self.windows.entry(partition).or_default();
         // A partition that came back begins where its offsets were committed.
-        while window.open.back().is_some_and(|it| it.0 >= offset) {
+        while window.open.back().is_some_and(|b| b.0 >= offset) {
             window.open.pop_back();
         }
         window.open.push_back((offset, false));
@@ -344,10 +344,10 @@ fn send(
 ) -> Sent {
     let asked = decode::pairs(message);
     let find = |name: &str| {
-        let (_, value) = asked.iter().rev().find(|(it, _)| *it == name)?;
+        let (_, value) = asked.iter().rev().find(|(a, _)| *a == name)?;
         std::str::from_utf8((*value)?).ok()
     };
-    let Some(topic) = find(headers::REPLY_TOPIC).filter(|it| !it.is_empty()) else {
+    let Some(topic) = find(headers::REPLY_TOPIC).filter(|h| !h.is_empty()) else {
         return Sent::Nowhere;
     };
     let (value, error) = match answer(message.payload().unwrap_or_default()) {
@@ -369,7 +369,7 @@ fn send(
         record = record.key(key);
     }
     // Without a partition the client chooses one, and the answer is passed on to where it belongs.
-    if let Some(partition) = find(headers::REPLY_PARTITION).and_then(|it| it.parse().ok()) {
+    if let Some(partition) = find(headers::REPLY_PARTITION).and_then(|h| h.parse().ok()) {
         record = record.partition(partition);
     }
     let mut is_asked = false;

@@ -197,16 +197,15 @@ pub fn reopen(
 ) -> Result<Reopened, ShellError> {
     let since = gap.since - SLACK;
     let mut written = Written::read(view, partition, since, replay)?;
-    let of_copies = || written.copies.keys().find(|it| !written.closed.contains(*it)).copied();
+    let of_copies = || written.copies.keys().find(|c| !written.closed.contains(*c)).copied();
     let Some(first) = gap.first.or_else(of_copies) else { return Ok(Reopened::default()) };
     let topics = &view.plan.topics;
     let mut requests: BTreeMap<i64, Arc<Request>> = BTreeMap::new();
-    replay.range(&topics.requests, partition, first, Some(gap.next), |it| {
-        requests.insert(it.offset(), Arc::new(decode::request(it, &view.plan)));
+    replay.range(&topics.requests, partition, first, Some(gap.next), |g| {
+        requests.insert(g.offset(), Arc::new(decode::request(g, &view.plan)));
     })?;
-    let is_open = |it: &&i64| (first..gap.next).contains(*it) && !written.closed.contains(*it);
-    let gone =
-        written.copies.keys().filter(is_open).filter(|it| !requests.contains_key(it)).count();
+    let is_open = |i: &&i64| (first..gap.next).contains(*i) && !written.closed.contains(*i);
+    let gone = written.copies.keys().filter(is_open).filter(|i| !requests.contains_key(i)).count();
     let now = clock::now();
     let mut done = Reopened::default();
     let (mut again, mut asked) = (0_usize, 0_usize);
@@ -222,7 +221,7 @@ pub fn reopen(
             machine.handle(at, ServingEvent::Request(request), &mut done.effects);
         } else {
             again += 1;
-            let routing = traces.revision().and_then(|it| view.history.get(&it));
+            let routing = traces.revision().and_then(|r| view.history.get(&r));
             machine.reopen(&request, routing.unwrap_or(&view.routing), traces);
         }
     }
@@ -230,16 +229,16 @@ pub fn reopen(
         Some(from) => from,
         None => replay.offset_at(&topics.responses, partition, since)?,
     };
-    replay.range(&topics.responses, partition, from, Some(gap.answers_to), |it| {
-        if let Ok(answer) = decode::answer(it)
+    replay.range(&topics.responses, partition, from, Some(gap.answers_to), |a| {
+        if let Ok(answer) = decode::answer(a)
             && answer.case.partition == partition
         {
-            let at = decode::time(it).min(now);
+            let at = decode::time(a).min(now);
             machine.handle(at, ServingEvent::Answer(answer), &mut done.effects);
         }
     })?;
     // They were counted when they were read for the first time.
-    done.effects.retain(|it| !matches!(it, ServingEffect::Count(_)));
+    done.effects.retain(|e| !matches!(e, ServingEffect::Count(_)));
     done.oldest = machine.oldest_open();
     let model = &view.plan.name;
     info!(%model, partition, again, asked, "cases that the journal does not hold were opened again from what was written");
@@ -252,10 +251,10 @@ pub fn reopen(
 /// Returns the topics of all versions that may have been asked.
 fn version_topics(view: &ModelView) -> BTreeSet<String> {
     let routings = view.history.values().chain([&view.routing]);
-    let versions = routings.flat_map(|it| {
-        let slices = it.slices.iter().map(|it| &it.version);
-        let shadows = it.shadows.iter().map(|it| &it.version);
-        slices.chain(shadows).chain([&it.stable])
+    let versions = routings.flat_map(|r| {
+        let slices = r.slices.iter().map(|s| &s.version);
+        let shadows = r.shadows.iter().map(|s| &s.version);
+        slices.chain(shadows).chain([&r.stable])
     });
-    versions.map(|it| view.plan.topics.of_version(it)).collect()
+    versions.map(|v| view.plan.topics.of_version(v)).collect()
 }

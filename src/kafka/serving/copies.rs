@@ -177,7 +177,7 @@ impl<'a> Forwards<'a> {
         match handed {
             Handed::Over => {}
             Handed::Refused(code) => {
-                let length = |it: Option<&[u8]>| it.map_or(0, <[u8]>::len);
+                let length = |o: Option<&[u8]>| o.map_or(0, <[u8]>::len);
                 let bytes = length(outgoing.key) + length(outgoing.value);
                 self.fail(address.topic, &[Failure { case, bytes, code }]);
             }

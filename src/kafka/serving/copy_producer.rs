@@ -148,7 +148,7 @@ impl Courier {
 
     /// Hands a copy over; where too much is on its way already, waits a little.
     pub fn hand(&mut self, outgoing: &Outgoing<'_>, case: CaseId, wait: Duration) -> Handed {
-        let length = |it: Option<&[u8]>| it.map_or(0, <[u8]>::len);
+        let length = |o: Option<&[u8]>| o.map_or(0, <[u8]>::len);
         let bytes = length(outgoing.key) + length(outgoing.value);
         self.next += 1;
         let number = self.next;
@@ -209,8 +209,7 @@ impl Courier {
             let delivered = std::mem::take(&mut state.delivered);
             (delivered, std::mem::take(&mut state.failed), oldest, state.under_way.is_empty())
         };
-        let refused =
-            failed.iter().rev().find(|it| it.code != RDKafkaErrorCode::MessageSizeTooLarge);
+        let refused = failed.iter().rev().find(|f| f.code != RDKafkaErrorCode::MessageSizeTooLarge);
         if let Some(failure) = refused {
             self.failed_at = Some((clock::moment(), failure.code));
             self.is_waited_for = false;

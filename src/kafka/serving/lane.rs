@@ -71,7 +71,7 @@ pub struct Committed {
 /// Returns how long a case may be open.
 fn longest(view: &ModelView) -> Span {
     let routings = view.history.values().chain([&view.routing]);
-    let spans = routings.map(|it| it.timeout.max(it.shadow_timeout));
+    let spans = routings.map(|r| r.timeout.max(r.shadow_timeout));
     spans.max().unwrap_or(Span::ZERO)
 }
 
@@ -98,8 +98,8 @@ impl Lane {
             now: Timestamp(0),
             turn: 0,
             open: 0,
-            requests: committed.requests.as_ref().map_or(0, |it| it.0),
-            responses: committed.responses.as_ref().map_or(0, |it| it.0),
+            requests: committed.requests.as_ref().map_or(0, |r| r.0),
+            responses: committed.responses.as_ref().map_or(0, |r| r.0),
             starts: VecDeque::new(),
             effects: Vec::new(),
             last: None,
@@ -108,8 +108,7 @@ impl Lane {
             lane.go_on(view, recalled, committed, replay)?;
             return Ok(lane);
         }
-        let mut start =
-            committed.requests.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+        let mut start = committed.requests.as_ref().and_then(|r| ReplayStart::from_metadata(&r.1));
         if !committed.is_certain {
             let known = start.get_or_insert_default();
             if let Some(it) = replay.newest(journal, partition, *known, read_turn)? {
@@ -184,11 +183,11 @@ impl Lane {
         let partition = self.partition;
         // After a crash of a process whose transaction was thrown away its turns are not here: only committed ones are.
         let turns = replay.turns(journal, partition, start, read_turn)?;
-        let is_whole = turns.first().is_some_and(|it| it.turn == start.turn)
+        let is_whole = turns.first().is_some_and(|t| t.turn == start.turn)
             && turns
                 .last()
-                .is_some_and(|it| (it.turn + 1, it.requests) == (start.next, self.requests));
-        let is_known = turns.iter().all(|it| view.history.contains_key(&it.revision()));
+                .is_some_and(|t| (t.turn + 1, t.requests) == (start.next, self.requests));
+        let is_known = turns.iter().all(|t| view.history.contains_key(&t.revision()));
         if start.has_gap || !is_whole || !is_known {
             let gap = Gap {
                 first: Some(start.first),
@@ -208,8 +207,8 @@ impl Lane {
             partition,
             start.first,
             Some(self.requests),
-            |it| {
-                requests.push_back(Arc::new(decode::request(it, &self.plan)));
+            |r| {
+                requests.push_back(Arc::new(decode::request(r, &self.plan)));
             },
         )?;
         let mut answers = VecDeque::new();
@@ -218,8 +217,8 @@ impl Lane {
             partition,
             start.second,
             Some(self.responses),
-            |it| {
-                answers.push_back((it.offset(), decode::answer(it)));
+            |r| {
+                answers.push_back((r.offset(), decode::answer(r)));
             },
         )?;
         let forwards = self.run_again(view, start, &turns, requests, answers);
@@ -238,7 +237,7 @@ impl Lane {
         mut answers: VecDeque<(i64, Result<Answer, Dead>)>,
     ) -> Vec<Forward> {
         (self.requests, self.responses) = (start.first, start.second);
-        let first = turns.first().and_then(|it| view.history.get(&it.revision()));
+        let first = turns.first().and_then(|t| view.history.get(&t.revision()));
         self.machine = ServingLane::new(
             self.partition,
             self.plan.open_cases_max,
@@ -288,7 +287,7 @@ impl Lane {
         // A machine with a slower clock than the lane's last one goes on at the lane's time.
         let now = now.max(self.now);
         let room = self.machine.room();
-        let is_due = self.machine.next_wake().is_some_and(|it| it <= now);
+        let is_due = self.machine.next_wake().is_some_and(|n| n <= now);
         let may_take = room > 0 && !self.backlog.requests.is_empty();
         if !is_due && !may_take && self.backlog.answers.is_empty() && self.effects.is_empty() {
             return false;
@@ -387,7 +386,7 @@ impl Lane {
         match self.machine.oldest_open() {
             None => self.starts.clear(),
             Some(oldest) => {
-                while self.starts.get(1).is_some_and(|it| it.first <= oldest) {
+                while self.starts.get(1).is_some_and(|s| s.first <= oldest) {
                     self.starts.pop_front();
                 }
             }
@@ -396,5 +395,5 @@ impl Lane {
 }
 
 fn read_turn(bytes: &[u8]) -> Option<(u64, ServingTurn)> {
-    ServingTurn::read(bytes).ok().map(|it| (it.turn, it))
+    ServingTurn::read(bytes).ok().map(|u| (u.turn, u))
 }

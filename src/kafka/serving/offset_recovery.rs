@@ -104,8 +104,8 @@ impl Past<'_> {
             let mut newest: Option<NewestTurn> = None;
             self.replay.range(self.journal, self.partition, from, None, |message| {
                 let Some(Ok(turn)) = message.payload().map(ServingTurn::read) else { return };
-                let last = turn.last.map(|it| (turn.requests - 1, it));
-                let last = last.or_else(|| newest.as_ref().and_then(|it| it.last));
+                let last = turn.last.map(|t| (turn.requests - 1, t));
+                let last = last.or_else(|| newest.as_ref().and_then(|n| n.last));
                 newest = Some(NewestTurn { turn, last });
             })?;
             if newest.is_some() || from == low {
@@ -121,7 +121,7 @@ impl Past<'_> {
         if newest.requests > high {
             return Ok(false);
         }
-        let Some((offset, hash)) = newest.last.filter(|it| it.0 >= low) else { return Ok(true) };
+        let Some((offset, hash)) = newest.last.filter(|n| n.0 >= low) else { return Ok(true) };
         let mut is_same = true;
         let plan = &self.view.plan;
         self.replay.range(
@@ -178,7 +178,7 @@ impl Past<'_> {
             return Ok(true);
         }
         let is_ours = |bytes: &[u8]| {
-            prediction::decode(bytes).is_ok_and(|(_, it)| it.case.partition == self.partition)
+            prediction::decode(bytes).is_ok_and(|(_, i)| i.case.partition == self.partition)
         };
         for of in 0..self.replay.partitions(&topics.predictions)? {
             if self.replay.has_any(&topics.predictions, of, is_ours)? {

@@ -146,7 +146,7 @@ impl Session<'_> {
         let mut topics: HashMap<String, (ModelName, Kind)> = HashMap::new();
         for (name, view) in self.follower.models() {
             let of = &view.plan.topics;
-            let is_taken = [&of.requests, &of.responses].iter().any(|it| topics.contains_key(*it));
+            let is_taken = [&of.requests, &of.responses].iter().any(|r| topics.contains_key(*r));
             if is_taken {
                 // No judge takes such a spec; applied before they looked at it, its first model alone is served.
                 warn!(model = %name, requests = of.requests, responses = of.responses, "not served: another model has these topics");
@@ -179,7 +179,7 @@ impl Session<'_> {
             let polled = self
                 .member
                 .poll(wait)
-                .map(|it| it.map(|message| receive(&message, &self.topics, &self.follower)));
+                .map(|w| w.map(|message| receive(&message, &self.topics, &self.follower)));
             let is_drained = !matches!(polled, Some(Ok(_)));
             wait = Duration::ZERO;
             match polled {
@@ -210,7 +210,7 @@ impl Session<'_> {
         let now = clock::now();
         let next = self.lanes.values().filter_map(Lane::next_wake).min();
         let until_due = next
-            .map_or(WAIT_MAX, |it| Duration::from_millis(u64::try_from((it - now).0).unwrap_or(0)));
+            .map_or(WAIT_MAX, |u| Duration::from_millis(u64::try_from((u - now).0).unwrap_or(0)));
         let until_commit = self.outbox.due_in().unwrap_or(WAIT_MAX);
         until_due.min(until_commit).min(WAIT_MAX)
     }
@@ -285,7 +285,7 @@ impl Session<'_> {
         self.forwards.settle();
         self.bury_copies()?;
         let mut offsets = TopicPartitionList::new();
-        for lane in self.lanes.values().filter(|it| it.is_touched) {
+        for lane in self.lanes.values().filter(|l| l.is_touched) {
             let (requests, responses) = lane.offsets();
             let topics = &lane.plan.topics;
             let start = lane.replay_start().to_metadata();
@@ -379,7 +379,7 @@ impl Session<'_> {
                 all.push((lane.plan.topics.responses.clone(), *partition));
             }
         }
-        let all: Vec<(&str, i32)> = all.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
+        let all: Vec<(&str, i32)> = all.iter().map(|(topic, i)| (topic.as_str(), *i)).collect();
         self.member.release(&all)
     }
 

@@ -68,7 +68,7 @@ impl Notices {
     pub fn write(&mut self, notice: Notice) {
         let thread = self.thread.take().or_else(|| start(&self.settings));
         // The thread ends only with this, unless it panicked; then the next one begins another.
-        self.thread = thread.filter(|it| it.send(notice).is_ok());
+        self.thread = thread.filter(|t| t.send(notice).is_ok());
     }
 }
 
@@ -99,7 +99,7 @@ fn work(settings: &Settings, notices: &Receiver<Notice>) {
                 Ok,
             );
             let Ok(value) = serde_json::to_vec(&notice) else { continue };
-            match made.and_then(|it| it.write(&key, &value).map(|()| it)) {
+            match made.and_then(|m| m.write(&key, &value).map(|()| m)) {
                 Ok(it) => writer = Some(it),
                 Err(error) => debug!(%error, key, "a notice was not written"),
             }

@@ -19,17 +19,17 @@ impl<'a> Attributes<'a> {
 
     /// Returns a list of floats; empty if the attribute is absent.
     pub fn floats(&mut self, name: &str) -> Result<Vec<f32>, OnnxError> {
-        Ok(self.take(name, AttributeType::Floats)?.map(|it| it.floats).unwrap_or_default())
+        Ok(self.take(name, AttributeType::Floats)?.map(|n| n.floats).unwrap_or_default())
     }
 
     /// Returns a list of integers; empty if the attribute is absent.
     pub fn ints(&mut self, name: &str) -> Result<Vec<i64>, OnnxError> {
-        Ok(self.take(name, AttributeType::Ints)?.map(|it| it.ints).unwrap_or_default())
+        Ok(self.take(name, AttributeType::Ints)?.map(|n| n.ints).unwrap_or_default())
     }
 
     /// Returns a list of texts; empty if the attribute is absent.
     pub fn texts(&mut self, name: &str) -> Result<Vec<&'a [u8]>, OnnxError> {
-        Ok(self.take(name, AttributeType::Texts)?.map(|it| it.texts).unwrap_or_default())
+        Ok(self.take(name, AttributeType::Texts)?.map(|n| n.texts).unwrap_or_default())
     }
 
     /// Returns what is done to the scores at last.

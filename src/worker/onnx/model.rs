@@ -136,7 +136,7 @@ impl<'a> Chain<'a> {
             )));
         }
         let width = match input.shape[..] {
-            [Some(width)] | [_, Some(width)] => usize::try_from(width).ok().filter(|it| *it > 0),
+            [Some(width)] | [_, Some(width)] => usize::try_from(width).ok().filter(|w| *w > 0),
             _ => None,
         };
         let Some(width) = width else {

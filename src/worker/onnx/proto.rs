@@ -116,7 +116,7 @@ impl<'a> ModelProto<'a> {
         let is_default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
         self.opsets
             .iter()
-            .filter(|(it, _)| *it == domain || is_default(it) && is_default(domain))
+            .filter(|(o, _)| *o == domain || is_default(o) && is_default(domain))
             .map(|(_, version)| *version)
             .max()
     }

@@ -32,7 +32,7 @@ fn bytes_of(case: &Value) -> Vec<u8> {
 /// `null` stands for a value that is missing.
 fn floats(list: &Value) -> Vec<f64> {
     let list = list.as_array().expect("a list of numbers");
-    list.iter().map(|it| it.as_f64().unwrap_or(f64::NAN)).collect()
+    list.iter().map(|l| l.as_f64().unwrap_or(f64::NAN)).collect()
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn answers_are_those_of_onnxruntime() {
         };
         for (at, row) in case["rows"].as_array().expect("rows").iter().enumerate() {
             #[expect(clippy::cast_possible_truncation, reason = "the cases hold 32-bit floats")]
-            let row: Vec<f32> = floats(row).into_iter().map(|it| it as f32).collect();
+            let row: Vec<f32> = floats(row).into_iter().map(|r| r as f32).collect();
             model.predict(&row, &mut out).expect("the row fits");
             let expected = floats(&case["probabilities"][at]);
             let label = case["labels"][at].as_i64().expect("a label");
@@ -84,8 +84,7 @@ fn the_flights_models_answer_as_scikit_learn_does() {
     let (mut rows, mut out) = (0, Prediction::default());
     for line in lines {
         let cells: Vec<&str> = line.split(',').collect();
-        let features: Vec<f32> =
-            cells[..13].iter().map(|it| it.parse().expect("a number")).collect();
+        let features: Vec<f32> = cells[..13].iter().map(|c| c.parse().expect("a number")).collect();
         for (model, expected) in [(&v2, cells[13]), (&v1, cells[14])] {
             let expected: f64 = expected.parse().expect("a number");
             model.predict(&features, &mut out).expect("13 features");
@@ -120,7 +119,7 @@ fn what_is_not_supported_is_refused_by_name() {
         assert!(error.contains(expected), "{error}");
     };
     let multinomial =
-        cases().into_iter().find(|it| it["name"] == "logistic regression, three classes");
+        cases().into_iter().find(|c| c["name"] == "logistic regression, three classes");
     check(
         &bytes_of(&multinomial.expect("the case is there")),
         "operator `Normalizer` of domain `ai.onnx.ml`, opset 1, is not supported",

@@ -265,7 +265,7 @@ impl<'a> Columns<'a> {
             })?;
             let feature = usize::try_from(self.features[at])
                 .ok()
-                .filter(|it| *it < width)
+                .filter(|a| *a < width)
                 .ok_or_else(|| {
                     let why = format!("{} is not one of {width} features", self.features[at]);
                     attributes.wrong("nodes_featureids", why)
@@ -281,7 +281,7 @@ impl<'a> Columns<'a> {
             };
             nodes.push(Node::Branch {
                 mode,
-                missing_is_true: self.missing.get(at).is_some_and(|it| *it == 1),
+                missing_is_true: self.missing.get(at).is_some_and(|a| *a == 1),
                 feature,
                 value: self.values[at],
                 when_true: child("nodes_truenodeids", self.when_true[at])?,
@@ -336,10 +336,8 @@ impl Leaves {
         }
         let mut found = Vec::with_capacity(values.len());
         for at in 0..values.len() {
-            let class = usize::try_from(classes_of[at])
-                .ok()
-                .filter(|it| *it < classes)
-                .ok_or_else(|| {
+            let class =
+                usize::try_from(classes_of[at]).ok().filter(|a| *a < classes).ok_or_else(|| {
                     attributes.wrong(
                         "class_ids",
                         format!("{} is not one of {classes} classes", classes_of[at]),

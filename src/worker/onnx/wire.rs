@@ -215,7 +215,7 @@ mod tests {
             .floats_into("Test", &mut floats)
             .expect("packed floats");
         assert_eq!(
-            floats.iter().map(|it| it.to_bits()).collect::<Vec<_>>(),
+            floats.iter().map(|f| f.to_bits()).collect::<Vec<_>>(),
             [1.5_f32, 2.0, -1.0].map(f32::to_bits)
         );
         assert!(Value::Bytes(&[0, 0, 0]).floats_into("Test", &mut floats).is_err());

@@ -31,7 +31,7 @@ pub(crate) struct Ran {
 
 impl Ran {
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|it| panic!("{it}: {}", self.stdout))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|s| panic!("{s}: {}", self.stdout))
     }
 
     pub(crate) fn check(self, code: i32) -> Self {
@@ -213,11 +213,11 @@ fn a_cluster_that_is_not_there_is_an_error_that_names_it() {
 fn schemas_are_the_published_files() {
     let read = |name: &str| {
         let path = format!("{}/schemas/{name}", env!("CARGO_MANIFEST_DIR"));
-        std::fs::read_to_string(&path).unwrap_or_else(|it| panic!("{path}: {it}"))
+        std::fs::read_to_string(&path).unwrap_or_else(|p| panic!("{path}: {p}"))
     };
     assert_eq!(serinus(&["schema", "prediction"]).check(0).stdout, read("prediction.schema.json"));
     assert_eq!(serinus(&["schema", "label", "--avro"]).check(0).stdout, read("label.avsc"));
-    assert!(serinus(&["schema"]).check(0).stdout.lines().any(|it| it == "spec"));
+    assert!(serinus(&["schema"]).check(0).stdout.lines().any(|s| s == "spec"));
 }
 
 #[test]
@@ -297,14 +297,14 @@ impl World {
         let stop = Arc::new(AtomicBool::new(false));
         let settings = Settings::new(self.cluster.bootstrap_servers(), "serinus");
         let commands = Reader::new(&settings, WAIT)
-            .and_then(|it| it.follow(&["serinus.commands"], Start::Beginning))
+            .and_then(|s| s.follow(&["serinus.commands"], Start::Beginning))
             .expect("the commands can be followed");
         let (flag, producer) = (Arc::clone(&stop), Arc::clone(&self.producer));
         let thread = std::thread::spawn(move || {
             let mut seen = Vec::new();
             while !flag.load(Ordering::Relaxed) {
                 let record = commands.next(Duration::from_millis(50)).expect("commands are read");
-                let Some(bytes) = record.and_then(|it| it.value) else { continue };
+                let Some(bytes) = record.and_then(|r| r.value) else { continue };
                 let command: Value = serde_json::from_slice(&bytes).expect("a command is JSON");
                 let event = json!({
                     "rollout": command["rollout"], "model": command["model"], "command_id": command["id"],
@@ -550,7 +550,7 @@ fn a_watch_ends_with_the_rollout() {
     assert_eq!(output.status.code(), Some(3), "aborted");
     let said = String::from_utf8(output.stdout).expect("it prints text");
     let abort = "1970-01-01 00:00:00  ABORT by judge: Progressing -> Aborted, v1 100% (stable)";
-    assert!(said.lines().any(|it| it == abort), "{said}");
+    assert!(said.lines().any(|s| s == abort), "{said}");
     assert!(!said.contains("trips"), "{said}");
     // Whoever comes too late is told at once.
     world.put_state("Aborted", 1, 0.0);

@@ -67,13 +67,13 @@ fn others_can_look_at_the_broken_build_being_stopped() {
     // What the screen said is what the topic says.
     let reason = state["reason"].as_str().expect("there is a reason");
     assert!(reason.starts_with("v3 is worse: ") && text.contains(reason), "{reason}\n{text}");
-    let auc = |it: &Value| it["name"] == "auc" && it["verdict"] == "harmful";
+    let auc = |v: &Value| v["name"] == "auc" && v["verdict"] == "harmful";
     let events = ask(&["tail", "rollout-events", "--from-beginning"]);
     let aborted = String::from_utf8_lossy(&events)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .map(|it| if it["value"].is_object() { it["value"].clone() } else { it })
-        .find(|it| it["verdict"] == "abort")
+        .map(|l| if l["value"].is_object() { l["value"].clone() } else { l })
+        .find(|i| i["verdict"] == "abort")
         .expect("the abort is on the topic");
     let findings = aborted["evidence"]["metrics"].as_array().expect("it names its evidence");
     assert!(findings.iter().any(auc), "{aborted}");

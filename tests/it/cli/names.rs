@@ -51,7 +51,7 @@ fn a_rollout_that_two_models_have_is_named_with_its_model() {
     world.run(&["abort", "trips/canary", "--reason", "x"]).check(0);
     world.run(&["abort", "canary", "--model", "flights", "--reason", "x"]).check(0);
     let seen: Vec<_> =
-        answers.end().iter().map(|it| (it["model"].clone(), it["rollout"].clone())).collect();
+        answers.end().iter().map(|e| (e["model"].clone(), e["rollout"].clone())).collect();
     assert_eq!(
         seen,
         [(json!("trips"), json!("canary")), (json!("flights"), json!("canary"))],
@@ -111,7 +111,7 @@ fn a_wait_for_a_rollout_that_waited_and_was_refused_ends_with_the_refusal() {
     let mut state = of_model("flights", "r2", "Progressing");
     state["memory"] = json!({"queue": [{"spec": {"kind": "Rollout", "metadata": {"name": "r3"}}}]});
     world.put("serinus.rollouts", 0, "flights", &state, &[]);
-    let put_event = |it: Value| world.put("serinus.rollout-events", 0, "r3", &it, &[]);
+    let put_event = |v: Value| world.put("serinus.rollout-events", 0, "r3", &v, &[]);
     put_event(event(5, "r3", "apply", "Pending", "waits for the end of `r2`"));
     let wait = ["status", "r3", "--wait", "--timeout", "60s"];
     let said = world.run(&["status", "r3"]).check(0).stdout;

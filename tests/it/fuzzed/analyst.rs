@@ -24,9 +24,8 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
 fn read(bytes: &[u8]) -> (Vec<Record>, BTreeSet<usize>, BTreeSet<usize>) {
     let (chunks, _) = bytes.as_chunks::<5>();
     let chunks = &chunks[..chunks.len().min(STEPS_MAX)];
-    let marked = |bit: u8| {
-        (1_usize..).zip(chunks).filter(|(_, it)| it[0] & bit != 0).map(|it| it.0).collect()
-    };
+    let marked =
+        |bit: u8| (1_usize..).zip(chunks).filter(|(_, u)| u[0] & bit != 0).map(|b| b.0).collect();
     let (crashes, saves) = (marked(0x80), marked(0x40));
     let steps: Vec<Option<Step>> = chunks.iter().copied().map(step).collect();
     let over = steps.iter().position(Option::is_none);

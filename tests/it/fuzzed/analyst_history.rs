@@ -141,7 +141,7 @@ pub(crate) fn prediction(n: usize, id: &str, now: Timestamp, fails: u8, score: u
     };
     let mut answers = vec![answer(&route.serve.version, Role::Serve, 0)];
     let shadows = (1..).zip(&route.shadows);
-    answers.extend(shadows.map(|(nth, it)| answer(it, Role::Shadow, nth)));
+    answers.extend(shadows.map(|(nth, s)| answer(s, Role::Shadow, nth)));
     Prediction {
         case: CaseId { partition: 0, offset: i64::try_from(n).expect("small") },
         request_id: id.into(),
@@ -168,7 +168,7 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
     let mut ids: Vec<String> = Vec::new();
     let (mut predictions, mut labels) = (0, 0);
     let mut cases = 0;
-    let has_marks = steps.iter().any(|it| matches!(it, Step::Watermark(_)));
+    let has_marks = steps.iter().any(|s| matches!(s, Step::Watermark(_)));
     for step in steps {
         let (Step::Case { wait_ms, .. }
         | Step::Label { wait_ms, .. }
@@ -289,7 +289,7 @@ pub(crate) fn told(records: &[Record], extra_ticks: usize) -> Vec<Effect> {
 pub(crate) const QUIET_SECONDS: i64 = 30;
 
 fn finish(lane: &mut Analyst, records: &[Record], out: &mut Vec<Effect>) {
-    let end = records.last().map_or(MIDNIGHT, |it| it.now);
+    let end = records.last().map_or(MIDNIGHT, |r| r.now);
     for seconds in 1..=QUIET_SECONDS {
         lane.tick(end + Span::seconds(seconds), out);
     }
@@ -297,7 +297,7 @@ fn finish(lane: &mut Analyst, records: &[Record], out: &mut Vec<Effect>) {
 
 /// The sums that a lane published last.
 pub(crate) fn last_sums(effects: &[Effect]) -> Evidence {
-    let last = effects.iter().rev().find_map(|it| match it {
+    let last = effects.iter().rev().find_map(|e| match e {
         Effect::Partial(partial) => Some(partial.sums.clone()),
         Effect::Row(_) | Effect::Refuse { .. } | Effect::Count(..) => None,
     });
@@ -306,7 +306,7 @@ pub(crate) fn last_sums(effects: &[Effect]) -> Evidence {
 
 /// The same effects but for what is only counted.
 pub(crate) fn without_counts(effects: &[Effect]) -> Vec<&Effect> {
-    effects.iter().filter(|it| !matches!(it, Effect::Count(..))).collect()
+    effects.iter().filter(|e| !matches!(e, Effect::Count(..))).collect()
 }
 
 /// Runs a history in turns, killing the lane after some of them and replaying as the shell does: from the newest file, where one was
@@ -407,7 +407,7 @@ fn replayed(
         reader.read_into(&mut lane).expect("it was just written");
     }
     // Sums that were published before the file was written are in it.
-    if let Some(partial) = newest.filter(|it| file.is_none() || it.turn >= from) {
+    if let Some(partial) = newest.filter(|n| file.is_none() || n.turn >= from) {
         lane.sums_restored_from(partial);
     }
     for (turn, record) in (1_u64..).zip(records) {
@@ -463,7 +463,7 @@ pub(crate) fn told_awake(records: &[Record]) -> Vec<Effect> {
     let mut out = Vec::new();
     let mut now = MIDNIGHT;
     for record in records {
-        while let Some(due) = lane.next_wake().filter(|it| now < *it && *it < record.now) {
+        while let Some(due) = lane.next_wake().filter(|n| now < *n && *n < record.now) {
             now = due;
             lane.tick(now, &mut out);
         }

@@ -33,9 +33,9 @@ pub(crate) fn a_restart_anywhere_never_matters(
 
 /// Every record may come twice that is still known.
 pub(crate) fn a_record_twice_changes_nothing(records: &[Record]) {
-    let times = |it: &Record| 1 + usize::from(is_known_again(it, it.now));
+    let times = |r: &Record| 1 + usize::from(is_known_again(r, r.now));
     let twice: Vec<Record> =
-        records.iter().flat_map(|it| std::iter::repeat_n(it.clone(), times(it))).collect();
+        records.iter().flat_map(|r| std::iter::repeat_n(r.clone(), times(r))).collect();
     let (once, twice) = (told(records, 0), told(&twice, 0));
     assert_eq!(without_counts(&once), without_counts(&twice));
 }
@@ -52,7 +52,7 @@ pub(crate) fn every_case_has_one_final_row_and_its_newest_truth(records: &[Recor
     }
     assert_eq!(rows.keys().collect::<Vec<_>>(), cases.keys().collect::<Vec<_>>());
     for rows in rows.values() {
-        let versions: Vec<u32> = rows.iter().map(|it| it.row_version).collect();
+        let versions: Vec<u32> = rows.iter().map(|r| r.row_version).collect();
         let wanted: Vec<u32> = (1..).take(rows.len()).collect();
         assert_eq!(versions, wanted, "rows are numbered without a gap");
         for row in rows {

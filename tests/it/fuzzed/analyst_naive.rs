@@ -76,8 +76,8 @@ impl Naive {
             looks.push(Look::at(&records[..nth], record.now));
             looks.push(Look::at(&records[..=nth], record.now));
         }
-        let end = records.last().map_or(MIDNIGHT, |it| it.now);
-        let quiet = (1..=QUIET_SECONDS).map(|it| Look::at(records, end + Span::seconds(it)));
+        let end = records.last().map_or(MIDNIGHT, |r| r.now);
+        let quiet = (1..=QUIET_SECONDS).map(|q| Look::at(records, end + Span::seconds(q)));
         looks.extend(quiet);
         let mature = matured(records, &looks);
         let places: BTreeMap<CaseId, usize> = mature.iter().copied().collect();
@@ -111,7 +111,7 @@ impl Naive {
         let mut book = EvidenceAccumulator::new(planned.plan, planned.design, planned.stable);
         let mut begins = self.begins.iter().peekable();
         for (nth, (case, reached)) in self.cases.iter().enumerate() {
-            while let Some((_, at)) = begins.next_if(|it| it.0 <= nth) {
+            while let Some((_, at)) = begins.next_if(|n| n.0 <= nth) {
                 book.sums_mut().begin_at(*at);
             }
             let oldest = *reached - tick;
@@ -120,7 +120,7 @@ impl Naive {
         for (_, at) in begins {
             book.sums_mut().begin_at(*at);
         }
-        for (case, _) in self.mature.iter().map(|it| &self.cases[*it]) {
+        for (case, _) in self.mature.iter().map(|m| &self.cases[*m]) {
             let rows = &self.rows[&case.case];
             let _scores = book.mature(case, as_scored(rows[0].truth.as_ref()), rows[0].known_by);
             for row in &rows[1..] {
@@ -152,7 +152,7 @@ impl Naive {
                 let is_error = answer.status == AnswerStatus::Error;
                 let one = [true, is_ok, is_error, true, is_labelled, is_missing];
                 let sums = counts.entry(arm.clone()).or_default();
-                sums.iter_mut().zip(one).for_each(|(sum, it)| *sum += u64::from(it));
+                sums.iter_mut().zip(one).for_each(|(sum, f)| *sum += u64::from(f));
                 if let (true, Some(truth), Some(value)) = (is_ok, &rows[0].truth, &answer.value) {
                     let said: serde_json::Value =
                         serde_json::from_slice(value).expect("it is JSON");
@@ -166,19 +166,19 @@ impl Naive {
         let counted: BTreeMap<(Version, Part), [u64; 6]> = sums
             .arms
             .iter()
-            .map(|((_, version, part), it)| {
+            .map(|((_, version, part), a)| {
                 let arm = (version.clone(), *part);
-                (arm, [it.exposures, it.answered, it.errors, it.mature, it.labelled, it.missing])
+                (arm, [a.exposures, a.answered, a.errors, a.mature, a.labelled, a.missing])
             })
             .collect();
         assert_eq!(counted, counts, "exposures, answered, errors, mature, labelled, missing");
         let scored: BTreeMap<(Version, Part), (u64, u64)> = sums
             .scores
             .iter()
-            .filter(|((_, _, _, metric), it)| metric.as_str() == "accuracy" && it.moments.n > 0)
-            .map(|((_, version, part, _), it)| {
-                let millions = u64::try_from(it.moments.sum / 1_000_000).expect("it is a count");
-                ((version.clone(), *part), (it.moments.n, millions))
+            .filter(|((_, _, _, metric), s)| metric.as_str() == "accuracy" && s.moments.n > 0)
+            .map(|((_, version, part, _), m)| {
+                let millions = u64::try_from(m.moments.sum / 1_000_000).expect("it is a count");
+                ((version.clone(), *part), (m.moments.n, millions))
             })
             .collect();
         assert_eq!(scored, hits, "labelled answers, and how many of them were right");
@@ -216,7 +216,7 @@ impl Look {
             }
         }
         let predictions = predictions.max(flowed(newest, arrived, now));
-        let sources: Vec<Source> = (0..2).filter_map(|it| Source::at(it, read)).collect();
+        let sources: Vec<Source> = (0..2).filter_map(|s| Source::at(s, read)).collect();
         let least = |of: fn(&Source) -> Timestamp| sources.iter().map(of).min();
         // Labels that are silent have said all they have to say, unless it is reported how far their partitions were read.
         if now >= labels_arrived + IDLE_AFTER {
@@ -225,9 +225,9 @@ impl Look {
         Self {
             read: read.len(),
             predictions,
-            labels: least(|it| it.complete_to).unwrap_or(labels),
-            standing: least(|it| it.standing).unwrap_or(Timestamp::MAX),
-            read_to: least(|it| it.read_to).unwrap_or(Timestamp::MAX),
+            labels: least(|l| l.complete_to).unwrap_or(labels),
+            standing: least(|l| l.standing).unwrap_or(Timestamp::MAX),
+            read_to: least(|l| l.read_to).unwrap_or(Timestamp::MAX),
         }
     }
 
@@ -248,12 +248,12 @@ impl Source {
         // When, the newest label by then, and the mark that said so, unless it was a label.
         let told: Vec<(Timestamp, Option<Timestamp>, Option<&WatermarkRecord>)> = read
             .iter()
-            .filter_map(|it| match &it.event {
+            .filter_map(|t| match &t.event {
                 Event::Label { source: Some(of), label, .. } if *of == source => {
-                    Some((it.now, Some(label.observed_at.min(it.now)), None))
+                    Some((t.now, Some(label.observed_at.min(t.now)), None))
                 }
                 Event::Watermark { mark, .. } if mark.source == source => {
-                    Some((it.now, mark.newest, Some(mark)))
+                    Some((t.now, mark.newest, Some(mark)))
                 }
                 Event::Prediction { .. }
                 | Event::Label { .. }
@@ -265,12 +265,12 @@ impl Source {
             })
             .collect();
         let last = told.last()?;
-        let newest = told.iter().filter_map(|it| it.1).max();
-        let moved = told.iter().find(|it| newest.is_some() && it.1 == newest);
-        let moved = moved.map_or(Timestamp::MIN, |it| it.0);
-        let marks = told.iter().filter_map(|it| it.2);
-        let read_to = marks.filter_map(|it| it.read_to).max().unwrap_or(Timestamp::MIN);
-        let is_quiet = last.2.is_some_and(|it| it.is_quiet);
+        let newest = told.iter().filter_map(|t| t.1).max();
+        let moved = told.iter().find(|t| newest.is_some() && t.1 == newest);
+        let moved = moved.map_or(Timestamp::MIN, |m| m.0);
+        let marks = told.iter().filter_map(|t| t.2);
+        let read_to = marks.filter_map(|m| m.read_to).max().unwrap_or(Timestamp::MIN);
+        let is_quiet = last.2.is_some_and(|i| i.is_quiet);
         let newest = newest.unwrap_or(Timestamp::MIN);
         let complete_to = if is_quiet { read_to } else { read_to.min(newest) };
         let is_standing = read_to - moved >= IDLE_AFTER.times(5);
@@ -285,7 +285,7 @@ impl Source {
 /// Returns every case with the look that shows it mature, in their order: the oldest first, and none before those that are older.
 fn matured(records: &[Record], looks: &[Look]) -> Vec<(CaseId, usize)> {
     let cases = |range: std::ops::Range<usize>| {
-        records[range].iter().filter_map(|it| match &it.event {
+        records[range].iter().filter_map(|r| match &r.event {
             Event::Prediction { prediction, .. } => Some(&**prediction),
             Event::Label { .. }
             | Event::Watermark { .. }
@@ -298,11 +298,11 @@ fn matured(records: &[Record], looks: &[Look]) -> Vec<(CaseId, usize)> {
     let (mut known, mut waiting) = (BTreeSet::new(), BTreeMap::new());
     let (mut mature, mut read) = (Vec::new(), 0);
     for (place, look) in looks.iter().enumerate() {
-        for case in cases(read..look.read.max(read)).filter(|it| known.insert(it.case)) {
+        for case in cases(read..look.read.max(read)).filter(|l| known.insert(l.case)) {
             waiting.insert((case.event_time(), case.case), case);
         }
         read = look.read.max(read);
-        while let Some(first) = waiting.first_entry().filter(|it| look.shows_mature(it.get())) {
+        while let Some(first) = waiting.first_entry().filter(|f| look.shows_mature(f.get())) {
             mature.push((first.remove().case, place));
         }
     }
@@ -354,9 +354,7 @@ fn labels_of<'a>(case: &Prediction, read: &'a [Record]) -> Vec<&'a Label> {
     for record in read {
         if let Event::Label { label, .. } = &record.event
             && label.request_id == case.request_id
-            && !labels
-                .iter()
-                .any(|it| it.version == label.version && (it.retract || !label.retract))
+            && !labels.iter().any(|l| l.version == label.version && (l.retract || !label.retract))
         {
             labels.push(label);
         }
@@ -365,12 +363,12 @@ fn labels_of<'a>(case: &Prediction, read: &'a [Record]) -> Vec<&'a Label> {
 }
 
 fn truth(labels: &[&Label], until: Timestamp) -> Option<Truth> {
-    let observed = labels.iter().filter(|it| it.observed_at <= until);
-    let newest = observed.max_by_key(|it| (it.version, it.retract)).filter(|it| !it.retract)?;
+    let observed = labels.iter().filter(|l| l.observed_at <= until);
+    let newest = observed.max_by_key(|o| (o.version, o.retract)).filter(|r| !r.retract)?;
     let value = std::sync::Arc::new(newest.value.clone());
     Some(Truth { value, observed_at: newest.observed_at, version: newest.version })
 }
 
 fn as_scored(truth: Option<&Truth>) -> score::Truth<'_> {
-    truth.map_or(score::Truth::Unknown, |it| score::Truth::Known(&it.value))
+    truth.map_or(score::Truth::Unknown, |s| score::Truth::Known(&s.value))
 }

@@ -76,7 +76,7 @@ fn models(bytes: &[u8]) -> bool {
         out
     };
     let first = asked(Prediction::default());
-    let bits = |it: &Prediction| it.probabilities.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
+    let bits = |b: &Prediction| b.probabilities.iter().map(|p| p.to_bits()).collect::<Vec<_>>();
     for it in [asked(Prediction::default()), asked(first.clone())] {
         assert_eq!((it.label, bits(&it)), (first.label, bits(&first)), "asked again");
     }
@@ -86,7 +86,7 @@ fn models(bytes: &[u8]) -> bool {
 fn lane_files(bytes: &[u8]) -> bool {
     let read = |bytes: &[u8]| {
         let mut lane = analyst_history::lane();
-        let place = lane_file::Reader::open(bytes).and_then(|it| it.read_into(&mut lane)).ok()?;
+        let place = lane_file::Reader::open(bytes).and_then(|o| o.read_into(&mut lane)).ok()?;
         Some((place, lane))
     };
     let Some((place, lane)) = read(bytes) else { return false };

@@ -29,14 +29,14 @@ pub(crate) fn deeds(bytes: &[u8]) -> BTreeSet<&'static str> {
     for (now, told) in history(&steps) {
         tell(&mut judge, now, &told, &mut out);
     }
-    laws::changes(&out).map(|it| it.deed.word()).collect()
+    laws::changes(&out).map(|o| o.deed.word()).collect()
 }
 
 /// Reads the steps, and after which of them the judge is killed.
 fn read(bytes: &[u8]) -> (Vec<Step>, BTreeSet<usize>) {
     let (chunks, _) = bytes.as_chunks::<6>();
     let chunks = &chunks[..chunks.len().min(STEPS_MAX)];
-    let crashes = (0..chunks.len()).filter(|it| chunks[*it][0] & 0x80 != 0).collect();
+    let crashes = (0..chunks.len()).filter(|l| chunks[*l][0] & 0x80 != 0).collect();
     (chunks.iter().copied().map(step).collect(), crashes)
 }
 

@@ -122,9 +122,9 @@ pub(crate) fn documents() -> Vec<Parsed> {
 
 /// Reads a document as the shell does when it reads a state.
 fn parse(document: &Value) -> Parsed {
-    let is_it = |it: &Parsed| match it {
-        Parsed::Model(it) => it.document == *document,
-        Parsed::Rollout(it) => it.document == *document,
+    let is_it = |p: &Parsed| match p {
+        Parsed::Model(p) => p.document == *document,
+        Parsed::Rollout(p) => p.document == *document,
         Parsed::Invalid(_) => false,
     };
     documents().into_iter().find(is_it).expect("a state holds only what was applied")
@@ -159,18 +159,18 @@ pub(crate) fn history(steps: &[Step]) -> History {
             }
             Step::Silence { wait_s } => (wait_s, Some(Told::Silence)),
             Step::Old { wait_s, partition } => {
-                let of_lane = lanes.iter().rev().find(|((_, it), _)| *it == partition);
-                let old = of_lane.and_then(|(_, it)| it.iter().rev().nth(1).cloned());
-                (wait_s, old.map(|it| Told::Event(Event::Partial(Box::new(it)))))
+                let of_lane = lanes.iter().rev().find(|((_, l), _)| *l == partition);
+                let old = of_lane.and_then(|(_, o)| o.iter().rev().nth(1).cloned());
+                (wait_s, old.map(|o| Told::Event(Event::Partial(Box::new(o)))))
             }
             Step::Sums { wait_s, partition, is_idle, cases, good, fails } => {
                 let at = now + Span::seconds(wait_s);
                 let sums = grown(&judge, &lanes, partition, cases, (good, fails), at);
-                let sums = sums.map(|it| Partial { is_idle, ..it });
+                let sums = sums.map(|s| Partial { is_idle, ..s });
                 if let Some(it) = &sums {
                     lanes.entry((it.rollout.clone(), partition)).or_default().push(it.clone());
                 }
-                (wait_s, sums.map(|it| Told::Event(Event::Partial(Box::new(it)))))
+                (wait_s, sums.map(|s| Told::Event(Event::Partial(Box::new(s)))))
             }
         };
         now = now + Span::seconds(wait_s);
@@ -207,7 +207,7 @@ pub(crate) fn restarted(
             }
         }
     }
-    for partial in newest.into_values().filter(|it| before.uses_partials_of(&it.rollout)) {
+    for partial in newest.into_values().filter(|n| before.uses_partials_of(&n.rollout)) {
         judge.recall(partial.clone());
     }
     judge.has_judged(before.newest_tick());
@@ -226,9 +226,9 @@ fn apply(what: usize, number: usize) -> Told {
 
 fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> Told {
     let names = ["c", "d", "a", "s", "nobody"];
-    let mut told = command(verb, names.get(of).map(|it| (*it).into()), number, None);
+    let mut told = command(verb, names.get(of).map(|o| (*o).into()), number, None);
     if let (Told::Event(Event::Command(it)), 0) = (&mut told, expects) {
-        let revision = judge.standing().map_or(0, |it| it.position.routing.revision.0);
+        let revision = judge.standing().map_or(0, |s| s.position.routing.revision.0);
         // One that was never there, or the one that is.
         it.expect_revision =
             Some(serinus_core::domain::ids::Revision(revision + u64::from(of == 4)));
@@ -261,13 +261,13 @@ fn grown(
     let standing = judge.standing()?;
     let plan = &standing.rollout.as_ref()?.plan;
     let routing = &standing.position.routing;
-    let before = lanes.get(&(plan.name.clone(), partition)).and_then(|it| it.last());
+    let before = lanes.get(&(plan.name.clone(), partition)).and_then(|n| n.last());
     let stratum = standing.design.stratum(routing.stage, routing.revision);
-    let mut sums = before.map_or_else(Evidence::default, |it| it.sums.clone());
+    let mut sums = before.map_or_else(Evidence::default, |d| d.sums.clone());
     let versions = std::iter::once(&routing.stable).chain(&plan.candidates);
     for (version, good) in versions.zip(good) {
         let share = standing.design.share(plan, stratum, version).fraction();
-        let is_copied = share == 0.0 && routing.shadows.iter().any(|it| it.version == *version);
+        let is_copied = share == 0.0 && routing.shadows.iter().any(|s| s.version == *version);
         let part = if is_copied { Part::Copied } else { Part::Chosen };
         let n = if is_copied { cases } else { whole(cases as f64 * share) };
         if n > 0 {
@@ -281,7 +281,7 @@ fn grown(
         tick: at.floor_to(plan.tick),
         clocks: Clocks { predictions: at, labels: at, are_labels_read: true },
         is_idle: false,
-        turn: before.map_or(1, |it| it.turn + 1),
+        turn: before.map_or(1, |b| b.turn + 1),
         inputs: Inputs { predictions: i64::try_from(cases).unwrap_or(0), labels: 0 },
         lag: 0,
         unplanned: 0,
@@ -289,7 +289,7 @@ fn grown(
         sums,
     };
     let bytes = PartialRecord::from(&partial).write();
-    Some(PartialRecord::read(&bytes).and_then(|it| it.partial()).expect("it is what was written"))
+    Some(PartialRecord::read(&bytes).and_then(|w| w.partial()).expect("it is what was written"))
 }
 
 /// Adds so many cases, of which so many sixteenths are right; all are mature and labelled.
@@ -308,7 +308,7 @@ fn add(
     tally.errors += errors;
     tally.labelled += n;
     tally.mature += n;
-    tally.labelled_by = tally.labelled_by.map(|it| it + n);
+    tally.labelled_by = tally.labelled_by.map(|l| l + n);
     tally.first_at = tally.first_at.min(at);
     tally.last_at = tally.last_at.max(at);
     let right = n * u64::from(good) / 16;
@@ -336,7 +336,7 @@ fn bet(
     (events, n): (u64, u64),
 ) {
     let is_candidate = plan.candidates.contains(version);
-    for candidate in plan.candidates.iter().filter(|it| !is_candidate || *it == version) {
+    for candidate in plan.candidates.iter().filter(|c| !is_candidate || *c == version) {
         let counts = if is_candidate {
             Counts { treated: n, treated_events: events, ..Counts::default() }
         } else {

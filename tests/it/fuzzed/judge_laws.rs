@@ -61,7 +61,7 @@ pub(crate) fn every_event_follows_from_the_one_before(history: &History) {
             }
         }
         let standing = judge.standing();
-        assert_eq!(standing.map(|it| &it.position), at.as_ref(), "where the model stands");
+        assert_eq!(standing.map(|s| &s.position), at.as_ref(), "where the model stands");
     }
 }
 
@@ -74,13 +74,13 @@ fn is_of_the_queue(change: &RolloutEvent) -> bool {
 
 fn follows(change: &RolloutEvent, at: Option<&Position>) {
     let Position { phase, routing } = &change.to;
-    let shares: u64 = routing.slices.iter().map(|it| u64::from(it.share.millionths())).sum();
+    let shares: u64 = routing.slices.iter().map(|s| u64::from(s.share.millionths())).sum();
     assert!(shares <= 1_000_000, "{change:?}");
     if !phase.is_open() && !is_of_the_queue(change) {
-        assert!(routing.slices.iter().all(|it| it.share.millionths() == 0), "{change:?}");
+        assert!(routing.slices.iter().all(|s| s.share.millionths() == 0), "{change:?}");
         assert!(routing.shadows.is_empty(), "{change:?}");
     }
-    let Some(before) = at.map(|it| &it.routing) else { return };
+    let Some(before) = at.map(|a| &a.routing) else { return };
     assert!(routing.revision >= before.revision, "{change:?}");
     if routing.revision == before.revision {
         assert_eq!(routing, before, "another routing under the same revision");
@@ -93,8 +93,8 @@ fn follows(change: &RolloutEvent, at: Option<&Position>) {
     if same_rollout && change.deed != Action::Advance {
         // Without a step nobody is given more traffic.
         for slice in &routing.slices {
-            let had = before.slices.iter().find(|it| it.version == slice.version);
-            let had = had.map_or(0, |it| it.share.millionths());
+            let had = before.slices.iter().find(|s| s.version == slice.version);
+            let had = had.map_or(0, |h| h.share.millionths());
             let is_stable = slice.version == routing.stable;
             let is_by_hand = change.deed == Action::Promote || change.actor != "judge";
             assert!(is_stable || is_by_hand || slice.share.millionths() <= had, "{change:?}");
@@ -104,8 +104,8 @@ fn follows(change: &RolloutEvent, at: Option<&Position>) {
 
 /// A version with traffic or copies; one that was taken out keeps its place without.
 fn is_candidate(routing: &Routing, version: &Version) -> bool {
-    routing.slices.iter().any(|it| it.version == *version)
-        || routing.shadows.iter().any(|it| it.version == *version)
+    routing.slices.iter().any(|s| s.version == *version)
+        || routing.shadows.iter().any(|s| s.version == *version)
 }
 
 /// Pause, resume, abort and their refusals are those of a table of five lines.
@@ -116,16 +116,16 @@ pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
         let mut out = Vec::new();
         tell(&mut judge, *now, told, &mut out);
         let Told::Event(Event::Command(command)) = told else { continue };
-        let mut answers = changes(&out).filter(|it| it.command_id.as_deref() == Some(&command.id));
+        let mut answers = changes(&out).filter(|o| o.command_id.as_deref() == Some(&command.id));
         let answer = answers.next().expect("every command is answered");
-        let phase = before.as_ref().map(|it| it.position.phase);
-        let running = before.as_ref().and_then(|it| it.rollout.as_ref()).map(|it| &it.plan.name);
-        let queued = before.as_ref().is_some_and(|it| {
-            it.queue.iter().any(|it| Some(&it.written.plan.name) == command.rollout.as_ref())
+        let phase = before.as_ref().map(|b| b.position.phase);
+        let running = before.as_ref().and_then(|b| b.rollout.as_ref()).map(|r| &r.plan.name);
+        let queued = before.as_ref().is_some_and(|b| {
+            b.queue.iter().any(|q| Some(&q.written.plan.name) == command.rollout.as_ref())
         });
-        let is_outdated = command.expect_revision.is_some_and(|it| {
-            it.0 != before.as_ref().map_or(0, |it| it.position.routing.revision.0)
-        });
+        let is_outdated = command
+            .expect_revision
+            .is_some_and(|e| e.0 != before.as_ref().map_or(0, |b| b.position.routing.revision.0));
         let is_ours =
             running.is_some() && (command.rollout.is_none() || command.rollout.as_ref() == running);
         let expected = match steered(command, phase, is_ours, queued) {
@@ -136,8 +136,8 @@ pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
             assert_eq!(answer.deed, expected, "{command:?} in {phase:?}: {answer:?}");
         }
         if answer.deed == Action::Conflict && command.verb != Verb::Apply {
-            let after = judge.standing().map(|it| it.position.clone());
-            assert_eq!(after, before.map(|it| it.position), "a refusal changes nothing");
+            let after = judge.standing().map(|s| s.position.clone());
+            assert_eq!(after, before.map(|b| b.position), "a refusal changes nothing");
         }
     }
 }
@@ -172,20 +172,20 @@ pub(crate) fn evidence_is_the_sum_of_the_newest(history: &History) {
         for effect in &out {
             let Effect::Metrics(report) = effect else { continue };
             let of_rollout =
-                || newest.iter().filter(|((it, _), _)| *it == report.rollout).map(|it| it.1);
+                || newest.iter().filter(|((n, _), _)| *n == report.rollout).map(|r| r.1);
             for arm in &report.arms {
                 let sum = |what: fn(&Tally) -> u64| -> u64 {
-                    let arms = of_rollout().flat_map(|it| &it.sums.arms);
+                    let arms = of_rollout().flat_map(|o| &o.sums.arms);
                     arms.filter(|((_, version, _), _)| *version == arm.version)
-                        .map(|it| what(it.1))
+                        .map(|v| what(v.1))
                         .sum()
                 };
                 let found = (arm.exposures, arm.answered, arm.errors, arm.mature);
                 let expected = (
-                    sum(|it| it.exposures),
-                    sum(|it| it.answered),
-                    sum(|it| it.errors),
-                    sum(|it| it.mature),
+                    sum(|e| e.exposures),
+                    sum(|e| e.answered),
+                    sum(|a| a.errors),
+                    sum(|e| e.mature),
                 );
                 assert_eq!(found, expected, "{} of {} at {now:?}", arm.version, report.rollout);
             }
@@ -212,14 +212,14 @@ pub(crate) fn a_word_twice_changes_nothing(history: &History) {
                 assert_eq!(out, [], "it has spoken just now");
             }
         }
-        let decided = |it: &ModelState| (it.position.clone(), it.sequence);
+        let decided = |m: &ModelState| (m.position.clone(), m.sequence);
         assert_eq!(judge.standing().map(decided), Some(decided(&before)));
     }
 }
 
 pub(crate) fn changes(out: &[Effect]) -> impl Iterator<Item = &RolloutEvent> {
-    out.iter().filter_map(|it| match it {
-        Effect::Event(it) => Some(&**it),
+    out.iter().filter_map(|o| match o {
+        Effect::Event(o) => Some(&**o),
         Effect::State(_) | Effect::Metrics(_) | Effect::Count(..) => None,
     })
 }

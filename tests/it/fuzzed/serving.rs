@@ -24,7 +24,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
 fn read(bytes: &[u8]) -> (Vec<Step>, BTreeSet<usize>) {
     let (chunks, _) = bytes.as_chunks::<5>();
     let chunks = &chunks[..chunks.len().min(STEPS_MAX)];
-    let crashes = (0..chunks.len()).filter(|it| chunks[*it][0] & 0x80 != 0).collect();
+    let crashes = (0..chunks.len()).filter(|l| chunks[*l][0] & 0x80 != 0).collect();
     (chunks.iter().copied().map(step).collect(), crashes)
 }
 

@@ -126,16 +126,16 @@ pub(crate) fn history(steps: &[Step], open_cases_max: usize) -> Vec<Played> {
     let mut asked: BTreeMap<i64, Vec<(Version, Timestamp)>> = BTreeMap::new();
     let mut answers: Vec<Answer> = Vec::new();
     let (mut now, mut offset, mut revision) = (MIDNIGHT, 0, 1);
-    let mut play = |lane: &mut ServingLane, it: Played, asked: &mut BTreeMap<_, Vec<_>>| {
+    let mut play = |lane: &mut ServingLane, p: Played, asked: &mut BTreeMap<_, Vec<_>>| {
         let mut out = Vec::new();
-        lane.turn(it.now, it.turn.clone(), &mut out);
-        played.push(it);
+        lane.turn(p.now, p.turn.clone(), &mut out);
+        played.push(p);
         for effect in out {
-            if let ServingEffect::Forward(it) = effect {
+            if let ServingEffect::Forward(p) = effect {
                 asked
-                    .entry(it.request.case.offset)
+                    .entry(p.request.case.offset)
                     .or_default()
-                    .push((it.version.clone(), it.close_at));
+                    .push((p.version.clone(), p.close_at));
             }
         }
     };
@@ -145,7 +145,7 @@ pub(crate) fn history(steps: &[Step], open_cases_max: usize) -> Vec<Played> {
         | Step::Again { wait, .. }
         | Step::Routing { wait, .. }) = step;
         now = now + Span(wait * STEP_MS);
-        while let Some(due) = lane.next_wake().filter(|it| *it < now) {
+        while let Some(due) = lane.next_wake().filter(|n| *n < now) {
             play(&mut lane, Played { now: due, turn: Turn::default() }, &mut asked);
         }
         let mut turn = Turn::default();
@@ -157,7 +157,7 @@ pub(crate) fn history(steps: &[Step], open_cases_max: usize) -> Vec<Played> {
             }
             Step::Answer { of, ask, fails, wrong, .. } => {
                 let case = (offset - i64::try_from(*of).expect("small")).max(1);
-                let known = asked.get(&case).and_then(|it| it.get(*ask)).cloned();
+                let known = asked.get(&case).and_then(|c| c.get(*ask)).cloned();
                 let (version, awaited_until) = known.unwrap_or(("v2".into(), now));
                 let mut answer = answer(n, case, *ask, version, *fails);
                 answer.awaited_until = awaited_until;
@@ -200,7 +200,7 @@ pub(crate) fn told(played: &[Played], open_cases_max: usize) -> Told {
 pub(crate) fn take(lane: &mut ServingLane, played: &Played, told: &mut Told) {
     let mut out = Vec::new();
     lane.turn(played.now, played.turn.clone(), &mut out);
-    told.extend(out.into_iter().map(|it| (played.now, it)));
+    told.extend(out.into_iter().map(|o| (played.now, o)));
 }
 
 /// Puts what was read at one time into one turn, as long as a turn's order is the order of reading.
@@ -223,11 +223,11 @@ pub(crate) fn in_batches(played: &[Played]) -> Vec<Played> {
 }
 
 pub(crate) fn without_counts(told: &Told) -> Vec<&(Timestamp, ServingEffect)> {
-    told.iter().filter(|(_, it)| !matches!(it, ServingEffect::Count(_))).collect()
+    told.iter().filter(|(_, t)| !matches!(t, ServingEffect::Count(_))).collect()
 }
 
 pub(crate) fn count(told: &Told, counter: Counter) -> usize {
-    told.iter().filter(|(_, it)| *it == ServingEffect::Count(counter)).count()
+    told.iter().filter(|(_, t)| *t == ServingEffect::Count(counter)).count()
 }
 
 /// A lane that was killed after turn `last`, and did again what the shell does again: from the turn that opened its oldest open case.
@@ -238,11 +238,11 @@ pub(crate) fn replayed(
     open: &[usize],
 ) -> ServingLane {
     let routing_of = |turn: usize| {
-        let newest = played[..=turn].iter().rev().find_map(|it| it.turn.routing.clone());
+        let newest = played[..=turn].iter().rev().find_map(|t| t.turn.routing.clone());
         newest.unwrap_or_else(|| routing(1, 1))
     };
     let first = dead.oldest_open().map_or(last, |oldest| {
-        let is_it = |it: &Played| it.turn.requests.iter().any(|it| it.case.offset == oldest);
+        let is_it = |p: &Played| p.turn.requests.iter().any(|r| r.case.offset == oldest);
         played.iter().position(is_it).expect("an open case was opened")
     });
     let mut lane = ServingLane::new(0, MAX, routing_of(first));

@@ -61,14 +61,14 @@ pub(crate) fn an_answer_twice_changes_nothing(steps: &[Step]) {
     let once = history(steps, AMPLE);
     let twice: Vec<Played> = once
         .iter()
-        .map(|it| {
-            let answers = it.turn.answers.iter().flat_map(|it| [it.clone(), it.clone()]);
-            Played { turn: Turn { answers: answers.collect(), ..it.turn.clone() }, ..it.clone() }
+        .map(|o| {
+            let answers = o.turn.answers.iter().flat_map(|a| [a.clone(), a.clone()]);
+            Played { turn: Turn { answers: answers.collect(), ..o.turn.clone() }, ..o.clone() }
         })
         .collect();
     let (once, twice) = (told(&once, AMPLE), told(&twice, AMPLE));
     let but_passed_on = |told: &Told| {
-        let is_kept = |it: &&(Timestamp, ServingEffect)| !matches!(it.1, ServingEffect::PassOn(_));
+        let is_kept = |t: &&(Timestamp, ServingEffect)| !matches!(t.1, ServingEffect::PassOn(_));
         without_counts(told).into_iter().filter(is_kept).cloned().collect::<Vec<_>>()
     };
     assert_eq!(but_passed_on(&once), but_passed_on(&twice));
@@ -106,7 +106,7 @@ pub(crate) fn every_request_is_served_once_as_a_naive_model_says(steps: &[Step])
         assert_eq!(serve.error.is_some(), *outcome == Outcome::Error);
         let [prediction] = predicted[offset][..] else { panic!("{offset} was predicted twice") };
         let answers: Vec<_> =
-            prediction.answers.iter().map(|it| (it.version.clone(), it.role, it.status)).collect();
+            prediction.answers.iter().map(|a| (a.version.clone(), a.role, a.status)).collect();
         assert_eq!(&answers, &expected.answers);
         let asked: Vec<_> =
             expected.answers.iter().map(|(version, role, _)| (version.clone(), *role)).collect();
@@ -114,16 +114,16 @@ pub(crate) fn every_request_is_served_once_as_a_naive_model_says(steps: &[Step])
         assert_eq!(prediction.served_at, expected.at);
         assert_eq!((&prediction.served, &prediction.outcome), (version, outcome));
     }
-    let answers = played.iter().map(|it| it.turn.answers.len()).sum::<usize>();
-    let used: usize = expected.values().map(|it| it.used).sum();
+    let answers = played.iter().map(|p| p.turn.answers.len()).sum::<usize>();
+    let used: usize = expected.values().map(|e| e.used).sum();
     let unused: usize =
         [Counter::AnswerDuplicate, Counter::AnswerUnknown, Counter::AnswerMisdirected]
-            .map(|it| count(&told, it))
+            .map(|u| count(&told, u))
             .iter()
             .sum();
     // A late answer is used when its case is still open, and only counted when it is closed.
     let late = count(&told, Counter::AnswerLate);
-    let late_used: usize = expected.values().map(|it| it.late).sum();
+    let late_used: usize = expected.values().map(|e| e.late).sum();
     assert_eq!(used + unused + late - late_used, answers, "every answer is used or counted");
     assert_eq!(count(&told, Counter::Requests), expected.len());
 }
@@ -168,10 +168,10 @@ fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played
     let close = opened + SHADOW_TIMEOUT;
     // The first answer to an ask, among what was read after a place and while the case can be open.
     let first = |ask: usize, version: &Version, from: usize| {
-        after.iter().enumerate().skip(from).find_map(|(place, it)| {
+        after.iter().enumerate().skip(from).find_map(|(place, f)| {
             let is_it =
-                |it: &&Answer| it.case == request.case && it.ask == ask && it.version == *version;
-            (it.now < close && it.turn.answers.iter().any(|it| is_it(&it))).then_some(place)
+                |a: &&Answer| a.case == request.case && a.ask == ask && a.version == *version;
+            (f.now < close && f.turn.answers.iter().any(|a| is_it(&a))).then_some(place)
         })
     };
     let read = |place: usize| (after[place].now, &after[place].turn.answers[0]);
@@ -188,7 +188,7 @@ fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played
         });
     }
     let in_time = |place: Option<usize>| place.map(read).filter(|(at, _)| *at < deadline);
-    let is_fine = |it: Option<(Timestamp, &Answer)>| it.is_some_and(|(_, it)| it.error.is_none());
+    let is_fine = |t: Option<(Timestamp, &Answer)>| t.is_some_and(|(_, i)| i.error.is_none());
     let own = in_time(asks[0].first);
     let hedge = opened + Span(TIMEOUT.0 / 2);
     let is_quick = own.is_some_and(|(at, _)| at < hedge);
@@ -197,7 +197,7 @@ fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played
         // The stable version is asked when the candidate fails, or at half time.
         let asked_at = match asks[0].first {
             Some(place) if is_quick => place + 1,
-            Some(_) | None => after.iter().position(|it| it.now >= hedge).unwrap_or(after.len()),
+            Some(_) | None => after.iter().position(|a| a.now >= hedge).unwrap_or(after.len()),
         };
         let place = first(asks.len(), &by.stable, asked_at);
         asks.push(Asked { version: by.stable.clone(), role: Role::Serve, deadline, first: place });
@@ -205,13 +205,13 @@ fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played
     } else {
         None
     };
-    let both_at = own.map_or(deadline, |(at, _)| fallback.map_or(deadline, |it| it.0.max(at)));
+    let both_at = own.map_or(deadline, |(at, _)| fallback.map_or(deadline, |d| d.0.max(at)));
     let (at, served) = match own {
         Some((at, answer)) if answer.error.is_none() => (at, Some((arm, Outcome::Ok, answer))),
         Some((at, _)) if !may_fall_back => (at, None),
         Some(_) | None => {
-            let answer = fallback.filter(|it| is_fine(Some(*it))).map(|it| it.1);
-            (both_at, answer.map(|it| (&by.stable, Outcome::Fallback, it)))
+            let answer = fallback.filter(|f| is_fine(Some(*f))).map(|i| i.1);
+            (both_at, answer.map(|a| (&by.stable, Outcome::Fallback, a)))
         }
     };
     let default = by.default.clone().filter(|_| by.on_failure != OnFailure::Error);
@@ -223,20 +223,20 @@ fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played
         (None, None) => (None, Outcome::Error, None),
     };
     let answers: Vec<_> =
-        asks.iter().map(|it| (it.version.clone(), it.role, status(it, after))).collect();
+        asks.iter().map(|a| (a.version.clone(), a.role, status(a, after))).collect();
     Expected {
         at,
         version,
         outcome,
         value,
-        used: asks.iter().filter(|it| it.first.is_some()).count(),
-        late: answers.iter().filter(|it| it.2 == AnswerStatus::Late).count(),
+        used: asks.iter().filter(|a| a.first.is_some()).count(),
+        late: answers.iter().filter(|a| a.2 == AnswerStatus::Late).count(),
         answers,
     }
 }
 
 fn status(asked: &Asked, after: &[Played]) -> AnswerStatus {
-    match asked.first.map(|it| (after[it].now, &after[it].turn.answers[0])) {
+    match asked.first.map(|a| (after[a].now, &after[a].turn.answers[0])) {
         None => AnswerStatus::Timeout,
         Some((at, _)) if at > asked.deadline => AnswerStatus::Late,
         Some((_, answer)) if answer.error.is_some() => AnswerStatus::Error,

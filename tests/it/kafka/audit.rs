@@ -36,20 +36,19 @@ fn decisions_through_crashes_are_what_the_topics_give_byte_for_byte() {
     let world = World::new(&kafka, "audit", SPEC);
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let _workers = ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Habits::default()));
     let mut events = Reader::open(&kafka, &world.app_topic("rollout-events"));
     let mut served = Reader::open(&kafka, &world.topic("served"));
     let mut sent: Vec<Sent> = Vec::new();
-    let has = |records: &[Record], verdict: &str| {
-        records.iter().any(|it| it.json()["verdict"] == verdict)
-    };
+    let has =
+        |records: &[Record], verdict: &str| records.iter().any(|r| r.json()["verdict"] == verdict);
     // Traffic until the evidence has promoted v2; a kill after each part of it, and a pause by hand in between.
     for part in 0.. {
         assert!(part < 40, "no promotion: {}", run.log_text());
         let before = sent.len();
         sent.extend(world.send_requests(before, before + 400));
         world.send_labels(&sent[before..]);
-        served.until("an answer to each", WAIT, |it| it.len() >= sent.len());
+        served.until("an answer to each", WAIT, |u| u.len() >= sent.len());
         if [1, 3, 5].contains(&part) {
             run.kill();
             run = world.run();
@@ -69,7 +68,7 @@ fn decisions_through_crashes_are_what_the_topics_give_byte_for_byte() {
     assert_eq!(audit["clean"], true, "{audit:#}");
     let checks = audit["models"][0]["checks"].as_array().expect("there are checks").clone();
     for what in ["sums", "events", "evidence", "states"] {
-        let check = checks.iter().find(|it| it["what"] == what).expect(what);
+        let check = checks.iter().find(|c| c["what"] == what).expect(what);
         assert!(check["equal"].as_u64() > Some(0), "{check}");
         assert_eq!((&check["different"], &check["newer"]), (&json!(0), &json!(0)), "{check}");
     }
@@ -84,7 +83,7 @@ fn decisions_through_crashes_are_what_the_topics_give_byte_for_byte() {
     assert_eq!(code, Some(1), "{audit:#}");
     let difference = &audit["models"][0]["differences"][0];
     assert!(
-        difference["published"].as_str().is_some_and(|it| it.contains("because I say so")),
+        difference["published"].as_str().is_some_and(|d| d.contains("because I say so")),
         "{audit:#}"
     );
     assert_eq!(difference["recomputed"], Value::Null);

@@ -44,9 +44,9 @@ fn a_model_in_avro_balances_like_one_in_json() {
     let events = Published::of("rollout-event");
     world.await_topic(&world.app_topic("rollout-events"), &mut run);
     Reader::open(&kafka, &world.app_topic("rollout-events")).until("progress", WAIT, |records| {
-        records.iter().any(|it| events.json(it)["to"]["phase"] == "Progressing")
+        records.iter().any(|r| events.json(r)["to"]["phase"] == "Progressing")
     });
-    let workers = ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let workers = ["v1", "v2"].map(|w| Worker::start(&kafka, &world.name, w, Habits::default()));
     let sent = world.send_requests(0, REQUESTS);
     send_labels(&world, &sent);
     for kind in ["served", "predictions", "analysis"] {
@@ -56,7 +56,7 @@ fn a_model_in_avro_balances_like_one_in_json() {
     let states = Published::of("rollout-state");
     let metrics = Published::of("rollout-metrics");
     Reader::open(&kafka, &world.app_topic("rollout-metrics")).until("metrics", WAIT, |records| {
-        records.iter().any(|it| metrics.json(it)["arms"][0]["labelled"].as_i64() > Some(0))
+        records.iter().any(|r| metrics.json(r)["arms"][0]["labelled"].as_i64() > Some(0))
     });
     let newest = kafka.read_all(&world.app_topic("rollouts")).pop().expect("there is a state");
     assert_eq!(states.json(&newest)["phase"], "Progressing");
@@ -79,7 +79,7 @@ fn a_model_in_avro_balances_like_one_in_json() {
     Published::of("analysis").open(&mut books.analysis);
     // Every hundredth request is no text, and says nothing of its segment.
     let noted = |records: &[Record]| {
-        records.iter().filter(|it| it.json()["segments"] == json!({"note": "é"})).count()
+        records.iter().filter(|r| r.json()["segments"] == json!({"note": "é"})).count()
     };
     let texts = REQUESTS - REQUESTS / 100;
     assert_eq!((noted(&books.predictions), noted(&books.analysis)), (texts, texts));
@@ -100,14 +100,14 @@ struct Published {
 impl Published {
     fn of(name: &str) -> Self {
         let (_, header) =
-            FINGERPRINTS.iter().find(|(it, _)| *it == name).expect("its fingerprint is known");
+            FINGERPRINTS.iter().find(|(h, _)| *h == name).expect("its fingerprint is known");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schemas/{name}.avsc"));
         let text = std::fs::read_to_string(path).expect("the schema is published");
         let digits: Vec<char> = header.chars().collect();
-        let byte = |it: &[char]| u8::from_str_radix(&it.iter().collect::<String>(), 16);
+        let byte = |c: &[char]| u8::from_str_radix(&c.iter().collect::<String>(), 16);
         Self {
             schema: Schema::parse_str(&text).expect("it is a schema"),
-            header: digits.chunks(2).map(|it| byte(it).expect("hexadecimal")).collect(),
+            header: digits.chunks(2).map(|d| byte(d).expect("hexadecimal")).collect(),
         }
     }
 
@@ -150,7 +150,7 @@ fn field((name, value): (String, Value)) -> (String, Value) {
             serde_json::from_str(&text).expect("it is JSON text")
         }
         ("slices", Value::Array(slices)) => {
-            slices.iter().map(|it| json!([it["version"], it["width"]])).collect()
+            slices.iter().map(|s| json!([s["version"], s["width"]])).collect()
         }
         (_, value) => opened(value),
     };
@@ -161,10 +161,10 @@ fn field((name, value): (String, Value)) -> (String, Value) {
 fn send_labels(world: &World, sent: &[Sent]) {
     let labels = Published::of("label");
     let partitions = world.kafka.partitions(&world.topic("labels"));
-    let some = |it: Avro| Avro::Union(1, Box::new(it));
+    let some = |a: Avro| Avro::Union(1, Box::new(a));
     let none = || Avro::Union(0, Box::new(Avro::Null));
     let records: Vec<Record> = (0..)
-        .zip(sent.iter().filter(|it| it.has_label))
+        .zip(sent.iter().filter(|s| s.has_label))
         .map(|(index, request)| {
             let late = u8::from(is_late(&request.value));
             let label = vec![

@@ -45,7 +45,7 @@ fn bad(key: &str, value: impl Into<Vec<u8>>) -> Bad {
 }
 
 fn with(mut record: Bad, headers: &[(&str, &[u8])]) -> Bad {
-    record.headers.extend(headers.iter().map(|(name, it)| ((*name).to_owned(), Some(it.to_vec()))));
+    record.headers.extend(headers.iter().map(|(name, h)| ((*name).to_owned(), Some(h.to_vec()))));
     record
 }
 
@@ -118,8 +118,8 @@ impl Stranger {
         // A record without an id that can be read is named by its place.
         let id = || {
             let written = record.headers.iter().rev().find(|(name, _)| name == "ce_id");
-            let text = written.and_then(|(_, it)| String::from_utf8(it.clone()?).ok());
-            text.filter(|it| !it.is_empty())
+            let text = written.and_then(|(_, w)| String::from_utf8(w.clone()?).ok());
+            text.filter(|t| !t.is_empty())
                 .unwrap_or_else(|| format!("{topic}-{partition}-{offset}"))
         };
         match expected {
@@ -140,7 +140,7 @@ impl Stranger {
 fn bad_requests() -> Vec<(Bad, Expected)> {
     let ok = Expected::Served("ok");
     let many: Vec<(String, Option<Vec<u8>>)> =
-        (0..500).map(|it| (format!("h{it}"), Some(b"x".to_vec()))).collect();
+        (0..500).map(|u| (format!("h{u}"), Some(b"x".to_vec()))).collect();
     let ours: &[(&str, &[u8])] = &[
         ("serinus-outcome", b"spoofed"),
         ("serinus-case", b"0.0.0.0"),
@@ -277,8 +277,8 @@ fn bad_predictions() -> Vec<(Bad, Expected)> {
 /// Waits for the copy of a request that a version was asked with.
 fn copy_of(world: &World, version: &str, id: &str) -> Record {
     let mut copies = Reader::open(&world.kafka, &world.topic(&format!("{version}.requests")));
-    let is_it = |it: &&Record| it.header("serinus-request-id") == Some(id);
-    copies.until("the copy of a request", WAIT, |records| records.iter().any(|it| is_it(&it)));
+    let is_it = |r: &&Record| r.header("serinus-request-id") == Some(id);
+    copies.until("the copy of a request", WAIT, |records| records.iter().any(|r| is_it(&r)));
     copies.records.iter().find(is_it).expect("it came").clone()
 }
 
@@ -329,7 +329,7 @@ fn no_bad_input_stops_anything_or_vanishes() {
     for (record, expected) in bad_requests() {
         stranger.check((&requests, PARTITION), &record, expected);
     }
-    if Command::new("kcat").arg("-V").output().is_ok_and(|it| it.status.success()) {
+    if Command::new("kcat").arg("-V").output().is_ok_and(|i| i.status.success()) {
         ask_with_a_nameless_header(&world);
         stranger.served.push(("nameless".to_owned(), "ok"));
     } else {
@@ -357,7 +357,7 @@ fn no_bad_input_stops_anything_or_vanishes() {
     }
     good.extend(world.send_requests(40, 60));
     world.send_labels(&good);
-    stranger.served.extend(good.iter().map(|it| (it.id.clone(), "ok")));
+    stranger.served.extend(good.iter().map(|g| (g.id.clone(), "ok")));
 
     check_served(&world, &stranger);
     check_dead(&world, &stranger);
@@ -369,10 +369,7 @@ fn no_bad_input_stops_anything_or_vanishes() {
     drop(worker);
     let log = run.stop_and_read();
     for name in stranger.counted.iter().chain(&["too_large", "request_id_duplicate", "refused"]) {
-        assert!(
-            log.lines().any(|it| it.contains("counted") && it.contains(name)),
-            "{name}:\n{log}"
-        );
+        assert!(log.lines().any(|l| l.contains("counted") && l.contains(name)), "{name}:\n{log}");
     }
 }
 
@@ -388,7 +385,7 @@ fn check_served(world: &World, stranger: &Stranger) {
     stranger.served.iter().for_each(|(id, _)| *expected.entry(id).or_default() += 1);
     for (id, outcome) in &stranger.served {
         let found: Vec<&Record> =
-            records.iter().filter(|it| it.header("serinus-request-id") == Some(id)).collect();
+            records.iter().filter(|r| r.header("serinus-request-id") == Some(id)).collect();
         assert_eq!(found.len(), expected[id.as_str()], "{id}");
         for it in found {
             let said = it.header("serinus-outcome");
@@ -401,8 +398,8 @@ fn check_served(world: &World, stranger: &Stranger) {
             assert!(!it.headers.iter().any(spoofed), "{id}");
         }
     }
-    let big = records.iter().find(|it| it.header("serinus-request-id") == Some("big-answer"));
-    let error = big.and_then(|it| it.header("serinus-error")).unwrap_or_default();
+    let big = records.iter().find(|r| r.header("serinus-request-id") == Some("big-answer"));
+    let error = big.and_then(|b| b.header("serinus-error")).unwrap_or_default();
     assert!(error.contains("990000 bytes"), "{error}");
     let predictions = world.kafka.read_all(&world.topic("predictions"));
     // Beside it stand predictions of strangers, which are no JSON.
@@ -417,21 +414,20 @@ fn check_served(world: &World, stranger: &Stranger) {
 
 /// Each request is joined with its label, and nothing from the future made those mature early that were sent just before theirs.
 fn check_rows(world: &World, good: &[Sent]) {
-    let labelled = |from: usize| good[from..].iter().filter(|it| it.has_label).map(|it| &it.id);
+    let labelled = |from: usize| good[from..].iter().filter(|f| f.has_label).map(|h| &h.id);
     let mut rows = Reader::open(&world.kafka, &world.topic("analysis"));
     rows.until("a row with each label", WAIT, |records| {
         let joined: BTreeSet<String> = records
             .iter()
             .map(Record::json)
-            .filter(|it| !it["label"].is_null())
-            .map(|it| it["request_id"].as_str().expect("a row has its request's id").to_owned())
+            .filter(|j| !j["label"].is_null())
+            .map(|i| i["request_id"].as_str().expect("a row has its request's id").to_owned())
             .collect();
         labelled(0).all(|id| joined.contains(id))
     });
     let rows: Vec<Value> = rows.records.iter().map(Record::json).collect();
     for id in labelled(40) {
-        let first =
-            rows.iter().find(|it| it["request_id"] == id.as_str() && it["row_version"] == 1);
+        let first = rows.iter().find(|r| r["request_id"] == id.as_str() && r["row_version"] == 1);
         assert_eq!(first.expect("it has a row")["label_status"], "labelled", "{id}");
     }
 }
@@ -441,11 +437,11 @@ fn check_dead(world: &World, stranger: &Stranger) {
     let mut letters = Reader::open(&world.kafka, &world.topic("dead-letters"));
     for (topic, partition, offset, reason) in &stranger.dead {
         let (partition, offset) = (partition.to_string(), offset.to_string());
-        let is_it = |it: &Record| {
-            it.header("serinus-dead-topic") == Some(topic)
-                && it.header("serinus-dead-partition") == Some(&partition)
-                && it.header("serinus-dead-offset") == Some(&offset)
-                && it.header("serinus-dead-reason").is_some_and(|it| it.contains(reason))
+        let is_it = |r: &Record| {
+            r.header("serinus-dead-topic") == Some(topic)
+                && r.header("serinus-dead-partition") == Some(&partition)
+                && r.header("serinus-dead-offset") == Some(&offset)
+                && r.header("serinus-dead-reason").is_some_and(|h| h.contains(reason))
         };
         let what = format!("the dead letter of {topic}[{partition}]@{offset}: {reason}");
         letters.until(&what, WAIT, |records| records.iter().any(is_it));
@@ -501,7 +497,7 @@ fn a_dead_label_joins_after_the_spec_is_mended_and_it_is_requeued() {
     let topic = world.topic("labels");
     requeue(&["--topic", &topic, "--offset", "0:0"], 0);
     let is_joined =
-        |it: &Record| it.json()["request_id"] == sent[0].id && !it.json()["label"].is_null();
+        |r: &Record| r.json()["request_id"] == sent[0].id && !r.json()["label"].is_null();
     Reader::open(&kafka, &world.topic("analysis")).until(
         "the row with the label",
         WAIT,

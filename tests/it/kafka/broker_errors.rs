@@ -104,7 +104,7 @@ impl Instance {
         let last = self.last_id();
         let mut served = Reader::open(&self.kafka, "m.served");
         served.until(&last, WAIT, |records| {
-            records.iter().any(|it| it.header("serinus-request-id") == Some(&last))
+            records.iter().any(|r| r.header("serinus-request-id") == Some(&last))
         });
     }
 
@@ -130,7 +130,7 @@ impl Instance {
         let records = self.kafka.read_all("m.v1.requests");
         (1..=self.sent)
             .map(|number| format!("request {number}").into_bytes())
-            .map(|value| records.iter().filter(|it| it.value == value).count())
+            .map(|value| records.iter().filter(|r| r.value == value).count())
             .collect()
     }
 

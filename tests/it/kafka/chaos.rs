@@ -161,7 +161,7 @@ type Agenda = Vec<(Duration, Step)>;
 fn every_book_balances_through_chaos() {
     let number = |name: &str, usual: u64| {
         std::env::var(name)
-            .map_or(usual, |it| it.parse().unwrap_or_else(|_| panic!("{name} is a whole number")))
+            .map_or(usual, |u| u.parse().unwrap_or_else(|_| panic!("{name} is a whole number")))
     };
     let seed = number("SERINUS_CHAOS_SEED", RandomState::new().hash_one(0) % 1_000_000);
     let length = Duration::from_secs(number("SERINUS_CHAOS_SECONDS", 60));
@@ -202,7 +202,7 @@ fn audit(arena: &Arena, report: &str) {
         let checks = model["checks"].as_array().expect("there are checks");
         say(&format!("audit of {}: {}", model["model"], model["checks"]));
         for what in ["sums", "events", "evidence"] {
-            let check = checks.iter().find(|it| it["what"] == what).expect(what);
+            let check = checks.iter().find(|c| c["what"] == what).expect(what);
             assert!(check["equal"].as_u64() > Some(0), "{report}\n{model:#}");
             assert_eq!(check["different"], 0, "{report}\n{model:#}");
         }
@@ -273,7 +273,7 @@ fn agenda(seed: u64, length: Duration) -> Agenda {
         };
         let whom = steps[0].1.whom();
         let is_free = |whom: &str| busy.get(whom).is_none_or(|until| *until < at);
-        let others_up = INSTANCES.iter().filter(|it| **it != whom && is_free(it)).count();
+        let others_up = INSTANCES.iter().filter(|o| **o != whom && is_free(o)).count();
         if is_free(&whom) && others_up > 0 {
             let until = steps.last().map_or(at, |(at, _)| *at);
             busy.insert(whom, until + Duration::from_secs(2));
@@ -335,7 +335,7 @@ struct Arena {
 impl Arena {
     /// Starts everything and waits until every rollout is on its way.
     fn open(own: OwnKafka) -> Self {
-        let specs: Vec<(&str, String)> = TRIALS.iter().map(|it| (it.name, spec_of(it))).collect();
+        let specs: Vec<(&str, String)> = TRIALS.iter().map(|s| (s.name, spec_of(s))).collect();
         let mut this = Self {
             worlds: World::several(&own.kafka, "chaos", &specs),
             instances: BTreeMap::new(),
@@ -445,7 +445,7 @@ impl Arena {
     }
 
     fn canary(&self) -> &World {
-        let index = TRIALS.iter().position(|it| it.name == CANARY).expect("it is there");
+        let index = TRIALS.iter().position(|i| i.name == CANARY).expect("it is there");
         &self.worlds[index]
     }
 
@@ -459,7 +459,7 @@ impl Arena {
                 let last = log.lines().last().unwrap_or_default();
                 let fault = format!("instance {name} ended by itself, {status}: {last}");
                 say(&fault);
-                if !GAVE_UP.iter().any(|it| last.starts_with(it)) {
+                if !GAVE_UP.iter().any(|i| last.starts_with(i)) {
                     self.faults.push(fault);
                 }
                 ended.push(name);
@@ -478,7 +478,7 @@ impl Arena {
         for id in &self.commands {
             // Without an answer the books are still to be balanced.
             let event = self.canary().answer_in(id, WAIT);
-            if !event.as_ref().is_some_and(|it| it["verdict"] == "advance") {
+            if !event.as_ref().is_some_and(|e| e["verdict"] == "advance") {
                 self.faults.push(format!("a promotion was answered by {event:?}"));
             }
         }
@@ -548,11 +548,11 @@ fn report(
         *faults.entry(step.kind()).or_default() += 1;
     }
     let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
-    for (outcome, count) in summaries.iter().flat_map(|it| &it.outcomes) {
+    for (outcome, count) in summaries.iter().flat_map(|s| &s.outcomes) {
         *outcomes.entry(outcome).or_default() += count;
     }
     let requests: usize = outcomes.values().sum();
-    let asked_again: usize = summaries.iter().map(|it| it.asked_again).sum();
+    let asked_again: usize = summaries.iter().map(|s| s.asked_again).sum();
     json!({
         "chaos": {"seed": seed, "seconds": watch.elapsed().as_secs(), "requests": requests, "asked_again": asked_again, "served": outcomes, "steps": faults, "restarts": restarts}
     })
@@ -563,15 +563,15 @@ fn report(
 fn by_kind(faults: &[String]) -> Vec<String> {
     let mut kinds: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for fault in faults {
-        let kind = fault.split(|it: char| !it.is_alphabetic()).filter(|it| it.len() > 2);
+        let kind = fault.split(|c: char| !c.is_alphabetic()).filter(|i| i.len() > 2);
         kinds.entry(kind.collect::<Vec<_>>().join(" ")).or_default().push(fault);
     }
     let mut kinds: Vec<Vec<&str>> = kinds.into_values().collect();
-    kinds.sort_by_key(|it| std::cmp::Reverse(it.len()));
+    kinds.sort_by_key(|k| std::cmp::Reverse(k.len()));
     kinds
         .iter()
         .take(20)
-        .map(|it| format!("{} times:\n  {}", it.len(), it[..it.len().min(3)].join("\n  ")))
+        .map(|k| format!("{} times:\n  {}", k.len(), k[..k.len().min(3)].join("\n  ")))
         .collect()
 }
 

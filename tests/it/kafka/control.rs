@@ -38,7 +38,7 @@ fn ran(world: &World, args: &[&str]) -> (Option<i32>, String) {
         .args(["--bootstrap", &world.kafka.bootstrap, "--app", &world.app])
         .output()
         .expect("it runs");
-    let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    let said = [output.stdout, output.stderr].map(|s| String::from_utf8_lossy(&s).into_owned());
     (output.status.code(), said.concat())
 }
 
@@ -59,12 +59,12 @@ fn rows_go_on_after_a_model_is_applied_while_its_rollout_runs() {
     let world = World::new(&kafka, "applied", &spec("timeout: 60s", "MODEL-v2"));
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let _workers = ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Habits::default()));
     let mut rows = Reader::open(&kafka, &world.topic("analysis"));
     let mut go_on = |from: usize, to: usize| {
         let sent = world.send_requests(from, to);
         world.send_labels(&sent);
-        rows.until("a row of each case", WAIT, |it| it.len() >= to);
+        rows.until("a row of each case", WAIT, |u| u.len() >= to);
     };
     go_on(0, 40);
     let rollout = world.rollout();
@@ -78,7 +78,7 @@ fn rows_go_on_after_a_model_is_applied_while_its_rollout_runs() {
         let (_, said) = ran(&world, &["status", &rollout, "-o", "json"]);
         let said: serde_json::Value = serde_json::from_str(&said).expect("it is JSON");
         let arms = said["metrics"]["arms"].as_array().expect("there are arms");
-        arms.iter().filter_map(|it| it["exposures"].as_u64()).sum::<u64>() == 200
+        arms.iter().filter_map(|a| a["exposures"].as_u64()).sum::<u64>() == 200
             && said["metrics"]["health"]["unplanned"] == 0
     });
     run.stop();
@@ -96,7 +96,7 @@ fn rollouts_of_one_name_at_two_models_never_mix() {
     a.await_phase("Progressing", &mut run);
     b.await_phase("Progressing", &mut run);
     let _workers = [("v1", a), ("v2", a), ("v1", b), ("v2", b)]
-        .map(|(it, world)| Worker::start(&kafka, &world.name, it, Habits::default()));
+        .map(|(r, world)| Worker::start(&kafka, &world.name, r, Habits::default()));
     for (world, n) in [(a, 40), (b, 24)] {
         let sent = world.send_requests(0, n);
         world.send_labels(&sent);
@@ -107,7 +107,7 @@ fn rollouts_of_one_name_at_two_models_never_mix() {
             let (_, said) = ran(world, &["status", &full(world), "-o", "json"]);
             let said: serde_json::Value = serde_json::from_str(&said).expect("it is JSON");
             let arms = said["metrics"]["arms"].as_array().into_iter().flatten();
-            arms.filter_map(|it| it["exposures"].as_u64()).sum::<u64>() == n
+            arms.filter_map(|a| a["exposures"].as_u64()).sum::<u64>() == n
         });
     }
     check(a, &["abort", "canary", "--reason", "x"], 2, &full(b));

@@ -56,11 +56,11 @@ fn every_point_of(role: &str) {
     kafka.create_topics(&[(&world.app_topic("commands"), 8)]);
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let workers = ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let workers = ["v1", "v2"].map(|w| Worker::start(&kafka, &world.name, w, Habits::default()));
     let mut served = Reader::open(&kafka, &world.topic("served"));
     let mut sent: Vec<Sent> = Vec::new();
     run.stop();
-    let comes_to = |it: &Failpoint| role == "analysis" || !it.is_of_files();
+    let comes_to = |f: &Failpoint| role == "analysis" || !f.is_of_files();
     for point in Failpoint::ALL.into_iter().filter(comes_to) {
         let mut run = start(&world, &format!("{role}/{}:{}", point.name(), occasion(point)));
         let before = sent.len();
@@ -73,10 +73,10 @@ fn every_point_of(role: &str) {
         assert_eq!(status.code(), None, "{role} was to die at {}", point.name());
     }
     let run = start(&world, "");
-    served.until("an answer to each request", WAIT, |it| it.len() >= sent.len());
+    served.until("an answer to each request", WAIT, |u| u.len() >= sent.len());
     for kind in ["predictions", "analysis"] {
         let mut records = Reader::open(&kafka, &world.topic(kind));
-        records.until("a record of each case", WAIT, |it| it.len() >= sent.len());
+        records.until("a record of each case", WAIT, |u| u.len() >= sent.len());
     }
     run.stop();
     drop(workers);
@@ -160,7 +160,6 @@ fn beside(world: &World) -> Process {
 /// The count of points, for who asks how many there are: each of them in each role.
 #[test]
 fn every_point_has_a_name_of_its_own() {
-    let names: std::collections::BTreeSet<&str> =
-        Failpoint::ALL.iter().map(|it| it.name()).collect();
+    let names: std::collections::BTreeSet<&str> = Failpoint::ALL.iter().map(|s| s.name()).collect();
     assert_eq!(names.len(), Failpoint::ALL.len());
 }

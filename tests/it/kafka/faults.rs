@@ -100,13 +100,13 @@ impl Trial {
 
     fn await_served(&mut self) {
         let wanted = self.sent.len();
-        self.served.until("an answer to every request", WAIT, |it| it.len() >= wanted);
+        self.served.until("an answer to every request", WAIT, |u| u.len() >= wanted);
     }
 
     /// Sends requests until the faults have happened, and more after; holds the program to how it gets over them.
     fn through(&mut self, faults: &[Fault], cure: Cure) {
         let before = self.begun_anew();
-        let planned: Vec<_> = faults.iter().map(|it| self.proxy.plan(*it)).collect();
+        let planned: Vec<_> = faults.iter().map(|f| self.proxy.plan(*f)).collect();
         self.ask();
         for it in planned {
             self.proxy.await_done(it, WAIT);
@@ -116,7 +116,7 @@ impl Trial {
         self.run.assert_running();
         let begun_anew = match cure {
             Cure::AskAgain | Cure::Either => 0,
-            Cure::BeginAnew => faults.iter().filter(|it| it.kind == Kind::Commit).count(),
+            Cure::BeginAnew => faults.iter().filter(|f| f.kind == Kind::Commit).count(),
         };
         let deadline = Deadline::after(WAIT);
         while self.begun_anew() - before < begun_anew && !deadline.is_over() {

@@ -80,7 +80,7 @@ fn kcat_asks_and_reads_the_answer() {
         "serinus-version=v1",
         "serinus-outcome=ok",
     ] {
-        assert!(headers.split(',').any(|it| it == header), "{header} is missing in {headers}");
+        assert!(headers.split(',').any(|h| h == header), "{header} is missing in {headers}");
     }
     drop(workers);
     run.stop();
@@ -103,12 +103,12 @@ fn kafkas_console_consumer_reads_the_evidence() {
     let has_evidence = |json: &Value| {
         json["metrics"]
             .as_array()
-            .is_some_and(|it| it.iter().any(|metric| metric["n"].as_u64().unwrap_or_default() > 0))
+            .is_some_and(|a| a.iter().any(|metric| metric["n"].as_u64().unwrap_or_default() > 0))
     };
     let mut seen = 0;
     Reader::open(&kafka, &metrics).until("evidence", WAIT, |records| {
         seen = records.len();
-        records.iter().any(|it| has_evidence(&it.json()))
+        records.iter().any(|r| has_evidence(&r.json()))
     });
 
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/kafka.sh");
@@ -138,7 +138,7 @@ fn kafkas_console_consumer_reads_the_evidence() {
         .collect();
     let record = records
         .iter()
-        .find(|it| has_evidence(it))
+        .find(|r| has_evidence(r))
         .unwrap_or_else(|| panic!("no evidence among {} records", records.len()));
     assert_eq!(
         (&record["rollout"], &record["model"], &record["strategy"]),
@@ -153,7 +153,7 @@ fn kafkas_console_consumer_reads_the_evidence() {
         );
     }
     assert!(
-        record["reason"].as_str().is_some_and(|it| !it.is_empty()),
+        record["reason"].as_str().is_some_and(|r| !r.is_empty()),
         "a verdict says why: {record}"
     );
     drop(workers);
@@ -190,7 +190,7 @@ fn a_worker_in_python_serves_a_model() {
         let answers: Vec<_> = served
             .records
             .iter()
-            .filter(|it| it.header("serinus-request-id") == Some(request.id.as_str()))
+            .filter(|r| r.header("serinus-request-id") == Some(request.id.as_str()))
             .collect();
         let [answer] = answers[..] else { panic!("{}: {} answers", request.id, answers.len()) };
         assert_eq!(

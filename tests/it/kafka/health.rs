@@ -44,13 +44,13 @@ fn an_instance_says_whether_it_lives_is_ready_and_what_it_counted() {
         .as_array()
         .expect("a list")
         .iter()
-        .filter_map(|it| it["role"].as_str())
+        .filter_map(|a| a["role"].as_str())
         .collect();
     assert_eq!(roles, ["analysis", "control", "serving"]);
     let _worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
     world.send_requests(0, 40);
     let mut served = Reader::open(&kafka, &world.topic("served"));
-    served.until("an answer to each request", WAIT, |it| it.len() >= 40);
+    served.until("an answer to each request", WAIT, |u| u.len() >= 40);
     let wanted = format!("serinus_served_ok_total{{model=\"{}\"}} 40", world.name);
     run.await_true(&wanted, WAIT, || get(&address, "/metrics").1.contains(&wanted));
     let (_, text) = get(&address, "/metrics");
@@ -95,7 +95,7 @@ fn an_instance_ends_in_time_when_the_brokers_are_out_of_reach() {
     let run = world.run();
     let _worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
     let mut served = Reader::open(&kafka, &world.topic("served"));
-    served.until("an answer to each request", WAIT, |it| it.len() >= 40);
+    served.until("an answer to each request", WAIT, |u| u.len() >= 40);
     run.stop();
     assert_eq!(kafka.read_all(&world.topic("served")).len(), 40, "each is answered once");
 }

@@ -60,7 +60,7 @@ impl Place {
 
     fn await_served(&mut self) {
         let wanted = self.sent;
-        self.served.until("an answer to each request", WAIT, |it| it.len() >= wanted);
+        self.served.until("an answer to each request", WAIT, |u| u.len() >= wanted);
         assert_eq!(self.served.records.len(), wanted, "each is served once");
     }
 }
@@ -163,9 +163,9 @@ fn partitions_added_to_the_requests_are_served_once_their_partners_are_there() {
     );
     let mut served = Reader::open(&kafka, &place.world.topic("served"));
     served.until("the answer on the new partition", WAIT, |records| {
-        let is_it = |it: &&Record| it.header("serinus-request-id") == Some("new");
-        records.iter().find(is_it).is_some_and(|it| {
-            it.partition == PARTITIONS + 1 && it.value == answer("v1", b"from a new partition")
+        let is_it = |r: &&Record| r.header("serinus-request-id") == Some("new");
+        records.iter().find(is_it).is_some_and(|i| {
+            i.partition == PARTITIONS + 1 && i.value == answer("v1", b"from a new partition")
         })
     });
     run.stop();
@@ -239,7 +239,7 @@ impl Holder {
                     .map(|(topic, partition)| (topic.as_str(), *partition, Offset::Beginning))
                     .collect();
                 self.member.accept(&read).expect("it can be taken");
-                self.held.extend(given.iter().map(|it| it.1));
+                self.held.extend(given.iter().map(|g| g.1));
             }
         }
         heard
@@ -249,9 +249,9 @@ impl Holder {
     fn obey(&mut self) {
         for note in self.hear() {
             if let Rebalanced::Revoked(gone) | Rebalanced::Lost(gone) = note {
-                let gone: Vec<_> = gone.iter().map(|it| (it.0.as_str(), it.1)).collect();
+                let gone: Vec<_> = gone.iter().map(|g| (g.0.as_str(), g.1)).collect();
                 self.member.release(&gone).expect("it can be given up");
-                self.held.retain(|held| gone.iter().all(|it| it.1 != *held));
+                self.held.retain(|held| gone.iter().all(|g| g.1 != *held));
             }
         }
     }
@@ -273,7 +273,7 @@ fn partitions_that_were_handed_over_at_a_restart_find_an_owner() {
         first.obey();
     }
     let mut second = Holder::join(&settings, &topic, "b");
-    let is_asked = |it: &Rebalanced| matches!(it, Rebalanced::Revoked(gone) if !gone.is_empty());
+    let is_asked = |r: &Rebalanced| matches!(r, Rebalanced::Revoked(gone) if !gone.is_empty());
     while !first.hear().iter().any(is_asked) {
         assert!(!deadline.is_over(), "the first was not asked to give anything up");
         second.obey();

@@ -187,12 +187,12 @@ fn old_requests(world: &World, now: i64) -> Vec<(Sent, i64)> {
 
 fn send_old(world: &World, requests: &[(Sent, i64)]) {
     let records: Vec<Record> =
-        requests.iter().map(|(it, at)| Record { timestamp: *at, ..it.record() }).collect();
+        requests.iter().map(|(r, at)| Record { timestamp: *at, ..r.record() }).collect();
     world.kafka.send(&world.topic("requests"), &records);
 }
 
 fn send_old_labels(world: &World, requests: &[(Sent, i64)]) {
-    let records: Vec<Record> = requests.iter().map(|(it, at)| it.label(at + 1000)).collect();
+    let records: Vec<Record> = requests.iter().map(|(r, at)| r.label(at + 1000)).collect();
     world.kafka.send(&world.topic("labels"), &records);
 }
 

@@ -24,10 +24,10 @@ fn lanes(world: &World) -> usize {
 /// Asks, and waits until the cases are held; the worker goes away again.
 fn hold(world: &World, run: &Process) {
     let workers =
-        ["v1", "v2"].map(|it| Worker::start(&world.kafka, &world.name, it, Habits::default()));
+        ["v1", "v2"].map(|w| Worker::start(&world.kafka, &world.name, w, Habits::default()));
     world.send_requests(0, REQUESTS);
     let mut closed = Reader::open(&world.kafka, &world.topic("predictions"));
-    closed.until("a prediction of each", WAIT, |it| it.len() >= REQUESTS);
+    closed.until("a prediction of each", WAIT, |u| u.len() >= REQUESTS);
     drop(workers);
     let address = run.http_address();
     run.await_true("the cases", WAIT, || figure(&address, "serinus_pending_cases") >= REQUESTS);
@@ -45,7 +45,7 @@ fn again(world: &World) -> (usize, usize, String) {
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(folder).expect("the folder was made");
-    let mut files: Vec<PathBuf> = all.map(|it| it.expect("it can be listed").path()).collect();
+    let mut files: Vec<PathBuf> = all.map(|f| f.expect("it can be listed").path()).collect();
     files.sort();
     files
 }
@@ -99,6 +99,6 @@ fn a_folder_that_cannot_be_written_costs_nothing_but_a_warning() {
     let log = run.stop_and_read();
     assert!(log.contains("the lane could not be saved; a restart takes longer"), "{log}");
     let mut served = Reader::open(&kafka, &world.topic("served"));
-    served.until("an answer to each", WAIT, |it| it.len() >= REQUESTS);
+    served.until("an answer to each", WAIT, |u| u.len() >= REQUESTS);
     assert_eq!(served.records.len(), REQUESTS);
 }

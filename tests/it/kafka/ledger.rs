@@ -187,7 +187,7 @@ impl Trial<'_> {
 /// 20,000 where time does not matter; a crash is a crash also among fewer.
 fn requests_total() -> usize {
     std::env::var("SERINUS_LEDGER_REQUESTS")
-        .map_or(5_000, |it| it.parse().expect("SERINUS_LEDGER_REQUESTS is a number"))
+        .map_or(5_000, |v| v.parse().expect("SERINUS_LEDGER_REQUESTS is a number"))
 }
 
 fn first(faults: &[String]) -> String {
@@ -204,7 +204,7 @@ fn the_ledger_finds_every_kind_of_fault() {
         let mut books = right_books();
         wrong(&mut books);
         let (faults, _) = books.balance();
-        assert!(faults.iter().any(|it| it.contains(expected)), "no `{expected}` among {faults:?}");
+        assert!(faults.iter().any(|f| f.contains(expected)), "no `{expected}` among {faults:?}");
     };
     check(|books| drop(books.served.pop()), "0 records on `served`");
     check(|books| books.served.push(books.served[0].clone()), "2 records on `served`");
@@ -278,7 +278,7 @@ fn the_ledger_lets_copies_of_turns_pass_that_were_thrown_away() {
         let mut books = right_books();
         wrong(books.forwarded.get_mut("v2").expect("it was asked"));
         let (faults, _) = books.balance();
-        assert!(faults.iter().any(|it| it.contains(expected)), "no `{expected}` in {faults:?}");
+        assert!(faults.iter().any(|f| f.contains(expected)), "no `{expected}` in {faults:?}");
     };
     // One turn copies a request once, and the turn that counts has copied it.
     check(|copies| copies.push(copies[0].clone()), "forwarded to v2 2 times");
@@ -295,7 +295,7 @@ fn the_ledger_lets_failures_pass_only_where_the_prediction_explains_them() {
         match expected {
             None => assert_eq!(faults, [""; 0]),
             Some(text) => {
-                assert!(faults.iter().any(|it| it.contains(text)), "no `{text}` among {faults:?}");
+                assert!(faults.iter().any(|f| f.contains(text)), "no `{text}` among {faults:?}");
             }
         }
     };
@@ -487,7 +487,7 @@ fn record(
 ) -> Record {
     Record {
         partition,
-        key: key.map(|it| it.as_bytes().to_vec()),
+        key: key.map(|k| k.as_bytes().to_vec()),
         value: value.to_vec(),
         headers: headers.to_vec(),
         ..Record::default()
@@ -495,7 +495,7 @@ fn record(
 }
 
 fn set_header(record: &mut Record, name: &str, value: &str) {
-    for header in record.headers.iter_mut().filter(|it| it.0 == name) {
+    for header in record.headers.iter_mut().filter(|h| h.0 == name) {
         header.1 = value.into();
     }
 }

@@ -25,16 +25,16 @@ fn a_groups_coordinator_that_does_not_come_back_is_done_without() {
     let mut served = Reader::open(kafka, &world.topic("served"));
     let mut sent = world.send_requests(0, PART);
     world.send_labels(&sent);
-    served.until("an answer to every request", WAIT, |it| it.len() >= PART);
+    served.until("an answer to every request", WAIT, |u| u.len() >= PART);
     own.kill(kafka.coordinator(&format!("{}.serving", world.app)));
     let watch = Stopwatch::start();
     sent.extend(world.send_requests(PART, 2 * PART));
     world.send_labels(&sent[PART..]);
-    served.until("an answer to every request", GO_ON_WITHIN, |it| it.len() >= 2 * PART);
+    served.until("an answer to every request", GO_ON_WITHIN, |u| u.len() >= 2 * PART);
     println!("all was served {:?} after a broker died for good", watch.elapsed());
     assert_eq!(world.command("pause")["verdict"], "pause");
     let mut analysis = Reader::open(kafka, &world.topic("analysis"));
-    analysis.until("a row of every case", GO_ON_WITHIN, |it| it.len() >= sent.len());
+    analysis.until("a row of every case", GO_ON_WITHIN, |u| u.len() >= sent.len());
     // It did so by itself: a process that had hung would have been ended and left.
     finish(&world, run, workers, sent);
 }

@@ -45,7 +45,7 @@ pub(crate) fn group(world: &World, role: &str) -> String {
 pub(crate) fn records(world: &World, topic: &str, count: usize, run: &mut Process) -> Vec<Record> {
     world.await_topic(topic, run);
     let mut reader = Reader::open(&world.kafka, topic);
-    reader.until("records", WAIT, |it| it.len() >= count);
+    reader.until("records", WAIT, |u| u.len() >= count);
     reader.records
 }
 
@@ -70,7 +70,7 @@ fn assert_served_once(world: &World, sent: &[Sent], run: &mut Process) -> BTreeM
         assert_eq!(of, 1, "answers to {}; the log:\n{}", request.id, run.log_end());
     }
     assert_eq!(found.len(), sent.len(), "answers to nobody");
-    found.into_iter().map(|(id, mut it)| (id, it.remove(0))).collect()
+    found.into_iter().map(|(id, mut f)| (id, f.remove(0))).collect()
 }
 
 /// Serves the first part, leaves the second open where it is forwarded, and kills the program.
@@ -105,7 +105,7 @@ fn offsets_of_serving_that_are_gone_are_found_in_the_journal() {
     let mut run = start(&world);
     let _v1 = worker(&world, "v1");
     let outcomes = assert_served_once(&world, &sent, &mut run);
-    assert!(outcomes.values().all(|it| it == "ok"), "{outcomes:?}");
+    assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     let copies = kafka.read_all(&world.topic("v1.requests"));
     assert_eq!(copies.len(), sent.len(), "nobody is asked twice");
     run.stop();
@@ -121,7 +121,7 @@ fn offsets_and_most_of_the_journal_that_are_gone_cost_nobody_an_answer() {
     let mut run = start(&world);
     let _v1 = worker(&world, "v1");
     let outcomes = assert_served_once(&world, &sent, &mut run);
-    assert!(outcomes.values().all(|it| it == "ok"), "{outcomes:?}");
+    assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     run.stop();
 }
 
@@ -153,8 +153,8 @@ fn without_offsets_and_journal_a_partition_waits_and_names_where_it_can_go_on() 
     await_line(&run, "would be answered a second time");
     run.stop();
     let place = |partition: i32| {
-        let served = sent[..PART].iter().filter(|it| it.partition == partition);
-        served.map(|it| it.offset + 1).max().expect("each partition has some")
+        let served = sent[..PART].iter().filter(|s| s.partition == partition);
+        served.map(|s| s.offset + 1).max().expect("each partition has some")
     };
     for partition in 0..PARTITIONS {
         let next = place(partition);
@@ -179,7 +179,7 @@ fn offsets_that_an_operator_set_back_serve_nothing_twice() {
     let mut run = start(&world);
     let _v1 = worker(&world, "v1");
     let outcomes = assert_served_once(&world, &sent, &mut run);
-    assert!(outcomes.values().all(|it| it == "ok"), "{outcomes:?}");
+    assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     let log = run.stop_and_read();
     assert!(log.contains("the journal counts"), "{log}");
 }
@@ -221,11 +221,11 @@ fn with_a_cut_journal(world: &World) -> (Process, Vec<Sent>) {
 fn assert_one_prediction_each(world: &World, sent: &[Sent], run: &mut Process) {
     let predictions = records(world, &world.topic("predictions"), sent.len(), run);
     let ids: BTreeSet<String> =
-        predictions.iter().map(|it| it.json()["request_id"].to_string()).collect();
+        predictions.iter().map(|p| p.json()["request_id"].to_string()).collect();
     assert_eq!((predictions.len(), ids.len()), (sent.len(), sent.len()));
     for it in predictions.iter().map(Record::json) {
         let answers = it["answers"].as_array().expect("it lists who was asked");
-        let asked: Vec<&str> = answers.iter().filter_map(|it| it["version"].as_str()).collect();
+        let asked: Vec<&str> = answers.iter().filter_map(|a| a["version"].as_str()).collect();
         assert_eq!(asked, ["v1", "v2"], "{it}");
         assert_eq!(answers[1]["status"], "timeout", "{it}");
         let is_served = it["served"]["outcome"] == "ok";
@@ -240,7 +240,7 @@ fn a_cut_journal_leaves_no_open_request_unanswered() {
     let (mut run, sent) = with_a_cut_journal(&world);
     let _v1 = worker(&world, "v1");
     let outcomes = assert_served_once(&world, &sent, &mut run);
-    assert!(outcomes.values().all(|it| it == "ok"), "{outcomes:?}");
+    assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     for version in ["v1", "v2"] {
         let copies = kafka.read_all(&world.topic(&format!("{version}.requests")));
         assert_eq!(copies.len(), sent.len(), "nobody is asked twice");
@@ -255,7 +255,7 @@ fn a_cut_journal_leaves_no_open_request_beyond_its_deadline() {
     let world = World::new(&kafka, "cut-late", &SILENT_SHADOW.replace("TIMEOUT", "4s"));
     let (mut run, sent) = with_a_cut_journal(&world);
     let outcomes = assert_served_once(&world, &sent, &mut run);
-    let by_default = outcomes.values().filter(|it| *it == "default").count();
+    let by_default = outcomes.values().filter(|o| *o == "default").count();
     assert_eq!(by_default, 8, "{outcomes:?}");
     // Killed once more while what was made again is open: the journal does not reach back to it either.
     run.kill();
@@ -282,7 +282,7 @@ fn requests_that_were_deleted_unread_are_counted_and_the_rest_is_served() {
         before.insert(it.partition, it.offset + 1);
     }
     admin::delete_records(&kafka, &world.topic("requests"), &before);
-    sent.extend(more.into_iter().filter(|it| it.offset >= before[&it.partition]));
+    sent.extend(more.into_iter().filter(|m| m.offset >= before[&m.partition]));
     let mut run = start(&world);
     assert_served_once(&world, &sent, &mut run);
     let log = run.stop_and_read();

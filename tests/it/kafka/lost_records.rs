@@ -42,14 +42,13 @@ fn start_bare(world: &World) -> Process {
 fn served_by(world: &World, sent: &[Sent], version: &str) {
     let mut served = Reader::open(&world.kafka, &world.topic("served"));
     served.until("an answer to each", WAIT, |all| {
-        let is_of = |it: &&Record| {
-            sent.iter().any(|sent| it.header("serinus-request-id") == Some(&sent.id))
-        };
+        let is_of =
+            |r: &&Record| sent.iter().any(|sent| r.header("serinus-request-id") == Some(&sent.id));
         all.iter().filter(is_of).count() >= sent.len()
     });
     for request in sent {
         let mut of = served.records.iter();
-        let it = of.find(|it| it.header("serinus-request-id") == Some(&request.id));
+        let it = of.find(|o| o.header("serinus-request-id") == Some(&request.id));
         assert_eq!(it.expect("it is there").value, answer(version, &request.value));
     }
 }
@@ -68,7 +67,7 @@ fn a_promoted_model_is_served_by_its_state_when_its_events_are_gone() {
     let mut run = start(&world);
     world.await_phase("Progressing", &mut run);
     assert_eq!(world.command("promote")["to"]["phase"], "Promoted");
-    let _workers = ["v1", "v2"].map(|it| worker(&world, it));
+    let _workers = ["v1", "v2"].map(|c| worker(&world, c));
     served_by(&world, &world.send_requests(0, 10), "v2");
     run.stop();
     admin::empty(&kafka, &world.app_topic("rollout-events"));
@@ -116,7 +115,7 @@ fn a_model_without_states_and_events_waits_until_it_is_applied_again() {
     let world = world(&kafka, "neither", "1h");
     let mut run = start(&world);
     world.await_phase("Progressing", &mut run);
-    let _workers = ["v1", "v2"].map(|it| worker(&world, it));
+    let _workers = ["v1", "v2"].map(|r| worker(&world, r));
     let mut sent = world.send_requests(0, PART);
     records(&world, &world.topic("served"), PART, &mut run);
     run.stop();
@@ -186,7 +185,7 @@ fn assert_one_row_each(world: &World, sent: &[Sent], run: &mut Process) {
     analysis.read_for(Duration::from_millis(1_500));
     let rows = rows(&analysis.records);
     assert_eq!(rows.len(), sent.len());
-    let wrong: Vec<_> = rows.iter().filter(|it| *it.1 != [1]).collect();
+    let wrong: Vec<_> = rows.iter().filter(|r| *r.1 != [1]).collect();
     assert!(wrong.is_empty(), "{wrong:?}; the log:\n{}", run.log_end());
 }
 
@@ -194,7 +193,7 @@ fn assert_one_row_each(world: &World, sent: &[Sent], run: &mut Process) {
 fn join_a_part(world: &World, held: usize) -> Vec<Sent> {
     let mut run = start(world);
     world.await_phase("Progressing", &mut run);
-    let _workers = ["v1", "v2"].map(|it| worker(world, it));
+    let _workers = ["v1", "v2"].map(|r| worker(world, r));
     let mut sent = world.send_requests(0, PART);
     world.send_labels(&sent);
     assert_one_row_each(world, &sent, &mut run);
@@ -212,11 +211,11 @@ fn join_a_part(world: &World, held: usize) -> Vec<Sent> {
 /// What the newest metrics record says of how often each arm was shown.
 fn exposures(world: &World) -> u64 {
     let metrics = world.kafka.read_all(&world.app_topic("rollout-metrics"));
-    let Some(last) = metrics.iter().map(Record::json).max_by_key(|it| it["tick"].as_i64()) else {
+    let Some(last) = metrics.iter().map(Record::json).max_by_key(|j| j["tick"].as_i64()) else {
         return 0;
     };
     let arms = last["arms"].as_array().cloned().unwrap_or_default();
-    arms.iter().filter_map(|it: &Value| it["exposures"].as_u64()).sum()
+    arms.iter().filter_map(|v: &Value| v["exposures"].as_u64()).sum()
 }
 
 fn assert_joined_again(what: &str, lose: impl Fn(&World)) {
@@ -298,7 +297,7 @@ fn topics_that_would_lose_something_are_refused() {
     for (topic, words) in &refused {
         assert!(said.contains(&format!("topic `{topic}`: {words}")), "{said}");
     }
-    assert_eq!(said.lines().filter(|it| it.starts_with("topic ")).count(), 5, "{said}");
+    assert_eq!(said.lines().filter(|s| s.starts_with("topic ")).count(), 5, "{said}");
     // The start says the same.
     let mut run = start_bare(&world);
     assert_eq!(run.wait(WAIT).code(), Some(1));

@@ -125,7 +125,7 @@ fn odd_answers_and_labels_are_scored_as_an_independent_scorer_says() {
         sent.iter().enumerate().filter_map(|(number, sent)| label(sent, number)).collect();
     kafka.send(&world.topic("labels"), &labels);
     let mut predictions = Reader::open(&kafka, &world.topic("predictions"));
-    predictions.until("a prediction of each request", WAIT, |it| it.len() >= REQUESTS);
+    predictions.until("a prediction of each request", WAIT, |u| u.len() >= REQUESTS);
     let labels = kafka.read_all(&world.topic("labels"));
     let scorer =
         Scorer::score(&world.rollout(), &MEASURES, MATURITY_MS, &predictions.records, &labels);
@@ -139,6 +139,6 @@ fn odd_answers_and_labels_are_scored_as_an_independent_scorer_says() {
         account.unanswered,
         account.unlabelled,
     ];
-    assert!(kinds.iter().all(|it| *it > 5), "every kind of case came: {account:?}");
+    assert!(kinds.iter().all(|k| *k > 5), "every kind of case came: {account:?}");
     run.stop();
 }

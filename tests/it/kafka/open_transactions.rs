@@ -20,7 +20,7 @@ pub(crate) const ROLLOUT: &str = "
 pub(crate) const PART: usize = 200;
 
 pub(crate) fn start(world: &World) -> [Worker; 2] {
-    ["v1", "v2"].map(|it| Worker::start(&world.kafka, &world.name, it, Habits::default()))
+    ["v1", "v2"].map(|w| Worker::start(&world.kafka, &world.name, w, Habits::default()))
 }
 
 fn internal(world: &World, what: &str) -> String {
@@ -30,11 +30,11 @@ fn internal(world: &World, what: &str) -> String {
 /// Waits until so many requests have been handed on to their versions, of which nobody needs to be there.
 fn await_copies(world: &World, run: &Process, wanted: usize) {
     let mut copies =
-        ["v1", "v2"].map(|it| Reader::open(&world.kafka, &world.topic(&format!("{it}.requests"))));
+        ["v1", "v2"].map(|c| Reader::open(&world.kafka, &world.topic(&format!("{c}.requests"))));
     run.await_true("a copy of every request", WAIT, || {
-        let count = |it: &mut Reader| {
-            it.read_for(Duration::from_millis(100));
-            it.records.len()
+        let count = |r: &mut Reader| {
+            r.read_for(Duration::from_millis(100));
+            r.records.len()
         };
         copies.iter_mut().map(count).sum::<usize>() >= wanted
     });
@@ -43,7 +43,7 @@ fn await_copies(world: &World, run: &Process, wanted: usize) {
 /// Waits until every case is joined, stops all, balances the books and has the decisions recomputed.
 pub(crate) fn finish(world: &World, run: Process, workers: [Worker; 2], sent: Vec<Sent>) {
     let mut analysis = Reader::open(&world.kafka, &world.topic("analysis"));
-    analysis.until("a row of every case", WAIT, |it| it.len() >= sent.len());
+    analysis.until("a row of every case", WAIT, |u| u.len() >= sent.len());
     run.stop();
     drop(workers);
     let (faults, _) = Books::read(world, sent, &["v1", "v2"]).balance();
@@ -76,7 +76,7 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     let mut sent = world.send_requests(0, PART);
     world.send_labels(&sent);
     let mut rows = Reader::open(&kafka, &world.topic("predictions"));
-    rows.until("a record of every case", WAIT, |it| it.len() >= PART);
+    rows.until("a record of every case", WAIT, |u| u.len() >= PART);
     drop(workers);
     let open = world.send_requests(PART, 2 * PART);
     world.send_labels(&open);
@@ -87,8 +87,8 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     run = world.run();
     let waits = |run: &Process, topic: &str| {
         let log = run.log_text();
-        let all = log.lines().filter(|it| it.contains("a partition has to wait"));
-        let of_topic = all.filter(|it| it.contains(&format!("is committed in {topic}[")));
+        let all = log.lines().filter(|l| l.contains("a partition has to wait"));
+        let of_topic = all.filter(|o| o.contains(&format!("is committed in {topic}[")));
         of_topic.count()
     };
     let [of_serving, of_analysts, sums] = &journals;
@@ -102,13 +102,13 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     lanes.abort();
     let workers = start(&world);
     let mut served = Reader::open(&kafka, &world.topic("served"));
-    served.until("an answer to every request", WAIT, |it| it.len() >= sent.len());
+    served.until("an answer to every request", WAIT, |u| u.len() >= sent.len());
     // The log is that of both processes.
     let begun = run.log_text().matches("judging").count();
     assert_eq!(begun, 1, "a judge begins before it can know where its model stands");
     states.abort();
     assert_eq!(world.command("resume")["verdict"], "resume");
-    rows.until("a record of every case", WAIT, |it| it.len() >= sent.len());
+    rows.until("a record of every case", WAIT, |u| u.len() >= sent.len());
     finish(&world, run, workers, sent);
 }
 
@@ -124,7 +124,7 @@ fn labels_that_are_hidden_are_waited_for_beyond_maturity() {
     let sent = world.send_requests(0, PART);
     world.send_labels(&sent);
     let mut cases = Reader::open(&kafka, &world.topic("predictions"));
-    cases.until("a record of every case", WAIT, |it| it.len() >= PART);
+    cases.until("a record of every case", WAIT, |u| u.len() >= PART);
     run.await_true("words about labels that cannot be read", WAIT, || {
         run.log_text().contains("whether all labels were read is not known")
     });
@@ -148,7 +148,7 @@ fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
     let workers = start(&world);
     let mut sent = world.send_requests(0, PART);
     world.send_labels(&sent);
-    served.until("an answer to every request", WAIT, |it| it.len() >= PART);
+    served.until("an answer to every request", WAIT, |u| u.len() >= PART);
     assert_eq!(world.command("pause")["verdict"], "pause");
     drop(workers);
     // Open cases, of which the offsets that were committed last speak.
@@ -158,7 +158,7 @@ fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
     run.kill();
     let of = |topic: String| {
         let partitions = kafka.partitions(&topic);
-        (0..partitions).map(move |it| (topic.clone(), it)).collect::<Vec<_>>()
+        (0..partitions).map(move |m| (topic.clone(), m)).collect::<Vec<_>>()
     };
     let held = kafka.leave_open(&[world.topic("dead-letters")]);
     let both = |one: String, other: String| [of(one), of(other)].concat();
@@ -178,7 +178,7 @@ fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
     });
     held.abort();
     let workers = start(&world);
-    served.until("an answer to every request", WAIT, |it| it.len() >= 2 * PART);
+    served.until("an answer to every request", WAIT, |u| u.len() >= 2 * PART);
     assert_eq!(world.command("resume")["verdict"], "resume");
     finish(&world, run, workers, sent);
 }

@@ -21,14 +21,14 @@ fn spec() -> String {
 }
 
 fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |it| it.parse().expect("it is a number"))
+    std::env::var(name).map_or(default, |d| d.parse().expect("it is a number"))
 }
 
 fn start(kafka: &Kafka, what: &str) -> (World, Process, Vec<Worker>) {
     let world = World::new(kafka, what, &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let workers = ["v1", "v2"].map(|it| Worker::start(kafka, &world.name, it, Habits::default()));
+    let workers = ["v1", "v2"].map(|w| Worker::start(kafka, &world.name, w, Habits::default()));
     (world, run, workers.into())
 }
 
@@ -38,15 +38,15 @@ fn latencies(world: &World) -> BTreeMap<String, (i64, i64)> {
         .kafka
         .read_all(&world.topic("requests"))
         .iter()
-        .filter_map(|it| Some((it.header("ce_id")?.to_owned(), it.timestamp)))
+        .filter_map(|t| Some((t.header("ce_id")?.to_owned(), t.timestamp)))
         .collect();
     let served = world.kafka.read_all(&world.topic("served"));
     served
         .iter()
-        .filter_map(|it| {
-            let id = it.header("serinus-request-id")?;
+        .filter_map(|s| {
+            let id = s.header("serinus-request-id")?;
             let at = *asked.get(id)?;
-            Some((id.to_owned(), (at, it.timestamp - at)))
+            Some((id.to_owned(), (at, s.timestamp - at)))
         })
         .collect()
 }
@@ -68,8 +68,8 @@ fn memory(process: &Process) -> (u64, u64) {
     let status =
         std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
     let kib = |name: &str| {
-        let line = status.lines().find(|it| it.starts_with(name)).expect("the system tells it");
-        line.split_whitespace().nth(1).and_then(|it| it.parse::<u64>().ok()).expect("a number")
+        let line = status.lines().find(|s| s.starts_with(name)).expect("the system tells it");
+        line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number")
     };
     (kib("VmRSS:") / 1024, kib("VmHWM:") / 1024)
 }
@@ -84,7 +84,7 @@ fn a_killed_instance_is_replaced_soon() {
     let mut ask = |served: &mut Reader, count: usize| {
         world.send_requests(sent, sent + count);
         sent += count;
-        served.until("an answer to each", WAIT, |it| it.len() >= sent);
+        served.until("an answer to each", WAIT, |u| u.len() >= sent);
     };
     ask(&mut served, 40);
     let mut restarted = Vec::new();
@@ -129,7 +129,7 @@ fn an_analyst_restores_what_it_held() {
     let partitions = kafka.partitions(&world.topic("predictions"));
     let began = unix_ms();
     let predictions: Vec<Record> =
-        (0..pending).map(|it| prediction(&world, it, partitions, began)).collect();
+        (0..pending).map(|p| prediction(&world, p, partitions, began)).collect();
     let watch = Stopwatch::start();
     for part in predictions.chunks(100_000) {
         kafka.send(&world.topic("predictions"), part);
@@ -141,7 +141,7 @@ fn an_analyst_restores_what_it_held() {
     await_sum(&run, "serinus_lane_files_written", lanes);
     let bytes: u64 = std::fs::read_dir(world.data_dir("one"))
         .expect("the folder was made")
-        .map(|it| it.and_then(|it| it.metadata()).expect("a file has a size").len())
+        .map(|d| d.and_then(|i| i.metadata()).expect("a file has a size").len())
         .sum();
     run.kill();
     let watch = Stopwatch::start();
@@ -181,16 +181,16 @@ fn a_burst_and_a_flood_of_labels_pass() {
         phases.push((what, began, unix_ms(), memory(&run)));
     }
     let mut served = Reader::open(&kafka, &world.topic("served"));
-    served.until("an answer to each", WAIT, |it| it.len() >= sent.len());
+    served.until("an answer to each", WAIT, |u| u.len() >= sent.len());
     // Yesterday's labels, all at once, while requests go on.
     let began = unix_ms();
     let traffic = Traffic::start_at(&world, sent.len(), rate as f64);
     world.send_labels(&sent);
     let mut placed =
         Reader::open(&kafka, &format!("{}.internal.{}.labels", world.name, world.name));
-    let labels = sent.iter().filter(|it| it.has_label).count();
-    placed.until("every label in its place", WAIT, |it| {
-        it.iter().filter(|it| it.key.is_some()).count() >= labels
+    let labels = sent.iter().filter(|s| s.has_label).count();
+    placed.until("every label in its place", WAIT, |u| {
+        u.iter().filter(|i| i.key.is_some()).count() >= labels
     });
     std::thread::park_timeout(
         steady.saturating_sub(Duration::from_millis(u64::try_from(unix_ms() - began).unwrap_or(0))),
@@ -198,7 +198,7 @@ fn a_burst_and_a_flood_of_labels_pass() {
     let ended = unix_ms();
     sent.extend(traffic.stop());
     phases.push(("labels", began, ended, memory(&run)));
-    served.until("an answer to each", WAIT, |it| it.len() >= sent.len());
+    served.until("an answer to each", WAIT, |u| u.len() >= sent.len());
     let latencies = latencies(&world);
     assert_eq!(latencies.len(), sent.len(), "each is answered once");
     for (what, began, ended, (now, most)) in phases {
@@ -257,6 +257,6 @@ fn await_sum(run: &Process, name: &str, wanted: usize) {
 fn counts(text: &str, word: &str) -> Vec<usize> {
     text.split(word)
         .skip(1)
-        .filter_map(|it| it.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok())
+        .filter_map(|w| w.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
         .collect()
 }

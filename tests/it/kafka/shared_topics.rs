@@ -43,23 +43,21 @@ fn labels_of_one_topic_serve_every_model_that_names_it() {
     for world in [a, b] {
         world.await_phase("Progressing", &mut run);
     }
-    let _workers = [a, b].map(|it| Worker::start(&kafka, &it.name, "v1", Habits::default()));
+    let _workers = [a, b].map(|r| Worker::start(&kafka, &r.name, "v1", Habits::default()));
     let sent: Vec<(&World, Vec<Sent>)> =
-        [a, b].map(|it| (it, it.send_requests(0, 24))).into_iter().collect();
+        [a, b].map(|s| (s, s.send_requests(0, 24))).into_iter().collect();
     let now = crate::kit::clock::unix_ms();
     let partitions = kafka.partitions(&labels);
     for (_, sent) in &sent {
-        let with_label = sent.iter().filter(|it| it.has_label).zip(0..);
-        let records: Vec<Record> = with_label
-            .map(|(it, n)| Record { partition: n % partitions, ..it.label(now) })
-            .collect();
+        let with_label = sent.iter().filter(|s| s.has_label).zip(0..);
+        let records: Vec<Record> =
+            with_label.map(|(w, n)| Record { partition: n % partitions, ..w.label(now) }).collect();
         kafka.send(&labels, &records);
     }
     for (world, sent) in &sent {
         let mut rows = Reader::open(&kafka, &world.topic("analysis"));
         rows.until("a final row of each case", WAIT, |records| {
-            sent.iter()
-                .all(|it| records.iter().any(|row| row.json()["request_id"] == it.id.as_str()))
+            sent.iter().all(|s| records.iter().any(|row| row.json()["request_id"] == s.id.as_str()))
         });
         for it in sent {
             let row = rows
@@ -70,7 +68,7 @@ fn labels_of_one_topic_serve_every_model_that_names_it() {
             let status = row.expect("it came")["label_status"].clone();
             assert_eq!(status, if it.has_label { "labelled" } else { "missing" }, "{}", it.id);
         }
-        let theirs = sent.iter().filter(|it| it.has_label).count();
+        let theirs = sent.iter().filter(|s| s.has_label).count();
         let joined = format!("serinus_label_joined_total{{model=\"{}\"}}", world.name);
         let address = run.http_address();
         run.await_true(&joined, WAIT, || figure(&address, &joined) >= theirs);
@@ -132,7 +130,7 @@ fn topics_of_two_models_with_one_labels_topic_are_made() {
     let shared = spec(&format!("{{labels: {labels}}}"));
     let worlds = World::several(&kafka, "made", &[("a", shared.clone()), ("b", shared.clone())]);
     let [a, b] = &worlds[..] else { panic!("two models") };
-    let files = [a, b].map(|it| write(it, &it.name, &shared.replace("MODEL", &it.name)));
+    let files = [a, b].map(|f| write(f, &f.name, &shared.replace("MODEL", &f.name)));
     let (code, text) = said(a, &["topics", "create", &files[0], &files[1]]);
     assert_eq!(code, Some(0), "{text}");
     assert!(kafka.partitions(&labels) > 0);

@@ -32,7 +32,7 @@ spec:
 fn the_serving_path_beside_a_raw_pass_through() {
     let Some(kafka) = Kafka::find() else { return };
     let total = std::env::var("SERINUS_THROUGHPUT_REQUESTS")
-        .map_or(5_000, |it| it.parse().expect("it is a number"));
+        .map_or(5_000, |v| v.parse().expect("it is a number"));
     let world = World::new(&kafka, "throughput", SPEC);
     let mut run = world.run();
     world.await_phase("Idle", &mut run);

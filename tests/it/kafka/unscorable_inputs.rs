@@ -69,19 +69,19 @@ fn labels_of_minus_one_and_answers_of_nan_hold_and_are_named_with_three_requests
     });
     let record = metrics.records.iter().map(Record::json).rfind(is_whole).expect("it came");
     assert_eq!(&record["verdict"], &json!("hold"));
-    let negatives = sent.iter().filter(|it| !is_late(&it.value)).count();
+    let negatives = sent.iter().filter(|s| !is_late(&s.value)).count();
     for version in ["v1", "v2"] {
         let gap = gap(&record, version, "label: no outcome").expect("it is named");
         let share = gap["share"].as_f64().expect("a share");
         assert!((share - negatives as f64 / 240.0).abs() < 1e-9, "{gap}");
         let ids: Vec<&str> =
             gap["sample"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
-        let is_negative = |id: &&str| sent.iter().any(|it| it.id == **id && !is_late(&it.value));
+        let is_negative = |id: &&str| sent.iter().any(|s| s.id == **id && !is_late(&s.value));
         assert!(ids.len() == 3 && ids.iter().all(is_negative), "{gap}");
         // Both versions answered all cases: they show the same three.
         let status = said(&world, &kafka, "status");
         let line = format!("brier of {version}: ");
-        let line = status.lines().find(|it| it.contains(&line) && it.contains("label: no outcome"));
+        let line = status.lines().find(|s| s.contains(&line) && s.contains("label: no outcome"));
         let line = line.unwrap_or_else(|| panic!("{version} is not in:\n{status}"));
         assert!(ids.iter().all(|id| line.contains(id)), "{line}");
     }

@@ -39,27 +39,27 @@ fn noise(seed: usize, bytes: usize) -> String {
 
 /// Sends so many requests whose values have so many bytes, and returns their ids.
 fn ask(world: &World, from: usize, to: usize, bytes: usize) -> Vec<String> {
-    let requests: Vec<_> = (from..to).map(|it| world.request(it)).collect();
+    let requests: Vec<_> = (from..to).map(|t| world.request(t)).collect();
     let records: Vec<Record> = requests
         .iter()
         .zip(from..)
-        .map(|(it, seed)| Record { value: noise(seed, bytes).into(), ..it.record() })
+        .map(|(f, seed)| Record { value: noise(seed, bytes).into(), ..f.record() })
         .collect();
     world.kafka.send(&world.topic("requests"), &records);
-    requests.into_iter().map(|it| it.id).collect()
+    requests.into_iter().map(|r| r.id).collect()
 }
 
 /// Waits until each of these requests is served, and returns their outcomes.
 fn outcomes(world: &World, ids: &[String]) -> Vec<String> {
     let mut served = Reader::open(&world.kafka, &world.topic("served"));
     let of = |records: &[Record], id: &String| -> Vec<String> {
-        let theirs = records.iter().filter(|it| it.header("serinus-request-id") == Some(id));
-        theirs.map(|it| it.header("serinus-outcome").unwrap_or_default().to_owned()).collect()
+        let theirs = records.iter().filter(|r| r.header("serinus-request-id") == Some(id));
+        theirs.map(|t| t.header("serinus-outcome").unwrap_or_default().to_owned()).collect()
     };
     let what = format!("{} served requests of `{}`", ids.len(), world.name);
     served.until(&what, WAIT, |records| ids.iter().all(|id| !of(records, id).is_empty()));
     let all: Vec<Vec<String>> = ids.iter().map(|id| of(&served.records, id)).collect();
-    assert!(all.iter().all(|it| it.len() == 1), "each is served once");
+    assert!(all.iter().all(|a| a.len() == 1), "each is served once");
     all.concat()
 }
 
@@ -76,7 +76,7 @@ fn await_status(world: &World, run: &Process, words: &[&str]) {
     let mut said = String::new();
     run.await_true(&format!("{words:?} in the status"), WAIT, || {
         said = status(world, &world.rollout());
-        words.iter().all(|it| said.contains(it))
+        words.iter().all(|w| said.contains(w))
     });
 }
 
@@ -109,13 +109,13 @@ fn a_shadows_topic_that_refuses_a_record_stops_no_model() {
     assert_eq!(outcomes(a, &fitting), vec!["ok"; 4]);
     let mut copies = Reader::open(&kafka, &refusing);
     let is_copied = |records: &[Record], id: &String| {
-        records.iter().any(|it| it.header("serinus-request-id") == Some(id))
+        records.iter().any(|r| r.header("serinus-request-id") == Some(id))
     };
     copies
         .until("copies that fit", WAIT, |records| fitting.iter().all(|id| is_copied(records, id)));
     let letters = kafka.read_all(&a.topic("dead-letters"));
-    let says_why = |it: &&Record| {
-        let reason = it.header("serinus-dead-reason").unwrap_or_default();
+    let says_why = |r: &&Record| {
+        let reason = r.header("serinus-dead-reason").unwrap_or_default();
         reason.contains(&refusing) && reason.contains("max.message.bytes")
     };
     assert_eq!(letters.iter().filter(says_why).count(), 40, "each large copy is a dead letter");
@@ -174,7 +174,7 @@ fn a_request_larger_than_its_versions_topic_takes_holds_nothing_up() {
     kafka.set_topic(&requests, "max.message.bytes", "5000000");
     let mut run = run_with(&world, &["-X", "message.max.bytes=5000000"]);
     world.await_phase("Progressing", &mut run);
-    let _workers = ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Habits::default()));
     let large = ask(&world, 0, 1, 2_000_000);
     let small = ask(&world, 1, 11, 100);
     assert_eq!(outcomes(&world, &small), vec!["ok"; 10]);
@@ -182,8 +182,8 @@ fn a_request_larger_than_its_versions_topic_takes_holds_nothing_up() {
     let limited = world.topic("v1.requests");
     let mut letters = Reader::open(&kafka, &world.topic("dead-letters"));
     letters.until("a dead letter that names the limit", WAIT, |records| {
-        records.iter().any(|it| {
-            let reason = it.header("serinus-dead-reason").unwrap_or_default();
+        records.iter().any(|r| {
+            let reason = r.header("serinus-dead-reason").unwrap_or_default();
             reason.contains(&limited) && reason.contains("1048588")
         })
     });
@@ -213,15 +213,15 @@ fn outputs_whose_topics_take_only_small_records_hold_nothing_up() {
     }
     let mut run = run_with(&world, &[]);
     world.await_phase("Progressing", &mut run);
-    let workers = ["v1", "v2"].map(|it| Worker::start(&kafka, &world.name, it, Habits::default()));
+    let workers = ["v1", "v2"].map(|w| Worker::start(&kafka, &world.name, w, Habits::default()));
     let many = ask(&world, 0, 200, 300);
     assert_eq!(outcomes(&world, &many), vec!["ok"; 200]);
     drop(workers);
     // Now by hand, with an answer that does not fit.
     let wide = ask(&world, 200, 201, 300);
     let mut copies = Reader::open(&kafka, &world.topic("v1.requests"));
-    let is_it = |it: &&Record| it.header("serinus-request-id") == Some(&wide[0]);
-    copies.until("the copy", WAIT, |records| records.iter().any(|it| is_it(&it)));
+    let is_it = |r: &&Record| r.header("serinus-request-id") == Some(&wide[0]);
+    copies.until("the copy", WAIT, |records| records.iter().any(|r| is_it(&r)));
     let copy = copies.records.iter().find(is_it).expect("it came");
     let ours = |name: &str| (name.to_owned(), copy.header(name).expect("it is ours").into());
     let answer = Record {
@@ -235,7 +235,7 @@ fn outputs_whose_topics_take_only_small_records_hold_nothing_up() {
     assert_eq!(outcomes(&world, &wide), ["error"]);
     let mut letters = Reader::open(&kafka, &world.topic("dead-letters"));
     letters.until("a dead letter of the nonsense", WAIT, |records| {
-        records.iter().any(|it| it.header("serinus-dead-topic") == Some(&world.topic("responses")))
+        records.iter().any(|r| r.header("serinus-dead-topic") == Some(&world.topic("responses")))
     });
     let mut rows = Reader::open(&kafka, &world.topic("analysis"));
     rows.until("a row of each case", WAIT, |records| records.len() > 200);

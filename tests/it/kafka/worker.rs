@@ -68,7 +68,7 @@ fn a_worker_answers_where_it_is_told_and_never_stops_for_a_bad_request() {
 
     let answer_to = |id: &str| {
         let mut found =
-            answers.records.iter().filter(|it| it.header("serinus-request-id") == Some(id));
+            answers.records.iter().filter(|r| r.header("serinus-request-id") == Some(id));
         let first = found.next().unwrap_or_else(|| panic!("{id} has no answer"));
         assert!(found.next().is_none(), "{id} has one answer");
         first
@@ -88,7 +88,7 @@ fn a_worker_answers_where_it_is_told_and_never_stops_for_a_bad_request() {
         ("no-feature", "request has no `/features/mins` (feature `mins`)"),
     ] {
         let error = answer_to(id);
-        assert!(error.header("serinus-error").is_some_and(|it| it.starts_with(why)), "{error:?}");
+        assert!(error.header("serinus-error").is_some_and(|h| h.starts_with(why)), "{error:?}");
         assert_eq!((error.partition, error.value.len()), (2, 0));
     }
     // Passed on by the application to where it belongs.
@@ -101,7 +101,7 @@ fn a_worker_answers_where_it_is_told_and_never_stops_for_a_bad_request() {
     process.stop();
     let again = kafka.read_all("m.responses");
     assert_eq!(again.len(), 6, "nothing is answered twice");
-    assert!(again.iter().any(|it| it.header("serinus-request-id") == Some("r3")));
+    assert!(again.iter().any(|a| a.header("serinus-request-id") == Some("r3")));
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub fn empty(kafka: &Kafka, topic: &str) {
         let ends = consumer.fetch_watermarks(topic, partition, CALL_WAIT);
         (partition, ends.expect("the broker answers").1)
     };
-    let ends = (0..kafka.partitions(topic)).map(end).filter(|it| it.1 > 0).collect();
+    let ends = (0..kafka.partitions(topic)).map(end).filter(|e| e.1 > 0).collect();
     delete_records(kafka, topic, &ends);
 }
 
@@ -100,7 +100,7 @@ pub fn await_empty(kafka: &Kafka, group: &str) {
     let deadline = Deadline::after(WAIT);
     loop {
         let found = consumer.fetch_group_list(Some(group), WAIT).expect("the broker answers");
-        if found.groups().iter().all(|it| it.members().is_empty()) {
+        if found.groups().iter().all(|g| g.members().is_empty()) {
             return;
         }
         assert!(!deadline.is_over(), "the group still has members");

@@ -55,7 +55,7 @@ impl Evidence {
             stable: stable.to_owned(),
             arms: BTreeMap::from([(stable.to_owned(), Account::default())]),
         };
-        for case in predictions.iter().map(Record::json).filter(|it| it["rollout"] == rollout) {
+        for case in predictions.iter().map(Record::json).filter(|j| j["rollout"] == rollout) {
             let truth = case["request_id"].as_str().and_then(|id| truths.get(id)).copied();
             this.take(&case, truth, maturity_ms);
         }
@@ -68,14 +68,14 @@ impl Evidence {
         let time = |field: &str| case[field].as_i64().unwrap_or(i64::MAX);
         let due = time("requested_at").min(time("routed_at")) + maturity_ms;
         let in_time = truth.filter(|(_, at)| *at <= due);
-        let counted = case["answers"].as_array().into_iter().flatten().filter(|it| {
+        let counted = case["answers"].as_array().into_iter().flatten().filter(|a| {
             // A version that stood in for the arm was not chosen: it is no exposure.
-            it["role"] == "shadow" || it["version"] == case["arm"]
+            a["role"] == "shadow" || a["version"] == case["arm"]
         });
         let scored: Vec<&str> = counted
             .clone()
-            .filter(|it| in_time.is_some() && it["status"] == "ok")
-            .filter_map(|it| it["version"].as_str())
+            .filter(|c| in_time.is_some() && c["status"] == "ok")
+            .filter_map(|i| i["version"].as_str())
             .collect();
         for answer in counted {
             let version = answer["version"].as_str().unwrap_or_default();
@@ -127,7 +127,7 @@ impl Evidence {
         records
             .iter()
             .rev()
-            .filter(|it| it.key.as_deref() == Some(self.rollout.as_bytes()))
+            .filter(|r| r.key.as_deref() == Some(self.rollout.as_bytes()))
             .map(Record::json)
             .next()
     }
@@ -136,7 +136,7 @@ impl Evidence {
         let mut found = Vec::new();
         for (version, account) in &self.arms {
             let mut arms = record["arms"].as_array().into_iter().flatten();
-            let said = arms.find(|it| it["version"] == version.as_str()).unwrap_or(&Value::Null);
+            let said = arms.find(|a| a["version"] == version.as_str()).unwrap_or(&Value::Null);
             for (field, counted) in [
                 ("exposures", account.exposures),
                 ("answered", account.answered),
@@ -152,14 +152,14 @@ impl Evidence {
                 }
             }
         }
-        for candidate in self.arms.keys().filter(|it| **it != self.stable) {
+        for candidate in self.arms.keys().filter(|a| **a != self.stable) {
             let mut findings = record["metrics"].as_array().into_iter().flatten();
             let finding = findings
-                .find(|it| it["name"] == "brier" && it["candidate"] == candidate.as_str())
+                .find(|f| f["name"] == "brier" && f["candidate"] == candidate.as_str())
                 .unwrap_or(&Value::Null);
             self.compare(candidate, record["strategy"] == "shadow", finding, &mut found);
         }
-        found.iter().map(|it| format!("{} says {it}", self.rollout)).collect()
+        found.iter().map(|f| format!("{} says {f}", self.rollout)).collect()
     }
 
     /// Compares what is said of one candidate's Brier score.
@@ -178,7 +178,7 @@ impl Evidence {
             let mean = account.brier as f64 / account.scored as f64 / 1e6;
             let is_same = value["estimate"]
                 .as_f64()
-                .is_some_and(|it| (it - mean).abs() <= mean.abs() * 2.0 * f64::EPSILON);
+                .is_some_and(|a| (a - mean).abs() <= mean.abs() * 2.0 * f64::EPSILON);
             if value["n"].as_u64() != Some(account.scored) || !is_same {
                 let n = account.scored;
                 found.push(format!("brier of {version} {value} for {mean} of {n}"));

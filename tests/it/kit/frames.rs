@@ -142,7 +142,7 @@ impl Head {
 impl Address {
     /// Writes the proxy's port over the broker's, wherever it follows the host.
     pub fn replace(&self, frame: &mut [u8]) {
-        let port = |it: u16| i32::from(it).to_be_bytes();
+        let port = |u: u16| i32::from(u).to_be_bytes();
         let wanted = [self.host.as_bytes(), &port(self.broker)].concat();
         let mut at = 0;
         while let Some(found) = find(&frame[at..], &wanted) {
@@ -166,7 +166,7 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
             Err(error) => return Err(error),
         }
     }
-    let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|it| *it <= FRAME_MAX);
+    let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|l| *l <= FRAME_MAX);
     let mut frame = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
     from.read_exact(&mut frame)?;
     Ok(Some(frame))
@@ -184,7 +184,7 @@ pub fn take<const N: usize>(frame: &[u8], at: usize) -> io::Result<[u8; N]> {
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|it| it == wanted)
+    bytes.windows(wanted.len()).position(|l| l == wanted)
 }
 
 pub fn contains(bytes: &[u8], wanted: &[u8]) -> bool {

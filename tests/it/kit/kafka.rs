@@ -103,13 +103,13 @@ pub struct Kafka {
 impl Kafka {
     /// Finds the Kafka that `tests/kafka/kafka.sh` started. `None` only where skipping was asked for, and then it is said.
     pub fn find() -> Option<Self> {
-        if std::env::var("SERINUS_SKIP_KAFKA").is_ok_and(|it| it == "1") {
+        if std::env::var("SERINUS_SKIP_KAFKA").is_ok_and(|i| i == "1") {
             skip("SERINUS_SKIP_KAFKA=1");
             return None;
         }
         let bootstrap = std::env::var("KAFKA_BOOTSTRAP")
             .ok()
-            .filter(|it| !it.is_empty())
+            .filter(|v| !v.is_empty())
             .or_else(started_by_script);
         let bootstrap = bootstrap.expect(
             "no Kafka is up: run `make test`, or `tests/kafka/kafka.sh start` before `cargo test`",
@@ -235,8 +235,8 @@ impl Kafka {
         let partitions = metadata
             .topics()
             .iter()
-            .find(|it| it.name() == topic)
-            .map_or(0, |it| it.partitions().len());
+            .find(|t| t.name() == topic)
+            .map_or(0, |t| t.partitions().len());
         i32::try_from(partitions).expect("a topic has few partitions")
     }
 
@@ -249,9 +249,9 @@ impl Kafka {
         // As Kafka finds it: Java's hash of a text, its sign left out, by the number of partitions.
         let hash = group
             .encode_utf16()
-            .fold(0_i32, |it, unit| it.wrapping_mul(31).wrapping_add(unit.into()));
+            .fold(0_i32, |e, unit| e.wrapping_mul(31).wrapping_add(unit.into()));
         let place = (hash & i32::MAX) % i32::try_from(partitions.len()).expect("there are few");
-        let led = partitions.iter().find(|it| it.id() == place).expect("it is one of them");
+        let led = partitions.iter().find(|p| p.id() == place).expect("it is one of them");
         usize::try_from(led.leader()).expect("somebody leads it")
     }
 
@@ -437,7 +437,7 @@ pub struct OwnKafka {
 impl OwnKafka {
     /// Starts one of this name with so many brokers. `None` where skipping was asked for or none can be started here, and then it is said.
     pub fn start(name: &'static str, nodes: usize) -> Option<Self> {
-        if std::env::var("SERINUS_SKIP_KAFKA").is_ok_and(|it| it == "1") {
+        if std::env::var("SERINUS_SKIP_KAFKA").is_ok_and(|i| i == "1") {
             skip("SERINUS_SKIP_KAFKA=1");
             return None;
         }

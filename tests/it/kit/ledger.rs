@@ -93,10 +93,10 @@ impl Books {
                 .kafka
                 .read_all(&world.app_topic("rollout-events"))
                 .into_iter()
-                .filter(|it| {
+                .filter(|a| {
                     // The key is the rollout's name, or the model's: readable in every format.
                     let names = [world.name.clone(), world.rollout()];
-                    names.iter().any(|name| it.key.as_deref() == Some(name.as_bytes()))
+                    names.iter().any(|name| a.key.as_deref() == Some(name.as_bytes()))
                 })
                 .collect(),
             promise: Promise::default(),
@@ -113,19 +113,19 @@ impl Books {
         let mut faults = Vec::new();
         let mut summary = Summary::default();
         let routings = self.routings(&mut faults);
-        let asked = by_id(&self.asked, |it| it.header("ce_id").map(str::to_owned));
-        let served = by_id(&self.served, |it| it.header("serinus-request-id").map(str::to_owned));
+        let asked = by_id(&self.asked, |a| a.header("ce_id").map(str::to_owned));
+        let served = by_id(&self.served, |s| s.header("serinus-request-id").map(str::to_owned));
         let predictions =
-            by_id(&self.predictions, |it| it.json()["request_id"].as_str().map(str::to_owned));
+            by_id(&self.predictions, |p| p.json()["request_id"].as_str().map(str::to_owned));
         let analysis =
-            by_id(&self.analysis, |it| it.json()["request_id"].as_str().map(str::to_owned));
+            by_id(&self.analysis, |a| a.json()["request_id"].as_str().map(str::to_owned));
         let forwarded: BTreeMap<&str, _> = self
             .forwarded
             .iter()
             .map(|(version, records)| {
                 (
                     version.as_str(),
-                    by_id(records, |it| it.header("serinus-request-id").map(str::to_owned)),
+                    by_id(records, |r| r.header("serinus-request-id").map(str::to_owned)),
                 )
             })
             .collect();
@@ -146,7 +146,7 @@ impl Books {
             };
             let prediction = exactly_one(&predictions, request, "predictions", &mut fault);
             let expected = match expect(answer, request, &routings)
-                .and_then(|it| it.explained(&self.promise, prediction, request))
+                .and_then(|r| r.explained(&self.promise, prediction, request))
             {
                 Ok(expected) => expected,
                 Err(text) => {
@@ -165,7 +165,7 @@ impl Books {
             for (version, records) in &forwarded {
                 check_forwarded(
                     version,
-                    records.get(&request.id).map_or(&[][..], |it| it),
+                    records.get(&request.id).map_or(&[][..], |i| i),
                     request,
                     &expected,
                     &mut fault,
@@ -185,7 +185,7 @@ impl Books {
     /// Nothing may stand on a topic that answers to no request.
     fn check_strangers(&self, faults: &mut Vec<String>) {
         let forwarded: usize = self.forwarded.values().map(Vec::len).sum();
-        let known: BTreeSet<&str> = self.sent.iter().map(|it| it.id.as_str()).collect();
+        let known: BTreeSet<&str> = self.sent.iter().map(|s| s.id.as_str()).collect();
         for record in self.served.iter().chain(self.forwarded.values().flatten()) {
             if !record.header("serinus-request-id").is_some_and(|id| known.contains(id)) {
                 faults.push(format!("a record answers to no request: {record:?}"));
@@ -241,7 +241,7 @@ impl Routing {
             shadows: shares(&to["shadows"])?,
             slices: to["slices"]
                 .as_array()
-                .map(|it| it.iter().filter_map(slice).collect())
+                .map(|a| a.iter().filter_map(slice).collect())
                 .unwrap_or_default(),
         })
     }
@@ -287,7 +287,7 @@ fn expect(
 ) -> Result<Expected, String> {
     let revision = answer
         .header("serinus-revision")
-        .and_then(|it| it.parse().ok())
+        .and_then(|h| h.parse().ok())
         .ok_or("served without a revision")?;
     let routing = routings
         .get(&revision)
@@ -298,7 +298,7 @@ fn expect(
         propensity,
         shadows: routing.shadows(request.unit(), &arm),
         // Whoever may stand in for the arm; that it did is for the prediction to say.
-        substitute: Some(routing.stable.clone()).filter(|it| *it != arm),
+        substitute: Some(routing.stable.clone()).filter(|s| *s != arm),
         version: Some(arm.clone()),
         outcome: "ok",
         value: answer_of(&arm, &request.value),
@@ -319,7 +319,7 @@ impl Expected {
         };
         let json = prediction.ok_or("no single prediction explains it")?.json();
         let asked = answers(&json, "serve");
-        let is_ok = |it: &Value| it["status"] == "ok";
+        let is_ok = |v: &Value| v["status"] == "ok";
         let substitute = self.substitute.clone().filter(|_| asked.len() > 1);
         match asked[..] {
             [first, ..] if is_ok(first) => Ok(Self { substitute, ..self }),
@@ -342,7 +342,7 @@ impl Expected {
 /// The answers of a prediction that were given in this role, in order.
 fn answers<'a>(prediction: &'a Value, role: &str) -> Vec<&'a Value> {
     let all = prediction["answers"].as_array().into_iter().flatten();
-    all.filter(|it| it["role"] == role).collect()
+    all.filter(|a| a["role"] == role).collect()
 }
 
 fn check_served(
@@ -384,17 +384,16 @@ fn check_forwarded(
 ) {
     let role = if version == expected.arm || expected.substitute.as_deref() == Some(version) {
         "serve"
-    } else if expected.shadows.iter().any(|it| it == version) {
+    } else if expected.shadows.iter().any(|s| s == version) {
         "shadow"
     } else {
         ""
     };
     // Copies are sent outside of the transactions: one of a turn that was thrown away stays, and the turn that was taken in its place has
     // another time, and another routing where that has changed.
-    let of_turn = |it: &&Record| it.header("serinus-revision").and_then(|it| it.parse().ok());
-    let is_of_the_turn = |it: &&&Record| of_turn(it) == Some(expected.revision);
-    let tokens: BTreeSet<Option<&str>> =
-        records.iter().map(|it| it.header("serinus-case")).collect();
+    let of_turn = |r: &&Record| r.header("serinus-revision").and_then(|h| h.parse().ok());
+    let is_of_the_turn = |r: &&&Record| of_turn(r) == Some(expected.revision);
+    let tokens: BTreeSet<Option<&str>> = records.iter().map(|r| r.header("serinus-case")).collect();
     let counted = records.iter().filter(is_of_the_turn).count();
     if tokens.len() < records.len() || (counted == 0) != role.is_empty() {
         match (counted, role) {
@@ -435,7 +434,7 @@ fn check_copy(
 /// Headers that are the producer's own travel on unchanged.
 fn check_headers(kind: &str, record: &Record, request: &Sent, fault: &mut impl FnMut(String)) {
     for header in &request.headers {
-        if record.headers.iter().filter(|it| *it == header).count() != 1 {
+        if record.headers.iter().filter(|h| *h == header).count() != 1 {
             fault(format!("{kind} without the producer's header {}", header.0));
         }
     }
@@ -458,20 +457,20 @@ fn check_prediction(
         .flatten()
         .map(String::as_str)
         .collect();
-    let is_told = |it: &Value| {
-        let version = it["version"].as_str().unwrap_or_default();
+    let is_told = |v: &Value| {
+        let version = v["version"].as_str().unwrap_or_default();
         let value = serde_json::from_slice::<Value>(&answer_of(version, &request.value));
-        it["status"] != "ok" || it["value"] == value.expect("the test's answers are JSON")
+        v["status"] != "ok" || v["value"] == value.expect("the test's answers are JSON")
     };
-    let is_arm_ok = asked.first().is_some_and(|it| it["status"] == "ok");
-    if asked.iter().map(|it| it["version"].as_str().unwrap_or_default()).ne(wanted)
-        || !asked.iter().all(|it| is_told(it))
+    let is_arm_ok = asked.first().is_some_and(|a| a["status"] == "ok");
+    if asked.iter().map(|a| a["version"].as_str().unwrap_or_default()).ne(wanted)
+        || !asked.iter().all(|a| is_told(a))
         || is_arm_ok != (expected.outcome == "ok")
     {
         fault(format!("the prediction's serving answers are {asked:?}"));
     }
     let shadows = answers(&json, "shadow");
-    let mut shadows: Vec<&str> = shadows.iter().filter_map(|it| it["version"].as_str()).collect();
+    let mut shadows: Vec<&str> = shadows.iter().filter_map(|s| s["version"].as_str()).collect();
     shadows.sort_unstable();
     if shadows != expected.shadows {
         fault(format!(
@@ -511,7 +510,7 @@ fn check_case(
     if json["unit"].as_str().map(str::as_bytes) != Some(request.unit()) {
         fault(format!("the {kind}'s unit is {}", json["unit"]));
     }
-    if !json["propensity"].as_f64().is_some_and(|it| (it - expected.propensity).abs() < 1e-9) {
+    if !json["propensity"].as_f64().is_some_and(|a| (a - expected.propensity).abs() < 1e-9) {
         fault(format!(
             "the {kind}'s propensity is {} instead of {}",
             json["propensity"], expected.propensity
@@ -536,7 +535,7 @@ fn check_row(json: &Value, request: &Sent, expected: &Expected, fault: &mut impl
         return;
     }
     let late = f64::from(u8::from(is_late(&request.value)));
-    if json["label"]["late"].as_f64().is_none_or(|it| (it - late).abs() > 1e-12) {
+    if json["label"]["late"].as_f64().is_none_or(|a| (a - late).abs() > 1e-12) {
         fault(format!("the analysis row's label is {}", json["label"]));
     }
     if expected.outcome != "ok" {
@@ -549,8 +548,7 @@ fn check_row(json: &Value, request: &Sent, expected: &Expected, fault: &mut impl
     let said: Value = serde_json::from_slice(&answer_of(&expected.arm, &request.value))
         .expect("the test's answers are JSON");
     let brier = (said["score"].as_f64().expect("they have a score") - late).powi(2);
-    if !json["scores"][&expected.arm]["brier"].as_f64().is_some_and(|it| (it - brier).abs() < 1e-9)
-    {
+    if !json["scores"][&expected.arm]["brier"].as_f64().is_some_and(|a| (a - brier).abs() < 1e-9) {
         fault(format!(
             "the analysis row's scores are {}, {} should have a Brier score of {brier}",
             json["scores"], expected.arm
@@ -589,10 +587,10 @@ fn exactly_one<'a>(
     topic: &str,
     fault: &mut impl FnMut(String),
 ) -> Option<&'a Record> {
-    match found.get(&request.id).map_or(&[][..], |it| it) {
+    match found.get(&request.id).map_or(&[][..], |i| i) {
         [one] => Some(one),
         others => {
-            let seen: Vec<String> = others.iter().map(|it| summary_of(it)).collect();
+            let seen: Vec<String> = others.iter().map(|o| summary_of(o)).collect();
             fault(format!("{} records on `{topic}`: {}", others.len(), seen.join("; ")));
             None
         }

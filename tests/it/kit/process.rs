@@ -116,8 +116,8 @@ impl Process {
         loop {
             let text = self.log_text();
             // The last one: a process that began anew goes on in the same log.
-            let place = text.rfind(SAID).map(|it| &text[it + SAID.len()..]);
-            if let Some(it) = place.and_then(|it| it.split_whitespace().next()) {
+            let place = text.rfind(SAID).map(|t| &text[t + SAID.len()..]);
+            if let Some(it) = place.and_then(|p| p.split_whitespace().next()) {
                 return it.to_owned();
             }
             assert!(!deadline.is_over(), "it does not listen:\n{}", self.log_end());
@@ -152,7 +152,7 @@ pub fn get(address: &str, path: &str) -> (u16, String) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status");
+    let status = head.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a status");
     (status, body.to_owned())
 }
 
@@ -160,8 +160,8 @@ pub fn get(address: &str, path: &str) -> (u16, String) {
 pub fn figure(address: &str, name: &str) -> usize {
     let (_, text) = get(address, "/metrics");
     text.lines()
-        .filter(|it| it.starts_with(name))
-        .filter_map(|it| it.rsplit(' ').next()?.parse::<usize>().ok())
+        .filter(|t| t.starts_with(name))
+        .filter_map(|n| n.rsplit(' ').next()?.parse::<usize>().ok())
         .sum()
 }
 

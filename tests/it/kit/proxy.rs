@@ -121,12 +121,12 @@ impl Proxy {
 
     /// Waits until a fault has happened as often as it was planned.
     pub fn await_done(&self, planned: Planned, wait: Duration) {
-        self.await_progress(planned, wait, |it| it.done == it.fault.times);
+        self.await_progress(planned, wait, |w| w.done == w.fault.times);
     }
 
     /// Waits until the first request has been struck, which may be held back still.
     pub fn await_begun(&self, planned: Planned, wait: Duration) {
-        self.await_progress(planned, wait, |it| it.begun > 0);
+        self.await_progress(planned, wait, |w| w.begun > 0);
     }
 
     fn await_progress(&self, planned: Planned, wait: Duration, holds: fn(&Progress) -> bool) {
@@ -248,7 +248,7 @@ impl Shared {
             self.await_resumed();
             let correlation = i32::from_be_bytes(take(&frame, 0)?);
             let asked = connection.asked().remove(&correlation);
-            if let Some((planned, effect)) = asked.and_then(|it| it.swallow) {
+            if let Some((planned, effect)) = asked.and_then(|a| a.swallow) {
                 if matches!(effect, Effect::SwallowAndCut) {
                     connection.cut();
                 }
@@ -258,7 +258,7 @@ impl Shared {
             if is_silent {
                 continue;
             }
-            if asked.is_some_and(|it| it.kind.tells_addresses()) {
+            if asked.is_some_and(|a| a.kind.tells_addresses()) {
                 self.address.replace(&mut frame);
             }
             connection.say(&frame)?;
@@ -297,7 +297,7 @@ impl Shared {
         let state = self.lock();
         drop(
             self.changed
-                .wait_timeout_while(state, how_long, |it| !it.is_closed)
+                .wait_timeout_while(state, how_long, |h| !h.is_closed)
                 .expect("no thread of the proxy panicked"),
         );
     }
@@ -306,7 +306,7 @@ impl Shared {
         let state = self.lock();
         drop(
             self.changed
-                .wait_while(state, |it| it.is_paused && !it.is_closed)
+                .wait_while(state, |s| s.is_paused && !s.is_closed)
                 .expect("no thread of the proxy panicked"),
         );
     }

@@ -97,7 +97,7 @@ impl Scorer {
             truths.entry(id).or_insert((label.value, label.observed_at));
         }
         let mut this = Self { rollout: rollout.to_owned(), accounts: BTreeMap::new() };
-        for case in predictions.iter().map(Record::json).filter(|it| it["rollout"] == rollout) {
+        for case in predictions.iter().map(Record::json).filter(|j| j["rollout"] == rollout) {
             let id = case["request_id"].as_str().expect("a prediction names its request");
             let time = |field: &str| case[field].as_i64().unwrap_or(i64::MAX);
             let due = time("requested_at").min(time("routed_at")) + maturity_ms;
@@ -109,7 +109,7 @@ impl Scorer {
 
     fn take(&mut self, case: &Value, truth: Option<&Value>, measures: &[Measure]) {
         let answers = case["answers"].as_array().into_iter().flatten();
-        for answer in answers.filter(|it| it["role"] == "shadow" || it["version"] == case["arm"]) {
+        for answer in answers.filter(|a| a["role"] == "shadow" || a["version"] == case["arm"]) {
             let version = answer["version"].as_str().expect("an answer names its version");
             for measure in measures {
                 // Money is made by what was served, not by a copy.
@@ -127,7 +127,7 @@ impl Scorer {
         let mut metrics = Reader::open(&world.kafka, &world.app_topic("rollout-metrics"));
         let mut differences = vec!["no record of it was published".to_owned()];
         metrics.wait(wait, |records| {
-            let is_its = |it: &&Record| it.key.as_deref() == Some(self.rollout.as_bytes());
+            let is_its = |r: &&Record| r.key.as_deref() == Some(self.rollout.as_bytes());
             if let Some(newest) = records.iter().rev().find(is_its) {
                 differences = self.differences(&newest.json());
             }
@@ -141,7 +141,7 @@ impl Scorer {
         let mut found = Vec::new();
         for ((metric, version), account) in &self.accounts {
             let findings = || record["metrics"].as_array().into_iter().flatten();
-            let finding = findings().find(|it| it["name"] == *metric).unwrap_or(&Value::Null);
+            let finding = findings().find(|f| f["name"] == *metric).unwrap_or(&Value::Null);
             let said = &finding["arms"][version];
             let n = said["n"].as_u64().unwrap_or(0);
             if n != account.scored {
@@ -150,7 +150,7 @@ impl Scorer {
             }
             let mean = account.sum / account.scored as f64;
             // The program sums values in millionths.
-            let is_same = said["estimate"].as_f64().is_some_and(|it| (it - mean).abs() < 1e-6);
+            let is_same = said["estimate"].as_f64().is_some_and(|a| (a - mean).abs() < 1e-6);
             if account.scored > 0 && !is_same {
                 found.push(format!("{metric} of {version}: {said} for {mean} of {account:?}"));
             }
@@ -166,8 +166,7 @@ impl Account {
         let Some(entries) = scoring.as_array() else { return Vec::new() };
         let cases = (self.scored + self.bad_answers + self.bad_labels) as f64;
         let mut shares = BTreeMap::from([("label", 0.0), ("range", 0.0), ("answer", 0.0)]);
-        for entry in entries.iter().filter(|it| it["metric"] == metric && it["version"] == version)
-        {
+        for entry in entries.iter().filter(|e| e["metric"] == metric && e["version"] == version) {
             let reason = entry["reason"].as_str().unwrap_or_default();
             let side = match reason {
                 "outside the range" => "range",
@@ -242,19 +241,19 @@ fn worth(measure: &Measure, answer: &Value, truth: &Value) -> Worth {
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Bool(is) => Some(f64::from(*is)),
-        Value::Number(number) => number.as_f64().filter(|it| it.is_finite()),
+        Value::Number(number) => number.as_f64().filter(|a| a.is_finite()),
         Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
 /// A number between 0 and 1.
 fn unit(value: &Value) -> Option<f64> {
-    number(value).filter(|it| (0.0..=1.0).contains(it))
+    number(value).filter(|v| (0.0..=1.0).contains(v))
 }
 
 /// Compares classes: numbers by value, texts by their letters, a text that reads as a number or a boolean with these.
 fn of_class(label: &Value, prediction: &Value, score: fn(bool) -> f64) -> Worth {
-    let is_class = |it: &Value| it.is_boolean() || it.is_number() || it.is_string();
+    let is_class = |v: &Value| v.is_boolean() || v.is_number() || v.is_string();
     if !is_class(label) {
         return Worth::BadLabel;
     }
@@ -275,7 +274,7 @@ fn of_class(label: &Value, prediction: &Value, score: fn(bool) -> f64) -> Worth 
         // Only 1 and 0 are a true or a false.
         (Some(ours), Some(theirs))
             if is_truth(prediction) == is_truth(label)
-                || [ours, theirs].iter().all(|it| *it <= 1.0 && it.fract().abs() < 1e-300) =>
+                || [ours, theirs].iter().all(|t| *t <= 1.0 && t.fract().abs() < 1e-300) =>
         {
             Worth::Value(score((ours - theirs).abs() < 1e-300))
         }

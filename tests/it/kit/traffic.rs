@@ -198,7 +198,7 @@ impl Caller {
         self.producer.poll(EVERY);
         let delivered = self.producer.context().take();
         for lane in self.lanes.values_mut() {
-            lane.under_way.retain(|it| !delivered.contains_key(it));
+            lane.under_way.retain(|u| !delivered.contains_key(u));
         }
         self.offsets.extend(delivered);
     }

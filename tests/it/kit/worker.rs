@@ -189,7 +189,7 @@ fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &Atomi
         }
         // A broker that is away comes back: what failed is tried again, and answers that came twice change nothing.
         until_done(stop, "deliver answers", || producer.flush(Duration::from_secs(1)));
-        if committed.as_ref().is_some_and(|it| it.elapsed() < COMMIT_EVERY) {
+        if committed.as_ref().is_some_and(|c| c.elapsed() < COMMIT_EVERY) {
             continue;
         }
         // Only now: a worker that is killed before this line answers its last batches once more.
@@ -232,20 +232,20 @@ fn reply(
     let header = |name: &str| {
         asked
             .iter()
-            .find(|it| it.key == name)
-            .and_then(|it| it.value)
-            .and_then(|it| std::str::from_utf8(it).ok())
+            .find(|a| a.key == name)
+            .and_then(|n| n.value)
+            .and_then(|v| std::str::from_utf8(v).ok())
     };
     let topic = header("serinus-reply-topic").expect("it says where the answer belongs").to_owned();
     let mut partition: i32 = header("serinus-reply-partition")
-        .and_then(|it| it.parse().ok())
+        .and_then(|h| h.parse().ok())
         .expect("it says which partition");
     if is_nth(habits.astray_every) {
         partition = (partition + 1) % kafka.partitions(&topic);
     }
     for _ in 0..if is_nth(habits.twice_every) { 2 } else { 1 } {
         let mut headers = OwnedHeaders::new();
-        for it in asked.iter().filter(|it| it.key.starts_with("serinus-")) {
+        for it in asked.iter().filter(|a| a.key.starts_with("serinus-")) {
             headers = headers.insert(Header { key: it.key, value: it.value });
         }
         let mut value = answer(version, message.payload().unwrap_or_default());
@@ -308,7 +308,7 @@ fn a_worker_process_answers_and_goes_on_after_a_kill() {
     ask("r2");
     let process = Worker::process(&kafka, &model, "v7");
     came.until("the answer to the second", Duration::from_secs(30), |records| {
-        records.iter().any(|it| it.value == answer("v7", b"r2"))
+        records.iter().any(|r| r.value == answer("v7", b"r2"))
     });
     drop(process);
     let first = &came.records[0];

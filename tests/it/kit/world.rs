@@ -168,8 +168,8 @@ impl World {
         self.await_topic(&topic, process);
         let mut events = Reader::open(&self.kafka, &topic);
         events.until(&format!("phase {phase}"), WAIT, |records| {
-            let is_ours = |it: &Value| it["model"] == self.name && it["to"]["phase"] == phase;
-            records.iter().any(|it| is_ours(&it.json()))
+            let is_ours = |v: &Value| v["model"] == self.name && v["to"]["phase"] == phase;
+            records.iter().any(|r| is_ours(&r.json()))
         });
         events.records.iter().map(Record::json).collect()
     }

@@ -113,7 +113,7 @@ proptest! {
         let (mut amended, mut direct) = (book(), book());
         let values = [json!({"late": 0}), json!({"late": 1})];
         let truth = |label: Option<u8>| {
-            label.map_or(Truth::Unknown, |it| Truth::Known(&values[usize::from(it)]))
+            label.map_or(Truth::Unknown, |l| Truth::Known(&values[usize::from(l)]))
         };
         for (n, (fails, score, labels)) in cases.iter().enumerate() {
             let case = prediction(n, &format!("id{n}"), MIDNIGHT, *fails, *score);
@@ -176,7 +176,7 @@ proptest! {
     #[test]
     fn sums_of_two_lanes_are_the_sums_of_one(steps in steps()) {
         let records = history(&steps);
-        let is_even = |it: &&Record| match &it.event {
+        let is_even = |r: &&Record| match &r.event {
             Event::Prediction { prediction, .. } => prediction.request_id.as_str().len() % 2 == 0,
             Event::Label { label, .. } => label.request_id.as_str().len() % 2 == 0,
             Event::Watermark { .. }
@@ -186,9 +186,9 @@ proptest! {
             | Event::Lag { .. } => true,
         };
         let (even, odd): (Vec<_>, Vec<_>) = records.iter().partition::<Vec<_>, _>(is_even);
-        let owned = |it: Vec<&Record>| it.into_iter().cloned().collect::<Vec<_>>();
+        let owned = |v: Vec<&Record>| v.into_iter().cloned().collect::<Vec<_>>();
         // Without idle clocks that depend on what else came, every case is joined with what came for it.
-        let settle = |it: &[Record]| last_sums(&told(it, 0));
+        let settle = |r: &[Record]| last_sums(&told(r, 0));
         let (even, odd) = (owned(even), owned(odd));
         let mut merged = settle(&even);
         merged.merge(&settle(&odd));
@@ -241,8 +241,8 @@ fn a_label_that_was_taken_back_and_comes_again_counts_again() {
         label(500, 2, false),
     ]);
     let sums = last_sums(&told(&records, 0));
-    let counted: Vec<_> = sums.arms.values().map(|it| (it.mature, it.labelled)).collect();
-    assert!(!counted.is_empty() && counted.iter().all(|it| *it == (1, 1)), "{counted:?}");
+    let counted: Vec<_> = sums.arms.values().map(|a| (a.mature, a.labelled)).collect();
+    assert!(!counted.is_empty() && counted.iter().all(|c| *c == (1, 1)), "{counted:?}");
 }
 
 #[test]
@@ -281,14 +281,14 @@ fn a_judge_that_restarts_decides_the_same() {
                 retract: false,
             };
             world.label(label);
-            if restart_every.is_some_and(|it| n % it == 0) {
+            if restart_every.is_some_and(|r| n % r == 0) {
                 world.restart_judge();
             }
         }
         world.changes
     };
     let whole = run(None);
-    let deeds: Vec<&str> = whole.iter().map(|it| it.deed.word()).collect();
+    let deeds: Vec<&str> = whole.iter().map(|w| w.deed.word()).collect();
     assert_eq!(deeds, ["apply", "apply", "abort", "advance", "promote"]);
     assert_eq!(whole, run(Some(7)));
     assert_eq!(whole, run(Some(131)));

@@ -13,11 +13,11 @@ use crate::fuzzed::{TARGETS, judge};
 fn the_judges_of_the_corpus_do_all_that_a_judge_does() {
     let done: BTreeSet<&str> = files("judge_machine")
         .iter()
-        .flat_map(|it| judge::deeds(&fs::read(it).expect("it can be read")))
+        .flat_map(|f| judge::deeds(&fs::read(f).expect("it can be read")))
         .collect();
     // A rollback is refused, and these histories have no labels that come after their decision.
-    let all = Action::ALL.iter().filter(|it| !matches!(it, Action::Rollback | Action::Contested));
-    let missing: Vec<&str> = all.map(|it| it.word()).filter(|it| !done.contains(it)).collect();
+    let all = Action::ALL.iter().filter(|i| !matches!(i, Action::Rollback | Action::Contested));
+    let missing: Vec<&str> = all.map(|s| s.word()).filter(|w| !done.contains(w)).collect();
     assert!(missing.is_empty(), "no judge of the corpus did {missing:?}");
 }
 
@@ -29,7 +29,7 @@ fn listed(folder: &str) -> Vec<PathBuf> {
     let folder = root().join(folder);
     let mut files: Vec<_> = fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|it| it.expect("it can be listed").path())
+        .map(|d| d.expect("it can be listed").path())
         .collect();
     files.sort();
     files
@@ -43,7 +43,7 @@ fn root() -> &'static Path {
 fn every_folder_of_the_corpus_has_its_target() {
     let mut folders: Vec<String> = listed("fuzz/corpus")
         .iter()
-        .map(|it| it.file_name().expect("it has a name").to_string_lossy().into_owned())
+        .map(|l| l.file_name().expect("it has a name").to_string_lossy().into_owned())
         .collect();
     folders.sort();
     let mut names = TARGETS.map(|(name, _)| name.to_owned());

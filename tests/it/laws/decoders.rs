@@ -32,7 +32,7 @@ fn targets() -> Vec<(&'static str, Target, Vec<Vec<u8>>)> {
 }
 
 fn records(decoder: &str) -> Vec<Vec<u8>> {
-    let text = |all: &[&str]| all.iter().map(|it| it.as_bytes().to_vec()).collect::<Vec<_>>();
+    let text = |all: &[&str]| all.iter().map(|s| s.as_bytes().to_vec()).collect::<Vec<_>>();
     let position = json!({"phase": "Progressing", "rollout": "m-v2", "stage": 0, "revision": 2, "stable": "v1", "salt": "s",
         "shares": {"v2": 0.25}, "shadows": {}, "slices": [["v2", 0.5]]});
     let event = json!({"rollout": "m-v2", "model": "m", "sequence": 3, "at": 1, "actor": "judge", "command_id": null,
@@ -87,7 +87,7 @@ fn told_history() -> Vec<Record> {
 }
 
 fn row() -> Vec<u8> {
-    let row = told(&told_history(), 0).into_iter().find_map(|it| match it {
+    let row = told(&told_history(), 0).into_iter().find_map(|t| match t {
         Effect::Row(row) => Some(AnalysisRecord::from(&*row).write()),
         Effect::Partial(_) | Effect::Refuse { .. } | Effect::Count(..) => None,
     });
@@ -117,7 +117,7 @@ fn avro_label() -> Vec<u8> {
 #[test]
 fn no_decoder_panics_and_what_is_read_is_written_the_same() {
     let number = |name: &str, usual: u64| {
-        std::env::var(name).map_or(usual, |it| it.parse().expect("it is a whole number"))
+        std::env::var(name).map_or(usual, |u| u.parse().expect("it is a whole number"))
     };
     let seed = number("SERINUS_FUZZ_SEED", RandomState::new().hash_one(0) % 1_000_000);
     let rounds = number("SERINUS_FUZZ_ROUNDS", 1500);
@@ -125,7 +125,7 @@ fn no_decoder_panics_and_what_is_read_is_written_the_same() {
     println!("SERINUS_FUZZ_SEED={seed}");
     let mut random = Random::seed_from_u64(seed);
     for (name, target, records) in targets() {
-        let read = records.iter().filter(|it| target(it)).count();
+        let read = records.iter().filter(|r| target(r)).count();
         let is_read = read == records.len() || ["metrics", "state"].contains(&name);
         assert!(is_read, "{name}: {read} of {} records are read", records.len());
         for _ in 0..rounds {
@@ -166,12 +166,12 @@ fn mutated(record: &[u8], random: &mut Random) -> Vec<u8> {
             }
             4 => {
                 // A number, or a word, in the place of another.
-                let is_digit = |it: &u8| it.is_ascii_digit();
-                let start = bytes[from..].iter().position(is_digit).map_or(from, |it| from + it);
+                let is_digit = |u: &u8| u.is_ascii_digit();
+                let start = bytes[from..].iter().position(is_digit).map_or(from, |f| from + f);
                 let end = bytes[start..]
                     .iter()
-                    .position(|it| !is_digit(it))
-                    .map_or(bytes.len(), |it| start + it);
+                    .position(|s| !is_digit(s))
+                    .map_or(bytes.len(), |l| start + l);
                 let word = WORDS[random.random_range(0..WORDS.len())];
                 bytes.splice(start..end, word.iter().copied());
             }

@@ -34,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
     let verbs = [Verb::Pause, Verb::Resume, Verb::Promote, Verb::PromoteFull, Verb::Abort];
     prop_oneof![
         4 => (1_u8..20, prop::bool::weighted(0.2)).prop_map(|(n, fails)| Step::Cases { n, fails }),
-        2 => (1_i64..4).prop_map(|it| Step::Model { timeout_ms: 100 * it }),
+        2 => (1_i64..4).prop_map(|p| Step::Model { timeout_ms: 100 * p }),
         1 => (0..NAMES.len()).prop_map(|which| Step::Rollout { which }),
         2 => (prop::sample::select(verbs.to_vec()), 0..NAMES.len())
             .prop_map(|(verb, which)| Step::Steer { verb, which }),
@@ -170,8 +170,8 @@ fn a_rollout_that_waited_is_compared_with_the_version_that_is_stable_when_it_beg
     let report = came.world.report.as_ref().expect("a rollout runs");
     assert_eq!(report.rollout, "d".into());
     // All answers are alike: only bets on one arm alone would say that one is better.
-    let brier = report.findings.iter().filter(|it| it.metric.as_str() == "brier");
-    let superior: Vec<_> = brier.filter_map(|it| it.log_e).map(|it| it.superior).collect();
+    let brier = report.findings.iter().filter(|f| f.metric.as_str() == "brier");
+    let superior: Vec<_> = brier.filter_map(|b| b.log_e).map(|l| l.superior).collect();
     assert_eq!(superior.len(), 2, "two candidates are compared");
-    assert!(superior.iter().all(|it| *it < 1.0), "{superior:?}");
+    assert!(superior.iter().all(|s| *s < 1.0), "{superior:?}");
 }

@@ -80,12 +80,12 @@ proptest! {
             let turn = Turn { requests: vec![request], ..Turn::default() };
             take(&mut lane, &Played { now: MIDNIGHT, turn }, &mut played);
             let asked = |role: Role| {
-                let is_it = |it: &&(Timestamp, ServingEffect)| {
-                    matches!(&it.1, ServingEffect::Forward(it) if it.role == role)
+                let is_it = |t: &&(Timestamp, ServingEffect)| {
+                    matches!(&t.1, ServingEffect::Forward(t) if t.role == role)
                 };
                 played.iter().filter(is_it).count()
             };
-            let answered = played.iter().filter(|it| matches!(it.1, ServingEffect::Serve(_))).count();
+            let answered = played.iter().filter(|p| matches!(p.1, ServingEffect::Serve(_))).count();
             let shed = count(&played, Counter::ShadowShed);
             let happened = (asked(Role::Serve), asked(Role::Shadow), shed, answered);
             let expected = if before >= max {

@@ -80,7 +80,7 @@ fn the_broker_is_reached_from_inside_and_outside() {
     };
     let listeners: Vec<String> = listed("KAFKA_LISTENERS")
         .iter()
-        .map(|it| it.split("://").next().unwrap_or_default().to_owned())
+        .map(|l| l.split("://").next().unwrap_or_default().to_owned())
         .collect();
     for mapped in listed("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP") {
         let (listener, _) = mapped.split_once(':').expect("NAME:PROTOCOL");
@@ -96,14 +96,14 @@ fn the_broker_is_reached_from_inside_and_outside() {
             .or_else(|| service["command"][2].as_str())
             .expect("it is told the broker");
         assert!(
-            advertised.iter().any(|it| it.ends_with(&format!("://{bootstrap}"))),
+            advertised.iter().any(|a| a.ends_with(&format!("://{bootstrap}"))),
             "{bootstrap} is not advertised in {advertised:?}"
         );
     }
     // The port outside is the advertised one, also where kafka.sh chose another.
     let outside = advertised
         .iter()
-        .find_map(|it| it.strip_prefix("OUTSIDE://localhost:"))
+        .find_map(|a| a.strip_prefix("OUTSIDE://localhost:"))
         .expect("a listener for the host");
     let port = kafka["ports"][0].as_str().expect("a published port");
     assert_eq!(port, format!("127.0.0.1:{outside}:9092"));
@@ -174,7 +174,7 @@ fn check_key(service: &str, key: &str, value: &Value) {
         "command" | "ports" | "volumes" | "profiles" => is_text_list(value),
         // Numbers and booleans would be taken for YAML's own: every value is a string.
         "environment" => {
-            value.as_object().is_some_and(|it| !it.is_empty() && it.values().all(Value::is_string))
+            value.as_object().is_some_and(|a| !a.is_empty() && a.values().all(Value::is_string))
         }
         "depends_on" => value.is_object(),
         "stop_grace_period" => is_duration(value),

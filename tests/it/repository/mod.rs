@@ -26,7 +26,7 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
         for path in entries.map(|entry| entry.expect("a folder's entry can be read").path()) {
             if path.is_dir() {
                 open.push(path);
-            } else if path.extension().is_some_and(|it| it == extension) {
+            } else if path.extension().is_some_and(|e| e == extension) {
                 found.push(path.strip_prefix(root()).expect("it is below the root").to_owned());
             }
         }

@@ -63,7 +63,7 @@ pub(crate) fn changed(model: Written<ModelPlan>, words: &[&str]) -> Written<Mode
             "topics.deadLetters" => is.clone_into(&mut plan.topics.dead_letters),
             segment => {
                 let name = segment.strip_prefix("segments.").expect("a field of a model");
-                plan.segments.retain(|(it, _)| &**it != name);
+                plan.segments.retain(|(s, _)| &**s != name);
                 plan.segments.push((name.into(), Source::Json(pointer())));
             }
         }
@@ -84,7 +84,7 @@ pub(crate) fn rollout(model: &str, name: &str, strategy: &str, candidates: &[&st
         name: name.into(),
         model: model.into(),
         strategy,
-        candidates: candidates.iter().map(|it| (*it).into()).collect(),
+        candidates: candidates.iter().map(|c| (*c).into()).collect(),
         stages: Vec::new(),
         metrics: Vec::new(),
         maturity: Span::seconds(30),
@@ -135,7 +135,7 @@ pub(crate) fn line(plan: &mut RolloutPlan, words: &[&str]) {
                 }
             }
         }
-        ["decide", rest @ ..] => rest.iter().for_each(|it| decide(&mut plan.decide, it)),
+        ["decide", rest @ ..] => rest.iter().for_each(|f| decide(&mut plan.decide, f)),
         ["tick", it] => plan.tick = span(it),
         ["conflict", "replace"] => plan.on_conflict = OnConflict::Replace,
         ["conflict", "queue"] => plan.on_conflict = OnConflict::Queue,
@@ -159,13 +159,13 @@ fn stage(candidates: &[Version], words: &[&str]) -> Stage {
 }
 
 fn shares(candidates: &[Version], text: &str) -> Vec<(Version, Share)> {
-    let share = |it: &str| Share::from_fraction(fraction(it)).expect("a share");
+    let share = |s: &str| Share::from_fraction(fraction(s)).expect("a share");
     if !text.contains(':') {
-        return candidates.iter().map(|it| (it.clone(), share(text))).collect();
+        return candidates.iter().map(|c| (c.clone(), share(text))).collect();
     }
     text.split(',')
-        .map(|it| {
-            let (version, of) = it.split_once(':').expect("version:share");
+        .map(|t| {
+            let (version, of) = t.split_once(':').expect("version:share");
             (version.into(), share(of))
         })
         .collect()
@@ -184,11 +184,11 @@ fn metric(name: &str, kind: &str, role: &str, words: &[&str]) -> Metric {
         MetricKind::Disagreement,
     ]
     .into_iter()
-    .find(|it| it.word() == kind)
+    .find(|x| x.word() == kind)
     .expect("a kind of metric that scenarios use");
     let role = [MetricRole::Goal, MetricRole::Guardrail, MetricRole::Signal, MetricRole::Watch]
         .into_iter()
-        .find(|it| it.word() == role)
+        .find(|r| r.word() == role)
         .expect("a role");
     let is_higher = matches!(
         kind,

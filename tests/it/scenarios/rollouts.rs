@@ -47,7 +47,7 @@ pub(crate) fn happen_as_written(folder: &str, run: impl Fn(&str) -> String) {
 fn every_strategy_has_its_four_scenarios() {
     let names: Vec<String> = scenarios("tests/scenarios")
         .iter()
-        .filter_map(|it| Some(it.file_stem()?.to_string_lossy().into_owned()))
+        .filter_map(|s| Some(s.file_stem()?.to_string_lossy().into_owned()))
         .collect();
     for strategy in ["shadow", "ab", "canary"] {
         for what in ["routes", "promotes", "aborts", "holds_without_data"] {
@@ -61,8 +61,8 @@ fn scenarios(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("there are scenarios")
-        .map(|it| it.expect("a folder's entry can be read").path())
-        .filter(|it| it.extension().is_some_and(|it| it == "txt"))
+        .map(|f| f.expect("a folder's entry can be read").path())
+        .filter(|p| p.extension().is_some_and(|e| e == "txt"))
         .collect();
     paths.sort();
     paths
@@ -183,8 +183,7 @@ impl Scenario {
                 )];
             }
             ["case", id, unit, astray, answers @ ..] if astray.starts_with("arm=") => {
-                let answers: BTreeMap<String, Answer> =
-                    answers.iter().map(|it| answer(it)).collect();
+                let answers: BTreeMap<String, Answer> = answers.iter().map(|a| answer(a)).collect();
                 let mut route = self.world().route(unit);
                 route.serve.version = astray.trim_start_matches("arm=").into();
                 self.world().case_by(route, id, unit, |version| {
@@ -192,8 +191,7 @@ impl Scenario {
                 });
             }
             ["case", id, unit, answers @ ..] => {
-                let answers: BTreeMap<String, Answer> =
-                    answers.iter().map(|it| answer(it)).collect();
+                let answers: BTreeMap<String, Answer> = answers.iter().map(|a| answer(a)).collect();
                 self.world().case(id, unit, |version| {
                     answers.get(version.as_str()).cloned().unwrap_or(Answer::Nothing)
                 });
@@ -212,7 +210,7 @@ impl Scenario {
             }
             ["status"] => return self.status(),
             [verb, name, rest @ ..] => {
-                let verb = Verb::ALL.into_iter().find(|it| it.word() == *verb);
+                let verb = Verb::ALL.into_iter().find(|v| v.word() == *verb);
                 let verb = verb.expect("a step of a scenario");
                 self.world().command(verb, Some(name), None, expected(rest));
             }
@@ -229,9 +227,9 @@ impl Scenario {
         let n: i64 = n.parse().expect("a whole number");
         let span = plans::span(span);
         let share =
-            |key: String| words.iter().find_map(|it| it.strip_prefix(&key)).map(plans::fraction);
-        let word = |key: &str| words.iter().find_map(|it| it.strip_prefix(key));
-        let units: Option<u64> = word("units=").map(|it| it.parse().expect("a whole number"));
+            |key: String| words.iter().find_map(|w| w.strip_prefix(&key)).map(plans::fraction);
+        let word = |key: &str| words.iter().find_map(|w| w.strip_prefix(key));
+        let units: Option<u64> = word("units=").map(|w| w.parse().expect("a whole number"));
         let start = self.world().now;
         for index in 0..n {
             self.cases += 1;
@@ -239,7 +237,7 @@ impl Scenario {
             let at = Timestamp(start.0 + span.0 * index / n);
             self.world().wait_until(at);
             let is_late = chance(&id, "truth") < 0.3;
-            let unit = units.map_or(id.clone(), |it| format!("u{}", self.cases % it));
+            let unit = units.map_or(id.clone(), |i| format!("u{}", self.cases % i));
             let arm = self.world().route(&unit).serve.version;
             if chance(&id, &format!("{arm} is lost")) < share(format!("{arm}-=")).unwrap_or(0.0) {
                 continue;
@@ -285,13 +283,13 @@ impl Scenario {
     }
 
     fn label(&mut self, id: &str, value: &str, words: &[&str]) {
-        let word = |key: &str| words.iter().find_map(|it| it.strip_prefix(key));
+        let word = |key: &str| words.iter().find_map(|w| w.strip_prefix(key));
         let now = self.world().now;
         let label = Label {
             request_id: id.into(),
             value: json!({"late": value.parse::<u8>().expect("0 or 1")}),
             observed_at: word("at=").map_or(now, at),
-            version: word("version=").map_or(1, |it| it.parse().expect("a number")),
+            version: word("version=").map_or(1, |w| w.parse().expect("a number")),
             retract: words.contains(&"retract"),
         };
         self.world().label(label);
@@ -302,10 +300,10 @@ impl Scenario {
         let arms: Vec<String> = report
             .arms
             .iter()
-            .map(|it| {
+            .map(|a| {
                 format!(
                     "{} share {} exposures {} answered {} labelled {}/{}",
-                    it.version, it.share, it.exposures, it.answered, it.labelled, it.mature
+                    a.version, a.share, a.exposures, a.answered, a.labelled, a.mature
                 )
             })
             .collect();
@@ -335,13 +333,13 @@ fn chance(id: &str, what: &str) -> f64 {
 }
 
 fn at(clock: &str) -> Timestamp {
-    let parts: Vec<i64> = clock.split(':').map(|it| it.parse().expect("HH:MM:SS")).collect();
+    let parts: Vec<i64> = clock.split(':').map(|c| c.parse().expect("HH:MM:SS")).collect();
     let [hours, minutes, seconds] = parts.as_slice() else { panic!("{clock} is not HH:MM:SS") };
     Timestamp(MIDNIGHT.0 + 1000 * (3600 * hours + 60 * minutes + seconds))
 }
 
 fn expected(words: &[&str]) -> Option<u64> {
-    words.iter().find_map(|it| it.strip_prefix("expect=")).map(|it| it.parse().expect("a revision"))
+    words.iter().find_map(|w| w.strip_prefix("expect=")).map(|s| s.parse().expect("a revision"))
 }
 
 fn answer(word: &str) -> (String, Answer) {
@@ -361,11 +359,11 @@ fn row(row: &Row) -> String {
         .iter()
         .map(|(version, scores)| {
             let scores: Vec<String> =
-                scores.iter().map(|(metric, it)| format!("{metric} {it:.2}")).collect();
+                scores.iter().map(|(metric, s)| format!("{metric} {s:.2}")).collect();
             format!("{version}: {}", scores.join(" "))
         })
         .collect();
-    let label = joined.truth.as_ref().map_or("none".to_owned(), |it| it.value.to_string());
+    let label = joined.truth.as_ref().map_or("none".to_owned(), |t| t.value.to_string());
     format!(
         "row {} of {}: {}, label {label} {{{}}}",
         joined.row_version,
@@ -380,7 +378,7 @@ fn summary(rows: &[Row]) -> String {
     for row in rows {
         *counts.entry(status(row.joined.status)).or_default() += 1;
     }
-    let counts: Vec<String> = counts.into_iter().map(|(it, n)| format!("{n} {it}")).collect();
+    let counts: Vec<String> = counts.into_iter().map(|(c, n)| format!("{n} {c}")).collect();
     format!("rows: {}", counts.join(", "))
 }
 
@@ -397,9 +395,9 @@ fn status(status: LabelStatus) -> &'static str {
 fn change(change: &RolloutEvent) -> String {
     let routing = &change.to.routing;
     let mut serves: Vec<String> = vec![format!("{} {}", routing.stable, routing.stable_share())];
-    serves.extend(routing.slices.iter().map(|it| format!("{} {}", it.version, it.share)));
-    serves.extend(routing.shadows.iter().map(|it| format!("copies {} {}", it.version, it.share)));
-    let name = change.rollout.as_ref().map_or_else(String::new, |it| format!("{it} "));
+    serves.extend(routing.slices.iter().map(|s| format!("{} {}", s.version, s.share)));
+    serves.extend(routing.shadows.iter().map(|s| format!("copies {} {}", s.version, s.share)));
+    let name = change.rollout.as_ref().map_or_else(String::new, |n| format!("{n} "));
     format!(
         "{}. {} {name}{} stage {} revision {} [{}] by {}: {}",
         change.sequence,

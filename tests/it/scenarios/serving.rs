@@ -53,10 +53,10 @@ impl Scenario {
     fn until(&mut self, now: Timestamp) -> Vec<String> {
         let mut told = Vec::new();
         while let Some(due) =
-            self.lane.as_ref().and_then(ServingLane::next_wake).filter(|it| *it < now)
+            self.lane.as_ref().and_then(ServingLane::next_wake).filter(|n| *n < now)
         {
             let effects = self.turn(due, Turn::default());
-            told.extend(effects.into_iter().map(|it| format!("{} {it}", due.0)));
+            told.extend(effects.into_iter().map(|e| format!("{} {e}", due.0)));
         }
         told
     }
@@ -89,8 +89,8 @@ impl Scenario {
                 Turn { requests: vec![Arc::new(request)], ..Turn::default() }
             }
             ["answer", id, version, says, rest @ ..] => {
-                let known = self.requests.iter().rev().find(|it| it.0 == *id);
-                let offset = known.map_or(1000, |it| it.1);
+                let known = self.requests.iter().rev().find(|r| r.0 == *id);
+                let offset = known.map_or(1000, |k| k.1);
                 let answer = Answer {
                     case: CaseId { partition: word(rest, "partition=").map_or(0, number), offset },
                     ask: word(rest, "ask=").map_or(0, number),
@@ -118,7 +118,7 @@ impl Scenario {
 
 /// Reads `v2=30%`, `copies:v3=100%`, `timeout=500`, `shadow_timeout=5000`, `fails=stable|default|error` and `default=VALUE`.
 fn routing(stable: &str, words: &[&str], revision: u64) -> Routing {
-    let share = |it: &str| Share::from_fraction(plans::fraction(it)).expect("a share");
+    let share = |s: &str| Share::from_fraction(plans::fraction(s)).expect("a share");
     let mut routing = Routing {
         salt: "salt".into(),
         timeout: Span(word(words, "timeout=").map_or(500, number)),
@@ -129,10 +129,10 @@ fn routing(stable: &str, words: &[&str], revision: u64) -> Routing {
             Some("error") => OnFailure::Error,
             Some(other) => panic!("fails={other}?"),
         },
-        default: word(words, "default=").map(|it| Arc::from(it.as_bytes())),
+        default: word(words, "default=").map(|w| Arc::from(w.as_bytes())),
         ..plans::model("m", stable).plan.at_rest(stable.into(), Revision(revision))
     };
-    for (version, serves) in words.iter().filter_map(|it| it.split_once('=')) {
+    for (version, serves) in words.iter().filter_map(|w| w.split_once('=')) {
         match version.strip_prefix("copies:") {
             Some(version) => {
                 routing.shadows.push(ShadowShare { version: version.into(), share: share(serves) });
@@ -149,7 +149,7 @@ fn routing(stable: &str, words: &[&str], revision: u64) -> Routing {
 }
 
 fn word<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
-    words.iter().find_map(|it| it.strip_prefix(key))
+    words.iter().find_map(|w| w.strip_prefix(key))
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> T {
@@ -170,7 +170,7 @@ fn effect(effect: &ServingEffect) -> String {
             let whose =
                 it.version.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
             let value = it.value.as_deref().map_or("nothing".into(), String::from_utf8_lossy);
-            let error = it.error.as_deref().map_or_else(String::new, |it| format!(": {it}"));
+            let error = it.error.as_deref().map_or_else(String::new, |n| format!(": {n}"));
             format!(
                 "served {}: {} by {whose}, {value}, revision {}{error}",
                 it.request.id,
@@ -194,9 +194,9 @@ fn outcome(outcome: Outcome) -> &'static str {
 }
 
 fn answers(prediction: &Prediction) -> String {
-    let answers = prediction.answers.iter().map(|it| {
-        let latency = it.latency.map_or_else(String::new, |it| format!(" after {} ms", it.0));
-        format!("{} {:?} {:?}{latency}", it.version, it.role, it.status).to_lowercase()
+    let answers = prediction.answers.iter().map(|a| {
+        let latency = a.latency.map_or_else(String::new, |n| format!(" after {} ms", n.0));
+        format!("{} {:?} {:?}{latency}", a.version, a.role, a.status).to_lowercase()
     });
     answers.collect::<Vec<_>>().join(", ")
 }

@@ -75,11 +75,11 @@ fn a_canary_is_read_as_meant() {
     assert_eq!(plan.strategy, StrategyKind::Canary);
     assert_eq!(plan.candidates, [Version::new("v2")]);
     let v2 = Version::new("v2");
-    let shares: Vec<Share> = plan.stages.iter().map(|it| it.share_of(&v2)).collect();
+    let shares: Vec<Share> = plan.stages.iter().map(|s| s.share_of(&v2)).collect();
     assert_eq!(shares, [percent(0), percent(5), percent(25), percent(50)]);
     assert_eq!(plan.stages[0].shadows, [(v2, Share::ALL)]);
     assert_eq!(plan.stages[0].exposures_min, 2000);
-    let approvals: Vec<bool> = plan.stages.iter().map(|it| it.approve).collect();
+    let approvals: Vec<bool> = plan.stages.iter().map(|s| s.approve).collect();
     assert_eq!(approvals, [false, false, true, false]);
     assert_eq!(plan.slices(StageIndex(1))[0].width, percent(50));
     let [brier, errors, latency] = &plan.metrics[..] else { panic!("there are three metrics") };
@@ -87,7 +87,7 @@ fn a_canary_is_read_as_meant() {
     assert_eq!((brier.margin, brier.range), (Margin::Absolute(0.01), (0.0, 1.0)));
     assert_eq!((errors.margin, errors.mde), (Margin::Absolute(0.005), 0.005));
     assert_eq!((latency.margin, latency.mde), (Margin::Relative(0.2), 0.2));
-    assert!(plan.metrics.iter().all(|it| it.aborts));
+    assert!(plan.metrics.iter().all(|m| m.aborts));
     assert_eq!((plan.maturity, plan.keep), (Span::seconds(21_600), Span::seconds(21_600)));
     assert_eq!(plan.decide.promote, PromoteWhen::NonInferior);
     assert_eq!(plan.decide.by, Some(Span::seconds(14 * 86_400)));
@@ -109,7 +109,7 @@ fn a_shadow_may_leave_its_stage_out() {
         "{apiVersion: serinus/v1, kind: Rollout, metadata: {name: r}, spec: {model: m, candidates: [v2, v3], \
          strategy: shadow, metrics: [{kind: latency, role: watch}], decide: {inconclusive: hold}}}",
     );
-    let copied: Vec<&str> = plan.stages[0].shadows.iter().map(|(it, _)| it.as_str()).collect();
+    let copied: Vec<&str> = plan.stages[0].shadows.iter().map(|(s, _)| s.as_str()).collect();
     assert_eq!(copied, ["v2", "v3"]);
     assert_eq!(
         (plan.maturity, plan.keep, plan.tick),
@@ -160,7 +160,7 @@ spec:
 fn many_candidates_keep_the_order_of_the_spec() {
     let plan = rollout(MANY);
     let slices: Vec<_> =
-        plan.slices(StageIndex(0)).into_iter().map(|it| (it.version, it.width, it.share)).collect();
+        plan.slices(StageIndex(0)).into_iter().map(|s| (s.version, s.width, s.share)).collect();
     assert_eq!(
         slices,
         [
@@ -168,9 +168,9 @@ fn many_candidates_keep_the_order_of_the_spec() {
             (Version::new("b"), percent(60), percent(10))
         ]
     );
-    let copied: Vec<&str> = plan.stages[0].shadows.iter().map(|(it, _)| it.as_str()).collect();
+    let copied: Vec<&str> = plan.stages[0].shadows.iter().map(|(s, _)| s.as_str()).collect();
     assert_eq!(copied, ["z", "b", "a", "v1"]);
-    let aborts: Vec<bool> = plan.metrics.iter().map(|it| it.aborts).collect();
+    let aborts: Vec<bool> = plan.metrics.iter().map(|m| m.aborts).collect();
     assert_eq!(aborts, [true, false, false]);
     assert_eq!((plan.metrics[0].base, plan.metrics[0].mde), (100.0, 1.0));
     assert!(plan.decide.min_coverage.abs() < f64::EPSILON, "a missing label is an answer here");

@@ -49,10 +49,10 @@ fn scored(metric: &Metric, answer: &CaseAnswer, truth: Truth<'_>) -> String {
     let read = Read::of(answer);
     let scored = match metric.kind {
         MetricKind::Auc | MetricKind::Precision | MetricKind::Recall | MetricKind::F1 => {
-            ranked(metric, &read, truth).map(|it| {
+            ranked(metric, &read, truth).map(|t| {
                 let score =
-                    if metric.kind == MetricKind::Auc { it.score } else { f64::from(it.is_called) };
-                if it.is_positive { 100.0 + score } else { score }
+                    if metric.kind == MetricKind::Auc { t.score } else { f64::from(t.is_called) };
+                if t.is_positive { 100.0 + score } else { score }
             })
         }
         MetricKind::Accuracy

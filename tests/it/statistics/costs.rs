@@ -28,8 +28,8 @@ const LOOKS: usize = 50;
 
 fn plan(metrics: &[&str]) -> RolloutPlan {
     let mut plan = plans::rollout("m", "r", "canary", &["v2", "v3", "v4"]);
-    let stages = (1..=STAGES).map(|it| format!("stage share={}%", 5 * it));
-    let metrics = metrics.iter().map(|it| format!("metric {it}"));
+    let stages = (1..=STAGES).map(|s| format!("stage share={}%", 5 * s));
+    let metrics = metrics.iter().map(|m| format!("metric {m}"));
     for line in stages.chain(metrics).chain(["labels maturity=1m".to_owned()]) {
         plans::line(&mut plan, &line.split_whitespace().collect::<Vec<_>>());
     }
@@ -132,7 +132,7 @@ fn a_look_and_a_labelled_row_cost_little() {
             detail,
         };
         let findings = look(&sight).findings;
-        assert!(findings.iter().all(|it| it.n_min > 100), "each metric of each arm was compared");
+        assert!(findings.iter().all(|f| f.n_min > 100), "each metric of each arm was compared");
         assert_eq!(
             findings.len(),
             FIVE.len() * plan.candidates.len(),

@@ -124,10 +124,10 @@ impl World {
             return;
         }
         let values = |of: &dyn Fn(f64) -> f64| -> Vec<(Version, Part, f64)> {
-            parts.iter().map(|(it, part, level)| (it.clone(), *part, of(*level))).collect()
+            parts.iter().map(|(p, part, level)| (p.clone(), *part, of(*level))).collect()
         };
         let worths = |values: Vec<(Version, Part, f64)>| -> Vec<(Version, Part, Worth)> {
-            values.into_iter().map(|(it, part, value)| (it, part, Worth::Value(value))).collect()
+            values.into_iter().map(|(f, part, value)| (f, part, Worth::Value(value))).collect()
         };
         let place = CaseId { partition: 0, offset: i64::try_from(self.unit).expect("a few") };
         let spot = Spot { stratum: STRATUM, bucket, order: (MIDNIGHT, place), pass: Pass::First };

@@ -146,7 +146,7 @@ fn draw(request: u64, of: u64) -> f64 {
 fn outcome(kind: &Kind, is_worse: bool) -> (Phase, String) {
     let text = spec(kind);
     let mut world = World::new("m", 2);
-    for document in load("kind.yaml", &text).unwrap_or_else(|it| panic!("{it}")) {
+    for document in load("kind.yaml", &text).unwrap_or_else(|t| panic!("{t}")) {
         let (name, parsed) = match document {
             Document::Model(plan, _) => {
                 let document = Value::from("the model");
@@ -186,7 +186,7 @@ fn outcome(kind: &Kind, is_worse: bool) -> (Phase, String) {
             world.label_later(label);
         }
     }
-    let reason = world.changes.last().map_or_else(String::new, |it| it.reason.clone());
+    let reason = world.changes.last().map_or_else(String::new, |n| n.reason.clone());
     (world.standing().position.phase, reason)
 }
 

@@ -58,12 +58,12 @@ fn answer(
 }
 
 fn deeds(world: &World) -> Vec<&'static str> {
-    world.changes.iter().map(|it| it.deed.word()).collect()
+    world.changes.iter().map(|c| c.deed.word()).collect()
 }
 
 /// Returns the median of each set of thresholds, in their order.
 fn medians(thresholds: &[Thresholds]) -> Vec<f64> {
-    thresholds.iter().map(|it| it.latency_ms[0]).collect()
+    thresholds.iter().map(|t| t.latency_ms[0]).collect()
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_candidate_ten_times_slower_is_found_although_the_stable_version_began_cold(
     let reason = &world.changes[2].reason;
     assert!(reason.contains('p'), "{reason}");
     let medians = medians(&thresholds);
-    assert!(medians[0] > 1_000.0 && medians.last().is_some_and(|it| *it < 30.0), "{medians:?}");
+    assert!(medians[0] > 1_000.0 && medians.last().is_some_and(|m| *m < 30.0), "{medians:?}");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_stage_has_thresholds_of_its_own_and_earlier_blocks_keep_theirs() {
     assert!(last.latency_ms[0] > 100.0 && matches!(last.block, Block::Open { .. }), "{last:?}");
     for it in earlier {
         let Block::Closed(counted) = &it.block else { panic!("only the last is open: {it:?}") };
-        assert!(counted.values().all(|it| it.n > 0));
+        assert!(counted.values().all(|c| c.n > 0));
     }
     assert!(earlier[0].latency_ms[0] < 30.0, "{:?}", medians(&blocks));
     let slow = |version: &str, _| if version == "v1" { 200 } else { 700 };

@@ -97,8 +97,8 @@ fn compare(
         }
         Value::Number(wanted) => {
             let wanted = wanted.as_f64().expect("numbers fit an f64");
-            let close = got.as_f64().is_some_and(|it| {
-                (it - wanted).abs() <= tolerance.absolute + tolerance.relative * wanted.abs()
+            let close = got.as_f64().is_some_and(|a| {
+                (a - wanted).abs() <= tolerance.absolute + tolerance.relative * wanted.abs()
             });
             if !close {
                 failures.push(format!("{at}: got {got}, expected {expected}"));
@@ -134,7 +134,7 @@ fn numbers<const N: usize>(fields: [(&str, f64); N]) -> Value {
 }
 
 fn list(values: &[f64]) -> Value {
-    Value::Array(values.iter().map(|it| number(*it)).collect())
+    Value::Array(values.iter().map(|f| number(*f)).collect())
 }
 
 /// Reads a number, which may be written as `"inf"`.

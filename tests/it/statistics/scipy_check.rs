@@ -51,7 +51,7 @@ fn two_sample_tests_agree_with_scipy_and_statsmodels() {
     let Some(python) = python() else { return };
     let seed = std::env::var("SERINUS_SEED").map_or_else(
         |_| RandomState::new().hash_one(0),
-        |it| it.parse().expect("SERINUS_SEED is a whole number"),
+        |h| h.parse().expect("SERINUS_SEED is a whole number"),
     );
     println!("SERINUS_SEED={seed}");
     let mut random = Random::seed_from_u64(seed);
@@ -101,7 +101,7 @@ fn python() -> Option<String> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    if has_both.is_ok_and(|it| it.success()) {
+    if has_both.is_ok_and(|i| i.success()) {
         return Some(python);
     }
     skip(
@@ -121,7 +121,7 @@ struct Report {
 
 impl Report {
     fn of_test(&self, test: &str) -> usize {
-        let counts = self.by_test.iter().filter_map(|it| it.split_once(' '));
+        let counts = self.by_test.iter().filter_map(|b| b.split_once(' '));
         counts
             .filter(|(name, _)| *name == test)
             .map(|(_, count)| count.parse::<usize>().expect("a count"))
@@ -148,9 +148,9 @@ fn compare(python: &str, cases: &Value) -> Report {
     let [differences @ .., by_test, total] = &lines[..] else {
         panic!("the script says what it compared: {text}")
     };
-    let compared = total.strip_suffix(" comparisons").and_then(|it| it.parse().ok());
+    let compared = total.strip_suffix(" comparisons").and_then(|s| s.parse().ok());
     Report {
-        differences: differences.iter().map(|it| (*it).to_owned()).collect(),
+        differences: differences.iter().map(|d| (*d).to_owned()).collect(),
         by_test: by_test.split(", ").map(str::to_owned).collect(),
         compared: compared.expect("the script counts its comparisons"),
     }
@@ -237,7 +237,7 @@ fn samples(random: &mut Random, round: usize) -> Value {
             y.fill(-2.0);
         }
         2 => x.fill(0.5),
-        3..=4 => x.iter_mut().chain(&mut y).for_each(|it| *it = (2.0 * *it).round() / 2.0),
+        3..=4 => x.iter_mut().chain(&mut y).for_each(|f| *f = (2.0 * *f).round() / 2.0),
         5 => x.truncate(1),
         6 if round % 20 == 6 => {
             x.truncate(1);
@@ -392,7 +392,7 @@ fn unconditional(input: &Value) -> Value {
     let (treated, control) = arms(input);
     json!({
         "barnard": exact::barnard(treated, control),
-        "barnard_rounded": exact::barnard_by(treated, control, |it, seen| it >= seen),
+        "barnard_rounded": exact::barnard_by(treated, control, |c, seen| c >= seen),
         "boschloo": exact::boschloo(treated, control),
     })
 }
@@ -420,11 +420,11 @@ fn paired_t(input: &Value) -> Value {
 /// Counts in bins as narrow as values are apart.
 fn binned(values: &[f64], of: &[f64]) -> Vec<u64> {
     // -0 and 0 are one bin.
-    let mut bins: Vec<f64> = of.iter().map(|it| it + 0.0).collect();
+    let mut bins: Vec<f64> = of.iter().map(|o| o + 0.0).collect();
     bins.sort_by(f64::total_cmp);
     bins.dedup_by(|a, b| a.total_cmp(b).is_eq());
     let in_bin =
-        |bin: &f64| values.iter().filter(|it| (**it + 0.0).total_cmp(bin).is_eq()).count() as u64;
+        |bin: &f64| values.iter().filter(|f| (**f + 0.0).total_cmp(bin).is_eq()).count() as u64;
     bins.iter().map(in_bin).collect()
 }
 
@@ -463,7 +463,7 @@ fn mcnemar(input: &Value) -> Value {
 
 fn delong(input: &Value) -> Value {
     let labels = input["labels"].as_array().expect("a list");
-    let labels: Vec<bool> = labels.iter().map(|it| it.as_bool().expect("a class")).collect();
+    let labels: Vec<bool> = labels.iter().map(|l| l.as_bool().expect("a class")).collect();
     let (first, second) = (numbers(&input["first"]), numbers(&input["second"]));
     let test = roc::paired(&labels, &first, &second);
     let of_class = |wanted: bool| {

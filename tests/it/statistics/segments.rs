@@ -40,7 +40,7 @@ const CARRIERS: [&str; 4] = ["AA", "DL", "UA", "WN"];
 
 /// Applies what a file holds; its text stands for the documents.
 fn apply(world: &mut World, text: &str) {
-    for document in load("segments.yaml", text).unwrap_or_else(|it| panic!("{it}")) {
+    for document in load("segments.yaml", text).unwrap_or_else(|t| panic!("{t}")) {
         let (name, parsed) = match document {
             Document::Model(plan, _) => {
                 let document = Value::from("the model");
@@ -97,19 +97,19 @@ fn harm_in_one_segment_is_an_alert_and_decides_nothing() {
     let alerting: Vec<&str> = report
         .segments
         .iter()
-        .filter(|it| it.proof == Proof::Alerting)
-        .map(|it| it.metric.as_str())
+        .filter(|s| s.proof == Proof::Alerting)
+        .map(|p| p.metric.as_str())
         .collect();
     assert_eq!(alerting, ["accuracy[carrier=UA]"]);
     assert_eq!(report.segments.len(), CARRIERS.len());
-    let sum: u64 = report.segments.iter().map(|it| it.n).sum();
+    let sum: u64 = report.segments.iter().map(|s| s.n).sum();
     assert_eq!(
         (report.findings.len(), report.findings[0].n),
         (1, sum),
         "every case is in one of them"
     );
     let sent = MetricsRecord::from(report);
-    let verdicts: Vec<&str> = sent.segments.iter().map(|it| it.verdict.as_str()).collect();
+    let verdicts: Vec<&str> = sent.segments.iter().map(|s| s.verdict.as_str()).collect();
     assert_eq!(verdicts, ["watched", "watched", "alert", "watched"]);
     assert_eq!(world.rows[0].scores[0].1.len(), 1, "a row has each score once");
 }

@@ -30,7 +30,7 @@ const CHOSEN: [&str; 17] = [
 #[test]
 fn the_acceptance_protocol_holds_on_a_tenth_of_its_worlds() {
     let mut seen = 0;
-    for scenario in scenarios().into_iter().filter(|it| CHOSEN.contains(&it.name)) {
+    for scenario in scenarios().into_iter().filter(|s| CHOSEN.contains(&s.name)) {
         seen += 1;
         let it = check(scenario, true, 11).expect("its spec is right");
         assert!(it.within, "{}: {:?}, median {:?}, seed 11", it.scenario.name, it.rates, it.median);
@@ -41,7 +41,7 @@ fn the_acceptance_protocol_holds_on_a_tenth_of_its_worlds() {
 #[test]
 fn the_protocol_would_notice_a_test_that_errs() {
     // What is expected of a healthy candidate is asked of one that is twice as bad: a check that cannot fail shows here.
-    let mut scenario = scenarios().into_iter().find(|it| it.name == "T4").expect("it is there");
+    let mut scenario = scenarios().into_iter().find(|s| s.name == "T4").expect("it is there");
     scenario.expected = Expected::AtMost(0.05, &[Ending::Aborted]);
     let it = check(scenario, true, 11).expect("its spec is right");
     assert!(!it.within && it.rates[0].1 > 0.9, "{:?}", it.rates);
@@ -111,7 +111,7 @@ fn a_spec_is_simulated_and_the_same_seed_says_the_same() {
         .as_array()
         .expect("a list")
         .iter()
-        .filter_map(|it| it["name"].as_str())
+        .filter_map(|a| a["name"].as_str())
         .collect();
     assert_eq!(names[..4], ["A/A", "better by the mde", "at the limit", "worse by twice that"]);
     for it in once["scenarios"].as_array().expect("a list") {

@@ -36,7 +36,7 @@ struct Shown {
 impl Shown {
     /// Returns what the judge did by itself, without the commands that began it.
     fn deeds(&self) -> Vec<String> {
-        self.world.changes.iter().skip(2).map(|it| it.deed.word().to_owned()).collect()
+        self.world.changes.iter().skip(2).map(|c| c.deed.word().to_owned()).collect()
     }
 
     fn reason(&self) -> &str {
@@ -79,7 +79,7 @@ fn run(
             version: 1,
             retract: false,
         });
-        let Some(finding) = world.report.as_ref().and_then(|it| it.findings.first()) else {
+        let Some(finding) = world.report.as_ref().and_then(|r| r.findings.first()) else {
             continue;
         };
         if let Some(log_e) = finding.log_e {

@@ -94,7 +94,7 @@ impl World {
             behind: Span(0),
             model: model.into(),
             lanes: (0..partitions)
-                .map(|it| Analyst::new(LaneSettings::new(model.into(), it, partitions)))
+                .map(|p| Analyst::new(LaneSettings::new(model.into(), p, partitions)))
                 .collect(),
             offsets: vec![(0, 0); usize::try_from(partitions).expect("a few")],
             judge: Judge::new(settings.clone()),
@@ -155,7 +155,7 @@ impl World {
     /// Returns how often the newest sums of all lanes say that each version was asked, by rollout.
     pub(crate) fn counted(&self) -> BTreeMap<(RolloutName, Version), u64> {
         let newest: BTreeMap<_, _> =
-            self.partials.iter().map(|it| ((it.rollout.clone(), it.partition), it)).collect();
+            self.partials.iter().map(|p| ((p.rollout.clone(), p.partition), p)).collect();
         let mut counted = BTreeMap::new();
         for partial in newest.into_values() {
             for ((_, version, _), tally) in &partial.sums.arms {
@@ -197,7 +197,7 @@ impl World {
         let routing = self.routing().clone();
         let stable = routing.stable.clone();
         let asked = std::iter::once((route.serve.version.clone(), Role::Serve))
-            .chain(route.shadows.iter().map(|it| (it.clone(), Role::Shadow)));
+            .chain(route.shadows.iter().map(|s| (s.clone(), Role::Shadow)));
         let mut answers: Vec<CaseAnswer> =
             asked.map(|(version, role)| answered(&version, role, &answer(&version))).collect();
         let is_failed = answers[0].status != AnswerStatus::Ok;
@@ -304,7 +304,7 @@ impl World {
                 }
                 LaneEffect::Partial(partial) => {
                     let sent = PartialRecord::from(&*partial).write();
-                    let read = PartialRecord::read(&sent).and_then(|it| it.partial());
+                    let read = PartialRecord::read(&sent).and_then(|s| s.partial());
                     assert_eq!(read.as_ref(), Ok(&*partial), "a partial comes back as it was sent");
                     self.partials.push((*partial).clone());
                     let mut out = Vec::new();
@@ -340,7 +340,7 @@ impl World {
                     assert_eq!(in_avro.as_ref(), Ok(&sent), "a state in Avro");
                     assert_as_published("rollout-state", &sent);
                     let documents = documents(&standing);
-                    let restored = read.standing(|it| documents(it)).expect("a state is whole");
+                    let restored = read.standing(|s| documents(s)).expect("a state is whole");
                     assert_eq!(restored, *standing, "nothing of a state is lost");
                     self.kept = Some(read);
                 }
@@ -392,15 +392,15 @@ fn documents(standing: &ModelState) -> impl Fn(&Value) -> Parsed + use<> {
     let rollouts: Vec<_> = standing
         .rollout
         .iter()
-        .chain(standing.queue.iter().map(|it| &it.written))
-        .chain(standing.decisions.iter().map(|it| &it.rollout))
+        .chain(standing.queue.iter().map(|q| &q.written))
+        .chain(standing.decisions.iter().map(|d| &d.rollout))
         .cloned()
         .collect();
     move |document| {
         if *document == model.document {
             return Parsed::Model(Box::new(model.clone()));
         }
-        match rollouts.iter().find(|it| it.document == *document) {
+        match rollouts.iter().find(|r| r.document == *document) {
             Some(rollout) => Parsed::Rollout(Box::new(rollout.clone())),
             None => Parsed::Invalid(format!("unknown document {document}")),
         }

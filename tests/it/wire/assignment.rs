@@ -29,13 +29,13 @@ fn routing(salt: &str, slices: Vec<Slice>) -> Routing {
 }
 
 fn share(millionths: &Value) -> Share {
-    let millionths = millionths.as_u64().and_then(|it| u32::try_from(it).ok());
+    let millionths = millionths.as_u64().and_then(|a| u32::try_from(a).ok());
     millionths.and_then(Share::from_millionths).expect("a share is given in millionths")
 }
 
 fn unhex(text: &Value) -> Vec<u8> {
     let text = text.as_str().expect("bytes are given in hexadecimal");
-    let byte = |it: usize| u8::from_str_radix(&text[it..it + 2], 16).expect("two digits");
+    let byte = |u: usize| u8::from_str_radix(&text[u..u + 2], 16).expect("two digits");
     (0..text.len()).step_by(2).map(byte).collect()
 }
 
@@ -53,10 +53,10 @@ fn the_golden_vectors_hold() {
         let expected = case["point"].as_f64().expect("a number");
         assert_eq!(point(salt.as_bytes(), &unit).to_bits(), expected.to_bits(), "{case}");
         for (table, expected) in tables.iter().zip(list(case, "arms")) {
-            let slices = list(table, "slices").iter().map(|it| Slice {
-                version: Version::new(it["version"].as_str().expect("text")),
-                width: share(&it["width"]),
-                share: share(&it["share"]),
+            let slices = list(table, "slices").iter().map(|t| Slice {
+                version: Version::new(t["version"].as_str().expect("text")),
+                width: share(&t["width"]),
+                share: share(&t["share"]),
             });
             let routing = routing(salt, slices.collect());
             let found = arm(&routing, &unit);
@@ -84,7 +84,7 @@ fn ramp() -> impl Strategy<Value = Vec<(u32, u32, u32)>> {
 }
 
 fn slices(widths: &[(u32, u32)]) -> Vec<Slice> {
-    let share = |it: u32| Share::from_millionths(it).expect("it is within its slice");
+    let share = |u: u32| Share::from_millionths(u).expect("it is within its slice");
     widths
         .iter()
         .enumerate()

@@ -56,12 +56,10 @@ fn every_published_schema_is_one() {
 
 /// Holds a record that was made elsewhere against its published schemas: JSON is valid, Avro comes back as the same JSON.
 pub(crate) fn assert_as_published(name: &str, record: &impl serde::Serialize) {
-    static VALIDATORS: LazyLock<BTreeMap<&str, jsonschema::Validator>> = LazyLock::new(|| {
-        schema::PUBLISHED.iter().map(|it| (it.name, validator(it.name))).collect()
-    });
+    static VALIDATORS: LazyLock<BTreeMap<&str, jsonschema::Validator>> =
+        LazyLock::new(|| schema::PUBLISHED.iter().map(|s| (s.name, validator(s.name))).collect());
     let json = serde_json::to_value(record).expect("a record is JSON");
-    let errors: Vec<String> =
-        VALIDATORS[name].iter_errors(&json).map(|it| it.to_string()).collect();
+    let errors: Vec<String> = VALIDATORS[name].iter_errors(&json).map(|j| j.to_string()).collect();
     assert_eq!(errors, Vec::<String>::new(), "{name}: {json}");
     let codec = schema::codec(name).expect("every record has an Avro schema");
     let bytes = codec.encode_json(&json).unwrap_or_else(|| panic!("{name} in Avro: {json}"));
@@ -80,10 +78,10 @@ fn every_record_has_both_schemas() {
         "command",
     ];
     for name in records {
-        let published = schema::PUBLISHED.iter().find(|it| it.name == name);
-        assert!(published.is_some_and(|it| it.avro_schema.is_some()), "{name}");
+        let published = schema::PUBLISHED.iter().find(|s| s.name == name);
+        assert!(published.is_some_and(|p| p.avro_schema.is_some()), "{name}");
     }
-    assert!(schema::PUBLISHED.iter().all(|it| it.name == "spec" || records.contains(&it.name)));
+    assert!(schema::PUBLISHED.iter().all(|s| s.name == "spec" || records.contains(&s.name)));
 }
 
 #[test]
@@ -111,15 +109,15 @@ fn one_name_means_one_thing_in_all_avro_schemas() {
                         .as_array()
                         .expect("a list")
                         .iter()
-                        .map(|it| &it["name"])
+                        .map(|a| &a["name"])
                         .collect();
                     let fields = json!(fields);
                     let first = named.entry(name.clone()).or_insert_with(|| fields.clone());
                     assert_eq!(first, &fields, "{name}");
                 }
-                parts.values().for_each(|it| collect(it, named));
+                parts.values().for_each(|f| collect(f, named));
             }
-            Value::Array(items) => items.iter().for_each(|it| collect(it, named)),
+            Value::Array(items) => items.iter().for_each(|f| collect(f, named)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
@@ -141,7 +139,7 @@ fn one_name_means_one_thing_in_all_avro_schemas() {
 }
 
 fn validator(name: &str) -> jsonschema::Validator {
-    let published = schema::PUBLISHED.iter().find(|it| it.name == name).expect("it is published");
+    let published = schema::PUBLISHED.iter().find(|s| s.name == name).expect("it is published");
     jsonschema::validator_for(&(published.json_schema)()).expect("it is a schema")
 }
 
@@ -151,13 +149,13 @@ fn the_examples_are_of_the_schema_of_the_spec() {
     let mut examples = 0;
     for entry in std::fs::read_dir(folder("examples")).expect("there are examples") {
         let path = entry.expect("it can be listed").path();
-        if path.extension().is_none_or(|it| it != "yaml") {
+        if path.extension().is_none_or(|e| e != "yaml") {
             continue;
         }
         let text = std::fs::read_to_string(&path).expect("it can be read");
         for document in serde_saphyr::from_multiple::<Value>(&text).expect("it is YAML") {
             let errors: Vec<String> =
-                schema.iter_errors(&document).map(|it| it.to_string()).collect();
+                schema.iter_errors(&document).map(|d| d.to_string()).collect();
             assert_eq!(errors, Vec::<String>::new(), "{}", path.display());
         }
         serinus_core::spec::plan::load(&path.to_string_lossy(), &text)
@@ -239,8 +237,8 @@ fn a_prediction_looks_as_contracted() {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let digit = |it: u8| char::from_digit(u32::from(it), 16).expect("it is below 16");
-    bytes.iter().flat_map(|it| [digit(it >> 4), digit(it & 15)]).collect()
+    let digit = |u: u8| char::from_digit(u32::from(u), 16).expect("it is below 16");
+    bytes.iter().flat_map(|i| [digit(i >> 4), digit(i & 15)]).collect()
 }
 
 /// What records in Avro begin with: the marker of single objects and the schema's fingerprint, computed by Python of the published files.
@@ -293,7 +291,7 @@ prop_compose! {
         CaseAnswer {
             version: Version::new(version), role, status, latency: latency.map(Span),
             // White space around JSON is the one thing that a record does not keep.
-            value: value.map(|it| it.trim_ascii().into()), error: error.map(Arc::from),
+            value: value.map(|v| v.trim_ascii().into()), error: error.map(Arc::from),
         }
     }
 }
@@ -315,7 +313,7 @@ prop_compose! {
         Prediction {
             case: CaseId { partition, offset }, request_id: RequestId::new(request_id),
             rollout: rollout.map(RolloutName::from), revision: Revision(revision), stage: StageIndex(stage),
-            unit: unit.map(Arc::from), segments: segments.iter().map(|(by, it)| (by.as_str().into(), it.as_str().into())).collect(),
+            unit: unit.map(Arc::from), segments: segments.iter().map(|(by, s)| (by.as_str().into(), s.as_str().into())).collect(),
             arm: Version::new("v1"), propensity, served: served.map(Version::from), outcome,
             requested_at: Timestamp(requested_at), routed_at: Timestamp(routed_at), served_at: Timestamp(served_at), answers,
         }
@@ -330,7 +328,7 @@ proptest! {
         for format in FORMATS {
             let bytes = prediction::encode(format, &model, &written);
             prop_assert_eq!(prediction::decode(&bytes), Ok((model.clone(), written.clone())));
-            if format == Format::Json && !bytes.windows(5).any(|it| it == b"1e400") {
+            if format == Format::Json && !bytes.windows(5).any(|i| i == b"1e400") {
                 let json: Value = serde_json::from_slice(&bytes).expect("it is JSON");
                 prop_assert!(schema.is_valid(&json), "{}", json);
             }

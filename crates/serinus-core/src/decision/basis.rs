@@ -26,20 +26,19 @@ pub fn of(look: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Support> {
     match verdict {
         Verdict::Promote { winner, .. } | Verdict::Conclude { winner, .. } => {
             let bar = (1.0 / alpha).ln();
-            let needed = |it: &&Finding| {
-                it.candidate == *winner
-                    && matches!(it.role, MetricRole::Goal | MetricRole::Guardrail)
+            let needed = |f: &&Finding| {
+                f.candidate == *winner && matches!(f.role, MetricRole::Goal | MetricRole::Guardrail)
             };
-            let question = |it: &Finding| match (it.role, look.plan.decide.promote) {
+            let question = |f: &Finding| match (f.role, look.plan.decide.promote) {
                 (MetricRole::Goal, PromoteWhen::Superior) => Question::Superior,
                 (_, _) => Question::NonInferior,
             };
             supports(look.findings.iter().filter(needed), question, bar)
         }
         Verdict::Abort { .. } => {
-            let aborting = look.plan.metrics.iter().filter(|it| it.aborts).count().max(1);
+            let aborting = look.plan.metrics.iter().filter(|m| m.aborts).count().max(1);
             let ways = (aborting * look.plan.candidates.len().max(1)) as f64;
-            let harmful = |it: &&Finding| it.aborts && it.proof == Proof::Harmful;
+            let harmful = |f: &&Finding| f.aborts && f.proof == Proof::Harmful;
             let bar = (ways / alpha).ln();
             supports(look.findings.iter().filter(harmful), |_| Question::Harm, bar)
         }
@@ -56,13 +55,13 @@ fn supports<'a>(
     bar: f64,
 ) -> Vec<Support> {
     findings
-        .filter(|it| it.needs_label)
-        .filter_map(|it| {
-            let question = question(it);
-            let log_e = question.of(it.log_e?);
+        .filter(|f| f.needs_label)
+        .filter_map(|n| {
+            let question = question(n);
+            let log_e = question.of(n.log_e?);
             (log_e >= bar).then(|| Support {
-                metric: it.metric.clone(),
-                candidate: it.candidate.clone(),
+                metric: n.metric.clone(),
+                candidate: n.candidate.clone(),
                 question,
                 log_e: rounded(log_e),
                 bar: rounded(bar),

@@ -111,7 +111,7 @@ impl Outlook<'_> {
             let mut slowest = None;
             for question in self.questions(is_last) {
                 let proved = self.proved_after(question, index, &lengths, factor);
-                if proved.is_none_or(|it| it > length) {
+                if proved.is_none_or(|p| p > length) {
                     slowest = Some(question.metric.name.to_string());
                 }
                 match proved {
@@ -128,8 +128,8 @@ impl Outlook<'_> {
 
     /// Returns what must be proved to leave a stage, of a candidate that is as good (or, for superiority, better by the mde).
     fn questions(&self, is_last: bool) -> Vec<Question<'_>> {
-        let decides = |it: &&Metric| {
-            matches!(it.role, MetricRole::Goal | MetricRole::Guardrail) && is_forecast(it)
+        let decides = |m: &&Metric| {
+            matches!(m.role, MetricRole::Goal | MetricRole::Guardrail) && is_forecast(m)
         };
         self.plan
             .metrics
@@ -167,11 +167,11 @@ impl Outlook<'_> {
         }
         let growth = self.growth(question, stage)?;
         let age = if question.metric.needs_label() { self.plan.maturity } else { Span::ZERO };
-        span(wanted / growth).map(|it| it + age)
+        span(wanted / growth).map(|g| g + age)
     }
 
     fn harm_after(&self, stage: StageIndex) -> Option<Span> {
-        let decides = |it: &&Metric| it.aborts;
+        let decides = |m: &&Metric| m.aborts;
         let times = self.plan.metrics.iter().filter(decides).filter_map(|metric| {
             self.harm_of(metric, 2.0 * metric.margin.value().max(0.5 * metric.mde), stage, MEDIAN)
         });
@@ -183,21 +183,21 @@ impl Outlook<'_> {
         let [harm, ..] = planning::nulls(metric);
         let truth = metric.direction.harm_sign() * by;
         let question = Question { metric, null: harm, truth };
-        let ways = self.plan.metrics.iter().filter(|it| it.aborts).count().max(1)
+        let ways = self.plan.metrics.iter().filter(|m| m.aborts).count().max(1)
             * self.plan.candidates.len().max(1);
         let wanted = (ways as f64 / self.plan.decide.alpha).ln() * factor;
         let age = if metric.needs_label() { self.plan.maturity } else { Span::ZERO };
-        span(wanted / self.growth(question, stage)?).map(|it| it + age)
+        span(wanted / self.growth(question, stage)?).map(|s| s + age)
     }
 
     fn reach(&self) -> Vec<Reach> {
         let Some(by) = self.plan.decide.by else { return Vec::new() };
         let last = StageIndex(u32::try_from(self.plan.stages.len().saturating_sub(1)).unwrap_or(0));
-        let metrics = self.plan.metrics.iter().filter(|it| it.aborts && is_forecast(it));
+        let metrics = self.plan.metrics.iter().filter(|m| m.aborts && is_forecast(m));
         metrics
             .map(|metric| {
                 let is_found =
-                    |size: f64| self.harm_of(metric, size, last, LIKELY).is_some_and(|it| it <= by);
+                    |size: f64| self.harm_of(metric, size, last, LIKELY).is_some_and(|s| s <= by);
                 let (mut low, mut high) = (metric.mde / 64.0, metric.mde * 64.0);
                 let harm = is_found(high).then(|| {
                     for _ in 0..40 {
@@ -214,10 +214,10 @@ impl Outlook<'_> {
     /// Returns how long a stage takes until its candidates have had so many cases.
     fn exposure(&self, stage: StageIndex, wanted: u64) -> Span {
         let Some(plan) = self.plan.stage(stage) else { return Span::ZERO };
-        let shares = self.plan.candidates.iter().map(|it| {
-            let copied = plan.shadows.iter().find(|(shadow, _)| shadow == it);
+        let shares = self.plan.candidates.iter().map(|c| {
+            let copied = plan.shadows.iter().find(|(shadow, _)| shadow == c);
             let copied = copied.map_or(0.0, |(_, share)| share.fraction());
-            plan.share_of(it).fraction().max(copied)
+            plan.share_of(c).fraction().max(copied)
         });
         let least = shares.fold(1.0, f64::min);
         let per_ms = self.traffic.rate / 1000.0 * least;
@@ -236,7 +236,7 @@ impl Outlook<'_> {
             Pairing::Paired if ours > 0.0 => 1.0,
             Pairing::Paired => {
                 let plan = self.plan.stage(stage)?;
-                let copied = plan.shadows.iter().find(|(it, _)| it == candidate);
+                let copied = plan.shadows.iter().find(|(s, _)| s == candidate);
                 theirs * copied.map_or(0.0, |(_, share)| share.fraction())
             }
             Pairing::Apart => return None,

@@ -71,11 +71,11 @@ pub fn judge(look: &InterimAnalysis<'_>) -> Verdict {
 /// Returns the proved candidate with the best goal, and why.
 pub fn winner(look: &InterimAnalysis<'_>) -> Option<(Version, String)> {
     let proved: Vec<&Version> =
-        look.live.iter().filter(|it| unproved(look, it, true).is_none()).collect();
+        look.live.iter().filter(|l| unproved(look, l, true).is_none()).collect();
     let best = proved
         .iter()
         .copied()
-        .reduce(|best, it| if goodness(look, it) > goodness(look, best) { it } else { best })?;
+        .reduce(|best, p| if goodness(look, p) > goodness(look, best) { p } else { best })?;
     let reason = if look.live.len() == 1 {
         with_finding(look, "every gate is passed")
     } else {
@@ -87,19 +87,19 @@ pub fn winner(look: &InterimAnalysis<'_>) -> Option<(Version, String)> {
 
 /// Returns the candidate with the best estimate of the first goal, proved or not; for a person who promotes by hand.
 pub fn favourite(look: &InterimAnalysis<'_>) -> Option<Version> {
-    let measured = look.live.iter().filter(|it| {
-        look.live.len() == 1 || first_goal(look, it).is_some_and(|goal| goal.difference.is_some())
+    let measured = look.live.iter().filter(|l| {
+        look.live.len() == 1 || first_goal(look, l).is_some_and(|goal| goal.difference.is_some())
     });
     measured
-        .reduce(|best, it| if goodness(look, it) > goodness(look, best) { it } else { best })
+        .reduce(|best, m| if goodness(look, m) > goodness(look, best) { m } else { best })
         .cloned()
 }
 
 fn harm(look: &InterimAnalysis<'_>) -> Option<Verdict> {
     let harmful: Vec<&Finding> =
-        look.findings.iter().filter(|it| it.aborts && is_harmful(look, it)).collect();
+        look.findings.iter().filter(|f| f.aborts && is_harmful(look, f)).collect();
     let first = harmful.first()?;
-    let is_harmed = |candidate: &Version| harmful.iter().any(|it| it.candidate == *candidate);
+    let is_harmed = |candidate: &Version| harmful.iter().any(|h| h.candidate == *candidate);
     let reason = format!("{} is worse: {}", first.candidate, format::finding(first));
     if look.live.iter().all(is_harmed) {
         return Some(Verdict::Abort { reason });
@@ -153,8 +153,8 @@ fn not_held(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     let fewest = look
         .arms
         .iter()
-        .filter(|it| !it.is_stable && look.live.contains(&it.version))
-        .min_by_key(|it| it.stage_exposures)?;
+        .filter(|a| !a.is_stable && look.live.contains(&a.version))
+        .min_by_key(|v| v.stage_exposures)?;
     (fewest.stage_exposures < stage.exposures_min.max(1)).then(|| {
         let block = format!(
             "{} has {} of {} exposures at this stage",
@@ -254,10 +254,9 @@ fn labels_differ(look: &InterimAnalysis<'_>) -> Option<String> {
 
 fn too_small(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     let wanted = look.plan.decide.min_labelled;
-    let decides = |it: &&Finding| {
-        matches!(it.role, MetricRole::Goal | MetricRole::Guardrail) && it.needs_label
-    };
-    let small = look.findings.iter().filter(decides).find(|it| it.n_min < wanted.max(1));
+    let decides =
+        |f: &&Finding| matches!(f.role, MetricRole::Goal | MetricRole::Guardrail) && f.needs_label;
+    let small = look.findings.iter().filter(decides).find(|d| d.n_min < wanted.max(1));
     if let Some(small) = small {
         let block = format!(
             "{}: {} of {} labelled cases in the smaller arm",
@@ -284,9 +283,9 @@ fn too_small(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
 
 /// A signal is bad while its estimate is past its margin; it lets go when the estimate comes back.
 fn signalled(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
-    let is_bad = |it: &&Finding| {
-        let worse = it.difference.map(|by| by.value * it.direction.harm_sign());
-        it.role == MetricRole::Signal && worse.is_some_and(|it_is| it_is > it.margin.value())
+    let is_bad = |f: &&Finding| {
+        let worse = f.difference.map(|by| by.value * f.direction.harm_sign());
+        f.role == MetricRole::Signal && worse.is_some_and(|it_is| it_is > f.margin.value())
     };
     let bad = look.findings.iter().find(is_bad)?;
     Some((Wait::Signal, format!("signal {}", format::finding(bad))))
@@ -294,8 +293,7 @@ fn signalled(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
 
 /// Between stages every candidate must be proved, since every one gets more traffic; at the end one is enough.
 fn not_proved(look: &InterimAnalysis<'_>, is_last: bool) -> Option<(Wait, String)> {
-    let open: Vec<&Finding> =
-        look.live.iter().filter_map(|it| unproved(look, it, is_last)).collect();
+    let open: Vec<&Finding> = look.live.iter().filter_map(|l| unproved(look, l, is_last)).collect();
     if open.is_empty() || (is_last && open.len() < look.live.len()) {
         return None;
     }
@@ -349,7 +347,7 @@ fn deadline(look: &InterimAnalysis<'_>) -> Timestamp {
 fn unapproved(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     look.plan
         .stage(look.stage)
-        .is_some_and(|it| it.approve)
+        .is_some_and(|s| s.approve)
         .then(|| (Wait::Approval, "waiting for approval".to_owned()))
 }
 
@@ -359,12 +357,12 @@ fn unproved<'a>(
     candidate: &Version,
     is_last: bool,
 ) -> Option<&'a Finding> {
-    look.findings.iter().filter(|it| it.candidate == *candidate).find(|it| match it.role {
+    look.findings.iter().filter(|f| f.candidate == *candidate).find(|c| match c.role {
         MetricRole::Goal => {
             let needs_better = is_last && look.plan.decide.promote == PromoteWhen::Superior;
-            !is_proved(it, needs_better)
+            !is_proved(c, needs_better)
         }
-        MetricRole::Guardrail => !is_proved(it, false),
+        MetricRole::Guardrail => !is_proved(c, false),
         MetricRole::Signal | MetricRole::Watch => false,
     })
 }
@@ -392,8 +390,8 @@ fn with_finding(look: &InterimAnalysis<'_>, sentence: &str) -> String {
     let goal = look
         .findings
         .iter()
-        .filter(|it| it.proof != Proof::NoData)
-        .min_by_key(|it| (it.role, it.proof != Proof::Open));
+        .filter(|f| f.proof != Proof::NoData)
+        .min_by_key(|p| (p.role, p.proof != Proof::Open));
     match goal {
         Some(goal) if look.live.len() > 1 => {
             format!("{} {}; {sentence}", goal.candidate, format::finding(goal))
@@ -404,8 +402,8 @@ fn with_finding(look: &InterimAnalysis<'_>, sentence: &str) -> String {
 }
 
 fn first_goal<'a>(look: &'a InterimAnalysis<'_>, candidate: &Version) -> Option<&'a Finding> {
-    let mut ours = look.findings.iter().filter(|it| it.candidate == *candidate);
-    ours.clone().find(|it| it.role == MetricRole::Goal).or_else(|| ours.next())
+    let mut ours = look.findings.iter().filter(|f| f.candidate == *candidate);
+    ours.clone().find(|o| o.role == MetricRole::Goal).or_else(|| ours.next())
 }
 
 /// How much better than the stable version a candidate looks in its first goal.

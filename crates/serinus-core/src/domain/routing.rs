@@ -76,13 +76,13 @@ pub struct Routing {
 impl Routing {
     /// Returns the share that the stable version serves.
     pub fn stable_share(&self) -> Share {
-        let taken: u32 = self.slices.iter().map(|it| it.share.millionths()).sum();
+        let taken: u32 = self.slices.iter().map(|s| s.share.millionths()).sum();
         Share::from_millionths(1_000_000 - taken.min(1_000_000)).unwrap_or(Share::NONE)
     }
 
     /// Returns the share that a version serves.
     pub fn share_of(&self, version: &Version) -> Share {
-        match self.slices.iter().find(|it| &it.version == version) {
+        match self.slices.iter().find(|s| &s.version == version) {
             Some(slice) => slice.share,
             None if *version == self.stable => self.stable_share(),
             None => Share::NONE,

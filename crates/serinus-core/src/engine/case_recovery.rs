@@ -63,8 +63,8 @@ impl Traces {
 
     /// Returns the routing revision of the case, where its traces show one.
     pub fn revision(&self) -> Option<Revision> {
-        let first = self.copies.values().next().map(|it| it.revision);
-        first.or_else(|| self.answered.as_ref().map(|it| it.revision))
+        let first = self.copies.values().next().map(|c| c.revision);
+        first.or_else(|| self.answered.as_ref().map(|a| a.revision))
     }
 }
 
@@ -74,23 +74,23 @@ impl ServingLane {
         let Traces { copies, answered } = traces;
         let assigned = assignment::arm(routing, request.unit_bytes());
         let first = copies.get(&0);
-        let arm = first.map_or_else(|| assigned.version.clone(), |it| it.version.clone());
+        let arm = first.map_or_else(|| assigned.version.clone(), |v| v.version.clone());
         let propensity = if arm == assigned.version {
             assigned.propensity
         } else {
             routing.share_of(&arm).fraction()
         };
-        let sent_at = copies.values().map(|it| it.at).min();
-        let seen_at = sent_at.or(answered.as_ref().map(|it| it.at)).unwrap_or(request.requested_at);
-        let deadline = first.map_or(seen_at + routing.timeout, |it| it.deadline);
+        let sent_at = copies.values().map(|c| c.at).min();
+        let seen_at = sent_at.or(answered.as_ref().map(|a| a.at)).unwrap_or(request.requested_at);
+        let deadline = first.map_or(seen_at + routing.timeout, |t| t.deadline);
         let routed_at = seen_at.min(deadline - routing.timeout);
         let close_at = copies
             .values()
-            .map(|it| it.close_at)
+            .map(|c| c.close_at)
             .max()
             .unwrap_or_else(|| deadline.max(routed_at + routing.shadow_timeout));
         let asks = asks(request, routing, &copies, (&arm, routed_at, deadline));
-        let fallback = asks.iter().skip(1).position(|it| it.role == Role::Serve).map(|it| it + 1);
+        let fallback = asks.iter().skip(1).position(|a| a.role == Role::Serve).map(|r| r + 1);
         let may_fall_back = routing.on_failure == OnFailure::Stable && arm != routing.stable;
         let kept = if may_fall_back {
             Arc::clone(request)
@@ -159,7 +159,7 @@ fn note_answered(case: &mut OpenCase, answered: Answered) {
         Outcome::Fallback => case.fallback,
         Outcome::Default | Outcome::Error => None,
     };
-    if let Some(ask) = index.and_then(|it| case.asks.get_mut(it)) {
+    if let Some(ask) = index.and_then(|i| case.asks.get_mut(i)) {
         ask.reply =
             Some(Reply { status: AnswerStatus::Ok, at: at.max(ask.at), value, error: None });
     }
@@ -307,7 +307,7 @@ mod tests {
         after.reopen(&request(0), &routing(), traces);
         let mut effects = Vec::new();
         after.handle(START, answer(0, 0, first.version.as_str()), &mut effects);
-        let is_served = |it: &ServingEffect| matches!(it, ServingEffect::Serve(_));
-        assert_eq!(effects.iter().filter(|it| is_served(it)).count(), 1, "{effects:?}");
+        let is_served = |s: &ServingEffect| matches!(s, ServingEffect::Serve(_));
+        assert_eq!(effects.iter().filter(|e| is_served(e)).count(), 1, "{effects:?}");
     }
 }

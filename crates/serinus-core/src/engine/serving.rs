@@ -153,7 +153,7 @@ impl ServingLane {
     /// Acts on every deadline that `now` has reached.
     pub fn tick(&mut self, now: Timestamp, out: &mut Vec<ServingEffect>) {
         while let Some(mut case) = self.ledger.take_due(now) {
-            if case.served.is_none() && case.hedge_at.is_some_and(|it| it <= now) {
+            if case.served.is_none() && case.hedge_at.is_some_and(|h| h <= now) {
                 case.hedge_at = None;
                 if now < case.deadline {
                     ask_stable(&mut case, now, out);
@@ -276,7 +276,7 @@ impl ServingLane {
                         && served_bytes(&case.request, &answer) > self.record_bytes_max
                     {
                         out.push(ServingEffect::Count(Counter::TooLarge));
-                        let bytes = answer.value.take().map_or(0, |it| it.len());
+                        let bytes = answer.value.take().map_or(0, |v| v.len());
                         let why =
                             format!("the answer of {bytes} bytes does not fit into one message");
                         answer.error = Some(why.into());
@@ -312,9 +312,9 @@ impl ServingLane {
 
 /// Returns how many bytes the record may have that serves an answer: its own, and the request's key and headers, which travel on.
 fn served_bytes(request: &Request, answer: &Answer) -> usize {
-    let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |it| it.len());
+    let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |o| o.len());
     // The lengths of a name and a value take up to ten bytes.
-    let headers: usize = request.headers.iter().map(|it| it.name.len() + of(&it.value) + 10).sum();
+    let headers: usize = request.headers.iter().map(|h| h.name.len() + of(&h.value) + 10).sum();
     of(&answer.value) + of(&request.key) + headers + request.id.as_str().len() + OUR_BYTES_MAX
 }
 
@@ -404,7 +404,7 @@ fn serve_answer(
     out: &mut Vec<ServingEffect>,
 ) {
     let ask = &case.asks[index];
-    let value = ask.reply.as_ref().and_then(|it| it.value.clone());
+    let value = ask.reply.as_ref().and_then(|r| r.value.clone());
     let version = Some(ask.version.clone());
     serve(case, version, outcome, value, None, now, out);
 }
@@ -421,7 +421,7 @@ fn serve_without_answer(
         serve(case, None, Outcome::Default, default, None, now, out);
         return;
     }
-    let said = case.asks.first().and_then(|it| it.reply.as_ref()).and_then(|it| it.error.clone());
+    let said = case.asks.first().and_then(|a| a.reply.as_ref()).and_then(|r| r.error.clone());
     let error = said.unwrap_or_else(|| Arc::from(why));
     serve(case, None, Outcome::Error, None, Some(error), now, out);
 }

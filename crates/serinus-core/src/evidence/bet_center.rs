@@ -81,7 +81,7 @@ impl Centres {
             self.frozen.push(Frozen {
                 after: self.newest,
                 centre: coarse(summary.mean),
-                variance: variance.filter(|it| self.seen.n >= FIRST && *it > 0.0),
+                variance: variance.filter(|v| self.seen.n >= FIRST && *v > 0.0),
             });
         }
     }
@@ -96,7 +96,7 @@ impl Centres {
         let lanes = u64::try_from(partitions).unwrap_or(1).max(1);
         let times = u32::try_from(self.frozen.len()).unwrap_or(u32::MAX);
         let first = (FIRST / lanes).max(FIRST_MIN);
-        STEP.checked_pow(times).and_then(|it| it.checked_mul(first)).unwrap_or(u64::MAX)
+        STEP.checked_pow(times).and_then(|t| t.checked_mul(first)).unwrap_or(u64::MAX)
     }
 
     /// Adds a scored case.
@@ -107,7 +107,7 @@ impl Centres {
 
     /// Returns what a case is bet on with, whenever it is asked for; nothing where it came before all that was frozen.
     pub fn of(&self, order: Order) -> Option<Frozen> {
-        self.frozen.iter().rev().find(|it| it.after < order).copied()
+        self.frozen.iter().rev().find(|f| f.after < order).copied()
     }
 }
 
@@ -138,16 +138,15 @@ mod tests {
     #[test]
     fn a_centre_is_frozen_from_what_came_before_only() {
         let centres = seen(1_200, 1);
-        let after: Vec<i64> = centres.frozen.iter().map(|it| it.after.0.0).collect();
-        let centre = |n| centres.of(order(n)).map(|it| it.centre);
+        let after: Vec<i64> = centres.frozen.iter().map(|f| f.after.0.0).collect();
+        let centre = |n| centres.of(order(n)).map(|o| o.centre);
         assert_eq!(after, [99, 999]);
         assert_eq!(centre(99), None);
         assert_eq!(centre(100), Some(0.25));
         assert_eq!(centre(50_000), Some(0.25));
         let one_of_twelve = seen(1_200, 12).frozen;
         assert_eq!(one_of_twelve.len(), 3, "each lane freezes after 10, 100 and 1,000");
-        let has_variance: Vec<bool> =
-            one_of_twelve.iter().map(|it| it.variance.is_some()).collect();
+        let has_variance: Vec<bool> = one_of_twelve.iter().map(|o| o.variance.is_some()).collect();
         assert_eq!(
             has_variance,
             [false, true, true],

@@ -153,19 +153,19 @@ impl Design {
 
     /// Returns whether a candidate was out in a stratum.
     pub fn is_out(&self, stratum: Stratum, candidate: &Version) -> bool {
-        self.drops.iter().take(stratum.drops as usize).any(|(_, it)| it == candidate)
+        self.drops.iter().take(stratum.drops as usize).any(|(_, u)| u == candidate)
     }
 
     /// Returns what a version serves in a stratum.
     pub fn share(&self, plan: &RolloutPlan, stratum: Stratum, version: &Version) -> Share {
         let Some(stage) = plan.stage(stratum.stage) else { return Share::NONE };
-        let serves = |it: &Version| {
-            if self.is_out(stratum, it) { Share::NONE } else { stage.share_of(it) }
+        let serves = |v: &Version| {
+            if self.is_out(stratum, v) { Share::NONE } else { stage.share_of(v) }
         };
         if plan.candidates.contains(version) {
             return serves(version);
         }
-        let taken: u32 = plan.candidates.iter().map(|it| serves(it).millionths()).sum();
+        let taken: u32 = plan.candidates.iter().map(|c| serves(c).millionths()).sum();
         Share::from_millionths(taken.min(1_000_000)).unwrap_or(Share::ALL).rest()
     }
 
@@ -204,5 +204,5 @@ impl Design {
 }
 
 fn copied(stage: &Stage, version: &Version) -> Share {
-    stage.shadows.iter().find(|(it, _)| it == version).map_or(Share::NONE, |(_, share)| *share)
+    stage.shadows.iter().find(|(s, _)| s == version).map_or(Share::NONE, |(_, share)| *share)
 }

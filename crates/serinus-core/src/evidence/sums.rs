@@ -215,12 +215,12 @@ impl Evidence {
 
     /// Returns the event time of the first case.
     pub fn first_at(&self) -> Option<Timestamp> {
-        self.arms.values().filter(|it| it.exposures > 0).map(|it| it.first_at).min()
+        self.arms.values().filter(|a| a.exposures > 0).map(|e| e.first_at).min()
     }
 
     /// Counts what came before this time as of this time, where it is asked how long something goes on.
     pub fn begin_at(&mut self, at: Timestamp) {
-        for tally in self.arms.values_mut().filter(|it| it.exposures > 0) {
+        for tally in self.arms.values_mut().filter(|a| a.exposures > 0) {
             tally.first_at = tally.first_at.max(at);
             tally.last_at = tally.last_at.max(at);
         }
@@ -229,9 +229,9 @@ impl Evidence {
     /// Returns the event times of a stage's first and newest case.
     pub fn span_of(&self, stage: StageIndex) -> Option<(Timestamp, Timestamp)> {
         let tallies =
-            || self.arms.iter().filter(|((it, _, _), _)| it.stage == stage).map(|(_, tally)| tally);
-        let first = tallies().map(|it| it.first_at).min()?;
-        let last = tallies().map(|it| it.last_at).max()?;
+            || self.arms.iter().filter(|((a, _, _), _)| a.stage == stage).map(|(_, tally)| tally);
+        let first = tallies().map(|t| t.first_at).min()?;
+        let last = tallies().map(|t| t.last_at).max()?;
         Some((first, last))
     }
 }

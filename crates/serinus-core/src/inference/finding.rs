@@ -103,7 +103,7 @@ fn values(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Re
         theirs.merge(&it.theirs.moments);
         match it.pairing {
             Pairing::Paired => {
-                let paired = it.contrast.map_or_else(Moments::default, |it| it.difference);
+                let paired = it.contrast.map_or_else(Moments::default, |d| d.difference);
                 n += paired.n;
                 n_min += paired.n;
                 let summary = paired.summary();
@@ -232,20 +232,20 @@ fn rate_log_e(
             }
         }
     }
-    questions.map(|sums| prior.mixture(&sums.map(|it| it / inflation)))
+    questions.map(|sums| prior.mixture(&sums.map(|s| s / inflation)))
 }
 
 fn mean_log_e(metric: &Metric, strata: &[Compared<'_>], inflation: f64) -> [f64; 3] {
     let prior = planning::prior(metric);
     let mut capitals = [Capital::default(); 3];
     for it in strata {
-        if let Some(theirs) = it.contrast.and_then(|it| it.capital.as_deref()) {
+        if let Some(theirs) = it.contrast.and_then(|c| c.capital.as_deref()) {
             for (capital, theirs) in capitals.iter_mut().zip(theirs) {
                 capital.merge(theirs);
             }
         }
     }
-    capitals.map(|it| prior.mixture(&it.log_capitals().map(|it| it / inflation)))
+    capitals.map(|c| prior.mixture(&c.log_capitals().map(|l| l / inflation)))
 }
 
 /// Returns the nulls that the deciding bets do not reject, over all strata: for harm at its bar, for the candidate at that of a
@@ -289,7 +289,7 @@ impl Compared<'_> {
             let design = sight.bets.paired(paired.discordance, null, prior);
             return design.rung(&paired, null.side).into_iter().collect();
         }
-        let splits = self.splits(sight, metric).into_iter().map(|it| it.questions()[question]);
+        let splits = self.splits(sight, metric).into_iter().map(|m| m.questions()[question]);
         splits
             .filter_map(|split| sight.bets.split(&split, null, prior).rung(&split, null.side))
             .collect()

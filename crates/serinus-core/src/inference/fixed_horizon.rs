@@ -55,7 +55,7 @@ pub(crate) fn values(metric: &Metric, strata: &[Compared<'_>]) -> Option<Classic
         return test("paired_t", result.t, result.p);
     }
     if is_binary {
-        let rate = |it: &Moments| Rate { events: events(it), n: it.n };
+        let rate = |m: &Moments| Rate { events: events(m), n: m.n };
         return rates(rate(&ours), rate(&theirs));
     }
     let result = welch_t(&ours.summary(), &theirs.summary());
@@ -79,7 +79,7 @@ pub(crate) fn durations(ours: &Sketch, theirs: &Sketch) -> Option<Classic> {
     let keys: BTreeSet<i32> = ours.buckets().chain(theirs.buckets()).map(|(key, _)| key).collect();
     let counts = |sketch: &Sketch| {
         let mut left = sketch.buckets().peekable();
-        let of_key = |key: &i32| left.next_if(|(it, _)| it == key).map_or(0, |(_, count)| count);
+        let of_key = |key: &i32| left.next_if(|(n, _)| n == key).map_or(0, |(_, count)| count);
         std::iter::once(sketch.zeros()).chain(keys.iter().map(of_key)).collect::<Vec<u64>>()
     };
     let result = mann_whitney_binned(&counts(ours), &counts(theirs));

@@ -74,7 +74,7 @@ pub fn finding(finding: &Finding) -> String {
 /// Writes a percentage that falls short of another, with enough decimals to tell them apart.
 pub fn short_of(part: f64, whole: f64) -> (String, String) {
     let text = |value: f64, decimals: usize| format!("{:.decimals$}%", value * 100.0);
-    let decimals = (1..DECIMALS_MAX).find(|it| text(part, *it) != text(whole, *it));
+    let decimals = (1..DECIMALS_MAX).find(|d| text(part, *d) != text(whole, *d));
     let decimals = decimals.unwrap_or(DECIMALS_MAX);
     (text(part, decimals), text(whole, decimals))
 }
@@ -82,7 +82,7 @@ pub fn short_of(part: f64, whole: f64) -> (String, String) {
 /// Writes two numbers with enough decimals, two or more, to tell them apart.
 pub fn apart(one: f64, other: f64) -> (String, String) {
     let text = |value: f64, decimals: usize| format!("{value:.decimals$}");
-    let decimals = (2..DECIMALS_MAX).find(|it| text(one, *it) != text(other, *it));
+    let decimals = (2..DECIMALS_MAX).find(|d| text(one, *d) != text(other, *d));
     let decimals = decimals.unwrap_or(2);
     (text(one, decimals), text(other, decimals))
 }
@@ -105,8 +105,8 @@ fn decimals(finding: &Finding, difference: Estimate, limit: f64, scale: f64) -> 
     let mut most = usual;
     for number in [difference.low, difference.high, claimed].into_iter().flatten() {
         for other in [0.0, limit] {
-            let is_apart = |it: &usize| {
-                text(number, *it) != text(other, *it) && !is_zero(&text(number, *it), other)
+            let is_apart = |u: &usize| {
+                text(number, *u) != text(other, *u) && !is_zero(&text(number, *u), other)
             };
             if (number - other).abs() > 0.0 {
                 let wanted = (usual..=usual + DECIMALS_MORE).find(is_apart);
@@ -149,7 +149,7 @@ pub fn left_out(finding: &Finding, question: Question) -> Option<String> {
         return None;
     }
     let share = |lost: u64, scored: Option<Estimate>| {
-        let scored = scored.map_or(0, |it| it.n);
+        let scored = scored.map_or(0, |s| s.n);
         lost as f64 / (lost + scored).max(1) as f64
     };
     let ours = share(finding.lost.candidate, finding.value);

@@ -62,29 +62,29 @@ fn split_trail(sight: &AnalysisInput<'_>) -> Trail {
     let live: Vec<&Version> = std::iter::once(sight.stable).chain(sight.live).collect();
     let strata = |versions: &[&Version], reached: fn(UnitCounts) -> u64| -> Vec<Point> {
         let stratum = |(stratum, units): (_, &Units)| {
-            let weight = |it: &Version| sight.design.share(sight.plan, stratum, it).fraction();
+            let weight = |v: &Version| sight.design.share(sight.plan, stratum, v).fraction();
             let (of, dispersion, toll): (fn(&Units, &Version) -> UnitCounts, f64, f64) =
                 match units.basis() {
                     Basis::Cases { dispersion, toll } => (Units::cases_of, dispersion, toll),
                     Basis::Sample { toll } => (Units::units_of, 1.0, toll),
                 };
             Point {
-                weights: versions.iter().map(|it| weight(it)).collect(),
-                counts: versions.iter().map(|it| reached(of(units, it))).collect(),
+                weights: versions.iter().map(|v| weight(v)).collect(),
+                counts: versions.iter().map(|v| reached(of(units, v))).collect(),
                 dispersion,
                 toll,
             }
         };
-        sight.evidence.units.iter().map(|(it, units)| stratum((*it, units))).collect()
+        sight.evidence.units.iter().map(|(u, units)| stratum((*u, units))).collect()
     };
-    let assigned = strata(&all, |it| it.assigned);
-    let assigned_live = strata(&live, |it| it.assigned);
-    let answered = strata(&live, |it| it.answered);
+    let assigned = strata(&all, |s| s.assigned);
+    let assigned_live = strata(&live, |l| l.assigned);
+    let answered = strata(&live, |l| l.answered);
     let labelled =
-        if are_labels_expected(sight) { strata(&live, |it| it.labelled) } else { Vec::new() };
+        if are_labels_expected(sight) { strata(&live, |l| l.labelled) } else { Vec::new() };
     let log_e = [log_e(&assigned), answers_log_e(&assigned_live, &answered), log_e(&labelled)];
     let bar = (POINTS / split::ALPHA).ln();
-    let bad = log_e.iter().position(|it| *it >= bar).and_then(|point| {
+    let bad = log_e.iter().position(|l| *l >= bar).and_then(|point| {
         let loser = match point {
             SplitPoint::ASSIGNED => most_missing(&all, &assigned, None),
             SplitPoint::ANSWERED => most_missing(&live, &answered, Some(&assigned_live)),
@@ -92,12 +92,12 @@ fn split_trail(sight: &AnalysisInput<'_>) -> Trail {
         };
         Some((point, loser?))
     });
-    let decides = |it: &Metric| matches!(it.role, MetricRole::Goal | MetricRole::Guardrail);
-    let measures = |it: &Metric| {
-        decides(it) && matches!(it.kind, MetricKind::ResponseError | MetricKind::Timeout)
+    let decides = |m: &Metric| matches!(m.role, MetricRole::Goal | MetricRole::Guardrail);
+    let measures = |m: &Metric| {
+        decides(m) && matches!(m.kind, MetricKind::ResponseError | MetricKind::Timeout)
     };
     // A metric that leaves cases out rests on the answered ones being split as planned.
-    let leaves_out = |it: &Metric| decides(it) && it.unusable == Unusable::Exclude;
+    let leaves_out = |m: &Metric| decides(m) && m.unusable == Unusable::Exclude;
     let metrics = &sight.plan.metrics;
     let is_measured = metrics.iter().any(measures) && !metrics.iter().any(leaves_out);
     let bad = bad.filter(|(point, _)| *point == SplitPoint::ASSIGNED || !is_measured);
@@ -122,15 +122,15 @@ struct Point {
 }
 
 fn log_e(strata: &[Point]) -> f64 {
-    let of_stratum = |it: &Point| {
-        if it.counts.iter().all(|count| *count == 0) {
+    let of_stratum = |p: &Point| {
+        if p.counts.iter().all(|count| *count == 0) {
             return 0.0;
         }
-        let sum: f64 = it.weights.iter().sum();
+        let sum: f64 = p.weights.iter().sum();
         let shares: Vec<f64> =
-            it.weights.iter().map(|weight| if sum > 0.0 { weight / sum } else { 0.0 }).collect();
-        let stage = SplitStage { weights: &shares, counts: &it.counts };
-        split::log_e(&[stage]) / it.dispersion - it.toll
+            p.weights.iter().map(|weight| if sum > 0.0 { weight / sum } else { 0.0 }).collect();
+        let stage = SplitStage { weights: &shares, counts: &p.counts };
+        split::log_e(&[stage]) / p.dispersion - p.toll
     };
     strata.iter().map(of_stratum).sum()
 }
@@ -139,7 +139,7 @@ fn log_e(strata: &[Point]) -> f64 {
 /// losing more than another, evenly over the candidates and both directions. The first version is the stable one.
 fn answers_log_e(assigned: &[Point], answered: &[Point]) -> f64 {
     let shares = log_e(answered);
-    let candidates = answered.first().map_or(0, |it| it.counts.len().saturating_sub(1));
+    let candidates = answered.first().map_or(0, |a| a.counts.len().saturating_sub(1));
     if candidates == 0 {
         return shares;
     }
@@ -148,9 +148,9 @@ fn answers_log_e(assigned: &[Point], answered: &[Point]) -> f64 {
     let mut terms = vec![0.5_f64.ln() + shares];
     for candidate in 1..=candidates {
         let strata: Vec<Stratum> =
-            assigned.iter().zip(answered).map(|it| losses(candidate, it)).collect();
-        let dispersion = assigned.iter().map(|it| it.dispersion).fold(1.0, f64::max);
-        let toll: f64 = assigned.iter().map(|it| it.toll).sum();
+            assigned.iter().zip(answered).map(|a| losses(candidate, a)).collect();
+        let dispersion = assigned.iter().map(|a| a.dispersion).fold(1.0, f64::max);
+        let toll: f64 = assigned.iter().map(|a| a.toll).sum();
         for null in [
             Null { at: LOSS_MARGIN, side: Side::Greater },
             Null { at: -LOSS_MARGIN, side: Side::Less },
@@ -186,8 +186,8 @@ fn most_missing(
 ) -> Option<Version> {
     let mut missing = vec![(0.0, 0.0); versions.len()];
     for (index, it) in strata.iter().enumerate() {
-        let base: Vec<f64> = match before.and_then(|it| it.get(index)) {
-            Some(before) => before.counts.iter().map(|it| *it as f64).collect(),
+        let base: Vec<f64> = match before.and_then(|b| b.get(index)) {
+            Some(before) => before.counts.iter().map(|c| *c as f64).collect(),
             None => it.weights.clone(),
         };
         let ratio = it.counts.iter().sum::<u64>() as f64 / base.iter().sum::<f64>();
@@ -209,9 +209,9 @@ fn most_missing(
 
 /// Puts three tests that share one level together: each may fail at `bar`, and the p-value of all is corrected for `tests`.
 fn trail(log_e: [f64; 3], bar: f64, tests: f64, bad: Option<(usize, Version)>) -> Trail {
-    let points = log_e.map(|it| Check { p: p_of_log_e(it), is_ok: it < bar });
-    let least = points.iter().map(|it| it.p).fold(1.0, f64::min);
-    let all = Check { p: (tests * least).min(1.0), is_ok: points.iter().all(|it| it.is_ok) };
+    let points = log_e.map(|l| Check { p: p_of_log_e(l), is_ok: l < bar });
+    let least = points.iter().map(|p| p.p).fold(1.0, f64::min);
+    let all = Check { p: (tests * least).min(1.0), is_ok: points.iter().all(|p| p.is_ok) };
     Trail { all, points, bad }
 }
 
@@ -233,7 +233,7 @@ fn parity_trail(sight: &AnalysisInput<'_>) -> Trail {
                 let loser = if treated_excess(&strata) > 0.0 { candidate } else { sight.stable };
                 (rr_mix::label_parity(&strata), Some(loser.clone()))
             })
-            .fold((0.0, None), |worst, it| if it.0 > worst.0 { it } else { worst })
+            .fold((0.0, None), |worst, l| if l.0 > worst.0 { l } else { worst })
     });
     let is_bad = |age: &usize| worst[*age].0 >= bar;
     let telling = [LabelAge::FULL, LabelAge::QUARTER, LabelAge::HALF].into_iter().find(is_bad);
@@ -245,10 +245,10 @@ fn parity_trail(sight: &AnalysisInput<'_>) -> Trail {
 fn treated_excess(strata: &[Coverage]) -> f64 {
     strata
         .iter()
-        .map(|it| {
-            let treated = it.treated.saturating_sub(it.treated_labelled) as f64;
-            let control = it.control.saturating_sub(it.control_labelled) as f64;
-            treated - it.propensity * (treated + control)
+        .map(|s| {
+            let treated = s.treated.saturating_sub(s.treated_labelled) as f64;
+            let control = s.control.saturating_sub(s.control_labelled) as f64;
+            treated - s.propensity * (treated + control)
         })
         .sum()
 }
@@ -257,13 +257,13 @@ fn treated_excess(strata: &[Coverage]) -> f64 {
 /// remembered, because the cases of one unit are not drawn one by one.
 fn coverage(sight: &AnalysisInput<'_>, candidate: &Version, age: usize) -> Vec<Coverage> {
     let mature = |stratum, version| {
-        let units = sight.evidence.units.get(&stratum).filter(|it| it.is_sticky());
+        let units = sight.evidence.units.get(&stratum).filter(|s| s.is_sticky());
         if let Some(units) = units {
             let counts = units.units_of(version);
             return (counts.mature, counts.labelled_by[age]);
         }
         let tally = sight.evidence.tally(stratum, version, Part::Chosen);
-        tally.map_or((0, 0), |it| (it.mature, it.labelled_by_age()[age]))
+        tally.map_or((0, 0), |t| (t.mature, t.labelled_by_age()[age]))
     };
     sight
         .compared(candidate)

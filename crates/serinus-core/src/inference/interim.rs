@@ -56,7 +56,7 @@ impl AnalysisInput<'_> {
         self.evidence
             .strata()
             .into_iter()
-            .map(|it| (it, self.design.pairing(self.plan, it, candidate, self.stable)))
+            .map(|s| (s, self.design.pairing(self.plan, s, candidate, self.stable)))
             .filter(|(_, pairing)| *pairing != Pairing::Apart)
             .collect()
     }
@@ -84,9 +84,9 @@ pub fn look<'a>(sight: &AnalysisInput<'a>) -> InterimAnalysis<'a> {
         entered_at: sight.entered_at,
     };
     let read = |is_segment: bool| -> Vec<Finding> {
-        let metrics = sight.plan.metrics.iter().filter(|it| it.segment.is_some() == is_segment);
+        let metrics = sight.plan.metrics.iter().filter(|m| m.segment.is_some() == is_segment);
         metrics
-            .flat_map(|metric| sight.live.iter().map(move |it| finding::finding(sight, metric, it)))
+            .flat_map(|metric| sight.live.iter().map(move |m| finding::finding(sight, metric, m)))
             .collect()
     };
     let findings = read(false);
@@ -143,7 +143,7 @@ fn looks_worse(plan: &RolloutPlan, finding: &Finding) -> bool {
 /// Traffic is fresh when the newest case is not older than two ticks, the stage's hold, or a tenth of the stage so far.
 fn is_fresh(sight: &AnalysisInput<'_>, span: Option<(Timestamp, Timestamp)>) -> bool {
     let Some((first, last)) = span else { return false };
-    let hold = sight.plan.stage(sight.stage).map_or(sight.plan.tick, |it| it.hold);
+    let hold = sight.plan.stage(sight.stage).map_or(sight.plan.tick, |t| t.hold);
     let tenth = crate::domain::time::Span((sight.tick - first).0 / 10);
     let patience = sight.plan.tick.times(2).max(hold).max(tenth);
     sight.tick <= last + patience
@@ -158,7 +158,7 @@ fn arms(sight: &AnalysisInput<'_>) -> Vec<ArmReport> {
         .chain(&sight.plan.candidates)
         .map(|version| {
             let sum = sight.evidence.sum(version, |_| true);
-            let stage = sight.evidence.sum(version, |it| it.stage == sight.stage);
+            let stage = sight.evidence.sum(version, |v| v.stage == sight.stage);
             let is_full = sight.detail == Detail::Full;
             let quantile = |q| sum.latency.quantile(q).filter(|_| is_full);
             let latency_ms = match (quantile(0.5), quantile(0.95), quantile(0.99)) {

@@ -56,7 +56,7 @@ struct Counted {
 /// Reads a latency metric.
 pub(crate) fn duration(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Reading {
     let strata = sight.compared(candidate);
-    let timed: Vec<Timed> = strata.iter().map(|it| timed(sight, candidate, *it)).collect();
+    let timed: Vec<Timed> = strata.iter().map(|s| timed(sight, candidate, *s)).collect();
     let (mut ours, mut theirs) = (Sketch::default(), Sketch::default());
     for it in &timed {
         ours.merge(&it.ours);
@@ -67,8 +67,8 @@ pub(crate) fn duration(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &V
     let mut shown = QUANTILES[0];
     let (mut log_e, mut claims) = (None, Claims::default());
     if let Some(thresholds) = sight.design.thresholds.get(&metric.name) {
-        let block = |it: &Thresholds| -> Vec<Counted> {
-            strata.iter().map(|at| count(sight, metric, candidate, it, *at)).collect()
+        let block = |t: &Thresholds| -> Vec<Counted> {
+            strata.iter().map(|at| count(sight, metric, candidate, t, *at)).collect()
         };
         let blocks: Vec<Vec<Counted>> = thresholds.iter().map(block).collect();
         let slower = log_es(&blocks, Side::Greater, Held::ToLimits, inflation);
@@ -133,7 +133,7 @@ fn timed(
 
 /// Returns by what fraction the candidate is slower at a height, averaged over strata; nothing without answers of both.
 fn slowdown(strata: &[Timed], q: f64) -> Option<f64> {
-    average(strata, |it| Some(it.ours.quantile(q)? / it.theirs.quantile(q)? - 1.0))
+    average(strata, |s| Some(s.ours.quantile(q)? / s.theirs.quantile(q)? - 1.0))
 }
 
 /// Returns the height that tells most of harm, among those at which the candidate is slower by more than the margin if there is any.
@@ -173,16 +173,16 @@ fn range(sight: &AnalysisInput<'_>, strata: &[Timed], q: f64, inflation: f64) ->
         let estimate = asymp::Estimate { n, difference: q, error };
         asymp::reach_one_sided(&estimate, tuning(alpha), bar + LN_2)
     };
-    let ratio = |it: &Timed, sign: f64, bar: f64| {
-        let ours = at_height(&it.ours, q + sign * off(&it.ours, bar));
-        let theirs = at_height(&it.theirs, q - sign * off(&it.theirs, bar));
+    let ratio = |t: &Timed, sign: f64, bar: f64| {
+        let ours = at_height(&t.ours, q + sign * off(&t.ours, bar));
+        let theirs = at_height(&t.theirs, q - sign * off(&t.theirs, bar));
         ours / theirs - 1.0
     };
     let end = |sign: f64, bar: f64| {
-        let is_bounded = strata.iter().all(|it| {
-            it.ours.count() == 0 || it.theirs.count() == 0 || ratio(it, sign, bar).is_finite()
+        let is_bounded = strata.iter().all(|s| {
+            s.ours.count() == 0 || s.theirs.count() == 0 || ratio(s, sign, bar).is_finite()
         });
-        average(strata, |it| Some(ratio(it, sign, bar))).filter(|_| is_bounded)
+        average(strata, |s| Some(ratio(s, sign, bar))).filter(|_| is_bounded)
     };
     Interval {
         low: end(-1.0, bars.harm).unwrap_or(-1.0),
@@ -243,7 +243,7 @@ fn log_es(blocks: &[Vec<Counted>], side: Side, held: Held, inflation: f64) -> [f
         let prior = Prior::planned(GROWTH * base);
         let capitals: Vec<LogCapitals> = blocks
             .iter()
-            .map(|strata| capitals(strata, rung, null, held, &prior).map(|it| it / inflation))
+            .map(|strata| capitals(strata, rung, null, held, &prior).map(|p| p / inflation))
             .collect();
         *log_e = from_any_block(&capitals, &prior);
     }

@@ -174,14 +174,14 @@ pub fn freeze_thresholds(
     tick: Timestamp,
 ) -> bool {
     let mut has_frozen = false;
-    for metric in plan.metrics.iter().filter(|it| it.kind == MetricKind::Latency) {
+    for metric in plan.metrics.iter().filter(|m| m.kind == MetricKind::Latency) {
         let mut seen = Sketch::default();
         for ((_, version, part), tally) in &evidence.arms {
             if version == stable && *part == Part::Chosen {
                 seen.merge(&tally.latency);
             }
         }
-        let fresh = match design.thresholds.get(&metric.name).and_then(|it| it.last()) {
+        let fresh = match design.thresholds.get(&metric.name).and_then(|n| n.last()) {
             Some(Thresholds { block: Block::Open { seen: before, .. }, .. }) => seen.since(before),
             Some(Thresholds { block: Block::Closed(_), .. }) | None => seen.clone(),
         };

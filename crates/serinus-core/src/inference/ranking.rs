@@ -106,7 +106,7 @@ pub(crate) fn ranked(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Ver
         difference: difference
             .mean()
             .or_else(|| raw(value, stable))
-            .map(|it| with_interval(it, interval, n)),
+            .map(|s| with_interval(s, interval, n)),
         // Without enough positives nothing is said yet, and that is an open question, not a lack of data.
         log_e: log_e.or((n_min > 0).then_some(NOTHING_SAID)),
         classic: classic(metric, &ours_all, &theirs_all).filter(|_| sight.detail == Detail::Full),
@@ -242,13 +242,13 @@ fn quotient(kind: MetricKind, table: &Table) -> Quotient {
 
 /// The same compared once: `DeLong`'s test of two areas of different cases, and z-tests of shares.
 fn classic(metric: &Metric, ours: &Scores, theirs: &Scores) -> Option<Classic> {
-    let rate = |it: &Scores, among: u64| Rate { events: it.table.hits, n: among };
+    let rate = |s: &Scores, among: u64| Rate { events: s.table.hits, n: among };
     if metric.kind == MetricKind::Precision {
-        let called = |it: &Scores| rate(it, it.table.hits + it.table.alarms);
+        let called = |s: &Scores| rate(s, s.table.hits + s.table.alarms);
         return fixed_horizon::rates(called(ours), called(theirs));
     }
     if metric.kind == MetricKind::Recall {
-        let positive = |it: &Scores| rate(it, it.table.hits + it.table.misses);
+        let positive = |s: &Scores| rate(s, s.table.hits + s.table.misses);
         return fixed_horizon::rates(positive(ours), positive(theirs));
     }
     let test = if metric.kind == MetricKind::Auc { "delong" } else { "delta_z" };

@@ -88,7 +88,7 @@ impl Compared<'_> {
         let arm = |scores: &Scores, whose| {
             let summary = scores.moments.summary();
             let lost = bounds::counted(metric, scores.lost).all();
-            bounds::value(metric, whose).map(|it| bounds::with_more(summary, lost, it))
+            bounds::value(metric, whose).map(|w| bounds::with_more(summary, lost, w))
         };
         let (ours, theirs) = (&self.ours, &self.theirs);
         arm(ours, Whose::Candidates)
@@ -112,7 +112,7 @@ impl Compared<'_> {
             centre: centre.rate(),
             counts,
         };
-        contrast.split.iter().map(|(centre, it)| it.map(|it| stratum(*centre, it))).collect()
+        contrast.split.iter().map(|(centre, c)| c.map(|i| stratum(*centre, i))).collect()
     }
 
     /// Returns what both answered, of a binary metric.
@@ -208,7 +208,7 @@ pub(crate) fn tuning(alpha: f64) -> Tuning {
 
 /// Returns an estimate with its range, without the ends that nothing bounds.
 pub(crate) fn with_interval(value: f64, interval: Interval, n: u64) -> Estimate {
-    let bound = |it: f64| it.is_finite().then_some(it);
+    let bound = |f: f64| f.is_finite().then_some(f);
     Estimate { value, low: bound(interval.low), high: bound(interval.high), n }
 }
 

@@ -175,7 +175,7 @@ impl ArmReport {
 
     /// Returns the share of mature cases that had a label by a quarter of the maturity, by half of it, and at it.
     pub fn delay_curve(&self) -> Option<[f64; 3]> {
-        let [quarter, half] = self.labelled_by.map(|it| it as f64 / self.mature as f64);
+        let [quarter, half] = self.labelled_by.map(|l| l as f64 / self.mature as f64);
         Some([quarter, half, self.coverage()?])
     }
 }

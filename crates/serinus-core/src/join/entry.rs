@@ -143,7 +143,7 @@ impl Waiting {
     pub(crate) fn known_by(&self, labels: &[Label]) -> [bool; 2] {
         let at = self.prediction.event_time();
         let window = self.due - at;
-        [4, 2].map(|part| newest(labels, at + Span(window.0 / part)).is_some_and(|it| !it.retract))
+        [4, 2].map(|part| newest(labels, at + Span(window.0 / part)).is_some_and(|p| !p.retract))
     }
 
     /// Returns the row that a new truth asks for, once the final row is out.
@@ -190,5 +190,5 @@ pub(crate) fn truth(labels: &[Label], until: Timestamp) -> Option<Truth> {
 }
 
 fn newest(labels: &[Label], until: Timestamp) -> Option<&Label> {
-    labels.iter().filter(|it| it.observed_at <= until).max_by_key(|it| (it.version, it.retract))
+    labels.iter().filter(|l| l.observed_at <= until).max_by_key(|u| (u.version, u.retract))
 }

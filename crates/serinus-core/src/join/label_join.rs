@@ -197,7 +197,7 @@ impl LabelJoin {
     pub fn mature(&mut self, progress: Progress) -> Option<(Joined, Option<Joined>)> {
         let Progress { predictions, labels, standing, read_to } = progress;
         let is_passed = |due: Timestamp, labels: Timestamp, case: CaseId| {
-            due <= predictions.min(labels) && self.closed_at(case).is_some_and(|it| it <= read_to)
+            due <= predictions.min(labels) && self.closed_at(case).is_some_and(|c| c <= read_to)
         };
         let case = match (self.due.first(), self.due_without_labels.first()) {
             (Some((due, case)), _) if is_passed(*due, labels, *case) => *case,
@@ -208,7 +208,7 @@ impl LabelJoin {
     }
 
     fn closed_at(&self, case: CaseId) -> Option<Timestamp> {
-        self.entries.get(self.ids.get(&case)?)?.cases.get(case).map(|it| it.closed_at)
+        self.entries.get(self.ids.get(&case)?)?.cases.get(case).map(|c| c.closed_at)
     }
 
     /// Reads the label state of a case.
@@ -244,7 +244,7 @@ impl LabelJoin {
 
     /// Notes the newest row of a case that was written before the lane was filled again.
     pub fn has_row(&mut self, case: CaseId, row: (u32, LabelStatus)) {
-        let Some(entry) = self.ids.get(&case).and_then(|it| self.entries.get_mut(it)) else {
+        let Some(entry) = self.ids.get(&case).and_then(|c| self.entries.get_mut(c)) else {
             return;
         };
         let Some(waiting) = entry.cases.get_mut(case) else { return };
@@ -277,7 +277,7 @@ impl LabelJoin {
             }
             self.passed.remove(&(until, id.clone()));
             // Of ids that had cases each label was counted when it came.
-            if let Some(entry) = self.entries.get(&id).filter(|it| !it.had_case) {
+            if let Some(entry) = self.entries.get(&id).filter(|i| !i.had_case) {
                 self.evicted.orphaned += entry.labels.len() as u64;
             }
             self.drop_entry(&id);
@@ -308,9 +308,9 @@ impl LabelJoin {
 
     /// Returns all that is held, by request id: those with cases first, in the order of their oldest.
     pub fn entries(&self) -> impl Iterator<Item = (&RequestId, &Entry)> {
-        let of = |id| self.entries.get(id).map(|it| (id, it));
+        let of = |id| self.entries.get(id).map(|i| (id, i));
         let is_first = |case: CaseId, entry: &Entry| {
-            entry.cases.first().is_some_and(|it| it.prediction.case == case)
+            entry.cases.first().is_some_and(|c| c.prediction.case == case)
         };
         let with_cases = self
             .ids

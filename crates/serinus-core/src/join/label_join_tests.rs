@@ -101,10 +101,10 @@ fn what_was_put_back_is_as_it_was() {
         for (id, entry) in first.entries() {
             second.put_back(id.clone(), entry.clone());
         }
-        let indices = |it: &LabelJoin| {
+        let indices = |l: &LabelJoin| {
             format!(
                 "{:?}",
-                (&it.ids, &it.due, &it.due_without_labels, &it.expiring, &it.early, &it.turns)
+                (&l.ids, &l.due, &l.due_without_labels, &l.expiring, &l.early, &l.turns)
             )
         };
         assert_eq!(indices(&second), indices(&first));

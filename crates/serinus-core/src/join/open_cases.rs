@@ -40,12 +40,12 @@ pub struct Ask {
 impl Ask {
     /// Returns whether an answer came that can be served.
     pub fn is_ok(&self) -> bool {
-        self.reply.as_ref().is_some_and(|it| it.status == AnswerStatus::Ok)
+        self.reply.as_ref().is_some_and(|r| r.status == AnswerStatus::Ok)
     }
 
     /// Returns whether nothing servable will come any more.
     pub fn has_failed(&self) -> bool {
-        self.reply.as_ref().is_some_and(|it| it.status != AnswerStatus::Ok)
+        self.reply.as_ref().is_some_and(|r| r.status != AnswerStatus::Ok)
     }
 }
 
@@ -99,7 +99,7 @@ impl OpenCase {
 
     /// Returns whether it waits for nothing any more.
     pub fn is_complete(&self) -> bool {
-        self.served.is_some() && self.asks.iter().all(|it| it.reply.is_some())
+        self.served.is_some() && self.asks.iter().all(|a| a.reply.is_some())
     }
 
     /// Turns the case into its record; whoever has not answered timed out.

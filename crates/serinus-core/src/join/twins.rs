@@ -38,7 +38,7 @@ impl SmallMap {
 
     /// Returns one.
     pub(crate) fn get(&self, case: CaseId) -> Option<&Waiting> {
-        let first = self.first.as_ref().filter(|it| it.prediction.case == case);
+        let first = self.first.as_ref().filter(|c| c.prediction.case == case);
         first.or_else(|| self.more.get(&case))
     }
 
@@ -60,7 +60,7 @@ impl SmallMap {
             }
             before => {
                 self.first = Some(waiting);
-                self.more.extend(before.map(|it| (it.prediction.case, it)));
+                self.more.extend(before.map(|b| (b.prediction.case, b)));
             }
         }
     }
@@ -70,7 +70,7 @@ impl SmallMap {
         if self.first.as_ref()?.prediction.case != case {
             return self.more.remove(&case);
         }
-        let next = self.more.pop_first().map(|(_, it)| it);
+        let next = self.more.pop_first().map(|(_, p)| p);
         std::mem::replace(&mut self.first, next)
     }
 }
@@ -78,7 +78,7 @@ impl SmallMap {
 impl FromIterator<Waiting> for SmallMap {
     fn from_iter<I: IntoIterator<Item = Waiting>>(cases: I) -> Self {
         let mut all = Self::default();
-        cases.into_iter().for_each(|it| all.insert(it));
+        cases.into_iter().for_each(|f| all.insert(f));
         all
     }
 }

@@ -158,7 +158,7 @@ impl Metric {
 
     /// Returns whether it counts what falls into these segments.
     pub fn counts(&self, segments: &[(Arc<str>, Arc<str>)]) -> bool {
-        self.segment.as_ref().is_none_or(|it| segments.contains(it))
+        self.segment.as_ref().is_none_or(|s| segments.contains(s))
     }
 
     /// Returns the same metric in one segment alone, where it is watched.

@@ -155,7 +155,7 @@ pub struct Stage {
 impl Stage {
     /// Returns what a candidate serves.
     pub fn share_of(&self, version: &Version) -> Share {
-        self.shares.iter().find(|(it, _)| it == version).map_or(Share::NONE, |(_, share)| *share)
+        self.shares.iter().find(|(s, _)| s == version).map_or(Share::NONE, |(_, share)| *share)
     }
 }
 
@@ -268,20 +268,15 @@ impl RolloutPlan {
             .iter()
             .map(|version| Slice {
                 version: version.clone(),
-                width: self
-                    .stages
-                    .iter()
-                    .map(|it| it.share_of(version))
-                    .max()
-                    .unwrap_or(Share::NONE),
-                share: self.stage(index).map_or(Share::NONE, |it| it.share_of(version)),
+                width: self.stages.iter().map(|s| s.share_of(version)).max().unwrap_or(Share::NONE),
+                share: self.stage(index).map_or(Share::NONE, |i| i.share_of(version)),
             })
             .collect()
     }
 
     /// Returns the versions that the stages ask beside the stable one: the candidates, then such as only get copies.
     pub fn versions(&self) -> Vec<&Version> {
-        let copied = self.stages.iter().flat_map(|it| it.shadows.iter().map(|(it, _)| it));
+        let copied = self.stages.iter().flat_map(|v| v.shadows.iter().map(|(s, _)| s));
         let mut versions: Vec<&Version> = Vec::new();
         for version in self.candidates.iter().chain(copied) {
             if !versions.contains(&version) {

@@ -150,11 +150,11 @@ pub fn check(scenario: Scenario, quick: bool, seed: u64) -> Result<Checked, Stri
         Expected::Power { rate, median, ending } => {
             let found = survey.part(ending).rate;
             let limit = rate - 0.01;
-            let middle = median.map(|it| {
+            let middle = median.map(|m| {
                 let percent = if quick { 110 } else { 103 };
-                (survey.requests(ending, 0.5), it * percent / 100)
+                (survey.requests(ending, 0.5), m * percent / 100)
             });
-            let in_time = middle.is_none_or(|(found, limit)| found.is_some_and(|it| it <= limit));
+            let in_time = middle.is_none_or(|(found, limit)| found.is_some_and(|f| f <= limit));
             (found >= limit - slack(rate) && in_time, vec![("decided", found, limit)], middle)
         }
         Expected::Shares { promoted, aborted } => {
@@ -177,7 +177,7 @@ pub fn check(scenario: Scenario, quick: bool, seed: u64) -> Result<Checked, Stri
 
 fn course(scenario: &Scenario) -> Result<Course, String> {
     let text = format!("{MODEL}{}", scenario.spec);
-    let documents = load(scenario.name, &text).map_err(|it| it.to_string())?;
+    let documents = load(scenario.name, &text).map_err(|t| t.to_string())?;
     let mut model: Option<ModelPlan> = None;
     let mut rollout: Option<RolloutPlan> = None;
     for document in documents {
@@ -276,9 +276,9 @@ const TAIL: &str = "spec: {model: m, candidates: [v2], strategy: ab, stages: [{s
 /// One question at 5 %.
 fn one_sided() -> Vec<Scenario> {
     let rare = (2_000, 500_000);
-    let apart = |mut it: Scenario| {
-        it.truth.apart = Some(0.05);
-        it
+    let apart = |mut s: Scenario| {
+        s.truth.apart = Some(0.05);
+        s
     };
     vec![
         plain(
@@ -376,10 +376,10 @@ fn ramps() -> Vec<Scenario> {
     let wave = Drift::Wave { by: 0.3, period: Span::seconds(40) };
     let days = |days: i64| Span(days * 86_400_000);
     let late = Delay { event: days(7), rest: Span(days(1).0 / 2), never: 0.0 };
-    let with = |mut it: Scenario, truth: World| {
-        it.truth = truth;
-        it.worlds = 3_000;
-        it
+    let with = |mut s: Scenario, truth: World| {
+        s.truth = truth;
+        s.worlds = 3_000;
+        s
     };
     let ramp = (500, 200_000);
     let months = (400, 400 * 4 * 56);
@@ -472,10 +472,10 @@ fn ranked() -> Vec<Scenario> {
 fn units() -> Vec<Scenario> {
     let healthy = Expected::AtMost(0.05, HARM_OR_BETTER);
     let sticky = |units| World { sticky: Some(Sticky { units, likeness: 1.0 / 6.0 }), ..bare(0.0) };
-    let with = |mut it: Scenario, truth: World| {
-        it.truth = truth;
-        it.worlds = 3_000;
-        it
+    let with = |mut s: Scenario, truth: World| {
+        s.truth = truth;
+        s.worlds = 3_000;
+        s
     };
     let requests = (200, 20_000);
     vec![

@@ -88,8 +88,8 @@ impl Population {
                 let strength = (1.0 / sticky.likeness.clamp(1e-6, 0.999)) - 1.0;
                 let law = Beta::new(mean * strength, (1.0 - mean) * strength).ok();
                 (0..sticky.units)
-                    .map(|_| law.as_ref().map_or(mean, |it| it.sample(rng)))
-                    .map(|it| low + it * (high - low))
+                    .map(|_| law.as_ref().map_or(mean, |m| m.sample(rng)))
+                    .map(|r| low + r * (high - low))
                     .collect()
             })
             .collect();
@@ -132,7 +132,7 @@ fn draw_case(
     let bytes = unit.to_le_bytes();
     let arm = assignment::arm(tick.routing, &bytes);
     let mut parts = vec![(arm.version.clone(), Part::Chosen)];
-    for shadow in tick.routing.shadows.iter().filter(|it| it.version != arm.version) {
+    for shadow in tick.routing.shadows.iter().filter(|s| s.version != arm.version) {
         if assignment::is_copied(&tick.routing.salt, shadow, &bytes) {
             parts.push((shadow.version.clone(), Part::Copied));
         }
@@ -149,7 +149,7 @@ fn draw_case(
     for (index, (metric, truth)) in tick.plan.metrics.iter().zip(&nature.truths).enumerate() {
         let level = usize::try_from(unit)
             .ok()
-            .and_then(|it| people.levels.get(index)?.get(it).copied())
+            .and_then(|u| people.levels.get(index)?.get(u).copied())
             .unwrap_or(truth.base);
         let source = Source { tick, metric, truth: *truth, level, parts: &parts };
         let (values, is_positive) = source.draw(rng);
@@ -171,8 +171,8 @@ fn draw_case(
     let is_there = |age| patience >= nature.delay.missing(is_event, age);
     let labelled_by = [4, 2, 1].map(|part| is_there(Span(tick.plan.maturity.0 / part)));
     let mut left_out = |share: f64| -> Vec<Version> {
-        let candidates = parts.iter().filter(|(it, _)| share > 0.0 && it != tick.stable());
-        candidates.filter(|_| rng.random::<f64>() < share).map(|(it, _)| it.clone()).collect()
+        let candidates = parts.iter().filter(|(p, _)| share > 0.0 && p != tick.stable());
+        candidates.filter(|_| rng.random::<f64>() < share).map(|(s, _)| s.clone()).collect()
     };
     let (lost, unlabelled) = (left_out(nature.gaps.answers), left_out(nature.gaps.labels));
     Some(Waiting {
@@ -213,7 +213,7 @@ pub(crate) fn mature(plan: &Arc<RolloutPlan>, cases: Vec<Waiting>, book: &mut Ev
                 (true, MissingLabels::Exclude) => continue,
                 (true, MissingLabels::Negative) => {
                     drawn.is_positive = false;
-                    let shape = plan.metrics.get(drawn.metric).map(|it| it.kind.shape());
+                    let shape = plan.metrics.get(drawn.metric).map(|m| m.kind.shape());
                     if matches!(shape, Some(Shape::Binary | Shape::Bounded)) {
                         drawn.values.iter_mut().for_each(|(_, _, value)| *value = 0.0);
                     }
@@ -328,8 +328,8 @@ impl Source<'_> {
 
     fn draw_differences(&self, rng: &mut impl Rng) -> Vec<(Version, Part, f64)> {
         let stable = self.tick.stable();
-        let has_stable = self.parts.iter().any(|(it, _)| it == stable);
-        let candidates = self.parts.iter().filter(|(it, _)| has_stable && it != stable);
+        let has_stable = self.parts.iter().any(|(p, _)| p == stable);
+        let candidates = self.parts.iter().filter(|(p, _)| has_stable && p != stable);
         candidates
             .map(|(version, part)| {
                 let differs = rng.random::<f64>() < self.truth.base + self.truth.effect;
@@ -464,8 +464,8 @@ mod tests {
         let mean = values.iter().sum::<f64>() / 5.0;
         for by in [0.05, -0.05] {
             let moved: Vec<f64> =
-                values.iter().map(|it| shifted(*it, by, mean, (0.0, 1.0))).collect();
-            assert!(moved.iter().all(|it| (0.0..=1.0).contains(it)), "{moved:?}");
+                values.iter().map(|f| shifted(*f, by, mean, (0.0, 1.0))).collect();
+            assert!(moved.iter().all(|m| (0.0..=1.0).contains(m)), "{moved:?}");
             assert!((moved.iter().sum::<f64>() / 5.0 - mean - by).abs() < 1e-12, "{moved:?}");
         }
     }

@@ -144,6 +144,6 @@ impl Nature {
         self.sticky.is_none()
             && self.gaps == Gaps::default()
             && plan.candidates.len() == 1
-            && plan.metrics.iter().all(|it| it.kind.shape() == Shape::Binary)
+            && plan.metrics.iter().all(|m| m.kind.shape() == Shape::Binary)
     }
 }

@@ -43,8 +43,8 @@ pub(crate) fn draw(tick: &Tick<'_>, nature: &Nature, rng: &mut impl Rng) -> Adde
     let pairing = tick.design.pairing(tick.plan, tick.stratum, candidate, stable);
     let arms = match pairing {
         Pairing::Paired => {
-            let copied = tick.routing.shadows.iter().find(|it| it.version == *candidate);
-            let share = copied.map_or(0.0, |it| it.share.fraction());
+            let copied = tick.routing.shadows.iter().find(|s| s.version == *candidate);
+            let share = copied.map_or(0.0, |s| s.share.fraction());
             let pairs = chosen + binomial(rng, rest, share);
             Arms { pairs: Some(pairs), ours: pairs, theirs: tick.requests }
         }
@@ -89,7 +89,7 @@ pub(crate) fn draw(tick: &Tick<'_>, nature: &Nature, rng: &mut impl Rng) -> Adde
         tally.labelled += labelled;
         tally.labelled_by = [quarter, half];
         if part == Part::Chosen {
-            let answered = added.now.arms.get(&key).map_or(n, |it| it.answered);
+            let answered = added.now.arms.get(&key).map_or(n, |k| k.answered);
             let units = added.now.units.entry(tick.stratum).or_default();
             let counts = units.cases.entry(version.clone()).or_default();
             (counts.assigned, counts.answered) = (n, answered);
@@ -104,7 +104,7 @@ pub(crate) fn draw(tick: &Tick<'_>, nature: &Nature, rng: &mut impl Rng) -> Adde
 
 /// Returns how many cases can be drawn before a centre is frozen that they are bet on around.
 pub(crate) fn room(tick: &Tick<'_>, total: &mut Evidence, delay: usize) -> u64 {
-    let at_once = tick.plan.metrics.iter().filter(|it| delay == 0 || !it.needs_label());
+    let at_once = tick.plan.metrics.iter().filter(|m| delay == 0 || !m.needs_label());
     let room = at_once.map(|metric| {
         let key = (tick.stratum, metric.name.clone());
         let centres = total.centres.entry(key).or_default();
@@ -125,7 +125,7 @@ pub(crate) fn absorb(tick: &Tick<'_>, total: &mut Evidence, added: &Evidence) {
         for metric in &tick.plan.metrics {
             let moments = |version| {
                 let scores = added.scored(stratum, version, Part::Chosen, &metric.name);
-                scores.map(|it| it.moments).unwrap_or_default()
+                scores.map(|s| s.moments).unwrap_or_default()
             };
             let (ours, theirs) = (moments(candidate), moments(stable));
             if ours.n + theirs.n == 0 {
@@ -134,7 +134,7 @@ pub(crate) fn absorb(tick: &Tick<'_>, total: &mut Evidence, added: &Evidence) {
             let centres = total.centres.entry((stratum, metric.name.clone())).or_default();
             centres.freeze_if_due(1);
             let planned = planning::assumption(tick.design, metric, stratum.stage).centre;
-            let centre = centres.frozen.last().map_or(planned, |it| it.centre);
+            let centre = centres.frozen.last().map_or(planned, |p| p.centre);
             centres.seen.merge(&ours);
             centres.seen.merge(&theirs);
             let key =

@@ -48,7 +48,7 @@ pub fn survey(course: &Course, nature: &Nature, worlds: u64, seed: u64) -> Surve
             .collect();
         handles
             .into_iter()
-            .flat_map(|it| match it.join() {
+            .flat_map(|h| match h.join() {
                 Ok(outcomes) => outcomes,
                 Err(panic) => std::panic::resume_unwind(panic),
             })
@@ -62,7 +62,7 @@ pub fn survey(course: &Course, nature: &Nature, worlds: u64, seed: u64) -> Surve
 impl Survey {
     /// Returns the share of worlds that ended in one of these ways.
     pub fn part(&self, endings: &[Ending]) -> Part {
-        let n = self.outcomes.iter().filter(|it| endings.contains(&it.ending)).count() as f64;
+        let n = self.outcomes.iter().filter(|o| endings.contains(&o.ending)).count() as f64;
         let worlds = (self.worlds as f64).max(1.0);
         let rate = n / worlds;
         Part { rate, error: (rate * (1.0 - rate) / worlds).sqrt() }
@@ -70,17 +70,17 @@ impl Survey {
 
     /// Returns after how many requests a share of *all* worlds had ended in one of these ways, if so many ever did.
     pub fn requests(&self, endings: &[Ending], share: f64) -> Option<u64> {
-        self.quantile(endings, share, |it| it.requests)
+        self.quantile(endings, share, |s| s.requests)
     }
 
     /// Returns after how long a share of all worlds had ended in one of these ways, if so many ever did.
     pub fn after(&self, endings: &[Ending], share: f64) -> Option<Span> {
-        self.quantile(endings, share, |it| it.after)
+        self.quantile(endings, share, |s| s.after)
     }
 
     /// Returns how many requests candidates served on average.
     pub fn exposed(&self) -> f64 {
-        let sum: f64 = self.outcomes.iter().map(|it| it.exposed as f64).sum();
+        let sum: f64 = self.outcomes.iter().map(|o| o.exposed as f64).sum();
         sum / (self.worlds as f64).max(1.0)
     }
 
@@ -91,7 +91,7 @@ impl Survey {
         of: impl Fn(&Outcome) -> T,
     ) -> Option<T> {
         let mut values: Vec<T> =
-            self.outcomes.iter().filter(|it| endings.contains(&it.ending)).map(of).collect();
+            self.outcomes.iter().filter(|o| endings.contains(&o.ending)).map(of).collect();
         values.sort_unstable();
         #[expect(
             clippy::cast_possible_truncation,

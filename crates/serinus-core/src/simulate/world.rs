@@ -285,7 +285,7 @@ fn exposed(tick: &Tick<'_>) -> u64 {
         .plan
         .candidates
         .iter()
-        .map(|it| tick.design.share(tick.plan, tick.stratum, it).fraction())
+        .map(|c| tick.design.share(tick.plan, tick.stratum, c).fraction())
         .sum();
     #[expect(
         clippy::cast_possible_truncation,

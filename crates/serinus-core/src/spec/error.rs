@@ -33,7 +33,7 @@ struct SourceLine {
 impl PlanError {
     /// Finds a fault's place in the text of its document.
     pub(crate) fn new(file: &str, text: &str, tree: Option<&Node>, fault: Fault) -> Self {
-        let place = tree.and_then(|it| it.place_of(&fault.path, fault.aim));
+        let place = tree.and_then(|t| t.place_of(&fault.path, fault.aim));
         // A field that is missing has no place of its own: the path says it, the place is its parent's.
         debug_assert!(fault.aim == Aim::Value || !fault.path.0.is_empty());
         Self::at(file, text, place, fault.path.to_string(), fault.problem, fault.help)
@@ -71,14 +71,14 @@ impl PlanError {
         problem: String,
         help: Option<String>,
     ) -> Self {
-        let source_line = place.and_then(|it| {
-            let line = text.lines().nth(it.line.checked_sub(1)?)?;
-            Some(SourceLine { text: line.to_owned(), width: it.width })
+        let source_line = place.and_then(|p| {
+            let line = text.lines().nth(p.line.checked_sub(1)?)?;
+            Some(SourceLine { text: line.to_owned(), width: p.width })
         });
         Self {
             file: file.to_owned(),
-            line: place.map(|it| it.line),
-            column: place.map(|it| it.column),
+            line: place.map(|p| p.line),
+            column: place.map(|p| p.column),
             field,
             problem,
             help,
@@ -102,7 +102,7 @@ impl fmt::Display for PlanError {
             write!(f, "{}: ", self.field)?;
         }
         f.write_str(&self.problem)?;
-        let gutter = self.line.map_or(1, |it| it.to_string().len());
+        let gutter = self.line.map_or(1, |l| l.to_string().len());
         if let (Some(source), Some(line), Some(column)) =
             (&self.source_line, self.line, self.column)
         {
@@ -111,7 +111,7 @@ impl fmt::Display for PlanError {
                 .text
                 .chars()
                 .take(column - 1)
-                .map(|it| if it == '\t' { '\t' } else { ' ' })
+                .map(|c| if c == '\t' { '\t' } else { ' ' })
                 .collect();
             let rest = source.text.chars().count().saturating_sub(column - 1);
             let carets = "^".repeat(source.width.clamp(1, rest.max(1)));

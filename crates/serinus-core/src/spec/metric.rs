@@ -38,7 +38,7 @@ pub(crate) fn plan(
                 effect_worth_detecting(kind, spec.base, base, range)
             }
         },
-        |it| limit(faults, at.field("mde"), it, kind).value(),
+        |r| limit(faults, at.field("mde"), r, kind).value(),
     );
     let decides = matches!(role, MetricRole::Goal | MetricRole::Guardrail);
     if mde <= 0.0 {
@@ -56,8 +56,8 @@ pub(crate) fn plan(
         direction: direction(faults, at, spec, kind),
         margin,
         mde,
-        prediction: spec.prediction.as_ref().map(|it| it.0.clone()),
-        label: spec.label.as_ref().map(|it| it.0.clone()),
+        prediction: spec.prediction.as_ref().map(|p| p.0.clone()),
+        label: spec.label.as_ref().map(|l| l.0.clone()),
         threshold: spec.threshold,
         positive: spec.positive.clone(),
         range,
@@ -79,7 +79,7 @@ pub(crate) fn plan(
             | MetricKind::Disagreement => base,
         },
         tolerance,
-        ignore: spec.ignore.iter().flatten().map(|it| it.0.clone()).collect(),
+        ignore: spec.ignore.iter().flatten().map(|i| i.0.clone()).collect(),
         segment: None,
         twin: spec.twin.as_deref().map(Version::new),
         aborts: spec
@@ -237,11 +237,11 @@ fn natural_direction(kind: MetricKind) -> Option<Direction> {
 }
 
 fn direction(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricKind) -> Direction {
-    let written = spec.direction.map(|it| match it {
+    let written = spec.direction.map(|d| match d {
         DirectionWord::Lower => Direction::Lower,
         DirectionWord::Higher => Direction::Higher,
     });
-    let word = |it: Direction| match it {
+    let word = |d: Direction| match d {
         Direction::Lower => "lower",
         Direction::Higher => "higher",
     };

@@ -27,10 +27,10 @@ pub(crate) fn plan(document: &ModelDocument) -> Result<ModelPlan, Vec<Fault>> {
     check_name(&mut faults, at.field("stable"), "version", &spec.stable);
     let topics = topics(&mut faults, &at.field("topics"), &name, spec.topics.as_ref());
 
-    check_text_place(&mut faults, at.field("unit"), spec.unit.as_ref().map(|it| &it.0));
-    check_text_place(&mut faults, at.field("requestId"), spec.request_id.as_ref().map(|it| &it.0));
+    check_text_place(&mut faults, at.field("unit"), spec.unit.as_ref().map(|u| &u.0));
+    check_text_place(&mut faults, at.field("requestId"), spec.request_id.as_ref().map(|r| &r.0));
     for (field, span) in [("timeout", Some(spec.timeout)), ("shadowTimeout", spec.shadow_timeout)] {
-        if span.is_some_and(|it| it.0 <= Span::ZERO) {
+        if span.is_some_and(|s| s.0 <= Span::ZERO) {
             faults.add(
                 at.field(field),
                 "a deadline of no time cannot be met",
@@ -38,7 +38,7 @@ pub(crate) fn plan(document: &ModelDocument) -> Result<ModelPlan, Vec<Fault>> {
             );
         }
     }
-    let on_failure = spec.on_failure.map_or(OnFailure::Stable, |it| match it {
+    let on_failure = spec.on_failure.map_or(OnFailure::Stable, |o| match o {
         OnFailureWord::Stable => OnFailure::Stable,
         OnFailureWord::Default => OnFailure::Default,
         OnFailureWord::Error => OnFailure::Error,
@@ -63,15 +63,15 @@ pub(crate) fn plan(document: &ModelDocument) -> Result<ModelPlan, Vec<Fault>> {
     let plan = ModelPlan {
         name,
         stable: Version::new(&spec.stable),
-        unit: spec.unit.as_ref().map_or(Source::Key, |it| it.0.clone()),
-        request_id: spec.request_id.as_ref().map(|it| it.0.clone()),
+        unit: spec.unit.as_ref().map_or(Source::Key, |u| u.0.clone()),
+        request_id: spec.request_id.as_ref().map(|r| r.0.clone()),
         segments: segments(&mut faults, &at.field("segments"), spec),
         timeout: spec.timeout.0,
-        shadow_timeout: spec.shadow_timeout.map_or(spec.timeout.0.times(10), |it| it.0),
+        shadow_timeout: spec.shadow_timeout.map_or(spec.timeout.0.times(10), |t| t.0),
         on_failure,
-        default: spec.default.as_ref().map(|it| Arc::from(it.to_string().into_bytes())),
+        default: spec.default.as_ref().map(|d| Arc::from(d.to_string().into_bytes())),
         labels: labels(&mut faults, &at.field("labels"), spec.labels.as_ref()),
-        format: spec.format.map_or(Format::Json, |it| match it {
+        format: spec.format.map_or(Format::Json, |s| match s {
             FormatWord::Json => Format::Json,
             FormatWord::Avro => Format::Avro,
         }),
@@ -84,8 +84,8 @@ pub(crate) fn plan(document: &ModelDocument) -> Result<ModelPlan, Vec<Fault>> {
 
 /// Notes a name that could not be part of a topic's name.
 pub(crate) fn check_name(faults: &mut Faults, path: Path, what: &str, name: &str) {
-    let is_legal = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '_' | '-');
-    let has_a_letter = name.contains(|it: char| it != '.');
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let has_a_letter = name.contains(|c: char| c != '.');
     if name.len() > 100 {
         faults.add(
             path,
@@ -118,15 +118,15 @@ fn segments(faults: &mut Faults, at: &Path, spec: &ModelSpec) -> Vec<(Arc<str>, 
 }
 
 fn labels(faults: &mut Faults, at: &Path, labels: Option<&LabelsOfModel>) -> LabelMap {
-    let request_id = labels.and_then(|it| it.request_id.as_ref()).map(|it| it.0.clone());
+    let request_id = labels.and_then(|l| l.request_id.as_ref()).map(|r| r.0.clone());
     check_text_place(faults, at.field("requestId"), request_id.as_ref());
-    let observed_at = labels.and_then(|it| it.observed_at.as_ref());
+    let observed_at = labels.and_then(|l| l.observed_at.as_ref());
     LabelMap {
         request_id: request_id.unwrap_or_else(|| Source::Json("/request_id".to_owned())),
         value: labels
-            .and_then(|it| it.value.as_ref())
-            .map_or_else(|| "/label".to_owned(), |it| it.0.clone()),
-        observed_at: observed_at.map_or_else(|| Some("/observed_at".to_owned()), |it| it.0.clone()),
+            .and_then(|l| l.value.as_ref())
+            .map_or_else(|| "/label".to_owned(), |v| v.0.clone()),
+        observed_at: observed_at.map_or_else(|| Some("/observed_at".to_owned()), |o| o.0.clone()),
     }
 }
 
@@ -169,7 +169,7 @@ fn check_topic(faults: &mut Faults, path: Path, field: &str, name: &str) {
         return;
     }
     let plain = if is_of_version { name.replace("{version}", "v") } else { name.to_owned() };
-    let is_legal = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '_' | '-');
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if plain.is_empty()
         || plain.len() > 249
         || !plain.chars().all(is_legal)

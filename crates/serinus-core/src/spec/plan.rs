@@ -79,8 +79,8 @@ pub fn load(file: &str, text: &str) -> Result<Vec<Document>, SpecErrors> {
             }
             Err(faults) => faults,
         };
-        faults.sort_by_key(|it| node.place_of(&it.path, it.aim).map(|it| (it.line, it.column)));
-        errors.extend(faults.into_iter().map(|it| PlanError::new(file, text, Some(node), it)));
+        faults.sort_by_key(|f| node.place_of(&f.path, f.aim).map(|a| (a.line, a.column)));
+        errors.extend(faults.into_iter().map(|f| PlanError::new(file, text, Some(node), f)));
     }
     if errors.is_empty() { Ok(documents) } else { Err(SpecErrors(errors)) }
 }
@@ -98,11 +98,11 @@ pub fn rollout_from_json(document: &Value) -> Result<RolloutPlan, SpecErrors> {
 fn document(node: &Node) -> Result<Document, Vec<Fault>> {
     match kind(node)? {
         DocumentKind::Model => {
-            let plan = read::read(node).map_err(|it| vec![it]).and_then(|it| model::plan(&it))?;
+            let plan = read::read(node).map_err(|n| vec![n]).and_then(|i| model::plan(&i))?;
             Ok(Document::Model(plan, node.to_json()))
         }
         DocumentKind::Rollout => {
-            let plan = read::read(node).map_err(|it| vec![it]).and_then(|it| rollout::plan(&it))?;
+            let plan = read::read(node).map_err(|n| vec![n]).and_then(|i| rollout::plan(&i))?;
             Ok(Document::Rollout(plan, node.to_json()))
         }
     }
@@ -126,10 +126,10 @@ fn kind(node: &Node) -> Result<DocumentKind, Vec<Fault>> {
         ));
     }
     let path = Path::default().field("kind");
-    match node.field("kind").map(|it| &it.kind) {
+    match node.field("kind").map(|f| &f.kind) {
         Some(Kind::Text(word)) => {
-            KINDS.into_iter().find(|(it, _)| it == word).map(|(_, kind)| kind).ok_or_else(|| {
-                let help = did_you_mean(word, &KINDS.map(|(it, _)| it));
+            KINDS.into_iter().find(|(w, _)| w == word).map(|(_, kind)| kind).ok_or_else(|| {
+                let help = did_you_mean(word, &KINDS.map(|(w, _)| w));
                 fault(path, &format!("`{word}` is not a kind of document"), &help)
             })
         }
@@ -180,10 +180,10 @@ where
                 help: Some(format!("a {wanted:?} is wanted here")),
             }]);
         }
-        plan(&read::read(&node).map_err(|it| vec![it])?)
+        plan(&read::read(&node).map_err(|n| vec![n])?)
     };
     read().map_err(|faults| {
-        SpecErrors(faults.into_iter().map(|it| PlanError::new("", "", None, it)).collect())
+        SpecErrors(faults.into_iter().map(|f| PlanError::new("", "", None, f)).collect())
     })
 }
 

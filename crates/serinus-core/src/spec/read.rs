@@ -14,10 +14,10 @@ use crate::spec::tree::{Kind, Node};
 
 /// Reads a struct of the spec.
 pub(crate) fn read<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Fault> {
-    T::deserialize(node).map_err(|it| {
-        let mut steps = it.steps;
+    T::deserialize(node).map_err(|n| {
+        let mut steps = n.steps;
         steps.reverse();
-        Fault { path: Path(steps), aim: it.aim, problem: it.problem, help: it.help }
+        Fault { path: Path(steps), aim: n.aim, problem: n.problem, help: n.help }
     })
 }
 
@@ -139,8 +139,8 @@ impl<'de> Deserializer<'de> for &'de Node {
                 visitor.visit_seq(SeqDeserializer::new(items))
             }
             Kind::Map(fields) => {
-                let fields = fields.iter().map(|it| {
-                    (&*it.name, Below { step: Step::Field(it.name.clone()), node: &it.node })
+                let fields = fields.iter().map(|f| {
+                    (&*f.name, Below { step: Step::Field(f.name.clone()), node: &f.node })
                 });
                 visitor.visit_map(MapDeserializer::new(fields))
             }

@@ -43,7 +43,7 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
     };
     let candidates = candidates(&mut faults, &at.field("candidates"), &spec.candidates);
     let stages = stages(&mut faults, &at.field("stages"), spec, strategy, &candidates);
-    let promote = spec.decide.as_ref().and_then(|it| it.promote).map_or_else(
+    let promote = spec.decide.as_ref().and_then(|d| d.promote).map_or_else(
         || {
             if strategy == StrategyKind::Ab {
                 PromoteWhen::Superior
@@ -51,7 +51,7 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
                 PromoteWhen::NonInferior
             }
         },
-        |it| match it {
+        |e| match e {
             PromoteWord::NonInferior => PromoteWhen::NonInferior,
             PromoteWord::Superior => PromoteWhen::Superior,
         },
@@ -60,16 +60,16 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
     let watched = segments(&mut faults, &at.field("segments"), spec, &metrics);
     metrics.extend(watched);
 
-    let missing = match spec.labels.as_ref().and_then(|it| it.missing) {
+    let missing = match spec.labels.as_ref().and_then(|l| l.missing) {
         None | Some(MissingWord::Exclude) => MissingLabels::Exclude,
         Some(MissingWord::Negative) => MissingLabels::Negative,
     };
     let maturity = maturity(&mut faults, &at, spec, &metrics);
-    let keep = spec.labels.as_ref().and_then(|it| it.keep).map_or(maturity.max(MINUTE), |it| it.0);
+    let keep = spec.labels.as_ref().and_then(|l| l.keep).map_or(maturity.max(MINUTE), |m| m.0);
     let no_decide = DecideSpec::default();
     let decide_spec = spec.decide.as_ref().unwrap_or(&no_decide);
     let decide = decide(&mut faults, &at.field("decide"), decide_spec, promote, missing, &stages);
-    let tick = decide_spec.tick.map_or_else(|| usual_tick(&stages, maturity), |it| it.0);
+    let tick = decide_spec.tick.map_or_else(|| usual_tick(&stages, maturity), |m| m.0);
     if tick <= Span::ZERO {
         faults.add(
             at.field("decide").field("tick"),
@@ -88,7 +88,7 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
         keep,
         missing,
         decide,
-        on_conflict: spec.on_conflict.map_or(OnConflict::Refuse, |it| match it {
+        on_conflict: spec.on_conflict.map_or(OnConflict::Refuse, |o| match o {
             OnConflictWord::Refuse => OnConflict::Refuse,
             OnConflictWord::Replace => OnConflict::Replace,
             OnConflictWord::Queue => OnConflict::Queue,
@@ -127,7 +127,7 @@ fn stages(
     strategy: StrategyKind,
     candidates: &[Version],
 ) -> Vec<Stage> {
-    let Some(written) = spec.stages.as_deref().filter(|it| !it.is_empty()) else {
+    let Some(written) = spec.stages.as_deref().filter(|s| !s.is_empty()) else {
         if strategy != StrategyKind::Shadow {
             let help = "write them, such as `stages: [{share: 5%, hold: 30m}]`";
             faults.add(
@@ -137,21 +137,21 @@ fn stages(
             );
         }
         let twins = twins(spec, candidates);
-        let shadows = candidates.iter().chain(&twins).map(|it| (it.clone(), Share::ALL)).collect();
+        let shadows = candidates.iter().chain(&twins).map(|t| (t.clone(), Share::ALL)).collect();
         return vec![Stage { shadows, ..Stage::default() }];
     };
     let stages: Vec<Stage> = written
         .iter()
         .enumerate()
-        .map(|(index, it)| stage(faults, &at.item(index), it, candidates, &twins(spec, candidates)))
+        .map(|(index, w)| stage(faults, &at.item(index), w, candidates, &twins(spec, candidates)))
         .collect();
-    if faults.0.iter().any(|it| it.path.0.starts_with(&at.0)) {
+    if faults.0.iter().any(|f| f.path.0.starts_with(&at.0)) {
         // What follows from a stage that was not understood would only be noise.
         return stages;
     }
     match strategy {
         StrategyKind::Shadow => {
-            for (index, _) in stages.iter().enumerate().filter(|(_, it)| serves(it)) {
+            for (index, _) in stages.iter().enumerate().filter(|(_, s)| serves(s)) {
                 let help = "take it out, or write `strategy: canary` or `strategy: ab`";
                 faults.add_name(
                     at.item(index).field("share"),
@@ -168,7 +168,7 @@ fn stages(
         faults.add(at.clone(), "no stage gives a candidate a share", help);
     } else if strategy != StrategyKind::Shadow {
         for (index, version) in candidates.iter().enumerate() {
-            if stages.iter().all(|it| it.share_of(version) == Share::NONE) {
+            if stages.iter().all(|s| s.share_of(version) == Share::NONE) {
                 let help = "give it one in the last stage, or take it out of the candidates";
                 let path = Path::default().field("spec").field("candidates").item(index);
                 faults.add(path, format!("`{version}` gets no share in any stage"), help);
@@ -184,9 +184,9 @@ const WATCHED_MAX: usize = 200;
 
 /// Returns each deciding metric once more for every segment that is watched.
 fn segments(faults: &mut Faults, at: &Path, spec: &RolloutSpec, metrics: &[Metric]) -> Vec<Metric> {
-    let decides = |it: &&Metric| {
-        matches!(it.role, MetricRole::Goal | MetricRole::Guardrail)
-            && matches!(it.kind.shape(), Shape::Binary | Shape::Bounded)
+    let decides = |m: &&Metric| {
+        matches!(m.role, MetricRole::Goal | MetricRole::Guardrail)
+            && matches!(m.kind.shape(), Shape::Binary | Shape::Bounded)
     };
     let mut watched = Vec::new();
     let mut names = BTreeSet::new();
@@ -200,7 +200,7 @@ fn segments(faults: &mut Faults, at: &Path, spec: &RolloutSpec, metrics: &[Metri
                 let problem = format!("`{value}` is there twice");
                 faults.add(at.item(index).field("values"), problem, "take one out");
             }
-            watched.extend(metrics.iter().filter(decides).map(|it| it.within(&segment.by, value)));
+            watched.extend(metrics.iter().filter(decides).map(|d| d.within(&segment.by, value)));
         }
     }
     if watched.len() > WATCHED_MAX {
@@ -221,10 +221,10 @@ fn check_twin(
 ) {
     let Some(twin) = &metric.twin else { return };
     check_name(faults, at.clone(), "version", twin.as_str());
-    if spec.candidates.iter().any(|it| it == twin.as_str()) {
+    if spec.candidates.iter().any(|c| c == twin.as_str()) {
         let help = "name a second instance of the stable version, deployed under a name of its own";
         faults.add(at.clone(), format!("`{twin}` is a candidate"), help);
-    } else if !stages.iter().any(|it| it.shadows.iter().any(|(it, _)| it == twin)) {
+    } else if !stages.iter().any(|i| i.shadows.iter().any(|(s, _)| s == twin)) {
         let help = format!("add it to a stage: `shadow: {{{twin}: 100%}}`");
         faults.add(at.clone(), format!("no stage copies requests to `{twin}`"), help);
     }
@@ -232,8 +232,8 @@ fn check_twin(
 
 /// Returns the versions that metrics name as twins of the stable one, by name.
 fn twins(spec: &RolloutSpec, candidates: &[Version]) -> Vec<Version> {
-    let named = spec.metrics.iter().filter_map(|it| it.twin.as_deref().map(Version::new));
-    named.filter(|it| !candidates.contains(it)).collect::<BTreeSet<_>>().into_iter().collect()
+    let named = spec.metrics.iter().filter_map(|m| m.twin.as_deref().map(Version::new));
+    named.filter(|n| !candidates.contains(n)).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn serves(stage: &Stage) -> bool {
@@ -269,13 +269,13 @@ fn stage(
     }
     let mut shadows = in_order(written.shadow.as_ref(), candidates, |_| true);
     if let Some(Shares::Each(share)) = &written.shadow {
-        shadows.extend(twins.iter().map(|it| (it.clone(), share.0)));
+        shadows.extend(twins.iter().map(|t| (t.clone(), share.0)));
     }
     Stage {
         shares: in_order(written.share.as_ref(), candidates, |_| false),
         shadows,
-        hold: written.hold.map_or(Span::ZERO, |it| it.0),
-        exposures_min: written.until.as_ref().map_or(0, |it| it.exposures),
+        hold: written.hold.map_or(Span::ZERO, |h| h.0),
+        exposures_min: written.until.as_ref().map_or(0, |u| u.exposures),
         approve: written.approve.unwrap_or(false),
     }
 }
@@ -290,9 +290,9 @@ fn in_order(
 ) -> Vec<(Version, Share)> {
     match shares {
         None => Vec::new(),
-        Some(Shares::Each(share)) => candidates.iter().map(|it| (it.clone(), share.0)).collect(),
+        Some(Shares::Each(share)) => candidates.iter().map(|c| (c.clone(), share.0)).collect(),
         Some(Shares::Of(shares)) => {
-            let rank = |version: &Version| candidates.iter().position(|it| it == version);
+            let rank = |version: &Version| candidates.iter().position(|c| c == version);
             let mut shares: Vec<_> =
                 shares.iter().map(|(name, share)| (Version::new(name), share.0)).collect();
             shares.retain(|(version, _)| rank(version).is_some() || is_welcome(version));
@@ -304,7 +304,7 @@ fn in_order(
 }
 
 fn check_ab(faults: &mut Faults, at: &Path, stages: &[Stage]) {
-    let serving: Vec<usize> = (0..stages.len()).filter(|it| serves(&stages[*it])).collect();
+    let serving: Vec<usize> = (0..stages.len()).filter(|l| serves(&stages[*l])).collect();
     if let [_, second, ..] = serving[..] {
         let help = "keep one stage of shares, or write `strategy: canary`";
         faults.add_name(
@@ -334,16 +334,15 @@ fn check_ramp(faults: &mut Faults, at: &Path, stages: &[Stage], candidates: &[Ve
 }
 
 fn check_widths(faults: &mut Faults, at: &Path, stages: &[Stage], candidates: &[Version]) {
-    let width = |version: &Version| {
-        stages.iter().map(|it| it.share_of(version)).max().unwrap_or(Share::NONE)
-    };
-    let millionths: u64 = candidates.iter().map(|it| u64::from(width(it).millionths())).sum();
+    let width =
+        |version: &Version| stages.iter().map(|s| s.share_of(version)).max().unwrap_or(Share::NONE);
+    let millionths: u64 = candidates.iter().map(|c| u64::from(width(c).millionths())).sum();
     if millionths <= u64::from(Share::ALL.millionths()) {
         return;
     }
-    let widths: Vec<String> = candidates.iter().map(|it| format!("{it} {}", width(it))).collect();
-    let widest = (0..stages.len()).max_by_key(|it| {
-        stages[*it].shares.iter().map(|(_, share)| u64::from(share.millionths())).sum::<u64>()
+    let widths: Vec<String> = candidates.iter().map(|c| format!("{c} {}", width(c))).collect();
+    let widest = (0..stages.len()).max_by_key(|l| {
+        stages[*l].shares.iter().map(|(_, share)| u64::from(share.millionths())).sum::<u64>()
     });
     let problem = format!(
         "the candidates' largest shares are {}% together ({})",
@@ -377,8 +376,7 @@ fn metrics(
             let problem = format!("there are two metrics called `{}`", metric.name);
             faults.add(at.item(index).field("name"), problem, "give each a name of its own");
         }
-        if metric.kind == MetricKind::Disagreement && stages.iter().all(|it| it.shadows.is_empty())
-        {
+        if metric.kind == MetricKind::Disagreement && stages.iter().all(|s| s.shadows.is_empty()) {
             let help = "add `shadow: 100%` to a stage: answers to the same request are compared";
             faults.add(
                 at.item(index).field("kind"),
@@ -389,7 +387,7 @@ fn metrics(
         check_twin(faults, &at.item(index).field("twin"), &metric, spec, stages);
         metrics.push(metric);
     }
-    let decides = |it: &Metric| matches!(it.role, MetricRole::Goal | MetricRole::Guardrail);
+    let decides = |m: &Metric| matches!(m.role, MetricRole::Goal | MetricRole::Guardrail);
     if metrics.is_empty() {
         let help = "name what is measured, such as `{kind: response_error, role: guardrail, margin: 0.5%}`";
         faults.add(at.clone(), "a rollout needs a metric", help);
@@ -401,10 +399,10 @@ fn metrics(
 }
 
 fn maturity(faults: &mut Faults, at: &Path, spec: &RolloutSpec, metrics: &[Metric]) -> Span {
-    if let Some(written) = spec.labels.as_ref().and_then(|it| it.maturity) {
+    if let Some(written) = spec.labels.as_ref().and_then(|l| l.maturity) {
         return written.0;
     }
-    if let Some(metric) = metrics.iter().find(|it| it.needs_label()) {
+    if let Some(metric) = metrics.iter().find(|m| m.needs_label()) {
         let path = match &spec.labels {
             Some(_) => at.field("labels").field("maturity"),
             None => at.field("labels"),
@@ -428,7 +426,7 @@ fn decide(
     missing: MissingLabels,
     stages: &[Stage],
 ) -> Decide {
-    let alpha = spec.alpha.map_or(0.05, |it| it.0);
+    let alpha = spec.alpha.map_or(0.05, |a| a.0);
     if alpha <= 0.0 || alpha >= 0.5 {
         faults.add(
             at.field("alpha"),
@@ -436,7 +434,7 @@ fn decide(
             "write a number above 0 and below 0.5",
         );
     }
-    let holds = stages.iter().fold(Span::ZERO, |sum, it| Span(sum.0.saturating_add(it.hold.0)));
+    let holds = stages.iter().fold(Span::ZERO, |sum, s| Span(sum.0.saturating_add(s.hold.0)));
     if let Some(by) = spec.by
         && by.0 <= holds
     {
@@ -447,12 +445,12 @@ fn decide(
     Decide {
         promote,
         alpha,
-        inconclusive: spec.inconclusive.map_or(WhenInconclusive::Abort, |it| match it {
+        inconclusive: spec.inconclusive.map_or(WhenInconclusive::Abort, |i| match i {
             InconclusiveWord::Abort => WhenInconclusive::Abort,
             InconclusiveWord::Pause | InconclusiveWord::Hold => WhenInconclusive::Pause,
         }),
-        by: spec.by.map(|it| it.0),
-        no_data: spec.no_data.map_or(WhenNoData::Hold, |it| match it {
+        by: spec.by.map(|b| b.0),
+        no_data: spec.no_data.map_or(WhenNoData::Hold, |n| match n {
             NoDataWord::Hold => WhenNoData::Hold,
             NoDataWord::Abort => WhenNoData::Abort,
         }),
@@ -463,13 +461,13 @@ fn decide(
                 MissingLabels::Exclude => 0.95,
                 MissingLabels::Negative => 0.0,
             },
-            |it| it.0.fraction(),
+            |m| m.0.fraction(),
         ),
     }
 }
 
 /// Returns a twentieth of the shortest wait, from a second to a minute; a second where nothing waits.
 fn usual_tick(stages: &[Stage], maturity: Span) -> Span {
-    let waits = stages.iter().map(|it| it.hold).chain([maturity]).filter(|it| *it > Span::ZERO);
-    waits.min().map_or(SECOND, |it| Span(it.0 / 20).clamp(SECOND, MINUTE))
+    let waits = stages.iter().map(|s| s.hold).chain([maturity]).filter(|m| *m > Span::ZERO);
+    waits.min().map_or(SECOND, |w| Span(w.0 / 20).clamp(SECOND, MINUTE))
 }

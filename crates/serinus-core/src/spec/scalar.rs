@@ -63,11 +63,10 @@ pub fn parse_duration(text: &str) -> Option<Span> {
     }
     let mut total = 0.0_f64;
     while !rest.is_empty() {
-        let digits =
-            rest.find(|it: char| !it.is_ascii_digit() && it != '.').filter(|it| *it > 0)?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|i| *i > 0)?;
         let number: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let letters = rest.find(|it: char| !it.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
         let unit_ms = match &rest[..letters] {
             "ms" => 1.0,
             "s" => 1000.0,
@@ -94,7 +93,7 @@ fn parse_percent(text: &str) -> Option<f64> {
 
 /// Returns whether a text is a JSON pointer.
 fn is_pointer(text: &str) -> bool {
-    let escapes_are_known = text.split('~').skip(1).all(|it| it.starts_with(['0', '1']));
+    let escapes_are_known = text.split('~').skip(1).all(|t| t.starts_with(['0', '1']));
     (text.is_empty() || text.starts_with('/')) && escapes_are_known
 }
 
@@ -213,7 +212,7 @@ impl Scalar for Place {
     const EXPECTED: &'static str = "`key`, `header:NAME` or `json:/POINTER`";
 
     fn of_text<E: Error>(text: &str) -> Result<Self, E> {
-        let name = text.strip_prefix("header:").filter(|it| !it.is_empty());
+        let name = text.strip_prefix("header:").filter(|s| !s.is_empty());
         match (text, name) {
             ("key", _) => Ok(Self(Source::Key)),
             (_, Some(name)) => Ok(Self(Source::Header(name.to_owned()))),

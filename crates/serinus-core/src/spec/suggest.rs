@@ -4,13 +4,12 @@
 pub(crate) fn nearest<'a>(read: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |word: &str| -> Vec<char> {
         word.chars()
-            .filter(|it| !matches!(it, '_' | '-' | ' '))
+            .filter(|w| !matches!(w, '_' | '-' | ' '))
             .flat_map(char::to_lowercase)
             .collect()
     };
     let read = plain(read);
-    let best =
-        known.into_iter().map(|it| (distance(&read, &plain(it)), it)).min_by_key(|it| it.0)?;
+    let best = known.into_iter().map(|k| (distance(&read, &plain(k)), k)).min_by_key(|i| i.0)?;
     // A third of the letters may be wrong, and one always: `v22` is likely `v2`.
     (best.0 <= (read.len() / 3).max(1)).then_some(best.1)
 }
@@ -25,7 +24,7 @@ pub(crate) fn did_you_mean(read: &str, known: &[&str]) -> String {
 
 /// Returns the words in backticks with commas between.
 pub(crate) fn quoted(words: &[&str]) -> String {
-    words.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ")
+    words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns how many letters must be changed, added, dropped or swapped with their neighbour.

@@ -61,7 +61,7 @@ impl Node {
     pub(crate) fn read_all(text: &str) -> Result<Vec<Self>, serde_saphyr::Error> {
         let options = serde_saphyr::options! { strict_booleans: true };
         let mut nodes: Vec<Self> = serde_saphyr::from_multiple_with_options(text, options)?;
-        nodes.retain(|it| it.kind != Kind::Null);
+        nodes.retain(|n| n.kind != Kind::Null);
         Ok(nodes)
     }
 
@@ -76,10 +76,10 @@ impl Node {
             Value::Object(fields) => Kind::Map(
                 fields
                     .iter()
-                    .map(|(name, it)| Entry {
+                    .map(|(name, f)| Entry {
                         name: name.clone(),
                         place: None,
-                        node: Self::from_json(it),
+                        node: Self::from_json(f),
                     })
                     .collect(),
             ),
@@ -96,7 +96,7 @@ impl Node {
             Kind::Text(it) => Value::String(it.clone()),
             Kind::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
             Kind::Map(fields) => Value::Object(
-                fields.iter().map(|it| (it.name.clone(), it.node.to_json())).collect::<Map<_, _>>(),
+                fields.iter().map(|f| (f.name.clone(), f.node.to_json())).collect::<Map<_, _>>(),
             ),
         }
     }
@@ -134,7 +134,7 @@ impl Node {
 
     fn entry(&self, name: &str) -> Option<&Entry> {
         match &self.kind {
-            Kind::Map(fields) => fields.iter().find(|it| it.name == name),
+            Kind::Map(fields) => fields.iter().find(|f| f.name == name),
             Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::List(_) => None,
         }
     }
@@ -145,7 +145,7 @@ impl<'de> Deserialize<'de> for Node {
         let spanned = Spanned::<Kind>::deserialize(deserializer)?;
         let place = place_of(spanned.referenced);
         let place = match &spanned.value {
-            Kind::List(_) | Kind::Map(_) => place.map(|it| Place { width: 1, ..it }),
+            Kind::List(_) | Kind::Map(_) => place.map(|p| Place { width: 1, ..p }),
             Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) => place,
         };
         Ok(Self { kind: spanned.value, place })
@@ -154,7 +154,7 @@ impl<'de> Deserialize<'de> for Node {
 
 /// Returns a library's location in our terms.
 pub(crate) fn place_of(location: Location) -> Option<Place> {
-    let number = |it: u64| usize::try_from(it).ok().filter(|it| *it > 0);
+    let number = |u: u64| usize::try_from(u).ok().filter(|i| *i > 0);
     Some(Place {
         line: number(location.line())?,
         column: number(location.column())?,

@@ -22,7 +22,7 @@ pub fn chain_ladder(triangle: &[Vec<Option<f64>>]) -> Completeness {
         let (mut now, mut before) = (0.0, 0.0);
         for cohort in triangle {
             let known: Option<Vec<f64>> =
-                cohort.get(..=age).and_then(|it| it.iter().copied().collect());
+                cohort.get(..=age).and_then(|a| a.iter().copied().collect());
             if let Some(known) = known {
                 now += known.iter().sum::<f64>();
                 before += known[..age].iter().sum::<f64>();

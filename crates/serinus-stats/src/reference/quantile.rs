@@ -86,8 +86,8 @@ pub fn ab_p(treated: &[f64], control: &[f64], q: f64, at: Tightest) -> f64 {
     let arms = [sorted(treated), sorted(control)];
     let evidence = |values: &[f64], x: f64| {
         let n = values.len() as f64;
-        let below = values.partition_point(|it| *it < x) as f64;
-        let up_to = values.partition_point(|it| *it <= x) as f64;
+        let below = values.partition_point(|p| *p < x) as f64;
+        let up_to = values.partition_point(|p| *p <= x) as f64;
         let nearest = (n * q).clamp(below, up_to);
         mixture.log_e(nearest - n * q, n * q * (1.0 - q))
     };

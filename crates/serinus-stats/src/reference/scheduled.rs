@@ -59,7 +59,7 @@ pub fn bounds(times: &[f64], alpha: f64, spending: Spending, tails: Tails) -> Ve
             Tails::One => -FAR,
             Tails::Two => -z,
         };
-        let mut next = Vec::with_capacity(usize::try_from(PANELS).map_or(0, |it| it * 16));
+        let mut next = Vec::with_capacity(usize::try_from(PANELS).map_or(0, |t| t * 16));
         quadrature::nodes(low * root, z * root, PANELS, |y, weight| {
             let density: f64 =
                 masses.iter().map(|(x, mass)| mass * normal_pdf((y - x) / step)).sum();

@@ -26,11 +26,11 @@ impl AnalystLane {
         (replay, store): (&Replay, &LaneStore<'_>),
     ) -> Result<Self, ShellError> {
         let mut to = (
-            committed.predictions.as_ref().map_or(0, |it| it.0),
-            committed.labels.as_ref().map(|it| it.0),
+            committed.predictions.as_ref().map_or(0, |p| p.0),
+            committed.labels.as_ref().map(|l| l.0),
         );
         let mut start =
-            committed.predictions.as_ref().and_then(|it| ReplayStart::from_metadata(&it.1));
+            committed.predictions.as_ref().and_then(|p| ReplayStart::from_metadata(&p.1));
         if !committed.is_certain {
             let known = start.get_or_insert_default();
             if let Some(it) = replay.newest(&topics.journal, partition, *known, read_turn)? {
@@ -42,7 +42,7 @@ impl AnalystLane {
         match start {
             None if committed.is_forgotten => {
                 let lost = Lost { plan: &view.plan, partition, topics, replay };
-                let next = published.sums.values().map(|it| it.turn + 1).max().unwrap_or(0) + 1;
+                let next = published.sums.values().map(|s| s.turn + 1).max().unwrap_or(0) + 1;
                 lane.refill(lost.whole()?, next, &lost, published.sums)?;
             }
             None => (lane.predictions, lane.labels) = (to.0, to.1.unwrap_or(0)),
@@ -64,7 +64,7 @@ impl AnalystLane {
                     turns
                 };
                 if let Some(turns) = turns {
-                    let labels = to.1.or(turns.last().map(|it| it.labels));
+                    let labels = to.1.or(turns.last().map(|t| t.labels));
                     let to = (to.0, labels.unwrap_or(lane.labels));
                     lane.retry_in_new_transaction(&turns, to, topics, published.sums, replay)?;
                 } else {
@@ -97,7 +97,7 @@ impl AnalystLane {
         sums: BTreeMap<RolloutName, Partial>,
     ) -> Result<(), ShellError> {
         let remains = lost.read(stretch, sums.into_values().collect())?;
-        let known = remains.cases.iter().filter(|it| it.row.is_some()).count();
+        let known = remains.cases.iter().filter(|c| c.row.is_some()).count();
         let now = clock::now();
         // What it holds came before the turns that follow.
         self.turn = next.max(1) - 1;
@@ -147,7 +147,7 @@ impl AnalystLane {
         (self.predictions, self.labels) = (last.predictions, last.labels);
         (self.turn, self.now, self.lag) = (last.turn + 1, last.now(), last.lag);
         self.published = place.published;
-        self.starts = place.starts.into_iter().map(|it| (it.turn, it)).collect();
+        self.starts = place.starts.into_iter().map(|s| (s.turn, s)).collect();
         self.last = Some(last);
         Ok(Some(turns.split_off(1)))
     }
@@ -168,8 +168,8 @@ impl AnalystLane {
             return Ok(Some(Vec::new()));
         }
         let turns = replay.turns(&topics.journal, self.partition, start, read_turn)?;
-        let is_whole = turns.first().is_some_and(|it| it.turn == start.turn)
-            && turns.last().is_some_and(|it| it.turn + 1 == start.next);
+        let is_whole = turns.first().is_some_and(|t| t.turn == start.turn)
+            && turns.last().is_some_and(|t| t.turn + 1 == start.next);
         if !is_whole {
             return Ok(None);
         }
@@ -221,5 +221,5 @@ impl AnalystLane {
 }
 
 fn read_turn(bytes: &[u8]) -> Option<(u64, AnalystTurn)> {
-    AnalystTurn::read(bytes).ok().map(|it| (it.turn, it))
+    AnalystTurn::read(bytes).ok().map(|u| (u.turn, u))
 }

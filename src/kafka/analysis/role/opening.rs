@@ -70,7 +70,7 @@ impl Session<'_> {
                 }
             }
         }
-        let all: Vec<(&str, i32)> = all.iter().map(|(topic, it)| (topic.as_str(), *it)).collect();
+        let all: Vec<(&str, i32)> = all.iter().map(|(topic, i)| (topic.as_str(), *i)).collect();
         self.member.release(&all)
     }
 

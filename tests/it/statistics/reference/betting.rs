@@ -37,15 +37,15 @@ fn ipw_bet_log_e(input: &Value) -> Value {
     let prior = Prior::planned(f(&input["mde"]));
     let strata: Vec<Stratum> = items(&input["stages"])
         .iter()
-        .map(|it| Stratum {
-            propensity: f(&it["rho"]),
-            base: f(&it["base"]),
-            centre: f(&it["base"]),
+        .map(|i| Stratum {
+            propensity: f(&i["rho"]),
+            base: f(&i["base"]),
+            centre: f(&i["base"]),
             counts: Counts {
-                treated: n(&it["n1"]),
-                treated_events: n(&it["e1"]),
-                control: n(&it["n0"]),
-                control_events: n(&it["e0"]),
+                treated: n(&i["n1"]),
+                treated_events: n(&i["e1"]),
+                control: n(&i["n0"]),
+                control_events: n(&i["e0"]),
             },
         })
         .collect();
@@ -98,10 +98,10 @@ fn bounded_bet_log_e(input: &Value) -> Value {
 fn rr_mix_log_e(input: &Value) -> Value {
     let strata: Vec<EventStratum> = items(&input["stages"])
         .iter()
-        .map(|it| EventStratum {
-            propensity: f(&it["rho"]),
-            treated_events: n(&it["e1"]),
-            control_events: n(&it["e0"]),
+        .map(|i| EventStratum {
+            propensity: f(&i["rho"]),
+            treated_events: n(&i["e1"]),
+            control_events: n(&i["e0"]),
         })
         .collect();
     let null = Null { at: f(&input["null_log_rr"]), side: side(&input["side"]) };

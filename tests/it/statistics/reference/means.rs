@@ -25,13 +25,13 @@ fn paired_t(input: &Value) -> Value {
 }
 
 fn merge_moments(input: &Value) -> Value {
-    let parts = items(&input["parts"]).iter().map(|it| Partial::of(&fs(it)));
+    let parts = items(&input["parts"]).iter().map(|i| Partial::of(&fs(i)));
     let merged = parts.fold(Partial::default(), Partial::merge).summary();
     numbers([("n", merged.n), ("mean", merged.mean), ("m2", merged.m2), ("var", merged.variance())])
 }
 
 fn delong(input: &Value) -> Value {
-    let labels: Vec<bool> = fs(&input["labels"]).iter().map(|it| *it > 0.5).collect();
+    let labels: Vec<bool> = fs(&input["labels"]).iter().map(|i| *i > 0.5).collect();
     let test = roc::paired(&labels, &fs(&input["scores_a"]), &fs(&input["scores_b"]));
     // One area alone must be the same by the other road.
     let alone = roc::exact(&labels, &fs(&input["scores_a"]));
@@ -82,12 +82,7 @@ fn cuped(input: &Value) -> Value {
 fn stratified_rd(input: &Value) -> Value {
     let strata: Vec<RateStratum> = items(&input["strata"])
         .iter()
-        .map(|it| RateStratum {
-            n1: n(&it["n1"]),
-            e1: n(&it["e1"]),
-            n0: n(&it["n0"]),
-            e0: n(&it["e0"]),
-        })
+        .map(|i| RateStratum { n1: n(&i["n1"]), e1: n(&i["e1"]), n0: n(&i["n0"]), e0: n(&i["e0"]) })
         .collect();
     let difference = ratio::stratified(&strata);
     numbers([

@@ -106,7 +106,7 @@ fn ddsketch(input: &Value) -> Value {
         }
         whole.merge(&sketch);
     }
-    let keys: Vec<i32> = values.iter().take(5).filter_map(|it| sketch::key(*it)).collect();
+    let keys: Vec<i32> = values.iter().take(5).filter_map(|i| sketch::key(*i)).collect();
     let quantiles = ["0.0", "0.25", "0.5", "0.9", "0.95", "0.99", "0.999", "1.0"].map(|text| {
         let q: f64 = text.parse().expect("a quantile");
         (text.to_owned(), whole.quantile(q).map_or(Value::Null, number))
@@ -135,7 +135,7 @@ fn label_completeness(input: &Value) -> Value {
     let triangle: Vec<Vec<Option<f64>>> = items(&input["triangle"])
         .iter()
         .map(|cohort| {
-            items(cohort).iter().map(|it| if it.is_null() { None } else { Some(f(it)) }).collect()
+            items(cohort).iter().map(|c| if c.is_null() { None } else { Some(f(c)) }).collect()
         })
         .collect();
     let ladder = completeness::chain_ladder(&triangle);

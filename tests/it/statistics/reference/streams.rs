@@ -126,7 +126,7 @@ fn reference_streams_are_replayed() {
     let path = path("SERINUS_STAT_STREAMS", "stat-streams-public.json.gz");
     let file = File::open(&path).unwrap_or_else(|e| panic!("failed to open {path}: {e}"));
     let mut text = String::new();
-    if Path::new(&path).extension().is_some_and(|it| it == "gz") {
+    if Path::new(&path).extension().is_some_and(|e| e == "gz") {
         flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("a gzip of text");
     } else {
         std::io::BufReader::new(file).read_to_string(&mut text).expect("text");

@@ -130,7 +130,7 @@ impl EvidenceAccumulator {
         self.sums.without_unit += u64::from(unit_is_id(case));
         self.watch(stratum, case, watch);
         let plan = Arc::clone(&self.plan);
-        for metric in plan.metrics.iter().filter(|it| it.counts(&case.segments)) {
+        for metric in plan.metrics.iter().filter(|m| m.counts(&case.segments)) {
             let order = (watch.oldest, case.case);
             let spot = Spot { stratum, bucket, order, pass: Pass::First };
             self.measure_response(spot, metric, case);
@@ -145,10 +145,10 @@ impl EvidenceAccumulator {
                 let values = case
                     .answers
                     .iter()
-                    .filter_map(|it| {
-                        let part = part(case, &it.version, it.role)?;
-                        let bad = score::response(metric.kind, it.status)?;
-                        Some((it.version.clone(), part, Worth::Value(f64::from(bad))))
+                    .filter_map(|a| {
+                        let part = part(case, &a.version, a.role)?;
+                        let bad = score::response(metric.kind, a.status)?;
+                        Some((a.version.clone(), part, Worth::Value(f64::from(bad))))
                     })
                     .collect::<Vec<_>>();
                 self.add(spot, metric, &values);
@@ -166,10 +166,10 @@ impl EvidenceAccumulator {
                 let values = case
                     .answers
                     .iter()
-                    .filter(|it| it.status == AnswerStatus::Ok)
-                    .filter_map(|it| {
-                        let part = part(case, &it.version, it.role)?;
-                        Some((it.version.clone(), part, it.latency?.0 as f64))
+                    .filter(|a| a.status == AnswerStatus::Ok)
+                    .filter_map(|s| {
+                        let part = part(case, &s.version, s.role)?;
+                        Some((s.version.clone(), part, s.latency?.0 as f64))
                     })
                     .collect::<Vec<_>>();
                 self.last(stratum, metric, bucket, &values);
@@ -248,7 +248,7 @@ impl EvidenceAccumulator {
         let spot = Spot { stratum, bucket, order: (case.event_time(), case.case), pass };
         let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
         let plan = Arc::clone(&self.plan);
-        let counts = |it: &&Metric| it.needs_label() && it.counts(&case.segments);
+        let counts = |m: &&Metric| m.needs_label() && m.counts(&case.segments);
         for metric in plan.metrics.iter().filter(counts) {
             match metric.kind.shape() {
                 Shape::Binary | Shape::Bounded => {
@@ -330,16 +330,16 @@ impl EvidenceAccumulator {
     pub fn scores(&self, case: &Prediction, truth: Truth<'_>) -> CaseScores {
         case.answers
             .iter()
-            .filter(|it| part(case, &it.version, it.role).is_some())
+            .filter(|a| part(case, &a.version, a.role).is_some())
             .map(|answer| {
                 let read = Read::of(answer);
                 let scores = self
                     .plan
                     .metrics
                     .iter()
-                    .filter(|it| it.segment.is_none())
-                    .filter_map(|it| {
-                        Some((it.name.clone(), score::labelled(it, &read, truth).value()?))
+                    .filter(|m| m.segment.is_none())
+                    .filter_map(|i| {
+                        Some((i.name.clone(), score::labelled(i, &read, truth).value()?))
                     })
                     .collect();
                 (answer.version.clone(), scores)
@@ -353,7 +353,7 @@ impl EvidenceAccumulator {
         let unit = unit(case);
         let partitions = u64::try_from(watch.partitions).unwrap_or(1).max(1);
         let is_ours =
-            unit.is_none_or(|it| i128::from(it % partitions) == i128::from(watch.partition));
+            unit.is_none_or(|u| i128::from(u % partitions) == i128::from(watch.partition));
         let units = self.sums.units.entry(stratum).or_default();
         if is_ours {
             units.assign(unit, &case.arm, is_answered(case));
@@ -425,6 +425,6 @@ fn unit(case: &Prediction) -> Option<u64> {
 
 /// Returns whether the version that was chosen answered, and in time.
 fn is_answered(case: &Prediction) -> bool {
-    let is_its = |it: &&CaseAnswer| it.role == Role::Serve && it.version == case.arm;
-    case.answers.iter().find(is_its).is_some_and(|it| it.status == AnswerStatus::Ok)
+    let is_its = |c: &&CaseAnswer| c.role == Role::Serve && c.version == case.arm;
+    case.answers.iter().find(is_its).is_some_and(|i| i.status == AnswerStatus::Ok)
 }

@@ -65,9 +65,9 @@ impl EvidenceAccumulator {
         let pairings: Vec<(&Version, Pairing)> = plan
             .candidates
             .iter()
-            .map(|it| (it, self.design.pairing(&plan, spot.stratum, it, &self.stable)))
+            .map(|c| (c, self.design.pairing(&plan, spot.stratum, c, &self.stable)))
             .collect();
-        let is_split = pairings.iter().any(|(_, it)| matches!(it, Pairing::Split { .. }));
+        let is_split = pairings.iter().any(|(_, p)| matches!(p, Pairing::Split { .. }));
         // Before the case counts, so that its own value has no part in it.
         let assumed = if is_split {
             self.centred(spot, metric)
@@ -82,7 +82,7 @@ impl EvidenceAccumulator {
             .collect();
         let chosen = values.iter().find(|(_, part, _)| *part == Part::Chosen);
         for (candidate, pairing) in pairings {
-            let of = |version: &Version| values.iter().find(|(it, _, _)| *it == version);
+            let of = |version: &Version| values.iter().find(|(v, _, _)| *v == version);
             match pairing {
                 Pairing::Apart => {}
                 Pairing::Paired => {
@@ -146,12 +146,12 @@ impl EvidenceAccumulator {
                 centres.freeze_if_due(partitions);
                 centres.of(spot.order)
             }
-            Pass::Amended => self.sums.centres.get(&key).and_then(|it| it.of(spot.order)),
+            Pass::Amended => self.sums.centres.get(&key).and_then(|k| k.of(spot.order)),
         };
         let planned = self.assumption(spot.stratum, metric);
-        frozen.map_or(planned, |it| Assumption {
-            centre: it.centre,
-            variance: it.variance.unwrap_or(planned.variance),
+        frozen.map_or(planned, |p| Assumption {
+            centre: p.centre,
+            variance: p.variance.unwrap_or(planned.variance),
             ..planned
         })
     }
@@ -335,7 +335,7 @@ impl EvidenceAccumulator {
         let of = |version: &Version| {
             case.answers
                 .iter()
-                .find(|it| it.version == *version && part(case, &it.version, it.role).is_some())
+                .find(|a| a.version == *version && part(case, &a.version, a.role).is_some())
         };
         let Some(theirs) = of(&self.stable) else { return };
         let Some(stable_part) = part(case, &self.stable, theirs.role) else { return };

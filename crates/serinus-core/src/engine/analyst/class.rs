@@ -65,8 +65,8 @@ impl<'a> Class<'a> {
 
     /// Returns whether it is a number with a fraction, which names no class.
     pub fn is_fraction(&self) -> bool {
-        let decimal = self.plain().and_then(|it| it.decimal());
-        decimal.is_some_and(|it| !it.is_whole())
+        let decimal = self.plain().and_then(|p| p.decimal());
+        decimal.is_some_and(|d| !d.is_whole())
     }
 
     /// Returns the boolean or number that it is, or that its text reads as.
@@ -77,7 +77,7 @@ impl<'a> Class<'a> {
             Self::Text(text) => match &**text {
                 "true" => Some(Class::Bool(true)),
                 "false" => Some(Class::Bool(false)),
-                text => Number::of(text).map(|it| Class::Number(Cow::Borrowed(it.text()))),
+                text => Number::of(text).map(|t| Class::Number(Cow::Borrowed(t.text()))),
             },
         }
     }
@@ -107,7 +107,7 @@ pub fn is_too_long(value: &Value) -> bool {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     match value {
         Value::Number(number) => {
-            number.is_f64() && number.as_f64().is_some_and(|it| it.abs() >= EXACT_MAX)
+            number.is_f64() && number.as_f64().is_some_and(|a| a.abs() >= EXACT_MAX)
         }
         Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
             false

@@ -181,7 +181,7 @@ impl<'a> Reader<'a> {
         let mut text = Cow::Borrowed("");
         loop {
             let rest = self.rest();
-            let plain = rest.find(|it: char| it == '"' || it == '\\' || it < ' ')?;
+            let plain = rest.find(|c: char| c == '"' || c == '\\' || c < ' ')?;
             if text.is_empty() {
                 text = Cow::Borrowed(&rest[..plain]);
             } else {
@@ -213,7 +213,7 @@ impl<'a> Reader<'a> {
                 let first = self.unit()?;
                 if (0xd800..0xdc00).contains(&first) {
                     let second = if self.take("\\u") { self.unit()? } else { return None };
-                    let low = second.checked_sub(0xdc00).filter(|it| *it < 0x400)?;
+                    let low = second.checked_sub(0xdc00).filter(|x| *x < 0x400)?;
                     char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + low)?
                 } else {
                     char::from_u32(first)?
@@ -225,8 +225,7 @@ impl<'a> Reader<'a> {
 
     /// Reads four hexadecimal digits.
     fn unit(&mut self) -> Option<u32> {
-        let digits =
-            self.rest().get(..4).filter(|it| it.bytes().all(|it| it.is_ascii_hexdigit()))?;
+        let digits = self.rest().get(..4).filter(|r| r.bytes().all(|i| i.is_ascii_hexdigit()))?;
         self.at += 4;
         u32::from_str_radix(digits, 16).ok()
     }
@@ -247,7 +246,7 @@ mod tests {
             Node::Text(text) => Value::from(&**text),
             Node::List(items) => items.iter().map(as_value).collect(),
             Node::Object(members) => {
-                members.iter().map(|(name, it)| (name.to_string(), as_value(it))).collect()
+                members.iter().map(|(name, m)| (name.to_string(), as_value(m))).collect()
             }
         }
     }
@@ -317,8 +316,8 @@ mod tests {
             panic!("it is JSON");
         };
         let check = |pointer: &str, expected: Option<&str>| {
-            let found = node.pointer(pointer).map(|it| {
-                if let Node::Number(number) = it { number.text() } else { "something else" }
+            let found = node.pointer(pointer).map(|p| {
+                if let Node::Number(number) = p { number.text() } else { "something else" }
             });
             assert_eq!(found, expected, "{pointer}");
         };

@@ -59,7 +59,7 @@ impl Settings {
 impl Settings {
     /// Returns how long a case waits for its label, and how long it is kept after that, under a plan or without one.
     pub fn spans(&self, plan: Option<&RolloutPlan>) -> (Span, Span) {
-        plan.map_or((self.window, self.keep), |it| (it.maturity, it.keep))
+        plan.map_or((self.window, self.keep), |k| (k.maturity, k.keep))
     }
 }
 

@@ -104,7 +104,7 @@ impl Analyst {
     /// Returns what a replay from the turn that begins now must start with.
     pub fn checkpoint(&self) -> Checkpoint {
         let mut ticks = self.ticks.clone();
-        ticks.extend(self.books.iter().filter_map(|(name, it)| Some((name.clone(), it.tick?))));
+        ticks.extend(self.books.iter().filter_map(|(name, b)| Some((name.clone(), b.tick?))));
         Checkpoint {
             predictions: self.predictions,
             labels: self.labels,
@@ -211,10 +211,10 @@ impl Analyst {
         let ticks = self
             .books
             .values()
-            .filter(|it| it.is_live || it.is_changed)
-            .filter_map(|it| Some(at(it.tick? + it.book.plan().tick).max(silent_at)));
+            .filter(|b| b.is_live || b.is_changed)
+            .filter_map(|i| Some(at(i.tick? + i.book.plan().tick).max(silent_at)));
         let idle = (!self.is_idle).then_some(silent_at);
-        let unplanned = self.unplanned.first().map(|it| it.since + self.settings.plan_wait_max);
+        let unplanned = self.unplanned.first().map(|u| u.since + self.settings.plan_wait_max);
         due.into_iter().chain(ticks).chain(idle).chain(unplanned).min()
     }
 
@@ -235,7 +235,7 @@ impl Analyst {
 
     /// Returns the oldest turn of which something is held.
     pub(crate) fn oldest_turn(&self) -> Option<u64> {
-        let unplanned = self.unplanned.iter().map(|it| it.turn);
+        let unplanned = self.unplanned.iter().map(|u| u.turn);
         self.pending.oldest_turn().into_iter().chain(unplanned).min()
     }
 
@@ -247,7 +247,7 @@ impl Analyst {
         self.predictions.hear(now, case.event_time().min(now));
         let reached = self.predictions.reached;
         if before > Timestamp::MIN && reached - before > GAP_MAX {
-            for open in self.books.values_mut().filter(|it| it.is_live) {
+            for open in self.books.values_mut().filter(|b| b.is_live) {
                 let tick = open.book.plan().tick;
                 open.book.sums_mut().begin_at(reached - tick);
             }
@@ -258,7 +258,7 @@ impl Analyst {
 
     fn take_in(&mut self, now: Timestamp, prediction: Arc<Prediction>, out: &mut Vec<Effect>) {
         let is_known = self.pending.holds(prediction.case)
-            || self.unplanned.iter().any(|it| it.prediction.case == prediction.case);
+            || self.unplanned.iter().any(|u| u.prediction.case == prediction.case);
         if is_known {
             out.push(Effect::Count(Counter::PredictionDuplicate, 1));
             return;
@@ -280,17 +280,16 @@ impl Analyst {
     pub(crate) fn is_planned(&self, prediction: &Prediction) -> bool {
         let Some(rollout) = &prediction.rollout else { return true };
         let Some(open) = self.books.get(rollout) else { return false };
-        let then = self.restoring.get(rollout).map(|it| it.revision);
+        let then = self.restoring.get(rollout).map(|r| r.revision);
         let known =
-            then.filter(|it| *it > Revision(0)).map_or(open.revision, |it| it.min(open.revision));
+            then.filter(|k| *k > Revision(0)).map_or(open.revision, |r| r.min(open.revision));
         known >= prediction.revision
     }
 
     fn hold(&mut self, case: &Unplanned, out: &mut Vec<Effect>) {
         let prediction = &case.prediction;
-        let book = prediction.rollout.as_ref().and_then(|it| self.books.get_mut(it));
-        let plan =
-            book.as_ref().map(|it| Arc::clone(it.book.plan())).or_else(|| self.newest.clone());
+        let book = prediction.rollout.as_ref().and_then(|r| self.books.get_mut(r));
+        let plan = book.as_ref().map(|b| Arc::clone(b.book.plan())).or_else(|| self.newest.clone());
         let (window, keep) = self.settings.spans(plan.as_deref());
         match self.pending.add(case.fresh(), window, keep) {
             Added::Duplicate => out.push(Effect::Count(Counter::PredictionDuplicate, 1)),
@@ -310,9 +309,9 @@ impl Analyst {
 
     /// Returns how long a case waits for its label, and how long it is kept after that.
     pub(crate) fn spans_of(&self, prediction: &Prediction) -> (Span, Span) {
-        let book = prediction.rollout.as_ref().and_then(|it| self.books.get(it));
-        let plan = book.map(|it| it.book.plan()).or(self.newest.as_ref());
-        self.settings.spans(plan.map(|it| &**it))
+        let book = prediction.rollout.as_ref().and_then(|r| self.books.get(r));
+        let plan = book.map(|b| b.book.plan()).or(self.newest.as_ref());
+        self.settings.spans(plan.map(|p| &**p))
     }
 
     /// Keeps a label for the case that it belongs to, of which nothing follows now.
@@ -324,7 +323,7 @@ impl Analyst {
         let held = self
             .books
             .values()
-            .map(|it| (it.book.plan().maturity, it.book.plan().keep))
+            .map(|b| (b.book.plan().maturity, b.book.plan().keep))
             .chain([(self.settings.window, self.settings.keep)])
             .max_by_key(|(window, keep)| window.0 + keep.0);
         let (window, keep) = held.unwrap_or((self.settings.window, self.settings.keep));
@@ -398,8 +397,8 @@ impl Analyst {
         Progress {
             predictions,
             labels: least(&PartitionWatermark::complete_to),
-            standing: least(&|it| it.complete_beside_standing(idle_after.times(STILL_AFTER))),
-            read_to: least(&|it| it.read_to),
+            standing: least(&|l| l.complete_beside_standing(idle_after.times(STILL_AFTER))),
+            read_to: least(&|l| l.read_to),
         }
     }
 
@@ -481,7 +480,7 @@ impl Analyst {
         open.book.redesign(design);
         open.revision = open.revision.max(revision);
         open.is_live = is_live;
-        self.closed.retain(|it| *it != name);
+        self.closed.retain(|c| *c != name);
         if !is_live {
             self.closed.push(name);
             if self.closed.len() > BOOKS_CLOSED_MAX {
@@ -495,7 +494,7 @@ impl Analyst {
     fn take_in_planned(&mut self, out: &mut Vec<Effect>) {
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unplanned)
             .into_iter()
-            .partition(|it| self.is_planned(&it.prediction));
+            .partition(|u| self.is_planned(&u.prediction));
         self.unplanned = waiting;
         for it in ready {
             self.hold(&it, out);
@@ -504,8 +503,8 @@ impl Analyst {
 
     /// Forgets the rollout that ended first, in whatever order the lane came to know of them.
     fn forget_oldest_book(&mut self) {
-        let revision = |name: &RolloutName| self.books.get(name).map(|it| it.revision);
-        let oldest = (0..self.closed.len()).min_by_key(|it| revision(&self.closed[*it]));
+        let revision = |name: &RolloutName| self.books.get(name).map(|n| n.revision);
+        let oldest = (0..self.closed.len()).min_by_key(|l| revision(&self.closed[*l]));
         if let Some(oldest) = oldest {
             let name = self.closed.remove(oldest);
             self.books.remove(&name);

@@ -53,8 +53,8 @@ impl Analyst {
 
     /// Returns the turn that a replay must start with so that nothing is lost, if anything would be.
     pub fn replay_from(&self) -> Option<u64> {
-        let wanted = self.books.values().filter(|it| it.is_live || it.is_changed);
-        let published = wanted.map(|it| it.replay_turn);
+        let wanted = self.books.values().filter(|b| b.is_live || b.is_changed);
+        let published = wanted.map(|w| w.replay_turn);
         self.oldest_turn().into_iter().chain(published).min()
     }
 
@@ -67,9 +67,9 @@ impl Analyst {
         let passed: Vec<(RolloutName, Timestamp)> = self
             .books
             .iter()
-            .map(|(name, it)| (name, it, reached.floor_to(it.book.plan().tick)))
-            .filter(|(name, it, tick)| {
-                let is_due = (it.is_live || it.is_changed) && it.tick.is_none_or(|it| it < *tick);
+            .map(|(name, b)| (name, b, reached.floor_to(b.book.plan().tick)))
+            .filter(|(name, t, tick)| {
+                let is_due = (t.is_live || t.is_changed) && t.tick.is_none_or(|t| t < *tick);
                 // In a replay what is over now may have been live then, and its tick may have moved on with a change.
                 is_due || self.was_published(name, *tick, is_idle)
             })
@@ -84,7 +84,7 @@ impl Analyst {
     fn was_published(&self, name: &RolloutName, tick: Timestamp, is_idle: bool) -> bool {
         self.restoring
             .get(name)
-            .is_some_and(|it| (it.turn, it.tick, it.is_idle) == (self.turn, tick, is_idle))
+            .is_some_and(|n| (n.turn, n.tick, n.is_idle) == (self.turn, tick, is_idle))
     }
 
     /// Says that nobody need wait for this lane, with the newest sums.
@@ -92,18 +92,18 @@ impl Analyst {
     /// In a replay a rollout may be over already that was not when this was said.
     pub(crate) fn publish_idle(&mut self, out: &mut Vec<Effect>) {
         let reached = self.predictions.reached;
-        let is_over = |it: &RolloutName| self.books.get(it).is_some_and(|it| !it.is_live);
+        let is_over = |r: &RolloutName| self.books.get(r).is_some_and(|i| !i.is_live);
         let over = self
             .restoring
             .values()
-            .filter(|it| it.turn == self.turn && it.is_idle && it.tick <= reached)
-            .filter(|it| is_over(&it.rollout))
-            .map(|it| (it.rollout.clone(), it.tick));
+            .filter(|r| r.turn == self.turn && r.is_idle && r.tick <= reached)
+            .filter(|r| is_over(&r.rollout))
+            .map(|r| (r.rollout.clone(), r.tick));
         let live: Vec<(RolloutName, Timestamp)> = self
             .books
             .iter()
-            .filter(|(_, it)| it.is_live)
-            .filter_map(|(name, it)| Some((name.clone(), it.tick?)))
+            .filter(|(_, b)| b.is_live)
+            .filter_map(|(name, i)| Some((name.clone(), i.tick?)))
             .chain(over)
             .collect();
         for (name, tick) in live {
@@ -129,7 +129,7 @@ impl Analyst {
             self.is_replanned = true;
         }
         let partial = self.partial(name, tick, is_idle);
-        out.extend(partial.map(|it| Effect::Partial(Box::new(it))));
+        out.extend(partial.map(|p| Effect::Partial(Box::new(p))));
     }
 
     /// Returns a rollout's sums as of now, as they are published for a tick.

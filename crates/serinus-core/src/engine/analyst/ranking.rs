@@ -67,9 +67,9 @@ impl EvidenceAccumulator {
             }
         }
         let base = planning::assumption(&self.design, metric, stratum.stage).centre;
-        let influence = |it: &Ranked| it.influence(metric, base);
+        let influence = |r: &Ranked| r.influence(metric, base);
         for candidate in &Arc::clone(&self.plan).candidates {
-            let of = |version: &Version| places.iter().find(|(it, _, _)| it == version);
+            let of = |version: &Version| places.iter().find(|(p, _, _)| p == version);
             let case = match self.design.pairing(&self.plan, stratum, candidate, &self.stable) {
                 Pairing::Apart => None,
                 Pairing::Paired => {
@@ -101,7 +101,7 @@ impl EvidenceAccumulator {
         values: &[(Version, Part, f64)],
     ) {
         for candidate in &Arc::clone(&self.plan).candidates {
-            let of = |version: &Version| values.iter().find(|(it, _, _)| it == version);
+            let of = |version: &Version| values.iter().find(|(v, _, _)| v == version);
             let level = |ms: f64| (ms + 1.0).ln();
             let case = match self.design.pairing(&self.plan, stratum, candidate, &self.stable) {
                 Pairing::Apart => None,

@@ -62,8 +62,8 @@ impl Analyst {
             self.predictions.hear(now, prediction.event_time().min(now));
             self.names.share(&mut prediction);
             let prediction: Arc<Prediction> = Arc::from(prediction);
-            let is_counted = prediction.rollout.as_ref().and_then(|it| counted.get(it));
-            let is_counted = is_counted.is_some_and(|it| offset < *it);
+            let is_counted = prediction.rollout.as_ref().and_then(|r| counted.get(r));
+            let is_counted = is_counted.is_some_and(|i| offset < *i);
             self.take_known(now, &prediction, row, settled_before);
             if !is_counted {
                 self.respond(&prediction);
@@ -86,7 +86,7 @@ impl Analyst {
         }
         let (window, keep) = self.spans_of(prediction);
         let has_lost_its_row =
-            settled_before.is_some_and(|it| prediction.event_time() + window <= it);
+            settled_before.is_some_and(|s| prediction.event_time() + window <= s);
         if row.is_none() && has_lost_its_row {
             return;
         }
@@ -105,7 +105,7 @@ impl Analyst {
     fn respond(&mut self, prediction: &Prediction) {
         let Settings { partition, partitions, .. } = self.settings;
         let reached = self.predictions.reached;
-        let book = prediction.rollout.as_ref().and_then(|it| self.books.get_mut(it));
+        let book = prediction.rollout.as_ref().and_then(|r| self.books.get_mut(r));
         if let Some(open) = book {
             let oldest = reached - open.book.plan().tick;
             open.book.respond(prediction, Watch { partition, partitions, oldest });

@@ -101,7 +101,7 @@ impl InputWatermark {
 
     /// Returns whether nothing was heard for so long.
     pub fn is_silent(&self, now: Timestamp, idle_after: Span) -> bool {
-        self.arrived.is_some_and(|it| it + idle_after <= now)
+        self.arrived.is_some_and(|a| a + idle_after <= now)
     }
 
     /// Lets event time flow on with the clock on the wall.

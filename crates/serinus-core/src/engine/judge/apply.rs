@@ -61,9 +61,8 @@ impl Judge {
             );
         }
         let running = standing.rollout.as_ref().filter(|_| before.phase.is_open());
-        let refusal = running.and_then(|it| {
-            model_change::refusal(&standing.model.plan, &written.plan, &it.plan.name)
-        });
+        let refusal = running
+            .and_then(|r| model_change::refusal(&standing.model.plan, &written.plan, &r.plan.name));
         if let Some(reason) = refusal {
             return self.refuse(now, command, reason, out);
         }
@@ -105,8 +104,8 @@ impl Judge {
         let known = standing
             .rollout
             .iter()
-            .chain(standing.queue.iter().map(|it| &it.written))
-            .find(|it| it.plan.name == name);
+            .chain(standing.queue.iter().map(|q| &q.written))
+            .find(|w| w.plan.name == name);
         if let Some(known) = known {
             let reason = format!(
                 "`{name}` was applied before with another spec; a changed plan needs a new name, \
@@ -117,13 +116,13 @@ impl Judge {
             }
             let reason = "nothing to do: the rollout is as applied before".to_owned();
             let (from, mut to) = (self.position(), self.position());
-            if standing.queue.iter().any(|it| it.written.plan.name == name) {
+            if standing.queue.iter().any(|q| q.written.plan.name == name) {
                 to.phase = Phase::Pending;
             }
             let document = written.document;
             return self.applied(now, command, Some(name), Some(from), to, document, reason, out);
         }
-        if let Some(past) = standing.past.iter().find(|it| it.rollout == name) {
+        if let Some(past) = standing.past.iter().find(|p| p.rollout == name) {
             let reason = format!("`{name}` is over ({}): use a new name", past.phase.word());
             return self.refuse(now, command, reason, out);
         }
@@ -131,7 +130,7 @@ impl Judge {
             return self.begin(now, &command.id, &command.by, written, out);
         }
         let running =
-            standing.rollout.as_ref().map_or_else(String::new, |it| it.plan.name.to_string());
+            standing.rollout.as_ref().map_or_else(String::new, |n| n.plan.name.to_string());
         match written.plan.on_conflict {
             OnConflict::Refuse => {
                 let reason = format!("`{running}` is in progress");
@@ -265,7 +264,7 @@ impl Judge {
         let mut change = self.answer(now, command, Action::Apply, reason, rollout, from, to);
         change.document = Some(document);
         if is_started {
-            change.design = self.standing.as_ref().map(|it| it.design.clone());
+            change.design = self.standing.as_ref().map(|s| s.design.clone());
         }
         if let Some(standing) = &mut self.standing {
             standing.by.clone_from(&command.by);
@@ -283,13 +282,13 @@ fn unfit(standing: &ModelState, written: &Written<RolloutPlan>) -> Option<String
         return Some(format!("`{}` is a rollout of `{}`, not of `{model}`", plan.name, plan.model));
     }
     let known = &standing.model.plan.segments;
-    let named = plan.metrics.iter().filter_map(|it| it.segment.as_ref());
-    if let Some((by, _)) = named.into_iter().find(|(by, _)| known.iter().all(|(it, _)| it != by)) {
+    let named = plan.metrics.iter().filter_map(|m| m.segment.as_ref());
+    if let Some((by, _)) = named.into_iter().find(|(by, _)| known.iter().all(|(k, _)| k != by)) {
         return Some(format!("`{model}` knows no segments by `{by}`; add them to its `segments`"));
     }
     let stable = &standing.position.routing.stable;
-    let is_known = standing.rollout.as_ref().is_some_and(|it| it.plan.name == plan.name)
-        || standing.past.iter().any(|it| it.rollout == plan.name);
+    let is_known = standing.rollout.as_ref().is_some_and(|r| r.plan.name == plan.name)
+        || standing.past.iter().any(|p| p.rollout == plan.name);
     (plan.candidates.contains(stable) && !is_known)
         .then(|| format!("{stable} is the stable version already"))
 }

@@ -22,7 +22,7 @@ impl Judge {
         if command.model != self.settings.model {
             return;
         }
-        if self.standing.as_ref().is_some_and(|it| it.commands.contains(&command.id)) {
+        if self.standing.as_ref().is_some_and(|s| s.commands.contains(&command.id)) {
             out.push(Effect::Count(Counter::CommandDuplicate, 1));
             return;
         }
@@ -32,8 +32,7 @@ impl Judge {
                 standing.commands.remove(0);
             }
         }
-        let revision =
-            self.standing.as_ref().map_or(Revision(0), |it| it.position.routing.revision);
+        let revision = self.standing.as_ref().map_or(Revision(0), |s| s.position.routing.revision);
         if let Some(expected) = command.expect_revision
             && expected != revision
         {
@@ -63,7 +62,7 @@ impl Judge {
     }
 
     fn steer(&mut self, now: Timestamp, command: &Command, out: &mut Vec<Effect>) {
-        let current = self.plan().map(|it| it.name.clone());
+        let current = self.plan().map(|p| p.name.clone());
         if current.is_none() || (command.rollout.is_some() && command.rollout != current) {
             let reason = match (&command.rollout, current) {
                 (Some(asked), Some(current)) => {
@@ -134,7 +133,7 @@ impl Judge {
         command: &Command,
         out: &mut Vec<Effect>,
     ) {
-        let stages = self.plan().map_or(0, |it| it.stages.len());
+        let stages = self.plan().map_or(0, |p| p.stages.len());
         let stage = self.position().routing.stage;
         if self.phase() == Phase::Concluded || stage.0 as usize + 1 >= stages {
             return self.promote_by_hand(now, reason, command, out);
@@ -150,7 +149,7 @@ impl Judge {
         command: &Command,
         out: &mut Vec<Effect>,
     ) {
-        let concluded = self.standing.as_ref().and_then(|it| it.winner.clone());
+        let concluded = self.standing.as_ref().and_then(|s| s.winner.clone());
         if let Some(winner) = concluded.or_else(|| self.favourite(now)) {
             let grounds = self.grounds(command);
             self.promote(now, winner, reason, grounds, out);
@@ -197,7 +196,7 @@ impl Judge {
         let queued = standing
             .queue
             .iter()
-            .position(|it| Some(&it.written.plan.name) == command.rollout.as_ref());
+            .position(|q| Some(&q.written.plan.name) == command.rollout.as_ref());
         match (queued, command.verb) {
             (Some(index), Verb::Abort) => {
                 let gone = standing.queue.remove(index);

@@ -21,23 +21,22 @@ use crate::inference::verdict::{Verdict, Wait};
 impl Judge {
     /// Returns whether a partial is the newest of its lane on a decision that can still be contested.
     pub(crate) fn is_of_the_past(&self, partial: &Partial) -> bool {
-        let known = self.past.get(&partial.rollout).and_then(|it| it.get(&partial.partition));
+        let known = self.past.get(&partial.rollout).and_then(|r| r.get(&partial.partition));
         self.may_be_contested(&partial.rollout)
             && !self.is_running(&partial.rollout)
-            && known.is_none_or(|it| (it.tick, it.turn) <= (partial.tick, partial.turn))
+            && known.is_none_or(|k| (k.tick, k.turn) <= (partial.tick, partial.turn))
     }
 
     /// Returns whether there is a decision on a rollout that no label has spoken against yet.
     pub(crate) fn may_be_contested(&self, name: &RolloutName) -> bool {
-        self.standing.as_ref().is_some_and(|it| {
-            it.decisions.iter().any(|it| it.rollout.plan.name == *name && !it.is_contested)
+        self.standing.as_ref().is_some_and(|s| {
+            s.decisions.iter().any(|d| d.rollout.plan.name == *name && !d.is_contested)
         })
     }
 
     pub(crate) fn is_running(&self, name: &RolloutName) -> bool {
-        self.standing.as_ref().is_some_and(|it| {
-            it.position.phase.is_open()
-                && it.rollout.as_ref().is_some_and(|it| it.plan.name == *name)
+        self.standing.as_ref().is_some_and(|s| {
+            s.position.phase.is_open() && s.rollout.as_ref().is_some_and(|r| r.plan.name == *name)
         })
     }
 
@@ -47,14 +46,14 @@ impl Judge {
         lanes.insert(partial.partition, partial);
         let Some(standing) = &self.standing else { return };
         self.past.retain(|name, _| {
-            standing.decisions.iter().any(|it| it.rollout.plan.name == *name && !it.is_contested)
+            standing.decisions.iter().any(|d| d.rollout.plan.name == *name && !d.is_contested)
         });
     }
 
     /// Asks the tests of a decision again with the newest labels, and says so once when one of them no longer bears it out.
     pub(crate) fn reconsider(&mut self, now: Timestamp, name: &RolloutName, out: &mut Vec<Effect>) {
         let Some(standing) = &self.standing else { return };
-        let is_its = |it: &&Decision| it.rollout.plan.name == *name && !it.is_contested;
+        let is_its = |d: &&Decision| d.rollout.plan.name == *name && !d.is_contested;
         let Some(decision) = standing.decisions.iter().find(is_its) else { return };
         let none = BTreeMap::new();
         let lanes = if self.is_running(name) {
@@ -71,7 +70,7 @@ impl Judge {
             return;
         }
         let Some(amended) = plain.as_amended() else { return };
-        let tick = lanes.values().map(|it| it.tick).max().unwrap_or(now);
+        let tick = lanes.values().map(|l| l.tick).max().unwrap_or(now);
         let Some((support, log_e)) = decision.fallen(&plain, &amended, tick) else { return };
         let (found, wanted) = format::apart(log_e, support.bar);
         let reason = format!(
@@ -103,8 +102,8 @@ impl Judge {
             design: None,
         };
         if let Some(standing) = &mut self.standing {
-            let of_it = standing.decisions.iter_mut().filter(|it| it.rollout.plan.name == *name);
-            of_it.for_each(|it| it.is_contested = true);
+            let of_it = standing.decisions.iter_mut().filter(|d| d.rollout.plan.name == *name);
+            of_it.for_each(|f| f.is_contested = true);
         }
         self.past.remove(name);
         self.publish(change, out);

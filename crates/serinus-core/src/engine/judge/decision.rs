@@ -61,8 +61,8 @@ impl Decision {
 
     /// Returns the candidates that were still in.
     pub fn live(&self) -> Vec<Version> {
-        let is_out = |it: &&Version| self.design.drops.iter().any(|(_, out)| out == *it);
-        self.rollout.plan.candidates.iter().filter(|it| !is_out(it)).cloned().collect()
+        let is_out = |v: &&Version| self.design.drops.iter().any(|(_, out)| out == *v);
+        self.rollout.plan.candidates.iter().filter(|c| !is_out(c)).cloned().collect()
     }
 
     /// Returns evidence in the light of the decision.
@@ -98,11 +98,11 @@ impl Decision {
     ) -> Option<(&Support, f64)> {
         let (live, bets) = (self.live(), BetCache::default());
         let read = |evidence, support: &Support| {
-            let metric = self.rollout.plan.metrics.iter().find(|it| it.name == support.metric)?;
+            let metric = self.rollout.plan.metrics.iter().find(|m| m.name == support.metric)?;
             let sight = self.sight(evidence, &live, tick, &bets);
             let log_e = finding::finding(&sight, metric, &support.candidate).log_e;
             // With nothing left to compare there is no evidence either way.
-            Some(log_e.map_or(0.0, |it| support.question.of(it)))
+            Some(log_e.map_or(0.0, |l| support.question.of(l)))
         };
         self.supports.iter().find_map(|support| {
             let now = support.log_e + read(amended, support)? - read(plain, support)?;
@@ -114,7 +114,7 @@ impl Decision {
 /// Keeps a decision in the place of an earlier one of the same rollout; the oldest are forgotten.
 pub fn keep(decisions: &mut Vec<Decision>, decision: Decision) {
     let name = decision.rollout.plan.name.clone();
-    decisions.retain(|it| it.rollout.plan.name != name);
+    decisions.retain(|d| d.rollout.plan.name != name);
     decisions.push(decision);
     if decisions.len() > DECISIONS_MAX {
         decisions.remove(0);
@@ -123,10 +123,10 @@ pub fn keep(decisions: &mut Vec<Decision>, decision: Decision) {
 
 /// Settles what becomes of a rollout's decision when it ends in `phase`: one that a person overruled is nobody's any more.
 pub fn settle(decisions: &mut Vec<Decision>, name: &RolloutName, phase: Phase) {
-    for decision in decisions.iter_mut().filter(|it| it.rollout.plan.name == *name) {
+    for decision in decisions.iter_mut().filter(|d| d.rollout.plan.name == *name) {
         if (decision.phase, phase) == (Phase::Concluded, Phase::Promoted) {
             decision.phase = phase;
         }
     }
-    decisions.retain(|it| it.rollout.plan.name != *name || it.phase == phase);
+    decisions.retain(|d| d.rollout.plan.name != *name || d.phase == phase);
 }

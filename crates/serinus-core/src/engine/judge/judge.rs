@@ -118,7 +118,7 @@ impl Judge {
                 }
                 self.partials.insert(partial.partition, *partial);
                 match self.complete_tick() {
-                    Some(tick) if self.judged.is_none_or(|it| it < tick) => {
+                    Some(tick) if self.judged.is_none_or(|j| j < tick) => {
                         self.judge(now, tick, out);
                     }
                     Some(_) | None => {}
@@ -242,7 +242,7 @@ impl Judge {
                 self.finish(now, Phase::Aborted, Action::Abort, reason, grounds, out);
             }
             Verdict::Inconclusive { reason } => {
-                let policy = self.plan().map(|it| it.decide.inconclusive);
+                let policy = self.plan().map(|p| p.decide.inconclusive);
                 match policy {
                     Some(WhenInconclusive::Abort) | None => {
                         let deed = Action::Inconclusive;
@@ -350,7 +350,7 @@ impl Judge {
         remember(&mut standing.past, rollout, phase);
         let name = rollout.plan.name.clone();
         decision::settle(&mut standing.decisions, &name, phase);
-        if standing.decisions.iter().any(|it| it.rollout.plan.name == name) {
+        if standing.decisions.iter().any(|d| d.rollout.plan.name == name) {
             self.past.insert(name, std::mem::take(&mut self.partials));
         }
         standing.conditions = Vec::new();
@@ -384,7 +384,7 @@ impl Judge {
         let is_new_design = before.routing.revision != to.routing.revision && to.phase.is_open();
         out.push(Effect::Event(Box::new(RolloutEvent {
             model: self.settings.model.clone(),
-            rollout: standing.rollout.as_ref().map(|it| it.plan.name.clone()),
+            rollout: standing.rollout.as_ref().map(|r| r.plan.name.clone()),
             sequence: standing.sequence,
             at: now,
             actor: grounds.actor,
@@ -479,7 +479,7 @@ impl Judge {
     fn is_current(&self, partial: &Partial) -> bool {
         let known = self.partials.get(&partial.partition);
         self.is_running(&partial.rollout)
-            && known.is_none_or(|it| (it.tick, it.turn) <= (partial.tick, partial.turn))
+            && known.is_none_or(|k| (k.tick, k.turn) <= (partial.tick, partial.turn))
     }
 
     /// Returns the newest tick that every partition with traffic has passed.
@@ -487,13 +487,13 @@ impl Judge {
     /// Partitions that are idle, or that nothing was ever heard of, are carried along: what they have to say is in their
     /// sums whenever it comes, and adds up to the same.
     fn complete_tick(&self) -> Option<Timestamp> {
-        let busy = self.partials.values().filter(|it| !it.is_idle).map(|it| it.tick).min();
-        busy.or_else(|| self.partials.values().map(|it| it.tick).max())
+        let busy = self.partials.values().filter(|p| !p.is_idle).map(|i| i.tick).min();
+        busy.or_else(|| self.partials.values().map(|p| p.tick).max())
     }
 
     fn waiting_for(&self) -> Option<i32> {
-        let busy = self.partials.values().filter(|it| !it.is_idle);
-        busy.min_by_key(|it| it.tick).map(|it| it.partition)
+        let busy = self.partials.values().filter(|p| !p.is_idle);
+        busy.min_by_key(|b| b.tick).map(|t| t.partition)
     }
 
     pub(crate) fn evidence(&self) -> Evidence {
@@ -504,7 +504,7 @@ impl Judge {
             evidence.merge(&partial.sums);
             // An idle lane whose clock is so far behind the others' has seen nothing but wrong dates.
             let first_at = partial.sums.first_at().filter(|_| tick - partial.tick <= GAP_MAX);
-            began = first_at.map_or(began, |it| it.min(began));
+            began = first_at.map_or(began, |b| b.min(began));
         }
         evidence.begin_at(began);
         evidence
@@ -516,15 +516,15 @@ impl Judge {
     }
 
     fn lag(&self) -> u64 {
-        self.partials.values().map(|it| it.lag).sum()
+        self.partials.values().map(|p| p.lag).sum()
     }
 
     fn unplanned(&self) -> u64 {
-        self.partials.values().map(|it| it.unplanned).sum()
+        self.partials.values().map(|p| p.unplanned).sum()
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        self.standing.as_ref().map_or(Phase::Idle, |it| it.position.phase)
+        self.standing.as_ref().map_or(Phase::Idle, |s| s.position.phase)
     }
 
     /// Returns where the model stands; only called once there is a model.
@@ -537,7 +537,7 @@ impl Judge {
     }
 
     pub(crate) fn plan(&self) -> Option<&RolloutPlan> {
-        self.standing.as_ref()?.rollout.as_ref().map(|it| &it.plan)
+        self.standing.as_ref()?.rollout.as_ref().map(|r| &r.plan)
     }
 
     pub(crate) fn bets(&self) -> &BetCache {
@@ -565,10 +565,10 @@ pub(crate) fn positions_of(
     let labels = &settings.labels_topic;
     partials
         .values()
-        .flat_map(|it| {
+        .flat_map(|p| {
             [
-                (predictions.clone(), it.partition, it.inputs.predictions),
-                (labels.clone(), it.partition, it.inputs.labels),
+                (predictions.clone(), p.partition, p.inputs.predictions),
+                (labels.clone(), p.partition, p.inputs.labels),
             ]
         })
         .collect()

@@ -84,7 +84,7 @@ fn touched(before: &ModelPlan, after: &ModelPlan) -> Vec<(String, Harm)> {
 }
 
 fn place_of<'a>(segments: &'a [(Arc<str>, Source)], name: &str) -> Option<&'a Source> {
-    segments.iter().find(|(it, _)| **it == *name).map(|(_, place)| place)
+    segments.iter().find(|(s, _)| **s == *name).map(|(_, place)| place)
 }
 
 /// Returns each topic that a rollout's cases and labels go through, with its two names.

@@ -90,7 +90,7 @@ pub struct ModelState {
 
 /// Returns the candidates that are still in, in spec order.
 pub fn live(plan: &RolloutPlan, standing: &ModelState) -> Vec<Version> {
-    let is_out = |it: &&Version| !standing.design.drops.iter().any(|(_, out)| out == *it);
+    let is_out = |v: &&Version| !standing.design.drops.iter().any(|(_, out)| out == *v);
     plan.candidates.iter().filter(is_out).cloned().collect()
 }
 
@@ -110,7 +110,7 @@ pub fn route(
         }
     }
     let mut shadows = plan.shadows(stage);
-    shadows.retain(|it| !is_out(&it.version));
+    shadows.retain(|s| !is_out(&s.version));
     shadows.sort_by(|a, b| a.version.cmp(&b.version));
     Routing {
         rollout: Some(plan.name.clone()),
@@ -189,7 +189,7 @@ pub fn is_approval_wanted(condition: &Condition) -> bool {
 pub fn remember(past: &mut Vec<Past>, rollout: &Written<RolloutPlan>, phase: Phase) {
     const PAST_MAX: usize = 200;
     let name: RolloutName = rollout.plan.name.clone();
-    past.retain(|it| it.rollout != name);
+    past.retain(|p| p.rollout != name);
     let document = rollout.document.to_string();
     let fingerprint = xxhash_rust::xxh3::xxh3_64(document.as_bytes());
     past.push(Past { rollout: name, phase, fingerprint });

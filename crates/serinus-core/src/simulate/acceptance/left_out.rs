@@ -22,10 +22,10 @@ const EQUAL_RATES: &str = "spec: {model: m, candidates: [v2], strategy: ab, stag
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let requests = (100, 4_000);
     let quarter = Bounded { base: 0.25, variance: 0.0 };
-    let with = |mut it: Scenario, bounded, gaps| {
-        it.truth = World { bounded: Some(bounded), gaps, ..it.truth };
-        it.worlds = 2_000;
-        it
+    let with = |mut s: Scenario, bounded, gaps| {
+        s.truth = World { bounded: Some(bounded), gaps, ..s.truth };
+        s.worlds = 2_000;
+        s
     };
     let answers = |answers| Gaps { answers, labels: 0.0 };
     let labels = Gaps { answers: 0.0, labels: 0.1 };

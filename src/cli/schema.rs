@@ -36,9 +36,9 @@ pub(crate) fn run(args: &SchemaArgs, context: &Context) -> Result<Exit, CliError
     let published = PUBLISHED.iter().find(is_it).ok_or_else(|| {
         CliError::Usage(format!("there is no schema `{name}`; there are {}", names.join(", ")))
     })?;
-    let schema = match (args.avro, published.avro_schema) {
+    let schema = match (args.avro, published.avro_schema()) {
         (false, _) => (published.json_schema)(),
-        (true, Some(avro)) => avro(),
+        (true, Some(avro)) => avro.clone(),
         (true, None) => {
             return Err(CliError::Usage(format!("`{name}` is never written in Avro")));
         }

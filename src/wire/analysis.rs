@@ -1,6 +1,7 @@
 //! The `analysis` record: a case, its label and what each answer scored.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::wire::malformed::{Malformed, encode, finite, read, write};
+use crate::wire::avro::Codec;
+use crate::wire::avro_schema;
+use crate::wire::codec::{Record, encode, read, write};
+use crate::wire::json::finite;
+use crate::wire::json_schema::written_by_us;
+use crate::wire::malformed::Malformed;
 use crate::wire::prediction::{OutcomeWord, RoleWord, SourceRecord, StatusWord};
 use serinus_core::domain::case::CaseAnswer;
 use serinus_core::engine::analyst::io::Row;
@@ -116,10 +122,20 @@ pub enum LabelStatusRecord {
     Retracted,
 }
 
+impl Record for AnalysisRecord {
+    const NAME: &'static str = "analysis";
+
+    fn codec() -> Option<&'static Codec> {
+        static CODEC: LazyLock<Codec> =
+            LazyLock::new(|| Codec::new(avro_schema::of(&written_by_us::<AnalysisRecord>())));
+        Some(&CODEC)
+    }
+}
+
 impl AnalysisRecord {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        read("analysis", bytes)
+        read(bytes)
     }
 
     /// Writes it as JSON.
@@ -129,7 +145,7 @@ impl AnalysisRecord {
 
     /// Writes it in a model's format.
     pub fn encode(&self, format: Format) -> Vec<u8> {
-        encode("analysis", format, self)
+        encode(format, self)
     }
 
     /// Returns the record's key.

@@ -1,14 +1,14 @@
-//! Any record's value as JSON, for people and programs that only look.
+//! Any record's value as JSON, for display.
 
 use serde_json::Value;
 
 use crate::wire::avro::is_single_object;
-use crate::wire::schema::codecs;
+use crate::wire::schema::PUBLISHED;
 
-/// Returns a value that is JSON, or one of our records in Avro; nothing for other bytes.
+/// Returns the JSON of a value that is JSON or one of our records in Avro; `None` for other bytes.
 pub fn json_of(bytes: &[u8]) -> Option<Value> {
     if is_single_object(bytes) {
-        return codecs().iter().find_map(|(_, c)| c.decode_json(bytes));
+        return PUBLISHED.iter().find_map(|published| (published.codec)()?.decode_json(bytes));
     }
     serde_json::from_slice(bytes).ok()
 }

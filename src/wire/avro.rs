@@ -2,14 +2,12 @@
 //!
 //! What is JSON of any shape in a record (an answer's value, a label) is carried as JSON text.
 
-use std::sync::LazyLock;
-
 use apache_avro::headers::{HeaderBuilder, RabinFingerprintHeader};
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::wire::avro_json::Shape;
 use crate::wire::json::Unreadable;
@@ -19,6 +17,7 @@ const HEADER_LENGTH: usize = 10;
 
 /// Writes and reads the records of one schema.
 pub struct Codec {
+    schema: Value,
     header: Vec<u8>,
     shape: Shape,
     writer: GenericDatumWriter<'static>,
@@ -30,16 +29,17 @@ impl Codec {
     ///
     /// The schema is kept for as long as the program runs: make one codec a schema, in a `LazyLock`.
     #[expect(clippy::missing_panics_doc, reason = "schemas are part of the program and tested")]
-    pub fn new(schema: &Value) -> Self {
+    pub fn new(schema: Value) -> Self {
         let parse = |v: &Value| {
             apache_avro::Schema::parse(v).expect("a schema of this program, which a test parses")
         };
-        let header = RabinFingerprintHeader::from_schema(&parse(&plain(schema))).build_header();
-        let shape = Shape::new(schema);
-        let schema: &'static apache_avro::Schema = Box::leak(Box::new(parse(schema)));
-        let writer = GenericDatumWriter::builder(schema).build();
-        let reader = GenericDatumReader::builder(schema).build();
+        let header = RabinFingerprintHeader::from_schema(&parse(&plain(&schema))).build_header();
+        let shape = Shape::new(&schema);
+        let parsed: &'static apache_avro::Schema = Box::leak(Box::new(parse(&schema)));
+        let writer = GenericDatumWriter::builder(parsed).build();
+        let reader = GenericDatumReader::builder(parsed).build();
         Self {
+            schema,
             header,
             shape,
             writer: writer.expect("a schema that was parsed has all its names"),
@@ -61,7 +61,12 @@ impl Codec {
         bytes
     }
 
-    /// Returns what every record begins with.
+    /// Returns the schema.
+    pub fn schema(&self) -> &Value {
+        &self.schema
+    }
+
+    /// Returns the ten bytes that every record begins with.
     pub fn header(&self) -> &[u8] {
         &self.header
     }
@@ -103,80 +108,6 @@ pub fn is_single_object(bytes: &[u8]) -> bool {
     bytes.starts_with(&MARK) && bytes.len() >= HEADER_LENGTH
 }
 
-/// Returns the codec of `prediction` records.
-pub fn prediction() -> &'static Codec {
-    static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new(&prediction_schema()));
-    &CODEC
-}
-
-/// Returns the codec of `label` records.
-pub fn label() -> &'static Codec {
-    static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new(&label_schema()));
-    &CODEC
-}
-
-/// Returns the schema of `prediction` records.
-pub fn prediction_schema() -> Value {
-    let doc = "One closed case: a request, who was asked, and all that came back.";
-    record("Prediction", doc, prediction_fields())
-}
-
-/// Returns the schema of `label` records.
-pub fn label_schema() -> Value {
-    let fields = vec![
-        json!({"name": "request_id", "type": "string"}),
-        json!({"name": "label", "type": "string", "json": true, "doc": "The truth as JSON text."}),
-        optional("observed_at", &time()),
-        optional("label_version", &json!("long")),
-        optional("retract", &json!("boolean")),
-    ];
-    record("Label", "Ground truth about one request.", fields)
-}
-
-fn prediction_fields() -> Vec<Value> {
-    let text = json!("string");
-    let served = json!({"type": "record", "name": "Served", "fields": [
-        optional("version", &text),
-        {"name": "outcome", "type": {"type": "enum", "name": "Outcome", "symbols": ["ok", "fallback", "default", "error"]}},
-    ]});
-    let answer = json!({"type": "record", "name": "Answer", "fields": [
-        {"name": "version", "type": "string"},
-        {"name": "role", "type": {"type": "enum", "name": "Role", "symbols": ["serve", "shadow"]}},
-        {"name": "status", "type": {"type": "enum", "name": "AnswerStatus", "symbols": ["ok", "error", "late", "timeout"]}},
-        optional("latency_ms", &json!("double")),
-        {"name": "value", "type": ["null", "string"], "default": null, "json": true, "doc": "The answer as JSON text."},
-        optional("value_base64", &text),
-        optional("error", &text),
-    ]});
-    let source = json!({"type": "record", "name": "Source", "fields": [
-        {"name": "partition", "type": "int"},
-        {"name": "offset", "type": "long"},
-    ]});
-    vec![
-        json!({"name": "request_id", "type": "string"}),
-        json!({"name": "model", "type": "string"}),
-        optional("rollout", &text),
-        json!({"name": "revision", "type": "long"}),
-        json!({"name": "stage", "type": "long"}),
-        optional("unit", &text),
-        optional("unit_base64", &text),
-        optional("segments", &json!({"type": "map", "values": "string"})),
-        json!({"name": "arm", "type": "string"}),
-        json!({"name": "propensity", "type": "double"}),
-        json!({"name": "served", "type": served}),
-        json!({"name": "requested_at", "type": time()}),
-        json!({"name": "routed_at", "type": time()}),
-        json!({"name": "served_at", "type": time()}),
-        json!({"name": "answers", "type": {"type": "array", "items": answer}}),
-        json!({"name": "source", "type": source}),
-    ]
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the fields become part of the schema")]
-fn record(name: &str, doc: &str, fields: Vec<Value>) -> Value {
-    json!({"type": "record", "namespace": "io.serinus", "name": name, "doc": doc, "fields": fields})
-}
-
 /// Returns a schema with plain types instead of logical ones.
 ///
 /// The fingerprint is that of the canonical form, in which `{"type": "long", "logicalType": ...}` is `"long"`. The library
@@ -190,12 +121,4 @@ fn plain(schema: &Value) -> Value {
         Value::Array(items) => items.iter().map(plain).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => schema.clone(),
     }
-}
-
-fn optional(name: &str, kind: &Value) -> Value {
-    json!({"name": name, "type": ["null", kind], "default": null})
-}
-
-fn time() -> Value {
-    json!({"type": "long", "logicalType": "timestamp-millis"})
 }

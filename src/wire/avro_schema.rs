@@ -35,6 +35,22 @@ pub(crate) fn of(schema: &Value) -> Value {
     record
 }
 
+/// Returns the schema of a record that is written by hand, because its JSON and its Avro are of two shapes.
+#[expect(clippy::needless_pass_by_value, reason = "the fields become part of the schema")]
+pub(super) fn record(name: &str, doc: &str, fields: Vec<Value>) -> Value {
+    json!({"type": "record", "namespace": "io.serinus", "name": name, "doc": doc, "fields": fields})
+}
+
+/// Returns a field that may be null, and is null by default.
+pub(super) fn optional(name: &str, kind: &Value) -> Value {
+    json!({"name": name, "type": ["null", kind], "default": null})
+}
+
+/// Returns the type of a time in Unix milliseconds.
+pub(super) fn time() -> Value {
+    json!({"type": "long", "logicalType": "timestamp-millis"})
+}
+
 /// What a place in a record holds.
 struct Kind {
     schema: Value,

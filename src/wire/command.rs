@@ -1,10 +1,16 @@
 //! The `command` record.
 
+use std::sync::LazyLock;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::wire::malformed::{Malformed, read, write};
+use crate::wire::avro::Codec;
+use crate::wire::avro_schema;
+use crate::wire::codec::{Record, read, write};
+use crate::wire::json_schema::read_by_us;
+use crate::wire::malformed::Malformed;
 use serinus_core::domain::ids::Revision;
 use serinus_core::engine::judge::command::{Command, Parsed, Verb};
 
@@ -60,10 +66,20 @@ pub struct CommandRecord {
     pub spec: Option<Value>,
 }
 
+impl Record for CommandRecord {
+    const NAME: &'static str = "command";
+
+    fn codec() -> Option<&'static Codec> {
+        static CODEC: LazyLock<Codec> =
+            LazyLock::new(|| Codec::new(avro_schema::of(&read_by_us::<CommandRecord>())));
+        Some(&CODEC)
+    }
+}
+
 impl CommandRecord {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        read("command", bytes)
+        read(bytes)
     }
 
     /// Writes it.

@@ -1,13 +1,18 @@
 //! The `rollout-event` record: one change, or one refusal, with everything that routing needs.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::wire::avro::Codec;
+use crate::wire::avro_schema;
+use crate::wire::codec::{Record, encode, read, write};
 use crate::wire::design::DesignRecord;
-use crate::wire::malformed::{Malformed, encode, read, write};
+use crate::wire::json_schema::written_by_us;
+use crate::wire::malformed::Malformed;
 use crate::wire::metrics::MetricsRecord;
 use serinus_core::domain::ids::{Revision, Salt, StageIndex};
 use serinus_core::domain::routing::{Routing, ShadowShare, Slice};
@@ -128,10 +133,20 @@ pub struct EventRecord {
     pub design: Option<DesignRecord>,
 }
 
+impl Record for EventRecord {
+    const NAME: &'static str = "rollout-event";
+
+    fn codec() -> Option<&'static Codec> {
+        static CODEC: LazyLock<Codec> =
+            LazyLock::new(|| Codec::new(avro_schema::of(&written_by_us::<EventRecord>())));
+        Some(&CODEC)
+    }
+}
+
 impl EventRecord {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        read("rollout-event", bytes)
+        read(bytes)
     }
 
     /// Writes it as JSON.
@@ -141,7 +156,7 @@ impl EventRecord {
 
     /// Writes it in a model's format.
     pub fn encode(&self, format: Format) -> Vec<u8> {
-        encode("rollout-event", format, self)
+        encode(format, self)
     }
 
     /// Returns the record's key: the rollout, or the model where there is none.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::wire::checkpoint::CheckpointRecord;
-use crate::wire::malformed::{Malformed, read, write};
+use crate::wire::codec::{Record, read, write};
+use crate::wire::malformed::Malformed;
 use serinus_core::domain::ids::Revision;
 use serinus_core::domain::time::Timestamp;
 
@@ -27,10 +28,14 @@ pub struct ServingTurn {
     pub last: Option<u64>,
 }
 
+impl Record for ServingTurn {
+    const NAME: &'static str = "journal";
+}
+
 impl ServingTurn {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        read("journal", bytes)
+        read(bytes)
     }
 
     /// Writes it.
@@ -72,10 +77,14 @@ pub struct AnalystTurn {
     pub checkpoint: CheckpointRecord,
 }
 
+impl Record for AnalystTurn {
+    const NAME: &'static str = "analyst-journal";
+}
+
 impl AnalystTurn {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        read("analyst-journal", bytes)
+        read(bytes)
     }
 
     /// Writes it.
@@ -130,10 +139,14 @@ pub enum JudgeInput {
     Silence,
 }
 
+impl Record for JudgeStep {
+    const NAME: &'static str = "judge-journal";
+}
+
 impl JudgeStep {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        read("judge-journal", bytes)
+        read(bytes)
     }
 
     /// Writes it.

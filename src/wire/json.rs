@@ -152,6 +152,11 @@ pub fn keeps_numbers(bytes: &[u8]) -> bool {
     true
 }
 
+/// Returns the nearest number that JSON can hold, which has no infinities; NaN becomes 0.
+pub(crate) fn finite(number: f64) -> f64 {
+    if number.is_nan() { 0.0 } else { number.clamp(f64::MIN, f64::MAX) }
+}
+
 fn bytes_text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }

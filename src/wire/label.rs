@@ -1,12 +1,15 @@
 //! The `label` record: ground truth, in whatever shape the model's spec says.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::wire::avro;
+use crate::wire::avro::{Codec, is_single_object};
+use crate::wire::avro_schema::{optional, record as schema_of, time};
+use crate::wire::codec::Record;
 use crate::wire::json::{self, Parts};
 use serinus_core::domain::ids::RequestId;
 use serinus_core::domain::label::Label;
@@ -105,6 +108,14 @@ pub enum TimeUnit {
     Nanoseconds,
 }
 
+impl Record for LabelRecord {
+    const NAME: &'static str = "label";
+
+    fn codec() -> Option<&'static Codec> {
+        Some(codec())
+    }
+}
+
 impl NotALabel {
     /// Returns the reason, for people.
     pub fn reason(self) -> Cow<'static, str> {
@@ -192,11 +203,8 @@ fn read(
     recorded_at: Timestamp,
 ) -> Result<(Label, TimePlace), NotALabel> {
     let bytes = parts.value.ok_or(NotALabel::Empty)?;
-    let body = if avro::is_single_object(bytes) {
-        Cow::Owned(from_avro(bytes)?)
-    } else {
-        Cow::Borrowed(bytes)
-    };
+    let body =
+        if is_single_object(bytes) { Cow::Owned(from_avro(bytes)?) } else { Cow::Borrowed(bytes) };
     if !json::is_structured(&body) {
         return Err(NotALabel::Unreadable);
     }
@@ -229,10 +237,26 @@ fn read(
 /// Returns the id of the request that a label is about, as it is written; nothing where it names none.
 pub fn request_id_of(source: &Source, parts: Parts<'_>) -> Option<String> {
     let body = match parts.value {
-        Some(bytes) if avro::is_single_object(bytes) => from_avro(bytes).ok().map(Cow::Owned),
+        Some(bytes) if is_single_object(bytes) => from_avro(bytes).ok().map(Cow::Owned),
         value => value.map(Cow::Borrowed),
     };
     Parts { value: body.as_deref(), ..parts }.id(source).map(Cow::into_owned)
+}
+
+fn codec() -> &'static Codec {
+    static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new(schema()));
+    &CODEC
+}
+
+fn schema() -> Value {
+    let fields = vec![
+        json!({"name": "request_id", "type": "string"}),
+        json!({"name": "label", "type": "string", "json": true, "doc": "The truth as JSON text."}),
+        optional("observed_at", &time()),
+        optional("label_version", &json!("long")),
+        optional("retract", &json!("boolean")),
+    ];
+    schema_of("Label", "Ground truth about one request.", fields)
 }
 
 /// Writes a label in the contract's own shape.
@@ -252,7 +276,7 @@ pub fn encode(format: Format, label: &Label) -> Vec<u8> {
             };
             serde_json::to_vec(&record).expect("a record of JSON values is always JSON")
         }
-        Format::Avro => avro::label().encode(&AvroLabel {
+        Format::Avro => codec().encode(&AvroLabel {
             request_id: Cow::Borrowed(label.request_id.as_str()),
             label: Cow::Owned(label.value.to_string()),
             observed_at: Some(label.observed_at.0),
@@ -264,7 +288,7 @@ pub fn encode(format: Format, label: &Label) -> Vec<u8> {
 
 /// Returns an Avro label as a JSON one, so that the spec's pointers mean the same in both.
 fn from_avro(bytes: &[u8]) -> Result<Vec<u8>, NotALabel> {
-    let label: AvroLabel<'_> = avro::label().decode(bytes).map_err(|_| NotALabel::Unreadable)?;
+    let label: AvroLabel<'_> = codec().decode(bytes).map_err(|_| NotALabel::Unreadable)?;
     let value: Value = serde_json::from_str(&label.label).map_err(|_| NotALabel::Unreadable)?;
     let record = LabelRecord {
         request_id: label.request_id.into_owned(),

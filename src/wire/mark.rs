@@ -6,7 +6,8 @@ use std::str;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::malformed::{Malformed, read, write};
+use crate::wire::codec::{Record, read, write};
+use crate::wire::malformed::Malformed;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::analyst::io::WatermarkRecord;
 
@@ -31,10 +32,14 @@ pub struct MarkRecord {
     pub quiet: bool,
 }
 
+impl Record for MarkRecord {
+    const NAME: &'static str = "mark";
+}
+
 impl MarkRecord {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        read("mark", bytes)
+        read(bytes)
     }
 
     /// Writes it.

@@ -1,11 +1,17 @@
 //! The `rollout-metrics` record: the evidence at one tick, and what the judge made of it.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::malformed::{Malformed, encode, finite, read, write};
+use crate::wire::avro::Codec;
+use crate::wire::avro_schema;
+use crate::wire::codec::{Record, encode, read, write};
+use crate::wire::json::finite;
+use crate::wire::json_schema::written_by_us;
+use crate::wire::malformed::Malformed;
 use serinus_core::domain::ids::Version;
 use serinus_core::engine::judge::report::RolloutMetrics;
 use serinus_core::inference::scoring_gaps::Gap;
@@ -281,10 +287,20 @@ pub enum CheckVerdict {
     Bad,
 }
 
+impl Record for MetricsRecord {
+    const NAME: &'static str = "rollout-metrics";
+
+    fn codec() -> Option<&'static Codec> {
+        static CODEC: LazyLock<Codec> =
+            LazyLock::new(|| Codec::new(avro_schema::of(&written_by_us::<MetricsRecord>())));
+        Some(&CODEC)
+    }
+}
+
 impl MetricsRecord {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        read("rollout-metrics", bytes)
+        read(bytes)
     }
 
     /// Writes it as JSON.
@@ -294,7 +310,7 @@ impl MetricsRecord {
 
     /// Writes it in a model's format.
     pub fn encode(&self, format: Format) -> Vec<u8> {
-        encode("rollout-metrics", format, self)
+        encode(format, self)
     }
 
     /// Returns the record's key.

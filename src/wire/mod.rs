@@ -12,6 +12,8 @@ mod avro_schema;
 pub mod label;
 pub mod prediction;
 
+mod codec;
+mod json_schema;
 pub mod schema;
 
 pub mod any;
@@ -33,6 +35,7 @@ pub mod decision;
 pub mod design;
 pub mod journal;
 pub mod partial;
+mod partial_parts;
 pub mod scores;
 pub mod units;
 

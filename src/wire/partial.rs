@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::wire::bets::{
     CentresRecord, LostPairsRecord, SplitRecord, centres_record, lost_records, split_record,
 };
-use crate::wire::malformed::{Malformed, read, write};
+use crate::wire::codec::{Record, read, write};
+use crate::wire::malformed::Malformed;
+use crate::wire::partial_parts::{pair, part, stratum, version};
 use crate::wire::scores::{MomentsRecord, RankingRecord, UnscoredRecord, number};
 use crate::wire::units::{UnitsRecord, units_record};
-use serinus_core::domain::ids::{MetricName, Revision, StageIndex, Version};
+use serinus_core::domain::ids::{MetricName, Revision, Version};
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::partial::{Inputs, Partial};
 use serinus_core::evidence::bounds::{Lost, Sides};
@@ -137,9 +139,6 @@ pub struct ScoresRecord {
     pub unscored: UnscoredRecord,
 }
 
-/// Bins that are not empty, with their counts.
-pub type SparseBins = Vec<(u32, u64)>;
-
 /// A candidate against the stable version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ContrastRecord {
@@ -185,10 +184,14 @@ pub struct PartSumsRecord {
     pub sums: [String; 4],
 }
 
+impl Record for PartialRecord {
+    const NAME: &'static str = "partial";
+}
+
 impl PartialRecord {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        read("partial", bytes)
+        read(bytes)
     }
 
     /// Writes it.
@@ -522,38 +525,4 @@ impl ClustersRecord {
         }
         Ok(read)
     }
-}
-
-pub(super) fn sparse(bins: &[u64]) -> SparseBins {
-    (0..).zip(bins).filter(|(_, n)| **n > 0).map(|(bin, n)| (bin, *n)).collect()
-}
-
-pub(super) fn dense(bins: &SparseBins, count: usize) -> Result<Vec<u64>, Malformed> {
-    let mut dense = vec![0_u64; count];
-    for (bin, n) in bins {
-        match dense.get_mut(*bin as usize) {
-            Some(count) => {
-                let sum = count.checked_add(*n);
-                *count = sum.ok_or_else(|| Malformed::new("partial", "its bins overflow"))?;
-            }
-            None => return Err(Malformed::new("partial", format!("there is no bin {bin}"))),
-        }
-    }
-    Ok(dense)
-}
-
-pub(super) fn pair(stratum: Stratum) -> (u32, u32) {
-    (stratum.stage.0, stratum.drops)
-}
-
-fn stratum((stage, drops): (u32, u32)) -> Stratum {
-    Stratum { stage: StageIndex(stage), drops }
-}
-
-fn part(is_copied: bool) -> Part {
-    if is_copied { Part::Copied } else { Part::Chosen }
-}
-
-pub(super) fn version(text: &str) -> Version {
-    text.into()
 }

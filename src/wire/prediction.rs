@@ -2,15 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use crate::wire::avro;
+use crate::wire::avro::{Codec, is_single_object};
+use crate::wire::avro_schema::{optional, record as schema_of, time};
+use crate::wire::codec::Record;
 use crate::wire::json::{Unreadable, raw};
 use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use serinus_core::domain::ids::{
@@ -189,6 +192,14 @@ impl AnswerValue for Option<Cow<'_, str>> {
     }
 }
 
+impl Record for TextPrediction<'_> {
+    const NAME: &'static str = "prediction";
+
+    fn codec() -> Option<&'static Codec> {
+        Some(codec())
+    }
+}
+
 /// Writes a prediction of a model.
 #[expect(clippy::missing_panics_doc, reason = "a record can always be written")]
 pub fn encode(format: Format, model: &ModelName, prediction: &Prediction) -> Vec<u8> {
@@ -199,20 +210,69 @@ pub fn encode(format: Format, model: &ModelName, prediction: &Prediction) -> Vec
         }
         Format::Avro => {
             let record = record(model, prediction, |p| p.map(|i| Cow::Borrowed(i.get())));
-            avro::prediction().encode(&record)
+            codec().encode(&record)
         }
     }
 }
 
 /// Reads a prediction and the model that it is of, in either format: Avro begins with bytes that JSON cannot.
 pub fn decode(bytes: &[u8]) -> Result<(ModelName, Prediction), Unreadable> {
-    if avro::is_single_object(bytes) {
-        let record: TextPrediction<'_> = avro::prediction().decode(bytes)?;
+    if is_single_object(bytes) {
+        let record: TextPrediction<'_> = codec().decode(bytes)?;
         return to_domain(record, |r| r.as_deref().map(str::as_bytes).map(Bytes::from));
     }
     let record: PredictionRecord<'_, JsonValue<'_>> = serde_json::from_slice(bytes)
         .map_err(|f| Unreadable(format!("it is not a prediction: {f}")))?;
     to_domain(record, |r| r.0.map(|i| Bytes::from(i.get().as_bytes())))
+}
+
+fn codec() -> &'static Codec {
+    static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new(schema()));
+    &CODEC
+}
+
+fn schema() -> Value {
+    let doc = "One closed case: a request, who was asked, and all that came back.";
+    schema_of("Prediction", doc, schema_fields())
+}
+
+fn schema_fields() -> Vec<Value> {
+    let text = json!("string");
+    let served = json!({"type": "record", "name": "Served", "fields": [
+        optional("version", &text),
+        {"name": "outcome", "type": {"type": "enum", "name": "Outcome", "symbols": ["ok", "fallback", "default", "error"]}},
+    ]});
+    let answer = json!({"type": "record", "name": "Answer", "fields": [
+        {"name": "version", "type": "string"},
+        {"name": "role", "type": {"type": "enum", "name": "Role", "symbols": ["serve", "shadow"]}},
+        {"name": "status", "type": {"type": "enum", "name": "AnswerStatus", "symbols": ["ok", "error", "late", "timeout"]}},
+        optional("latency_ms", &json!("double")),
+        {"name": "value", "type": ["null", "string"], "default": null, "json": true, "doc": "The answer as JSON text."},
+        optional("value_base64", &text),
+        optional("error", &text),
+    ]});
+    let source = json!({"type": "record", "name": "Source", "fields": [
+        {"name": "partition", "type": "int"},
+        {"name": "offset", "type": "long"},
+    ]});
+    vec![
+        json!({"name": "request_id", "type": "string"}),
+        json!({"name": "model", "type": "string"}),
+        optional("rollout", &text),
+        json!({"name": "revision", "type": "long"}),
+        json!({"name": "stage", "type": "long"}),
+        optional("unit", &text),
+        optional("unit_base64", &text),
+        optional("segments", &json!({"type": "map", "values": "string"})),
+        json!({"name": "arm", "type": "string"}),
+        json!({"name": "propensity", "type": "double"}),
+        json!({"name": "served", "type": served}),
+        json!({"name": "requested_at", "type": time()}),
+        json!({"name": "routed_at", "type": time()}),
+        json!({"name": "served_at", "type": time()}),
+        json!({"name": "answers", "type": {"type": "array", "items": answer}}),
+        json!({"name": "source", "type": source}),
+    ]
 }
 
 fn record<'a, V: AnswerValue>(

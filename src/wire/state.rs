@@ -1,15 +1,20 @@
 //! The `rollout-state` record: the spec, where the model stands, and what its judge must know again after a restart.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::wire::avro::Codec;
+use crate::wire::avro_schema;
+use crate::wire::codec::{Record, encode, read, write};
 use crate::wire::decision::DecisionRecord;
 use crate::wire::design::DesignRecord;
 use crate::wire::event::{PhaseRecord, PositionRecord};
-use crate::wire::malformed::{Malformed, encode, read, write};
+use crate::wire::json_schema::written_by_us;
+use crate::wire::malformed::Malformed;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::judge::command::{Parsed, Written};
 use serinus_core::engine::judge::state::{Condition, ModelState, Past, Queued};
@@ -120,10 +125,20 @@ pub struct PastRecord {
     pub fingerprint: String,
 }
 
+impl Record for StateRecord {
+    const NAME: &'static str = "rollout-state";
+
+    fn codec() -> Option<&'static Codec> {
+        static CODEC: LazyLock<Codec> =
+            LazyLock::new(|| Codec::new(avro_schema::of(&written_by_us::<StateRecord>())));
+        Some(&CODEC)
+    }
+}
+
 impl StateRecord {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        read("rollout-state", bytes)
+        read(bytes)
     }
 
     /// Writes it as JSON.
@@ -133,7 +148,7 @@ impl StateRecord {
 
     /// Writes it in a model's format.
     pub fn encode(&self, format: Format) -> Vec<u8> {
-        encode("rollout-state", format, self)
+        encode(format, self)
     }
 
     /// Returns the record's key.

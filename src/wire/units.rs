@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::malformed::Malformed;
-use crate::wire::partial::{SparseBins, dense, pair, sparse, version};
+use crate::wire::partial_parts::{SparseBins, dense, pair, sparse, version};
 use serinus_core::domain::ids::Version;
 use serinus_core::evidence::design::Stratum;
 use serinus_core::evidence::units::{BUCKETS, Seen, UnitCounts, Units};

@@ -13,7 +13,7 @@ use serinus::wire::mark::MarkRecord;
 use serinus::wire::metrics::MetricsRecord;
 use serinus::wire::partial::PartialRecord;
 use serinus::wire::prediction;
-use serinus::wire::schema::codecs;
+use serinus::wire::schema::PUBLISHED;
 use serinus::wire::state::StateRecord;
 use serinus::worker::onnx::model::{Model, Prediction};
 use serinus_core::domain::time::Timestamp;
@@ -159,7 +159,8 @@ fn answers(bytes: &[u8]) -> bool {
 
 fn avro(bytes: &[u8]) -> bool {
     let mut is_any = false;
-    for (name, codec) in codecs() {
+    for published in PUBLISHED {
+        let (name, Some(codec)) = (published.name, (published.codec)()) else { continue };
         let Some(read) = codec.decode_json(bytes) else { continue };
         is_any = true;
         let written = codec.encode_json(&read).unwrap_or_else(|| panic!("{name}: {read}"));

@@ -2,75 +2,25 @@
 
 mod restore;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rdkafka::message::Message;
-
-use crate::kafka::client::error::ShellError;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::analysis::inputs::{Arrival, Inputs};
 use crate::kafka::lanes::catalog::ModelView;
-use crate::kafka::lanes::decode::{self, Dead};
+use crate::kafka::lanes::dead_letters::DeadLetter;
 use crate::wire::checkpoint::CheckpointRecord;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
-use crate::wire::json::Parts;
-use crate::wire::label;
 use crate::wire::lane_file::{self, BadFile, Place};
-use crate::wire::mark;
-use crate::wire::mark::MarkRecord;
-use crate::wire::prediction;
-use serinus_core::domain::ids::{ModelName, RolloutName};
-use serinus_core::domain::label::Label;
+use serinus_core::domain::ids::RolloutName;
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::analyst::io::{Effect, Event, Input, Settings as LaneSettings};
 use serinus_core::engine::analyst::lane::{Analyst, Unplanned};
 use serinus_core::engine::analyst::watermark::Checkpoint;
 use serinus_core::engine::partial::Partial;
-use serinus_core::plan::rollout::{LabelMap, ModelPlan, Source};
+use serinus_core::plan::rollout::ModelPlan;
 
 /// Replays start at turns that are at least so far apart: one in every turn would only take memory.
 const STARTS_EVERY: Span = Span::seconds(1);
-
-/// One record for a lane, read.
-#[derive(Debug)]
-pub struct Arrival {
-    /// Of which input.
-    pub input: Input,
-    /// Its offset.
-    pub offset: i64,
-    /// What it is.
-    pub event: Event,
-    /// The record itself, where it could not be read.
-    pub dead: Option<Dead>,
-}
-
-/// The topics that a lane reads and writes beside the model's own.
-#[derive(Clone, Debug)]
-pub struct LaneTopics {
-    /// Labels by request id.
-    pub labels: String,
-    /// The lanes' journal.
-    pub journal: String,
-    /// The lanes' sums.
-    pub partials: String,
-}
-
-impl LaneTopics {
-    /// Returns their names.
-    pub fn of(app: &str, plan: &ModelPlan) -> Self {
-        Self::of_model(app, &plan.name)
-    }
-
-    /// Returns their names for a model of this name.
-    pub fn of_model(app: &str, model: &ModelName) -> Self {
-        let name = |suffix: &str| format!("{app}.internal.{model}.{suffix}");
-        Self {
-            labels: name("labels"),
-            journal: name("analyst-journal"),
-            partials: name("partials"),
-        }
-    }
-}
 
 /// One partition of a model's predictions, with the same partition of its labels by request id.
 pub struct AnalystLane {
@@ -103,34 +53,6 @@ struct Begun {
     checkpoint: Checkpoint,
     lag: (u64, u64),
     sources: Option<i32>,
-}
-
-/// Both inputs of a lane from one place to another, read for turns that are done once more.
-#[derive(Debug)]
-pub struct Inputs {
-    predictions: VecDeque<Arrival>,
-    labels: VecDeque<Arrival>,
-}
-
-impl Inputs {
-    /// Reads predictions and labels between these offsets of the two.
-    pub fn read(
-        plan: &ModelPlan,
-        partition: i32,
-        topics: &LaneTopics,
-        (from, to): ((i64, i64), (i64, i64)),
-        replay: &Replay,
-    ) -> Result<Self, ShellError> {
-        let mut predictions = VecDeque::new();
-        replay.range(&plan.topics.predictions, partition, from.0, Some(to.0), |t| {
-            predictions.push_back(read_prediction(t));
-        })?;
-        let mut labels = VecDeque::new();
-        replay.range(&topics.labels, partition, from.1, Some(to.1), |t| {
-            labels.push_back(read_label(t));
-        })?;
-        Ok(Self { predictions, labels })
-    }
 }
 
 /// Where a lane's group has got to.
@@ -234,7 +156,7 @@ impl AnalystLane {
         view: &ModelView,
         lag: (u64, u64),
         out: &mut Vec<Effect>,
-        dead: &mut Vec<Dead>,
+        dead: &mut Vec<DeadLetter>,
     ) -> bool {
         let now = now.max(self.now);
         // While records are still unread, time alone changes nothing.
@@ -266,7 +188,7 @@ impl AnalystLane {
         sources
     }
 
-    fn take(&mut self, sources: Option<i32>, out: &mut Vec<Effect>, dead: &mut Vec<Dead>) {
+    fn take(&mut self, sources: Option<i32>, out: &mut Vec<Effect>, dead: &mut Vec<DeadLetter>) {
         let (now, lag) = (self.now, self.lag);
         if let Some(sources) = sources {
             self.machine.handle(now, Event::Sources(sources), out);
@@ -383,74 +305,5 @@ impl AnalystLane {
     /// Returns when something falls due.
     pub fn next_wake(&self) -> Option<Timestamp> {
         if self.lag == (0, 0) { self.machine.next_wake() } else { None }
-    }
-}
-
-/// Reads a record of the prediction log.
-pub fn read_prediction(message: &rdkafka::message::BorrowedMessage<'_>) -> Arrival {
-    let offset = message.offset();
-    let input = Input::Predictions;
-    match message.payload().map(prediction::decode) {
-        Some(Ok((_, it))) => {
-            let event = Event::Prediction { offset, prediction: Box::new(it) };
-            Arrival { input, offset, event, dead: None }
-        }
-        Some(Err(error)) => unreadable(message, input, error.to_string()),
-        None => unreadable(message, input, "a prediction without a value".to_owned()),
-    }
-}
-
-/// Reads a label that was put by its request id, or a mark that stands between them.
-pub fn read_label(message: &rdkafka::message::BorrowedMessage<'_>) -> Arrival {
-    let offset = message.offset();
-    let input = Input::Labels;
-    if message.key().is_none() {
-        return match MarkRecord::read(message.payload().unwrap_or_default()) {
-            Ok(it) => {
-                let event = Event::Watermark { offset, mark: it.into() };
-                Arrival { input, offset, event, dead: None }
-            }
-            Err(error) => unreadable(message, input, error.to_string()),
-        };
-    }
-    let parts = Parts { key: message.key(), headers: &[], value: message.payload() };
-    match label::decode(&own_labels(), parts, decode::time(message)) {
-        Ok(it) => {
-            let source = mark::source(decode::pairs(message));
-            let event = Event::Label { offset, source, label: Box::new(it) };
-            Arrival { input, offset, event, dead: None }
-        }
-        Err(error) => unreadable(message, input, error.reason().into_owned()),
-    }
-}
-
-/// Reads a label as others write it; `now` is the time of reading.
-pub fn read_foreign_label(
-    message: &rdkafka::message::BorrowedMessage<'_>,
-    plan: &ModelPlan,
-    now: Timestamp,
-) -> Result<Label, Dead> {
-    let pairs = decode::pairs(message);
-    let parts = Parts { key: message.key(), headers: &pairs, value: message.payload() };
-    label::decode_foreign(&plan.labels, parts, (decode::time(message), now))
-        .map_err(|why| decode::dead(message, why.reason()))
-}
-
-fn unreadable(
-    message: &rdkafka::message::BorrowedMessage<'_>,
-    input: Input,
-    reason: String,
-) -> Arrival {
-    let dead = Some(decode::dead(message, reason.clone()));
-    let offset = message.offset();
-    Arrival { input, offset, event: Event::Unreadable { input, offset, reason }, dead }
-}
-
-/// Where the parts of a label stand in the contract's own shape.
-fn own_labels() -> LabelMap {
-    LabelMap {
-        request_id: Source::Json("/request_id".to_owned()),
-        value: "/label".to_owned(),
-        observed_at: Some("/observed_at".to_owned()),
     }
 }

@@ -3,6 +3,7 @@
 pub mod partials;
 pub mod rows;
 
+pub mod inputs;
 pub mod lane;
 pub mod recovery;
 pub mod snapshots;

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use rdkafka::message::Message;
 use tracing::warn;
 
-use crate::kafka::analysis::lane::{Committed, LaneTopics, read_label, read_prediction};
+use crate::kafka::analysis::inputs::{read_label, read_prediction};
+use crate::kafka::analysis::lane::Committed;
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::message;
 use crate::kafka::client::partition_reader::Replay;
-use crate::kafka::lanes::decode;
+use crate::kafka::lanes::internal_topics::InternalTopics;
 use crate::kafka::process::clock;
 use crate::wire::analysis::AnalysisRecord;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
@@ -42,7 +44,7 @@ pub struct Lost<'a> {
     /// The partition.
     pub partition: i32,
     /// The topics beside the model's own.
-    pub topics: &'a LaneTopics,
+    pub topics: &'a InternalTopics,
     /// Reads topics again.
     pub replay: &'a Replay,
 }
@@ -66,7 +68,7 @@ impl Lost<'_> {
         }
         let (topic, partition) = (&self.plan.topics.predictions, self.partition);
         let is_turn = |bytes: &[u8]| AnalystTurn::read(bytes).is_ok();
-        if self.replay.has_any(&self.topics.journal, partition, is_turn)? {
+        if self.replay.has_any(&self.topics.analyst_journal, partition, is_turn)? {
             warn!(
                 topic,
                 partition,
@@ -88,7 +90,7 @@ impl Lost<'_> {
                 "group `{group}` has no offset of `{topic}`, the journal `{}` has no record, and the rows on `{analysis}` were deleted, so \
                  which cases have a row cannot be known; delete the predictions up to the newest that has one, or give the model another \
                  `{topic}`",
-                self.topics.journal
+                self.topics.analyst_journal
             )));
         }
         Ok(Recall::Known(Committed { is_forgotten: has_rows, ..committed }))
@@ -108,7 +110,7 @@ impl Lost<'_> {
         let mut first_at: Option<Timestamp> = None;
         let predictions = &self.plan.topics.predictions;
         self.replay.range(predictions, self.partition, from.0, Some(to.0), |message| {
-            let at = decode::time(message);
+            let at = message::time(message);
             first_at = Some(first_at.map_or(at, |a| a.min(at)));
             if let Event::Prediction { offset, prediction } = read_prediction(message).event {
                 remains.cases.push(KnownCase { offset, prediction, row: None });

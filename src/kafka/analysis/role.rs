@@ -8,7 +8,8 @@ use rdkafka::TopicPartitionList;
 use rdkafka::message::{BorrowedMessage, Message};
 use tracing::info;
 
-use crate::kafka::analysis::lane::{self, AnalystLane, Arrival, LaneTopics};
+use crate::kafka::analysis::inputs::{self, Arrival};
+use crate::kafka::analysis::lane::AnalystLane;
 use crate::kafka::analysis::missing_plans::PlanWait;
 use crate::kafka::analysis::rows::{plain, write_row};
 use crate::kafka::analysis::snapshots::LaneStore;
@@ -22,9 +23,9 @@ use crate::kafka::labels::end_probe::LabelEnds;
 use crate::kafka::labels::readers::{self, ForModel, LabelReaders};
 use crate::kafka::labels::source::LabelLane;
 use crate::kafka::lanes::admission::{BlockedLanes, LaneKey};
-use crate::kafka::lanes::decode::Dead;
-use crate::kafka::lanes::encode::Emitter;
+use crate::kafka::lanes::dead_letters::{DeadLetter, DeadLetterWriter};
 use crate::kafka::lanes::event_follower::Follower;
+use crate::kafka::lanes::internal_topics::InternalTopics;
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints::{self, Failpoint, Role};
@@ -85,7 +86,7 @@ struct Session<'a> {
     outbox: TransactionalProducer,
     beat: Heartbeat,
     replay: Replay,
-    emitter: Emitter,
+    dead_letters: DeadLetterWriter,
     partitions: PartitionCounts,
     counts: Counts,
     machine_counts: BTreeMap<(ModelName, &'static str), u64>,
@@ -117,7 +118,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         outbox,
         beat,
         options,
-        emitter: Emitter::default(),
+        dead_letters: DeadLetterWriter::default(),
         partitions: PartitionCounts::default(),
         counts: Counts::default(),
         machine_counts: BTreeMap::new(),
@@ -175,7 +176,7 @@ impl Session<'_> {
         let mut topics: HashMap<String, (ModelName, Kind)> = HashMap::new();
         for (name, view) in self.follower.models() {
             let names = &view.plan.topics;
-            let own = LaneTopics::of(&self.options.settings.app, &view.plan);
+            let own = InternalTopics::of(&self.options.settings.app, &view.plan.name);
             subscribed.extend([names.predictions.clone(), names.labels.clone()]);
             let kinds = [
                 (names.predictions.clone(), Kind::Predictions),
@@ -272,8 +273,8 @@ impl Session<'_> {
         let partition = message.partition();
         let arrival = |arrival| Some(Received::Arrival((model.clone(), partition), arrival));
         match kind {
-            Kind::Predictions => arrival(lane::read_prediction(message)),
-            Kind::Labels => arrival(lane::read_label(message)),
+            Kind::Predictions => arrival(inputs::read_prediction(message)),
+            Kind::Labels => arrival(inputs::read_label(message)),
             Kind::ForeignLabels => {
                 let labels = self.readers.read(message, &self.follower);
                 Some(Received::Label(message.offset(), partition, labels))
@@ -322,7 +323,7 @@ impl Session<'_> {
     fn place_labels(&mut self, now: Timestamp) -> Result<(), ShellError> {
         for ((model, source), lane) in &mut self.labels {
             let Some(view) = self.follower.model(model) else { continue };
-            let own = LaneTopics::of(&self.options.settings.app, &view.plan);
+            let own = InternalTopics::of(&self.options.settings.app, &view.plan.name);
             let count = self.partitions.of(&own.labels, &self.outbox)?.max(1);
             let header = [(mark::SOURCE, source.to_string())];
             let header = header.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -330,7 +331,7 @@ impl Session<'_> {
                 let label = match read {
                     Ok(label) => label,
                     Err(dead) => {
-                        self.emitter.send_to_dead_letters(
+                        self.dead_letters.send_to_dead_letters(
                             &view.plan,
                             &dead,
                             &mut self.outbox,
@@ -353,8 +354,8 @@ impl Session<'_> {
                 if fit == Sent::TooLarge {
                     self.counts.add(model, Counter::TooLarge, 1);
                     let topic = &view.plan.topics.labels;
-                    let dead = Dead::left(topic, (*source, offset), LABEL_TOO_LARGE);
-                    self.emitter.send_to_dead_letters(
+                    let dead = DeadLetter::left(topic, (*source, offset), LABEL_TOO_LARGE);
+                    self.dead_letters.send_to_dead_letters(
                         &view.plan,
                         &dead,
                         &mut self.outbox,
@@ -394,9 +395,9 @@ impl Session<'_> {
             if !lane.turn(now, view, lag, &mut effects, &mut dead) {
                 continue;
             }
-            let own = LaneTopics::of(&self.options.settings.app, &view.plan);
+            let own = InternalTopics::of(&self.options.settings.app, &view.plan.name);
             for it in dead.drain(..) {
-                self.emitter.send_to_dead_letters(
+                self.dead_letters.send_to_dead_letters(
                     &view.plan,
                     &it,
                     &mut self.outbox,
@@ -414,8 +415,9 @@ impl Session<'_> {
                         self.counts.add(model, Counter::TooLarge, 1);
                         let case = row.joined.prediction.case;
                         let topic = &view.plan.topics.requests;
-                        let dead = Dead::left(topic, (case.partition, case.offset), ROW_TOO_LARGE);
-                        self.emitter.send_to_dead_letters(
+                        let dead =
+                            DeadLetter::left(topic, (case.partition, case.offset), ROW_TOO_LARGE);
+                        self.dead_letters.send_to_dead_letters(
                             &view.plan,
                             &dead,
                             &mut self.outbox,
@@ -448,7 +450,7 @@ impl Session<'_> {
             let record = lane.end_turn();
             failpoints::at(ROLE, Failpoint::BeforeJournal);
             self.outbox.send(Outgoing {
-                topic: &own.journal,
+                topic: &own.analyst_journal,
                 partition: *partition,
                 key: None,
                 value: Some(&record.write()),
@@ -468,7 +470,7 @@ impl Session<'_> {
         };
         for lane in self.lanes.values().filter(|l| l.is_touched) {
             let (predictions, labels) = lane.offsets();
-            let own = LaneTopics::of(&self.options.settings.app, &lane.plan);
+            let own = InternalTopics::of(&self.options.settings.app, &lane.plan.name);
             let start = lane.replay_start().to_metadata();
             add(&lane.plan.topics.predictions, lane.partition, predictions, Some(start))?;
             add(&own.labels, lane.partition, labels, None)?;

@@ -7,15 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rdkafka::message::{BorrowedMessage, Message};
 
-use crate::kafka::analysis::lane::{AnalystLane, Inputs, LaneTopics};
+use crate::kafka::analysis::inputs::Inputs;
+use crate::kafka::analysis::lane::AnalystLane;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan::{self, Scanned};
-use crate::kafka::control::commands::{bounded, first_plan, parse};
+use crate::kafka::control::commands::{bounded, first_plan};
 use crate::kafka::control::records::{self, Place};
 use crate::kafka::control::shard::JOURNAL;
 use crate::kafka::lanes::catalog::ModelCatalog;
+use crate::kafka::lanes::internal_topics::InternalTopics;
+use crate::kafka::lanes::spec_document::parse;
 use crate::wire::any::json_of;
 use crate::wire::command::CommandRecord;
 use crate::wire::event::EventRecord;
@@ -186,7 +189,7 @@ impl Archive {
     /// Audits one model: its lanes' sums, then all that its judge said.
     pub fn audit(&self, model: &ModelName) -> Result<Audit, ShellError> {
         let mut audit = Audit::default();
-        let topics = LaneTopics::of_model(&self.settings.app, model);
+        let topics = InternalTopics::of(&self.settings.app, model);
         let mut before = 0;
         read_all(&self.settings, &topics.partials, |_| before += 1)?;
         let turns = self.turns(&topics)?;
@@ -196,7 +199,7 @@ impl Archive {
         Ok(audit)
     }
 
-    fn partials(&self, topics: &LaneTopics) -> Result<BTreeMap<i64, Vec<u8>>, ShellError> {
+    fn partials(&self, topics: &InternalTopics) -> Result<BTreeMap<i64, Vec<u8>>, ShellError> {
         let mut partials = BTreeMap::new();
         read_all(&self.settings, &topics.partials, |message| {
             partials.insert(message.offset(), message.payload().unwrap_or_default().to_vec());
@@ -204,9 +207,12 @@ impl Archive {
         Ok(partials)
     }
 
-    fn turns(&self, topics: &LaneTopics) -> Result<BTreeMap<i32, Vec<AnalystTurn>>, ShellError> {
+    fn turns(
+        &self,
+        topics: &InternalTopics,
+    ) -> Result<BTreeMap<i32, Vec<AnalystTurn>>, ShellError> {
         let mut turns: BTreeMap<i32, Vec<AnalystTurn>> = BTreeMap::new();
-        read_all(&self.settings, &topics.journal, |message| {
+        read_all(&self.settings, &topics.analyst_journal, |message| {
             if let Some(Ok(turn)) = message.payload().map(AnalystTurn::read) {
                 turns.entry(message.partition()).or_default().push(turn);
             }
@@ -217,7 +223,7 @@ impl Archive {
     fn audit_lanes(
         &self,
         model: &ModelName,
-        topics: &LaneTopics,
+        topics: &InternalTopics,
         turns: &BTreeMap<i32, Vec<AnalystTurn>>,
         (before, partials): (usize, &BTreeMap<i64, Vec<u8>>),
         audit: &mut Audit,
@@ -230,7 +236,7 @@ impl Archive {
                 all.push(sums_of(partial));
             }
         }
-        let partitions = self.replay.partitions(&topics.journal)?;
+        let partitions = self.replay.partitions(&topics.analyst_journal)?;
         for partition in 0..partitions {
             let turns = turns.get(&partition).map_or(&[][..], |t| t);
             match self.lane(model, (partition, partitions), topics, turns)? {
@@ -252,7 +258,7 @@ impl Archive {
         &self,
         model: &ModelName,
         (partition, partitions): (i32, i32),
-        topics: &LaneTopics,
+        topics: &InternalTopics,
         turns: &[AnalystTurn],
     ) -> Result<Result<Vec<Vec<u8>>, String>, ShellError> {
         let (Some(first), Some(last)) = (turns.first(), turns.last()) else {
@@ -396,7 +402,7 @@ impl Archive {
         Judge::new(JudgeSettings {
             model: model.clone(),
             partitions: 1,
-            labels_topic: LaneTopics::of_model(&self.settings.app, model).labels,
+            labels_topic: InternalTopics::of(&self.settings.app, model).labels,
             detail: Detail::Full,
         })
     }

@@ -3,6 +3,7 @@
 pub mod error;
 pub mod ffi;
 pub mod guarded_properties;
+pub mod message;
 pub mod settings;
 
 pub mod plain_producer;

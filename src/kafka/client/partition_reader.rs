@@ -16,9 +16,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::info;
 
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::message;
 use crate::kafka::client::settings::{LogContext, Settings};
 use crate::kafka::client::uncommitted_reader::Uncommitted;
-use crate::kafka::lanes::decode;
 use crate::kafka::process::clock;
 use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::wait::Deadline;
@@ -315,8 +315,8 @@ impl Replay {
         let (low, high) = self.bounds(topic, partition)?;
         let mut found = None;
         if low < high {
-            self.walk(topic, partition, (low, None), |message| {
-                found = Some(decode::time(message));
+            self.walk(topic, partition, (low, None), |first| {
+                found = Some(message::time(first));
                 ControlFlow::Break(())
             })?;
         }

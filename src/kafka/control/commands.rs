@@ -10,9 +10,8 @@ use crate::wire::command::CommandRecord;
 use serinus_core::domain::ids::{ModelName, Version};
 use serinus_core::domain::routing::OnFailure;
 use serinus_core::domain::time::Span;
-use serinus_core::engine::judge::command::{Command, Parsed, Written};
+use serinus_core::engine::judge::command::{Command, Parsed};
 use serinus_core::plan::rollout::{Format, LabelMap, ModelPlan, ModelTopics, Source};
-use serinus_core::spec::plan::{model_from_json, rollout_from_json};
 
 /// The largest command whose spec is taken in: a state holds those of the model and of its rollouts.
 const COMMAND_BYTES_MAX: usize = 200_000;
@@ -38,67 +37,6 @@ pub fn first_plan(command: &Command) -> ModelPlan {
     match &command.spec {
         Some(Parsed::Model(written)) => written.plan.clone(),
         Some(Parsed::Rollout(_) | Parsed::Invalid(_)) | None => unknown_model(&command.model),
-    }
-}
-
-/// Reads a document of either kind.
-pub fn parse(document: &Value) -> Parsed {
-    let invalid = |error: serinus_core::spec::error::SpecErrors| Parsed::Invalid(error.to_string());
-    match document.get("kind").and_then(Value::as_str) {
-        Some("Model") => model_from_json(document).map_or_else(invalid, |plan| {
-            Parsed::Model(Box::new(Written { plan, document: document.clone() }))
-        }),
-        Some("Rollout") => rollout_from_json(document).map_or_else(invalid, |plan| {
-            Parsed::Rollout(Box::new(Written { plan, document: document.clone() }))
-        }),
-        Some(other) => Parsed::Invalid(format!("`{other}` is neither a Model nor a Rollout")),
-        None => Parsed::Invalid("the document has no kind".to_owned()),
-    }
-}
-
-/// Reads a document that was taken in once, also where it would be refused today: what runs goes on as it was meant.
-///
-/// A share of `1` meant all traffic until such a share was refused.
-pub fn parse_kept(document: &Value) -> Parsed {
-    let parsed = parse(document);
-    let Parsed::Invalid(reason) = parsed else { return parsed };
-    let mut clear = document.clone();
-    if let Some(Value::Array(stages)) = clear.pointer_mut("/spec/stages") {
-        for stage in stages {
-            for field in ["share", "shadow"] {
-                if let Some(share) = stage.get_mut(field) {
-                    all_of_one(share);
-                }
-            }
-        }
-    }
-    if let Some(coverage) = clear.pointer_mut("/spec/decide/min_coverage") {
-        all_of_one(coverage);
-    }
-    if let Some(Value::Array(metrics)) = clear.pointer_mut("/spec/metrics") {
-        for metric in metrics.iter_mut().filter(|metric| metric["kind"] == "latency") {
-            for field in ["margin", "mde"] {
-                if let Some(limit) = metric.get_mut(field) {
-                    all_of_one(limit);
-                }
-            }
-        }
-    }
-    match parse(&clear) {
-        Parsed::Model(it) => Parsed::Model(Box::new(Written { document: document.clone(), ..*it })),
-        Parsed::Rollout(it) => {
-            Parsed::Rollout(Box::new(Written { document: document.clone(), ..*it }))
-        }
-        Parsed::Invalid(_) => Parsed::Invalid(reason),
-    }
-}
-
-/// Writes a share of `1`, or each of several, as the percentage that it was read as.
-fn all_of_one(share: &mut Value) {
-    match share {
-        Value::Number(number) if number.as_f64() == Some(1.0) => *share = Value::from("100%"),
-        Value::Object(shares) => shares.iter_mut().for_each(|(_, share)| all_of_one(share)),
-        Value::Number(_) | Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) => {}
     }
 }
 
@@ -160,35 +98,4 @@ pub(crate) fn missing_topics(
             missing.join(", ")
         )
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::{parse, parse_kept};
-    use serinus_core::domain::share::Share;
-    use serinus_core::engine::judge::command::Parsed;
-
-    #[test]
-    fn a_rollout_that_was_taken_in_with_a_share_of_one_goes_on() {
-        let document = json!({
-            "apiVersion": "serinus/v1", "kind": "Rollout", "metadata": {"name": "r"},
-            "spec": {
-                "model": "m", "candidates": ["v2"], "strategy": "canary",
-                "stages": [{"shadow": {"v1": 1.0}, "share": 0.25}, {"share": 1, "hold": "1h"}],
-                "metrics": [
-                    {"kind": "response_error", "role": "guardrail", "margin": "1%"},
-                    {"kind": "latency", "role": "guardrail", "margin": 1},
-                ],
-                "decide": {"min_coverage": 1},
-            },
-        });
-        assert!(matches!(parse(&document), Parsed::Invalid(_)), "it is refused today");
-        let Parsed::Rollout(kept) = parse_kept(&document) else { panic!("it was taken in") };
-        assert_eq!(kept.document, document);
-        let shares: Vec<Share> =
-            kept.plan.stages.iter().map(|s| s.share_of(&"v2".into())).collect();
-        assert_eq!(shares, [Share::from_fraction(0.25).expect("a share"), Share::ALL]);
-    }
 }

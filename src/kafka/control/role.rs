@@ -13,7 +13,6 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
-use crate::kafka::analysis::lane::LaneTopics;
 use crate::kafka::client::committed_offsets::Committed;
 use crate::kafka::client::consumer_group::{Member, Rebalanced};
 use crate::kafka::client::error::{ShellError, mends_by_itself};
@@ -21,15 +20,17 @@ use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::client::settings::{LogContext, Settings};
 use crate::kafka::client::topic_scan;
 use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
-use crate::kafka::control::commands::{bounded, first_plan, missing_topics, parse, parse_kept};
+use crate::kafka::control::commands::{bounded, first_plan, missing_topics};
 use crate::kafka::control::shard::{
     CommandShard, ModelJudge, OURS, ROLE, ReplayedInputs, SETTLE_MAX, add_rebuilt, answered,
     commit, heard, publish, refuse, runs,
 };
 use crate::kafka::control::topic_ownership;
-use crate::kafka::lanes::decode::{self, Dead};
-use crate::kafka::lanes::encode::Emitter;
+use crate::kafka::lanes::dead_letters::{DeadLetter, DeadLetterWriter};
+use crate::kafka::lanes::decode;
+use crate::kafka::lanes::internal_topics::InternalTopics;
 use crate::kafka::lanes::run_options::RunOptions;
+use crate::kafka::lanes::spec_document::{parse, parse_accepted};
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints::{self, Failpoint};
 use crate::kafka::process::liveness::{Activity, Heartbeat};
@@ -66,7 +67,7 @@ struct Session<'a> {
     feed: BaseConsumer<LogContext>,
     replay: Replay,
     partitions: PartitionCounts,
-    emitter: Emitter,
+    dead_letters: DeadLetterWriter,
     board: &'a Board,
     commands: String,
     benches: BTreeMap<i32, CommandShard>,
@@ -92,7 +93,7 @@ pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
         member,
         feed,
         partitions: PartitionCounts::default(),
-        emitter: Emitter::default(),
+        dead_letters: DeadLetterWriter::default(),
         board,
         commands,
         benches: BTreeMap::new(),
@@ -229,7 +230,7 @@ impl Session<'_> {
         };
         for (model, state) in states {
             if placement::partition(model.as_bytes(), count) == partition {
-                match state.standing(parse_kept) {
+                match state.standing(parse_accepted) {
                     Ok(standing) => {
                         let seat = self.restore(&mut bench, standing, &mut heard)?;
                         let name = ModelName::from(model);
@@ -302,7 +303,7 @@ impl Session<'_> {
     ) -> Result<ModelJudge, ShellError> {
         let plan = standing.model.plan.clone();
         let settings = self.judge_settings(&plan, &bench.outbox)?;
-        let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
+        let partials = InternalTopics::of(&self.options.settings.app, &plan.name).partials;
         let (committed, _) = self.committed(&partials, 0)?;
         let (mut next, metadata) = committed.unwrap_or_default();
         let start = JudgeStart::from_metadata(&metadata);
@@ -371,7 +372,7 @@ impl Session<'_> {
         Ok(JudgeSettings {
             model: plan.name.clone(),
             partitions: self.partitions.of(&plan.topics.predictions, outbox)?.max(1),
-            labels_topic: LaneTopics::of(&self.options.settings.app, plan).labels,
+            labels_topic: InternalTopics::of(&self.options.settings.app, &plan.name).labels,
             detail: Detail::Full,
         })
     }
@@ -380,7 +381,7 @@ impl Session<'_> {
         &mut self,
         partition: i32,
         offset: i64,
-        record: Result<CommandRecord, Box<Dead>>,
+        record: Result<CommandRecord, Box<DeadLetter>>,
     ) -> Result<(), ShellError> {
         let Some(bench) = self.benches.get_mut(&partition) else { return Ok(()) };
         if offset < bench.next {
@@ -391,7 +392,7 @@ impl Session<'_> {
         bench.outbox.open()?;
         let record = match record {
             Ok(record) => record,
-            Err(dead) => return refuse(bench, &mut self.emitter, &dead),
+            Err(dead) => return refuse(bench, &mut self.dead_letters, &dead),
         };
         let count = self.partitions.of(&self.commands, &bench.outbox)?;
         let home = placement::partition(record.model.as_bytes(), count);
@@ -410,8 +411,8 @@ impl Session<'_> {
                 Sent::Sent => Ok(()),
                 Sent::TooLarge => {
                     let reason = "the command is too large to be placed by its model";
-                    let dead = Dead::left(&self.commands, (partition, offset), reason);
-                    refuse(bench, &mut self.emitter, &dead)
+                    let dead = DeadLetter::left(&self.commands, (partition, offset), reason);
+                    refuse(bench, &mut self.dead_letters, &dead)
                 }
             };
         }
@@ -463,7 +464,7 @@ impl Session<'_> {
         if !bench.seats.contains_key(&model) {
             let plan = first_plan(&command);
             let settings = self.judge_settings(&plan, &bench.outbox)?;
-            let partials = LaneTopics::of(&self.options.settings.app, &plan).partials;
+            let partials = InternalTopics::of(&self.options.settings.app, &plan.name).partials;
             let judge = Judge::new(settings);
             bench.seats.insert(model.clone(), ModelJudge::new(judge, plan, partials));
             self.begin(&mut bench, &model)?;
@@ -554,7 +555,7 @@ impl Session<'_> {
     }
 }
 
-fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, Box<Dead>>) {
+fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, Box<DeadLetter>>) {
     let read = match message.payload() {
         Some(bytes) => CommandRecord::read(bytes).map_err(|p| p.to_string()),
         None => Err("the command has no value".to_owned()),

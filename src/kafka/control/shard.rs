@@ -15,8 +15,7 @@ use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan;
 use crate::kafka::client::transaction::{Outgoing, PartitionCounts, TransactionalProducer};
 use crate::kafka::control::records;
-use crate::kafka::lanes::decode::Dead;
-use crate::kafka::lanes::encode::Emitter;
+use crate::kafka::lanes::dead_letters::{DeadLetter, DeadLetterWriter};
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::lanes::size_limit;
 use crate::kafka::process::failpoints::{self, Failpoint, Role};
@@ -326,15 +325,15 @@ pub(crate) fn add_rebuilt(
 /// Sends a command that nobody can carry out to the dead letters of the model that its key names; without one it is counted.
 pub(crate) fn refuse(
     bench: &mut CommandShard,
-    emitter: &mut Emitter,
-    dead: &Dead,
+    dead_letters: &mut DeadLetterWriter,
+    dead: &DeadLetter,
 ) -> Result<(), ShellError> {
-    let Dead { partition, offset, reason, .. } = dead;
+    let DeadLetter { partition, offset, reason, .. } = dead;
     warn!(partition, offset, reason = size_limit::cut(reason), "a command cannot be read");
     let key = dead.carried.key.as_deref().and_then(|k| std::str::from_utf8(k).ok());
     let seat = key.and_then(|k| bench.seats.get(&ModelName::new(k)));
     if let Some(seat) = seat {
-        return emitter.send_to_dead_letters(
+        return dead_letters.send_to_dead_letters(
             &seat.plan,
             dead,
             &mut bench.outbox,

@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use rdkafka::message::{BorrowedMessage, Message};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::kafka::analysis::lane::read_foreign_label;
-use crate::kafka::lanes::decode::Dead;
+use crate::kafka::client::message;
+use crate::kafka::lanes::dead_letters::DeadLetter;
+use crate::kafka::lanes::decode;
 use crate::kafka::lanes::event_follower::Follower;
 use crate::kafka::process::clock;
+use crate::wire::json::Parts;
+use crate::wire::label;
 use serinus_core::domain::ids::ModelName;
 use serinus_core::domain::label::Label;
+use serinus_core::domain::time::Timestamp;
+use serinus_core::plan::rollout::ModelPlan;
 
 /// What stands before the names of models in the metadata of an offset.
 const PREFIX: &str = "labels:";
@@ -19,7 +24,7 @@ const PREFIX: &str = "labels:";
 #[derive(Debug)]
 pub enum ForModel {
     /// A label, or a dead letter.
-    Read(Result<Label, Dead>),
+    Read(Result<Label, DeadLetter>),
     /// Another model's: this one cannot read it, and need not.
     Passed,
 }
@@ -69,7 +74,7 @@ impl LabelReaders {
         let now = clock::now();
         let models = self.of(message.topic()).iter();
         let views = models.filter_map(|model| Some((model, follower.model(model)?)));
-        let mut read: Vec<(ModelName, Result<Label, Dead>)> = views
+        let mut read: Vec<(ModelName, Result<Label, DeadLetter>)> = views
             .map(|(model, view)| (model.clone(), read_foreign_label(message, &view.plan, now)))
             .collect();
         let is_readable = read.iter().any(|(_, label)| label.is_ok());
@@ -82,6 +87,18 @@ impl LabelReaders {
             })
             .collect()
     }
+}
+
+/// Reads a label as others write it; `now` is the time of reading.
+fn read_foreign_label(
+    message: &BorrowedMessage<'_>,
+    plan: &ModelPlan,
+    now: Timestamp,
+) -> Result<Label, DeadLetter> {
+    let pairs = message::pairs(message);
+    let parts = Parts { key: message.key(), headers: &pairs, value: message.payload() };
+    label::decode_foreign(&plan.labels, parts, (message::time(message), now))
+        .map_err(|why| decode::dead(message, why.reason()))
 }
 
 /// Returns the metadata of an offset up to which these models have read.

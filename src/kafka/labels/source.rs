@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::kafka::lanes::catalog::ModelView;
-use crate::kafka::lanes::decode::Dead;
+use crate::kafka::lanes::dead_letters::DeadLetter;
 use serinus_core::domain::label::Label;
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::analyst::io::WatermarkRecord;
@@ -30,7 +30,7 @@ pub struct LabelLane {
     /// Whether something was done since the last commit.
     pub is_touched: bool,
     /// What was read, to be put in its place, with its offset.
-    pub backlog: Vec<(i64, Result<Label, Dead>)>,
+    pub backlog: Vec<(i64, Result<Label, DeadLetter>)>,
     partition: i32,
     unread: i64,
     /// The next offset, for whoever looks for the end meanwhile.
@@ -74,7 +74,7 @@ impl LabelLane {
     }
 
     /// Takes what stands at an offset, unless it was taken before.
-    pub fn take(&mut self, now: Timestamp, offset: i64, label: Result<Label, Dead>) {
+    pub fn take(&mut self, now: Timestamp, offset: i64, label: Result<Label, DeadLetter>) {
         if !self.pass(now, offset) {
             return;
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::kafka::control::commands::parse_kept;
+use crate::kafka::lanes::spec_document;
 use crate::wire::event::{EventRecord, VerdictRecord};
 use crate::wire::state::StateRecord;
 use serinus_core::domain::ids::{ModelName, Revision, RolloutName};
@@ -65,7 +65,7 @@ impl ModelCatalog {
 
     /// Takes an event in; returns whether anything changed.
     pub fn take(&mut self, event: EventRecord) -> bool {
-        let spec = event.spec.as_ref().map(parse_kept);
+        let spec = event.spec.as_ref().map(spec_document::parse_accepted);
         self.take_understood(event, spec)
     }
 

@@ -5,7 +5,9 @@ pub mod run_options;
 pub mod admission;
 pub mod catalog;
 pub mod event_follower;
+pub mod internal_topics;
+pub mod spec_document;
 
+pub mod dead_letters;
 pub mod decode;
-pub mod encode;
 pub mod size_limit;

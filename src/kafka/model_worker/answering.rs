@@ -15,8 +15,8 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::message;
 use crate::kafka::client::settings::{LogContext, Settings, log_client_line};
-use crate::kafka::lanes::decode;
 use crate::kafka::process::clock;
 use crate::kafka::process::shutdown::Stop;
 use crate::kafka::process::wait::Deadline;
@@ -342,7 +342,7 @@ fn send(
     message: &BorrowedMessage<'_>,
     answer: &mut AnswerOf<'_>,
 ) -> Sent {
-    let asked = decode::pairs(message);
+    let asked = message::pairs(message);
     let find = |name: &str| {
         let (_, value) = asked.iter().rev().find(|(a, _)| *a == name)?;
         std::str::from_utf8((*value)?).ok()

@@ -10,6 +10,7 @@ use rdkafka::message::Message;
 use tracing::{info, warn};
 
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::message;
 use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::decode;
@@ -82,8 +83,8 @@ impl Written {
         replay: &Replay,
     ) -> Result<(), ShellError> {
         replay.since(&view.plan.topics.served, partition, since, |message| {
-            let pairs = decode::pairs(message);
-            let at = decode::time(message);
+            let pairs = message::pairs(message);
+            let at = message::time(message);
             let read = traces::read_answered(&pairs, message.payload(), at);
             if let Some((id, answered)) = read {
                 let id = size_limit::cut(id).to_owned();
@@ -130,8 +131,8 @@ impl Written {
         for topic in version_topics(view) {
             for of in 0..replay.partitions(&topic)? {
                 replay.since(&topic, of, since, |message| {
-                    let pairs = decode::pairs(message);
-                    let read = traces::read_copy(&pairs, decode::time(message));
+                    let pairs = message::pairs(message);
+                    let read = traces::read_copy(&pairs, message::time(message));
                     let Some((token, copy)) = read else { return };
                     if token.case.partition == partition {
                         let copies = self.copies.entry(token.case.offset).or_default();
@@ -233,7 +234,7 @@ pub fn reopen(
         if let Ok(answer) = decode::answer(a)
             && answer.case.partition == partition
         {
-            let at = decode::time(a).min(now);
+            let at = message::time(a).min(now);
             machine.handle(at, ServingEvent::Answer(answer), &mut done.effects);
         }
     })?;

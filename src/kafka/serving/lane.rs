@@ -9,9 +9,10 @@ use tracing::info;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::lanes::catalog::ModelView;
-use crate::kafka::lanes::decode::{self, Dead};
+use crate::kafka::lanes::dead_letters::DeadLetter;
+use crate::kafka::lanes::decode;
 use crate::kafka::serving::case_recovery::{self, Gap, reopen};
-use crate::kafka::serving::offset_recovery::{Recalled, hash_of};
+use crate::kafka::serving::offset_recovery::{Committed, Recalled, hash_of};
 use crate::wire::journal::{ReplayStart, ServingTurn};
 use serinus_core::domain::ids::Revision;
 use serinus_core::domain::record::{Answer, Request};
@@ -26,7 +27,7 @@ pub struct Backlog {
     /// Requests.
     pub requests: VecDeque<Arc<Request>>,
     /// Answers, with their offsets.
-    pub answers: Vec<(i64, Result<Answer, Dead>)>,
+    pub answers: Vec<(i64, Result<Answer, DeadLetter>)>,
 }
 
 /// One partition of a model's requests, with the same partition of its answers.
@@ -53,19 +54,6 @@ pub struct Lane {
     effects: Vec<ServingEffect>,
     /// A hash of the last request that the turn took in.
     last: Option<u64>,
-}
-
-/// Where a lane's group has got to.
-#[derive(Clone, Debug, Default)]
-pub struct Committed {
-    /// The next request, and where a replay starts.
-    pub requests: Option<(i64, String)>,
-    /// The next answer.
-    pub responses: Option<(i64, String)>,
-    /// Whether that is all; if not, the journal says what came after.
-    pub is_certain: bool,
-    /// What the journal says, where the group has no offset of ours.
-    pub recalled: Option<Recalled>,
 }
 
 /// Returns how long a case may be open.
@@ -234,7 +222,7 @@ impl Lane {
         start: ReplayStart,
         turns: &[ServingTurn],
         mut requests: VecDeque<Arc<Request>>,
-        mut answers: VecDeque<(i64, Result<Answer, Dead>)>,
+        mut answers: VecDeque<(i64, Result<Answer, DeadLetter>)>,
     ) -> Vec<Forward> {
         (self.requests, self.responses) = (start.first, start.second);
         let first = turns.first().and_then(|t| view.history.get(&t.revision()));
@@ -282,7 +270,7 @@ impl Lane {
         now: Timestamp,
         routing: &Arc<Routing>,
         out: &mut Vec<ServingEffect>,
-        dead: &mut Vec<Dead>,
+        dead: &mut Vec<DeadLetter>,
     ) -> bool {
         // A machine with a slower clock than the lane's last one goes on at the lane's time.
         let now = now.max(self.now);

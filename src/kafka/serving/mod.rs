@@ -2,6 +2,7 @@
 
 pub mod copies;
 pub mod copy_producer;
+pub mod encode;
 pub mod write_failures;
 
 pub mod case_recovery;

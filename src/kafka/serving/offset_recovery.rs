@@ -9,11 +9,11 @@ use tracing::warn;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::message;
 use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::decode;
 use crate::kafka::lanes::size_limit;
-use crate::kafka::serving::lane::Committed;
 use crate::wire::headers;
 use crate::wire::journal::{ReplayStart, ServingTurn};
 use crate::wire::prediction;
@@ -34,6 +34,19 @@ pub struct Recalled {
     pub requests: Option<i64>,
     /// The next answer.
     pub responses: i64,
+}
+
+/// Where a lane's group has got to.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    /// The next request, and where a replay starts.
+    pub requests: Option<(i64, String)>,
+    /// The next answer.
+    pub responses: Option<(i64, String)>,
+    /// Whether that is all; if not, the journal says what came after.
+    pub is_certain: bool,
+    /// What the journal says, where the group has no offset of ours.
+    pub recalled: Option<Recalled>,
 }
 
 /// What is known of where a lane goes on.
@@ -193,7 +206,7 @@ impl Past<'_> {
         let mut answers: BTreeMap<String, usize> = BTreeMap::new();
         let topics = &self.view.plan.topics;
         self.replay.range(&topics.served, self.partition, 0, None, |message| {
-            let pairs = decode::pairs(message);
+            let pairs = message::pairs(message);
             let id = pairs.iter().find(|(name, _)| *name == headers::REQUEST_ID);
             let id = id.and_then(|(_, id)| std::str::from_utf8((*id)?).ok());
             if let Some(id) = id {

@@ -16,8 +16,8 @@ use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::client::record_limits;
 use crate::kafka::client::transaction::{Outgoing, TransactionalProducer};
 use crate::kafka::lanes::admission::{BlockedLanes, LaneCheck, LaneKey};
-use crate::kafka::lanes::decode::{self, Dead};
-use crate::kafka::lanes::encode::Emitter;
+use crate::kafka::lanes::dead_letters::DeadLetter;
+use crate::kafka::lanes::decode;
 use crate::kafka::lanes::event_follower::Follower;
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
@@ -26,8 +26,9 @@ use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::metrics::{Board, Counts, Numbers};
 use crate::kafka::process::shutdown::Stop;
 use crate::kafka::serving::copies::Forwards;
-use crate::kafka::serving::lane::{Committed, Lane};
-use crate::kafka::serving::offset_recovery::{Past, Recall};
+use crate::kafka::serving::encode::Emitter;
+use crate::kafka::serving::lane::Lane;
+use crate::kafka::serving::offset_recovery::{Committed, Past, Recall};
 use serinus_core::domain::ids::ModelName;
 use serinus_core::domain::record::{Answer, Request};
 use serinus_core::domain::time::{Span, Timestamp};
@@ -57,7 +58,7 @@ enum Kind {
 /// What a record turned out to be.
 enum Received {
     Request(Arc<Request>),
-    Answer(i64, Result<Answer, Dead>),
+    Answer(i64, Result<Answer, DeadLetter>),
 }
 
 /// One life of the serving role: from fencing its slot to the first thing that goes wrong.
@@ -223,7 +224,7 @@ impl Session<'_> {
             if lane.turn(now, &view.routing, &mut effects, &mut dead) {
                 let plan = Arc::clone(&lane.plan);
                 for it in dead.drain(..) {
-                    self.emitter.send_to_dead_letters(
+                    self.emitter.dead_letters.send_to_dead_letters(
                         &plan,
                         &it,
                         &mut self.outbox,

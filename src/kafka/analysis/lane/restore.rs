@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
-use crate::kafka::analysis::lane::{AnalystLane, Committed, Inputs, LaneTopics, Published};
+use crate::kafka::analysis::inputs::Inputs;
+use crate::kafka::analysis::lane::{AnalystLane, Committed, Published};
 use crate::kafka::analysis::recovery::{Lost, Stretch};
 use crate::kafka::analysis::snapshots::LaneStore;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::Replay;
 use crate::kafka::lanes::catalog::ModelView;
+use crate::kafka::lanes::internal_topics::InternalTopics;
 use crate::kafka::process::clock;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
 use serinus_core::domain::ids::RolloutName;
@@ -21,7 +23,7 @@ impl AnalystLane {
         view: &ModelView,
         (partition, partitions, sources): (i32, i32, i32),
         committed: &Committed,
-        topics: &LaneTopics,
+        topics: &InternalTopics,
         published: Published,
         (replay, store): (&Replay, &LaneStore<'_>),
     ) -> Result<Self, ShellError> {
@@ -33,7 +35,9 @@ impl AnalystLane {
             committed.predictions.as_ref().and_then(|p| ReplayStart::from_metadata(&p.1));
         if !committed.is_certain {
             let known = start.get_or_insert_default();
-            if let Some(it) = replay.newest(&topics.journal, partition, *known, read_turn)? {
+            if let Some(it) =
+                replay.newest(&topics.analyst_journal, partition, *known, read_turn)?
+            {
                 known.next = it.turn + 1;
                 to = (it.predictions, Some(it.labels));
             }
@@ -123,7 +127,7 @@ impl AnalystLane {
     fn read_file(
         &mut self,
         start: ReplayStart,
-        topics: &LaneTopics,
+        topics: &InternalTopics,
         replay: &Replay,
         store: &LaneStore<'_>,
     ) -> Result<Option<Vec<AnalystTurn>>, ShellError> {
@@ -134,7 +138,7 @@ impl AnalystLane {
             return Ok(store.refuse(model, partition, "it is ahead of what was committed"));
         }
         let from = ReplayStart { turn: last.turn, now: last.now(), ..start };
-        let mut turns = replay.turns(&topics.journal, partition, from, read_turn)?;
+        let mut turns = replay.turns(&topics.analyst_journal, partition, from, read_turn)?;
         if turns.first() != Some(&last) {
             let why = "the journal does not hold the turn after which it was written";
             return Ok(store.refuse(model, partition, why));
@@ -156,7 +160,7 @@ impl AnalystLane {
     fn begin_at(
         &mut self,
         start: ReplayStart,
-        topics: &LaneTopics,
+        topics: &InternalTopics,
         replay: &Replay,
     ) -> Result<Option<Vec<AnalystTurn>>, ShellError> {
         (self.turn, self.now, self.published) = (start.turn, start.now, start.published);
@@ -167,7 +171,7 @@ impl AnalystLane {
         if start.turn >= start.next {
             return Ok(Some(Vec::new()));
         }
-        let turns = replay.turns(&topics.journal, self.partition, start, read_turn)?;
+        let turns = replay.turns(&topics.analyst_journal, self.partition, start, read_turn)?;
         let is_whole = turns.first().is_some_and(|t| t.turn == start.turn)
             && turns.last().is_some_and(|t| t.turn + 1 == start.next);
         if !is_whole {
@@ -185,7 +189,7 @@ impl AnalystLane {
         &mut self,
         turns: &[AnalystTurn],
         to: (i64, i64),
-        topics: &LaneTopics,
+        topics: &InternalTopics,
         partials: BTreeMap<RolloutName, Partial>,
         replay: &Replay,
     ) -> Result<(), ShellError> {

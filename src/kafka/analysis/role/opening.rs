@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use crate::kafka::analysis::lane::{AnalystLane, Committed, LaneTopics};
+use crate::kafka::analysis::lane::{AnalystLane, Committed};
 use crate::kafka::analysis::partials::Sums;
 use crate::kafka::analysis::recovery::{Lost, Recall};
 use crate::kafka::analysis::role::{Kind, ROLE, Session};
@@ -11,6 +11,7 @@ use crate::kafka::client::error::ShellError;
 use crate::kafka::labels::readers;
 use crate::kafka::labels::source::LabelLane;
 use crate::kafka::lanes::admission::LaneCheck;
+use crate::kafka::lanes::internal_topics::InternalTopics;
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints::{self, Failpoint};
 use crate::kafka::process::liveness::Activity;
@@ -63,7 +64,7 @@ impl Session<'_> {
                 }
                 Kind::Predictions | Kind::Labels => {
                     if let Some(lane) = self.lanes.remove(&key) {
-                        let own = LaneTopics::of(&self.options.settings.app, &lane.plan);
+                        let own = InternalTopics::of(&self.options.settings.app, &lane.plan.name);
                         all.push((topic.clone(), *partition));
                         all.push((own.labels, *partition));
                     }
@@ -135,7 +136,7 @@ impl Session<'_> {
         let Some(view) = self.follower.model(&model) else { return Ok(()) };
         self.beat.is(Activity::begin(topic, partition));
         let names = &view.plan.topics;
-        let own = LaneTopics::of(&self.options.settings.app, &view.plan);
+        let own = InternalTopics::of(&self.options.settings.app, &view.plan.name);
         let pair = [(names.predictions.as_str(), partition), (own.labels.as_str(), partition)];
         let key = (model, partition);
         let (predictions, labels, is_certain) = match self.member.committed(&pair) {
@@ -150,7 +151,7 @@ impl Session<'_> {
                 (&names.predictions, committed.predictions.as_ref()),
                 (&own.labels, committed.labels.as_ref()),
             ],
-            partners: vec![&own.labels, &own.journal],
+            partners: vec![&own.labels, &own.analyst_journal],
         };
         if let Some(why) = candidate.blocking_reason(&self.outbox, &self.replay)? {
             self.waiting.hold(&key, topic, &why);

@@ -1,11 +1,10 @@
 //! From the serving machine's effects to records.
 
 use hashbrown::HashMap;
-use tracing::warn;
 
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
-use crate::kafka::lanes::decode::{Dead, LeftOut};
+use crate::kafka::lanes::dead_letters::{DeadLetter, DeadLetterWriter, LeftOut};
 use crate::kafka::lanes::size_limit;
 use crate::kafka::process::metrics::Counts;
 use crate::kafka::serving::copies::{Address, Forwards, TooLarge};
@@ -24,6 +23,7 @@ use serinus_core::plan::rollout::ModelPlan;
 #[derive(Default)]
 pub struct Emitter {
     partitions: PartitionCounts,
+    pub(crate) dead_letters: DeadLetterWriter,
     version_topics: HashMap<(ModelName, String), String>,
 }
 
@@ -51,70 +51,6 @@ impl Emitter {
         Ok(())
     }
 
-    /// Sends a record that cannot be used to the dead letters, with as much of it as fits.
-    pub fn send_to_dead_letters(
-        &mut self,
-        plan: &ModelPlan,
-        dead: &Dead,
-        outbox: &mut TransactionalProducer,
-        counts: &mut Counts,
-    ) -> Result<(), ShellError> {
-        counts.add(&plan.name, Counter::Refused, 1);
-        let topic = &plan.topics.dead_letters;
-        let count = self.partitions.of(topic, outbox)?;
-        let (partition, offset) = (dead.partition.to_string(), dead.offset.to_string());
-        let (mut left_out, mut is_short) = (dead.left_out, false);
-        loop {
-            let reason = if is_short {
-                size_limit::cut_short(&dead.reason)
-            } else {
-                size_limit::cut(&dead.reason)
-            };
-            let (key, value) = (dead.carried.key.as_deref(), dead.value.as_deref());
-            let carried = &dead.carried.headers[..];
-            let (key, value, carried) = match left_out {
-                LeftOut::Nothing => (key, value, carried),
-                LeftOut::Value => (key, None, carried),
-                LeftOut::Headers => (key, None, &[][..]),
-                LeftOut::Key => (None, None, &[][..]),
-            };
-            let mut ours = vec![
-                (headers::DEAD_REASON, reason),
-                (headers::DEAD_TOPIC, &dead.topic),
-                (headers::DEAD_PARTITION, &partition),
-                (headers::DEAD_OFFSET, &offset),
-            ];
-            ours.extend(left_out.words().map(|w| (headers::DEAD_LEFT_OUT, w)));
-            let partition = dead.partition % count.max(1);
-            let fit = outbox.offer(Outgoing {
-                topic,
-                partition,
-                key,
-                value,
-                carried,
-                ours: &ours,
-                at: None,
-            })?;
-            match (fit, left_out.more()) {
-                (Sent::Sent, _) => return Ok(()),
-                (Sent::TooLarge, Some(more)) => left_out = more,
-                (Sent::TooLarge, None) if is_short => {
-                    warn!(
-                        topic,
-                        from = &*dead.topic,
-                        partition = dead.partition,
-                        offset,
-                        reason = size_limit::cut(&dead.reason),
-                        "not even the place of a dead letter fits into its topic"
-                    );
-                    counts.add(&plan.name, Counter::TooLarge, 1);
-                    return Ok(());
-                }
-                (Sent::TooLarge, None) => is_short = true,
-            }
-        }
-    }
-
     /// Sends copies that were too large for their version's topic to the dead letters. Their callers are answered at the deadline, as with
     /// any version that does not answer.
     pub fn bury_copies(
@@ -125,7 +61,12 @@ impl Emitter {
         counts: &mut Counts,
     ) -> Result<(), ShellError> {
         counts.add(&plan.name, Counter::TooLarge, 1);
-        self.send_to_dead_letters(plan, &lost(plan, copy.case, &copy.reason), outbox, counts)
+        self.dead_letters.send_to_dead_letters(
+            plan,
+            &lost(plan, copy.case, &copy.reason),
+            outbox,
+            counts,
+        )
     }
 
     /// Writes a case's record; where it does not fit, without the answers' values, so that the case is joined all the same.
@@ -161,7 +102,12 @@ impl Emitter {
             }
         }
         let reason = "the record of its case does not fit into one message";
-        self.send_to_dead_letters(plan, &lost(plan, prediction.case, reason), outbox, counts)
+        self.dead_letters.send_to_dead_letters(
+            plan,
+            &lost(plan, prediction.case, reason),
+            outbox,
+            counts,
+        )
     }
 
     fn forward(
@@ -252,7 +198,7 @@ impl Emitter {
             "it stands on a wrong partition, and is too large to be passed on".to_owned()
         };
         let (partition, offset) = answer.carried.stood_at;
-        let dead = Dead {
+        let dead = DeadLetter {
             topic: topic.as_str().into(),
             partition,
             offset,
@@ -261,7 +207,7 @@ impl Emitter {
             reason: reason.into(),
             left_out: LeftOut::Nothing,
         };
-        self.send_to_dead_letters(plan, &dead, outbox, counts)
+        self.dead_letters.send_to_dead_letters(plan, &dead, outbox, counts)
     }
 }
 
@@ -322,8 +268,8 @@ fn serve_answer(
 }
 
 /// Makes a dead letter of a request of which something does not fit into one message.
-fn lost(plan: &ModelPlan, case: CaseId, reason: &str) -> Dead {
-    Dead::left(&plan.topics.requests, (case.partition, case.offset), reason)
+fn lost(plan: &ModelPlan, case: CaseId, reason: &str) -> DeadLetter {
+    DeadLetter::left(&plan.topics.requests, (case.partition, case.offset), reason)
 }
 
 /// Spreads requests without a key over the workers' partitions, the same on every instance.

@@ -1,0 +1,147 @@
+//! Dead letters: records that cannot be used, sent to the model's dead-letter topic with the reason and as much of the record as fits.
+
+use tracing::warn;
+
+use crate::kafka::client::error::ShellError;
+use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
+use crate::kafka::lanes::size_limit;
+use crate::kafka::process::metrics::Counts;
+use crate::wire::headers;
+use serinus_core::domain::record::{Bytes, Carried};
+use serinus_core::engine::counter::Counter;
+use serinus_core::plan::rollout::ModelPlan;
+
+/// A record that cannot be used: its bytes, where it stood, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The topic it stood in.
+    pub topic: Box<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// Key and headers.
+    pub carried: Carried,
+    /// The bytes.
+    pub value: Option<Bytes>,
+    /// Why.
+    pub reason: Box<str>,
+    /// What is not here, or does not fit into a dead letter.
+    pub left_out: LeftOut,
+}
+
+impl DeadLetter {
+    /// Makes a dead letter of a record whose bytes are no longer at hand: they still stand where it stood.
+    pub fn left(topic: &str, (partition, offset): (i32, i64), reason: &str) -> Self {
+        let (carried, value) = (Carried::default(), None);
+        let (topic, reason, left_out) = (topic.into(), reason.into(), LeftOut::Key);
+        Self { topic, partition, offset, carried, value, reason, left_out }
+    }
+}
+
+/// What a dead letter leaves out of its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// Nothing.
+    Nothing,
+    /// Its bytes.
+    Value,
+    /// Its bytes and what its producer wrote beside them.
+    Headers,
+    /// Everything but where it stood.
+    Key,
+}
+
+impl LeftOut {
+    /// Returns the words for it, where there is anything.
+    pub fn words(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => None,
+            Self::Value => Some("value"),
+            Self::Headers => Some("value, headers"),
+            Self::Key => Some("value, headers, key"),
+        }
+    }
+
+    /// Returns what is left out next when this is not enough.
+    pub fn more(self) -> Option<Self> {
+        match self {
+            Self::Nothing => Some(Self::Value),
+            Self::Value => Some(Self::Headers),
+            Self::Headers => Some(Self::Key),
+            Self::Key => None,
+        }
+    }
+}
+
+/// Writes dead letters into the open transaction.
+#[derive(Default)]
+pub struct DeadLetterWriter {
+    partitions: PartitionCounts,
+}
+
+impl DeadLetterWriter {
+    /// Sends a record that cannot be used to the dead letters, with as much of it as fits.
+    pub fn send_to_dead_letters(
+        &mut self,
+        plan: &ModelPlan,
+        dead: &DeadLetter,
+        outbox: &mut TransactionalProducer,
+        counts: &mut Counts,
+    ) -> Result<(), ShellError> {
+        counts.add(&plan.name, Counter::Refused, 1);
+        let topic = &plan.topics.dead_letters;
+        let count = self.partitions.of(topic, outbox)?;
+        let (partition, offset) = (dead.partition.to_string(), dead.offset.to_string());
+        let (mut left_out, mut is_short) = (dead.left_out, false);
+        loop {
+            let reason = if is_short {
+                size_limit::cut_short(&dead.reason)
+            } else {
+                size_limit::cut(&dead.reason)
+            };
+            let (key, value) = (dead.carried.key.as_deref(), dead.value.as_deref());
+            let carried = &dead.carried.headers[..];
+            let (key, value, carried) = match left_out {
+                LeftOut::Nothing => (key, value, carried),
+                LeftOut::Value => (key, None, carried),
+                LeftOut::Headers => (key, None, &[][..]),
+                LeftOut::Key => (None, None, &[][..]),
+            };
+            let mut ours = vec![
+                (headers::DEAD_REASON, reason),
+                (headers::DEAD_TOPIC, &dead.topic),
+                (headers::DEAD_PARTITION, &partition),
+                (headers::DEAD_OFFSET, &offset),
+            ];
+            ours.extend(left_out.words().map(|w| (headers::DEAD_LEFT_OUT, w)));
+            let partition = dead.partition % count.max(1);
+            let fit = outbox.offer(Outgoing {
+                topic,
+                partition,
+                key,
+                value,
+                carried,
+                ours: &ours,
+                at: None,
+            })?;
+            match (fit, left_out.more()) {
+                (Sent::Sent, _) => return Ok(()),
+                (Sent::TooLarge, Some(more)) => left_out = more,
+                (Sent::TooLarge, None) if is_short => {
+                    warn!(
+                        topic,
+                        from = &*dead.topic,
+                        partition = dead.partition,
+                        offset,
+                        reason = size_limit::cut(&dead.reason),
+                        "not even the place of a dead letter fits into its topic"
+                    );
+                    counts.add(&plan.name, Counter::TooLarge, 1);
+                    return Ok(());
+                }
+                (Sent::TooLarge, None) => is_short = true,
+            }
+        }
+    }
+}

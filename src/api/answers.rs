@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use crate::kafka::process::failpoints::Role;
 use crate::kafka::process::liveness::{Activity, RoleStatus, Verdict, judge};
-use crate::kafka::process::metrics::Numbers;
+use crate::kafka::process::metrics::ValuesByModel;
 use serinus_core::domain::ids::{ModelName, Version};
 use serinus_core::engine::counter::Counter;
 
 /// The states of an instance's roles.
-pub type Vitals = BTreeMap<Role, RoleStatus>;
+pub type RoleStatuses = BTreeMap<Role, RoleStatus>;
 
 /// Returns whether every role comes round, and which does not.
-pub fn livez(vitals: &Vitals, now: Instant) -> (bool, Value) {
+pub fn livez(vitals: &RoleStatuses, now: Instant) -> (bool, Value) {
     let overdue: Vec<Value> = vitals
         .iter()
         .filter(|(_, vital)| judge(vital, now, vital.seen) != Verdict::Alive)
@@ -26,7 +26,7 @@ pub fn livez(vitals: &Vitals, now: Instant) -> (bool, Value) {
 }
 
 /// Returns whether every role does its work, with nothing left to be restored, and what each is doing.
-pub fn readyz(vitals: &Vitals, now: Instant) -> (bool, Value) {
+pub fn readyz(vitals: &RoleStatuses, now: Instant) -> (bool, Value) {
     let is_ready = !vitals.is_empty() && vitals.values().all(|v| v.is_ready);
     let roles: Vec<Value> = vitals.iter().map(|(role, vital)| describe(role, vital, now)).collect();
     (is_ready, json!({ "ready": is_ready, "roles": roles }))
@@ -77,7 +77,7 @@ const LEVELS: [(&str, &str); 7] = [
 /// Returns everything counted, held and done in the text format of Prometheus, version 0.0.4.
 ///
 /// Three kinds of lines do not need a library: names are ours, and a label's value is a model's or a role's name.
-pub fn metrics(counts: &Numbers, levels: &Numbers, vitals: &Vitals) -> String {
+pub fn metrics(counts: &ValuesByModel, levels: &ValuesByModel, vitals: &RoleStatuses) -> String {
     let mut text = String::new();
     for counter in Counter::ALL {
         let (name, help) = counter.describe();
@@ -124,7 +124,7 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-fn rows_of(numbers: &Numbers, wanted: &str) -> Vec<(String, u64)> {
+fn rows_of(numbers: &ValuesByModel, wanted: &str) -> Vec<(String, u64)> {
     let is_wanted = |(key, _): &(&(_, &'static str), &u64)| key.1 == wanted;
     numbers.iter().filter(is_wanted).map(|((model, _), n)| (model.to_string(), *n)).collect()
 }
@@ -155,41 +155,41 @@ mod tests {
 
     use super::{livez, metrics, readyz};
     use crate::kafka::process::liveness::Activity;
-    use crate::kafka::process::metrics::Board;
+    use crate::kafka::process::metrics::MetricsRegistry;
 
     #[test]
     fn an_instance_is_ready_when_all_roles_are_and_says_how_far_a_restore_has_come() {
-        let board = Board::default();
+        let board = MetricsRegistry::default();
         let now = crate::kafka::process::clock::moment();
-        assert!(!readyz(&board.pulse.read(), now).0, "nothing has begun");
-        board.pulse.role("serving").is(Activity::Running);
-        board.pulse.role("analysis").is(Activity::Restoring {
+        assert!(!readyz(&board.liveness.read(), now).0, "nothing has begun");
+        board.liveness.role("serving").is(Activity::Running);
+        board.liveness.role("analysis").is(Activity::Restoring {
             topic: "m.predictions".to_owned(),
             partition: 3,
             done: 500,
             total: Some(2000),
         });
-        let (is_ready, said) = readyz(&board.pulse.read(), now);
+        let (is_ready, said) = readyz(&board.liveness.read(), now);
         assert!(!is_ready);
         assert_eq!(said["roles"][0]["doing"], "restoring from m.predictions[3]: 500 of 2000");
         assert_eq!(
             (&said["roles"][0]["done"], &said["roles"][0]["total"]),
             (&500.into(), &2000.into())
         );
-        board.pulse.role("analysis").is(Activity::Running);
-        assert!(readyz(&board.pulse.read(), now).0);
+        board.liveness.role("analysis").is(Activity::Running);
+        assert!(readyz(&board.liveness.read(), now).0);
         let later = now + Duration::from_secs(90);
-        let (is_live, said) = livez(&board.pulse.read(), later);
+        let (is_live, said) = livez(&board.liveness.read(), later);
         assert!(!is_live);
         assert_eq!(said["overdue"][0]["role"], "analysis");
     }
 
     #[test]
     fn copies_that_were_not_sent_are_told_by_version() {
-        let board = Board::default();
+        let board = MetricsRegistry::default();
         assert_eq!(super::unsent(&board.failed_forwards()), "");
-        board.fail_forwards(&"m".into(), &"v2".into(), 2);
-        board.fail_forwards(&"m".into(), &"v2".into(), 3);
+        board.add_failed_forwards(&"m".into(), &"v2".into(), 2);
+        board.add_failed_forwards(&"m".into(), &"v2".into(), 3);
         insta::assert_snapshot!(super::unsent(&board.failed_forwards()), @r#"
         # HELP serinus_forward_failed_total copies not sent because the version's topic did not take them
         # TYPE serinus_forward_failed_total counter
@@ -199,11 +199,11 @@ mod tests {
 
     #[test]
     fn metrics_are_told_as_prometheus_reads_them() {
-        let board = Board::default();
+        let board = MetricsRegistry::default();
         board.add(&"a\"b".into(), "requests", 7);
-        board.hold(&["open_cases"], [(("m".into(), "open_cases"), 3)].into());
-        board.pulse.role("serving").is(Activity::Running);
-        insta::assert_snapshot!(metrics(&board.read(), &board.levels(), &board.pulse.read()), @r#"
+        board.set_gauges(&["open_cases"], [(("m".into(), "open_cases"), 3)].into());
+        board.liveness.role("serving").is(Activity::Running);
+        insta::assert_snapshot!(metrics(&board.counters(), &board.gauges(), &board.liveness.read()), @r#"
         # HELP serinus_requests_total requests routed
         # TYPE serinus_requests_total counter
         serinus_requests_total{model="a\"b"} 7

@@ -15,13 +15,13 @@ use tracing::{error, info};
 
 use crate::api::answers;
 use crate::kafka::process::clock;
-use crate::kafka::process::metrics::Board;
+use crate::kafka::process::metrics::MetricsRegistry;
 
 /// Listens at an address and answers until the process ends; port 0 takes any that is free.
 ///
 /// # Errors
 /// The address is taken, or is not one of this machine.
-pub fn listen(address: SocketAddr, board: &Board) -> io::Result<()> {
+pub fn listen(address: SocketAddr, board: &MetricsRegistry) -> io::Result<()> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     info!(address = %listener.local_addr()?, "http listening");
@@ -39,7 +39,7 @@ pub fn listen(address: SocketAddr, board: &Board) -> io::Result<()> {
     Ok(())
 }
 
-fn router(board: Board) -> Router {
+fn router(board: MetricsRegistry) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -47,16 +47,16 @@ fn router(board: Board) -> Router {
         .with_state(board)
 }
 
-async fn livez(State(board): State<Board>) -> Response {
-    answer(answers::livez(&board.pulse.read(), clock::moment()))
+async fn livez(State(board): State<MetricsRegistry>) -> Response {
+    answer(answers::livez(&board.liveness.read(), clock::moment()))
 }
 
-async fn readyz(State(board): State<Board>) -> Response {
-    answer(answers::readyz(&board.pulse.read(), clock::moment()))
+async fn readyz(State(board): State<MetricsRegistry>) -> Response {
+    answer(answers::readyz(&board.liveness.read(), clock::moment()))
 }
 
-async fn metrics(State(board): State<Board>) -> Response {
-    let mut text = answers::metrics(&board.read(), &board.levels(), &board.pulse.read());
+async fn metrics(State(board): State<MetricsRegistry>) -> Response {
+    let mut text = answers::metrics(&board.counters(), &board.gauges(), &board.liveness.read());
     text.push_str(&answers::unsent(&board.failed_forwards()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -11,7 +11,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::talk;
 use crate::cli::state::shares;
 use crate::kafka::client::settings::Settings;
-use crate::kafka::client::topic_reader::{Follow, KeyedWriter, ReadError, Start};
+use crate::kafka::client::topic_reader::{KeyedWriter, ReadError, Start, TopicFollower};
 use crate::kafka::process::wait::Deadline;
 
 /// How long a broker may take to accept a command.
@@ -83,7 +83,7 @@ pub(crate) fn commands(settings: &Settings) -> Result<KeyedWriter, ReadError> {
 pub(crate) struct Asker<'a> {
     context: &'a Context,
     settings: Settings,
-    events: Follow,
+    events: TopicFollower,
 }
 
 impl<'a> Asker<'a> {

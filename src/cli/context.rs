@@ -9,7 +9,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::kafka::client::guarded_properties;
 use crate::kafka::client::settings::Settings;
-use crate::kafka::client::topic_reader::{ReadError, Reader, Record};
+use crate::kafka::client::topic_reader::{ReadError, Record, TopicReader};
 use crate::wire::any::json_of;
 use crate::wire::json::keeps_numbers;
 
@@ -55,12 +55,16 @@ impl Context {
     }
 
     /// Returns a reader of the cluster.
-    pub(crate) fn reader(&self) -> Result<Reader, CliError> {
-        Ok(Reader::new(&self.settings()?, SILENCE_MAX)?)
+    pub(crate) fn reader(&self) -> Result<TopicReader, CliError> {
+        Ok(TopicReader::new(&self.settings()?, SILENCE_MAX)?)
     }
 
     /// Reads one of the application's topics to its end.
-    pub(crate) fn read_own(&self, reader: &Reader, name: &str) -> Result<Vec<Record>, CliError> {
+    pub(crate) fn read_own(
+        &self,
+        reader: &TopicReader,
+        name: &str,
+    ) -> Result<Vec<Record>, CliError> {
         let topic = self.own(name);
         reader.read_to_end(&topic).map_err(|error| self.own_error(error))
     }

@@ -6,7 +6,7 @@ use crate::cli::context::{Context, record_json};
 use crate::cli::error::CliError;
 use crate::cli::say;
 use crate::cli::state::{self, State};
-use crate::kafka::client::topic_reader::{Reader, Record};
+use crate::kafka::client::topic_reader::{Record, TopicReader};
 use crate::wire::headers;
 use serinus_core::domain::ids::ModelName;
 use serinus_core::plan::rollout::ModelTopics;
@@ -114,7 +114,7 @@ impl Filter<'_> {
 pub(crate) fn topic_of(
     model: &str,
     context: &Context,
-    reader: &Reader,
+    reader: &TopicReader,
 ) -> Result<String, CliError> {
     let states = match state::read_all(context, reader) {
         Ok(states) => states,

@@ -10,7 +10,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::output::talk;
 use crate::cli::say;
 use crate::cli::state::{self, State};
-use crate::kafka::client::topic_reader::{ReadError, Reader, Record, Start, Which};
+use crate::kafka::client::topic_reader::{ReadError, Record, Start, TopicReader, Which};
 use crate::wire::avro::is_single_object;
 use crate::wire::json::Parts;
 use crate::wire::label;
@@ -86,7 +86,11 @@ pub(crate) fn run(args: &InspectArgs, context: &Context) -> Result<Exit, CliErro
 }
 
 /// Returns the topics of the models in question; the contract's names where the application does not know the model.
-fn places(args: &InspectArgs, context: &Context, reader: &Reader) -> Result<Vec<Place>, CliError> {
+fn places(
+    args: &InspectArgs,
+    context: &Context,
+    reader: &TopicReader,
+) -> Result<Vec<Place>, CliError> {
     let states = state::read_all(context, reader);
     let place = |state: &State| {
         let plan = state.plan();
@@ -118,7 +122,7 @@ fn places(args: &InspectArgs, context: &Context, reader: &Reader) -> Result<Vec<
     })])
 }
 
-fn look(reader: &Reader, place: &Place, id: &str) -> Result<Case, CliError> {
+fn look(reader: &TopicReader, place: &Place, id: &str) -> Result<Case, CliError> {
     let topics = &place.topics;
     let mut case = Case {
         predictions: there(reader.find(&topics.predictions, id))?,
@@ -219,7 +223,7 @@ fn is_near(a: &str, b: &str) -> bool {
 }
 
 fn matching(
-    reader: &Reader,
+    reader: &TopicReader,
     topic: &str,
     which: Which,
     mut is_it: impl FnMut(&Record) -> bool,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cli::context::{Context, value_of};
 use crate::cli::error::CliError;
 use crate::cli::state::{self, State};
-use crate::kafka::client::topic_reader::Reader;
+use crate::kafka::client::topic_reader::TopicReader;
 
 /// How a rollout or model is named on the command line.
 #[derive(Clone, Debug, Args)]
@@ -170,7 +170,11 @@ pub(crate) fn past(
 }
 
 /// Finds what is meant, wherever it is known of.
-pub(crate) fn find(context: &Context, reader: &Reader, asked: &Asked) -> Result<Meant, CliError> {
+pub(crate) fn find(
+    context: &Context,
+    reader: &TopicReader,
+    asked: &Asked,
+) -> Result<Meant, CliError> {
     let states = state::read_all(context, reader)?;
     match present(&states, asked)? {
         Some(meant @ (Meant::Present(_) | Meant::Over(_) | Meant::Refused(_))) => Ok(meant),
@@ -188,7 +192,7 @@ pub(crate) fn find(context: &Context, reader: &Reader, asked: &Asked) -> Result<
 /// Finds where the rollout or model stands, or stood last; one that never began is an error with the words of its refusal.
 pub(crate) fn standing(
     context: &Context,
-    reader: &Reader,
+    reader: &TopicReader,
     asked: &Asked,
 ) -> Result<State, CliError> {
     match find(context, reader, asked)? {
@@ -218,7 +222,7 @@ pub(crate) fn steered(states: &[State], asked: &Asked) -> Result<State, CliError
 /// Reads the events of the rollouts that may be meant, without the evidence in them.
 pub(crate) fn events(
     context: &Context,
-    reader: &Reader,
+    reader: &TopicReader,
     asked: &Asked,
 ) -> Result<Vec<Value>, CliError> {
     let records = context.read_own(reader, "rollout-events")?;

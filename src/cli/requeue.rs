@@ -9,7 +9,7 @@ use crate::cli::context::Context;
 use crate::cli::dead::{DeadLetter, Filter, topic_of};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::columns;
-use crate::kafka::client::topic_reader::{Reader, Record, Writer};
+use crate::kafka::client::topic_reader::{Record, TopicReader, TopicWriter};
 use crate::wire::headers;
 
 /// How long a broker may take to accept a record.
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &RequeueArgs, context: &Context) -> Result<Exit, CliErro
         requeued.push(Requeued { dead, record });
     }
     if !args.dry_run {
-        let writer = Writer::new(&context.settings()?, WRITE_MAX)?;
+        let writer = TopicWriter::new(&context.settings()?, WRITE_MAX)?;
         for record in requeued.iter().filter_map(|r| r.record.as_ref()) {
             writer.write(record)?;
         }
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &RequeueArgs, context: &Context) -> Result<Exit, CliErro
 }
 
 /// Finds the record that a dead letter is of, where it still stands: a topic that was made anew has others there.
-fn original(reader: &Reader, dead: &DeadLetter) -> Result<Option<Record>, CliError> {
+fn original(reader: &TopicReader, dead: &DeadLetter) -> Result<Option<Record>, CliError> {
     let found = reader.at(&dead.topic, dead.partition, dead.offset)?;
     Ok(found.filter(|f| is_original(dead, f)))
 }

@@ -22,11 +22,11 @@ use crate::cli::topics;
 use crate::kafka::client::admin::check;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_reader::KeyedWriter;
-use crate::kafka::client::topic_requirements::parted;
+use crate::kafka::client::topic_requirements::split_by_severity;
 use crate::kafka::instance::run;
 use crate::kafka::lanes::run_options::RunOptions;
-use crate::kafka::process::metrics::Board;
-use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::metrics::MetricsRegistry;
+use crate::kafka::process::shutdown::Shutdown;
 use serinus_core::spec::plan::Document;
 
 /// How long the cluster may take to make or describe topics.
@@ -78,7 +78,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     let documents = specs::read_for(&context.app, &args.apply)?;
     let instance = args.instance.clone().unwrap_or_else(instance_name);
     let settings = context.settings()?;
-    let board = Board::default();
+    let board = MetricsRegistry::default();
     if let Some(address) = args.http {
         listen(address, &board).map_err(|source| CliError::Listen { address, source })?;
     }
@@ -152,7 +152,7 @@ fn prepare_topics(
     } else {
         topics::wanted(documents, context, &context.reader()?)?
     };
-    let (wrong, warnings) = parted(check(&settings, &wanted, WAIT)?);
+    let (wrong, warnings) = split_by_severity(check(&settings, &wanted, WAIT)?);
     for mismatch in warnings {
         warn!(
             topic = mismatch.topic,
@@ -198,8 +198,8 @@ fn leave_on_signals() -> Result<Arc<AtomicBool>, CliError> {
 }
 
 /// Returns what SIGTERM and SIGINT ask to stop; the second of them ends the process at once: whoever presses twice means it.
-pub(crate) fn stop_on_signals() -> Result<Stop, CliError> {
-    let stop = Stop::default();
+pub(crate) fn stop_on_signals() -> Result<Shutdown, CliError> {
+    let stop = Shutdown::default();
     for signal in [SIGTERM, SIGINT] {
         register_conditional_shutdown(signal, 1, stop.flag())
             .and_then(|_| register(signal, stop.flag()))

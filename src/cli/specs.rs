@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cli::error::CliError;
-use crate::kafka::client::admin::{self, ModelNeeds, Wanted, wanted_for_app, wanted_for_model};
-use crate::kafka::control::topic_ownership::{self, Claimant, Conflict};
+use crate::kafka::client::admin::{
+    self, ModelNeeds, RequiredTopic, topics_of_app, topics_of_model,
+};
+use crate::kafka::control::topic_ownership::{self, Conflict, TopicUser};
 use serinus_core::domain::ids::{ModelName, Version};
 use serinus_core::domain::time::Span;
 use serinus_core::plan::rollout::{ModelPlan, RolloutPlan};
@@ -22,8 +24,8 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Document>, CliError> {
 pub(crate) fn read_for(app: &str, paths: &[PathBuf]) -> Result<Vec<Document>, CliError> {
     let written = read_files(paths)?;
     let documents: Vec<Document> = written.iter().map(|w| w.document.clone()).collect();
-    let claimants = claimants(&documents);
-    let errors: Vec<PlanError> = topic_ownership::conflicts(app, &claimants)
+    let users = users(&documents);
+    let errors: Vec<PlanError> = topic_ownership::conflicts(app, &users)
         .iter()
         .map(|conflict| error_of(conflict, &written))
         .collect();
@@ -37,20 +39,20 @@ struct WrittenIn {
     text: Arc<str>,
 }
 
-fn claimants<'a>(documents: &'a [Document]) -> Vec<Claimant<'a>> {
+fn users<'a>(documents: &'a [Document]) -> Vec<TopicUser<'a>> {
     let rollouts = |model: &'a ModelName| {
         documents.iter().filter_map(move |document| match document {
             Document::Rollout(plan, _) if plan.model == *model => Some(plan),
             Document::Rollout(..) | Document::Model(..) => None,
         })
     };
-    let claimant = |document: &'a Document| match document {
+    let user = |document: &'a Document| match document {
         Document::Model(plan, _) => {
-            Some(Claimant::new(plan, rollouts(&plan.name).collect::<Vec<_>>()))
+            Some(TopicUser::new(plan, rollouts(&plan.name).collect::<Vec<_>>()))
         }
         Document::Rollout(..) => None,
     };
-    documents.iter().filter_map(claimant).collect()
+    documents.iter().filter_map(user).collect()
 }
 
 /// Finds the place that says what a conflict is about: the field that names the topic, or the version.
@@ -126,7 +128,7 @@ pub(crate) fn wanted(
     documents: &[Document],
     known: &BTreeMap<ModelName, ModelPlan>,
     found: &BTreeMap<String, i32>,
-) -> Result<Vec<Wanted>, CliError> {
+) -> Result<Vec<RequiredTopic>, CliError> {
     let mut models: BTreeMap<&ModelName, (&ModelPlan, Vec<&RolloutPlan>)> = BTreeMap::new();
     for document in documents {
         if let Document::Model(plan, _) = document {
@@ -148,7 +150,7 @@ pub(crate) fn wanted(
             rollouts.push(plan);
         }
     }
-    let mut wanted = wanted_for_app(app);
+    let mut wanted = topics_of_app(app);
     for (model, rollouts) in models.into_values() {
         let needs = ModelNeeds {
             versions: &versions(model, &rollouts),
@@ -159,7 +161,7 @@ pub(crate) fn wanted(
                 .unwrap_or(Span::ZERO),
             found: found.clone(),
         };
-        wanted.extend(wanted_for_model(app, model, &needs));
+        wanted.extend(topics_of_model(app, model, &needs));
     }
     admin::merged(wanted).map_err(CliError::Usage)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cli::context::{Context, value_of};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::say;
-use crate::kafka::client::topic_reader::{Reader, Record};
+use crate::kafka::client::topic_reader::{Record, TopicReader};
 use serinus_core::domain::ids::ModelName;
 use serinus_core::plan::rollout::ModelPlan;
 use serinus_core::spec::plan::{Document, model_from_json, rollout_from_json};
@@ -119,7 +119,7 @@ pub(crate) fn shares(routing: &Value) -> String {
 }
 
 /// Reads the newest state of every model.
-pub(crate) fn read_all(context: &Context, reader: &Reader) -> Result<Vec<State>, CliError> {
+pub(crate) fn read_all(context: &Context, reader: &TopicReader) -> Result<Vec<State>, CliError> {
     let mut newest: BTreeMap<String, State> = BTreeMap::new();
     for record in context.read_own(reader, "rollouts")? {
         match State::of(&record) {

@@ -13,7 +13,7 @@ use crate::cli::names::{self, Asked, Meant, NameArgs};
 use crate::cli::output::{columns, talk};
 use crate::cli::say;
 use crate::cli::state::{self, State};
-use crate::kafka::client::topic_reader::{ReadError, Reader, Start, Which};
+use crate::kafka::client::topic_reader::{ReadError, Start, TopicReader, Which};
 use crate::kafka::process::clock;
 use crate::kafka::process::wait::Deadline;
 use crate::kafka::serving::write_failures::{self, Notice};
@@ -162,7 +162,7 @@ impl Seen {
 /// Finds the newest metrics of a state's rollout, if any were written.
 pub(crate) fn newest_metrics(
     context: &Context,
-    reader: &Reader,
+    reader: &TopicReader,
     state: &State,
 ) -> Result<Option<Value>, CliError> {
     let Some(rollout) = state.rollout() else { return Ok(None) };

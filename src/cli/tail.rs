@@ -11,7 +11,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::output::line;
 use crate::cli::say;
 use crate::cli::state::{self, State};
-use crate::kafka::client::topic_reader::{Reader, Record, Start, Which};
+use crate::kafka::client::topic_reader::{Record, Start, TopicReader, Which};
 use serinus_core::domain::ids::{ModelName, Version};
 use serinus_core::plan::rollout::ModelTopics;
 
@@ -109,7 +109,7 @@ pub(crate) fn run(args: &TailArgs, context: &Context) -> Result<Exit, CliError> 
 
 /// Reads the newest records, by time; further back where aborted transactions and other models' records fill the end.
 fn newest(
-    reader: &Reader,
+    reader: &TopicReader,
     topic: &str,
     count: usize,
     is_wanted: impl Fn(&Record) -> bool,
@@ -139,7 +139,7 @@ fn newest(
 fn wanted<'a>(
     args: &'a TailArgs,
     context: &Context,
-    reader: &Reader,
+    reader: &TopicReader,
 ) -> Result<Wanted<'a>, CliError> {
     let model = args.model.as_deref();
     let name = args.name.as_deref().unwrap_or("dead-letters");

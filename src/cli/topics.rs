@@ -10,10 +10,10 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::specs;
 use crate::cli::state::{self, State};
-use crate::kafka::client::admin::{Wanted, check, create_missing, grow};
+use crate::kafka::client::admin::{RequiredTopic, check, create_missing, grow};
 use crate::kafka::client::record_limits;
-use crate::kafka::client::topic_reader::Reader;
-use crate::kafka::client::topic_requirements::{Mismatch, parted};
+use crate::kafka::client::topic_reader::TopicReader;
+use crate::kafka::client::topic_requirements::{Mismatch, split_by_severity};
 use serinus_core::plan::rollout::ModelPlan;
 use serinus_core::spec::plan::Document;
 
@@ -59,8 +59,8 @@ pub(crate) fn run(args: &TopicsArgs, context: &Context) -> Result<Exit, CliError
 pub(crate) fn wanted(
     documents: &[Document],
     context: &Context,
-    reader: &Reader,
-) -> Result<Vec<Wanted>, CliError> {
+    reader: &TopicReader,
+) -> Result<Vec<RequiredTopic>, CliError> {
     let found = reader.topics()?;
     let states = if found.contains_key(&context.own("rollouts")) {
         state::read_all(context, reader)?
@@ -81,7 +81,7 @@ pub(crate) fn wanted(
 pub(crate) fn narrow(
     documents: &[Document],
     context: &Context,
-    wanted: &[Wanted],
+    wanted: &[RequiredTopic],
 ) -> Result<Vec<String>, CliError> {
     let plans: Vec<&ModelPlan> = documents
         .iter()
@@ -110,7 +110,7 @@ pub(crate) struct Made {
 pub(crate) fn create(
     documents: &[Document],
     context: &Context,
-) -> Result<(Vec<Wanted>, Made), CliError> {
+) -> Result<(Vec<RequiredTopic>, Made), CliError> {
     let settings = context.settings()?;
     let mut leading = wanted(documents, context, &context.reader()?)?;
     leading.retain(|l| l.leads);
@@ -123,12 +123,12 @@ pub(crate) fn create(
 
 fn print(
     context: &Context,
-    wanted: &[Wanted],
+    wanted: &[RequiredTopic],
     made: &Made,
     wrong: Vec<Mismatch>,
     narrow: &[String],
 ) -> Result<Exit, CliError> {
-    let (wrong, warnings) = parted(wrong);
+    let (wrong, warnings) = split_by_severity(wrong);
     let mismatches: Vec<Value> = wrong
         .iter()
         .map(|w| json!({"topic": w.topic, "setting": w.setting, "found": w.found, "wanted": w.wanted}))

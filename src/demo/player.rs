@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::demo::flights::Flight;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::plain_producer::Feeder;
+use crate::kafka::client::plain_producer::PlainProducer;
 use crate::kafka::client::transaction::Outgoing;
 use crate::kafka::process::clock;
-use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::shutdown::Shutdown;
 use crate::kafka::process::wait::Deadline;
 use crate::wire::headers::CE_ID;
 use crate::wire::placement;
@@ -57,7 +57,7 @@ pub struct Player<'a> {
     tape: Vec<Moment>,
     next: usize,
     is_sent: Vec<bool>,
-    feeder: Feeder,
+    feeder: PlainProducer,
     topics: &'a ModelTopics,
     partitions: i32,
 }
@@ -66,7 +66,7 @@ impl<'a> Player<'a> {
     /// Puts the month in the order in which it happened.
     pub fn new(
         flights: &'a [Flight],
-        feeder: Feeder,
+        feeder: PlainProducer,
         topics: &'a ModelTopics,
         partitions: i32,
     ) -> Self {
@@ -91,7 +91,7 @@ impl<'a> Player<'a> {
         from: i64,
         speed: f64,
         progress: &Progress,
-        stop: &Stop,
+        stop: &Shutdown,
     ) -> Result<(), ShellError> {
         self.skip_to(from)?;
         let mut began = clock::moment();
@@ -176,7 +176,7 @@ impl<'a> Player<'a> {
 }
 
 /// Waits until few enough requests are unanswered; returns how long that took.
-fn wait_for_answers(progress: &Progress, stop: &Stop) -> Result<Duration, ShellError> {
+fn wait_for_answers(progress: &Progress, stop: &Shutdown) -> Result<Duration, ShellError> {
     let began = clock::moment();
     let waiting = || {
         let served = progress.served.load(Ordering::Acquire);
@@ -201,7 +201,7 @@ fn wait_for_answers(progress: &Progress, stop: &Stop) -> Result<Duration, ShellE
 }
 
 /// Waits until the evidence is not too far behind; returns how long that took.
-fn wait_for_evidence(at: i64, progress: &Progress, stop: &Stop) -> Duration {
+fn wait_for_evidence(at: i64, progress: &Progress, stop: &Shutdown) -> Duration {
     let began = clock::moment();
     let deadline = Deadline::after(EVIDENCE_WAIT);
     let is_far = || at.saturating_sub(progress.tick.load(Ordering::Acquire)) > LEAD_MAX_MS;

@@ -21,16 +21,16 @@ use crate::demo::scene::{Scene, Sources};
 use crate::demo::screen::{Screen, Style, moment};
 use crate::kafka::client::admin::create_missing;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::mock_broker::Embedded;
-use crate::kafka::client::plain_producer::Feeder;
+use crate::kafka::client::mock_broker::MockBroker;
+use crate::kafka::client::plain_producer::PlainProducer;
 use crate::kafka::client::settings::Settings;
-use crate::kafka::client::topic_reader::{Follow, ReadError, Reader, Start};
+use crate::kafka::client::topic_reader::{ReadError, Start, TopicFollower, TopicReader};
 use crate::kafka::instance::run;
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::model_worker::answering::Requests;
 use crate::kafka::process::clock;
-use crate::kafka::process::metrics::Board;
-use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::metrics::MetricsRegistry;
+use crate::kafka::process::shutdown::Shutdown;
 use crate::kafka::process::wait::Deadline;
 use crate::worker::bridge;
 use serinus_core::plan::rollout::ModelPlan;
@@ -52,7 +52,7 @@ struct Place {
     settings: Settings,
     plan: ModelPlan,
     /// Alive as long as it plays.
-    embedded: Option<Embedded>,
+    embedded: Option<MockBroker>,
     /// How many partitions the requests have.
     partitions: i32,
 }
@@ -82,7 +82,7 @@ pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
         control: true,
         data_dir: None,
     };
-    let note = |result: Result<(), ShellError>, stop: &Stop| {
+    let note = |result: Result<(), ShellError>, stop: &Shutdown| {
         if let Err(error) = result {
             let error = CliError::Run(Box::new(error));
             failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -91,7 +91,7 @@ pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
     };
     let shown = thread::scope(|scope| {
         let (stop, place, note) = (&stop, &place, &note);
-        scope.spawn(|| note(run::run(&run, stop, &Board::default(), end), stop));
+        scope.spawn(|| note(run::run(&run, stop, &MetricsRegistry::default(), end), stop));
         for (version, mut oracle) in builds {
             let requests = place.requests_of(version);
             scope.spawn(move || {
@@ -123,7 +123,7 @@ impl Place {
             ))?;
             (Settings { app, ..cluster.clone() }, name, None)
         } else {
-            let embedded = Embedded::start().map_err(shell)?;
+            let embedded = MockBroker::start().map_err(shell)?;
             let settings = Settings::new(embedded.bootstrap(), &options.app);
             screen.line(&format!(
                 "A Kafka broker runs inside this process, at {}. It is there to watch a rollout in: it has neither\n\
@@ -169,7 +169,7 @@ impl Place {
 struct Watch<'a> {
     scene: Scene,
     sources: Sources,
-    records: Follow,
+    records: TopicFollower,
     progress: &'a Progress,
     screen: &'a mut Screen,
     said_at: Instant,
@@ -182,10 +182,10 @@ fn play(
     acts: &[&'static Act],
     place: &Place,
     screen: &mut Screen,
-    stop: &Stop,
+    stop: &Shutdown,
 ) -> Result<Exit, CliError> {
     let flights = september_2013();
-    let feeder = Feeder::new(&place.settings).map_err(|s| CliError::Run(Box::new(s)))?;
+    let feeder = PlainProducer::new(&place.settings).map_err(|s| CliError::Run(Box::new(s)))?;
     let mut player = Player::new(&flights, feeder, &place.plan.topics, place.partitions);
     let sources = Sources {
         served: place.plan.topics.served.clone(),
@@ -239,10 +239,10 @@ fn play(
 }
 
 /// Turns to the topics from their beginning; those of a cluster that has only just made them have no leader for a moment.
-fn follow(settings: &Settings, topics: &[&str]) -> Result<Follow, CliError> {
+fn follow(settings: &Settings, topics: &[&str]) -> Result<TopicFollower, CliError> {
     let deadline = Deadline::after(WAIT);
     loop {
-        match Reader::new(settings, WAIT)?.follow(topics, Start::Beginning) {
+        match TopicReader::new(settings, WAIT)?.follow(topics, Start::Beginning) {
             Err(ReadError::Read { .. }) if !deadline.is_over() => {
                 thread::park_timeout(Duration::from_millis(200));
             }
@@ -253,7 +253,12 @@ fn follow(settings: &Settings, topics: &[&str]) -> Result<Follow, CliError> {
 
 impl Watch<'_> {
     /// Sends a spec and waits for its answer on the topic of events.
-    fn apply(&mut self, document: &Document, place: &Place, stop: &Stop) -> Result<(), CliError> {
+    fn apply(
+        &mut self,
+        document: &Document,
+        place: &Place,
+        stop: &Shutdown,
+    ) -> Result<(), CliError> {
         let ask =
             AskArgs { reason: None, expect_revision: None, by: "demo".to_owned(), timeout: WAIT };
         let id = wish(document).send(&commands(&place.settings)?, &ask)?;
@@ -281,7 +286,7 @@ impl Watch<'_> {
         speed: f64,
         place: &Place,
         player: &mut Player<'_>,
-        stop: &Stop,
+        stop: &Shutdown,
     ) -> Result<(), CliError> {
         let (from, to) = act.days();
         let days = (act.number - 1) * 10 + 1;
@@ -326,7 +331,7 @@ impl Watch<'_> {
     }
 
     /// Watches until everything is served, and the rollout has ended or nothing more comes.
-    fn until_over(&mut self, from: i64, to: i64, stop: &Stop) -> Result<(), CliError> {
+    fn until_over(&mut self, from: i64, to: i64, stop: &Shutdown) -> Result<(), CliError> {
         let mut is_cut = false;
         self.heard_at = clock::moment();
         while !stop.is_requested() {

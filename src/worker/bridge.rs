@@ -3,7 +3,7 @@
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::model_worker::answering::{Requests, Tally, answer_all};
-use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::shutdown::Shutdown;
 use crate::worker::features::{FeatureError, FeatureList, answer_body};
 use crate::worker::onnx::error::OnnxError;
 use crate::worker::onnx::model::{Model, Prediction};
@@ -61,7 +61,7 @@ impl Oracle {
 }
 
 /// Runs a worker until it is asked to stop, and tells what became of the requests.
-pub fn run(options: &WorkerOptions, stop: &Stop) -> Result<Tally, WorkerError> {
+pub fn run(options: &WorkerOptions, stop: &Shutdown) -> Result<Tally, WorkerError> {
     let model = Model::load(&options.onnx)?;
     let features = FeatureList::parse(&options.features)?;
     let mut oracle = Oracle::new(model, features, &options.decision)?;
@@ -78,7 +78,7 @@ pub fn answer(
     settings: &Settings,
     requests: &Requests,
     oracle: &mut Oracle,
-    stop: &Stop,
+    stop: &Shutdown,
 ) -> Result<Tally, ShellError> {
     answer_all(settings, requests, stop, &mut |request| oracle.answer(request))
 }

@@ -6,7 +6,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::message;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::lanes::dead_letters::DeadLetter;
 use crate::kafka::lanes::decode;
 use crate::kafka::lanes::internal_topics::InternalTopics;
@@ -47,7 +47,7 @@ impl Inputs {
         partition: i32,
         topics: &InternalTopics,
         (from, to): ((i64, i64), (i64, i64)),
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<Self, ShellError> {
         let mut predictions = VecDeque::new();
         replay.range(&plan.topics.predictions, partition, from.0, Some(to.0), |t| {

@@ -6,7 +6,7 @@ use rdkafka::message::Message;
 
 use crate::kafka::analysis::lane::{Committed, Published};
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan;
 use crate::kafka::lanes::admission::LaneKey;
@@ -27,11 +27,11 @@ pub type OfLane = BTreeMap<RolloutName, Partial>;
 pub struct Sums(BTreeMap<ModelName, BTreeMap<i32, OfLane>>);
 
 impl Sums {
-    /// Takes a lane's sums out, once the topic shows those that were committed with its offsets; see `Replay::shown`.
+    /// Takes a lane's sums out, once the topic shows those that were committed with its offsets; see `PartitionReader::shown`.
     pub fn take(
         &mut self,
         settings: &Settings,
-        (beat, replay): (&Heartbeat, &Replay),
+        (beat, replay): (&Heartbeat, &PartitionReader),
         topic: &str,
         (model, partition): &LaneKey,
         committed: &Committed,

@@ -9,7 +9,7 @@ use crate::kafka::analysis::inputs::{read_label, read_prediction};
 use crate::kafka::analysis::lane::Committed;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::message;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::lanes::internal_topics::InternalTopics;
 use crate::kafka::process::clock;
 use crate::wire::analysis::AnalysisRecord;
@@ -46,7 +46,7 @@ pub struct Lost<'a> {
     /// The topics beside the model's own.
     pub topics: &'a InternalTopics,
     /// Reads topics again.
-    pub replay: &'a Replay,
+    pub replay: &'a PartitionReader,
 }
 
 /// What is known of how far an analyst lane has read.

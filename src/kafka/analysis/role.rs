@@ -14,9 +14,9 @@ use crate::kafka::analysis::missing_plans::PlanWait;
 use crate::kafka::analysis::rows::{plain, write_row};
 use crate::kafka::analysis::snapshots::LaneStore;
 use crate::kafka::client::committed_offsets;
-use crate::kafka::client::consumer_group::Member;
+use crate::kafka::client::consumer_group::GroupMember;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::record_limits::{self, Limits};
 use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
 use crate::kafka::labels::end_probe::LabelEnds;
@@ -30,8 +30,8 @@ use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints::{self, Failpoint, Role};
 use crate::kafka::process::liveness::Heartbeat;
-use crate::kafka::process::metrics::{Board, Counts, Numbers};
-use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::metrics::{MetricsRegistry, PendingCounts, ValuesByModel};
+use crate::kafka::process::shutdown::Shutdown;
 use crate::wire::label;
 use crate::wire::mark;
 use crate::wire::mark::MarkRecord;
@@ -82,15 +82,15 @@ enum Received {
 struct Session<'a> {
     options: &'a RunOptions,
     follower: Follower,
-    member: Member,
+    member: GroupMember,
     outbox: TransactionalProducer,
     beat: Heartbeat,
-    replay: Replay,
+    replay: PartitionReader,
     dead_letters: DeadLetterWriter,
     partitions: PartitionCounts,
-    counts: Counts,
+    counts: PendingCounts,
     machine_counts: BTreeMap<(ModelName, &'static str), u64>,
-    board: &'a Board,
+    board: &'a MetricsRegistry,
     topics: HashMap<String, (ModelName, Kind)>,
     readers: LabelReaders,
     limits: Limits,
@@ -103,24 +103,28 @@ struct Session<'a> {
 }
 
 /// Joins until it is asked to stop; after anything goes wrong the caller starts anew, from the committed offsets.
-pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
+pub fn analyse(
+    options: &RunOptions,
+    stop: &Shutdown,
+    board: &MetricsRegistry,
+) -> Result<(), ShellError> {
     let settings = &options.settings;
     let slot = format!("{}.analysis.{}", settings.app, options.instance);
     // Fence, then read.
-    let beat = board.pulse.role(ROLE);
+    let beat = board.liveness.role(ROLE);
     let outbox =
         TransactionalProducer::fence(settings, &slot, beat.clone())?.with_min_commit_interval(REST);
     let group = format!("{}.analysis", settings.app);
     let mut session = Session {
         follower: Follower::start(settings)?,
-        member: Member::new(settings, &group, options.is_static.then_some(slot.as_str()))?,
-        replay: Replay::new(settings)?.shown_by(beat.clone()),
+        member: GroupMember::new(settings, &group, options.is_static.then_some(slot.as_str()))?,
+        replay: PartitionReader::new(settings)?.shown_by(beat.clone()),
         outbox,
         beat,
         options,
         dead_letters: DeadLetterWriter::default(),
         partitions: PartitionCounts::default(),
-        counts: Counts::default(),
+        counts: PendingCounts::default(),
         machine_counts: BTreeMap::new(),
         board,
         topics: HashMap::new(),
@@ -141,7 +145,7 @@ pub fn analyse(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
 }
 
 impl Session<'_> {
-    fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
+    fn run(&mut self, stop: &Shutdown) -> Result<(), ShellError> {
         while !stop.is_requested() {
             let restoring = self.waiting.restoring();
             self.beat.is(restoring.unwrap_or_else(|| self.member.activity()));
@@ -494,7 +498,7 @@ impl Session<'_> {
         self.outbox.commit(&offsets, || self.member.metadata())?;
         self.lanes.values_mut().for_each(|f| f.is_touched = false);
         self.labels.values_mut().for_each(|f| f.is_touched = false);
-        self.counts.tell(self.board);
+        self.counts.flush_to(self.board);
         for ((model, name), n) in std::mem::take(&mut self.machine_counts) {
             self.board.add(&model, name, n);
         }
@@ -503,7 +507,7 @@ impl Session<'_> {
     }
 
     fn show_levels(&self) {
-        let mut held = Numbers::new();
+        let mut held = ValuesByModel::new();
         for ((model, _), lane) in &self.lanes {
             *held.entry((model.clone(), PENDING_CASES)).or_default() += lane.cases() as u64;
             *held.entry((model.clone(), LANES)).or_default() += 1;
@@ -511,6 +515,6 @@ impl Session<'_> {
             *held.entry((model.clone(), UNPLANNED)).or_default() += unplanned;
         }
         self.waiting.count(WAITING, &mut held);
-        self.board.hold(&[PENDING_CASES, LANES, WAITING, UNPLANNED], held);
+        self.board.set_gauges(&[PENDING_CASES, LANES, WAITING, UNPLANNED], held);
     }
 }

@@ -15,7 +15,7 @@ use crate::kafka::analysis::lane::AnalystLane;
 use crate::kafka::lanes::admission::LaneKey;
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints::{self, Failpoint};
-use crate::kafka::process::metrics::Board;
+use crate::kafka::process::metrics::MetricsRegistry;
 use crate::wire::lane_file::{BadFile, Place, Reader};
 use serinus_core::domain::ids::ModelName;
 use serinus_core::engine::counter::Counter;
@@ -40,12 +40,12 @@ pub struct LaneStore<'a> {
     due: BTreeMap<LaneKey, (Instant, Option<u64>)>,
     /// Before this none is, so that saving takes no more of the time however many lanes there are.
     rests_until: Instant,
-    board: &'a Board,
+    board: &'a MetricsRegistry,
 }
 
 impl<'a> LaneStore<'a> {
     /// Keeps the files of an application in a folder, if one is given.
-    pub fn new(folder: Option<&Path>, app: &str, board: &'a Board) -> Self {
+    pub fn new(folder: Option<&Path>, app: &str, board: &'a MetricsRegistry) -> Self {
         let place = folder.map(|f| (f.to_owned(), app.to_owned()));
         Self { place, due: BTreeMap::new(), rests_until: clock::moment(), board }
     }

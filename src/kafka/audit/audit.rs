@@ -10,7 +10,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use crate::kafka::analysis::inputs::Inputs;
 use crate::kafka::analysis::lane::AnalystLane;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan::{self, Scanned};
 use crate::kafka::control::commands::{bounded, first_plan};
@@ -119,7 +119,7 @@ fn sums_of(record: PartialRecord) -> Vec<u8> {
 /// All that the audits of an application's models share, read once.
 pub struct Archive {
     settings: Settings,
-    replay: Replay,
+    replay: PartitionReader,
     steps: BTreeMap<ModelName, Vec<JudgeStep>>,
     commands: BTreeMap<(i32, i64), Vec<u8>>,
     events: BTreeMap<ModelName, Vec<EventRecord>>,
@@ -143,7 +143,7 @@ impl Archive {
     pub fn read(settings: &Settings) -> Result<Self, ShellError> {
         let mut archive = Self {
             settings: settings.clone(),
-            replay: Replay::new(settings)?,
+            replay: PartitionReader::new(settings)?,
             steps: BTreeMap::new(),
             commands: BTreeMap::new(),
             events: BTreeMap::new(),

@@ -12,9 +12,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
 
 use crate::kafka::client::settings::{LogContext, Settings};
-use crate::kafka::client::topic_reader::{ReadError, Reader};
+use crate::kafka::client::topic_reader::{ReadError, TopicReader};
 use crate::kafka::client::topic_requirements::{
-    Demand, KEEP_ALL, Mismatch, Setting, Weight, unmet,
+    KEEP_ALL, Mismatch, Requirement, Setting, Severity, unmet,
 };
 use crate::kafka::process::wait::Deadline;
 use serinus_core::domain::ids::Version;
@@ -65,7 +65,7 @@ impl fmt::Display for Partitions {
 
 /// A topic that must be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RequiredTopic {
     /// Its name.
     pub name: String,
     /// How many partitions it must have.
@@ -78,12 +78,12 @@ pub struct Wanted {
     pub grows: bool,
 }
 
-impl Wanted {
+impl RequiredTopic {
     fn new(name: impl Into<String>, partitions: Partitions) -> Self {
         Self { name: name.into(), partitions, config: Vec::new(), leads: false, grows: false }
     }
 
-    fn with(mut self, key: &'static str, value: &str, demand: Demand) -> Self {
+    fn with(mut self, key: &'static str, value: &str, demand: Requirement) -> Self {
         self.config.push(Setting { key, value: value.to_owned(), demand });
         self
     }
@@ -98,58 +98,58 @@ impl Wanted {
 
     /// What others write: kept for ever where we make it, left alone where it is there.
     fn kept(self) -> Self {
-        self.with("retention.ms", KEEP_ALL, Demand::Nothing)
+        self.with("retention.ms", KEEP_ALL, Requirement::Nothing)
     }
 
     /// What we write and no key replaces.
     fn log(self) -> Self {
-        self.with("cleanup.policy", "delete", Demand::Same)
+        self.with("cleanup.policy", "delete", Requirement::Equal)
     }
 
     /// What others write and read beside us: it must stay as long as a case may be open.
     fn open_for(self, open: Span) -> Self {
-        self.with("retention.ms", KEEP_ALL, Demand::AtLeast(open))
+        self.with("retention.ms", KEEP_ALL, Requirement::AtLeast(open))
     }
 
     /// What must stay this long however much it is.
     fn kept_for(self, kept: Span) -> Self {
-        self.with("retention.ms", KEEP_ALL, Demand::AtLeast(kept)).of_any_size()
+        self.with("retention.ms", KEEP_ALL, Requirement::AtLeast(kept)).of_any_size()
     }
 
     /// What must stay forever: nothing else says it.
     fn kept_forever(self) -> Self {
-        self.with("retention.ms", KEEP_ALL, Demand::Unlimited).of_any_size()
+        self.with("retention.ms", KEEP_ALL, Requirement::Unlimited).of_any_size()
     }
 
     fn of_any_size(self) -> Self {
-        self.with("retention.bytes", KEEP_ALL, Demand::Unlimited)
+        self.with("retention.bytes", KEEP_ALL, Requirement::Unlimited)
     }
 
     /// What audits and restarts without offsets read: less of it is worth a warning.
     fn kept_for_audits(self) -> Self {
-        self.with("retention.ms", KEEP_ALL, Demand::Preferred)
+        self.with("retention.ms", KEEP_ALL, Requirement::Preferred)
     }
 }
 
 /// Returns the topics of an application itself.
-pub fn wanted_for_app(app: &str) -> Vec<Wanted> {
+pub fn topics_of_app(app: &str) -> Vec<RequiredTopic> {
     let any = Partitions::AtLeast(1);
     let name = |suffix: &str| format!("{app}.{suffix}");
     vec![
-        Wanted::new(name("commands"), any).log().kept_for_audits(),
-        Wanted::new(name("rollouts"), Partitions::Exactly(1)).with(
+        RequiredTopic::new(name("commands"), any).log().kept_for_audits(),
+        RequiredTopic::new(name("rollouts"), Partitions::Exactly(1)).with(
             "cleanup.policy",
             "compact",
-            Demand::Same,
+            Requirement::Equal,
         ),
-        Wanted::new(name("internal.slots"), Partitions::Exactly(1)).with(
+        RequiredTopic::new(name("internal.slots"), Partitions::Exactly(1)).with(
             "cleanup.policy",
             "compact",
-            Demand::Same,
+            Requirement::Equal,
         ),
-        Wanted::new(name("internal.judge-journal"), any).log().kept_for_audits(),
-        Wanted::new(name("rollout-events"), any).log().kept_forever(),
-        Wanted::new(name("rollout-metrics"), any).log().kept_for_audits(),
+        RequiredTopic::new(name("internal.judge-journal"), any).log().kept_for_audits(),
+        RequiredTopic::new(name("rollout-events"), any).log().kept_forever(),
+        RequiredTopic::new(name("rollout-metrics"), any).log().kept_for_audits(),
     ]
 }
 
@@ -167,7 +167,7 @@ pub struct ModelNeeds<'a> {
 /// Returns the topics of a model.
 ///
 /// Where the request topic is there, its number of partitions counts, not the plan's; the same for the prediction log.
-pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> Vec<Wanted> {
+pub fn topics_of_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> Vec<RequiredTopic> {
     let topics = &plan.topics;
     let there = |topic: &str| needs.found.get(topic).copied().filter(|t| *t > 0);
     let requests = there(&topics.requests).unwrap_or(plan.partitions);
@@ -177,29 +177,35 @@ pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> 
     let internal = |suffix: &str| format!("{app}.internal.{}.{suffix}", plan.name);
     let kept = needs.kept.max(KEPT_MIN);
     let open = plan.timeout.max(plan.shadow_timeout) + OPEN_SLACK;
-    let long = |w: Wanted| w.kept_for(kept);
+    let long = |w: RequiredTopic| w.kept_for(kept);
     let mut wanted = vec![
-        Wanted::new(&topics.requests, Partitions::AtLeast(requests)).log().open_for(open).leading(),
-        Wanted::new(&topics.responses, Partitions::AtLeast(requests))
+        RequiredTopic::new(&topics.requests, Partitions::AtLeast(requests))
+            .log()
+            .open_for(open)
+            .leading(),
+        RequiredTopic::new(&topics.responses, Partitions::AtLeast(requests))
             .log()
             .open_for(open)
             .growing(),
-        Wanted::new(&topics.served, home).log().open_for(open).growing(),
-        long(Wanted::new(&topics.predictions, joined).log()).leading(),
-        long(Wanted::new(&topics.labels, Partitions::AtLeast(1))),
-        Wanted::new(&topics.analysis, joined).log().kept(),
-        Wanted::new(&topics.dead_letters, any).log().kept(),
-        long(Wanted::new(internal("labels"), joined).log()),
-        Wanted::new(internal("partials"), Partitions::Exactly(1)).log().kept_forever(),
-        Wanted::new(internal("journal"), home)
+        RequiredTopic::new(&topics.served, home).log().open_for(open).growing(),
+        long(RequiredTopic::new(&topics.predictions, joined).log()).leading(),
+        long(RequiredTopic::new(&topics.labels, Partitions::AtLeast(1))),
+        RequiredTopic::new(&topics.analysis, joined).log().kept(),
+        RequiredTopic::new(&topics.dead_letters, any).log().kept(),
+        long(RequiredTopic::new(internal("labels"), joined).log()),
+        RequiredTopic::new(internal("partials"), Partitions::Exactly(1)).log().kept_forever(),
+        RequiredTopic::new(internal("journal"), home)
             .log()
-            .with("retention.ms", JOURNAL_MS, Demand::AtLeast(open))
+            .with("retention.ms", JOURNAL_MS, Requirement::AtLeast(open))
             .of_any_size()
             .growing(),
-        Wanted::new(internal("analyst-journal"), joined).log().kept_for(kept),
+        RequiredTopic::new(internal("analyst-journal"), joined).log().kept_for(kept),
     ];
     wanted.extend(
-        needs.versions.iter().map(|v| Wanted::new(topics.of_version(v), any).log().open_for(open)),
+        needs
+            .versions
+            .iter()
+            .map(|v| RequiredTopic::new(topics.of_version(v), any).log().open_for(open)),
     );
     // New topics of others get as many as the requests: labels and version topics carry the same traffic.
     for it in &mut wanted {
@@ -217,8 +223,8 @@ pub fn wanted_for_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> 
 /// # Errors
 ///
 /// The words of what cannot be put together, which name the topic and both wishes.
-pub fn merged(wanted: Vec<Wanted>) -> Result<Vec<Wanted>, String> {
-    let mut merged: Vec<Wanted> = Vec::new();
+pub fn merged(wanted: Vec<RequiredTopic>) -> Result<Vec<RequiredTopic>, String> {
+    let mut merged: Vec<RequiredTopic> = Vec::new();
     for new in wanted {
         match merged.iter_mut().find(|known| known.name == new.name) {
             Some(known) => known.merge(&new)?,
@@ -228,7 +234,7 @@ pub fn merged(wanted: Vec<Wanted>) -> Result<Vec<Wanted>, String> {
     Ok(merged)
 }
 
-impl Wanted {
+impl RequiredTopic {
     /// Takes in what somebody else wants of the same topic.
     fn merge(&mut self, other: &Self) -> Result<(), String> {
         let differ = |what: &str, one: &dyn fmt::Display, other: &dyn fmt::Display| {
@@ -293,10 +299,10 @@ pub type Found = BTreeMap<String, BTreeMap<String, String>>;
 /// Compares what is there with what must be; empty where all is well.
 pub fn check(
     settings: &Settings,
-    wanted: &[Wanted],
+    wanted: &[RequiredTopic],
     wait: Duration,
 ) -> Result<Vec<Mismatch>, TopicError> {
-    let partitions = Reader::new(settings, wait)?.topics()?;
+    let partitions = TopicReader::new(settings, wait)?.topics()?;
     let there: BTreeSet<&str> =
         wanted.iter().map(|w| &*w.name).filter(|n| partitions.contains_key(*n)).collect();
     let there: Vec<&str> = there.into_iter().collect();
@@ -306,7 +312,7 @@ pub fn check(
 
 /// Compares topics with what must be, without asking anyone.
 pub fn mismatches(
-    wanted: &[Wanted],
+    wanted: &[RequiredTopic],
     partitions: &BTreeMap<String, i32>,
     found: &Found,
 ) -> Vec<Mismatch> {
@@ -317,7 +323,7 @@ pub fn mismatches(
             setting: setting.to_owned(),
             found,
             wanted,
-            weight: Weight::Stops,
+            severity: Severity::Error,
         };
         let Some(count) = partitions.get(&it.name) else {
             let wanted = format!("{} partitions", it.partitions);
@@ -331,9 +337,9 @@ pub fn mismatches(
             let value = found.get(&it.name).and_then(|n| n.get(setting.key));
             // A broker that does not tell its settings cannot be held to them.
             let Some(value) = value else { continue };
-            if let Some((wanted, weight)) = unmet(setting, value) {
+            if let Some((wanted, severity)) = unmet(setting, value) {
                 let it = differs(setting.key, value.clone(), wanted);
-                wrong.push(Mismatch { weight, ..it });
+                wrong.push(Mismatch { severity, ..it });
             }
         }
     }
@@ -343,14 +349,14 @@ pub fn mismatches(
 /// Makes the topics that are missing, waits until the cluster shows them, and returns their names.
 pub fn create_missing(
     settings: &Settings,
-    wanted: &[Wanted],
+    wanted: &[RequiredTopic],
     wait: Duration,
 ) -> Result<Vec<String>, TopicError> {
-    let reader = Reader::new(settings, wait)?;
+    let reader = TopicReader::new(settings, wait)?;
     let there = reader.topics()?;
     // The client cannot make one topic twice in one call: its wrapper reads freed or absent results then.
     let mut seen = BTreeSet::new();
-    let missing: Vec<&Wanted> = wanted
+    let missing: Vec<&RequiredTopic> = wanted
         .iter()
         .filter(|topic| !there.contains_key(&topic.name) && seen.insert(topic.name.as_str()))
         .collect();
@@ -381,21 +387,21 @@ pub fn create_missing(
 /// Returns their names once the cluster shows the new partitions.
 pub fn grow(
     settings: &Settings,
-    wanted: &[Wanted],
+    wanted: &[RequiredTopic],
     wait: Duration,
 ) -> Result<Vec<String>, TopicError> {
-    let reader = Reader::new(settings, wait)?;
+    let reader = TopicReader::new(settings, wait)?;
     let there = reader.topics()?;
-    let is_short = |w: &&Wanted| {
+    let is_short = |w: &&RequiredTopic| {
         w.grows && there.get(&w.name).is_some_and(|found| *found < w.partitions.count())
     };
     let mut seen = BTreeSet::new();
-    let short: Vec<&Wanted> =
+    let short: Vec<&RequiredTopic> =
         wanted.iter().filter(is_short).filter(|topic| seen.insert(topic.name.as_str())).collect();
     if short.is_empty() {
         return Ok(Vec::new());
     }
-    let count = |w: &Wanted| usize::try_from(w.partitions.count()).unwrap_or(0);
+    let count = |w: &RequiredTopic| usize::try_from(w.partitions.count()).unwrap_or(0);
     let new: Vec<NewPartitions<'_>> =
         short.iter().map(|s| NewPartitions::new(&s.name, count(s))).collect();
     let failed = |source| TopicError::Admin { what: "add partitions".to_owned(), source };
@@ -415,11 +421,15 @@ pub fn grow(
 }
 
 /// Waits until the cluster shows topics with all of their partitions.
-fn await_topics(reader: &Reader, wanted: &[&Wanted], wait: Duration) -> Result<(), TopicError> {
+fn await_topics(
+    reader: &TopicReader,
+    wanted: &[&RequiredTopic],
+    wait: Duration,
+) -> Result<(), TopicError> {
     let deadline = Deadline::after(wait);
     loop {
         let there = reader.topics()?;
-        let is_unseen = |w: &&&Wanted| match there.get(&w.name) {
+        let is_unseen = |w: &&&RequiredTopic| match there.get(&w.name) {
             Some(count) if w.grows => *count < w.partitions.count(),
             Some(count) => *count == 0,
             None => true,
@@ -435,7 +445,7 @@ fn await_topics(reader: &Reader, wanted: &[&Wanted], wait: Duration) -> Result<(
     }
 }
 
-fn new_topic(wanted: &Wanted) -> NewTopic<'_> {
+fn new_topic(wanted: &RequiredTopic) -> NewTopic<'_> {
     // -1: the brokers' own default.
     let replication = TopicReplication::Fixed(-1);
     let topic = NewTopic::new(&wanted.name, wanted.partitions.count(), replication);

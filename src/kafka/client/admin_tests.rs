@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Found, ModelNeeds, Wanted, mismatches, wanted_for_app, wanted_for_model};
-use crate::kafka::client::topic_requirements::{Demand, parted};
+use super::{Found, ModelNeeds, RequiredTopic, mismatches, topics_of_app, topics_of_model};
+use crate::kafka::client::topic_requirements::{Requirement, split_by_severity};
 use serinus_core::spec::plan::{Document, load};
 
-fn check(partitions: i32, settings: &[(&str, &str)], wanted: &Wanted, expected: &[&str]) {
+fn check(partitions: i32, settings: &[(&str, &str)], wanted: &RequiredTopic, expected: &[&str]) {
     let partitions = BTreeMap::from([(wanted.name.clone(), partitions)]);
     let values =
         settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -20,7 +20,7 @@ fn check(partitions: i32, settings: &[(&str, &str)], wanted: &Wanted, expected: 
 
 #[test]
 fn a_mismatch_names_topic_setting_found_and_wanted() {
-    let [_, rollouts, _, _, events, _] = &wanted_for_app("a")[..] else { panic!("six topics") };
+    let [_, rollouts, _, _, events, _] = &topics_of_app("a")[..] else { panic!("six topics") };
     check(1, &[("cleanup.policy", "compact")], rollouts, &[]);
     check(
         3,
@@ -41,7 +41,7 @@ fn a_mismatch_names_topic_setting_found_and_wanted() {
 
 #[test]
 fn retention_that_loses_what_is_still_needed_is_a_mismatch() {
-    let wanted = wanted_for_app("a");
+    let wanted = topics_of_app("a");
     let find = |name: &str| wanted.iter().find(|w| w.name == name).expect("it is wanted");
     let defaults = [("cleanup.policy", "delete"), ("retention.ms", "604800000")];
     check(
@@ -61,7 +61,8 @@ fn retention_that_loses_what_is_still_needed_is_a_mismatch() {
         defaults.iter().map(|d| (d.0.to_owned(), d.1.to_owned())).collect(),
     )]);
     let there = BTreeMap::from([(commands.name.clone(), 1)]);
-    let (stops, warns) = parted(mismatches(std::slice::from_ref(commands), &there, &found));
+    let (stops, warns) =
+        split_by_severity(mismatches(std::slice::from_ref(commands), &there, &found));
     assert_eq!((stops.len(), warns.len()), (0, 1), "commands of a week ago are no loss");
 }
 
@@ -73,7 +74,7 @@ fn what_a_model_needs_is_kept_as_long_as_its_cases_are_open() {
     let [Document::Model(plan, _)] = &documents[..] else { panic!("one model") };
     let needs =
         ModelNeeds { versions: std::slice::from_ref(&plan.stable), ..ModelNeeds::default() };
-    let wanted = wanted_for_model("a", plan, &needs);
+    let wanted = topics_of_model("a", plan, &needs);
     let settings = [("cleanup.policy", "delete"), ("retention.ms", "86400000")];
     for topic in ["m.requests", "m.v1.requests", "m.responses", "a.internal.m.journal"] {
         let it = wanted.iter().find(|w| w.name == topic).expect("it is wanted");
@@ -90,19 +91,23 @@ fn what_a_model_needs_is_kept_as_long_as_its_cases_are_open() {
 
 #[test]
 fn what_several_models_want_of_one_topic_is_put_together() {
-    use super::{Demand, Partitions, Span, merged};
+    use super::{Partitions, Requirement, Span, merged};
     let labels = |partitions, kept| {
-        let demand = Demand::AtLeast(Span::seconds(kept));
-        Wanted::new("labels", Partitions::AtLeast(partitions)).with("retention.ms", "-1", demand)
+        let demand = Requirement::AtLeast(Span::seconds(kept));
+        RequiredTopic::new("labels", Partitions::AtLeast(partitions)).with(
+            "retention.ms",
+            "-1",
+            demand,
+        )
     };
     let both = merged(vec![labels(4, 60), labels(8, 30)]).expect("they go together");
     assert_eq!(both, [labels(8, 60)]);
-    let exactly = |count| Wanted::new("labels", Partitions::Exactly(count));
+    let exactly = |count| RequiredTopic::new("labels", Partitions::Exactly(count));
     assert_eq!(
         merged(vec![exactly(4), exactly(8)]).expect_err("they do not"),
         "topic `labels` is wanted twice, with partitions 4 and with partitions 8"
     );
-    let policy = |policy| exactly(4).with("cleanup.policy", policy, Demand::Same);
+    let policy = |policy| exactly(4).with("cleanup.policy", policy, Requirement::Equal);
     assert_eq!(
         merged(vec![policy("compact"), policy("delete")]).expect_err("they do not"),
         "topic `labels` is wanted twice, with cleanup.policy compact and with cleanup.policy delete"
@@ -111,10 +116,10 @@ fn what_several_models_want_of_one_topic_is_put_together() {
 
 #[test]
 fn what_is_joined_must_be_kept_as_long_as_it_is_joined() {
-    let labels = Wanted::new("labels", super::Partitions::AtLeast(1)).with(
+    let labels = RequiredTopic::new("labels", super::Partitions::AtLeast(1)).with(
         "retention.ms",
         "-1",
-        Demand::AtLeast(super::Span::seconds(3600)),
+        Requirement::AtLeast(super::Span::seconds(3600)),
     );
     check(2, &[("retention.ms", "-1")], &labels, &[]);
     check(2, &[("retention.ms", "3600000")], &labels, &[]);

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use crate::kafka::client::error::{ShellError, mends_by_itself};
 use crate::kafka::client::settings::LogContext;
-use crate::kafka::client::uncommitted_reader::Uncommitted;
+use crate::kafka::client::uncommitted_reader::UncommittedReader;
 use crate::kafka::process::clock;
 use crate::kafka::process::wait::Deadline;
 
@@ -72,7 +72,7 @@ pub fn add(
 pub struct GroupOffsets {
     reader: BaseConsumer<LogContext>,
     /// Does not ask for stable offsets only, and is given what is held back as it was before.
-    uncommitted: Uncommitted,
+    uncommitted: UncommittedReader,
     held: Cell<Option<Held>>,
 }
 
@@ -89,7 +89,7 @@ impl GroupOffsets {
         let reader = config
             .create_with_context(LogContext)
             .map_err(ShellError::kafka("set up the reader of offsets"))?;
-        Ok(Self { reader, uncommitted: Uncommitted::new(config), held: Cell::new(None) })
+        Ok(Self { reader, uncommitted: UncommittedReader::new(config), held: Cell::new(None) })
     }
 
     /// Returns the offset of each of these partitions.

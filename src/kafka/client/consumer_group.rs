@@ -31,7 +31,7 @@ use crate::kafka::process::liveness::Activity;
 
 /// What the group has given or taken since it was last asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rebalanced {
+pub enum RebalanceEvent {
     /// These partitions of subscribed topics are ours once we `accept` them.
     Assigned(Vec<(String, i32)>),
     /// These are to go away, and are ours until we `release` them.
@@ -50,19 +50,19 @@ pub type ReadFrom<'a> = (&'a str, i32, Offset);
 
 /// Takes notes for the loop to act on.
 #[derive(Clone, Debug, Default)]
-pub struct Notes {
-    rebalanced: Arc<Mutex<Vec<Rebalanced>>>,
+pub struct RebalanceNotes {
+    rebalanced: Arc<Mutex<Vec<RebalanceEvent>>>,
     /// Nobody acts on notes any more: what is to go away goes at once.
     is_closing: Arc<AtomicBool>,
 }
 
-impl Notes {
-    fn take(&self) -> Vec<Rebalanced> {
+impl RebalanceNotes {
+    fn take(&self) -> Vec<RebalanceEvent> {
         std::mem::take(&mut *self.rebalanced.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl ClientContext for Notes {
+impl ClientContext for RebalanceNotes {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
         log_client_line(level, fac, log_message);
     }
@@ -72,7 +72,7 @@ impl ClientContext for Notes {
     }
 }
 
-impl ConsumerContext for Notes {
+impl ConsumerContext for RebalanceNotes {
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -99,11 +99,11 @@ impl ConsumerContext for Notes {
         let named =
             partitions.elements().iter().map(|e| (e.topic().to_owned(), e.partition())).collect();
         let note = if is_assigning {
-            Rebalanced::Assigned(named)
+            RebalanceEvent::Assigned(named)
         } else if consumer.assignment_lost() {
-            Rebalanced::Lost(named)
+            RebalanceEvent::Lost(named)
         } else {
-            Rebalanced::Revoked(named)
+            RebalanceEvent::Revoked(named)
         };
         self.rebalanced.lock().unwrap_or_else(PoisonError::into_inner).push(note);
     }
@@ -116,16 +116,16 @@ enum Change {
 }
 
 impl Change {
-    fn of(note: &Rebalanced) -> Self {
+    fn of(note: &RebalanceEvent) -> Self {
         match note {
-            Rebalanced::Assigned(_) => Self::Assign,
-            Rebalanced::Revoked(_) | Rebalanced::Lost(_) => Self::Unassign,
+            RebalanceEvent::Assigned(_) => Self::Assign,
+            RebalanceEvent::Revoked(_) | RebalanceEvent::Lost(_) => Self::Unassign,
         }
     }
 }
 
 fn change(
-    consumer: &BaseConsumer<Notes>,
+    consumer: &BaseConsumer<RebalanceNotes>,
     change: Change,
     partitions: &TopicPartitionList,
 ) -> KafkaResult<()> {
@@ -143,11 +143,11 @@ fn change(
 /// A static member that comes back is given what its group had given it before, and nothing is assigned anew. What it was to hand
 /// over when it went, and had not yet said that it did, would belong to nobody from then on. A change of subscription makes the group
 /// assign everything anew: so a static member subscribes to one topic more once it has joined, of which it takes nothing.
-pub struct Member {
+pub struct GroupMember {
     /// There as long as the member is.
-    consumer: Option<BaseConsumer<Notes>>,
+    consumer: Option<BaseConsumer<RebalanceNotes>>,
     offsets: GroupOffsets,
-    notes: Notes,
+    notes: RebalanceNotes,
     subscribed: Vec<String>,
     /// A static member's one topic more.
     extra: Option<String>,
@@ -156,7 +156,7 @@ pub struct Member {
     owed: Cell<Option<Change>>,
 }
 
-impl Drop for Member {
+impl Drop for GroupMember {
     fn drop(&mut self) {
         self.notes.is_closing.store(true, Ordering::Release);
         let Some(consumer) = self.consumer.take() else { return };
@@ -182,7 +182,7 @@ impl Drop for Member {
 /// Gives up what is held and leaves the group.
 ///
 /// The client may wait here for an answer of its own that never comes, when it is asked to leave in the middle of a rebalance.
-fn close(consumer: BaseConsumer<Notes>, owed: Option<Change>) {
+fn close(consumer: BaseConsumer<RebalanceNotes>, owed: Option<Change>) {
     // What waits for our word must have it, or closing waits for ever.
     let done = match owed {
         None => Ok(()),
@@ -197,10 +197,10 @@ fn close(consumer: BaseConsumer<Notes>, owed: Option<Change>) {
     drop(consumer);
 }
 
-impl Member {
+impl GroupMember {
     /// Joins nothing yet.
     pub fn new(settings: &Settings, group: &str, slot: Option<&str>) -> Result<Self, ShellError> {
-        let notes = Notes::default();
+        let notes = RebalanceNotes::default();
         let mut config = settings.consumer(group);
         let offsets = GroupOffsets::new(&config)?;
         config.set("partition.assignment.strategy", "cooperative-sticky");
@@ -221,7 +221,7 @@ impl Member {
         })
     }
 
-    fn consumer(&self) -> &BaseConsumer<Notes> {
+    fn consumer(&self) -> &BaseConsumer<RebalanceNotes> {
         self.consumer.as_ref().expect("it is taken only when the member is dropped")
     }
 
@@ -266,15 +266,15 @@ impl Member {
     }
 
     /// Returns what the group has given and taken, in order; each must be answered by `accept` or `release`.
-    pub fn rebalanced(&self) -> Vec<Rebalanced> {
+    pub fn rebalanced(&self) -> Vec<RebalanceEvent> {
         let mut notes = self.notes.take();
         if let Some(last) = notes.last() {
             self.owed.set(Some(Change::of(last)));
         }
         for note in &mut notes {
-            let (Rebalanced::Assigned(partitions)
-            | Rebalanced::Revoked(partitions)
-            | Rebalanced::Lost(partitions)) = note;
+            let (RebalanceEvent::Assigned(partitions)
+            | RebalanceEvent::Revoked(partitions)
+            | RebalanceEvent::Lost(partitions)) = note;
             partitions.retain(|(topic, _)| Some(topic) != self.extra.as_ref());
         }
         notes

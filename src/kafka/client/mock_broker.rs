@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
 
-use crate::kafka::client::admin::Wanted;
+use crate::kafka::client::admin::RequiredTopic;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::ffi::groups_begin_after;
 use crate::kafka::client::settings::{LogContext, Settings};
@@ -18,12 +18,12 @@ use crate::kafka::client::settings::{LogContext, Settings};
 const GROUP_WAIT: Duration = Duration::from_millis(100);
 
 /// A running broker; it ends when dropped.
-pub struct Embedded {
+pub struct MockBroker {
     client: BaseConsumer<LogContext>,
     bootstrap: String,
 }
 
-impl Embedded {
+impl MockBroker {
     /// Starts a broker on a free port of this machine.
     pub fn start() -> Result<Self, ShellError> {
         let mut config = Settings::new("", "embedded").reader();
@@ -50,7 +50,7 @@ impl Embedded {
     }
 
     /// Makes topics with the partitions that they want; it knows no settings.
-    pub fn create(&self, wanted: &[Wanted]) -> Result<(), ShellError> {
+    pub fn create(&self, wanted: &[RequiredTopic]) -> Result<(), ShellError> {
         let Some(cluster) = self.controls() else { return Ok(()) };
         for it in wanted {
             cluster

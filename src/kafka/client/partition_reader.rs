@@ -18,7 +18,7 @@ use tracing::info;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::message;
 use crate::kafka::client::settings::{LogContext, Settings};
-use crate::kafka::client::uncommitted_reader::Uncommitted;
+use crate::kafka::client::uncommitted_reader::UncommittedReader;
 use crate::kafka::process::clock;
 use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::wait::Deadline;
@@ -40,9 +40,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 /// Reads ranges of partitions.
-pub struct Replay {
+pub struct PartitionReader {
     consumer: BaseConsumer<LogContext>,
-    uncommitted: Uncommitted,
+    uncommitted: UncommittedReader,
     /// Whether a look that did not find all is repeated for a moment.
     is_patient: bool,
     silence_max: Duration,
@@ -50,7 +50,7 @@ pub struct Replay {
     beat: Option<Heartbeat>,
 }
 
-impl Replay {
+impl PartitionReader {
     /// Makes a reader.
     pub fn new(settings: &Settings) -> Result<Self, ShellError> {
         let config = settings.reader();
@@ -59,7 +59,7 @@ impl Replay {
             .map_err(ShellError::kafka("set up the reader of a replay"))?;
         Ok(Self {
             consumer,
-            uncommitted: Uncommitted::new(&config),
+            uncommitted: UncommittedReader::new(&config),
             is_patient: true,
             silence_max: SILENCE_MAX,
             ends_wait: ENDS_WAIT,

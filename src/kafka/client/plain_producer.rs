@@ -14,11 +14,11 @@ use crate::kafka::process::wait::Deadline;
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A plain producer.
-pub struct Feeder {
+pub struct PlainProducer {
     producer: ThreadedProducer<OutboxContext>,
 }
 
-impl Feeder {
+impl PlainProducer {
     /// Makes a producer.
     pub fn new(settings: &Settings) -> Result<Self, ShellError> {
         let producer = settings

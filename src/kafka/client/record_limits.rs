@@ -8,9 +8,9 @@ use rdkafka::error::KafkaResult;
 use rdkafka::metadata::MetadataBroker;
 use tracing::debug;
 
-use crate::kafka::client::admin::{ModelNeeds, Wanted, block_on, wanted_for_model};
+use crate::kafka::client::admin::{ModelNeeds, RequiredTopic, block_on, topics_of_model};
 use crate::kafka::client::settings::{LogContext, Settings};
-use crate::kafka::client::topic_reader::Reader;
+use crate::kafka::client::topic_reader::TopicReader;
 use crate::kafka::process::clock;
 use serinus_core::plan::rollout::ModelPlan;
 
@@ -69,7 +69,7 @@ impl Limits {
 
 /// Returns the topics that the roles write for a model, beside those of its versions.
 pub fn written_for(app: &str, plan: &ModelPlan) -> Vec<String> {
-    let wanted = wanted_for_model(app, plan, &ModelNeeds::default());
+    let wanted = topics_of_model(app, plan, &ModelNeeds::default());
     wanted.into_iter().map(|topic| topic.name).collect()
 }
 
@@ -101,9 +101,10 @@ fn ask(
 
 /// Returns the topics whose records may not be as large as those that go into them, in words: nothing is lost for it, but whatever is
 /// too large is answered with an error, cut, or a dead letter.
-pub fn narrow(settings: &Settings, wanted: &[Wanted], models: &[&ModelPlan]) -> Vec<String> {
+pub fn narrow(settings: &Settings, wanted: &[RequiredTopic], models: &[&ModelPlan]) -> Vec<String> {
     let mut limits = Limits::default();
-    let there = Reader::new(settings, WAIT).and_then(|reader| reader.topics()).unwrap_or_default();
+    let there =
+        TopicReader::new(settings, WAIT).and_then(|reader| reader.topics()).unwrap_or_default();
     let names = wanted.iter().map(|topic| topic.name.clone());
     limits.read(settings, names.filter(|topic| there.contains_key(topic)));
     let mut said = Vec::new();

@@ -224,12 +224,12 @@ mod tests {
     use rdkafka::producer::{BaseProducer, Producer};
 
     use super::{LogContext, Settings};
-    use crate::kafka::client::mock_broker::Embedded;
+    use crate::kafka::client::mock_broker::MockBroker;
 
     /// The mock cluster makes topics on demand, as brokers with `auto.create.topics.enable` do.
     #[test]
     fn no_client_makes_a_topic_by_asking_for_it() {
-        let cluster = Embedded::start().expect("the mock cluster starts");
+        let cluster = MockBroker::start().expect("the mock cluster starts");
         let settings = Settings::new(cluster.bootstrap(), "serinus");
         let wait = Duration::from_secs(20);
         let consumer = |config: ClientConfig| -> BaseConsumer<LogContext> {

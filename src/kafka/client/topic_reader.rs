@@ -125,13 +125,13 @@ pub enum Which {
 }
 
 /// A consumer that looks at one set of topics after the other.
-pub struct Reader {
+pub struct TopicReader {
     consumer: BaseConsumer<LogContext>,
     bootstrap: String,
     wait: Duration,
 }
 
-impl Reader {
+impl TopicReader {
     /// Makes a reader that gives up when nothing comes for `wait`.
     pub fn new(settings: &Settings, wait: Duration) -> Result<Self, ReadError> {
         let consumer =
@@ -243,9 +243,9 @@ impl Reader {
     }
 
     /// Turns the reader to these topics, and goes on with what comes.
-    pub fn follow(self, topics: &[&str], start: Start) -> Result<Follow, ReadError> {
+    pub fn follow(self, topics: &[&str], start: Start) -> Result<TopicFollower, ReadError> {
         self.assign(topics, Which::All, start)?;
-        Ok(Follow { reader: self, topics: topics.join(", ") })
+        Ok(TopicFollower { reader: self, topics: topics.join(", ") })
     }
 
     /// Returns the first and the next offset of a partition, once the partition has a leader that says so.
@@ -285,12 +285,12 @@ impl Reader {
 }
 
 /// What comes on some topics.
-pub struct Follow {
-    reader: Reader,
+pub struct TopicFollower {
+    reader: TopicReader,
     topics: String,
 }
 
-impl Follow {
+impl TopicFollower {
     /// Returns the next committed record, or nothing when none comes in time.
     pub fn next(&self, wait: Duration) -> Result<Option<Record>, ReadError> {
         let deadline = Deadline::after(wait);
@@ -309,13 +309,13 @@ impl Follow {
 }
 
 /// Writes whole records, each to the partition that it names.
-pub struct Writer {
+pub struct TopicWriter {
     producer: BaseProducer<Report>,
     delivery: std::sync::mpsc::Receiver<Result<(), KafkaError>>,
     wait: Duration,
 }
 
-impl Writer {
+impl TopicWriter {
     /// Makes a writer that gives up on a record that no broker has taken after `wait`.
     pub fn new(settings: &Settings, wait: Duration) -> Result<Self, ReadError> {
         let (report, delivery) = std::sync::mpsc::channel();
@@ -347,7 +347,7 @@ impl Writer {
 
 /// Writes records to one topic, each where Kafka's default partitioner puts its key.
 pub struct KeyedWriter {
-    writer: Writer,
+    writer: TopicWriter,
     topic: String,
     partitions: i32,
 }
@@ -355,8 +355,8 @@ pub struct KeyedWriter {
 impl KeyedWriter {
     /// Makes a writer that gives up on what no broker answers or takes within `wait`.
     pub fn new(settings: &Settings, topic: String, wait: Duration) -> Result<Self, ReadError> {
-        let partitions = Reader::new(settings, wait)?.partitions(&topic)?;
-        Ok(Self { writer: Writer::new(settings, wait)?, topic, partitions })
+        let partitions = TopicReader::new(settings, wait)?.partitions(&topic)?;
+        Ok(Self { writer: TopicWriter::new(settings, wait)?, topic, partitions })
     }
 
     /// Writes a record, and returns when the brokers have it. After an error they may have it all the same, and the writer is of no more use.

@@ -9,11 +9,11 @@ pub(crate) const KEEP_ALL: &str = "-1";
 
 /// What is asked of a setting of a topic that is already there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Demand {
+pub enum Requirement {
     /// Nothing: a new topic gets our value, an old one may differ.
     Nothing,
     /// Our value.
-    Same,
+    Equal,
     /// No limit, or at least so long.
     AtLeast(Span),
     /// No limit.
@@ -22,11 +22,11 @@ pub enum Demand {
     Preferred,
 }
 
-impl Demand {
+impl Requirement {
     /// Returns the stricter of two demands on one setting.
     pub(crate) fn or_stricter(self, other: &Self) -> Self {
         match (self, other) {
-            (Self::Same, _) | (_, Self::Same) => Self::Same,
+            (Self::Equal, _) | (_, Self::Equal) => Self::Equal,
             (Self::Unlimited, _) | (_, Self::Unlimited) => Self::Unlimited,
             (Self::AtLeast(one), Self::AtLeast(other)) => Self::AtLeast(one.max(*other)),
             (Self::AtLeast(span), _) => Self::AtLeast(span),
@@ -39,11 +39,11 @@ impl Demand {
 
 /// What a mismatch means for a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
+pub enum Severity {
     /// Records could be lost or changed: it stops the start.
-    Stops,
+    Error,
     /// It costs something else: it is a warning.
-    Warns,
+    Warning,
 }
 
 /// One setting of a topic.
@@ -54,7 +54,7 @@ pub struct Setting {
     /// What a new topic gets.
     pub value: String,
     /// What is asked of one that is there.
-    pub demand: Demand,
+    pub demand: Requirement,
 }
 
 /// Something about a topic that is not as it must be.
@@ -69,7 +69,7 @@ pub struct Mismatch {
     /// What must be.
     pub wanted: String,
     /// What it means for a start.
-    pub weight: Weight,
+    pub severity: Severity,
 }
 
 impl fmt::Display for Mismatch {
@@ -83,26 +83,28 @@ impl fmt::Display for Mismatch {
 }
 
 /// Returns what is asked of a setting that has this value, and what the difference means, where the value does not do.
-pub(crate) fn unmet(setting: &Setting, value: &str) -> Option<(String, Weight)> {
+pub(crate) fn unmet(setting: &Setting, value: &str) -> Option<(String, Severity)> {
     let number = || value.parse::<i64>().unwrap_or(0);
     match &setting.demand {
-        Demand::Nothing => None,
-        Demand::Same => (value != setting.value).then(|| (setting.value.clone(), Weight::Stops)),
-        Demand::Preferred => {
-            (value != setting.value).then(|| (setting.value.clone(), Weight::Warns))
+        Requirement::Nothing => None,
+        Requirement::Equal => {
+            (value != setting.value).then(|| (setting.value.clone(), Severity::Error))
         }
-        Demand::AtLeast(span) => {
+        Requirement::Preferred => {
+            (value != setting.value).then(|| (setting.value.clone(), Severity::Warning))
+        }
+        Requirement::AtLeast(span) => {
             let is_short = (0..span.0).contains(&number());
-            is_short.then(|| (format!("-1, or {} ({span}) or more", span.0), Weight::Stops))
+            is_short.then(|| (format!("-1, or {} ({span}) or more", span.0), Severity::Error))
         }
-        Demand::Unlimited => (number() >= 0).then(|| (KEEP_ALL.to_owned(), Weight::Stops)),
+        Requirement::Unlimited => (number() >= 0).then(|| (KEEP_ALL.to_owned(), Severity::Error)),
     }
 }
 
 /// Parts mismatches into those that stop a start and those that are worth a warning.
-pub fn parted(mismatches: Vec<Mismatch>) -> (Vec<Mismatch>, Vec<Mismatch>) {
-    mismatches.into_iter().partition(|m| match m.weight {
-        Weight::Stops => true,
-        Weight::Warns => false,
+pub fn split_by_severity(mismatches: Vec<Mismatch>) -> (Vec<Mismatch>, Vec<Mismatch>) {
+    mismatches.into_iter().partition(|m| match m.severity {
+        Severity::Error => true,
+        Severity::Warning => false,
     })
 }

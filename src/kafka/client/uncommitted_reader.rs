@@ -11,12 +11,12 @@ use crate::kafka::client::settings::LogContext;
 /// The same client as another, but for its isolation.
 ///
 /// It is told of records, ends and offsets as they are before their transactions have ended.
-pub struct Uncommitted {
+pub struct UncommittedReader {
     config: ClientConfig,
     consumer: OnceCell<BaseConsumer<LogContext>>,
 }
 
-impl Uncommitted {
+impl UncommittedReader {
     /// Remembers how it is to be made.
     pub fn new(config: &ClientConfig) -> Self {
         let mut config = config.clone();

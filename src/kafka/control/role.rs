@@ -14,9 +14,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use crate::kafka::client::committed_offsets::Committed;
-use crate::kafka::client::consumer_group::{Member, Rebalanced};
+use crate::kafka::client::consumer_group::{GroupMember, RebalanceEvent};
 use crate::kafka::client::error::{ShellError, mends_by_itself};
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::settings::{LogContext, Settings};
 use crate::kafka::client::topic_scan;
 use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
@@ -34,8 +34,8 @@ use crate::kafka::lanes::spec_document::{parse, parse_accepted};
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints::{self, Failpoint};
 use crate::kafka::process::liveness::{Activity, Heartbeat};
-use crate::kafka::process::metrics::{Board, Counts};
-use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::metrics::{MetricsRegistry, PendingCounts};
+use crate::kafka::process::shutdown::Shutdown;
 use crate::wire::command::CommandRecord;
 use crate::wire::journal::{JudgeInput, JudgeStart, JudgeStep, Standings};
 use crate::wire::partial::PartialRecord;
@@ -63,31 +63,36 @@ const NAMES_BYTES_MAX: usize = 2000;
 struct Session<'a> {
     options: &'a RunOptions,
     beat: Heartbeat,
-    member: Member,
+    member: GroupMember,
     feed: BaseConsumer<LogContext>,
-    replay: Replay,
+    replay: PartitionReader,
     partitions: PartitionCounts,
     dead_letters: DeadLetterWriter,
-    board: &'a Board,
+    board: &'a MetricsRegistry,
     commands: String,
     benches: BTreeMap<i32, CommandShard>,
 }
 
 /// Judges until it is asked to stop; after anything goes wrong the caller starts anew, from the committed offsets.
-pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
+pub fn control(
+    options: &RunOptions,
+    stop: &Shutdown,
+    board: &MetricsRegistry,
+) -> Result<(), ShellError> {
     let settings = &options.settings;
-    let beat = board.pulse.role(ROLE);
+    let beat = board.liveness.role(ROLE);
     let commands = settings.topic("commands");
     let slot = format!("{}.control.{}", settings.app, options.instance);
     let group = format!("{}.control", settings.app);
-    let mut member = Member::new(settings, &group, options.is_static.then_some(slot.as_str()))?;
+    let mut member =
+        GroupMember::new(settings, &group, options.is_static.then_some(slot.as_str()))?;
     member.subscribe(vec![commands.clone()])?;
     let feed = settings
         .reader()
         .create_with_context(LogContext)
         .map_err(ShellError::kafka("set up the reader of partials"))?;
     let mut session = Session {
-        replay: Replay::new(settings)?.shown_by(beat.clone()),
+        replay: PartitionReader::new(settings)?.shown_by(beat.clone()),
         beat,
         options,
         member,
@@ -106,7 +111,7 @@ pub fn control(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), S
 }
 
 impl Session<'_> {
-    fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
+    fn run(&mut self, stop: &Shutdown) -> Result<(), ShellError> {
         while !stop.is_requested() {
             self.beat.is(self.member.activity());
             self.read_commands()?;
@@ -160,9 +165,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn rebalance(&mut self, change: Rebalanced) -> Result<(), ShellError> {
+    fn rebalance(&mut self, change: RebalanceEvent) -> Result<(), ShellError> {
         match change {
-            Rebalanced::Revoked(partitions) => {
+            RebalanceEvent::Revoked(partitions) => {
                 for (_, partition) in &partitions {
                     if let Some(mut bench) = self.benches.remove(partition)
                         && bench.outbox.is_open()
@@ -176,8 +181,8 @@ impl Session<'_> {
                 self.member.release(&gone)?;
                 failpoints::at(ROLE, Failpoint::AfterRelease);
             }
-            Rebalanced::Lost(_) => return Err(ShellError::Lost),
-            Rebalanced::Assigned(partitions) => {
+            RebalanceEvent::Lost(_) => return Err(ShellError::Lost),
+            RebalanceEvent::Assigned(partitions) => {
                 // The group waits for an answer also where there is nothing to take.
                 self.member.accept(&[])?;
                 for (topic, partition) in partitions {
@@ -226,7 +231,7 @@ impl Session<'_> {
             is_touched: heard.is_read() && next > 0,
             seats: BTreeMap::new(),
             counts: BTreeMap::new(),
-            refused: Counts::default(),
+            refused: PendingCounts::default(),
         };
         for (model, state) in states {
             if placement::partition(model.as_bytes(), count) == partition {

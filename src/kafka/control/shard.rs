@@ -8,9 +8,9 @@ use rdkafka::message::Message;
 use tracing::{info, warn};
 
 use crate::kafka::client::committed_offsets;
-use crate::kafka::client::consumer_group::Member;
+use crate::kafka::client::consumer_group::GroupMember;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan;
 use crate::kafka::client::transaction::{Outgoing, PartitionCounts, TransactionalProducer};
@@ -20,7 +20,7 @@ use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::lanes::size_limit;
 use crate::kafka::process::failpoints::{self, Failpoint, Role};
 use crate::kafka::process::liveness::Heartbeat;
-use crate::kafka::process::metrics::{Board, Counts};
+use crate::kafka::process::metrics::{MetricsRegistry, PendingCounts};
 use crate::wire::command::CommandRecord;
 use crate::wire::event::EventRecord;
 use crate::wire::journal::{JudgeInput, JudgeStart, JudgeStep, Standings};
@@ -96,7 +96,7 @@ pub(crate) struct CommandShard {
     pub(crate) seats: BTreeMap<ModelName, ModelJudge>,
     /// Models whose first spec could not be taken in: only there to answer.
     pub(crate) counts: BTreeMap<(ModelName, &'static str), u64>,
-    pub(crate) refused: Counts,
+    pub(crate) refused: PendingCounts,
 }
 
 /// Publishes what a judge said in one step, and the step itself.
@@ -163,8 +163,8 @@ fn send(
 pub(crate) fn commit(
     bench: &mut CommandShard,
     commands: &str,
-    member: &Member,
-    board: &Board,
+    member: &GroupMember,
+    board: &MetricsRegistry,
 ) -> Result<(), ShellError> {
     let mut offsets = TopicPartitionList::new();
     if bench.is_touched {
@@ -178,7 +178,7 @@ pub(crate) fn commit(
     bench.outbox.commit(&offsets, || member.metadata())?;
     bench.is_touched = false;
     bench.seats.values_mut().for_each(|f| f.is_touched = false);
-    bench.refused.tell(board);
+    bench.refused.flush_to(board);
     for ((model, name), n) in std::mem::take(&mut bench.counts) {
         board.add(&model, name, n);
     }
@@ -203,7 +203,7 @@ impl ReplayedInputs {
     pub(crate) fn read_if_not(
         &mut self,
         settings: &Settings,
-        from: (&Replay, &Heartbeat),
+        from: (&PartitionReader, &Heartbeat),
         partition: i32,
     ) -> Result<(), ShellError> {
         if !self.is_read {
@@ -234,7 +234,7 @@ pub(crate) fn runs(wanted: &Standings, next: i64) -> Vec<(i64, i64)> {
 /// Reads in the judges' journal what they have heard, where their offsets do not say all of it.
 pub(crate) fn heard(
     settings: &Settings,
-    (replay, beat): (&Replay, &Heartbeat),
+    (replay, beat): (&PartitionReader, &Heartbeat),
     partition: i32,
 ) -> Result<ReplayedInputs, ShellError> {
     let journal = settings.topic(JOURNAL);
@@ -260,7 +260,7 @@ pub(crate) fn heard(
 /// Returns the command after the newest one that was answered, where neither offsets nor a journal are left: an event answers each.
 pub(crate) fn answered(
     settings: &Settings,
-    (replay, beat): (&Replay, &Heartbeat),
+    (replay, beat): (&PartitionReader, &Heartbeat),
     (commands, partition): (&str, i32),
     states: &BTreeMap<String, StateRecord>,
 ) -> Result<i64, ShellError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::kafka::client::admin::{ModelNeeds, wanted_for_app, wanted_for_model};
+use crate::kafka::client::admin::{ModelNeeds, topics_of_app, topics_of_model};
 use serinus_core::domain::ids::{ModelName, Version};
 use serinus_core::engine::judge::command::Parsed;
 use serinus_core::engine::judge::state::ModelState;
@@ -14,35 +14,35 @@ const LABELS: &str = "labels";
 
 /// A model, and every version of it that is or will be asked.
 #[derive(Clone, Debug)]
-pub struct Claimant<'a> {
+pub struct TopicUser<'a> {
     /// Its plan.
     pub plan: &'a ModelPlan,
     /// Its versions.
     pub versions: Vec<Version>,
 }
 
-impl<'a> Claimant<'a> {
-    /// Makes the claimant of a model with rollouts.
+impl<'a> TopicUser<'a> {
+    /// Makes the user of a model with rollouts.
     pub fn new<'r>(
         plan: &'a ModelPlan,
         rollouts: impl IntoIterator<Item = &'r RolloutPlan>,
     ) -> Self {
-        let mut claimant = Self { plan, versions: vec![plan.stable.clone()] };
+        let mut user = Self { plan, versions: vec![plan.stable.clone()] };
         for rollout in rollouts {
-            claimant.add(rollout.versions());
+            user.add(rollout.versions());
         }
-        claimant
+        user
     }
 
-    /// Makes the claimant of a model as it stands: its stable version, and those of its last, present and queued rollouts.
-    pub fn standing(standing: &'a ModelState) -> Self {
+    /// Makes the user of a model as it stands: its stable version, and those of its last, present and queued rollouts.
+    pub fn of_state(standing: &'a ModelState) -> Self {
         let rollouts = standing.rollout.iter().chain(standing.queue.iter().map(|q| &q.written));
-        let mut claimant = Self::new(&standing.model.plan, rollouts.map(|written| &written.plan));
+        let mut user = Self::new(&standing.model.plan, rollouts.map(|written| &written.plan));
         let routing = &standing.position.routing;
-        claimant.add([&routing.stable]);
-        claimant.add(routing.slices.iter().map(|slice| &slice.version));
-        claimant.add(routing.shadows.iter().map(|shadow| &shadow.version));
-        claimant
+        user.add([&routing.stable]);
+        user.add(routing.slices.iter().map(|slice| &slice.version));
+        user.add(routing.shadows.iter().map(|shadow| &shadow.version));
+        user
     }
 
     /// Adds versions that it does not have yet.
@@ -123,11 +123,11 @@ pub fn refusal(
         Parsed::Rollout(written) => (&written.plan.model, None, written.plan.versions()),
         Parsed::Invalid(_) => return None,
     };
-    let own = standings.get(model).map(Claimant::standing);
+    let own = standings.get(model).map(TopicUser::of_state);
     let mut own = match (own, plan) {
-        (Some(own), Some(plan)) => Claimant { plan, ..own },
+        (Some(own), Some(plan)) => TopicUser { plan, ..own },
         (Some(own), None) => own,
-        (None, Some(plan)) => Claimant::new(plan, []),
+        (None, Some(plan)) => TopicUser::new(plan, []),
         // A rollout of a model that is not there is refused for that.
         (None, None) => return None,
     };
@@ -135,9 +135,9 @@ pub fn refusal(
     own.add([stable]);
     own.add(more);
     let others = standings.iter().filter(|(name, _)| *name != model);
-    let mut claimants: Vec<Claimant<'_>> = others.map(|(_, o)| Claimant::standing(o)).collect();
-    claimants.push(own);
-    let conflicts = conflicts(app, &claimants);
+    let mut users: Vec<TopicUser<'_>> = others.map(|(_, o)| TopicUser::of_state(o)).collect();
+    users.push(own);
+    let conflicts = conflicts(app, &users);
     let words: Vec<String> = conflicts
         .iter()
         .filter(|conflict| conflict.concerns(model))
@@ -147,11 +147,11 @@ pub fn refusal(
 }
 
 /// Returns every conflict between the topics of an application and those of its models, and among the latter.
-pub fn conflicts(app: &str, models: &[Claimant<'_>]) -> Vec<Conflict> {
+pub fn conflicts(app: &str, models: &[TopicUser<'_>]) -> Vec<Conflict> {
     let internal = format!("{app}.internal.");
     let mut uses: BTreeMap<String, Use> = BTreeMap::new();
     let of_app = Use { model: None, field: None, version: None };
-    for it in wanted_for_app(app) {
+    for it in topics_of_app(app) {
         uses.insert(it.name, of_app.clone());
     }
     let mut conflicts = Vec::new();
@@ -177,8 +177,8 @@ pub fn conflicts(app: &str, models: &[Claimant<'_>]) -> Vec<Conflict> {
     conflicts
 }
 
-fn uses_of(app: &str, claimant: &Claimant<'_>) -> Vec<(String, Use)> {
-    let Claimant { plan, versions } = claimant;
+fn uses_of(app: &str, user: &TopicUser<'_>) -> Vec<(String, Use)> {
+    let TopicUser { plan, versions } = user;
     let topics = &plan.topics;
     let fields = [
         (&topics.requests, "requests"),
@@ -197,7 +197,7 @@ fn uses_of(app: &str, claimant: &Claimant<'_>) -> Vec<(String, Use)> {
     }));
     let named: Vec<String> = uses.iter().map(|(topic, _)| topic.clone()).collect();
     let needs = ModelNeeds { versions, ..ModelNeeds::default() };
-    let private = wanted_for_model(app, plan, &needs).into_iter().map(|n| n.name);
+    let private = topics_of_model(app, plan, &needs).into_iter().map(|n| n.name);
     uses.extend(
         private.filter(|topic| !named.contains(topic)).map(|topic| (topic, new(None, None))),
     );
@@ -206,7 +206,7 @@ fn uses_of(app: &str, claimant: &Claimant<'_>) -> Vec<(String, Use)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Claimant, conflicts};
+    use super::{TopicUser, conflicts};
     use serinus_core::domain::ids::Version;
     use serinus_core::spec::plan::{Document, load};
 
@@ -224,16 +224,15 @@ mod tests {
                 }
             })
             .collect();
-        let claimants: Vec<Claimant<'_>> = plans
+        let users: Vec<TopicUser<'_>> = plans
             .iter()
             .map(|(plan, versions)| {
-                let mut claimant = Claimant::new(plan, []);
-                claimant.add(&versions.iter().map(|v| Version::new(*v)).collect::<Vec<_>>());
-                claimant
+                let mut user = TopicUser::new(plan, []);
+                user.add(&versions.iter().map(|v| Version::new(*v)).collect::<Vec<_>>());
+                user
             })
             .collect();
-        let found: Vec<String> =
-            conflicts("app", &claimants).iter().map(ToString::to_string).collect();
+        let found: Vec<String> = conflicts("app", &users).iter().map(ToString::to_string).collect();
         assert_eq!(found.len(), expected.len(), "{models:?}: {found:?}");
         for (found, expected) in found.iter().zip(expected) {
             let expected = format!("{expected}: give each its own; only `labels` may be shared");

@@ -14,8 +14,8 @@ use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints;
 use crate::kafka::process::liveness::{Activity, Heartbeat};
-use crate::kafka::process::metrics::Board;
-use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::metrics::MetricsRegistry;
+use crate::kafka::process::shutdown::Shutdown;
 use crate::kafka::serving;
 
 /// The first pause after something broke; it doubles up to the last.
@@ -25,13 +25,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const SAY_EVERY: Duration = Duration::from_secs(30);
 
 type Name = failpoints::Role;
-type Role = fn(&RunOptions, &Stop, &Board) -> Result<(), ShellError>;
+type Role = fn(&RunOptions, &Shutdown, &MetricsRegistry) -> Result<(), ShellError>;
 
 /// Runs the instance until `stop` is requested; `board` shows what it counts and does, `end` ends the process where a role hangs.
 ///
 /// # Errors
 /// Another process took the slot, or the instance was set up so that it can never work.
-pub fn run(options: &RunOptions, stop: &Stop, board: &Board, end: End) -> Result<(), ShellError> {
+pub fn run(
+    options: &RunOptions,
+    stop: &Shutdown,
+    board: &MetricsRegistry,
+    end: End,
+) -> Result<(), ShellError> {
     let signals = Signals::default();
     let roles: [(Name, bool, Role); 3] = [
         ("serving", options.serving, serving::role::serve),
@@ -41,7 +46,7 @@ pub fn run(options: &RunOptions, stop: &Stop, board: &Board, end: End) -> Result
     let slot = options.is_static.then(|| InstanceLease::new(&options.instance));
     info!(app = options.settings.app, instance = options.instance, "starting");
     thread::scope(|scope| {
-        scope.spawn(|| watchdog::watch(&board.pulse, stop, &signals, end));
+        scope.spawn(|| watchdog::watch(&board.liveness, stop, &signals, end));
         // However this ends, also by a panic, nothing is left to be watched.
         let _watchdog = Request(&signals.has_ended);
         if let Some(slot) = &slot {
@@ -51,7 +56,7 @@ pub fn run(options: &RunOptions, stop: &Stop, board: &Board, end: End) -> Result
             .into_iter()
             .filter(|(_, is_wanted, _)| *is_wanted)
             .map(|(name, _, role)| {
-                let (beat, slot) = (board.pulse.role(name), slot.as_ref());
+                let (beat, slot) = (board.liveness.role(name), slot.as_ref());
                 let has_failed = &signals.has_failed;
                 beat.is(Activity::Starting);
                 scope.spawn(move || {
@@ -83,7 +88,7 @@ pub fn run(options: &RunOptions, stop: &Stop, board: &Board, end: End) -> Result
                 result = ended;
             }
         }
-        for ((model, name), n) in board.read() {
+        for ((model, name), n) in board.counters() {
             info!(%model, name, n, "counted");
         }
         info!("stopped");
@@ -92,7 +97,7 @@ pub fn run(options: &RunOptions, stop: &Stop, board: &Board, end: End) -> Result
 }
 
 /// Sets a flag when it is dropped.
-struct Request<'a>(&'a Stop);
+struct Request<'a>(&'a Shutdown);
 
 impl Drop for Request<'_> {
     fn drop(&mut self) {
@@ -104,7 +109,7 @@ impl Drop for Request<'_> {
 fn insist(
     what: &'static str,
     beat: Option<&Heartbeat>,
-    stop: &Stop,
+    stop: &Shutdown,
     run: impl Fn() -> Result<(), ShellError>,
 ) -> Result<(), ShellError> {
     let mut pause = PAUSE_MIN;

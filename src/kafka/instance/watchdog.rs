@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use crate::kafka::process::clock;
 use crate::kafka::process::liveness::{Activity, Liveness, Verdict, judge};
-use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::shutdown::Shutdown;
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -27,20 +27,20 @@ pub type End = fn(u8);
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
     /// All roles have ended.
-    pub has_ended: Stop,
+    pub has_ended: Shutdown,
     /// A role ended for another reason than that it was asked to.
-    pub has_failed: Stop,
+    pub has_failed: Shutdown,
 }
 
 /// Watches the roles until all of them have ended.
-pub fn watch(pulse: &Liveness, stop: &Stop, signals: &Signals, end: End) {
+pub fn watch(pulse: &Liveness, stop: &Shutdown, signals: &Signals, end: End) {
     watch_for(pulse, stop, signals, FINISH_WITHIN, end);
 }
 
 /// The same, for roles that have so long to finish.
 fn watch_for(
     pulse: &Liveness,
-    stop: &Stop,
+    stop: &Shutdown,
     signals: &Signals,
     finish_within: Duration,
     end: impl Fn(u8),
@@ -113,11 +113,11 @@ mod tests {
 
     use super::{Signals, watch_for};
     use crate::kafka::process::liveness::{Activity, Liveness};
-    use crate::kafka::process::shutdown::Stop;
+    use crate::kafka::process::shutdown::Shutdown;
 
     /// The exit codes by which a process was ended that was asked to stop, and whose serving never comes back from a call.
     fn ended(signals: &Signals) -> Vec<u8> {
-        let (pulse, stop) = (Liveness::default(), Stop::default());
+        let (pulse, stop) = (Liveness::default(), Shutdown::default());
         pulse.role("serving").is(Activity::Calling("commit"));
         stop.request();
         let codes = RefCell::new(Vec::new());

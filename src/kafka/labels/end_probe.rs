@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::labels::source::{self, LabelLane, ReadTo};
 use crate::kafka::lanes::admission::LaneKey;
@@ -58,7 +58,7 @@ pub struct LabelEnds {
 impl LabelEnds {
     /// Starts to ask.
     pub fn start(settings: &Settings) -> Result<Self, ShellError> {
-        let replay = Replay::new(settings)?.waiting_at_most(CALL_WAIT);
+        let replay = PartitionReader::new(settings)?.waiting_at_most(CALL_WAIT);
         let (orders, ordered) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         thread::Builder::new()

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::transaction::TransactionalProducer;
 use crate::kafka::process::clock;
 use crate::kafka::process::liveness::Activity;
-use crate::kafka::process::metrics::Numbers;
+use crate::kafka::process::metrics::ValuesByModel;
 use crate::wire::journal::ReplayStart;
 use serinus_core::domain::ids::ModelName;
 
@@ -95,7 +95,7 @@ impl BlockedLanes {
     }
 
     /// Counts the lanes that wait, by model, under this name.
-    pub fn count(&self, name: &'static str, held: &mut Numbers) {
+    pub fn count(&self, name: &'static str, held: &mut ValuesByModel) {
         for it in self.lanes.values() {
             *held.entry((it.model.clone(), name)).or_default() += 1;
         }
@@ -138,7 +138,7 @@ impl LaneCheck<'_> {
     pub fn blocking_reason(
         &self,
         outbox: &TransactionalProducer,
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<Option<String>, ShellError> {
         if let Some(why) = missing_partner(self.partition, &self.partners, outbox)? {
             return Ok(Some(why));
@@ -177,7 +177,7 @@ fn foreign_offset(
     topic: &str,
     partition: i32,
     committed: Option<&(i64, String)>,
-    replay: &Replay,
+    replay: &PartitionReader,
 ) -> Result<Option<String>, ShellError> {
     let Some((offset, metadata)) = committed else { return Ok(None) };
     if !metadata.is_empty() && ReplayStart::from_metadata(metadata).is_none() {
@@ -209,7 +209,7 @@ mod tests {
     use super::BlockedLanes;
     use crate::kafka::client::error::ShellError;
     use crate::kafka::process::liveness::Activity;
-    use crate::kafka::process::metrics::Numbers;
+    use crate::kafka::process::metrics::ValuesByModel;
 
     #[test]
     fn who_waits_is_looked_at_again_until_it_is_forgotten() {
@@ -228,9 +228,9 @@ mod tests {
         let broken = room.hold_hidden(&key, "m.requests", ShellError::Lost);
         assert!(matches!(broken, Err(ShellError::Lost)));
         assert_eq!(room.restoring(), Some(Activity::begin("m.requests", 3)));
-        let mut held = Numbers::new();
+        let mut held = ValuesByModel::new();
         room.count("waiting", &mut held);
-        assert_eq!(held, Numbers::from([(("m".into(), "waiting"), 1)]));
+        assert_eq!(held, ValuesByModel::from([(("m".into(), "waiting"), 1)]));
         room.forget("m.requests", 3);
         assert!(room.lanes.is_empty());
     }

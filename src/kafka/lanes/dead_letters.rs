@@ -5,7 +5,7 @@ use tracing::warn;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
 use crate::kafka::lanes::size_limit;
-use crate::kafka::process::metrics::Counts;
+use crate::kafka::process::metrics::PendingCounts;
 use crate::wire::headers;
 use serinus_core::domain::record::{Bytes, Carried};
 use serinus_core::engine::counter::Counter;
@@ -87,7 +87,7 @@ impl DeadLetterWriter {
         plan: &ModelPlan,
         dead: &DeadLetter,
         outbox: &mut TransactionalProducer,
-        counts: &mut Counts,
+        counts: &mut PendingCounts,
     ) -> Result<(), ShellError> {
         counts.add(&plan.name, Counter::Refused, 1);
         let topic = &plan.topics.dead_letters;

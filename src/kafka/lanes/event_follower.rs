@@ -10,7 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use crate::kafka::client::error::{ShellError, mends_by_itself};
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::settings::{LogContext, Settings};
 use crate::kafka::client::topic_scan::{self, Scanned};
 use crate::kafka::lanes::catalog::{ModelCatalog, ModelView};
@@ -101,7 +101,7 @@ impl Follower {
             return Ok(());
         }
         // An event that is hidden is not gone.
-        Replay::new(settings)?.settle(&self.topic, SETTLE_MAX)?;
+        PartitionReader::new(settings)?.settle(&self.topic, SETTLE_MAX)?;
         self.catch_up()?;
         for model in self.known.are_behind(states) {
             if let Some(state) = states.get(&model) {

@@ -18,7 +18,7 @@ use crate::kafka::client::error::ShellError;
 use crate::kafka::client::message;
 use crate::kafka::client::settings::{LogContext, Settings, log_client_line};
 use crate::kafka::process::clock;
-use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::shutdown::Shutdown;
 use crate::kafka::process::wait::Deadline;
 use crate::wire::headers;
 
@@ -149,7 +149,7 @@ struct Session<'a> {
 pub fn answer_all(
     settings: &Settings,
     requests: &Requests,
-    stop: &Stop,
+    stop: &Shutdown,
     answer: &mut AnswerOf<'_>,
 ) -> Result<Tally, ShellError> {
     let mut session = Session::open(settings, requests)?;

@@ -8,38 +8,38 @@ use serinus_core::domain::ids::{ModelName, Version};
 use serinus_core::engine::counter::Counter;
 
 /// Numbers by model and name.
-pub type Numbers = BTreeMap<(ModelName, &'static str), u64>;
+pub type ValuesByModel = BTreeMap<(ModelName, &'static str), u64>;
 
 /// What all roles of an instance have counted, what they hold now, and what they are doing.
 #[derive(Clone, Debug, Default)]
-pub struct Board {
-    counts: Arc<Mutex<Numbers>>,
-    levels: Arc<Mutex<Numbers>>,
+pub struct MetricsRegistry {
+    counters: Arc<Mutex<ValuesByModel>>,
+    gauges: Arc<Mutex<ValuesByModel>>,
     unsent: Arc<Mutex<BTreeMap<(ModelName, Version), u64>>>,
     /// What the roles are doing.
-    pub pulse: Liveness,
+    pub liveness: Liveness,
 }
 
-impl Board {
+impl MetricsRegistry {
     /// Returns everything counted so far.
-    pub fn read(&self) -> Numbers {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn counters(&self) -> ValuesByModel {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns how much of everything is held now.
-    pub fn levels(&self) -> Numbers {
-        self.levels.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn gauges(&self) -> ValuesByModel {
+        self.gauges.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says how much of the named things is held now, by model; models that are not named hold nothing of them.
-    pub fn hold(&self, names: &[&'static str], held: Numbers) {
-        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
-        levels.retain(|(_, name), _| !names.contains(name));
-        levels.extend(held);
+    pub fn set_gauges(&self, names: &[&'static str], held: ValuesByModel) {
+        let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.retain(|(_, name), _| !names.contains(name));
+        gauges.extend(held);
     }
 
     /// Counts copies of requests that were not sent to a version because its topic did not take them.
-    pub fn fail_forwards(&self, model: &ModelName, version: &Version, n: u64) {
+    pub fn add_failed_forwards(&self, model: &ModelName, version: &Version, n: u64) {
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         *unsent.entry((model.clone(), version.clone())).or_default() += n;
     }
@@ -52,7 +52,7 @@ impl Board {
     /// Adds to a counter by its name.
     pub fn add(&self, model: &ModelName, name: &'static str, n: u64) {
         *self
-            .counts
+            .counters
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry((model.clone(), name))
@@ -62,24 +62,24 @@ impl Board {
 
 /// What one role has counted since it last told the board: no lock on the way of the data.
 #[derive(Debug, Default)]
-pub struct Counts {
-    fresh: BTreeMap<ModelName, [u64; Counter::ALL.len()]>,
+pub struct PendingCounts {
+    rows: BTreeMap<ModelName, [u64; Counter::ALL.len()]>,
 }
 
-impl Counts {
+impl PendingCounts {
     /// Adds to a counter.
     pub fn add(&mut self, model: &ModelName, counter: Counter, n: u64) {
-        if !self.fresh.contains_key(model) {
-            self.fresh.insert(model.clone(), [0; Counter::ALL.len()]);
+        if !self.rows.contains_key(model) {
+            self.rows.insert(model.clone(), [0; Counter::ALL.len()]);
         }
-        if let Some(row) = self.fresh.get_mut(model) {
+        if let Some(row) = self.rows.get_mut(model) {
             row[counter as usize] += n;
         }
     }
 
     /// Tells the board, after a commit: what was thrown away was not done.
-    pub fn tell(&mut self, board: &Board) {
-        for (model, row) in std::mem::take(&mut self.fresh) {
+    pub fn flush_to(&mut self, board: &MetricsRegistry) {
+        for (model, row) in std::mem::take(&mut self.rows) {
             for (counter, n) in Counter::ALL.into_iter().zip(row) {
                 if n > 0 {
                     board.add(&model, counter.describe().0, n);
@@ -89,7 +89,7 @@ impl Counts {
     }
 
     /// Forgets what was not committed.
-    pub fn forget(&mut self) {
-        self.fresh.clear();
+    pub fn discard(&mut self) {
+        self.rows.clear();
     }
 }

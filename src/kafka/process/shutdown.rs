@@ -9,9 +9,9 @@ use crate::kafka::process::wait::Deadline;
 
 /// A request to stop, shared by all threads of an instance.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Shutdown(Arc<AtomicBool>);
 
-impl Stop {
+impl Shutdown {
     /// How often a wait looks up: a signal handler can only set a flag.
     const LOOK_EVERY: Duration = Duration::from_millis(50);
 

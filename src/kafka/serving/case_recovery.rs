@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::message;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::decode;
 use crate::kafka::lanes::size_limit;
@@ -66,7 +66,7 @@ impl Written {
         view: &ModelView,
         partition: i32,
         since: Timestamp,
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<Self, ShellError> {
         let mut it = Self::default();
         it.read_served(view, partition, since, replay)?;
@@ -80,7 +80,7 @@ impl Written {
         view: &ModelView,
         partition: i32,
         since: Timestamp,
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<(), ShellError> {
         replay.since(&view.plan.topics.served, partition, since, |message| {
             let pairs = message::pairs(message);
@@ -99,7 +99,7 @@ impl Written {
         view: &ModelView,
         partition: i32,
         since: Timestamp,
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<(), ShellError> {
         let topic = &view.plan.topics.predictions;
         for of in 0..replay.partitions(topic)? {
@@ -126,7 +126,7 @@ impl Written {
         view: &ModelView,
         partition: i32,
         since: Timestamp,
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<(), ShellError> {
         for topic in version_topics(view) {
             for of in 0..replay.partitions(&topic)? {
@@ -164,7 +164,7 @@ pub fn not_sent(
     partition: i32,
     mut forwards: Vec<Forward>,
     since: Timestamp,
-    replay: &Replay,
+    replay: &PartitionReader,
 ) -> Result<Vec<ServingEffect>, ShellError> {
     let now = clock::now();
     forwards.retain(|forward| forward.deadline > now);
@@ -194,7 +194,7 @@ pub fn reopen(
     view: &ModelView,
     (partition, machine): (i32, &mut ServingLane),
     gap: Gap,
-    replay: &Replay,
+    replay: &PartitionReader,
 ) -> Result<Reopened, ShellError> {
     let since = gap.since - SLACK;
     let mut written = Written::read(view, partition, since, replay)?;

@@ -12,7 +12,7 @@ use crate::kafka::client::transaction::{Outgoing, TransactionalProducer};
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
-use crate::kafka::process::metrics::Board;
+use crate::kafka::process::metrics::MetricsRegistry;
 use crate::kafka::process::wait::Deadline;
 use crate::kafka::serving::copy_producer::{Courier, Failure, Handed};
 use crate::kafka::serving::write_failures::{Notice, Notices};
@@ -85,7 +85,7 @@ struct Trouble {
 /// All topics of versions.
 pub struct Forwards<'a> {
     options: &'a RunOptions,
-    board: &'a Board,
+    board: &'a MetricsRegistry,
     limits: Limits,
     routes: BTreeMap<String, Route>,
     notices: Notices,
@@ -96,7 +96,7 @@ pub struct Forwards<'a> {
 
 impl<'a> Forwards<'a> {
     /// Begins with no topics.
-    pub fn new(options: &'a RunOptions, board: &'a Board) -> Self {
+    pub fn new(options: &'a RunOptions, board: &'a MetricsRegistry) -> Self {
         Self {
             options,
             board,
@@ -247,7 +247,7 @@ impl<'a> Forwards<'a> {
         let Some(route) = self.routes.get_mut(topic) else { return };
         route.not_sent += failures.len() as u64;
         if !failures.is_empty() {
-            self.board.fail_forwards(&route.model, &route.version, failures.len() as u64);
+            self.board.add_failed_forwards(&route.model, &route.version, failures.len() as u64);
         }
         for Failure { case, bytes, code } in failures {
             if *code == RDKafkaErrorCode::MessageSizeTooLarge {

@@ -6,7 +6,7 @@ use crate::kafka::client::error::ShellError;
 use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
 use crate::kafka::lanes::dead_letters::{DeadLetter, DeadLetterWriter, LeftOut};
 use crate::kafka::lanes::size_limit;
-use crate::kafka::process::metrics::Counts;
+use crate::kafka::process::metrics::PendingCounts;
 use crate::kafka::serving::copies::{Address, Forwards, TooLarge};
 use crate::wire::headers::{self, Token};
 use crate::wire::placement;
@@ -35,7 +35,7 @@ impl Emitter {
         effects: &mut Vec<ServingEffect>,
         outbox: &mut TransactionalProducer,
         forwards: &mut Forwards<'_>,
-        counts: &mut Counts,
+        counts: &mut PendingCounts,
     ) -> Result<(), ShellError> {
         for effect in effects.drain(..) {
             match effect {
@@ -58,7 +58,7 @@ impl Emitter {
         plan: &ModelPlan,
         copy: &TooLarge,
         outbox: &mut TransactionalProducer,
-        counts: &mut Counts,
+        counts: &mut PendingCounts,
     ) -> Result<(), ShellError> {
         counts.add(&plan.name, Counter::TooLarge, 1);
         self.dead_letters.send_to_dead_letters(
@@ -75,7 +75,7 @@ impl Emitter {
         plan: &ModelPlan,
         mut prediction: Prediction,
         outbox: &mut TransactionalProducer,
-        counts: &mut Counts,
+        counts: &mut PendingCounts,
     ) -> Result<(), ShellError> {
         let topic = &plan.topics.predictions;
         let count = self.partitions.of(topic, outbox)?.max(1);
@@ -116,7 +116,7 @@ impl Emitter {
         forward: &Forward,
         outbox: &TransactionalProducer,
         forwards: &mut Forwards<'_>,
-        counts: &mut Counts,
+        counts: &mut PendingCounts,
     ) -> Result<(), ShellError> {
         let request = &forward.request;
         let topic = self
@@ -171,7 +171,7 @@ impl Emitter {
         plan: &ModelPlan,
         answer: &Answer,
         outbox: &mut TransactionalProducer,
-        counts: &mut Counts,
+        counts: &mut PendingCounts,
     ) -> Result<(), ShellError> {
         let topic = &plan.topics.responses;
         let count = self.partitions.of(topic, outbox)?;
@@ -216,7 +216,7 @@ fn serve_answer(
     plan: &ModelPlan,
     serve: &Serve,
     outbox: &mut TransactionalProducer,
-    counts: &mut Counts,
+    counts: &mut PendingCounts,
 ) -> Result<(), ShellError> {
     let request = &serve.request;
     let revision = serve.routing.revision.to_string();

@@ -7,7 +7,7 @@ use rdkafka::message::Message;
 use tracing::info;
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::dead_letters::DeadLetter;
 use crate::kafka::lanes::decode;
@@ -70,7 +70,7 @@ impl Lane {
         (partition, record_bytes_max): (i32, usize),
         committed: &Committed,
         journal: &str,
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<Self, ShellError> {
         let plan = Arc::clone(&view.plan);
         let routing = Arc::clone(&view.routing);
@@ -124,7 +124,7 @@ impl Lane {
         view: &ModelView,
         recalled: Recalled,
         committed: &Committed,
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<(), ShellError> {
         (self.turn, self.now) = (recalled.turn, recalled.now);
         if committed.responses.is_none() {
@@ -144,7 +144,12 @@ impl Lane {
     }
 
     /// Opens again what is open in a part of the past of which the journal holds nothing.
-    fn fill(&mut self, view: &ModelView, gap: Gap, replay: &Replay) -> Result<(), ShellError> {
+    fn fill(
+        &mut self,
+        view: &ModelView,
+        gap: Gap,
+        replay: &PartitionReader,
+    ) -> Result<(), ShellError> {
         let reopened = reopen(view, (self.partition, &mut self.machine), gap, replay)?;
         self.effects = reopened.effects;
         self.starts.clear();
@@ -166,7 +171,7 @@ impl Lane {
         view: &ModelView,
         start: ReplayStart,
         journal: &str,
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<(), ShellError> {
         let partition = self.partition;
         // After a crash of a process whose transaction was thrown away its turns are not here: only committed ones are.

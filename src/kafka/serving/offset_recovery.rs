@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::message;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::decode;
 use crate::kafka::lanes::size_limit;
@@ -69,7 +69,7 @@ pub struct Past<'a> {
     /// The lanes' journal.
     pub journal: &'a str,
     /// Reads topics again.
-    pub replay: &'a Replay,
+    pub replay: &'a PartitionReader,
 }
 
 impl Past<'_> {

@@ -10,9 +10,9 @@ use rdkafka::message::{BorrowedMessage, Message};
 use tracing::{info, warn};
 
 use crate::kafka::client::committed_offsets;
-use crate::kafka::client::consumer_group::{Member, Rebalanced, read_from};
+use crate::kafka::client::consumer_group::{GroupMember, RebalanceEvent, read_from};
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::record_limits;
 use crate::kafka::client::transaction::{Outgoing, TransactionalProducer};
 use crate::kafka::lanes::admission::{BlockedLanes, LaneCheck, LaneKey};
@@ -23,8 +23,8 @@ use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints::{self, Failpoint, Role};
 use crate::kafka::process::liveness::{Activity, Heartbeat};
-use crate::kafka::process::metrics::{Board, Counts, Numbers};
-use crate::kafka::process::shutdown::Stop;
+use crate::kafka::process::metrics::{MetricsRegistry, PendingCounts, ValuesByModel};
+use crate::kafka::process::shutdown::Shutdown;
 use crate::kafka::serving::copies::Forwards;
 use crate::kafka::serving::encode::Emitter;
 use crate::kafka::serving::lane::Lane;
@@ -65,14 +65,14 @@ enum Received {
 struct Session<'a> {
     options: &'a RunOptions,
     follower: Follower,
-    member: Member,
+    member: GroupMember,
     outbox: TransactionalProducer,
     beat: Heartbeat,
-    replay: Replay,
+    replay: PartitionReader,
     emitter: Emitter,
     forwards: Forwards<'a>,
-    counts: Counts,
-    board: &'a Board,
+    counts: PendingCounts,
+    board: &'a MetricsRegistry,
     topics: HashMap<String, (ModelName, Kind)>,
     lanes: BTreeMap<LaneKey, Lane>,
     waiting: BlockedLanes,
@@ -83,23 +83,27 @@ struct Session<'a> {
 ///
 /// Whatever goes wrong in a transaction, its outcome counts as unknown: this returns, and the caller starts anew with a new producer,
 /// from the committed offsets.
-pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), ShellError> {
+pub fn serve(
+    options: &RunOptions,
+    stop: &Shutdown,
+    board: &MetricsRegistry,
+) -> Result<(), ShellError> {
     let settings = &options.settings;
     let slot = format!("{}.serving.{}", settings.app, options.instance);
     // Fence, then read.
-    let beat = board.pulse.role(ROLE);
+    let beat = board.liveness.role(ROLE);
     let outbox = TransactionalProducer::fence(settings, &slot, beat.clone())?;
     let group = format!("{}.serving", settings.app);
     let mut session = Session {
         follower: Follower::start(settings)?,
-        member: Member::new(settings, &group, options.is_static.then_some(slot.as_str()))?,
-        replay: Replay::new(settings)?.shown_by(beat.clone()),
+        member: GroupMember::new(settings, &group, options.is_static.then_some(slot.as_str()))?,
+        replay: PartitionReader::new(settings)?.shown_by(beat.clone()),
         outbox,
         beat,
         options,
         emitter: Emitter::default(),
         forwards: Forwards::new(options, board),
-        counts: Counts::default(),
+        counts: PendingCounts::default(),
         board,
         topics: HashMap::new(),
         lanes: BTreeMap::new(),
@@ -109,7 +113,7 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
     session.subscribe()?;
     session.show_levels();
     let Err(error) = session.run(stop) else { return Ok(()) };
-    session.counts.forget();
+    session.counts.discard();
     session.outbox.abandon();
     // What was committed counts on them.
     session.forwards.finish();
@@ -117,7 +121,7 @@ pub fn serve(options: &RunOptions, stop: &Stop, board: &Board) -> Result<(), She
 }
 
 impl Session<'_> {
-    fn run(&mut self, stop: &Stop) -> Result<(), ShellError> {
+    fn run(&mut self, stop: &Shutdown) -> Result<(), ShellError> {
         while !stop.is_requested() {
             let restoring = self.waiting.restoring();
             self.beat.is(restoring.unwrap_or_else(|| self.member.activity()));
@@ -304,19 +308,19 @@ impl Session<'_> {
         for lane in self.lanes.values_mut() {
             lane.is_touched = false;
         }
-        self.counts.tell(self.board);
+        self.counts.flush_to(self.board);
         self.show_levels();
         Ok(())
     }
 
     fn show_levels(&self) {
-        let mut held = Numbers::new();
+        let mut held = ValuesByModel::new();
         for ((model, _), lane) in &self.lanes {
             *held.entry((model.clone(), OPEN_CASES)).or_default() += lane.open_cases() as u64;
             *held.entry((model.clone(), LANES)).or_default() += 1;
         }
         self.waiting.count(WAITING, &mut held);
-        self.board.hold(&[OPEN_CASES, LANES, WAITING], held);
+        self.board.set_gauges(&[OPEN_CASES, LANES, WAITING], held);
     }
 
     /// Puts a record into its lane's backlog, unless the lane is not ours or has had it.
@@ -340,10 +344,10 @@ impl Session<'_> {
     }
 
     /// Acts on what the group has given and taken: between two turns, with all that was read taken in or still in a backlog.
-    fn rebalance(&mut self, changes: Vec<Rebalanced>) -> Result<(), ShellError> {
+    fn rebalance(&mut self, changes: Vec<RebalanceEvent>) -> Result<(), ShellError> {
         for change in changes {
             match change {
-                Rebalanced::Revoked(partitions) => {
+                RebalanceEvent::Revoked(partitions) => {
                     // What was done for partitions that go away is committed while they are still ours.
                     if self.outbox.is_open() {
                         self.commit()?;
@@ -353,8 +357,8 @@ impl Session<'_> {
                     self.show_levels();
                     failpoints::at(ROLE, Failpoint::AfterRelease);
                 }
-                Rebalanced::Lost(_) => return Err(ShellError::Lost),
-                Rebalanced::Assigned(partitions) => {
+                RebalanceEvent::Lost(_) => return Err(ShellError::Lost),
+                RebalanceEvent::Assigned(partitions) => {
                     // The group waits for an answer also where there is nothing to take.
                     self.member.accept(&[])?;
                     if !partitions.is_empty() {

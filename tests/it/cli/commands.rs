@@ -14,7 +14,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use serde_json::{Value, json};
 use serinus::kafka::client::settings::Settings;
-use serinus::kafka::client::topic_reader::{Reader, Start};
+use serinus::kafka::client::topic_reader::{Start, TopicReader};
 use serinus::wire::placement::partition;
 
 use crate::kit::clock::Deadline;
@@ -296,7 +296,7 @@ impl World {
     pub(crate) fn answers(&self, verdict: &'static str) -> Answers {
         let stop = Arc::new(AtomicBool::new(false));
         let settings = Settings::new(self.cluster.bootstrap_servers(), "serinus");
-        let commands = Reader::new(&settings, WAIT)
+        let commands = TopicReader::new(&settings, WAIT)
             .and_then(|s| s.follow(&["serinus.commands"], Start::Beginning))
             .expect("the commands can be followed");
         let (flag, producer) = (Arc::clone(&stop), Arc::clone(&self.producer));

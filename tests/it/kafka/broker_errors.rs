@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use serinus::kafka::client::admin::{ModelNeeds, wanted_for_app, wanted_for_model};
+use serinus::kafka::client::admin::{ModelNeeds, topics_of_app, topics_of_model};
 use serinus::kafka::client::error::ShellError;
-use serinus::kafka::client::mock_broker::Embedded;
+use serinus::kafka::client::mock_broker::MockBroker;
 use serinus::kafka::client::settings::{LogContext, Settings};
 use serinus::kafka::instance::run;
 use serinus::kafka::lanes::run_options::RunOptions;
-use serinus::kafka::process::metrics::Board;
-use serinus::kafka::process::shutdown::Stop;
+use serinus::kafka::process::metrics::MetricsRegistry;
+use serinus::kafka::process::shutdown::Shutdown;
 use serinus_core::spec::plan::{Document, load};
 
 use crate::kit::clock::Deadline;
@@ -29,10 +29,10 @@ const MODEL: &str = r#"{"apiVersion": "serinus/v1", "kind": "Model", "metadata":
 
 /// An instance in this process on a mock cluster.
 struct Instance {
-    broker: Embedded,
+    broker: MockBroker,
     kafka: Kafka,
-    board: Board,
-    stop: Stop,
+    board: MetricsRegistry,
+    stop: Shutdown,
     thread: Option<JoinHandle<Result<(), ShellError>>>,
     sent: usize,
 }
@@ -40,16 +40,16 @@ struct Instance {
 impl Instance {
     /// Starts it, with one model that no worker answers for.
     fn start() -> Self {
-        let broker = Embedded::start().expect("the mock cluster starts");
+        let broker = MockBroker::start().expect("the mock cluster starts");
         let kafka = Kafka { bootstrap: broker.bootstrap().to_owned() };
         let documents = load("model.json", MODEL).expect("the spec is right");
         let [Document::Model(plan, _)] = &documents[..] else { panic!("it is one model") };
         let versions = [plan.stable.clone()];
         let needs = ModelNeeds { versions: &versions, ..ModelNeeds::default() };
-        let mut wanted = wanted_for_app(APP);
-        wanted.extend(wanted_for_model(APP, plan, &needs));
+        let mut wanted = topics_of_app(APP);
+        wanted.extend(topics_of_model(APP, plan, &needs));
         broker.create(&wanted).expect("topics are made");
-        let (stop, board) = (Stop::default(), Board::default());
+        let (stop, board) = (Shutdown::default(), MetricsRegistry::default());
         let options = RunOptions {
             settings: Settings::new(&kafka.bootstrap, APP),
             instance: "one".to_owned(),
@@ -110,7 +110,7 @@ impl Instance {
 
     /// How often the serving role began.
     fn begins(&self) -> u64 {
-        self.board.pulse.read()["serving"].begins
+        self.board.liveness.read()["serving"].begins
     }
 
     /// Waits until the serving role has begun again.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::Offset;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
-use serinus::kafka::client::consumer_group::{Member, Rebalanced};
+use serinus::kafka::client::consumer_group::{GroupMember, RebalanceEvent};
 use serinus::kafka::client::settings::Settings;
 
 use crate::kit::admin;
@@ -216,24 +216,24 @@ fn offsets_that_cannot_be_ours_are_refused_with_words_and_nothing_is_skipped() {
 
 /// A member of a group, and what it holds.
 struct Holder {
-    member: Member,
+    member: GroupMember,
     held: BTreeSet<i32>,
 }
 
 impl Holder {
     fn join(settings: &Settings, topic: &str, slot: &str) -> Self {
         let group = format!("{}.group", settings.app);
-        let mut member = Member::new(settings, &group, Some(slot)).expect("it can be made");
+        let mut member = GroupMember::new(settings, &group, Some(slot)).expect("it can be made");
         member.subscribe(vec![topic.to_owned()]).expect("the topic is there");
         Self { member, held: BTreeSet::new() }
     }
 
     /// Returns what the group says, once; what it gives is taken.
-    fn hear(&mut self) -> Vec<Rebalanced> {
+    fn hear(&mut self) -> Vec<RebalanceEvent> {
         drop(self.member.poll(Duration::from_millis(20)));
         let heard = self.member.rebalanced();
         for note in &heard {
-            if let Rebalanced::Assigned(given) = note {
+            if let RebalanceEvent::Assigned(given) = note {
                 let read: Vec<_> = given
                     .iter()
                     .map(|(topic, partition)| (topic.as_str(), *partition, Offset::Beginning))
@@ -248,7 +248,7 @@ impl Holder {
     /// The same, and gives up what is to go away.
     fn obey(&mut self) {
         for note in self.hear() {
-            if let Rebalanced::Revoked(gone) | Rebalanced::Lost(gone) = note {
+            if let RebalanceEvent::Revoked(gone) | RebalanceEvent::Lost(gone) = note {
                 let gone: Vec<_> = gone.iter().map(|g| (g.0.as_str(), g.1)).collect();
                 self.member.release(&gone).expect("it can be given up");
                 self.held.retain(|held| gone.iter().all(|g| g.1 != *held));
@@ -273,7 +273,8 @@ fn partitions_that_were_handed_over_at_a_restart_find_an_owner() {
         first.obey();
     }
     let mut second = Holder::join(&settings, &topic, "b");
-    let is_asked = |r: &Rebalanced| matches!(r, Rebalanced::Revoked(gone) if !gone.is_empty());
+    let is_asked =
+        |r: &RebalanceEvent| matches!(r, RebalanceEvent::Revoked(gone) if !gone.is_empty());
     while !first.hear().iter().any(is_asked) {
         assert!(!deadline.is_over(), "the first was not asked to give anything up");
         second.obey();

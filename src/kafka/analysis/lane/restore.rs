@@ -9,7 +9,7 @@ use crate::kafka::analysis::lane::{AnalystLane, Committed, Published};
 use crate::kafka::analysis::recovery::{Lost, Stretch};
 use crate::kafka::analysis::snapshots::LaneStore;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::partition_reader::Replay;
+use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::internal_topics::InternalTopics;
 use crate::kafka::process::clock;
@@ -25,7 +25,7 @@ impl AnalystLane {
         committed: &Committed,
         topics: &InternalTopics,
         published: Published,
-        (replay, store): (&Replay, &LaneStore<'_>),
+        (replay, store): (&PartitionReader, &LaneStore<'_>),
     ) -> Result<Self, ShellError> {
         let mut to = (
             committed.predictions.as_ref().map_or(0, |p| p.0),
@@ -128,7 +128,7 @@ impl AnalystLane {
         &mut self,
         start: ReplayStart,
         topics: &InternalTopics,
-        replay: &Replay,
+        replay: &PartitionReader,
         store: &LaneStore<'_>,
     ) -> Result<Option<Vec<AnalystTurn>>, ShellError> {
         let (model, partition) = (&self.plan.name, self.partition);
@@ -161,7 +161,7 @@ impl AnalystLane {
         &mut self,
         start: ReplayStart,
         topics: &InternalTopics,
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<Option<Vec<AnalystTurn>>, ShellError> {
         (self.turn, self.now, self.published) = (start.turn, start.now, start.published);
         (self.predictions, self.labels) = (start.first, start.second);
@@ -191,7 +191,7 @@ impl AnalystLane {
         to: (i64, i64),
         topics: &InternalTopics,
         partials: BTreeMap<RolloutName, Partial>,
-        replay: &Replay,
+        replay: &PartitionReader,
     ) -> Result<(), ShellError> {
         self.machine.turn_is(self.turn);
         for (_, partial) in partials {

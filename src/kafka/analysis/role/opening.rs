@@ -6,7 +6,7 @@ use crate::kafka::analysis::lane::{AnalystLane, Committed};
 use crate::kafka::analysis::partials::Sums;
 use crate::kafka::analysis::recovery::{Lost, Recall};
 use crate::kafka::analysis::role::{Kind, ROLE, Session};
-use crate::kafka::client::consumer_group::{Rebalanced, read_from};
+use crate::kafka::client::consumer_group::{RebalanceEvent, read_from};
 use crate::kafka::client::error::ShellError;
 use crate::kafka::labels::readers;
 use crate::kafka::labels::source::LabelLane;
@@ -18,10 +18,10 @@ use crate::kafka::process::liveness::Activity;
 use serinus_core::domain::ids::ModelName;
 
 impl Session<'_> {
-    pub(crate) fn rebalance(&mut self, changes: Vec<Rebalanced>) -> Result<(), ShellError> {
+    pub(crate) fn rebalance(&mut self, changes: Vec<RebalanceEvent>) -> Result<(), ShellError> {
         for change in changes {
             match change {
-                Rebalanced::Revoked(partitions) => {
+                RebalanceEvent::Revoked(partitions) => {
                     // What was done for partitions that go away is committed while they are still ours.
                     if self.outbox.is_open() {
                         self.commit()?;
@@ -31,8 +31,8 @@ impl Session<'_> {
                     self.show_levels();
                     failpoints::at(ROLE, Failpoint::AfterRelease);
                 }
-                Rebalanced::Lost(_) => return Err(ShellError::Lost),
-                Rebalanced::Assigned(partitions) => {
+                RebalanceEvent::Lost(_) => return Err(ShellError::Lost),
+                RebalanceEvent::Assigned(partitions) => {
                     // The group waits for an answer also where there is nothing to take.
                     self.member.accept(&[])?;
                     if !partitions.is_empty() {

@@ -15,8 +15,9 @@ use crate::wire::codec::{Record, encode, read, write};
 use crate::wire::json::finite;
 use crate::wire::json_schema::written_by_us;
 use crate::wire::malformed::Malformed;
-use crate::wire::prediction::{OutcomeWord, RoleWord, SourceRecord, StatusWord};
-use serinus_core::domain::case::CaseAnswer;
+use crate::wire::prediction::SourceRecord;
+use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome};
+use serinus_core::domain::routing::Role;
 use serinus_core::engine::analyst::io::Row;
 use serinus_core::join::entry::LabelStatus;
 use serinus_core::plan::rollout::Format;
@@ -62,7 +63,7 @@ pub struct AnalysisRecord {
     /// The truth; null where there is none.
     pub label: Option<Value>,
     /// `labelled`, `missing`, `late`, `corrected` or `retracted`.
-    pub label_status: LabelStatusRecord,
+    pub label_status: LabelStatus,
     /// From the request to the label.
     pub label_delay_ms: Option<i64>,
     /// 1 for the final row, more for what came after it.
@@ -78,7 +79,7 @@ pub struct ServedRecord {
     /// The version, where there is one.
     pub version: Option<String>,
     /// `ok`, `fallback`, `default` or `error`.
-    pub outcome: OutcomeWord,
+    pub outcome: Outcome,
 }
 
 /// One version's part.
@@ -88,9 +89,9 @@ pub struct AnswerRecord {
     /// The version that was asked.
     pub version: String,
     /// `serve` or `shadow`.
-    pub role: RoleWord,
+    pub role: Role,
     /// `ok`, `error`, `timeout` or `late`.
-    pub status: StatusWord,
+    pub status: AnswerStatus,
     /// From asking to the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
@@ -103,23 +104,6 @@ pub struct AnswerRecord {
     /// What the worker said went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-}
-
-/// What a row says about its label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "LabelStatus")]
-pub enum LabelStatusRecord {
-    /// There at maturity.
-    Labelled,
-    /// Not there at maturity.
-    Missing,
-    /// Came after maturity.
-    Late,
-    /// A newer version came after maturity.
-    Corrected,
-    /// Taken back after maturity.
-    Retracted,
 }
 
 impl Record for AnalysisRecord {
@@ -177,7 +161,7 @@ impl From<&Row> for AnalysisRecord {
             propensity: finite(case.propensity),
             served: ServedRecord {
                 version: case.served.as_ref().map(ToString::to_string),
-                outcome: case.outcome.into(),
+                outcome: case.outcome,
             },
             requested_at: case.requested_at.0,
             routed_at: case.routed_at.0,
@@ -185,7 +169,7 @@ impl From<&Row> for AnalysisRecord {
             answers: case.answers.iter().map(Into::into).collect(),
             source: SourceRecord { partition: case.case.partition, offset: case.case.offset },
             label: truth.map(|t| (*t.value).clone()),
-            label_status: row.joined.status.into(),
+            label_status: row.joined.status,
             label_delay_ms: truth.map(|t| (t.observed_at - case.event_time()).0),
             row_version: row.joined.row_version,
             scores: row
@@ -210,36 +194,12 @@ impl From<&CaseAnswer> for AnswerRecord {
         };
         Self {
             version: answer.version.to_string(),
-            role: answer.role.into(),
-            status: answer.status.into(),
+            role: answer.role,
+            status: answer.status,
             latency_ms: answer.latency.map(|l| l.0 as f64),
             value,
             value_base64,
             error: answer.error.as_ref().map(ToString::to_string),
-        }
-    }
-}
-
-impl From<LabelStatus> for LabelStatusRecord {
-    fn from(status: LabelStatus) -> Self {
-        match status {
-            LabelStatus::Labelled => Self::Labelled,
-            LabelStatus::Missing => Self::Missing,
-            LabelStatus::Late => Self::Late,
-            LabelStatus::Corrected => Self::Corrected,
-            LabelStatus::Retracted => Self::Retracted,
-        }
-    }
-}
-
-impl From<LabelStatusRecord> for LabelStatus {
-    fn from(status: LabelStatusRecord) -> Self {
-        match status {
-            LabelStatusRecord::Labelled => Self::Labelled,
-            LabelStatusRecord::Missing => Self::Missing,
-            LabelStatusRecord::Late => Self::Late,
-            LabelStatusRecord::Corrected => Self::Corrected,
-            LabelStatusRecord::Retracted => Self::Retracted,
         }
     }
 }

@@ -14,31 +14,6 @@ use crate::wire::malformed::Malformed;
 use serinus_core::domain::ids::Revision;
 use serinus_core::engine::judge::command::{Command, Parsed, Verb};
 
-/// What is wished for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(rename = "Verb")]
-pub enum VerbRecord {
-    /// Take in a model or a rollout.
-    Apply,
-    /// Stop stepping forward.
-    Pause,
-    /// Go on.
-    Resume,
-    /// Step on.
-    Promote,
-    /// Promote at once.
-    PromoteFull,
-    /// Take everything back.
-    Abort,
-    /// Start an ended rollout again.
-    Retry,
-    /// Go back to the stable version before.
-    Rollback,
-    /// Give it more time.
-    Extend,
-}
-
 /// An operator's wish.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Command")]
@@ -51,7 +26,7 @@ pub struct CommandRecord {
     /// The model.
     pub model: String,
     /// What is wished for.
-    pub verb: VerbRecord,
+    pub verb: Verb,
     /// Who wishes it.
     #[serde(default)]
     pub by: String,
@@ -93,43 +68,11 @@ impl CommandRecord {
             id: self.id,
             model: self.model.into(),
             rollout: self.rollout.map(Into::into),
-            verb: self.verb.into(),
+            verb: self.verb,
             by: self.by,
             reason: self.reason,
             expect_revision: self.expect_revision.map(Revision),
             spec: self.spec.map(parse),
-        }
-    }
-}
-
-impl From<VerbRecord> for Verb {
-    fn from(verb: VerbRecord) -> Self {
-        match verb {
-            VerbRecord::Apply => Self::Apply,
-            VerbRecord::Pause => Self::Pause,
-            VerbRecord::Resume => Self::Resume,
-            VerbRecord::Promote => Self::Promote,
-            VerbRecord::PromoteFull => Self::PromoteFull,
-            VerbRecord::Abort => Self::Abort,
-            VerbRecord::Retry => Self::Retry,
-            VerbRecord::Rollback => Self::Rollback,
-            VerbRecord::Extend => Self::Extend,
-        }
-    }
-}
-
-impl From<Verb> for VerbRecord {
-    fn from(verb: Verb) -> Self {
-        match verb {
-            Verb::Apply => Self::Apply,
-            Verb::Pause => Self::Pause,
-            Verb::Resume => Self::Resume,
-            Verb::Promote => Self::Promote,
-            Verb::PromoteFull => Self::PromoteFull,
-            Verb::Abort => Self::Abort,
-            Verb::Retry => Self::Retry,
-            Verb::Rollback => Self::Rollback,
-            Verb::Extend => Self::Extend,
         }
     }
 }

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::wire::design::DesignRecord;
-use crate::wire::event::PhaseRecord;
 use crate::wire::malformed::Malformed;
 use serinus_core::decision::basis::Support;
 use serinus_core::domain::ids::StageIndex;
 use serinus_core::engine::judge::command::Written;
 use serinus_core::engine::judge::decision::Decision;
+use serinus_core::engine::judge::event::Phase;
 use serinus_core::inference::verdict::Question;
 use serinus_core::plan::rollout::RolloutPlan;
 
@@ -27,7 +27,7 @@ pub struct DecisionRecord {
     /// The stage, counted from 0.
     pub stage: u32,
     /// What was decided.
-    pub phase: PhaseRecord,
+    pub phase: Phase,
     /// The tests of labels that it rests on.
     pub supports: Vec<SupportRecord>,
     /// Whether it was said that newer labels speak against it.
@@ -73,7 +73,7 @@ impl DecisionRecord {
             design: (&self.design).into(),
             stable: self.stable.as_str().into(),
             stage: StageIndex(self.stage),
-            phase: self.phase.into(),
+            phase: self.phase,
             supports,
             is_contested: self.contested,
         })
@@ -87,7 +87,7 @@ impl From<&Decision> for DecisionRecord {
             design: (&decision.design).into(),
             stable: decision.stable.to_string(),
             stage: decision.stage.0,
-            phase: decision.phase.into(),
+            phase: decision.phase,
             supports: decision
                 .supports
                 .iter()

@@ -20,63 +20,12 @@ use serinus_core::domain::share::Share;
 use serinus_core::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use serinus_core::plan::rollout::{Format, ModelPlan};
 
-/// Where a rollout is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "Phase")]
-pub enum PhaseRecord {
-    /// There is none.
-    Idle,
-    /// It waits for another one's end.
-    Pending,
-    /// It is under way.
-    Progressing,
-    /// It stays where it is, for a person.
-    Paused,
-    /// It ended with a verdict; routing and evidence go on.
-    Concluded,
-    /// A candidate became the stable version.
-    Promoted,
-    /// Everything was taken back.
-    Aborted,
-    /// The time was over, and everything was taken back.
-    Inconclusive,
-}
-
-/// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "Verdict")]
-pub enum VerdictRecord {
-    /// A spec was taken in.
-    Apply,
-    /// It stays, and a person should know why.
-    Hold,
-    /// A stage was left for the next, or for a verdict.
-    Advance,
-    /// A candidate became the stable version.
-    Promote,
-    /// Candidates were taken out.
-    Abort,
-    /// It stopped stepping.
-    Pause,
-    /// It goes on.
-    Resume,
-    /// The time was over.
-    Inconclusive,
-    /// An earlier stable version was brought back.
-    Rollback,
-    /// A wish was refused; nothing changed.
-    Conflict,
-    /// Labels that came later speak against a decision.
-    Contested,
-}
-
 /// A phase and the whole of the routing that goes with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Position")]
 pub struct PositionRecord {
     /// The phase.
-    pub phase: PhaseRecord,
+    pub phase: Phase,
     /// The rollout whose routing this is; null at rest.
     #[serde(default)]
     pub rollout: Option<String>,
@@ -114,7 +63,7 @@ pub struct EventRecord {
     /// The command that it answers.
     pub command_id: Option<String>,
     /// What was done.
-    pub verdict: VerdictRecord,
+    pub verdict: Action,
     /// Why.
     pub reason: String,
     /// Where the model stood; null before the first.
@@ -174,7 +123,7 @@ impl From<&RolloutEvent> for EventRecord {
             at: change.at.0,
             actor: change.actor.clone(),
             command_id: change.command_id.clone(),
-            verdict: change.deed.into(),
+            verdict: change.deed,
             reason: change.reason.clone(),
             from: change.from.as_ref().map(Into::into),
             to: (&change.to).into(),
@@ -190,7 +139,7 @@ impl From<&Position> for PositionRecord {
     fn from(position: &Position) -> Self {
         let routing = &position.routing;
         Self {
-            phase: position.phase.into(),
+            phase: position.phase,
             rollout: routing.rollout.as_ref().map(ToString::to_string),
             stage: routing.stage.0,
             revision: routing.revision.0,
@@ -253,54 +202,6 @@ impl PositionRecord {
 
     /// Returns the phase and the routing.
     pub fn position(&self, model: &ModelPlan) -> Result<Position, Malformed> {
-        Ok(Position { phase: self.phase.into(), routing: self.routing(model)? })
-    }
-}
-
-impl From<Phase> for PhaseRecord {
-    fn from(phase: Phase) -> Self {
-        match phase {
-            Phase::Idle => Self::Idle,
-            Phase::Pending => Self::Pending,
-            Phase::Progressing => Self::Progressing,
-            Phase::Paused => Self::Paused,
-            Phase::Concluded => Self::Concluded,
-            Phase::Promoted => Self::Promoted,
-            Phase::Aborted => Self::Aborted,
-            Phase::Inconclusive => Self::Inconclusive,
-        }
-    }
-}
-
-impl From<PhaseRecord> for Phase {
-    fn from(phase: PhaseRecord) -> Self {
-        match phase {
-            PhaseRecord::Idle => Self::Idle,
-            PhaseRecord::Pending => Self::Pending,
-            PhaseRecord::Progressing => Self::Progressing,
-            PhaseRecord::Paused => Self::Paused,
-            PhaseRecord::Concluded => Self::Concluded,
-            PhaseRecord::Promoted => Self::Promoted,
-            PhaseRecord::Aborted => Self::Aborted,
-            PhaseRecord::Inconclusive => Self::Inconclusive,
-        }
-    }
-}
-
-impl From<Action> for VerdictRecord {
-    fn from(deed: Action) -> Self {
-        match deed {
-            Action::Apply => Self::Apply,
-            Action::Hold => Self::Hold,
-            Action::Advance => Self::Advance,
-            Action::Promote => Self::Promote,
-            Action::Abort => Self::Abort,
-            Action::Pause => Self::Pause,
-            Action::Resume => Self::Resume,
-            Action::Inconclusive => Self::Inconclusive,
-            Action::Rollback => Self::Rollback,
-            Action::Conflict => Self::Conflict,
-            Action::Contested => Self::Contested,
-        }
+        Ok(Position { phase: self.phase, routing: self.routing(model)? })
     }
 }

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::analysis::LabelStatusRecord;
-use crate::wire::prediction::{OutcomeWord, RoleWord, StatusWord};
 use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use serinus_core::domain::ids::{CaseId, RequestId, Revision, RolloutName, StageIndex, Version};
 use serinus_core::domain::label::Label;
 use serinus_core::domain::routing::Role;
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::analyst::lane::Unplanned;
-use serinus_core::join::entry::{Entry, Until, Waiting};
+use serinus_core::join::entry::{Entry, LabelStatus, Until, Waiting};
 use serinus_core::join::interner::Interner;
 
 /// What is held of one request id.
@@ -48,7 +46,7 @@ struct WaitingRecord<'a> {
     closed_at: i64,
     expires: i64,
     turn: u64,
-    row: Option<(u32, LabelStatusRecord)>,
+    row: Option<(u32, LabelStatus)>,
 }
 
 /// A case whose plan is not known yet.
@@ -74,7 +72,7 @@ struct CaseRecord<'a> {
     arm: &'a str,
     propensity: f64,
     served: Option<&'a str>,
-    outcome: OutcomeWord,
+    outcome: Outcome,
     requested_at: i64,
     routed_at: i64,
     served_at: i64,
@@ -85,8 +83,8 @@ struct CaseRecord<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 struct AnswerRecord<'a> {
     version: &'a str,
-    role: RoleWord,
-    status: StatusWord,
+    role: Role,
+    status: AnswerStatus,
     latency: Option<i64>,
     value: Option<&'a [u8]>,
     error: Option<&'a str>,
@@ -155,7 +153,7 @@ impl<'a> From<&'a Waiting> for WaitingRecord<'a> {
             closed_at: it.closed_at.0,
             expires: it.expires.0,
             turn: it.turn,
-            row: it.row.map(|(version, status)| (version, status.into())),
+            row: it.row,
         }
     }
 }
@@ -169,7 +167,7 @@ impl WaitingRecord<'_> {
             closed_at: Timestamp(self.closed_at),
             expires: Timestamp(self.expires),
             turn: self.turn,
-            row: self.row.map(|(version, status)| (version, status.into())),
+            row: self.row,
         }
     }
 }
@@ -209,7 +207,7 @@ impl<'a> From<&'a Prediction> for CaseRecord<'a> {
             arm: it.arm.as_str(),
             propensity: it.propensity,
             served: it.served.as_ref().map(Version::as_str),
-            outcome: it.outcome.into(),
+            outcome: it.outcome,
             requested_at: it.requested_at.0,
             routed_at: it.routed_at.0,
             served_at: it.served_at.0,
@@ -246,8 +244,8 @@ impl<'a> From<&'a CaseAnswer> for AnswerRecord<'a> {
     fn from(it: &'a CaseAnswer) -> Self {
         Self {
             version: it.version.as_str(),
-            role: it.role.into(),
-            status: it.status.into(),
+            role: it.role,
+            status: it.status,
             latency: it.latency.map(|l| l.0),
             value: it.value.as_deref(),
             error: it.error.as_deref(),

@@ -74,7 +74,7 @@ pub struct ServedRecord<'a> {
     /// The version whose answer was served, if any was.
     pub version: Option<Cow<'a, str>>,
     /// How.
-    pub outcome: OutcomeWord,
+    pub outcome: Outcome,
 }
 
 /// What came back from one version that was asked.
@@ -85,9 +85,9 @@ pub struct AnswerRecord<'a, V: AnswerValue> {
     /// The version.
     pub version: Cow<'a, str>,
     /// What it was asked for.
-    pub role: RoleWord,
+    pub role: Role,
     /// What came back.
-    pub status: StatusWord,
+    pub status: AnswerStatus,
     /// From asking to the answer; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
@@ -111,47 +111,6 @@ pub struct SourceRecord {
     pub partition: i32,
     /// The offset in it.
     pub offset: i64,
-}
-
-/// How a caller was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[serde(rename = "Outcome")]
-pub enum OutcomeWord {
-    /// The assigned version answered in time.
-    Ok,
-    /// The stable version answered for the candidate.
-    Fallback,
-    /// The spec's default value was served.
-    Default,
-    /// Nothing could be served.
-    Error,
-}
-
-/// What a version was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[serde(rename = "Role")]
-pub enum RoleWord {
-    /// Its answer may be served.
-    Serve,
-    /// Its answer is never served.
-    Shadow,
-}
-
-/// What came back from a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[serde(rename = "AnswerStatus")]
-pub enum StatusWord {
-    /// It answered in time.
-    Ok,
-    /// It said that it could not.
-    Error,
-    /// It answered after its deadline.
-    Late,
-    /// It did not answer.
-    Timeout,
 }
 
 /// An answer's value in a record, which may be absent; the JSON value `null` is there.
@@ -286,8 +245,8 @@ fn record<'a, V: AnswerValue>(
         let bytes = a.value.as_deref().filter(|_| json.is_none());
         AnswerRecord {
             version: Cow::Borrowed(a.version.as_str()),
-            role: a.role.into(),
-            status: a.status.into(),
+            role: a.role,
+            status: a.status,
             latency_ms: a.latency.map(|l| l.0 as f64),
             value: value(json),
             value_base64: bytes.map(|v| STANDARD.encode(v).into()),
@@ -309,7 +268,7 @@ fn record<'a, V: AnswerValue>(
         propensity: prediction.propensity,
         served: ServedRecord {
             version: prediction.served.as_ref().map(|s| Cow::Borrowed(s.as_str())),
-            outcome: prediction.outcome.into(),
+            outcome: prediction.outcome,
         },
         requested_at: prediction.requested_at.0,
         routed_at: prediction.routed_at.0,
@@ -338,8 +297,8 @@ fn to_domain<V: AnswerValue>(
             let bytes = a.value_base64.as_deref().map(|v| bytes("value_base64", v)).transpose()?;
             Ok(CaseAnswer {
                 version: Version::new(&a.version),
-                role: a.role.into(),
-                status: a.status.into(),
+                role: a.role,
+                status: a.status,
                 latency: a.latency_ms.map(span),
                 value: bytes.or_else(|| value(a.value)),
                 error: a.error.map(|e| Arc::from(&*e)),
@@ -373,7 +332,7 @@ fn to_domain<V: AnswerValue>(
         arm: Version::new(&record.arm),
         propensity: record.propensity,
         served: record.served.version.as_deref().map(Version::new),
-        outcome: record.served.outcome.into(),
+        outcome: record.served.outcome,
         requested_at: Timestamp(record.requested_at),
         routed_at: Timestamp(record.routed_at),
         served_at: Timestamp(record.served_at),
@@ -412,27 +371,3 @@ mod as_long {
         u64::try_from(count).map_err(|_| D::Error::custom(format_args!("{count} is negative")))
     }
 }
-
-macro_rules! words {
-    ($word:ident is $noun:ident: $($variant:ident),*) => {
-        impl From<$noun> for $word {
-            fn from(it: $noun) -> Self {
-                match it {
-                    $($noun::$variant => Self::$variant),*
-                }
-            }
-        }
-
-        impl From<$word> for $noun {
-            fn from(it: $word) -> Self {
-                match it {
-                    $($word::$variant => Self::$variant),*
-                }
-            }
-        }
-    };
-}
-
-words!(OutcomeWord is Outcome: Ok, Fallback, Default, Error);
-words!(RoleWord is Role: Serve, Shadow);
-words!(StatusWord is AnswerStatus: Ok, Error, Late, Timeout);

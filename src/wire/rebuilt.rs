@@ -7,8 +7,9 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::wire::design::DesignRecord;
-use crate::wire::event::{EventRecord, PhaseRecord, VerdictRecord};
+use crate::wire::event::EventRecord;
 use crate::wire::state::{MemoryRecord, PastRecord, QueuedRecord, StateRecord};
+use serinus_core::engine::judge::event::{Action, Phase};
 
 /// This many of the newest commands' ids are kept, so that none of them is done twice.
 const COMMANDS_MAX: usize = 200;
@@ -18,7 +19,7 @@ pub fn state_of(events: &[EventRecord]) -> Option<StateRecord> {
     let mut known = Known::default();
     for event in events {
         known.commands.extend(event.command_id.clone());
-        if event.verdict != VerdictRecord::Conflict {
+        if event.verdict != Action::Conflict {
             known.follow(event);
         }
     }
@@ -38,7 +39,7 @@ struct Known<'a> {
 struct Current<'a> {
     rollout: &'a str,
     spec: &'a Value,
-    phase: PhaseRecord,
+    phase: Phase,
     applied_at: i64,
     design: DesignRecord,
 }
@@ -53,12 +54,12 @@ impl<'a> Known<'a> {
         let Some(rollout) = event.rollout.as_deref() else { return };
         let phase = event.to.phase;
         let is_routed = event.to.rollout.as_deref() == Some(rollout);
-        if is_routed || event.verdict == VerdictRecord::Abort || phase == PhaseRecord::Pending {
+        if is_routed || event.verdict == Action::Abort || phase == Phase::Pending {
             self.queue.retain(|(queued, _)| *queued != rollout);
         }
         let is_known = self.current.as_ref().is_some_and(|c| c.rollout == rollout);
         match spec.filter(|s| kind(s, "Rollout")) {
-            Some(spec) if phase == PhaseRecord::Pending => {
+            Some(spec) if phase == Phase::Pending => {
                 let command_id = event.command_id.clone().unwrap_or_default();
                 let by = event.actor.clone();
                 self.queue.push((rollout, QueuedRecord { spec: spec.clone(), command_id, by }));
@@ -78,12 +79,12 @@ impl<'a> Known<'a> {
             current.design = design.clone();
         }
         let is_over = match phase {
-            PhaseRecord::Promoted | PhaseRecord::Aborted | PhaseRecord::Inconclusive => true,
-            PhaseRecord::Idle
-            | PhaseRecord::Pending
-            | PhaseRecord::Progressing
-            | PhaseRecord::Paused
-            | PhaseRecord::Concluded => false,
+            Phase::Promoted | Phase::Aborted | Phase::Inconclusive => true,
+            Phase::Idle
+            | Phase::Pending
+            | Phase::Progressing
+            | Phase::Paused
+            | Phase::Concluded => false,
         };
         if is_over {
             let fingerprint = format!("{:016x}", xxh3_64(current.spec.to_string().as_bytes()));
@@ -138,7 +139,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::state_of;
-    use crate::wire::event::{EventRecord, PhaseRecord};
+    use crate::wire::event::EventRecord;
+    use serinus_core::engine::judge::event::Phase;
 
     fn event(sequence: u64, rollout: Option<&str>, verdict: &str, to: &[Value; 2]) -> Value {
         let [phase, routed] = to;
@@ -176,7 +178,7 @@ mod tests {
             event(6, Some("a"), "conflict", &[json!("Aborted"), Value::Null]),
         ];
         let state = state_of(&read(&events)).expect("its model is among them");
-        assert_eq!((state.sequence, state.revision, state.phase), (6, 5, PhaseRecord::Promoted));
+        assert_eq!((state.sequence, state.revision, state.phase), (6, 5, Phase::Promoted));
         assert_eq!(state.rollout.as_deref(), Some("a"));
         assert_eq!(state.memory.applied_at, 102, "applied again, it is the same rollout");
         let queued: Vec<&Value> = state.memory.queue.iter().map(|q| &q.spec).collect();

@@ -12,11 +12,12 @@ use crate::wire::avro_schema;
 use crate::wire::codec::{Record, encode, read, write};
 use crate::wire::decision::DecisionRecord;
 use crate::wire::design::DesignRecord;
-use crate::wire::event::{PhaseRecord, PositionRecord};
+use crate::wire::event::PositionRecord;
 use crate::wire::json_schema::written_by_us;
 use crate::wire::malformed::Malformed;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::judge::command::{Parsed, Written};
+use serinus_core::engine::judge::event::Phase;
 use serinus_core::engine::judge::state::{Condition, ModelState, Past, Queued};
 use serinus_core::plan::rollout::{Format, ModelPlan, RolloutPlan};
 
@@ -29,7 +30,7 @@ pub struct StateRecord {
     /// The model.
     pub model: String,
     /// The phase.
-    pub phase: PhaseRecord,
+    pub phase: Phase,
     /// The stage, counted from 0.
     pub stage: u32,
     /// Counts every change of the model's routing.
@@ -120,7 +121,7 @@ pub struct PastRecord {
     /// Its name.
     pub rollout: String,
     /// How it ended.
-    pub phase: PhaseRecord,
+    pub phase: Phase,
     /// A hash of its document, in hexadecimal.
     pub fingerprint: String,
 }
@@ -218,7 +219,7 @@ impl StateRecord {
                 .iter()
                 .map(|p| Past {
                     rollout: p.rollout.as_str().into(),
-                    phase: p.phase.into(),
+                    phase: p.phase,
                     fingerprint: u64::from_str_radix(&p.fingerprint, 16).unwrap_or(0),
                 })
                 .collect(),
@@ -282,7 +283,7 @@ impl From<&ModelState> for StateRecord {
                     .iter()
                     .map(|p| PastRecord {
                         rollout: p.rollout.to_string(),
-                        phase: p.phase.into(),
+                        phase: p.phase,
                         fingerprint: format!("{:016x}", p.fingerprint),
                     })
                     .collect(),

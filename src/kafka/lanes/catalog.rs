@@ -9,12 +9,13 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::kafka::lanes::spec_document;
-use crate::wire::event::{EventRecord, VerdictRecord};
+use crate::wire::event::EventRecord;
 use crate::wire::state::StateRecord;
 use serinus_core::domain::ids::{ModelName, Revision, RolloutName};
 use serinus_core::domain::routing::Routing;
 use serinus_core::engine::analyst::io::Planned;
 use serinus_core::engine::judge::command::Parsed;
+use serinus_core::engine::judge::event::Action;
 use serinus_core::engine::judge::event::Phase;
 use serinus_core::evidence::design::Design;
 use serinus_core::plan::rollout::{ModelPlan, RolloutPlan};
@@ -178,7 +179,7 @@ impl ModelCatalog {
     }
 
     fn follow(&mut self, model: &ModelName, event: &EventRecord, spec: Option<Parsed>) -> bool {
-        if event.verdict == VerdictRecord::Conflict {
+        if event.verdict == Action::Conflict {
             return false;
         }
         let (plan, rollout) = match spec {

@@ -216,22 +216,39 @@ fn the_machines_cannot_fail() {
 fn the_nouns_and_machines_are_not_serialisable() {
     let mut wrong = Vec::new();
     for (path, text) in of_rooms(UNSERIALISED) {
-        for (number, line) in product_lines(&path, &text) {
-            // A value of the user's own shape is carried as what it is; reading and writing bytes is `wire`'s.
-            let line = line.replace("serde_json::Value", "");
-            if ["serde::", "serde_json", "Serialize", "Deserialize"]
-                .iter()
-                .any(|what| line.contains(what))
-            {
-                wrong.push(format!("{}:{number}", path.display()));
-            }
-        }
+        let lines: Vec<(usize, &str)> = product_lines(&path, &text).collect();
+        wrong.extend(serialisable(&lines).iter().map(|n| format!("{}:{n}", path.display())));
     }
     assert!(
         wrong.is_empty(),
-        "`wire` and `spec` have their own types for bytes:\n{}",
+        "`wire` and `spec` have their own types for bytes, except for enums of plain words:\n{}",
         wrong.join("\n")
     );
+}
+
+#[test]
+fn only_enums_of_plain_words_may_be_serialisable() {
+    let check = |text: &str, expected: &[usize]| {
+        let lines: Vec<(usize, &str)> = (1..).zip(text.lines()).collect();
+        assert_eq!(serialisable(&lines), expected, "{text}");
+    };
+    let derive =
+        "#[derive(\n    Clone, Serialize, Deserialize,\n)]\n#[serde(rename_all = \"lowercase\")]\n";
+    check(
+        &format!(
+            "use serde::{{Deserialize, Serialize}};\n{derive}pub enum A {{\n    #[default]\n    B,\n    C,\n}}"
+        ),
+        &[],
+    );
+    check(&format!("{derive}pub enum A {{\n    B(u8),\n}}"), &[2, 4]);
+    check(
+        &format!("{derive}pub enum A {{\n    B,\n    C {{\n        d: u8,\n    }},\n}}"),
+        &[2, 4],
+    );
+    check(&format!("{derive}pub struct A;"), &[2, 4]);
+    check("#[derive(JsonSchema)]\npub struct A;", &[1]);
+    check("impl Serialize for A {}", &[1]);
+    check("let a = serde_json::to_vec(&b);\nlet c: serde_json::Value = d;", &[1]);
 }
 
 #[test]
@@ -337,6 +354,58 @@ fn the_room_table_is_the_documented_one() {
         })
         .collect();
     assert_eq!(documented, held, "ARCHITECTURE.md's table on the left, ROOMS on the right");
+}
+
+/// The numbers of the lines that make something serialisable, apart from enums whose variants hold nothing.
+fn serialisable(lines: &[(usize, &str)]) -> Vec<usize> {
+    let mut wrong = Vec::new();
+    let mut rest = lines;
+    while let Some(((number, line), after)) = rest.split_first() {
+        rest = after;
+        // A value of the user's own shape is carried as it is; reading and writing bytes is left to `wire`.
+        let line = line.replace("serde_json::Value", "");
+        let is_named = [
+            "serde::",
+            "serde_json",
+            "#[serde",
+            "schemars",
+            "Serialize",
+            "Deserialize",
+            "JsonSchema",
+        ]
+        .iter()
+        .any(|what| line.contains(what));
+        let is_import = line.starts_with("use serde::{")
+            || line.starts_with("use serde::Deserialize;")
+            || line == "use schemars::JsonSchema;";
+        if is_named && !is_import && !is_on_plain_enum(after) {
+            wrong.push(*number);
+        }
+    }
+    wrong
+}
+
+/// Whether the item that follows, after the rest of its attributes, is an enum whose variants hold nothing.
+fn is_on_plain_enum(lines: &[(usize, &str)]) -> bool {
+    let mut lines = lines.iter().map(|(_, line)| *line);
+    let is_attribute = |line: &str| {
+        line.starts_with("#[")
+            || line.starts_with(")]")
+            || line.starts_with("///")
+            || line.starts_with("    ")
+    };
+    let Some(item) = lines.by_ref().find(|line| !is_attribute(line)) else { return false };
+    if !(item.starts_with("pub enum ") && item.ends_with('{')) {
+        return false;
+    }
+    lines.take_while(|line| *line != "}").all(|line| {
+        let line = line.trim();
+        let variant = line.strip_suffix(',').unwrap_or(line);
+        line.is_empty()
+            || line.starts_with("//")
+            || line.starts_with("#[")
+            || variant.chars().all(char::is_alphanumeric)
+    })
 }
 
 /// The sources of these rooms.

@@ -1,9 +1,10 @@
 //! The records of the contract: its own examples can be read, and what we write has their shape.
 
 use serinus::wire::analysis::AnalysisRecord;
-use serinus::wire::command::{CommandRecord, VerbRecord};
+use serinus::wire::command::CommandRecord;
 use serinus::wire::event::EventRecord;
 use serinus::wire::metrics::{CheckVerdict, MetricsRecord};
+use serinus_core::engine::judge::command::Verb;
 
 use crate::wire::schemas::assert_as_published;
 
@@ -41,7 +42,7 @@ fn the_examples_of_the_contract_can_be_read() {
     assert_eq!(event.key(), "flights-v2");
     assert_eq!(EventRecord::read(&event.write()), Ok(event));
     let command = CommandRecord::read(COMMAND.as_bytes()).expect("a command");
-    assert_eq!((command.verb, command.expect_revision), (VerbRecord::Pause, Some(7)));
+    assert_eq!((command.verb, command.expect_revision), (Verb::Pause, Some(7)));
     assert_as_published("command", &command);
     let row = AnalysisRecord::read(ANALYSIS.as_bytes()).expect("a row");
     assert_eq!(AnalysisRecord::read(&row.write()), Ok(row));

@@ -20,6 +20,8 @@ use serinus_core::domain::ids::{
 use serinus_core::domain::label::Label;
 use serinus_core::domain::routing::Role;
 use serinus_core::domain::time::{Span, Timestamp};
+use serinus_core::engine::judge::command::Verb;
+use serinus_core::engine::judge::event::Phase;
 use serinus_core::plan::rollout::{Format, LabelMap, Source};
 
 const FORMATS: [Format; 2] = [Format::Json, Format::Avro];
@@ -52,6 +54,17 @@ fn every_published_schema_is_one() {
         if let Some(avro_schema) = published.avro_schema() {
             apache_avro::Schema::parse(avro_schema).expect(published.name);
         }
+    }
+}
+
+/// What we print of an enum is what stands in its records.
+#[test]
+fn words_are_those_of_the_records() {
+    for phase in Phase::ALL {
+        assert_eq!(serde_json::to_value(phase).ok(), Some(json!(phase.word())));
+    }
+    for verb in Verb::ALL {
+        assert_eq!(serde_json::to_value(verb).ok(), Some(json!(verb.word())));
     }
 }
 

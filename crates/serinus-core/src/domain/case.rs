@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::domain::ids::{CaseId, RequestId, Revision, RolloutName, StageIndex, Version};
 use crate::domain::record::{Bytes, Segments};
 use crate::domain::routing::Role;
 use crate::domain::time::{Span, Timestamp};
 
-/// How a request was answered to its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// How a caller was answered.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The assigned version answered in time.
     Ok,
@@ -20,8 +26,11 @@ pub enum Outcome {
     Error,
 }
 
-/// What came back from one version that was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What came back from a version.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum AnswerStatus {
     /// It answered in time.
     Ok,

@@ -1,11 +1,17 @@
 //! Who serves which share at one revision, complete: nothing else is needed to recompute any assignment.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::domain::ids::{ModelName, Revision, RolloutName, Salt, StageIndex, Version};
 use crate::domain::share::Share;
 use crate::domain::time::Span;
 
-/// What a copy of a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What a version was asked for.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Its answer may be served.
     Serve,
@@ -33,8 +39,10 @@ pub struct ShadowShare {
     pub share: Share,
 }
 
-/// What to serve when the serving version fails or is late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is served when the serving version fails or is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "OnFailureWord")]
 pub enum OnFailure {
     /// The stable version's answer, then the default value, then an error.
     Stable,

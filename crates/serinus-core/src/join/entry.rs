@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::domain::case::Prediction;
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
@@ -19,17 +22,20 @@ pub struct Truth {
 }
 
 /// What a row says about its label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum LabelStatus {
-    /// The label was there at maturity.
+    /// There at maturity.
     Labelled,
-    /// There was none at maturity.
+    /// Not there at maturity.
     Missing,
-    /// It came after maturity.
+    /// Came after maturity.
     Late,
     /// A newer version came after maturity.
     Corrected,
-    /// It was taken back after maturity.
+    /// Taken back after maturity.
     Retracted,
 }
 

@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::domain::ids::{MetricName, Version};
 
 /// The base of rare events (`response_error`, `timeout`) where the spec gives none.
 pub const RARE_BASE: f64 = 0.001;
 
 /// What is computed for each case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "MetricKindWord")]
 pub enum MetricKind {
     /// 1 where the predicted class is the labelled one.
     Accuracy,
     /// 1 where it is not.
     ErrorRate,
-    /// Minus the log of the probability given to what happened, in nats.
+    /// Minus the log of the probability given to what happened.
     LogLoss,
     /// The squared distance of the probability from what happened.
     Brier,
@@ -32,11 +37,11 @@ pub enum MetricKind {
     F1,
     /// The chance that a positive case scores above a negative one.
     Auc,
-    /// 1 where the worker said that it could not answer, or did not in time.
+    /// 1 where the version failed to answer, or did not in time.
     ResponseError,
     /// 1 where the answer did not come in time.
     Timeout,
-    /// How long the answer took, in milliseconds.
+    /// How long the answer took.
     Latency,
     /// 1 where the candidate's answer differs from the stable version's.
     Disagreement,
@@ -58,11 +63,13 @@ pub enum Shape {
 }
 
 /// What a metric may decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "MetricRoleWord")]
 pub enum MetricRole {
     /// What the rollout is for: promotes when proved, aborts when harm is proved.
     Goal,
-    /// What must not get worse: promotes nothing, blocks and aborts.
+    /// What must not get worse: blocks and aborts.
     Guardrail,
     /// Holds while it is bad and lets go by itself.
     Signal,
@@ -71,21 +78,27 @@ pub enum MetricRole {
 }
 
 /// Which way is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "DirectionWord")]
 pub enum Direction {
-    /// Lower is better: errors, losses, latency.
+    /// Lower is better.
     Lower,
-    /// Higher is better: accuracy, area under the curve, revenue.
+    /// Higher is better.
     Higher,
 }
 
-/// What a case counts as whose answer cannot be scored although the truth is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What a case counts as whose answer cannot be scored.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "UnusableWord")]
 pub enum Unusable {
-    /// As bad as it can be for what is claimed: every claim then holds whatever the answer would have been.
+    /// As bad as it can be for what is claimed, so that every claim holds whatever the answer would have been.
     #[default]
     Bounds,
-    /// As nothing. Then the split must be as planned among answered cases too.
+    /// As nothing; then units must not go missing between assignment and answer.
     Exclude,
 }
 

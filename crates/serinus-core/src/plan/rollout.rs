@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::domain::ids::{ModelName, RolloutName, StageIndex, Version};
 use crate::domain::routing::{OnFailure, Routing, ShadowShare, Slice};
 use crate::domain::share::Share;
@@ -19,8 +22,10 @@ pub enum Source {
     Json(String),
 }
 
-/// Encoding of the records that we write for a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How records are written and read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "FormatWord")]
 pub enum Format {
     /// JSON text.
     Json,
@@ -115,8 +120,10 @@ pub struct ModelPlan {
     pub partitions: i32,
 }
 
-/// The kind of rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The kinds of rollouts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "StrategyWord")]
 pub enum StrategyKind {
     /// Candidates answer in silence.
     Shadow,
@@ -159,8 +166,10 @@ impl Stage {
     }
 }
 
-/// What a promotion wants proved of the goals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a promotion wants proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "PromoteWord")]
 pub enum PromoteWhen {
     /// Not worse than the margin.
     NonInferior,
@@ -177,8 +186,10 @@ pub enum WhenInconclusive {
     Pause,
 }
 
-/// What happens while there is no traffic or no label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What happens without data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "NoDataWord")]
 pub enum WhenNoData {
     /// Wait.
     Hold,
@@ -187,7 +198,9 @@ pub enum WhenNoData {
 }
 
 /// What to do about another rollout in progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "OnConflictWord")]
 pub enum OnConflict {
     /// Refuse the new one.
     Refuse,
@@ -197,12 +210,14 @@ pub enum OnConflict {
     Queue,
 }
 
-/// What to do with cases that have no label at maturity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a missing label means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "MissingWord")]
 pub enum MissingLabels {
-    /// They do not count.
+    /// The case does not count.
     Exclude,
-    /// They count as not happened: the truth is 0.
+    /// It did not happen: the truth is 0.
     Negative,
 }
 

@@ -1,12 +1,10 @@
 //! A metric, from what is written to what is meant: what its kind needs, and what it takes when nothing is said.
 
 use crate::domain::ids::{MetricName, Version};
-use crate::plan::metric::{
-    Direction, Margin, Metric, MetricKind, MetricRole, RARE_BASE, Shape, Unusable,
-};
+use crate::plan::metric::{Direction, Margin, Metric, MetricKind, MetricRole, RARE_BASE, Shape};
 use crate::plan::rollout::PromoteWhen;
 use crate::spec::path::{Faults, Path};
-use crate::spec::raw::{DirectionWord, MetricKindWord, MetricRoleWord, MetricSpec, UnusableWord};
+use crate::spec::raw::MetricSpec;
 use crate::spec::scalar::Limit;
 
 /// The widest loss that is counted, in nats: probabilities are clipped to e^-16.
@@ -22,8 +20,8 @@ pub(crate) fn plan(
     spec: &MetricSpec,
     promote: PromoteWhen,
 ) -> Metric {
-    let kind = kind(spec.kind);
-    let role = role(spec.role);
+    let kind = spec.kind;
+    let role = spec.role;
     check_fields(faults, at, spec, kind);
     check_positive(faults, at, spec);
     check_role(faults, at, spec, role);
@@ -85,39 +83,7 @@ pub(crate) fn plan(
         aborts: spec
             .abort
             .unwrap_or(decides && !matches!(kind.shape(), Shape::Ranking | Shape::Confusion)),
-        unusable: match spec.unusable {
-            None | Some(UnusableWord::Bounds) => Unusable::Bounds,
-            Some(UnusableWord::Exclude) => Unusable::Exclude,
-        },
-    }
-}
-
-fn kind(word: MetricKindWord) -> MetricKind {
-    match word {
-        MetricKindWord::Accuracy => MetricKind::Accuracy,
-        MetricKindWord::ErrorRate => MetricKind::ErrorRate,
-        MetricKindWord::LogLoss => MetricKind::LogLoss,
-        MetricKindWord::Brier => MetricKind::Brier,
-        MetricKindWord::SquaredError => MetricKind::SquaredError,
-        MetricKindWord::AbsoluteError => MetricKind::AbsoluteError,
-        MetricKindWord::Value => MetricKind::Value,
-        MetricKindWord::Precision => MetricKind::Precision,
-        MetricKindWord::Recall => MetricKind::Recall,
-        MetricKindWord::F1 => MetricKind::F1,
-        MetricKindWord::Auc => MetricKind::Auc,
-        MetricKindWord::ResponseError => MetricKind::ResponseError,
-        MetricKindWord::Timeout => MetricKind::Timeout,
-        MetricKindWord::Latency => MetricKind::Latency,
-        MetricKindWord::Disagreement => MetricKind::Disagreement,
-    }
-}
-
-fn role(word: MetricRoleWord) -> MetricRole {
-    match word {
-        MetricRoleWord::Goal => MetricRole::Goal,
-        MetricRoleWord::Guardrail => MetricRole::Guardrail,
-        MetricRoleWord::Signal => MetricRole::Signal,
-        MetricRoleWord::Watch => MetricRole::Watch,
+        unusable: spec.unusable.unwrap_or_default(),
     }
 }
 
@@ -237,10 +203,7 @@ fn natural_direction(kind: MetricKind) -> Option<Direction> {
 }
 
 fn direction(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricKind) -> Direction {
-    let written = spec.direction.map(|d| match d {
-        DirectionWord::Lower => Direction::Lower,
-        DirectionWord::Higher => Direction::Higher,
-    });
+    let written = spec.direction;
     let word = |d: Direction| match d {
         Direction::Lower => "lower",
         Direction::Higher => "higher",

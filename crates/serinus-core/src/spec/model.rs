@@ -8,9 +8,7 @@ use crate::domain::routing::OnFailure;
 use crate::domain::time::Span;
 use crate::plan::rollout::{Format, LabelMap, ModelPlan, ModelTopics, Source};
 use crate::spec::path::{Fault, Faults, Path};
-use crate::spec::raw::{
-    FormatWord, LabelsOfModel, ModelDocument, ModelSpec, OnFailureWord, Topics,
-};
+use crate::spec::raw::{LabelsOfModel, ModelDocument, ModelSpec, Topics};
 
 /// Returns the plan of a model, or all that is wrong with it.
 pub(crate) fn plan(document: &ModelDocument) -> Result<ModelPlan, Vec<Fault>> {
@@ -38,11 +36,7 @@ pub(crate) fn plan(document: &ModelDocument) -> Result<ModelPlan, Vec<Fault>> {
             );
         }
     }
-    let on_failure = spec.on_failure.map_or(OnFailure::Stable, |o| match o {
-        OnFailureWord::Stable => OnFailure::Stable,
-        OnFailureWord::Default => OnFailure::Default,
-        OnFailureWord::Error => OnFailure::Error,
-    });
+    let on_failure = spec.on_failure.unwrap_or(OnFailure::Stable);
     if on_failure == OnFailure::Default && spec.default.is_none() {
         let help = "add `default:` with the value to serve, such as `default: {score: 0.2}`";
         faults.add(at.field("onFailure"), "there is no default value to serve", help);
@@ -71,10 +65,7 @@ pub(crate) fn plan(document: &ModelDocument) -> Result<ModelPlan, Vec<Fault>> {
         on_failure,
         default: spec.default.as_ref().map(|d| Arc::from(d.to_string().into_bytes())),
         labels: labels(&mut faults, &at.field("labels"), spec.labels.as_ref()),
-        format: spec.format.map_or(Format::Json, |s| match s {
-            FormatWord::Json => Format::Json,
-            FormatWord::Avro => Format::Avro,
-        }),
+        format: spec.format.unwrap_or(Format::Json),
         topics,
         open_cases_max: usize::try_from(open_cases_max).unwrap_or(usize::MAX),
         partitions: i32::try_from(partitions).unwrap_or(i32::MAX),

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::domain::routing::OnFailure;
+use crate::plan::metric::{Direction, MetricKind, MetricRole, Unusable};
+use crate::plan::rollout::{
+    Format, MissingLabels, OnConflict, PromoteWhen, StrategyKind, WhenNoData,
+};
 use crate::spec::scalar::{
     Duration, Fraction, Limit, Percentage, Place, Pointer, Shares, TimePlace,
 };
@@ -95,13 +100,13 @@ pub struct ModelSpec {
     /// The deadline of shadows. Default: ten times `timeout`.
     pub shadow_timeout: Option<Duration>,
     /// What is served when the serving version fails or is late. Default: `stable`.
-    pub on_failure: Option<OnFailureWord>,
+    pub on_failure: Option<OnFailure>,
     /// The value that is served when nothing better is there.
     pub default: Option<serde_json::Value>,
     /// Where a label's parts stand in its record.
     pub labels: Option<LabelsOfModel>,
     /// How records are written and read. Default: `json`.
-    pub format: Option<FormatWord>,
+    pub format: Option<Format>,
     /// Topic names other than `<model>.requests` and so on.
     pub topics: Option<Topics>,
     /// How many cases may be open in one partition. Default: 100000.
@@ -110,28 +115,6 @@ pub struct ModelSpec {
     /// How many partitions new topics get. Default: 8.
     #[schemars(range(min = 1, max = 10_000))]
     pub partitions: Option<u64>,
-}
-
-/// What is served when the serving version fails or is late.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnFailureWord {
-    /// The stable version's answer, then the default value, then an error.
-    Stable,
-    /// The default value, then an error.
-    Default,
-    /// An error.
-    Error,
-}
-
-/// How records are written and read.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FormatWord {
-    /// JSON text.
-    Json,
-    /// Avro, single-object encoding.
-    Avro,
 }
 
 /// Where a label's parts stand in its record.
@@ -178,7 +161,7 @@ pub struct RolloutSpec {
     #[schemars(length(min = 1))]
     pub candidates: Vec<String>,
     /// The kind of rollout.
-    pub strategy: StrategyWord,
+    pub strategy: StrategyKind,
     /// The steps. A `shadow` without any has one that copies everything.
     pub stages: Option<Vec<StageSpec>>,
     /// What is measured.
@@ -191,7 +174,7 @@ pub struct RolloutSpec {
     /// How the rollout is decided.
     pub decide: Option<DecideSpec>,
     /// What to do about another rollout in progress. Default: `refuse`.
-    pub on_conflict: Option<OnConflictWord>,
+    pub on_conflict: Option<OnConflict>,
 }
 
 /// Segments that are watched apart.
@@ -203,18 +186,6 @@ pub struct SegmentSpec {
     /// Which of them.
     #[schemars(length(min = 1))]
     pub values: Vec<String>,
-}
-
-/// The kinds of rollouts.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StrategyWord {
-    /// Candidates answer in silence.
-    Shadow,
-    /// Candidates serve fixed shares; a verdict at the end.
-    Ab,
-    /// Candidates serve growing shares until one serves all.
-    Canary,
 }
 
 /// One step of a rollout.
@@ -248,19 +219,9 @@ pub struct LabelsOfRollout {
     /// The age at which a case's label state is read, the same for all arms.
     pub maturity: Option<Duration>,
     /// What a missing label means. Default: `exclude`.
-    pub missing: Option<MissingWord>,
+    pub missing: Option<MissingLabels>,
     /// How long after maturity late labels are still joined. Default: as long as `maturity`, at least a minute.
     pub keep: Option<Duration>,
-}
-
-/// What a missing label means.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MissingWord {
-    /// The case does not count.
-    Exclude,
-    /// It did not happen: the truth is 0.
-    Negative,
 }
 
 /// One metric.
@@ -270,15 +231,15 @@ pub struct MetricSpec {
     /// Its name. Default: its kind.
     pub name: Option<String>,
     /// What is computed for each case.
-    pub kind: MetricKindWord,
+    pub kind: MetricKind,
     /// Where the prediction stands in the answer.
     pub prediction: Option<Pointer>,
     /// Where the truth stands in the label's value.
     pub label: Option<Pointer>,
     /// What it may decide.
-    pub role: MetricRoleWord,
+    pub role: MetricRole,
     /// Which way is better. Default: what the kind says; `value` must say.
-    pub direction: Option<DirectionWord>,
+    pub direction: Option<Direction>,
     /// How much worse is still acceptable.
     pub margin: Option<Limit>,
     /// The smallest effect worth detecting. Default: the margin.
@@ -305,77 +266,7 @@ pub struct MetricSpec {
     /// `recall` and `f1`.
     pub abort: Option<bool>,
     /// What a case counts as whose answer is missing, late, failed or cannot be scored, although the truth is known. Default: `bounds`.
-    pub unusable: Option<UnusableWord>,
-}
-
-/// What a case counts as whose answer cannot be scored.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum UnusableWord {
-    /// As bad as it can be for what is claimed, so that every claim holds whatever the answer would have been.
-    Bounds,
-    /// As nothing; then units must not go missing between assignment and answer.
-    Exclude,
-}
-
-/// What is computed for each case.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MetricKindWord {
-    /// 1 where the predicted class is the labelled one.
-    Accuracy,
-    /// 1 where it is not.
-    ErrorRate,
-    /// Minus the log of the probability given to what happened.
-    LogLoss,
-    /// The squared distance of the probability from what happened.
-    Brier,
-    /// The squared distance of a number from the labelled one.
-    SquaredError,
-    /// The distance of a number from the labelled one.
-    AbsoluteError,
-    /// A number out of the label or the answer.
-    Value,
-    /// Of the cases called positive, the share that are.
-    Precision,
-    /// Of the positive cases, the share called so.
-    Recall,
-    /// The harmonic mean of the two.
-    F1,
-    /// The chance that a positive case scores above a negative one.
-    Auc,
-    /// 1 where the version failed to answer, or did not in time.
-    ResponseError,
-    /// 1 where the answer did not come in time.
-    Timeout,
-    /// How long the answer took.
-    Latency,
-    /// 1 where the candidate's answer differs from the stable version's.
-    Disagreement,
-}
-
-/// What a metric may decide.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MetricRoleWord {
-    /// What the rollout is for: promotes when proved, aborts when harm is proved.
-    Goal,
-    /// What must not get worse: blocks and aborts.
-    Guardrail,
-    /// Holds while it is bad and lets go by itself.
-    Signal,
-    /// Measured, never decides.
-    Watch,
-}
-
-/// Which way is better.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DirectionWord {
-    /// Lower is better.
-    Lower,
-    /// Higher is better.
-    Higher,
+    pub unusable: Option<Unusable>,
 }
 
 /// How a rollout is decided.
@@ -383,7 +274,7 @@ pub enum DirectionWord {
 #[serde(deny_unknown_fields)]
 pub struct DecideSpec {
     /// What a promotion wants proved of the goals. Default: `non_inferior`; for `ab` `superior`.
-    pub promote: Option<PromoteWord>,
+    pub promote: Option<PromoteWhen>,
     /// The error rate of each kind of decision. Default: 0.05.
     pub alpha: Option<Fraction>,
     /// What happens when the time is over and nothing is proved. Default: `abort`.
@@ -391,7 +282,7 @@ pub struct DecideSpec {
     /// How long the rollout may take. Default: no limit.
     pub by: Option<Duration>,
     /// What happens without traffic or labels. Default: `hold`.
-    pub no_data: Option<NoDataWord>,
+    pub no_data: Option<WhenNoData>,
     /// Whether an `ab` or `shadow` promotes by itself. Default: false.
     pub auto: Option<bool>,
     /// How often it is judged, in event time. Default: a twentieth of the shortest hold or maturity, from 1s to 1m.
@@ -400,16 +291,6 @@ pub struct DecideSpec {
     pub min_labelled: Option<u64>,
     /// The share of mature cases that must have a label. Default: 95%; 0 where missing labels count as negative.
     pub min_coverage: Option<Percentage>,
-}
-
-/// What a promotion wants proved.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PromoteWord {
-    /// Not worse than the margin.
-    NonInferior,
-    /// Better.
-    Superior,
 }
 
 /// What happens when the time is over and nothing is proved.
@@ -422,26 +303,4 @@ pub enum InconclusiveWord {
     Pause,
     /// The same as `pause`.
     Hold,
-}
-
-/// What happens without data.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NoDataWord {
-    /// Wait.
-    Hold,
-    /// Go back.
-    Abort,
-}
-
-/// What to do about another rollout in progress.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnConflictWord {
-    /// Refuse the new one.
-    Refuse,
-    /// Abort the old one.
-    Replace,
-    /// Wait for the old one's end.
-    Queue,
 }

@@ -13,10 +13,7 @@ use crate::plan::rollout::{
 use crate::spec::metric;
 use crate::spec::model::check_name;
 use crate::spec::path::{Fault, Faults, Path};
-use crate::spec::raw::{
-    DecideSpec, InconclusiveWord, MissingWord, NoDataWord, OnConflictWord, PromoteWord,
-    RolloutDocument, RolloutSpec, StageSpec, StrategyWord,
-};
+use crate::spec::raw::{DecideSpec, InconclusiveWord, RolloutDocument, RolloutSpec, StageSpec};
 use crate::spec::scalar::Shares;
 use crate::spec::suggest::did_you_mean;
 
@@ -36,34 +33,19 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
         &document.metadata.name,
     );
     check_name(&mut faults, at.field("model"), "model", &spec.model);
-    let strategy = match spec.strategy {
-        StrategyWord::Shadow => StrategyKind::Shadow,
-        StrategyWord::Ab => StrategyKind::Ab,
-        StrategyWord::Canary => StrategyKind::Canary,
-    };
+    let strategy = spec.strategy;
     let candidates = candidates(&mut faults, &at.field("candidates"), &spec.candidates);
     let stages = stages(&mut faults, &at.field("stages"), spec, strategy, &candidates);
-    let promote = spec.decide.as_ref().and_then(|d| d.promote).map_or_else(
-        || {
-            if strategy == StrategyKind::Ab {
-                PromoteWhen::Superior
-            } else {
-                PromoteWhen::NonInferior
-            }
-        },
-        |e| match e {
-            PromoteWord::NonInferior => PromoteWhen::NonInferior,
-            PromoteWord::Superior => PromoteWhen::Superior,
-        },
-    );
+    let usual_promote = match strategy {
+        StrategyKind::Ab => PromoteWhen::Superior,
+        StrategyKind::Shadow | StrategyKind::Canary => PromoteWhen::NonInferior,
+    };
+    let promote = spec.decide.as_ref().and_then(|d| d.promote).unwrap_or(usual_promote);
     let mut metrics = metrics(&mut faults, &at.field("metrics"), spec, strategy, promote, &stages);
     let watched = segments(&mut faults, &at.field("segments"), spec, &metrics);
     metrics.extend(watched);
 
-    let missing = match spec.labels.as_ref().and_then(|l| l.missing) {
-        None | Some(MissingWord::Exclude) => MissingLabels::Exclude,
-        Some(MissingWord::Negative) => MissingLabels::Negative,
-    };
+    let missing = spec.labels.as_ref().and_then(|l| l.missing).unwrap_or(MissingLabels::Exclude);
     let maturity = maturity(&mut faults, &at, spec, &metrics);
     let keep = spec.labels.as_ref().and_then(|l| l.keep).map_or(maturity.max(MINUTE), |m| m.0);
     let no_decide = DecideSpec::default();
@@ -88,11 +70,7 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
         keep,
         missing,
         decide,
-        on_conflict: spec.on_conflict.map_or(OnConflict::Refuse, |o| match o {
-            OnConflictWord::Refuse => OnConflict::Refuse,
-            OnConflictWord::Replace => OnConflict::Replace,
-            OnConflictWord::Queue => OnConflict::Queue,
-        }),
+        on_conflict: spec.on_conflict.unwrap_or(OnConflict::Refuse),
         tick,
     };
     if faults.0.is_empty() { Ok(plan) } else { Err(faults.0) }
@@ -450,10 +428,7 @@ fn decide(
             InconclusiveWord::Pause | InconclusiveWord::Hold => WhenInconclusive::Pause,
         }),
         by: spec.by.map(|b| b.0),
-        no_data: spec.no_data.map_or(WhenNoData::Hold, |n| match n {
-            NoDataWord::Hold => WhenNoData::Hold,
-            NoDataWord::Abort => WhenNoData::Abort,
-        }),
+        no_data: spec.no_data.unwrap_or(WhenNoData::Hold),
         auto: spec.auto.unwrap_or(false),
         min_labelled: spec.min_labelled.unwrap_or(30),
         min_coverage: spec.min_coverage.map_or(

@@ -1,12 +1,17 @@
 //! Operators' wishes, as they reach a judge.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::ids::{ModelName, Revision, RolloutName};
 use crate::plan::rollout::{ModelPlan, RolloutPlan};
 
 /// What is wished for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verb {
     /// Take in a model or a rollout.
     Apply,
@@ -14,7 +19,7 @@ pub enum Verb {
     Pause,
     /// Go on.
     Resume,
-    /// Step on: approve, go to the next stage, or promote after the last.
+    /// Step on.
     Promote,
     /// Promote at once.
     PromoteFull,

@@ -1,5 +1,7 @@
 //! Each change of where a model stands, with its reason.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::ids::{ModelName, RolloutName};
@@ -9,7 +11,20 @@ use crate::engine::judge::report::RolloutMetrics;
 use crate::evidence::design::Design;
 
 /// Where a rollout is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 pub enum Phase {
     /// There is none.
     #[default]
@@ -20,7 +35,7 @@ pub enum Phase {
     Progressing,
     /// It stays where it is, for a person.
     Paused,
-    /// It ended with a verdict; routing and evidence go on until it is promoted or aborted.
+    /// It ended with a verdict; routing and evidence go on.
     Concluded,
     /// A candidate became the stable version.
     Promoted,
@@ -68,8 +83,12 @@ impl Phase {
     }
 }
 
-/// What a change was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What was done.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Verdict")]
 pub enum Action {
     /// A spec was taken in.
     Apply,

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::spec::path::Path;
-use crate::spec::path::{Aim, Fault};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use crate::spec::path::{Aim, Fault, Path};
 use crate::spec::tree::{Node, Place};
 
 /// One mistake of an operator in a spec.
@@ -87,6 +88,20 @@ impl PlanError {
     }
 }
 
+impl SourceLine {
+    /// Returns the line with its number and with carets under the node.
+    fn snippet(&self, line: usize, column: usize) -> String {
+        let byte_of =
+            |nth: usize| self.text.char_indices().nth(nth).map_or(self.text.len(), |c| c.0);
+        let first = column.saturating_sub(1);
+        let span = byte_of(first)..byte_of(first.saturating_add(self.width));
+        let snippet = Snippet::source(&*self.text)
+            .line_start(line)
+            .annotation(AnnotationKind::Primary.span(span));
+        Renderer::plain().render(&[Group::with_level(Level::ERROR).element(snippet)])
+    }
+}
+
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.file.is_empty() {
@@ -106,20 +121,7 @@ impl fmt::Display for PlanError {
         if let (Some(source), Some(line), Some(column)) =
             (&self.source_line, self.line, self.column)
         {
-            // Tabs stay tabs, so that the caret stands under its letter whatever their width.
-            let before: String = source
-                .text
-                .chars()
-                .take(column - 1)
-                .map(|c| if c == '\t' { '\t' } else { ' ' })
-                .collect();
-            let rest = source.text.chars().count().saturating_sub(column - 1);
-            let carets = "^".repeat(source.width.clamp(1, rest.max(1)));
-            write!(
-                f,
-                "\n{:gutter$} |\n{line} | {}\n{:gutter$} | {before}{carets}",
-                "", source.text, ""
-            )?;
+            write!(f, "\n{}", source.snippet(line, column))?;
         }
         if let Some(help) = &self.help {
             write!(f, "\n{:gutter$} = {help}", "")?;

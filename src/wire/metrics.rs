@@ -14,7 +14,7 @@ use crate::wire::json_schema::written_by_us;
 use crate::wire::malformed::Malformed;
 use serinus_core::domain::ids::Version;
 use serinus_core::engine::judge::report::RolloutMetrics;
-use serinus_core::inference::scoring_gaps::Gap;
+use serinus_core::inference::verdict::Gap;
 use serinus_core::inference::verdict::{ArmReport, Check, Estimate, Finding, Health, Trail};
 use serinus_core::plan::rollout::Format;
 

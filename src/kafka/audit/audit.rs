@@ -29,7 +29,7 @@ use serinus_core::engine::analyst::io::Effect as LaneEffect;
 use serinus_core::engine::judge::command::Parsed;
 use serinus_core::engine::judge::io::{Effect, Event, Settings as JudgeSettings};
 use serinus_core::engine::judge::judge::Judge;
-use serinus_core::inference::interim::Detail;
+use serinus_core::inference::input::Detail;
 use serinus_core::plan::rollout::Format;
 
 /// How many differences are kept of one model.

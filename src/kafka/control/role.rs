@@ -47,7 +47,7 @@ use serinus_core::engine::judge::command::{Command, Parsed, Verb};
 use serinus_core::engine::judge::io::{Event, Settings as JudgeSettings};
 use serinus_core::engine::judge::judge::Judge;
 use serinus_core::engine::judge::state::ModelState;
-use serinus_core::inference::interim::Detail;
+use serinus_core::inference::input::Detail;
 use serinus_core::plan::rollout::ModelPlan;
 
 /// How long the loop sleeps at the most when nothing happens.

@@ -16,7 +16,7 @@ use serinus_core::evidence::bet_center::Centre;
 use serinus_core::evidence::bounds::Sides;
 use serinus_core::evidence::design::{ContrastKey, Part, Stratum};
 use serinus_core::evidence::sums::Evidence;
-use serinus_core::inference::interim::Detail;
+use serinus_core::inference::input::Detail;
 use serinus_core::join::label_join::Clocks;
 use serinus_core::plan::metric::Metric;
 use serinus_core::plan::rollout::{ModelPlan, RolloutPlan};

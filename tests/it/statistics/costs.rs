@@ -15,7 +15,8 @@ use serinus_core::engine::analyst::accumulator::{EvidenceAccumulator, Watch};
 use serinus_core::engine::analyst::score::Truth;
 use serinus_core::evidence::sums::Evidence;
 use serinus_core::inference::bet_cache::BetCache;
-use serinus_core::inference::interim::{AnalysisInput, Detail, look};
+use serinus_core::inference::input::{AnalysisInput, Detail};
+use serinus_core::inference::interim::analyze;
 use serinus_core::inference::planning;
 use serinus_core::plan::rollout::RolloutPlan;
 
@@ -131,7 +132,7 @@ fn a_look_and_a_labelled_row_cost_little() {
             bets: &bets,
             detail,
         };
-        let findings = look(&sight).findings;
+        let findings = analyze(&sight).findings;
         assert!(findings.iter().all(|f| f.n_min > 100), "each metric of each arm was compared");
         assert_eq!(
             findings.len(),

@@ -12,7 +12,8 @@ use serinus_core::engine::analyst::bets::{Pass, Spot, Worth};
 use serinus_core::engine::analyst::score::Ranked;
 use serinus_core::evidence::design::{Design, Part, Stratum};
 use serinus_core::inference::bet_cache::BetCache;
-use serinus_core::inference::interim::{AnalysisInput, Detail, look};
+use serinus_core::inference::input::{AnalysisInput, Detail};
+use serinus_core::inference::interim::analyze;
 use serinus_core::inference::planning;
 use serinus_core::inference::verdict::{Finding, Proof};
 use serinus_core::plan::metric::{MetricKind, Shape};
@@ -182,7 +183,7 @@ impl World {
             bets: &bets,
             detail,
         };
-        look(&sight).findings.into_iter().next().expect("one metric and one candidate")
+        analyze(&sight).findings.into_iter().next().expect("one metric and one candidate")
     }
 }
 

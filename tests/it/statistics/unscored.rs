@@ -7,7 +7,7 @@ use serinus_core::domain::time::Span;
 use serinus_core::engine::judge::command::{Parsed, Verb, Written};
 use serinus_core::engine::judge::event::Phase;
 use serinus_core::evidence::unscored::Reason;
-use serinus_core::inference::scoring_gaps::Gap;
+use serinus_core::inference::verdict::Gap;
 use serinus_core::spec::plan::{Document, load};
 
 use crate::scenarios::plans::MIDNIGHT;

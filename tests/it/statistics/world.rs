@@ -30,7 +30,7 @@ use serinus_core::engine::judge::judge::Judge;
 use serinus_core::engine::judge::report::RolloutMetrics;
 use serinus_core::engine::judge::state::ModelState;
 use serinus_core::engine::partial::Partial;
-use serinus_core::inference::interim::Detail;
+use serinus_core::inference::input::Detail;
 use serinus_core::plan::rollout::Format;
 
 use crate::scenarios::plans::MIDNIGHT;

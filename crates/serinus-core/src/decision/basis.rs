@@ -21,26 +21,26 @@ pub struct Support {
 }
 
 /// Returns the tests of labels that a verdict rests on: all that a promotion needed, or the harm that took everything back.
-pub fn of(look: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Support> {
-    let alpha = look.plan.decide.alpha;
+pub fn of(analysis: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Support> {
+    let alpha = analysis.plan.decide.alpha;
     match verdict {
         Verdict::Promote { winner, .. } | Verdict::Conclude { winner, .. } => {
             let bar = (1.0 / alpha).ln();
             let needed = |f: &&Finding| {
                 f.candidate == *winner && matches!(f.role, MetricRole::Goal | MetricRole::Guardrail)
             };
-            let question = |f: &Finding| match (f.role, look.plan.decide.promote) {
+            let question = |f: &Finding| match (f.role, analysis.plan.decide.promote) {
                 (MetricRole::Goal, PromoteWhen::Superior) => Question::Superior,
                 (_, _) => Question::NonInferior,
             };
-            supports(look.findings.iter().filter(needed), question, bar)
+            supports(analysis.findings.iter().filter(needed), question, bar)
         }
         Verdict::Abort { .. } => {
-            let aborting = look.plan.metrics.iter().filter(|m| m.aborts).count().max(1);
-            let ways = (aborting * look.plan.candidates.len().max(1)) as f64;
+            let aborting = analysis.plan.metrics.iter().filter(|m| m.aborts).count().max(1);
+            let ways = (aborting * analysis.plan.candidates.len().max(1)) as f64;
             let harmful = |f: &&Finding| f.aborts && f.proof == Proof::Harmful;
             let bar = (ways / alpha).ln();
-            supports(look.findings.iter().filter(harmful), |_| Question::Harm, bar)
+            supports(analysis.findings.iter().filter(harmful), |_| Question::Harm, bar)
         }
         Verdict::Hold { .. }
         | Verdict::Advance { .. }

@@ -41,119 +41,119 @@ impl Ending {
 const SILENT_TICKS_MAX: i64 = 10;
 
 /// Judges a stage.
-pub fn judge(look: &InterimAnalysis<'_>) -> Verdict {
-    if let Some(verdict) = harm(look) {
+pub fn judge(analysis: &InterimAnalysis<'_>) -> Verdict {
+    if let Some(verdict) = harm(analysis) {
         return verdict;
     }
-    if look.health.no_data && look.plan.decide.no_data == WhenNoData::Abort {
-        let silent_since = look.timing.stage_last_at.or(look.timing.entered_at);
-        let patience = look.plan.tick.times(SILENT_TICKS_MAX);
-        if silent_since.is_some_and(|since| look.tick >= since + patience) {
+    if analysis.health.no_data && analysis.plan.decide.no_data == WhenNoData::Abort {
+        let silent_since = analysis.timing.stage_last_at.or(analysis.timing.entered_at);
+        let patience = analysis.plan.tick.times(SILENT_TICKS_MAX);
+        if silent_since.is_some_and(|since| analysis.tick >= since + patience) {
             let reason = format!("no traffic for {patience}, and this rollout aborts without data");
             return Verdict::Abort { reason };
         }
     }
-    let is_last = look.stage.0 as usize + 1 >= look.plan.stages.len();
-    match blocked(look, is_last) {
-        Some((wait, block)) => hold_or_give_up(look, wait, &block),
+    let is_last = analysis.stage.0 as usize + 1 >= analysis.plan.stages.len();
+    match blocked(analysis, is_last) {
+        Some((wait, block)) => hold_or_give_up(analysis, wait, &block),
         None if !is_last => {
-            let reason = with_finding(look, "every gate of the stage is passed");
+            let reason = with_finding(analysis, "every gate of the stage is passed");
             Verdict::Advance { reason }
         }
-        None => match (winner(look), Ending::of(look.plan)) {
+        None => match (winner(analysis), Ending::of(analysis.plan)) {
             (Some((winner, reason)), Ending::Promote) => Verdict::Promote { winner, reason },
             (Some((winner, reason)), Ending::Conclude) => Verdict::Conclude { winner, reason },
-            (None, _) => hold_or_give_up(look, Wait::Proof(None), "no candidate is left"),
+            (None, _) => hold_or_give_up(analysis, Wait::Proof(None), "no candidate is left"),
         },
     }
 }
 
 /// Returns the proved candidate with the best goal, and why.
-pub fn winner(look: &InterimAnalysis<'_>) -> Option<(Version, String)> {
+pub fn winner(analysis: &InterimAnalysis<'_>) -> Option<(Version, String)> {
     let proved: Vec<&Version> =
-        look.live.iter().filter(|l| unproved(look, l, true).is_none()).collect();
-    let best = proved
-        .iter()
-        .copied()
-        .reduce(|best, p| if goodness(look, p) > goodness(look, best) { p } else { best })?;
-    let reason = if look.live.len() == 1 {
-        with_finding(look, "every gate is passed")
+        analysis.live.iter().filter(|l| unproved(analysis, l, true).is_none()).collect();
+    let best = proved.iter().copied().reduce(|best, p| {
+        if goodness(analysis, p) > goodness(analysis, best) { p } else { best }
+    })?;
+    let reason = if analysis.live.len() == 1 {
+        with_finding(analysis, "every gate is passed")
     } else {
-        let goal = first_goal(look, best).map_or_else(String::new, format::finding);
+        let goal = first_goal(analysis, best).map_or_else(String::new, format::finding);
         format!("{best} has the best goal of {} proved candidates; {goal}", proved.len())
     };
     Some((best.clone(), reason))
 }
 
 /// Returns the candidate with the best estimate of the first goal, proved or not; for a person who promotes by hand.
-pub fn favourite(look: &InterimAnalysis<'_>) -> Option<Version> {
-    let measured = look.live.iter().filter(|l| {
-        look.live.len() == 1 || first_goal(look, l).is_some_and(|goal| goal.difference.is_some())
+pub fn favourite(analysis: &InterimAnalysis<'_>) -> Option<Version> {
+    let measured = analysis.live.iter().filter(|l| {
+        analysis.live.len() == 1
+            || first_goal(analysis, l).is_some_and(|goal| goal.difference.is_some())
     });
     measured
-        .reduce(|best, m| if goodness(look, m) > goodness(look, best) { m } else { best })
+        .reduce(|best, m| if goodness(analysis, m) > goodness(analysis, best) { m } else { best })
         .cloned()
 }
 
-fn harm(look: &InterimAnalysis<'_>) -> Option<Verdict> {
+fn harm(analysis: &InterimAnalysis<'_>) -> Option<Verdict> {
     let harmful: Vec<&Finding> =
-        look.findings.iter().filter(|f| f.aborts && is_harmful(look, f)).collect();
+        analysis.findings.iter().filter(|f| f.aborts && is_harmful(analysis, f)).collect();
     let first = harmful.first()?;
     let is_harmed = |candidate: &Version| harmful.iter().any(|h| h.candidate == *candidate);
     let reason = format!("{} is worse: {}", first.candidate, format::finding(first));
-    if look.live.iter().all(is_harmed) {
+    if analysis.live.iter().all(is_harmed) {
         return Some(Verdict::Abort { reason });
     }
     Some(Verdict::Drop { candidate: first.candidate.clone(), reason })
 }
 
 /// Harm that is proved; not where a version's cases could not be scored, because those left may be the bad ones.
-fn is_harmful(look: &InterimAnalysis<'_>, finding: &Finding) -> bool {
-    let is_open = look.health.scoring.iter().any(|gap| gap.opens(look, finding));
+fn is_harmful(analysis: &InterimAnalysis<'_>, finding: &Finding) -> bool {
+    let is_open = analysis.health.scoring.iter().any(|gap| gap.opens(analysis, finding));
     finding.proof == Proof::Harmful && !is_open
 }
 
-fn blocked(look: &InterimAnalysis<'_>, is_last: bool) -> Option<(Wait, String)> {
-    not_held(look)
-        .or_else(|| unhealthy(look))
-        .or_else(|| too_small(look))
-        .or_else(|| signalled(look))
-        .or_else(|| not_proved(look, is_last))
-        .or_else(|| unapproved(look))
+fn blocked(analysis: &InterimAnalysis<'_>, is_last: bool) -> Option<(Wait, String)> {
+    not_held(analysis)
+        .or_else(|| unhealthy(analysis))
+        .or_else(|| too_small(analysis))
+        .or_else(|| signalled(analysis))
+        .or_else(|| not_proved(analysis, is_last))
+        .or_else(|| unapproved(analysis))
 }
 
-fn not_held(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
-    let stage = look.plan.stage(look.stage)?;
-    let Some(first_at) = look.timing.stage_first_at else {
-        if look.health.unplanned > 0 {
-            return Some((Wait::Data, unplanned(look.health.unplanned)));
+fn not_held(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
+    let stage = analysis.plan.stage(analysis.stage)?;
+    let Some(first_at) = analysis.timing.stage_first_at else {
+        if analysis.health.unplanned > 0 {
+            return Some((Wait::Data, unplanned(analysis.health.unplanned)));
         }
         return Some((Wait::Data, "no traffic at this stage yet".to_owned()));
     };
     let until = first_at + stage.hold;
-    if look.tick < until {
+    if analysis.tick < until {
         return Some((
             Wait::Until(until),
-            format!("holding until {}", format::clock(until, look.tick)),
+            format!("holding until {}", format::clock(until, analysis.tick)),
         ));
     }
-    if look.health.no_data && look.health.unplanned > 0 {
-        return Some((Wait::Data, unplanned(look.health.unplanned)));
+    if analysis.health.no_data && analysis.health.unplanned > 0 {
+        return Some((Wait::Data, unplanned(analysis.health.unplanned)));
     }
-    if look.health.no_data {
-        let since = look.timing.stage_last_at.unwrap_or(first_at);
-        let since = format::clock(since, look.tick);
+    if analysis.health.no_data {
+        let since = analysis.timing.stage_last_at.unwrap_or(first_at);
+        let since = format::clock(since, analysis.tick);
         let silence = format!("no traffic since {since}, and no data is never a pass");
         // Whoever is called when traffic has stopped must still read that what came cannot be scored.
-        return Some(match not_scored(look) {
+        return Some(match not_scored(analysis) {
             Some(unscored) => (Wait::Health, format!("{unscored}; {silence}")),
             None => (Wait::Data, silence),
         });
     }
-    let fewest = look
+    let fewest = analysis
         .arms
         .iter()
-        .filter(|a| !a.is_stable && look.live.contains(&a.version))
+        .filter(|a| !a.is_stable && analysis.live.contains(&a.version))
         .min_by_key(|v| v.stage_exposures)?;
     (fewest.stage_exposures < stage.exposures_min.max(1)).then(|| {
         let block = format!(
@@ -174,20 +174,20 @@ pub fn unplanned(cases: u64) -> String {
     )
 }
 
-fn unhealthy(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
+fn unhealthy(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     // That labels are missing says more than that labelled units are.
-    let lost = units_lost(look);
+    let lost = units_lost(analysis);
     let before_labels = lost.clone().filter(|(point, _)| *point < SplitPoint::LABELLED);
     let block = before_labels
         .map(|(_, block)| block)
-        .or_else(|| labels_differ(look))
+        .or_else(|| labels_differ(analysis))
         .or_else(|| lost.map(|(_, block)| block))
-        .or_else(|| not_scored(look))
+        .or_else(|| not_scored(analysis))
         .or_else(|| {
-            (look.health.mixed_units > 0).then(|| {
+            (analysis.health.mixed_units > 0).then(|| {
                 format!(
                     "units that met two arms at one stage: {}; somebody else decides who is served by whom",
-                    format::count(look.health.mixed_units)
+                    format::count(analysis.health.mixed_units)
                 )
             })
         })?;
@@ -195,8 +195,8 @@ fn unhealthy(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
 }
 
 /// Returns a sentence where too many cases cannot be scored.
-fn not_scored(look: &InterimAnalysis<'_>) -> Option<String> {
-    let gap = look.health.scoring.iter().find(|gap| gap.holds)?;
+fn not_scored(analysis: &InterimAnalysis<'_>) -> Option<String> {
+    let gap = analysis.health.scoring.iter().find(|gap| gap.holds)?;
     Some(format!(
         "{}: a case that cannot be scored never helps a version",
         scoring_gaps::words(gap)
@@ -204,8 +204,8 @@ fn not_scored(look: &InterimAnalysis<'_>) -> Option<String> {
 }
 
 /// Returns the first point at which units go missing, and a sentence.
-fn units_lost(look: &InterimAnalysis<'_>) -> Option<(usize, String)> {
-    let split = &look.health.split;
+fn units_lost(analysis: &InterimAnalysis<'_>) -> Option<(usize, String)> {
+    let split = &analysis.health.split;
     let (point, version) = split.bad.as_ref()?;
     let what = match *point {
         SplitPoint::ASSIGNED => {
@@ -224,7 +224,7 @@ fn units_lost(look: &InterimAnalysis<'_>) -> Option<(usize, String)> {
         matches!(finding.role, MetricRole::Goal | MetricRole::Guardrail)
             && *point == SplitPoint::ANSWERED
     };
-    let left_out = look
+    let left_out = analysis
         .findings
         .iter()
         .filter(decides)
@@ -233,8 +233,8 @@ fn units_lost(look: &InterimAnalysis<'_>) -> Option<(usize, String)> {
 }
 
 /// Returns a sentence when labels come later, or less often, in one arm.
-fn labels_differ(look: &InterimAnalysis<'_>) -> Option<String> {
-    let parity = &look.health.label_parity;
+fn labels_differ(analysis: &InterimAnalysis<'_>) -> Option<String> {
+    let parity = &analysis.health.label_parity;
     let (point, version) = parity.bad.as_ref()?;
     let p = parity.points[*point].p;
     let age = match *point {
@@ -246,17 +246,17 @@ fn labels_differ(look: &InterimAnalysis<'_>) -> Option<String> {
             ));
         }
     };
-    let maturity = look.plan.maturity;
+    let maturity = analysis.plan.maturity;
     Some(format!(
         "delay shift: labels of {version} come later (p {p:.1e} at {age}): a longer maturity than {maturity} is proposed"
     ))
 }
 
-fn too_small(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
-    let wanted = look.plan.decide.min_labelled;
+fn too_small(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
+    let wanted = analysis.plan.decide.min_labelled;
     let decides =
         |f: &&Finding| matches!(f.role, MetricRole::Goal | MetricRole::Guardrail) && f.needs_label;
-    let small = look.findings.iter().filter(decides).find(|d| d.n_min < wanted.max(1));
+    let small = analysis.findings.iter().filter(decides).find(|d| d.n_min < wanted.max(1));
     if let Some(small) = small {
         let block = format!(
             "{}: {} of {} labelled cases in the smaller arm",
@@ -266,12 +266,12 @@ fn too_small(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
         );
         return Some((Wait::Data, block));
     }
-    look.findings.iter().find(decides)?;
-    let is_in = |arm: &&ArmReport| arm.is_stable || look.live.contains(&arm.version);
-    look.arms.iter().filter(is_in).find_map(|arm| {
+    analysis.findings.iter().find(decides)?;
+    let is_in = |arm: &&ArmReport| arm.is_stable || analysis.live.contains(&arm.version);
+    analysis.arms.iter().filter(is_in).find_map(|arm| {
         let coverage = arm.coverage()?;
-        (coverage < look.plan.decide.min_coverage).then(|| {
-            let (found, wanted) = format::short_of(coverage, look.plan.decide.min_coverage);
+        (coverage < analysis.plan.decide.min_coverage).then(|| {
+            let (found, wanted) = format::short_of(coverage, analysis.plan.decide.min_coverage);
             let block = format!(
                 "only {found} of {}'s mature cases have a label, {wanted} are wanted",
                 arm.version,
@@ -282,32 +282,36 @@ fn too_small(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
 }
 
 /// A signal is bad while its estimate is past its margin; it lets go when the estimate comes back.
-fn signalled(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
+fn signalled(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     let is_bad = |f: &&Finding| {
         let worse = f.difference.map(|by| by.value * f.direction.harm_sign());
         f.role == MetricRole::Signal && worse.is_some_and(|it_is| it_is > f.margin.value())
     };
-    let bad = look.findings.iter().find(is_bad)?;
+    let bad = analysis.findings.iter().find(is_bad)?;
     Some((Wait::Signal, format!("signal {}", format::finding(bad))))
 }
 
 /// Between stages every candidate must be proved, since every one gets more traffic; at the end one is enough.
-fn not_proved(look: &InterimAnalysis<'_>, is_last: bool) -> Option<(Wait, String)> {
-    let open: Vec<&Finding> = look.live.iter().filter_map(|l| unproved(look, l, is_last)).collect();
-    if open.is_empty() || (is_last && open.len() < look.live.len()) {
+fn not_proved(analysis: &InterimAnalysis<'_>, is_last: bool) -> Option<(Wait, String)> {
+    let open: Vec<&Finding> =
+        analysis.live.iter().filter_map(|l| unproved(analysis, l, is_last)).collect();
+    if open.is_empty() || (is_last && open.len() < analysis.live.len()) {
         return None;
     }
     let open = open.first()?;
     let needs_better = open.role == MetricRole::Goal
-        && look.plan.decide.promote == PromoteWhen::Superior
+        && analysis.plan.decide.promote == PromoteWhen::Superior
         && is_last;
     let wanted = if needs_better { "better" } else { "non-inferior" };
-    let eta = proved_at(look, open, needs_better);
-    let by = deadline(look);
+    let eta = proved_at(analysis, open, needs_better);
+    let by = deadline(analysis);
     let pace = match eta {
         Some(eta) if eta <= by => String::new(),
         Some(_) => {
-            format!(", and at the pace so far it will not be by {}", format::clock(by, look.tick))
+            format!(
+                ", and at the pace so far it will not be by {}",
+                format::clock(by, analysis.tick)
+            )
         }
         None => String::new(),
     };
@@ -321,45 +325,46 @@ fn not_proved(look: &InterimAnalysis<'_>, is_last: bool) -> Option<(Wait, String
 ///
 /// Early on a pace says nothing: it is asked for only once the evidence has come a fifth of its way.
 fn proved_at(
-    look: &InterimAnalysis<'_>,
+    analysis: &InterimAnalysis<'_>,
     finding: &Finding,
     needs_better: bool,
 ) -> Option<Timestamp> {
     const SHARE_MIN: f64 = 0.2;
     let log_e = finding.log_e?;
     let reached = if needs_better { log_e.superior } else { log_e.non_inferior };
-    let bar = (1.0 / look.plan.decide.alpha).ln();
-    let first_at = look.timing.rollout_first_at?;
-    let so_far = (look.tick - first_at).0 as f64;
+    let bar = (1.0 / analysis.plan.decide.alpha).ln();
+    let first_at = analysis.timing.rollout_first_at?;
+    let so_far = (analysis.tick - first_at).0 as f64;
     #[expect(clippy::cast_possible_truncation, reason = "at most five times a span of time")]
     let whole = (so_far * (bar / reached)) as i64;
     (reached >= SHARE_MIN * bar && so_far > 0.0)
-        .then(|| (first_at + Span(whole)).max(look.tick + look.plan.tick))
+        .then(|| (first_at + Span(whole)).max(analysis.tick + analysis.plan.tick))
 }
 
-fn deadline(look: &InterimAnalysis<'_>) -> Timestamp {
-    match (look.timing.rollout_first_at, look.plan.decide.by) {
+fn deadline(analysis: &InterimAnalysis<'_>) -> Timestamp {
+    match (analysis.timing.rollout_first_at, analysis.plan.decide.by) {
         (Some(first_at), Some(by)) => first_at + by,
         (_, _) => Timestamp::MAX,
     }
 }
 
-fn unapproved(look: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
-    look.plan
-        .stage(look.stage)
+fn unapproved(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
+    analysis
+        .plan
+        .stage(analysis.stage)
         .is_some_and(|s| s.approve)
         .then(|| (Wait::Approval, "waiting for approval".to_owned()))
 }
 
 /// Returns the first goal or guardrail of a candidate that is not proved.
 fn unproved<'a>(
-    look: &'a InterimAnalysis<'_>,
+    analysis: &'a InterimAnalysis<'_>,
     candidate: &Version,
     is_last: bool,
 ) -> Option<&'a Finding> {
-    look.findings.iter().filter(|f| f.candidate == *candidate).find(|c| match c.role {
+    analysis.findings.iter().filter(|f| f.candidate == *candidate).find(|c| match c.role {
         MetricRole::Goal => {
-            let needs_better = is_last && look.plan.decide.promote == PromoteWhen::Superior;
+            let needs_better = is_last && analysis.plan.decide.promote == PromoteWhen::Superior;
             !is_proved(c, needs_better)
         }
         MetricRole::Guardrail => !is_proved(c, false),
@@ -375,25 +380,25 @@ fn is_proved(finding: &Finding, needs_better: bool) -> bool {
     }
 }
 
-fn hold_or_give_up(look: &InterimAnalysis<'_>, wait: Wait, block: &str) -> Verdict {
-    let deadline = deadline(look);
-    if look.tick >= deadline && wait != Wait::Approval {
-        let by = format::clock(deadline, look.tick);
-        let reason = with_finding(look, &format!("nothing decided by {by}: {block}"));
+fn hold_or_give_up(analysis: &InterimAnalysis<'_>, wait: Wait, block: &str) -> Verdict {
+    let deadline = deadline(analysis);
+    if analysis.tick >= deadline && wait != Wait::Approval {
+        let by = format::clock(deadline, analysis.tick);
+        let reason = with_finding(analysis, &format!("nothing decided by {by}: {block}"));
         return Verdict::Inconclusive { reason };
     }
-    Verdict::Hold { wait, reason: with_finding(look, block) }
+    Verdict::Hold { wait, reason: with_finding(analysis, block) }
 }
 
 /// Puts what the most telling metric shows in front of a sentence.
-fn with_finding(look: &InterimAnalysis<'_>, sentence: &str) -> String {
-    let goal = look
+fn with_finding(analysis: &InterimAnalysis<'_>, sentence: &str) -> String {
+    let goal = analysis
         .findings
         .iter()
         .filter(|f| f.proof != Proof::NoData)
         .min_by_key(|p| (p.role, p.proof != Proof::Open));
     match goal {
-        Some(goal) if look.live.len() > 1 => {
+        Some(goal) if analysis.live.len() > 1 => {
             format!("{} {}; {sentence}", goal.candidate, format::finding(goal))
         }
         Some(goal) => format!("{}; {sentence}", format::finding(goal)),
@@ -401,14 +406,14 @@ fn with_finding(look: &InterimAnalysis<'_>, sentence: &str) -> String {
     }
 }
 
-fn first_goal<'a>(look: &'a InterimAnalysis<'_>, candidate: &Version) -> Option<&'a Finding> {
-    let mut ours = look.findings.iter().filter(|f| f.candidate == *candidate);
+fn first_goal<'a>(analysis: &'a InterimAnalysis<'_>, candidate: &Version) -> Option<&'a Finding> {
+    let mut ours = analysis.findings.iter().filter(|f| f.candidate == *candidate);
     ours.clone().find(|o| o.role == MetricRole::Goal).or_else(|| ours.next())
 }
 
 /// How much better than the stable version a candidate looks in its first goal.
-fn goodness(look: &InterimAnalysis<'_>, candidate: &Version) -> f64 {
-    first_goal(look, candidate)
+fn goodness(analysis: &InterimAnalysis<'_>, candidate: &Version) -> f64 {
+    first_goal(analysis, candidate)
         .and_then(|goal| Some(-goal.difference?.value * goal.direction.harm_sign()))
         .unwrap_or(f64::NEG_INFINITY)
 }

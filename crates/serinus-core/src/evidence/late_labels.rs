@@ -3,55 +3,11 @@
 //! Decisions rest on labels as they were at maturity, the same age for all, and no later label ever moves them. But a decision
 //! that the newest labels would not bear out should be known to people: so what the sums would be is kept too, exactly.
 
-use std::collections::BTreeMap;
-
-use crate::domain::ids::{MetricName, Version};
 use crate::evidence::bounds::Sides;
-use crate::evidence::design::{ContrastKey, Part, Stratum};
-use crate::evidence::sums::{Contrast, Evidence, Scores, Table};
+use crate::evidence::sums::{Contrast, Evidence, Scores, Table, Values};
 use serinus_stats::ipw_bet::Counts;
 use serinus_stats::moments::Moments;
 use serinus_stats::paired_bet::PairedCounts;
-
-/// What labels that came or changed after maturity would change.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Amended {
-    /// How many times a label came, changed or was taken back after maturity.
-    pub labels: u64,
-    /// What the newer labels show.
-    pub given: Values,
-    /// What the labels before them had shown.
-    pub taken: Values,
-}
-
-/// The part of the evidence that rests on labels.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Values {
-    /// What each version's answers scored.
-    pub scores: BTreeMap<(Stratum, Version, Part, MetricName), Scores>,
-    /// Comparisons that need more than each side's sums.
-    pub contrasts: BTreeMap<ContrastKey, Contrast>,
-}
-
-impl Amended {
-    /// Adds another lane's.
-    pub fn merge(&mut self, other: &Self) {
-        self.labels += other.labels;
-        self.given.merge(&other.given);
-        self.taken.merge(&other.taken);
-    }
-}
-
-impl Values {
-    fn merge(&mut self, other: &Self) {
-        for (key, scores) in &other.scores {
-            self.scores.entry(key.clone()).or_default().merge(scores);
-        }
-        for (key, contrast) in &other.contrasts {
-            self.contrasts.entry(key.clone()).or_default().merge(contrast);
-        }
-    }
-}
 
 impl Evidence {
     /// Returns what the evidence would be with the newest labels; nothing where more was taken back than is there, which

@@ -7,7 +7,6 @@ use crate::domain::time::{Span, Timestamp};
 use crate::evidence::bet_center::{Centre, Centres};
 use crate::evidence::bounds::{Lost, Sides};
 use crate::evidence::design::{ContrastKey, Part, Stratum};
-use crate::evidence::late_labels::Amended;
 use crate::evidence::units::Units;
 use crate::evidence::unscored::Unscored;
 use serinus_stats::bounded_bet::Capital;
@@ -118,6 +117,26 @@ pub struct Contrast {
     pub split: BTreeMap<Centre, Sides<ipw_bet::Counts>>,
     /// The capital of the bets on a bounded metric: harm, non-inferior, superior.
     pub capital: Option<Box<[Capital; 3]>>,
+}
+
+/// What labels that came or changed after maturity would change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Amended {
+    /// How many times a label came, changed or was taken back after maturity.
+    pub labels: u64,
+    /// What the newer labels show.
+    pub given: Values,
+    /// What the labels before them had shown.
+    pub taken: Values,
+}
+
+/// The part of the evidence that rests on labels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Values {
+    /// What each version's answers scored.
+    pub scores: BTreeMap<(Stratum, Version, Part, MetricName), Scores>,
+    /// Comparisons that need more than each side's sums.
+    pub contrasts: BTreeMap<ContrastKey, Contrast>,
 }
 
 impl Table {
@@ -260,6 +279,27 @@ impl Tally {
         self.first_at = self.first_at.min(other.first_at);
         self.last_at = self.last_at.max(other.last_at);
         self.latency.merge(&other.latency);
+    }
+}
+
+impl Amended {
+    /// Adds another lane's.
+    pub fn merge(&mut self, other: &Self) {
+        self.labels += other.labels;
+        self.given.merge(&other.given);
+        self.taken.merge(&other.taken);
+    }
+}
+
+impl Values {
+    /// Adds another lane's.
+    pub fn merge(&mut self, other: &Self) {
+        for (key, scores) in &other.scores {
+            self.scores.entry(key.clone()).or_default().merge(scores);
+        }
+        for (key, contrast) in &other.contrasts {
+            self.contrasts.entry(key.clone()).or_default().merge(contrast);
+        }
     }
 }
 

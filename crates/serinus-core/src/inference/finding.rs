@@ -9,13 +9,14 @@ use crate::evidence::design::Pairing;
 use crate::evidence::sums::Scores;
 use crate::inference::claims::{Bars, Claims};
 use crate::inference::fixed_horizon;
-use crate::inference::interim::{AnalysisInput, Detail};
+use crate::inference::input::{AnalysisInput, Detail};
 use crate::inference::latency;
 use crate::inference::planning;
 use crate::inference::ranking;
+use crate::inference::reading::Reading;
 use crate::inference::scoring_gaps;
 use crate::inference::strata::{Average, Compared, VALUES_MIN, compared, tuning, with_interval};
-use crate::inference::verdict::{Classic, Estimate, Finding, LogE, LostAnswers, Proof};
+use crate::inference::verdict::{Estimate, Finding, LogE, LostAnswers, Proof};
 use crate::plan::metric::{Direction, Metric, MetricRole, Shape};
 use crate::plan::rollout::PromoteWhen;
 use serinus_stats::asymp;
@@ -26,26 +27,12 @@ use serinus_stats::moments::Moments;
 use serinus_stats::prior::{GRID, Prior};
 use serinus_stats::side::Null;
 
-/// What one metric says of one candidate, before it is judged.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reading {
-    pub(crate) n: u64,
-    pub(crate) n_min: u64,
-    pub(crate) stable: Option<Estimate>,
-    pub(crate) value: Option<Estimate>,
-    pub(crate) difference: Option<Estimate>,
-    pub(crate) log_e: Option<LogE>,
-    pub(crate) claims: Claims,
-    pub(crate) classic: Option<Classic>,
-    pub(crate) lost: LostAnswers,
-}
-
 /// Reads one metric of one candidate against the stable version.
-pub fn finding(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Finding {
+pub fn finding(input: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Finding {
     let reading = match metric.kind.shape() {
-        Shape::Binary | Shape::Bounded => values(sight, metric, candidate),
-        Shape::Ranking | Shape::Confusion => ranking::ranked(sight, metric, candidate),
-        Shape::Duration => latency::duration(sight, metric, candidate),
+        Shape::Binary | Shape::Bounded => values(input, metric, candidate),
+        Shape::Ranking | Shape::Confusion => ranking::ranked(input, metric, candidate),
+        Shape::Duration => latency::duration(input, metric, candidate),
     };
     Finding {
         metric: metric.name.clone(),
@@ -53,14 +40,14 @@ pub fn finding(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) 
         role: metric.role,
         needs_label: metric.needs_label(),
         wants_better: metric.role == MetricRole::Goal
-            && sight.plan.decide.promote == PromoteWhen::Superior,
+            && input.plan.decide.promote == PromoteWhen::Superior,
         direction: metric.direction,
         margin: metric.margin,
         candidate: candidate.clone(),
         n: reading.n,
         stable: reading.stable,
         value: reading.value,
-        difference: reading.difference.map(|difference| match sight.detail {
+        difference: reading.difference.map(|difference| match input.detail {
             Detail::Full => reading.claims.agreed(metric, difference),
             Detail::Verdict => difference,
         }),
@@ -69,8 +56,8 @@ pub fn finding(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) 
         proof: proof(metric, &reading),
         aborts: metric.aborts && matches!(metric.role, MetricRole::Goal | MetricRole::Guardrail),
         n_min: reading.n_min,
-        design_effect: sight.evidence.inflation(candidate, &metric.name),
-        clipped: scoring_gaps::clipped(sight, metric, candidate),
+        design_effect: input.evidence.inflation(candidate, &metric.name),
+        clipped: scoring_gaps::clipped(input, metric, candidate),
         lost: reading.lost,
     }
 }
@@ -92,8 +79,8 @@ fn proof(metric: &Metric, reading: &Reading) -> Proof {
     }
 }
 
-fn values(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Reading {
-    let strata = compared(sight, metric, candidate);
+fn values(input: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Reading {
+    let strata = compared(input, metric, candidate);
     let mut ours = Moments::default();
     let mut theirs = Moments::default();
     let mut difference = Average::default();
@@ -119,33 +106,33 @@ fn values(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Re
             }
         }
     }
-    let inflation = sight.evidence.inflation(candidate, &metric.name);
+    let inflation = input.evidence.inflation(candidate, &metric.name);
     if n_min == 0 {
         return Reading {
-            stable: estimate(sight, metric, &theirs, inflation),
-            value: estimate(sight, metric, &ours, inflation),
+            stable: estimate(input, metric, &theirs, inflation),
+            value: estimate(input, metric, &ours, inflation),
             ..Reading::default()
         };
     }
     let is_binary = metric.kind.shape() == Shape::Binary;
     let sides = bounded_difference(metric, &strata);
     let [harm, non_inferior, superior] = if is_binary {
-        rate_log_e(sight, metric, &strata, inflation)
+        rate_log_e(input, metric, &strata, inflation)
     } else {
         mean_log_e(metric, &strata, inflation)
     };
     let log_e = LogE { harm, non_inferior, superior };
-    let bars = Bars::of(sight.plan);
+    let bars = Bars::of(input.plan);
     let claims = match difference.mean() {
         Some(difference) => Claims::of(metric, bars, log_e, difference),
         None => Claims::default(),
     };
-    let interval = if sight.detail == Detail::Verdict {
+    let interval = if input.detail == Detail::Verdict {
         Interval::WHOLE
     } else if is_binary {
-        rate_interval(sight, metric, &strata, inflation, claims)
+        rate_interval(input, metric, &strata, inflation, claims)
     } else {
-        let alpha = sight.plan.decide.alpha;
+        let alpha = input.plan.decide.alpha;
         let unrejected =
             |side: Average| side.inflated(inflation).unrejected(n as f64, metric, alpha, bars);
         bounds::ends(metric, sides.map(unrejected))
@@ -153,12 +140,12 @@ fn values(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Re
     Reading {
         n,
         n_min,
-        stable: estimate(sight, metric, &theirs, inflation),
-        value: estimate(sight, metric, &ours, inflation),
+        stable: estimate(input, metric, &theirs, inflation),
+        value: estimate(input, metric, &ours, inflation),
         difference: difference.mean().map(|value| with_interval(value, interval, n)),
         log_e: Some(log_e),
         claims,
-        classic: fixed_horizon::values(metric, &strata).filter(|_| sight.detail == Detail::Full),
+        classic: fixed_horizon::values(metric, &strata).filter(|_| input.detail == Detail::Full),
         lost: lost_answers(metric, &strata, sides.favour.mean()),
     }
 }
@@ -210,7 +197,7 @@ fn bounded_difference(metric: &Metric, strata: &[Compared<'_>]) -> Sides<Average
 
 /// Log-capitals of each planned effect add over all strata before the mixture: one process for the whole rollout.
 fn rate_log_e(
-    sight: &AnalysisInput<'_>,
+    input: &AnalysisInput<'_>,
     metric: &Metric,
     strata: &[Compared<'_>],
     inflation: f64,
@@ -219,15 +206,15 @@ fn rate_log_e(
     let mut questions = [[0.0; GRID]; 3];
     let nulls = planning::nulls(metric);
     for it in strata {
-        for split in it.splits(sight, metric) {
+        for split in it.splits(input, metric) {
             for ((sums, null), split) in questions.iter_mut().zip(nulls).zip(split.questions()) {
-                sight.bets.split(&split, null, &prior).add_to(&split.counts, sums);
+                input.bets.split(&split, null, &prior).add_to(&split.counts, sums);
             }
         }
         if it.pairing == Pairing::Paired {
-            let paired = it.paired(sight, metric).questions();
+            let paired = it.paired(input, metric).questions();
             for ((sums, null), paired) in questions.iter_mut().zip(nulls).zip(paired) {
-                let design = sight.bets.paired(paired.discordance, null, &prior);
+                let design = input.bets.paired(paired.discordance, null, &prior);
                 design.add_to(&paired.counts, sums);
             }
         }
@@ -251,7 +238,7 @@ fn mean_log_e(metric: &Metric, strata: &[Compared<'_>], inflation: f64) -> [f64;
 /// Returns the nulls that the deciding bets do not reject, over all strata: for harm at its bar, for the candidate at that of a
 /// promotion. What speaks for the candidate is planned against the margin, and against no difference where better is proved.
 fn rate_interval(
-    sight: &AnalysisInput<'_>,
+    input: &AnalysisInput<'_>,
     metric: &Metric,
     strata: &[Compared<'_>],
     inflation: f64,
@@ -262,11 +249,11 @@ fn rate_interval(
     let end = |question: usize, null: Null, bar: f64| {
         let rungs: Vec<Rung> = strata
             .iter()
-            .flat_map(|one| one.rungs(sight, metric, (question, null), &prior))
+            .flat_map(|one| one.rungs(input, metric, (question, null), &prior))
             .collect();
         invert::end(&rungs, &prior, bar, inflation)
     };
-    let bars = Bars::of(sight.plan);
+    let bars = Bars::of(input.plan);
     let worse = end(0, harm, bars.harm);
     let better = end(1, if claims.superior { superior } else { non_inferior }, bars.promotion);
     match metric.direction {
@@ -279,26 +266,26 @@ impl Compared<'_> {
     /// Returns the bets against the null of a question with what it is asked of, to be held against other nulls.
     fn rungs(
         &self,
-        sight: &AnalysisInput<'_>,
+        input: &AnalysisInput<'_>,
         metric: &Metric,
         (question, null): (usize, Null),
         prior: &Prior,
     ) -> Vec<Rung> {
         if self.pairing == Pairing::Paired {
-            let paired = self.paired(sight, metric).questions()[question];
-            let design = sight.bets.paired(paired.discordance, null, prior);
+            let paired = self.paired(input, metric).questions()[question];
+            let design = input.bets.paired(paired.discordance, null, prior);
             return design.rung(&paired, null.side).into_iter().collect();
         }
-        let splits = self.splits(sight, metric).into_iter().map(|m| m.questions()[question]);
+        let splits = self.splits(input, metric).into_iter().map(|m| m.questions()[question]);
         splits
-            .filter_map(|split| sight.bets.split(&split, null, prior).rung(&split, null.side))
+            .filter_map(|split| input.bets.split(&split, null, prior).rung(&split, null.side))
             .collect()
     }
 }
 
 /// One arm's mean with its asymptotic confidence sequence.
 fn estimate(
-    sight: &AnalysisInput<'_>,
+    input: &AnalysisInput<'_>,
     metric: &Metric,
     moments: &Moments,
     inflation: f64,
@@ -319,7 +306,7 @@ fn estimate(
     let error = error * inflation.sqrt();
     let asymptotic = asymp::Estimate { n: summary.n, difference: summary.mean, error };
     let interval = if summary.n >= VALUES_MIN {
-        asymp::interval(&asymptotic, tuning(sight.plan.decide.alpha))
+        asymp::interval(&asymptotic, tuning(input.plan.decide.alpha))
     } else {
         Interval::WHOLE
     };

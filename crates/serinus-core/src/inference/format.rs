@@ -1,8 +1,7 @@
 //! Sentences for people: numbers, times and findings as they are read in a reason.
 
 use crate::domain::time::Timestamp;
-use crate::inference::scoring_gaps::Clipped;
-use crate::inference::verdict::{Estimate, Finding, Proof, Question};
+use crate::inference::verdict::{Clipped, Estimate, Finding, Proof, Question};
 use crate::plan::metric::Margin;
 
 /// Writes a whole number with thousands separated.

@@ -9,7 +9,7 @@
 use crate::domain::ids::Version;
 use crate::evidence::design::{Pairing, Part};
 use crate::evidence::units::{Basis, UnitCounts, Units};
-use crate::inference::interim::AnalysisInput;
+use crate::inference::input::AnalysisInput;
 use crate::inference::scoring_gaps;
 use crate::inference::verdict::{Check, Health, LabelAge, SplitPoint, Trail};
 use crate::plan::metric::{Metric, MetricKind, MetricRole, Unusable};
@@ -34,35 +34,35 @@ const LOSS_MDE: f64 = 0.02;
 const LOSS_BASE: f64 = 0.001;
 
 /// Looks at how the evidence came about.
-pub fn health(sight: &AnalysisInput<'_>, no_data: bool) -> Health {
+pub fn health(input: &AnalysisInput<'_>, no_data: bool) -> Health {
     Health {
-        split: split_trail(sight),
-        label_parity: parity_trail(sight),
-        mixed_units: sight.evidence.units.values().map(Units::mixed).sum(),
-        without_unit: sight.evidence.without_unit,
-        lag: sight.lag,
-        unplanned: sight.unplanned,
+        split: split_trail(input),
+        label_parity: parity_trail(input),
+        mixed_units: input.evidence.units.values().map(Units::mixed).sum(),
+        without_unit: input.evidence.without_unit,
+        lag: input.lag,
+        unplanned: input.unplanned,
         no_data,
-        scoring: scoring_gaps::gaps(sight),
+        scoring: scoring_gaps::gaps(input),
     }
 }
 
 /// Returns whether a missing label says something about the measurement, and not about the truth.
-fn are_labels_expected(sight: &AnalysisInput<'_>) -> bool {
-    let needs_labels = sight.plan.metrics.iter().any(Metric::needs_label);
-    sight.plan.missing == MissingLabels::Exclude && needs_labels
+fn are_labels_expected(input: &AnalysisInput<'_>) -> bool {
+    let needs_labels = input.plan.metrics.iter().any(Metric::needs_label);
+    input.plan.missing == MissingLabels::Exclude && needs_labels
 }
 
 /// Compares how many units of each arm came how far with the shares, in every stratum.
 ///
 /// That a candidate that was taken out did not answer is known by then: from the answer on, only those who are still in are
 /// compared, each set of them by a test of its own.
-fn split_trail(sight: &AnalysisInput<'_>) -> Trail {
-    let all: Vec<&Version> = std::iter::once(sight.stable).chain(&sight.plan.candidates).collect();
-    let live: Vec<&Version> = std::iter::once(sight.stable).chain(sight.live).collect();
+fn split_trail(input: &AnalysisInput<'_>) -> Trail {
+    let all: Vec<&Version> = std::iter::once(input.stable).chain(&input.plan.candidates).collect();
+    let live: Vec<&Version> = std::iter::once(input.stable).chain(input.live).collect();
     let strata = |versions: &[&Version], reached: fn(UnitCounts) -> u64| -> Vec<Point> {
         let stratum = |(stratum, units): (_, &Units)| {
-            let weight = |v: &Version| sight.design.share(sight.plan, stratum, v).fraction();
+            let weight = |v: &Version| input.design.share(input.plan, stratum, v).fraction();
             let (of, dispersion, toll): (fn(&Units, &Version) -> UnitCounts, f64, f64) =
                 match units.basis() {
                     Basis::Cases { dispersion, toll } => (Units::cases_of, dispersion, toll),
@@ -75,13 +75,13 @@ fn split_trail(sight: &AnalysisInput<'_>) -> Trail {
                 toll,
             }
         };
-        sight.evidence.units.iter().map(|(u, units)| stratum((*u, units))).collect()
+        input.evidence.units.iter().map(|(u, units)| stratum((*u, units))).collect()
     };
     let assigned = strata(&all, |s| s.assigned);
     let assigned_live = strata(&live, |l| l.assigned);
     let answered = strata(&live, |l| l.answered);
     let labelled =
-        if are_labels_expected(sight) { strata(&live, |l| l.labelled) } else { Vec::new() };
+        if are_labels_expected(input) { strata(&live, |l| l.labelled) } else { Vec::new() };
     let log_e = [log_e(&assigned), answers_log_e(&assigned_live, &answered), log_e(&labelled)];
     let bar = (POINTS / split::ALPHA).ln();
     let bad = log_e.iter().position(|l| *l >= bar).and_then(|point| {
@@ -98,7 +98,7 @@ fn split_trail(sight: &AnalysisInput<'_>) -> Trail {
     };
     // A metric that leaves cases out rests on the answered ones being split as planned.
     let leaves_out = |m: &Metric| decides(m) && m.unusable == Unusable::Exclude;
-    let metrics = &sight.plan.metrics;
+    let metrics = &input.plan.metrics;
     let is_measured = metrics.iter().any(measures) && !metrics.iter().any(leaves_out);
     let bad = bad.filter(|(point, _)| *point == SplitPoint::ASSIGNED || !is_measured);
     let mut trail = trail(log_e, bar, POINTS, bad);
@@ -218,19 +218,19 @@ fn trail(log_e: [f64; 3], bar: f64, tests: f64, bad: Option<(usize, Version)>) -
 /// Compares how often labels are missing at three ages, candidate by candidate; the worst counts.
 ///
 /// Where only early ages fail, labels come later in one arm: what is known at maturity is then another thing in each.
-fn parity_trail(sight: &AnalysisInput<'_>) -> Trail {
-    let tests = POINTS * sight.live.len().max(1) as f64;
+fn parity_trail(input: &AnalysisInput<'_>) -> Trail {
+    let tests = POINTS * input.live.len().max(1) as f64;
     let bar = (tests / PARITY_ALPHA).ln();
-    if !are_labels_expected(sight) {
+    if !are_labels_expected(input) {
         return trail([0.0; 3], bar, tests, None);
     }
     let worst: [(f64, Option<Version>); 3] = std::array::from_fn(|age| {
-        sight
+        input
             .live
             .iter()
             .map(|candidate| {
-                let strata = coverage(sight, candidate, age);
-                let loser = if treated_excess(&strata) > 0.0 { candidate } else { sight.stable };
+                let strata = coverage(input, candidate, age);
+                let loser = if treated_excess(&strata) > 0.0 { candidate } else { input.stable };
                 (rr_mix::label_parity(&strata), Some(loser.clone()))
             })
             .fold((0.0, None), |worst, l| if l.0 > worst.0 { l } else { worst })
@@ -255,23 +255,23 @@ fn treated_excess(strata: &[Coverage]) -> f64 {
 
 /// Counts mature cases, and those with a label by an age; where units come again, the first mature case of each unit that is
 /// remembered, because the cases of one unit are not drawn one by one.
-fn coverage(sight: &AnalysisInput<'_>, candidate: &Version, age: usize) -> Vec<Coverage> {
+fn coverage(input: &AnalysisInput<'_>, candidate: &Version, age: usize) -> Vec<Coverage> {
     let mature = |stratum, version| {
-        let units = sight.evidence.units.get(&stratum).filter(|s| s.is_sticky());
+        let units = input.evidence.units.get(&stratum).filter(|s| s.is_sticky());
         if let Some(units) = units {
             let counts = units.units_of(version);
             return (counts.mature, counts.labelled_by[age]);
         }
-        let tally = sight.evidence.tally(stratum, version, Part::Chosen);
+        let tally = input.evidence.tally(stratum, version, Part::Chosen);
         tally.map_or((0, 0), |t| (t.mature, t.labelled_by_age()[age]))
     };
-    sight
+    input
         .compared(candidate)
         .into_iter()
         .filter_map(|(stratum, pairing)| match pairing {
             Pairing::Split { rho } => {
                 let (treated, treated_labelled) = mature(stratum, candidate);
-                let (control, control_labelled) = mature(stratum, sight.stable);
+                let (control, control_labelled) = mature(stratum, input.stable);
                 Some(Coverage {
                     propensity: rho,
                     treated,

@@ -10,10 +10,10 @@ use std::f64::consts::LN_2;
 use crate::domain::ids::Version;
 use crate::evidence::design::{Exceedances, Pairing, Part, Stratum, Thresholds};
 use crate::inference::claims::{Bars, Claims};
-use crate::inference::finding::Reading;
 use crate::inference::fixed_horizon;
-use crate::inference::interim::{AnalysisInput, Detail};
+use crate::inference::input::{AnalysisInput, Detail};
 use crate::inference::planning;
+use crate::inference::reading::Reading;
 use crate::inference::strata::{tuning, with_interval};
 use crate::inference::verdict::{Estimate, LogE, LostAnswers};
 use crate::plan::metric::{Metric, Unusable};
@@ -54,21 +54,21 @@ struct Counted {
 }
 
 /// Reads a latency metric.
-pub(crate) fn duration(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Reading {
-    let strata = sight.compared(candidate);
-    let timed: Vec<Timed> = strata.iter().map(|s| timed(sight, candidate, *s)).collect();
+pub(crate) fn duration(input: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Reading {
+    let strata = input.compared(candidate);
+    let timed: Vec<Timed> = strata.iter().map(|s| timed(input, candidate, *s)).collect();
     let (mut ours, mut theirs) = (Sketch::default(), Sketch::default());
     for it in &timed {
         ours.merge(&it.ours);
         theirs.merge(&it.theirs);
     }
     let n_min = ours.count().min(theirs.count());
-    let inflation = sight.evidence.inflation(candidate, &metric.name);
+    let inflation = input.evidence.inflation(candidate, &metric.name);
     let mut shown = QUANTILES[0];
     let (mut log_e, mut claims) = (None, Claims::default());
-    if let Some(thresholds) = sight.design.thresholds.get(&metric.name) {
+    if let Some(thresholds) = input.design.thresholds.get(&metric.name) {
         let block = |t: &Thresholds| -> Vec<Counted> {
-            strata.iter().map(|at| count(sight, metric, candidate, t, *at)).collect()
+            strata.iter().map(|at| count(input, metric, candidate, t, *at)).collect()
         };
         let blocks: Vec<Vec<Counted>> = thresholds.iter().map(block).collect();
         let slower = log_es(&blocks, Side::Greater, Held::ToLimits, inflation);
@@ -77,7 +77,7 @@ pub(crate) fn duration(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &V
             non_inferior: log_es(&blocks, Side::Less, Held::ToLimits, inflation)[0],
             superior: log_es(&blocks, Side::Less, Held::ToThresholds, inflation)[0],
         };
-        let bars = Bars::of(sight.plan);
+        let bars = Bars::of(input.plan);
         claims = Claims::of_e_values(bars, found);
         if claims.harm {
             shown = tells_most(&timed, &slower, metric);
@@ -89,8 +89,8 @@ pub(crate) fn duration(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &V
         let value = sketch.quantile(shown)?;
         Some(Estimate { value, low: None, high: None, n: sketch.count() })
     };
-    let range = match sight.detail {
-        Detail::Full => range(sight, &timed, shown, inflation),
+    let range = match input.detail {
+        Detail::Full => range(input, &timed, shown, inflation),
         Detail::Verdict => Interval::WHOLE,
     };
     Reading {
@@ -107,7 +107,7 @@ pub(crate) fn duration(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &V
             superior: 0.0,
         })),
         claims,
-        classic: (sight.detail == Detail::Full)
+        classic: (input.detail == Detail::Full)
             .then(|| fixed_horizon::durations(&ours, &theirs))
             .flatten(),
         lost: LostAnswers::default(),
@@ -115,20 +115,20 @@ pub(crate) fn duration(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &V
 }
 
 fn timed(
-    sight: &AnalysisInput<'_>,
+    input: &AnalysisInput<'_>,
     candidate: &Version,
     (stratum, pairing): (Stratum, Pairing),
 ) -> Timed {
     let of = |version: &Version| {
         let mut sketch = Sketch::default();
         for part in parts(pairing) {
-            if let Some(tally) = sight.evidence.tally(stratum, version, *part) {
+            if let Some(tally) = input.evidence.tally(stratum, version, *part) {
                 sketch.merge(&tally.latency);
             }
         }
         sketch
     };
-    Timed { ours: of(candidate), theirs: of(sight.stable) }
+    Timed { ours: of(candidate), theirs: of(input.stable) }
 }
 
 /// Returns by what fraction the candidate is slower at a height, averaged over strata; nothing without answers of both.
@@ -163,9 +163,9 @@ fn average(strata: &[Timed], of: impl Fn(&Timed) -> Option<f64>) -> Option<f64> 
 }
 
 /// Returns an approximate range of the slowdown at a height: from the heights that each version's own may be, in every stratum.
-fn range(sight: &AnalysisInput<'_>, strata: &[Timed], q: f64, inflation: f64) -> Interval {
-    let alpha = sight.plan.decide.alpha;
-    let bars = Bars::of(sight.plan);
+fn range(input: &AnalysisInput<'_>, strata: &[Timed], q: f64, inflation: f64) -> Interval {
+    let alpha = input.plan.decide.alpha;
+    let bars = Bars::of(input.plan);
     // Two heights are uncertain, so each has half of the level.
     let off = |sketch: &Sketch, bar: f64| {
         let n = sketch.count() as f64;
@@ -209,7 +209,7 @@ fn parts(pairing: Pairing) -> &'static [Part] {
 }
 
 fn count(
-    sight: &AnalysisInput<'_>,
+    input: &AnalysisInput<'_>,
     metric: &Metric,
     candidate: &Version,
     thresholds: &Thresholds,
@@ -218,7 +218,7 @@ fn count(
     let of = |version: &Version| {
         let mut sum = Exceedances::default();
         for part in parts(pairing) {
-            let Some(tally) = sight.evidence.tally(stratum, version, *part) else { continue };
+            let Some(tally) = input.evidence.tally(stratum, version, *part) else { continue };
             let key = (stratum, version.clone(), *part);
             let counted = planning::in_block(thresholds, &key, tally, metric);
             sum.n += counted.n;
@@ -232,7 +232,7 @@ fn count(
         }
         sum
     };
-    Counted { pairing, ours: of(candidate), theirs: of(sight.stable) }
+    Counted { pairing, ours: of(candidate), theirs: of(input.stable) }
 }
 
 /// Returns the evidence at each threshold, over all blocks and strata.

@@ -4,6 +4,7 @@ pub mod format;
 pub mod verdict;
 
 pub mod bet_cache;
+pub mod input;
 pub mod planning;
 
 pub mod claims;
@@ -14,6 +15,7 @@ pub mod strata;
 pub mod fixed_horizon;
 pub mod latency;
 pub mod ranking;
+pub mod reading;
 
 pub mod finding;
 pub mod health;

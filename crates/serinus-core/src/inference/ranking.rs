@@ -8,10 +8,10 @@ use crate::domain::ids::Version;
 use crate::evidence::bounds::{self, Lost, Sides};
 use crate::evidence::sums::{Scores, Table};
 use crate::inference::claims::{Bars, Claims};
-use crate::inference::finding::Reading;
 use crate::inference::fixed_horizon;
-use crate::inference::interim::{AnalysisInput, Detail};
+use crate::inference::input::{AnalysisInput, Detail};
 use crate::inference::planning;
+use crate::inference::reading::Reading;
 use crate::inference::strata::{Average, compared, tuning, unrejected, with_interval};
 use crate::inference::verdict::{Classic, Estimate, LogE, LostAnswers};
 use crate::plan::metric::{Metric, MetricKind};
@@ -41,16 +41,16 @@ struct Arm {
 const NOTHING_SAID: LogE = LogE { harm: 0.0, non_inferior: 0.0, superior: 0.0 };
 
 /// Reads a ranking or a two-by-two metric.
-pub(crate) fn ranked(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Reading {
-    let alpha = sight.plan.decide.alpha;
-    let inflation = sight.evidence.inflation(candidate, &metric.name);
+pub(crate) fn ranked(input: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Reading {
+    let alpha = input.plan.decide.alpha;
+    let inflation = input.evidence.inflation(candidate, &metric.name);
     let mut difference = Average::default();
     let mut sides = Sides::both(Average::default());
     let (mut ours_all, mut theirs_all) = (Scores::default(), Scores::default());
     let (mut n, mut n_min) = (0, 0);
     let (mut positives, mut cases) = (0, 0);
     let mut lost = LostAnswers::default();
-    for it in compared(sight, metric, candidate) {
+    for it in compared(input, metric, candidate) {
         let (Some(ours), Some(theirs)) = (arm(metric, &it.ours), arm(metric, &it.theirs)) else {
             continue;
         };
@@ -88,7 +88,7 @@ pub(crate) fn ranked(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Ver
     let asymptotic =
         sides.map(|side| side.inflated(inflation).asymptotic(cases as f64).filter(|_| is_known));
     let log_e = one_sided(metric, alpha, asymptotic);
-    let bars = Bars::of(sight.plan);
+    let bars = Bars::of(input.plan);
     let interval = |one: Option<asymp::Estimate>| {
         one.map_or(Interval::WHOLE, |one| unrejected(&one, metric, alpha, bars))
     };
@@ -109,7 +109,7 @@ pub(crate) fn ranked(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Ver
             .map(|s| with_interval(s, interval, n)),
         // Without enough positives nothing is said yet, and that is an open question, not a lack of data.
         log_e: log_e.or((n_min > 0).then_some(NOTHING_SAID)),
-        classic: classic(metric, &ours_all, &theirs_all).filter(|_| sight.detail == Detail::Full),
+        classic: classic(metric, &ours_all, &theirs_all).filter(|_| input.detail == Detail::Full),
         lost: LostAnswers { worst_difference: sides.favour.mean(), ..lost },
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! Scores of the cases that are left say nothing of the others, and a version may look better by what is left out.
 
-use crate::domain::ids::{MetricName, RequestId, Version};
+use crate::domain::ids::{RequestId, Version};
 use crate::evidence::sums::Scores;
 use crate::evidence::unscored::{Reason, Side};
-use crate::inference::interim::AnalysisInput;
-use crate::inference::verdict::{Finding, InterimAnalysis};
+use crate::inference::input::AnalysisInput;
+use crate::inference::verdict::{Clipped, Gap};
 use crate::plan::metric::{Metric, MetricKind, MetricRole, Shape};
 use serinus_stats::ranking::Ranking;
 
@@ -15,56 +15,20 @@ const SHARE_MAX: f64 = 0.01;
 /// From which share of all pairs of a positive and a negative on ties hold: they may hide half of it from the area.
 const TIED_MAX: f64 = 0.05;
 
-/// Cases of one version that one metric could not score for one reason.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gap {
-    /// The metric.
-    pub metric: MetricName,
-    /// The version.
-    pub version: Version,
-    /// Why.
-    pub reason: Reason,
-    /// The share of the version's labelled cases with an answer, of the rollout or of its present stage: the greater one.
-    pub share: f64,
-    /// The request ids of a few of them.
-    pub sample: Vec<RequestId>,
-    /// Whether it holds the rollout.
-    pub holds: bool,
-}
-
-/// The shares of values that were clipped to the metric's range.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Clipped {
-    /// Of the stable version's values.
-    pub stable: f64,
-    /// Of the candidate's.
-    pub candidate: f64,
-}
-
-impl Gap {
-    /// Returns whether a finding rests on scores that this gap leaves open; a clipped value is scored all the same.
-    pub fn opens(&self, look: &InterimAnalysis<'_>, finding: &Finding) -> bool {
-        self.holds
-            && self.reason != Reason::OutsideRange
-            && self.metric == finding.metric
-            && (self.version == *look.stable || self.version == finding.candidate)
-    }
-}
-
 /// Returns what could not be scored, by metric, version and reason.
-pub fn gaps(sight: &AnalysisInput<'_>) -> Vec<Gap> {
+pub fn gaps(input: &AnalysisInput<'_>) -> Vec<Gap> {
     let mut gaps = Vec::new();
-    for metric in sight.plan.metrics.iter().filter(|metric| metric.segment.is_none()) {
-        for version in std::iter::once(sight.stable).chain(sight.live) {
-            of_version(sight, metric, version, &mut gaps);
+    for metric in input.plan.metrics.iter().filter(|metric| metric.segment.is_none()) {
+        for version in std::iter::once(input.stable).chain(input.live) {
+            of_version(input, metric, version, &mut gaps);
         }
     }
     gaps
 }
 
-fn of_version(sight: &AnalysisInput<'_>, metric: &Metric, version: &Version, gaps: &mut Vec<Gap>) {
-    let whole = sum(sight, metric, version, |_| true);
-    let stage = sum(sight, metric, version, |stage| stage == sight.stage.0);
+fn of_version(input: &AnalysisInput<'_>, metric: &Metric, version: &Version, gaps: &mut Vec<Gap>) {
+    let whole = sum(input, metric, version, |_| true);
+    let stage = sum(input, metric, version, |stage| stage == input.stage.0);
     let is_deciding = metric.role != MetricRole::Watch;
     let tied = whole.ranks.as_ref().map_or(0.0, Ranking::tied);
     if tied >= TIED_MAX {
@@ -95,13 +59,13 @@ fn of_version(sight: &AnalysisInput<'_>, metric: &Metric, version: &Version, gap
 }
 
 fn sum(
-    sight: &AnalysisInput<'_>,
+    input: &AnalysisInput<'_>,
     metric: &Metric,
     version: &Version,
     wanted: impl Fn(u32) -> bool,
 ) -> Scores {
     let mut sum = Scores::default();
-    for ((stratum, of, _, name), scores) in &sight.evidence.scores {
+    for ((stratum, of, _, name), scores) in &input.evidence.scores {
         if of == version && *name == metric.name && wanted(stratum.stage.0) {
             sum.merge(scores);
         }
@@ -110,15 +74,15 @@ fn sum(
 }
 
 /// Returns the shares of clipped values, for a metric with a range.
-pub fn clipped(sight: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Option<Clipped> {
+pub fn clipped(input: &AnalysisInput<'_>, metric: &Metric, candidate: &Version) -> Option<Clipped> {
     if metric.kind.shape() != Shape::Bounded {
         return None;
     }
     let of = |version| {
-        let scores = sum(sight, metric, version, |_| true);
+        let scores = sum(input, metric, version, |_| true);
         share(scores.clipped, scores.moments.n)
     };
-    Some(Clipped { stable: of(sight.stable), candidate: of(candidate) })
+    Some(Clipped { stable: of(input.stable), candidate: of(candidate) })
 }
 
 fn share(part: u64, whole: u64) -> f64 {

@@ -6,7 +6,7 @@ use crate::evidence::bounds::{self, Sides, Whose};
 use crate::evidence::design::{ContrastKey, Pairing, Part, Stratum};
 use crate::evidence::sums::{Contrast, Scores};
 use crate::inference::claims::Bars;
-use crate::inference::interim::AnalysisInput;
+use crate::inference::input::AnalysisInput;
 use crate::inference::planning;
 use crate::inference::verdict::Estimate;
 use crate::plan::metric::{Direction, Metric, MetricKind};
@@ -30,20 +30,20 @@ pub(crate) struct Compared<'a> {
 
 /// Returns what the strata show in which the two are compared.
 pub(crate) fn compared<'a>(
-    sight: &AnalysisInput<'a>,
+    input: &AnalysisInput<'a>,
     metric: &Metric,
     candidate: &Version,
 ) -> Vec<Compared<'a>> {
     let parts = |stratum, version: &Version, parts: &[Part]| {
         let mut sum = Scores::default();
         for part in parts {
-            if let Some(scores) = sight.evidence.scored(stratum, version, *part, &metric.name) {
+            if let Some(scores) = input.evidence.scored(stratum, version, *part, &metric.name) {
                 sum.merge(scores);
             }
         }
         sum
     };
-    sight
+    input
         .compared(candidate)
         .into_iter()
         .map(|(stratum, pairing)| {
@@ -75,8 +75,8 @@ pub(crate) fn compared<'a>(
                 stratum,
                 pairing,
                 ours: parts(stratum, candidate, wanted),
-                theirs: parts(stratum, sight.stable, wanted),
-                contrast: sight.evidence.contrasts.get(&key),
+                theirs: parts(stratum, input.stable, wanted),
+                contrast: input.evidence.contrasts.get(&key),
             }
         })
         .collect()
@@ -98,13 +98,13 @@ impl Compared<'_> {
     /// Returns what was split between the two, of a binary metric, by the centre of the bets.
     pub(crate) fn splits(
         &self,
-        sight: &AnalysisInput<'_>,
+        input: &AnalysisInput<'_>,
         metric: &Metric,
     ) -> Vec<Sides<ipw_bet::Stratum>> {
         let (Pairing::Split { rho }, Some(contrast)) = (self.pairing, self.contrast) else {
             return Vec::new();
         };
-        let assumption = planning::assumption(sight.design, metric, self.stratum.stage);
+        let assumption = planning::assumption(input.design, metric, self.stratum.stage);
         let base = planning::planned_rate(assumption.centre);
         let stratum = |centre: Centre, counts| ipw_bet::Stratum {
             propensity: rho,
@@ -118,10 +118,10 @@ impl Compared<'_> {
     /// Returns what both answered, of a binary metric.
     pub(crate) fn paired(
         &self,
-        sight: &AnalysisInput<'_>,
+        input: &AnalysisInput<'_>,
         metric: &Metric,
     ) -> Sides<PairedStratum> {
-        let assumption = planning::assumption(sight.design, metric, self.stratum.stage);
+        let assumption = planning::assumption(input.design, metric, self.stratum.stage);
         let contrast = self.contrast.cloned().unwrap_or_default();
         contrast.lost_pairs.map(|lost| {
             let mut counts = contrast.pairs;

@@ -1,9 +1,9 @@
 //! What was learned at one tick, and what should become of the stage.
 
-use crate::domain::ids::{MetricName, StageIndex, Version};
+use crate::domain::ids::{MetricName, RequestId, StageIndex, Version};
 use crate::domain::share::Share;
 use crate::domain::time::Timestamp;
-use crate::inference::scoring_gaps::{Clipped, Gap};
+use crate::evidence::unscored::Reason;
 use crate::plan::metric::{Direction, Margin, MetricKind, MetricRole};
 use crate::plan::rollout::RolloutPlan;
 
@@ -245,6 +245,42 @@ pub struct Health {
     pub no_data: bool,
     /// What could not be scored.
     pub scoring: Vec<Gap>,
+}
+
+/// Cases of one version that one metric could not score for one reason.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gap {
+    /// The metric.
+    pub metric: MetricName,
+    /// The version.
+    pub version: Version,
+    /// Why.
+    pub reason: Reason,
+    /// The share of the version's labelled cases with an answer, of the rollout or of its present stage: the greater one.
+    pub share: f64,
+    /// The request ids of a few of them.
+    pub sample: Vec<RequestId>,
+    /// Whether it holds the rollout.
+    pub holds: bool,
+}
+
+/// The shares of values that were clipped to the metric's range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clipped {
+    /// Of the stable version's values.
+    pub stable: f64,
+    /// Of the candidate's.
+    pub candidate: f64,
+}
+
+impl Gap {
+    /// Returns whether a finding rests on scores that this gap leaves open; a clipped value is scored all the same.
+    pub fn opens(&self, analysis: &InterimAnalysis<'_>, finding: &Finding) -> bool {
+        self.holds
+            && self.reason != Reason::OutsideRange
+            && self.metric == finding.metric
+            && (self.version == *analysis.stable || self.version == finding.candidate)
+    }
 }
 
 /// When things happened in the rollout, in event time.

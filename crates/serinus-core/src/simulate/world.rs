@@ -16,7 +16,7 @@ use crate::engine::judge::io::{Event, Settings};
 use crate::engine::judge::judge::Judge;
 use crate::engine::partial::{Inputs, Partial};
 use crate::evidence::sums::Evidence;
-use crate::inference::interim::Detail;
+use crate::inference::input::Detail;
 use crate::join::label_join::Clocks;
 use crate::plan::rollout::{ModelPlan, RolloutPlan};
 use crate::simulate::cases::{self, Population, Waiting};

@@ -10,7 +10,8 @@ use crate::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use crate::engine::judge::io::Effect;
 use crate::engine::judge::judge::{Grounds, Judge};
 use crate::engine::judge::state::live;
-use crate::inference::interim::{self, AnalysisInput};
+use crate::inference::input::AnalysisInput;
+use crate::inference::interim;
 use crate::inference::verdict::{Verdict, Wait};
 
 /// How many commands' ids are remembered, so that one delivered twice is done once.
@@ -165,7 +166,7 @@ impl Judge {
         let rollout = standing.rollout.as_ref()?;
         let live = live(&rollout.plan, standing);
         let evidence = self.evidence();
-        let look = interim::look(&AnalysisInput {
+        let look = interim::analyze(&AnalysisInput {
             plan: &rollout.plan,
             design: &standing.design,
             evidence: &evidence,

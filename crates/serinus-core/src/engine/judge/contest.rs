@@ -81,7 +81,7 @@ impl Judge {
         let phase = if self.is_running(name) { standing.position.phase } else { decision.phase };
         let position = Position { phase, routing: standing.position.routing.clone() };
         let live = decision.live();
-        let look = interim::look(&decision.sight(&amended, &live, tick, self.bets()));
+        let look = interim::analyze(&decision.sight(&amended, &live, tick, self.bets()));
         let hold = Verdict::Hold { wait: Wait::Approval, reason: reason.clone() };
         let mut report = RolloutMetrics::of(look, position.routing.revision, &hold);
         report.verdict = Action::Contested.word();

@@ -10,7 +10,7 @@ use crate::evidence::design::Design;
 use crate::evidence::sums::Evidence;
 use crate::inference::bet_cache::BetCache;
 use crate::inference::finding;
-use crate::inference::interim::{AnalysisInput, Detail};
+use crate::inference::input::{AnalysisInput, Detail};
 use crate::inference::verdict::Verdict;
 use crate::plan::rollout::RolloutPlan;
 

@@ -7,7 +7,7 @@ use crate::engine::judge::event::RolloutEvent;
 use crate::engine::judge::report::RolloutMetrics;
 use crate::engine::judge::state::ModelState;
 use crate::engine::partial::Partial;
-use crate::inference::interim::Detail;
+use crate::inference::input::Detail;
 
 /// What a judge is told.
 #[derive(Clone, Debug, PartialEq)]

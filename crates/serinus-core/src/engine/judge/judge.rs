@@ -21,7 +21,8 @@ use crate::engine::partial::Partial;
 use crate::evidence::design::Design;
 use crate::evidence::sums::{Evidence, GAP_MAX};
 use crate::inference::bet_cache::BetCache;
-use crate::inference::interim::{self, AnalysisInput};
+use crate::inference::input::AnalysisInput;
+use crate::inference::interim;
 use crate::inference::planning;
 use crate::inference::verdict::{Verdict, Wait};
 use crate::plan::rollout::{RolloutPlan, WhenInconclusive};
@@ -168,7 +169,7 @@ impl Judge {
             tick,
         );
         let live = live(&rollout.plan, standing);
-        let look = interim::look(&AnalysisInput {
+        let look = interim::analyze(&AnalysisInput {
             plan: &rollout.plan,
             design: &standing.design,
             evidence: &evidence,
@@ -408,7 +409,7 @@ impl Judge {
         let Some(standing) = &self.standing else { return };
         let Some(rollout) = &standing.rollout else { return };
         let live = live(&rollout.plan, standing);
-        let look = interim::look(&AnalysisInput {
+        let look = interim::analyze(&AnalysisInput {
             plan: &rollout.plan,
             design: &standing.design,
             evidence: &evidence,
@@ -440,7 +441,7 @@ impl Judge {
         let live = live(&rollout.plan, standing);
         let is_unheard = self.partials.is_empty() && self.judged.is_none();
         let tick = if is_unheard { now } else { self.judged.unwrap_or(now) };
-        let mut look = interim::look(&AnalysisInput {
+        let mut look = interim::analyze(&AnalysisInput {
             plan: &rollout.plan,
             design: &standing.design,
             evidence: &evidence,

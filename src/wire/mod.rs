@@ -19,13 +19,13 @@ pub mod schema;
 pub mod any;
 
 pub mod malformed;
-pub mod mark;
+pub mod watermark;
 
 pub mod command;
 pub mod event;
 pub mod metrics;
-pub mod rebuilt;
 pub mod state;
+pub mod state_from_events;
 
 pub mod analysis;
 
@@ -39,5 +39,5 @@ mod partial_parts;
 pub mod scores;
 pub mod units;
 
-mod held;
-pub mod lane_file;
+pub mod snapshot;
+mod snapshot_entry;

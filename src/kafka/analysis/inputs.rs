@@ -12,9 +12,9 @@ use crate::kafka::lanes::decode;
 use crate::kafka::lanes::internal_topics::InternalTopics;
 use crate::wire::json::Parts;
 use crate::wire::label;
-use crate::wire::mark;
-use crate::wire::mark::MarkRecord;
 use crate::wire::prediction;
+use crate::wire::watermark;
+use crate::wire::watermark::WatermarkRecord;
 use serinus_core::engine::analyst::io::{Event, Input};
 use serinus_core::plan::rollout::{LabelMap, ModelPlan, Source};
 
@@ -80,7 +80,7 @@ pub fn read_label(message: &BorrowedMessage<'_>) -> Arrival {
     let offset = message.offset();
     let input = Input::Labels;
     if message.key().is_none() {
-        return match MarkRecord::read(message.payload().unwrap_or_default()) {
+        return match WatermarkRecord::read(message.payload().unwrap_or_default()) {
             Ok(it) => {
                 let event = Event::Watermark { offset, mark: it.into() };
                 Arrival { input, offset, event, dead: None }
@@ -91,7 +91,7 @@ pub fn read_label(message: &BorrowedMessage<'_>) -> Arrival {
     let parts = Parts { key: message.key(), headers: &[], value: message.payload() };
     match label::decode(&own_labels(), parts, message::time(message)) {
         Ok(it) => {
-            let source = mark::source(message::pairs(message));
+            let source = watermark::source(message::pairs(message));
             let event = Event::Label { offset, source, label: Box::new(it) };
             Arrival { input, offset, event, dead: None }
         }

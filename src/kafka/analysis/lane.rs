@@ -10,7 +10,7 @@ use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::dead_letters::DeadLetter;
 use crate::wire::checkpoint::CheckpointRecord;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
-use crate::wire::lane_file::{self, BadFile, Place};
+use crate::wire::snapshot::{self, SnapshotError, SnapshotHeader};
 use serinus_core::domain::ids::RolloutName;
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::analyst::io::{Effect, Event, Input, Settings as LaneSettings};
@@ -243,8 +243,8 @@ impl AnalystLane {
     }
 
     /// Returns where the lane stands, for its file; nothing before its first turn.
-    pub fn place(&self) -> Option<Place> {
-        Some(Place {
+    pub fn place(&self) -> Option<SnapshotHeader> {
+        Some(SnapshotHeader {
             model: self.plan.name.clone(),
             partition: self.partition,
             last: self.last.clone()?,
@@ -254,8 +254,12 @@ impl AnalystLane {
     }
 
     /// Writes its file.
-    pub fn write_to(&self, file: impl std::io::Write, place: &Place) -> Result<u64, BadFile> {
-        lane_file::write(file, place, &self.machine)
+    pub fn write_to(
+        &self,
+        file: impl std::io::Write,
+        place: &SnapshotHeader,
+    ) -> Result<u64, SnapshotError> {
+        snapshot::write(file, place, &self.machine)
     }
 
     fn end(&mut self) {

@@ -33,10 +33,10 @@ use crate::kafka::process::liveness::Heartbeat;
 use crate::kafka::process::metrics::{MetricsRegistry, PendingCounts, ValuesByModel};
 use crate::kafka::process::shutdown::Shutdown;
 use crate::wire::label;
-use crate::wire::mark;
-use crate::wire::mark::MarkRecord;
 use crate::wire::partial::PartialRecord;
 use crate::wire::placement;
+use crate::wire::watermark;
+use crate::wire::watermark::WatermarkRecord;
 use serinus_core::domain::ids::ModelName;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::analyst::io::{Effect, Input};
@@ -329,7 +329,7 @@ impl Session<'_> {
             let Some(view) = self.follower.model(model) else { continue };
             let own = InternalTopics::of(&self.options.settings.app, &view.plan.name);
             let count = self.partitions.of(&own.labels, &self.outbox)?.max(1);
-            let header = [(mark::SOURCE, source.to_string())];
+            let header = [(watermark::SOURCE, source.to_string())];
             let header = header.each_ref().map(|(name, value)| (*name, value.as_str()));
             for (offset, read) in std::mem::take(&mut lane.backlog) {
                 let label = match read {
@@ -368,7 +368,7 @@ impl Session<'_> {
                 }
             }
             let Some(mark) = lane.mark(now) else { continue };
-            let value = MarkRecord::from(mark).write();
+            let value = WatermarkRecord::from(mark).write();
             for partition in 0..count {
                 self.outbox.send(Outgoing {
                     topic: &own.labels,

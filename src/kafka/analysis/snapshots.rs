@@ -16,7 +16,7 @@ use crate::kafka::lanes::admission::LaneKey;
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints::{self, Failpoint};
 use crate::kafka::process::metrics::MetricsRegistry;
-use crate::wire::lane_file::{BadFile, Place, Reader};
+use crate::wire::snapshot::{SnapshotError, SnapshotHeader, SnapshotReader};
 use serinus_core::domain::ids::ModelName;
 use serinus_core::engine::counter::Counter;
 
@@ -30,7 +30,7 @@ const TIME_PARTS: u32 = 20;
 const LAST_SAVES_MAX: Duration = Duration::from_secs(8);
 
 /// A lane's file that is being read.
-pub type LaneReader = Reader<BufReader<File>>;
+pub type LaneReader = SnapshotReader<BufReader<File>>;
 
 /// The files of an instance's lanes; none where there is no folder for them.
 pub struct LaneStore<'a> {
@@ -63,11 +63,11 @@ impl<'a> LaneStore<'a> {
     /// Opens the file of a lane, if there is one that can be of use.
     pub fn open(&self, model: &ModelName, partition: i32) -> Option<LaneReader> {
         let path = self.path(model, partition)?;
-        let opened = File::open(&path).map_err(BadFile::from);
-        match opened.and_then(|o| Reader::open(BufReader::with_capacity(1 << 20, o))) {
+        let opened = File::open(&path).map_err(SnapshotError::from);
+        match opened.and_then(|o| SnapshotReader::open(BufReader::with_capacity(1 << 20, o))) {
             Ok(it) if it.place().model == *model && it.place().partition == partition => Some(it),
             Ok(_) => self.refuse(model, partition, "it is another lane's"),
-            Err(BadFile::Io(error)) if error.kind() == ErrorKind::NotFound => None,
+            Err(SnapshotError::Io(error)) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => self.refuse(model, partition, &error.to_string()),
         }
     }
@@ -147,7 +147,7 @@ impl<'a> LaneStore<'a> {
 }
 
 /// Writes the file beside its place, then puts it there.
-fn write(path: &Path, place: &Place, lane: &AnalystLane) -> Result<u64, BadFile> {
+fn write(path: &Path, place: &SnapshotHeader, lane: &AnalystLane) -> Result<u64, SnapshotError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

@@ -25,8 +25,8 @@ use crate::wire::command::CommandRecord;
 use crate::wire::event::EventRecord;
 use crate::wire::journal::{JudgeInput, JudgeStart, JudgeStep, Standings};
 use crate::wire::placement;
-use crate::wire::rebuilt;
 use crate::wire::state::StateRecord;
+use crate::wire::state_from_events;
 use serinus_core::domain::ids::{ModelName, RolloutName};
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::counter::Counter;
@@ -305,7 +305,7 @@ pub(crate) fn add_rebuilt(
     .or_missing(&topic)?;
     for (model, mut events) in events {
         events.sort_by_key(|e| e.sequence);
-        match rebuilt::state_of(&events) {
+        match state_from_events::state_from_events(&events) {
             Some(state) => {
                 let sequence = state.sequence;
                 warn!(model, sequence, "the state of a model is gone; its events count");

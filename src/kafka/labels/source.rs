@@ -10,7 +10,7 @@ use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::dead_letters::DeadLetter;
 use serinus_core::domain::label::Label;
 use serinus_core::domain::time::{Span, Timestamp};
-use serinus_core::engine::analyst::io::WatermarkRecord;
+use serinus_core::engine::analyst::io::LabelWatermark;
 
 /// After how long without a label a partition is quiet, so that the times of its labels are not waited for.
 const QUIET_AFTER: Span = Span::seconds(1);
@@ -42,7 +42,7 @@ pub struct LabelLane {
     /// When the end was asked for, and whether that is unanswered.
     asked_at: Option<Timestamp>,
     is_asked: bool,
-    said: Option<WatermarkRecord>,
+    said: Option<LabelWatermark>,
 }
 
 /// Up to where a partition was read: all that stood in it at a time stands before an offset.
@@ -122,12 +122,12 @@ impl LabelLane {
     }
 
     /// Returns what the analysts must hear of this partition now, after the labels of the backlog have been put in their places.
-    pub fn mark(&mut self, now: Timestamp) -> Option<WatermarkRecord> {
+    pub fn mark(&mut self, now: Timestamp) -> Option<LabelWatermark> {
         let Self { partition: source, newest, read_to, .. } = *self;
         let is_quiet = read_to.is_some_and(|x| x - self.heard_at >= QUIET_AFTER);
-        let mark = WatermarkRecord { source, said_at: now, newest, read_to, is_quiet };
+        let mark = LabelWatermark { source, said_at: now, newest, read_to, is_quiet };
         let is_due = self.said.is_none_or(|said| {
-            let is_news = WatermarkRecord { said_at: now, ..said } != mark;
+            let is_news = LabelWatermark { said_at: now, ..said } != mark;
             is_news && said.said_at + BEAT <= now
         });
         if !is_due {
@@ -151,7 +151,7 @@ mod tests {
     use serinus_core::domain::ids::RequestId;
     use serinus_core::domain::label::Label;
     use serinus_core::domain::time::{Span, Timestamp};
-    use serinus_core::engine::analyst::io::WatermarkRecord;
+    use serinus_core::engine::analyst::io::LabelWatermark;
 
     const START: Timestamp = Timestamp(1_000_000);
 
@@ -168,7 +168,7 @@ mod tests {
     fn the_analysts_hear_of_news_at_every_beat() {
         let mut lane = LabelLane::new(3, 0, 0, START);
         lane.take(START, 0, Ok(label(START)));
-        let first = WatermarkRecord {
+        let first = LabelWatermark {
             source: 3,
             said_at: START,
             newest: Some(START),
@@ -180,7 +180,7 @@ mod tests {
         lane.answered(read(START + Span(1), 1));
         assert_eq!(lane.mark(START + Span(2)), None, "a beat has not passed");
         let read_to = Some(START + Span(1));
-        let second = WatermarkRecord { said_at: START + BEAT, read_to, ..first };
+        let second = LabelWatermark { said_at: START + BEAT, read_to, ..first };
         assert_eq!(lane.mark(START + BEAT), Some(second));
     }
 

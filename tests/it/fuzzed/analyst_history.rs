@@ -7,14 +7,14 @@ use serde_json::json;
 
 use serinus::wire::checkpoint::CheckpointRecord;
 use serinus::wire::journal::AnalystTurn;
-use serinus::wire::lane_file::{self, Place};
+use serinus::wire::snapshot::{self, SnapshotHeader};
 use serinus_core::domain::assignment;
 use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
 use serinus_core::domain::ids::{CaseId, Revision, StageIndex, Version};
 use serinus_core::domain::label::Label;
 use serinus_core::domain::routing::{Role, Routing};
 use serinus_core::domain::time::{Span, Timestamp};
-use serinus_core::engine::analyst::io::{Effect, Event, Planned, Settings, WatermarkRecord};
+use serinus_core::engine::analyst::io::{Effect, Event, LabelWatermark, Planned, Settings};
 use serinus_core::engine::analyst::lane::Analyst;
 use serinus_core::engine::analyst::watermark::Checkpoint;
 use serinus_core::engine::partial::{Inputs, Partial};
@@ -63,9 +63,9 @@ pub(crate) struct MarkStep {
 }
 
 impl MarkStep {
-    fn mark(&self, now: Timestamp) -> WatermarkRecord {
+    fn mark(&self, now: Timestamp) -> LabelWatermark {
         let before = |age_ms: i64| Timestamp(now.0 - age_ms);
-        WatermarkRecord {
+        LabelWatermark {
             source: self.source,
             said_at: now,
             newest: self.newest_age_ms.map(before),
@@ -221,7 +221,7 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
             labels += 1;
             let read_to = Some(now + Span::seconds(3_600));
             let mark =
-                WatermarkRecord { source, said_at: now, newest: None, read_to, is_quiet: true };
+                LabelWatermark { source, said_at: now, newest: None, read_to, is_quiet: true };
             records.push(Record { now, event: Event::Watermark { offset: labels, mark } });
         }
     }
@@ -403,7 +403,7 @@ fn replayed(
     }
     lane.restore_plan(plan);
     if let Some((_, bytes)) = file {
-        let reader = lane_file::Reader::open(&bytes[..]).expect("it was just written");
+        let reader = snapshot::SnapshotReader::open(&bytes[..]).expect("it was just written");
         reader.read_into(&mut lane).expect("it was just written");
     }
     // Sums that were published before the file was written are in it.
@@ -436,9 +436,10 @@ pub(crate) fn file_of(lane: &Analyst, turn: u64) -> Vec<u8> {
         known: None,
         checkpoint: CheckpointRecord::from(&lane.checkpoint()),
     };
-    let place = Place { model: "m".into(), partition: 0, last, published: 0, starts: Vec::new() };
+    let place =
+        SnapshotHeader { model: "m".into(), partition: 0, last, published: 0, starts: Vec::new() };
     let mut bytes = Vec::new();
-    lane_file::write(&mut bytes, &place, lane).expect("memory takes it");
+    snapshot::write(&mut bytes, &place, lane).expect("memory takes it");
     bytes
 }
 

@@ -8,7 +8,7 @@ use serinus_core::domain::label::Label;
 use serinus_core::domain::routing::Role;
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::analyst::accumulator::{EvidenceAccumulator, Watch};
-use serinus_core::engine::analyst::io::{Event, WatermarkRecord};
+use serinus_core::engine::analyst::io::{Event, LabelWatermark};
 use serinus_core::engine::analyst::score;
 use serinus_core::evidence::design::Part;
 use serinus_core::evidence::sums::{Evidence, GAP_MAX};
@@ -246,7 +246,7 @@ impl Source {
     /// Tells from all that was reported of a partition, if anything was.
     fn at(source: i32, read: &[Record]) -> Option<Self> {
         // When, the newest label by then, and the mark that said so, unless it was a label.
-        let told: Vec<(Timestamp, Option<Timestamp>, Option<&WatermarkRecord>)> = read
+        let told: Vec<(Timestamp, Option<Timestamp>, Option<&LabelWatermark>)> = read
             .iter()
             .filter_map(|t| match &t.event {
                 Event::Label { source: Some(of), label, .. } if *of == source => {

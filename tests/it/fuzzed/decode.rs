@@ -8,13 +8,13 @@ use serinus::wire::headers::{read_answer, read_token};
 use serinus::wire::journal::{AnalystTurn, JudgeStep, ReplayStart, ServingTurn};
 use serinus::wire::json::Parts;
 use serinus::wire::label;
-use serinus::wire::lane_file;
-use serinus::wire::mark::MarkRecord;
 use serinus::wire::metrics::MetricsRecord;
 use serinus::wire::partial::PartialRecord;
 use serinus::wire::prediction;
 use serinus::wire::schema::PUBLISHED;
+use serinus::wire::snapshot;
 use serinus::wire::state::StateRecord;
+use serinus::wire::watermark::WatermarkRecord;
 use serinus::worker::onnx::model::{Model, Prediction};
 use serinus_core::domain::time::Timestamp;
 use serinus_core::plan::rollout::{Format, LabelMap, Source};
@@ -40,7 +40,7 @@ pub(crate) const DECODERS: [(&str, Target); 19] = [
     ("journal", record!(ServingTurn)),
     ("analyst journal", record!(AnalystTurn)),
     ("judge journal", record!(JudgeStep)),
-    ("mark", record!(MarkRecord)),
+    ("mark", record!(WatermarkRecord)),
     ("partial", partials),
     ("metrics", record!(MetricsRecord)),
     ("state", record!(StateRecord)),
@@ -86,12 +86,13 @@ fn models(bytes: &[u8]) -> bool {
 fn lane_files(bytes: &[u8]) -> bool {
     let read = |bytes: &[u8]| {
         let mut lane = analyst_history::lane();
-        let place = lane_file::Reader::open(bytes).and_then(|o| o.read_into(&mut lane)).ok()?;
+        let place =
+            snapshot::SnapshotReader::open(bytes).and_then(|o| o.read_into(&mut lane)).ok()?;
         Some((place, lane))
     };
     let Some((place, lane)) = read(bytes) else { return false };
     let mut written = Vec::new();
-    lane_file::write(&mut written, &place, &lane).expect("memory takes it");
+    snapshot::write(&mut written, &place, &lane).expect("memory takes it");
     let (again, same) = read(&written).expect("what was written can be read");
     assert_eq!((again, same.save()), (place, lane.save()), "read, written and read again");
     assert!(same.entries().eq(lane.entries()), "what is pending, read, written and read again");

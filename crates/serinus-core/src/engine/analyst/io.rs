@@ -74,7 +74,7 @@ pub enum Input {
 
 /// How far the labels of one partition of their own topic have been put in their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WatermarkRecord {
+pub struct LabelWatermark {
     /// The partition.
     pub source: i32,
     /// When this was said, by the clock on the wall.
@@ -127,7 +127,7 @@ pub enum Event {
         /// Its offset.
         offset: i64,
         /// How far.
-        mark: WatermarkRecord,
+        mark: LabelWatermark,
     },
     /// A record that cannot be read.
     Unreadable {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::ids::RolloutName;
 use crate::domain::time::{Span, Timestamp};
-use crate::engine::analyst::io::WatermarkRecord;
+use crate::engine::analyst::io::LabelWatermark;
 
 /// One input's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl PartitionWatermark {
     }
 
     /// Takes in a report.
-    pub fn hear_mark(&mut self, now: Timestamp, mark: &WatermarkRecord) {
+    pub fn hear_mark(&mut self, now: Timestamp, mark: &LabelWatermark) {
         self.move_to(now, mark.newest.unwrap_or(Timestamp::MIN));
         self.read_to = self.read_to.max(mark.read_to.unwrap_or(Timestamp::MIN));
         self.is_quiet = mark.is_quiet;

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::wire::codec::{Record, read, write};
 use crate::wire::malformed::Malformed;
 use serinus_core::domain::time::Timestamp;
-use serinus_core::engine::analyst::io::WatermarkRecord;
+use serinus_core::engine::analyst::io::LabelWatermark;
 
 /// The header of a placed label that names the partition it came from.
 pub const SOURCE: &str = "serinus-source";
 
 /// How far one partition's labels have been placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MarkRecord {
+pub struct WatermarkRecord {
     /// The partition.
     pub source: i32,
     /// When this was said, in Unix milliseconds.
@@ -32,11 +32,11 @@ pub struct MarkRecord {
     pub quiet: bool,
 }
 
-impl Record for MarkRecord {
+impl Record for WatermarkRecord {
     const NAME: &'static str = "mark";
 }
 
-impl MarkRecord {
+impl WatermarkRecord {
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
@@ -48,8 +48,8 @@ impl MarkRecord {
     }
 }
 
-impl From<WatermarkRecord> for MarkRecord {
-    fn from(mark: WatermarkRecord) -> Self {
+impl From<LabelWatermark> for WatermarkRecord {
+    fn from(mark: LabelWatermark) -> Self {
         Self {
             source: mark.source,
             said_at: mark.said_at.0,
@@ -60,8 +60,8 @@ impl From<WatermarkRecord> for MarkRecord {
     }
 }
 
-impl From<MarkRecord> for WatermarkRecord {
-    fn from(record: MarkRecord) -> Self {
+impl From<WatermarkRecord> for LabelWatermark {
+    fn from(record: WatermarkRecord) -> Self {
         Self {
             source: record.source,
             said_at: Timestamp(record.said_at),

@@ -15,8 +15,8 @@ use serinus_core::engine::judge::event::{Action, Phase};
 const COMMANDS_MAX: usize = 200;
 
 /// Returns where a model stands by its events, in the order of their numbers; nothing where its document is not among them.
-pub fn state_of(events: &[EventRecord]) -> Option<StateRecord> {
-    let mut known = Known::default();
+pub fn state_from_events(events: &[EventRecord]) -> Option<StateRecord> {
+    let mut known = Replay::default();
     for event in events {
         known.commands.extend(event.command_id.clone());
         if event.verdict != Action::Conflict {
@@ -27,16 +27,16 @@ pub fn state_of(events: &[EventRecord]) -> Option<StateRecord> {
 }
 
 #[derive(Default)]
-struct Known<'a> {
+struct Replay<'a> {
     model: Option<&'a Value>,
-    current: Option<Current<'a>>,
+    current: Option<CurrentRollout<'a>>,
     queue: Vec<(&'a str, QueuedRecord)>,
     past: Vec<PastRecord>,
     commands: Vec<String>,
     newest: Option<&'a EventRecord>,
 }
 
-struct Current<'a> {
+struct CurrentRollout<'a> {
     rollout: &'a str,
     spec: &'a Value,
     phase: Phase,
@@ -44,7 +44,7 @@ struct Current<'a> {
     design: DesignRecord,
 }
 
-impl<'a> Known<'a> {
+impl<'a> Replay<'a> {
     fn follow(&mut self, event: &'a EventRecord) {
         self.newest = Some(event);
         let kind =
@@ -67,7 +67,7 @@ impl<'a> Known<'a> {
             Some(spec) if is_routed && !is_known => {
                 let design = event.design.clone().unwrap_or_default();
                 let applied_at = event.at;
-                self.current = Some(Current { rollout, spec, phase, applied_at, design });
+                self.current = Some(CurrentRollout { rollout, spec, phase, applied_at, design });
             }
             Some(_) | None => {}
         }
@@ -138,7 +138,7 @@ impl<'a> Known<'a> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::state_of;
+    use super::state_from_events;
     use crate::wire::event::EventRecord;
     use serinus_core::engine::judge::event::Phase;
 
@@ -177,7 +177,7 @@ mod tests {
             with(event(5, Some("a"), "apply", &over), "Rollout", "a"),
             event(6, Some("a"), "conflict", &[json!("Aborted"), Value::Null]),
         ];
-        let state = state_of(&read(&events)).expect("its model is among them");
+        let state = state_from_events(&read(&events)).expect("its model is among them");
         assert_eq!((state.sequence, state.revision, state.phase), (6, 5, Phase::Promoted));
         assert_eq!(state.rollout.as_deref(), Some("a"));
         assert_eq!(state.memory.applied_at, 102, "applied again, it is the same rollout");
@@ -186,13 +186,14 @@ mod tests {
         assert_eq!(state.memory.past.len(), 1);
         assert_eq!(state.memory.commands, ["c1", "c2", "c3", "c4", "c5", "c6"]);
         let begun = with(event(7, Some("b"), "apply", &open("b")), "Rollout", "b");
-        let state = state_of(&read(&[&events[..], &[begun]].concat())).expect("it is there");
+        let state =
+            state_from_events(&read(&[&events[..], &[begun]].concat())).expect("it is there");
         assert_eq!((state.rollout.as_deref(), state.memory.queue.len()), (Some("b"), 0));
     }
 
     #[test]
     fn without_its_document_nothing_is_known_of_a_model() {
         let paused = [json!("Paused"), json!("a")];
-        assert_eq!(state_of(&read(&[event(8, Some("a"), "pause", &paused)])), None);
+        assert_eq!(state_from_events(&read(&[event(8, Some("a"), "pause", &paused)])), None);
     }
 }

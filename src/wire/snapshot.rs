@@ -12,10 +12,10 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::wire::checkpoint::CheckpointRecord;
-use crate::wire::held::{EntryRecord, UnplannedRecord};
 use crate::wire::journal::{AnalystTurn, ReplayStart};
 use crate::wire::malformed::Malformed;
 use crate::wire::partial::PartialRecord;
+use crate::wire::snapshot_entry::{EntryRecord, UnplannedRecord};
 use serinus_core::domain::ids::{ModelName, RequestId};
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::analyst::lane::Analyst;
@@ -33,7 +33,7 @@ const FRAME_MAX: u32 = 1 << 30;
 
 /// Where a lane stood when it was saved.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Place {
+pub struct SnapshotHeader {
     /// The model.
     pub model: ModelName,
     /// The partition.
@@ -48,7 +48,7 @@ pub struct Place {
 
 /// What is wrong with a file.
 #[derive(Debug, Error)]
-pub enum BadFile {
+pub enum SnapshotError {
     /// It could not be read or written.
     #[error("{0}")]
     Io(std::io::Error),
@@ -66,7 +66,7 @@ pub enum BadFile {
     Malformed(#[from] Malformed),
 }
 
-impl From<std::io::Error> for BadFile {
+impl From<std::io::Error> for SnapshotError {
     fn from(error: std::io::Error) -> Self {
         if error.kind() == ErrorKind::UnexpectedEof { Self::Short } else { Self::Io(error) }
     }
@@ -105,7 +105,11 @@ struct EndRecord {
     clippy::missing_panics_doc,
     reason = "a record of texts and numbers can always be written"
 )]
-pub fn write(out: impl Write, place: &Place, lane: &Analyst) -> Result<u64, BadFile> {
+pub fn write(
+    out: impl Write,
+    place: &SnapshotHeader,
+    lane: &Analyst,
+) -> Result<u64, SnapshotError> {
     let mut out = FrameWriter { out, bytes: 0 };
     out.out.write_all(MAGIC)?;
     let saved = lane.save();
@@ -141,24 +145,24 @@ pub fn write(out: impl Write, place: &Place, lane: &Analyst) -> Result<u64, BadF
 }
 
 /// A file that is being read: first where the lane stood, then what it knew.
-pub struct Reader<R> {
+pub struct SnapshotReader<R> {
     frames: FrameReader<R>,
-    place: Place,
+    place: SnapshotHeader,
     saved: Saved,
     names: Interner,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> SnapshotReader<R> {
     /// Reads where the lane stood; what it knew only if that is asked for.
-    pub fn open(input: R) -> Result<Self, BadFile> {
+    pub fn open(input: R) -> Result<Self, SnapshotError> {
         let mut frames = FrameReader { input, read: 0 };
         let mut magic = [0; MAGIC.len()];
         frames.input.read_exact(&mut magic)?;
         if magic != *MAGIC {
-            return Err(BadFile::Foreign);
+            return Err(SnapshotError::Foreign);
         }
         let head = frames.frame()?;
-        let head: HeadRecord = serde_json::from_slice(&head).map_err(|_| BadFile::Foreign)?;
+        let head: HeadRecord = serde_json::from_slice(&head).map_err(|_| SnapshotError::Foreign)?;
         let starts: Vec<StartRecord> = frames.record()?;
         let frame = frames.frame()?;
         let unplanned: Vec<UnplannedRecord<'_>> = frames.parse(&frame)?;
@@ -172,7 +176,7 @@ impl<R: Read> Reader<R> {
             published,
             has_gap: false,
         };
-        let place = Place {
+        let place = SnapshotHeader {
             model: ModelName::new(&head.model),
             partition: head.partition,
             last: head.last,
@@ -191,14 +195,14 @@ impl<R: Read> Reader<R> {
     }
 
     /// Returns where the lane stood.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &SnapshotHeader {
         &self.place
     }
 
     /// Reads what the lane knew into one that knows its plans and nothing else.
     ///
     /// A lane into which a damaged file was read is of no use any more.
-    pub fn read_into(mut self, lane: &mut Analyst) -> Result<Place, BadFile> {
+    pub fn read_into(mut self, lane: &mut Analyst) -> Result<SnapshotHeader, SnapshotError> {
         lane.take_saved(self.saved);
         let mut entries = 0;
         loop {
@@ -215,7 +219,7 @@ impl<R: Read> Reader<R> {
         }
         let end: EndRecord = self.frames.record()?;
         if end != (EndRecord { entries }) {
-            return Err(BadFile::Damaged(self.frames.read));
+            return Err(SnapshotError::Damaged(self.frames.read));
         }
         Ok(self.place)
     }
@@ -251,7 +255,7 @@ struct FrameWriter<W> {
 }
 
 impl<W: Write> FrameWriter<W> {
-    fn frame(&mut self, bytes: &[u8]) -> Result<(), BadFile> {
+    fn frame(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         let length = u32::try_from(bytes.len()).ok().filter(|l| *l <= FRAME_MAX);
         let length = length.ok_or_else(|| std::io::Error::other("a frame is too long"))?;
         self.out.write_all(&length.to_le_bytes())?;
@@ -261,7 +265,7 @@ impl<W: Write> FrameWriter<W> {
         Ok(())
     }
 
-    fn record<T: Serialize + ?Sized>(&mut self, record: &T) -> Result<(), BadFile> {
+    fn record<T: Serialize + ?Sized>(&mut self, record: &T) -> Result<(), SnapshotError> {
         let bytes = postcard::to_stdvec(record).expect("our records have no custom serialisers");
         self.frame(&bytes)
     }
@@ -273,34 +277,34 @@ struct FrameReader<R> {
 }
 
 impl<R: Read> FrameReader<R> {
-    fn frame(&mut self) -> Result<Vec<u8>, BadFile> {
+    fn frame(&mut self) -> Result<Vec<u8>, SnapshotError> {
         let (mut length, mut sum) = ([0; 4], [0; 8]);
         self.input.read_exact(&mut length)?;
         self.input.read_exact(&mut sum)?;
         let length = u32::from_le_bytes(length);
         if length > FRAME_MAX {
-            return Err(BadFile::Damaged(self.read));
+            return Err(SnapshotError::Damaged(self.read));
         }
         // Not by the length that it says, which may be damaged, but as far as there is something.
         let mut bytes = Vec::new();
         self.input.by_ref().take(u64::from(length)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 != u64::from(length) {
-            return Err(BadFile::Short);
+            return Err(SnapshotError::Short);
         }
         if xxh3_64(&bytes) != u64::from_le_bytes(sum) {
-            return Err(BadFile::Damaged(self.read));
+            return Err(SnapshotError::Damaged(self.read));
         }
         self.read += 1;
         Ok(bytes)
     }
 
-    fn parse<'a, T: Deserialize<'a>>(&self, frame: &'a [u8]) -> Result<T, BadFile> {
-        postcard::from_bytes(frame).map_err(|_| BadFile::Damaged(self.read))
+    fn parse<'a, T: Deserialize<'a>>(&self, frame: &'a [u8]) -> Result<T, SnapshotError> {
+        postcard::from_bytes(frame).map_err(|_| SnapshotError::Damaged(self.read))
     }
 
-    fn record<T: DeserializeOwned>(&mut self) -> Result<T, BadFile> {
+    fn record<T: DeserializeOwned>(&mut self) -> Result<T, SnapshotError> {
         let frame = self.frame()?;
-        postcard::from_bytes(&frame).map_err(|_| BadFile::Damaged(self.read))
+        postcard::from_bytes(&frame).map_err(|_| SnapshotError::Damaged(self.read))
     }
 }
 
@@ -308,7 +312,7 @@ impl<R: Read> FrameReader<R> {
 mod tests {
     use serde_json::json;
 
-    use super::{BadFile, Place, Reader, write};
+    use super::{SnapshotError, SnapshotHeader, SnapshotReader, write};
     use crate::wire::checkpoint::CheckpointRecord;
     use crate::wire::journal::{AnalystTurn, ReplayStart};
     use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
@@ -370,7 +374,7 @@ mod tests {
         lane
     }
 
-    fn file(lane: &Analyst) -> (Place, Vec<u8>) {
+    fn file(lane: &Analyst) -> (SnapshotHeader, Vec<u8>) {
         let last = AnalystTurn {
             turn: 9,
             now: NOW.0,
@@ -391,16 +395,16 @@ mod tests {
             has_gap: false,
         };
         let (model, starts) = ("m".into(), vec![start, ReplayStart { turn: 2, ..start }]);
-        let place = Place { model, partition: 2, last, published: 8, starts };
+        let place = SnapshotHeader { model, partition: 2, last, published: 8, starts };
         let mut bytes = Vec::new();
         let written = write(&mut bytes, &place, lane).expect("memory takes it");
         assert_eq!(written, bytes.len() as u64);
         (place, bytes)
     }
 
-    fn read(bytes: &[u8]) -> Result<(Place, Analyst), BadFile> {
+    fn read(bytes: &[u8]) -> Result<(SnapshotHeader, Analyst), SnapshotError> {
         let mut lane = Analyst::new(Settings::new("m".into(), 2, 4));
-        let place = Reader::open(bytes)?.read_into(&mut lane)?;
+        let place = SnapshotReader::open(bytes)?.read_into(&mut lane)?;
         Ok((place, lane))
     }
 

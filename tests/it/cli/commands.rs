@@ -70,7 +70,7 @@ fn fed(args: &[&str], input: &str) -> Ran {
 }
 
 #[test]
-fn a_valid_spec_is_said_back_as_understood() {
+fn a_valid_spec_is_printed_as_understood() {
     let ran = serinus(&["validate", "examples/canary.yaml"]).check(0);
     assert!(ran.stdout.contains("rollout flights-v2 of flights: canary of v2"), "{}", ran.stdout);
     assert!(
@@ -202,7 +202,7 @@ fn a_property_that_a_guarantee_rests_on_is_exit_2_and_named() {
 }
 
 #[test]
-fn a_cluster_that_is_not_there_is_an_error_that_names_it() {
+fn an_unreachable_cluster_is_an_error_that_names_it() {
     let ran = serinus(&["list", "--bootstrap", "127.0.0.1:1"]).check(1);
     assert!(ran.stderr.contains("failed to reach Kafka at `127.0.0.1:1`"), "{}", ran.stderr);
     let ran = serinus(&["validate", "no-such-file.yaml"]).check(1);
@@ -229,7 +229,7 @@ fn every_shell_gets_its_completion() {
 }
 
 #[test]
-fn whoever_closes_our_stdout_hears_no_complaint() {
+fn a_closed_stdout_is_not_an_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_serinus"))
         .args(["completion", "bash"])
         .stdout(Stdio::piped())
@@ -459,7 +459,7 @@ fn a_refusal_is_an_error_and_its_event_is_data() {
 }
 
 #[test]
-fn nobody_answering_is_exit_4() {
+fn a_command_without_an_answer_is_exit_4() {
     let world = World::new();
     world.put_state("Progressing", 1, 0.05);
     let ran = world.run(&["resume", "flights-v2", "--timeout", "200ms"]).check(4);

@@ -36,7 +36,7 @@ fn the_first_act_ends_with_its_verdict_and_every_request_served_once() {
 }
 
 #[test]
-fn others_can_look_at_the_broken_build_being_stopped() {
+fn the_broken_build_is_stopped_on_an_external_broker() {
     let mut process = start(&["--act", "3", "--speed", "60000", "--keep"], "broken.log");
     let deadline = Deadline::after(Duration::from_mins(2));
     while !process.log_text().contains("The world goes on running") {

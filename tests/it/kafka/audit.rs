@@ -1,4 +1,4 @@
-//! Every decision recomputed from the topics of a real Kafka, after crashes, and what is not of the judge's making found.
+//! Recomputes every decision from the topics of a real Kafka after crashes, and detects records that the judge did not write.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::process::serinus;
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{Audit, Sent, WAIT, World};
 
-/// Decides quickly: v2 is much better than v1, and labels are there after a second.
+/// Decides quickly: v2 is much better than v1, and labels arrive after a second.
 const SPEC: &str = "
 apiVersion: serinus/v1
 kind: Model
@@ -31,18 +31,18 @@ spec:
 ";
 
 #[test]
-fn decisions_through_crashes_are_what_the_topics_give_byte_for_byte() {
+fn decisions_through_crashes_are_recomputed_byte_for_byte() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "audit", SPEC);
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Habits::default()));
+    let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Behavior::default()));
     let mut events = Reader::open(&kafka, &world.app_topic("rollout-events"));
     let mut served = Reader::open(&kafka, &world.topic("served"));
     let mut sent: Vec<Sent> = Vec::new();
     let has =
         |records: &[Record], verdict: &str| records.iter().any(|r| r.json()["verdict"] == verdict);
-    // Traffic until the evidence has promoted v2; a kill after each part of it, and a pause by hand in between.
+    // Traffic until the evidence promotes v2, with a kill after each part and one manual pause.
     for part in 0.. {
         assert!(part < 40, "no promotion: {}", run.log_text());
         let before = sent.len();
@@ -73,7 +73,7 @@ fn decisions_through_crashes_are_what_the_topics_give_byte_for_byte() {
         assert_eq!((&check["different"], &check["newer"]), (&json!(0), &json!(0)), "{check}");
     }
     explained(&world);
-    // A decision that nobody took: nothing that the judge was told gives it.
+    // A forged decision: the inputs of the judge do not lead to it.
     let mut forged = events.records.last().expect("there are events").clone();
     let mut value = forged.json();
     value["reason"] = json!("because I say so");
@@ -89,7 +89,7 @@ fn decisions_through_crashes_are_what_the_topics_give_byte_for_byte() {
     assert_eq!(difference["recomputed"], Value::Null);
 }
 
-/// The promotion, from its evidence to the positions that it rests on.
+/// `explain` shows the promotion, from its evidence to the input positions.
 fn explained(world: &World) {
     let output = serinus()
         .args(["explain", &world.rollout(), "--bootstrap", &world.kafka.bootstrap])

@@ -1,4 +1,4 @@
-//! A model that chose Avro, on a real Kafka: its records are read by the published schemas alone, and the books balance as in JSON.
+//! A model that uses Avro, on a real Kafka: the published schemas decode its records, and the ledger balances as with JSON.
 
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use serde_json::{Map, Value, json};
 
 use crate::kit::clock::unix_ms;
 use crate::kit::kafka::{Kafka, Reader, Record};
-use crate::kit::ledger::Books;
+use crate::kit::ledger::Ledger;
 use crate::kit::process::serinus;
 use crate::kit::specs;
-use crate::kit::worker::{Habits, Worker, is_late};
+use crate::kit::worker::{Behavior, Worker, is_late};
 use crate::kit::world::{Sent, WAIT, World};
 use crate::wire::schemas::FINGERPRINTS;
 
 const REQUESTS: usize = 300;
 
-/// More of the model, and of its rollout.
+/// Additional lines of the model and of the rollout.
 const MODEL: &str = "
   timeout: 60s
   shadowTimeout: 90s
@@ -32,12 +32,12 @@ const ROLLOUT: &str = "
   strategy: canary
   stages: [{share: 50%, shadow: {v1: 100%}, hold: 1h}]
   segments: [{by: note, values: [é]}]
-  labels: {maturity: 3s, missing: exclude}
+  labels: {maturity: 12s, missing: exclude}
   decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
 ";
 
 #[test]
-fn a_model_in_avro_balances_like_one_in_json() {
+fn the_ledger_of_a_model_in_avro_balances() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "avro", &specs::scored(MODEL, ROLLOUT));
     let mut run = world.run();
@@ -46,7 +46,7 @@ fn a_model_in_avro_balances_like_one_in_json() {
     Reader::open(&kafka, &world.app_topic("rollout-events")).until("progress", WAIT, |records| {
         records.iter().any(|r| events.json(r)["to"]["phase"] == "Progressing")
     });
-    let workers = ["v1", "v2"].map(|w| Worker::start(&kafka, &world.name, w, Habits::default()));
+    let workers = ["v1", "v2"].map(|w| Worker::start(&kafka, &world.name, w, Behavior::default()));
     let sent = world.send_requests(0, REQUESTS);
     send_labels(&world, &sent);
     for kind in ["served", "predictions", "analysis"] {
@@ -60,7 +60,7 @@ fn a_model_in_avro_balances_like_one_in_json() {
     });
     let newest = kafka.read_all(&world.app_topic("rollouts")).pop().expect("there is a state");
     assert_eq!(states.json(&newest)["phase"], "Progressing");
-    // The command line reads its way through the same records.
+    // The command line reads the same records.
     let mut get = serinus();
     get.args(["get", &world.rollout(), "-o", "json"]);
     get.args(["--bootstrap", &kafka.bootstrap, "--app", &world.name]);
@@ -73,25 +73,25 @@ fn a_model_in_avro_balances_like_one_in_json() {
     );
     run.stop();
     drop(workers);
-    let mut books = Books::read(&world, sent, &["v1", "v2"]);
-    events.open(&mut books.events);
-    Published::of("prediction").open(&mut books.predictions);
-    Published::of("analysis").open(&mut books.analysis);
-    // Every hundredth request is no text, and says nothing of its segment.
+    let mut ledger = Ledger::read(&world, sent, &["v1", "v2"]);
+    events.open(&mut ledger.events);
+    Published::of("prediction").open(&mut ledger.predictions);
+    Published::of("analysis").open(&mut ledger.analysis);
+    // Every hundredth request is not text and has no segment.
     let noted = |records: &[Record]| {
         records.iter().filter(|r| r.json()["segments"] == json!({"note": "é"})).count()
     };
     let texts = REQUESTS - REQUESTS / 100;
-    assert_eq!((noted(&books.predictions), noted(&books.analysis)), (texts, texts));
+    assert_eq!((noted(&ledger.predictions), noted(&ledger.analysis)), (texts, texts));
     let newest = kafka.read_all(&world.app_topic("rollout-metrics")).pop().expect("there are some");
     assert_eq!(metrics.json(&newest)["segments"][0]["name"], "brier[note=é]");
-    let (faults, summary) = books.balance();
+    let (faults, summary) = ledger.balance();
     assert!(faults.is_empty(), "{} faults, the first:\n{}", faults.len(), faults[0]);
     assert_eq!(summary.served_by.keys().collect::<Vec<_>>(), ["v1", "v2"]);
     assert_eq!(summary.served_by.values().sum::<usize>(), REQUESTS);
 }
 
-/// What anyone has who reads a topic in Avro: the published file, and the fingerprint that records of it begin with.
+/// Everything that a reader of an Avro topic has: the published schema and the fingerprint at the start of each record.
 struct Published {
     schema: Schema,
     header: Vec<u8>,
@@ -135,7 +135,7 @@ impl Published {
     }
 }
 
-/// Reads the JSON text that some fields carry, and makes lists of slices what they are in JSON.
+/// Parses the fields that carry JSON text, and restores lists of slices to their JSON form.
 fn opened(value: Value) -> Value {
     match value {
         Value::Array(items) => items.into_iter().map(opened).collect(),
@@ -157,7 +157,7 @@ fn field((name, value): (String, Value)) -> (String, Value) {
     (name, value)
 }
 
-/// Tells the truth in Avro, on whichever partition.
+/// Sends the labels in Avro, on any partition.
 fn send_labels(world: &World, sent: &[Sent]) {
     let labels = Published::of("label");
     let partitions = world.kafka.partitions(&world.topic("labels"));

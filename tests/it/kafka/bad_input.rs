@@ -1,4 +1,4 @@
-//! Input of every bad kind on a real Kafka: nothing stops, nothing vanishes, and whoever asked between it is answered once.
+//! Bad input of every kind on a real Kafka: nothing stops, nothing is lost, and good requests in between are answered exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -16,22 +16,23 @@ use serinus::wire::placement::partition as home;
 
 use crate::kit::clock::unix_ms;
 use crate::kit::kafka::{Kafka, Reader, Record, skip};
+use crate::kit::log;
 use crate::kit::process::{Process, serinus};
 use crate::kit::specs;
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 
 fn spec() -> String {
     specs::shadow("  timeout: 10s\n  shadowTimeout: 12s", "6s")
 }
 
-/// More than the program may send in one message, and less than a broker takes.
+/// Larger than the program's message limit, smaller than the broker's.
 const HUGE: usize = 1_010_000;
 const YEAR_MS: i64 = 365 * 86_400_000;
-/// Where the bad requests go: the good ones go there too.
+/// The partition of the bad requests, which good requests share.
 const PARTITION: i32 = 1;
 
-/// A record that may lack anything.
+/// A record in which anything may be missing.
 #[derive(Clone, Default)]
 struct Bad {
     key: Option<Vec<u8>>,
@@ -49,22 +50,22 @@ fn with(mut record: Bad, headers: &[(&str, &[u8])]) -> Bad {
     record
 }
 
-/// What becomes of a record.
+/// The expected handling of a record.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
-    /// It is served once, with this outcome.
+    /// Served once, with this outcome.
     Served(&'static str),
-    /// It is served as an error, and a dead letter says why.
+    /// Served as an error, with a dead letter that gives the reason.
     ServedAndDead(&'static str),
-    /// It is a dead letter whose reason holds this.
+    /// Written to the dead letters with this reason.
     Dead(&'static str),
-    /// It is counted under this name.
+    /// Counted under this name.
     Counted(&'static str),
-    /// It is a record like others.
+    /// Processed like any other record.
     Taken,
 }
 
-/// Where the last record came to stand.
+/// The offset of the last delivered record.
 #[derive(Default)]
 struct Receipt(Mutex<i64>);
 
@@ -79,15 +80,15 @@ impl ProducerContext for Receipt {
     }
 }
 
-/// Who sends what they should not, and keeps what must become of it.
-struct Stranger {
+/// A client that sends invalid records and keeps what is expected of each.
+struct BadClient {
     producer: BaseProducer<Receipt>,
     dead: Vec<(String, i32, i64, &'static str)>,
     served: Vec<(String, &'static str)>,
     counted: Vec<&'static str>,
 }
 
-impl Stranger {
+impl BadClient {
     fn new(kafka: &Kafka) -> Self {
         let mut config = kafka.config();
         config.set("message.max.bytes", "1045000");
@@ -112,10 +113,10 @@ impl Stranger {
         *self.producer.context().0.lock().expect("no delivery panicked")
     }
 
-    /// Sends a record, and notes what must become of it.
+    /// Sends a record and notes its expected handling.
     fn check(&mut self, (topic, partition): (&str, i32), record: &Bad, expected: Expected) {
         let offset = self.send(topic, partition, record);
-        // A record without an id that can be read is named by its place.
+        // A record without a readable id is identified by its position.
         let id = || {
             let written = record.headers.iter().rev().find(|(name, _)| name == "ce_id");
             let text = written.and_then(|(_, w)| String::from_utf8(w.clone()?).ok());
@@ -166,11 +167,11 @@ fn bad_requests() -> Vec<(Bad, Expected)> {
         (bad("k", vec![b'x'; 990_000]), ok),
         (with(bad("k", "x"), &[("ce_id", b"twice")]), ok),
         (with(bad("k", "y"), &[("ce_id", b"twice")]), ok),
-        // One wrong clock does not make the rollout fifty years old, and its time to decide over.
+        // One wrong clock must not make the rollout fifty years old and overdue.
         (Bad { at: Some(1), ..bad("k", "x") }, ok),
         (with(bad("k", "x"), ours), ok),
         (bad("k", vec![b'x'; HUGE]), Expected::ServedAndDead("does not fit into one message")),
-        // Its id and what carries it are too large together, wherever it goes.
+        // The id and its envelope together exceed the limit on every topic.
         (
             with(bad("k", "x"), &[("ce_id", &vec![b'i'; 600_000])]),
             Expected::Dead("does not fit into one message"),
@@ -192,7 +193,7 @@ fn bad_answers(open: &Record) -> Vec<(Bad, Expected)> {
         (says(b"2.999999.0.1", b"v1"), Expected::Counted("answer_misdirected")),
         (says(token, b"v9"), Expected::Counted("answer_unknown")),
         (says(token, &[0xff]), Expected::Dead("serinus-version is missing or not text")),
-        // Not JSON: in the prediction log it would be a third longer.
+        // Not JSON: base64 in the prediction log makes it a third longer.
         (
             Bad { value: Some(vec![0xff; 990_000]), ..says(token, b"v2") },
             Expected::Counted("too_large"),
@@ -274,7 +275,7 @@ fn bad_predictions() -> Vec<(Bad, Expected)> {
     ]
 }
 
-/// Waits for the copy of a request that a version was asked with.
+/// Waits for the copy of a request that a version received.
 fn copy_of(world: &World, version: &str, id: &str) -> Record {
     let mut copies = Reader::open(&world.kafka, &world.topic(&format!("{version}.requests")));
     let is_it = |r: &&Record| r.header("serinus-request-id") == Some(id);
@@ -282,8 +283,8 @@ fn copy_of(world: &World, version: &str, id: &str) -> Record {
     copies.records.iter().find(is_it).expect("it came").clone()
 }
 
-/// Writes a header whose name is no text, which the client of this test cannot.
-fn ask_with_a_nameless_header(world: &World) {
+/// Writes a header whose name is not text, which the client library of this test cannot do.
+fn send_a_nameless_header(world: &World) {
     let topic = world.topic("requests");
     let mut kcat = Command::new("kcat");
     kcat.args([
@@ -302,36 +303,36 @@ fn ask_with_a_nameless_header(world: &World) {
     assert!(kcat.status().expect("kcat runs").success());
 }
 
-/// While there is no worker yet, asks and answers with what fits into no served record.
-fn answer_too_much(world: &World, stranger: &mut Stranger) {
+/// Before any worker runs, sends a request and an answer that does not fit into a served record.
+fn send_oversized_answer(world: &World, client: &mut BadClient) {
     let asks = with(bad("k", "x"), &[("ce_id", b"big-answer"), ("h", &vec![b'h'; 50_000])]);
-    stranger.check((&world.topic("requests"), PARTITION), &asks, Expected::Served("error"));
+    client.check((&world.topic("requests"), PARTITION), &asks, Expected::Served("error"));
     let asked = copy_of(world, "v1", "big-answer");
     let token = asked.header("serinus-case").expect("a copy has a token").as_bytes();
     let answer = bad("k", vec![b'a'; 990_000]);
     let answer = with(answer, &[("serinus-case", token), ("serinus-version", b"v1")]);
-    stranger.send(&world.topic("responses"), PARTITION, &answer);
+    client.send(&world.topic("responses"), PARTITION, &answer);
 }
 
 #[test]
-fn no_bad_input_stops_anything_or_vanishes() {
+fn bad_input_stops_nothing_and_is_never_lost() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "bad", &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let mut stranger = Stranger::new(&kafka);
+    let mut client = BadClient::new(&kafka);
     let requests = world.topic("requests");
 
-    answer_too_much(&world, &mut stranger);
-    let worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+    send_oversized_answer(&world, &mut client);
+    let worker = Worker::start(&kafka, &world.name, "v1", Behavior::default());
 
     let mut good = world.send_requests(0, 20);
     for (record, expected) in bad_requests() {
-        stranger.check((&requests, PARTITION), &record, expected);
+        client.check((&requests, PARTITION), &record, expected);
     }
     if Command::new("kcat").arg("-V").output().is_ok_and(|i| i.status.success()) {
-        ask_with_a_nameless_header(&world);
-        stranger.served.push(("nameless".to_owned(), "ok"));
+        send_a_nameless_header(&world);
+        client.served.push(("nameless".to_owned(), "ok"));
     } else {
         skip("kcat is not installed, so no header has a name that is not text");
     }
@@ -341,7 +342,7 @@ fn no_bad_input_stops_anything_or_vanishes() {
     for (record, expected) in bad_answers(&open) {
         let is_of_open = matches!(expected, Expected::Counted("answer_unknown" | "too_large"));
         let partition = if is_of_open { open_partition } else { PARTITION };
-        stranger.check((&world.topic("responses"), partition), &record, expected);
+        client.check((&world.topic("responses"), partition), &record, expected);
     }
     let commands = world.app_topic("commands");
     let bench = home(world.name.as_bytes(), kafka.partitions(&commands));
@@ -352,44 +353,44 @@ fn no_bad_input_stops_anything_or_vanishes() {
     ];
     for (topic, partition, records) in places {
         for (record, expected) in records {
-            stranger.check((&topic, partition), &record, expected);
+            client.check((&topic, partition), &record, expected);
         }
     }
     good.extend(world.send_requests(40, 60));
     world.send_labels(&good);
-    stranger.served.extend(good.iter().map(|g| (g.id.clone(), "ok")));
+    client.served.extend(good.iter().map(|g| (g.id.clone(), "ok")));
 
-    check_served(&world, &stranger);
-    check_dead(&world, &stranger);
+    check_served(&world, &client);
+    check_dead(&world, &client);
     check_rows(&world, &good);
     assert_eq!(world.command("pause")["verdict"], "pause", "commands are still carried out");
 
     let log = run.log_text();
-    assert!(!log.contains("starting the role anew"), "a role began again:\n{log}");
+    assert!(!log.contains(log::ROLE_RESTARTED), "a role began again:\n{log}");
     drop(worker);
     let log = run.stop_and_read();
-    for name in stranger.counted.iter().chain(&["too_large", "request_id_duplicate", "refused"]) {
+    for name in client.counted.iter().chain(&["too_large", "request_id_duplicate", "refused"]) {
         assert!(log.lines().any(|l| l.contains("counted") && l.contains(name)), "{name}:\n{log}");
     }
 }
 
-/// Each request is served once, and nothing that its producer claimed of us travels on.
-fn check_served(world: &World, stranger: &Stranger) {
+/// Every request is served once, and no forged Serinus header is passed on.
+fn check_served(world: &World, client: &BadClient) {
     let mut served = Reader::open(&world.kafka, &world.topic("served"));
-    // One more: the request whose id had to be cut.
-    let count = stranger.served.len() + 1;
+    // Plus the request whose id was truncated.
+    let count = client.served.len() + 1;
     served.until("an answer to each", WAIT, |records| records.len() >= count);
     let records = world.kafka.read_all(&world.topic("served"));
     assert_eq!(records.len(), count, "each is served once");
     let mut expected: BTreeMap<&str, usize> = BTreeMap::new();
-    stranger.served.iter().for_each(|(id, _)| *expected.entry(id).or_default() += 1);
-    for (id, outcome) in &stranger.served {
+    client.served.iter().for_each(|(id, _)| *expected.entry(id).or_default() += 1);
+    for (id, outcome) in &client.served {
         let found: Vec<&Record> =
             records.iter().filter(|r| r.header("serinus-request-id") == Some(id)).collect();
         assert_eq!(found.len(), expected[id.as_str()], "{id}");
         for it in found {
             let said = it.header("serinus-outcome");
-            // A slow machine may miss a deadline; what matters then is that it is said once.
+            // A slow machine may miss a deadline; then the miss must be reported once.
             assert!(
                 said == Some(outcome) || *outcome != "error" && said == Some("error"),
                 "{id}: {said:?}"
@@ -402,7 +403,7 @@ fn check_served(world: &World, stranger: &Stranger) {
     let error = big.and_then(|b| b.header("serinus-error")).unwrap_or_default();
     assert!(error.contains("990000 bytes"), "{error}");
     let predictions = world.kafka.read_all(&world.topic("predictions"));
-    // Beside it stand predictions of strangers, which are no JSON.
+    // The topic also holds foreign predictions, which are not JSON.
     let big = predictions.iter().find(|record| record.key.as_deref() == Some(b"big-answer"));
     let big = big.expect("its case is closed").json();
     assert_eq!(
@@ -412,7 +413,7 @@ fn check_served(world: &World, stranger: &Stranger) {
     );
 }
 
-/// Each request is joined with its label, and nothing from the future made those mature early that were sent just before theirs.
+/// Every request is joined with its label, and records dated in the future do not make earlier requests mature early.
 fn check_rows(world: &World, good: &[Sent]) {
     let labelled = |from: usize| good[from..].iter().filter(|f| f.has_label).map(|h| &h.id);
     let mut rows = Reader::open(&world.kafka, &world.topic("analysis"));
@@ -432,10 +433,10 @@ fn check_rows(world: &World, good: &[Sent]) {
     }
 }
 
-/// Each record that could not be used is a dead letter that says why and where from.
-fn check_dead(world: &World, stranger: &Stranger) {
+/// Every unusable record is a dead letter with reason and origin.
+fn check_dead(world: &World, client: &BadClient) {
     let mut letters = Reader::open(&world.kafka, &world.topic("dead-letters"));
-    for (topic, partition, offset, reason) in &stranger.dead {
+    for (topic, partition, offset, reason) in &client.dead {
         let (partition, offset) = (partition.to_string(), offset.to_string());
         let is_it = |r: &Record| {
             r.header("serinus-dead-topic") == Some(topic)
@@ -449,13 +450,13 @@ fn check_dead(world: &World, stranger: &Stranger) {
 }
 
 #[test]
-fn a_dead_label_joins_after_the_spec_is_mended_and_it_is_requeued() {
+fn a_dead_label_joins_after_the_spec_is_fixed_and_it_is_requeued() {
     let Some(kafka) = Kafka::find() else { return };
     let wrong = spec().replace("value: json:/label,", "value: json:/truth,");
     let world = World::new(&kafka, "requeue", &wrong);
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+    let worker = Worker::start(&kafka, &world.name, "v1", Behavior::default());
     let sent = world.send_requests(0, 4);
     world.send_labels(&sent[..1]);
     let mut letters = Reader::open(&kafka, &world.topic("dead-letters"));
@@ -481,12 +482,12 @@ fn a_dead_label_joins_after_the_spec_is_mended_and_it_is_requeued() {
     assert_eq!(tried["requeued"][0]["to"]["topic"], world.topic("labels"));
     assert_eq!(kafka.read_all(&world.topic("labels")).len(), 1, "nothing was sent");
 
-    // Whoever serves and whoever joins hear of a change each for themselves.
-    let known = |run: &Process| run.log_text().matches("routing known").count();
+    // Serving and analysis each follow model changes on their own.
+    let known = |run: &Process| run.log_text().matches(log::ROUTING_KNOWN).count();
     let await_known = |run: &Process, count: usize| {
-        run.await_true("a change that both roles know", WAIT, || known(run) >= count);
+        run.await_condition("a change that both roles know", WAIT, || known(run) >= count);
     };
-    // Where labels stand is not changed under a rollout that is scored by them.
+    // The label location cannot change during a rollout that uses it.
     let before = known(&run);
     assert_eq!(world.command("abort")["verdict"], "abort");
     await_known(&run, before + 2);

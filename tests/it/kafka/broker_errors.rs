@@ -1,7 +1,7 @@
-//! What brokers may answer, class by class, on the client library's mock cluster.
+//! Broker errors, class by class, on the client library's mock cluster.
 //!
-//! It shows which errors are waited out, which start a role anew, and which end the program. It proves nothing of transactions: a mock
-//! cluster forgets the offsets that are committed in them. The count of a role's begins tells a new start from a retry.
+//! The tests show which errors are retried, which restart a role, and which end the program. They prove nothing about transactions: a mock
+//! cluster forgets offsets committed in them. The number of role starts distinguishes a restart from a retry.
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -38,7 +38,7 @@ struct Instance {
 }
 
 impl Instance {
-    /// Starts it, with one model that no worker answers for.
+    /// Starts it with one model, which no worker answers.
     fn start() -> Self {
         let broker = MockBroker::start().expect("the mock cluster starts");
         let kafka = Kafka { bootstrap: broker.bootstrap().to_owned() };
@@ -53,7 +53,7 @@ impl Instance {
         let options = RunOptions {
             settings: Settings::new(&kafka.bootstrap, APP),
             instance: "one".to_owned(),
-            // A mock cluster takes a static member for gone only after its session.
+            // A mock cluster removes a static member only after its session timeout.
             is_static: false,
             serving: true,
             analysis: false,
@@ -62,7 +62,7 @@ impl Instance {
         };
         let (theirs, shown) = (stop.clone(), board.clone());
         let thread = thread::spawn(move || {
-            // A role that hangs ends the tests, and not as if all were well.
+            // A role that hangs must fail the tests rather than pass unnoticed.
             run::run(&options, &theirs, &shown, |_| std::process::abort())
         });
         let mut this = Self { broker, kafka, board, stop, thread: Some(thread), sent: 0 };
@@ -76,7 +76,7 @@ impl Instance {
         std::fs::write(&file, MODEL).expect("the spec can be written");
         let output = serinus()
             .args(["apply", "--bootstrap", &self.kafka.bootstrap, "--app", APP])
-            // The instance joins its groups first, which takes its time where other tests run.
+            // The instance joins its groups first, which takes longer while other tests run.
             .args(["--timeout", "120s", "-f"])
             .arg(&file)
             .output()
@@ -108,16 +108,16 @@ impl Instance {
         });
     }
 
-    /// How often the serving role began.
+    /// Number of starts of the serving role.
     fn begins(&self) -> u64 {
         self.board.liveness.read()["serving"].begins
     }
 
-    /// Waits until the serving role has begun again.
+    /// Waits until the serving role has started again.
     ///
-    /// Whether the request is served then shows nothing here: a mock cluster shows the records of aborted transactions, the journal's among
-    /// them, and the journal says that the request was read.
-    fn await_new_start(&self, before: u64) {
+    /// Whether the request is then served proves nothing: a mock cluster returns records of aborted transactions, including those of the
+    /// journal, and the journal says that the request was read.
+    fn await_restart(&self, before: u64) {
         let deadline = Deadline::after(WAIT);
         while self.begins() <= before {
             assert!(!deadline.is_over(), "the role did not begin again after {before}");
@@ -125,7 +125,7 @@ impl Instance {
         }
     }
 
-    /// How often each request was forwarded.
+    /// Number of copies of each request.
     fn forwarded(&self) -> Vec<usize> {
         let records = self.kafka.read_all("m.v1.requests");
         (1..=self.sent)
@@ -142,7 +142,7 @@ impl Instance {
         self.broker.controls().expect("the client has a mock cluster")
     }
 
-    /// Waits until the instance has ended by itself.
+    /// Waits until the instance has ended on its own.
     fn end(mut self) -> Result<(), ShellError> {
         let thread = self.thread.take().expect("it runs");
         let deadline = Deadline::after(WAIT);
@@ -166,7 +166,7 @@ impl Drop for Instance {
 }
 
 #[test]
-fn what_passes_by_itself_is_waited_out() {
+fn transient_errors_are_retried() {
     use RDKafkaRespErr::{
         RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS as CONCURRENT,
         RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS as LOADING,
@@ -191,7 +191,7 @@ fn what_passes_by_itself_is_waited_out() {
 }
 
 #[test]
-fn a_transaction_that_must_be_aborted_starts_the_role_anew() {
+fn an_abortable_error_restarts_the_role() {
     use RDKafkaRespErr::{
         RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as FORBIDDEN,
         RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID as UNKNOWN_MEMBER,
@@ -204,18 +204,18 @@ fn a_transaction_that_must_be_aborted_starts_the_role_anew() {
         let before = instance.begins();
         instance.fail(request, &[error]);
         instance.send();
-        instance.await_new_start(before);
+        instance.await_restart(before);
     }
     instance.stop();
 }
 
 #[test]
-fn a_producer_that_may_not_go_on_starts_the_role_anew() {
+fn a_fatal_producer_error_restarts_the_role() {
     use RDKafkaRespErr::{
         RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH as EPOCH,
         RD_KAFKA_RESP_ERR_PRODUCER_FENCED as FENCED,
     };
-    // As after a transaction that took too long. Only the group can say that another process has the slot: see slots.rs.
+    // As after a transaction timeout. Only the group can tell whether another process has the lease: see instances.rs.
     let mut instance = Instance::start();
     for (request, error) in [
         (RDKafkaApiKey::EndTxn, FENCED),
@@ -225,13 +225,13 @@ fn a_producer_that_may_not_go_on_starts_the_role_anew() {
         let before = instance.begins();
         instance.fail(request, &[error]);
         instance.send();
-        instance.await_new_start(before);
+        instance.await_restart(before);
     }
     instance.stop();
 }
 
 #[test]
-fn a_broker_that_goes_away_is_waited_for() {
+fn a_broker_outage_is_waited_out() {
     let mut instance = Instance::start();
     instance.cluster().broker_down(1).expect("it goes down");
     thread::park_timeout(Duration::from_secs(3));

@@ -1,11 +1,11 @@
-//! What people do while rollouts run: models applied anew, two models with a rollout of one name, rollouts that wait, on a real Kafka.
+//! Operations on running rollouts on a real Kafka: models applied again, one rollout name at two models, rollouts that wait.
 
 use crate::kit::kafka::{Kafka, Reader};
 use crate::kit::process::serinus;
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{WAIT, World};
 
-/// A model with `MORE` in its spec, and a rollout that nothing but a person ends.
+/// A model with `MORE` in its spec, and a rollout that only an operator ends.
 const SPEC: &str = "
 apiVersion: serinus/v1
 kind: Model
@@ -31,7 +31,7 @@ fn spec(more: &str, name: &str) -> String {
     SPEC.replace("MORE", more).replace("NAME", name)
 }
 
-/// Runs the program, and returns its exit code and all that it said.
+/// Runs the program; returns its exit code and its whole output.
 fn ran(world: &World, args: &[&str]) -> (Option<i32>, String) {
     let output = serinus()
         .args(args)
@@ -54,12 +54,12 @@ fn apply(world: &World, spec: &str, code: i32, part: &str) {
 }
 
 #[test]
-fn rows_go_on_after_a_model_is_applied_while_its_rollout_runs() {
+fn rows_continue_after_a_model_is_applied_during_its_rollout() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "applied", &spec("timeout: 60s", "MODEL-v2"));
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Habits::default()));
+    let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Behavior::default()));
     let mut rows = Reader::open(&kafka, &world.topic("analysis"));
     let mut go_on = |from: usize, to: usize| {
         let sent = world.send_requests(from, to);
@@ -74,7 +74,7 @@ fn rows_go_on_after_a_model_is_applied_while_its_rollout_runs() {
     let refusal = format!("`unit` cannot change while `{rollout}` is in progress");
     apply(&world, &unit, 1, &refusal);
     go_on(160, 200);
-    run.await_true("all cases in the evidence", WAIT, || {
+    run.await_condition("all cases in the evidence", WAIT, || {
         let (_, said) = ran(&world, &["status", &rollout, "-o", "json"]);
         let said: serde_json::Value = serde_json::from_str(&said).expect("it is JSON");
         let arms = said["metrics"]["arms"].as_array().expect("there are arms");
@@ -96,14 +96,14 @@ fn rollouts_of_one_name_at_two_models_never_mix() {
     a.await_phase("Progressing", &mut run);
     b.await_phase("Progressing", &mut run);
     let _workers = [("v1", a), ("v2", a), ("v1", b), ("v2", b)]
-        .map(|(r, world)| Worker::start(&kafka, &world.name, r, Habits::default()));
+        .map(|(r, world)| Worker::start(&kafka, &world.name, r, Behavior::default()));
     for (world, n) in [(a, 40), (b, 24)] {
         let sent = world.send_requests(0, n);
         world.send_labels(&sent);
     }
     let full = |world: &World| format!("{}/canary", world.name);
     for (world, n) in [(a, 40), (b, 24)] {
-        run.await_true("its own cases in the evidence", WAIT, || {
+        run.await_condition("its own cases in the evidence", WAIT, || {
             let (_, said) = ran(world, &["status", &full(world), "-o", "json"]);
             let said: serde_json::Value = serde_json::from_str(&said).expect("it is JSON");
             let arms = said["metrics"]["arms"].as_array().into_iter().flatten();
@@ -114,7 +114,7 @@ fn rollouts_of_one_name_at_two_models_never_mix() {
     check(a, &["abort", "canary", "--model", &b.name, "--reason", "x"], 0, "Aborted");
     check(a, &["status", &full(b), "--wait"], 3, "Aborted");
     check(a, &["status", &full(a)], 0, "Progressing");
-    // Both wait: for the end of what runs, and then for a version that is stable by then.
+    // Both wait: for the end of the running rollout, and then for their stable version.
     apply(a, &of("next"), 0, "waits for the end of `canary`");
     check(a, &["status", "next"], 0, "Pending");
     check(a, &["promote", &full(a), "--full", "--reason", "x"], 0, "Promoted");
@@ -124,7 +124,7 @@ fn rollouts_of_one_name_at_two_models_never_mix() {
         1,
         "v2 is the stable version already",
     );
-    // What is over is known also when another rollout has begun.
+    // A finished rollout is still found after another rollout has started.
     apply(b, &of("second"), 0, "canary v2 against v1");
     check(b, &["status", &full(b), "--wait", "--timeout", "60s"], 3, "Aborted");
     run.stop();

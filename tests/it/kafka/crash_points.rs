@@ -1,6 +1,6 @@
-//! Every crash point of every role, one after the other on a running canary: the process dies there, starts again, and dies at the next.
+//! Every failpoint of every role, in sequence on a running canary: the process dies at one, restarts, and dies at the next.
 //!
-//! In the end the independent ledger must balance, and every decision must be what the topics give: as if nothing had crashed.
+//! Afterwards the ledger must balance and the audit must match, as if nothing had crashed.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use serinus::kafka::process::failpoints::Failpoint;
 
 use crate::kit::clock::Deadline;
 use crate::kit::kafka::{Kafka, Reader};
-use crate::kit::ledger::Books;
+use crate::kit::ledger::Ledger;
+use crate::kit::log;
 use crate::kit::process::{Process, folder, serinus};
 use crate::kit::specs;
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 
-/// More of the model, and of its rollout.
+/// Additional lines of the model and of the rollout.
 const MODEL: &str = "
   timeout: 60s
   shadowTimeout: 90s
@@ -28,46 +29,46 @@ const ROLLOUT: &str = "
   decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
 ";
 
-/// How many requests are under way at each crash.
+/// Requests in flight at each crash.
 const REQUESTS: usize = 120;
 
-/// How long a hand-over may take.
+/// Timeout of one handover.
 const HAND_OVER: Duration = Duration::from_secs(15);
 
 #[test]
-fn serving_may_crash_at_every_point() {
-    every_point_of("serving");
+fn serving_survives_a_crash_at_every_failpoint() {
+    crash_at_every_failpoint_of("serving");
 }
 
 #[test]
-fn analysis_may_crash_at_every_point() {
-    every_point_of("analysis");
+fn analysis_survives_a_crash_at_every_failpoint() {
+    crash_at_every_failpoint_of("analysis");
 }
 
 #[test]
-fn control_may_crash_at_every_point() {
-    every_point_of("control");
+fn control_survives_a_crash_at_every_failpoint() {
+    crash_at_every_failpoint_of("control");
 }
 
-fn every_point_of(role: &str) {
+fn crash_at_every_failpoint_of(role: &str) {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, &format!("crash-{role}"), &specs::scored(MODEL, ROLLOUT));
-    // More than one partition, so that a judge's place can go away.
+    // More than one partition, so that the judge of a model can be revoked.
     kafka.create_topics(&[(&world.app_topic("commands"), 8)]);
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let workers = ["v1", "v2"].map(|w| Worker::start(&kafka, &world.name, w, Habits::default()));
+    let workers = ["v1", "v2"].map(|w| Worker::start(&kafka, &world.name, w, Behavior::default()));
     let mut served = Reader::open(&kafka, &world.topic("served"));
     let mut sent: Vec<Sent> = Vec::new();
     run.stop();
     let comes_to = |f: &Failpoint| role == "analysis" || !f.is_of_files();
     for point in Failpoint::ALL.into_iter().filter(comes_to) {
-        let mut run = start(&world, &format!("{role}/{}:{}", point.name(), occasion(point)));
+        let mut run = start(&world, &format!("{role}/{}:{}", point.name(), hit_count(point)));
         let before = sent.len();
         sent.extend(world.send_requests(before, before + REQUESTS));
         world.send_labels(&sent[before..]);
         if matches!(point, Failpoint::BeforeRelease | Failpoint::AfterRelease) {
-            hand_over(&world, &mut run, role);
+            rebalance(&world, &mut run, role);
         }
         let status = run.wait(WAIT);
         assert_eq!(status.code(), None, "{role} was to die at {}", point.name());
@@ -80,7 +81,7 @@ fn every_point_of(role: &str) {
     }
     run.stop();
     drop(workers);
-    let (faults, _) = Books::read(&world, sent, &["v1", "v2"]).balance();
+    let (faults, _) = Ledger::read(&world, sent, &["v1", "v2"]).balance();
     assert!(
         faults.is_empty(),
         "{} faults, the first: {:#?}",
@@ -91,8 +92,8 @@ fn every_point_of(role: &str) {
     assert_eq!(audit.code, Some(0), "{:#}", audit.said);
 }
 
-/// The how many-th time at a point finds work half done: what comes once at a start is met at once.
-fn occasion(point: Failpoint) -> u64 {
+/// The hit count at which the process dies. A later hit finds unfinished work; points of the startup are reached once.
+fn hit_count(point: Failpoint) -> u64 {
     match point {
         Failpoint::BeforeFence
         | Failpoint::AfterFence
@@ -118,48 +119,48 @@ fn start(world: &World, crash_at: &str) -> Process {
     command.args(["run", "--bootstrap", &world.kafka.bootstrap, "--app", &world.name]);
     command.args(["--instance", "one"]).env("SERINUS_CRASH_AT", crash_at);
     command.arg("--data-dir").arg(folder(&world.name).join("data"));
-    // A log of its own for each: a process that dies on request writes no error, one that goes wrong does.
+    // One log per start: a process that dies at a failpoint logs no error, a broken one does.
     let name = crash_at.replace(['/', ':'], "-");
     Process::start(&mut command, &folder(&world.name).join(format!("run-{name}.log")))
 }
 
-/// Lets partitions go away until the role has died of it: they do when another instance comes, once all of them are here.
+/// Revokes partitions until the role has died: another instance joins once this one has all partitions.
 ///
-/// A hand-over that falls into a commit makes the role begin anew, and then nothing is given up in order: the next one has to do.
-fn hand_over(world: &World, run: &mut Process, role: &str) {
-    let (line, mut count) = match role {
-        "serving" => ("serving: lane ready", 4),
-        "analysis" => (": analyst lane ready", 8),
-        _ => ("control: judging partition", 8),
+/// A rebalance during a commit restarts the role without a release of partitions; the next rebalance must do it.
+fn rebalance(world: &World, run: &mut Process, role: &str) {
+    let (ready, mut count): (fn(&str) -> usize, usize) = match role {
+        "serving" => (log::serving_lanes, 4),
+        "analysis" => (log::analyst_lanes, 8),
+        _ => (log::judged_partitions, 8),
     };
     let all = Deadline::after(WAIT);
     while run.ended().is_none() {
-        let here = run.log_text().matches(line).count();
+        let here = ready(&run.log_text());
         if here >= count {
-            let other = beside(world);
+            let other = second_instance(world);
             let one = Deadline::after(HAND_OVER);
             while run.ended().is_none() && !one.is_over() {
                 std::thread::park_timeout(Duration::from_millis(50));
             }
             other.stop();
-            // What the other had comes back.
-            count = run.log_text().matches(line).count() + 1;
+            // The partitions of the other instance return.
+            count = ready(&run.log_text()) + 1;
         }
         assert!(!all.is_over(), "it did not die of a hand-over:\n{}", run.log_text());
         std::thread::park_timeout(Duration::from_millis(50));
     }
 }
 
-/// Another instance, which has no name of its own and leaves its groups when it ends.
-fn beside(world: &World) -> Process {
+/// Another instance without a name, which leaves its groups when it ends.
+fn second_instance(world: &World) -> Process {
     let mut command = serinus();
     command.args(["run", "--bootstrap", &world.kafka.bootstrap, "--app", &world.name]);
-    Process::start(&mut command, &folder(&world.name).join("beside.log"))
+    Process::start(&mut command, &folder(&world.name).join("second_instance.log"))
 }
 
-/// The count of points, for who asks how many there are: each of them in each role.
+/// Every failpoint has a unique name.
 #[test]
-fn every_point_has_a_name_of_its_own() {
+fn every_failpoint_has_a_unique_name() {
     let names: std::collections::BTreeSet<&str> = Failpoint::ALL.iter().map(|s| s.name()).collect();
     assert_eq!(names.len(), Failpoint::ALL.len());
 }

@@ -1,4 +1,4 @@
-//! Exactly once on a real Kafka, through a proxy that loses, delays and makes up what the broker says, request by request.
+//! Exactly-once on a real Kafka behind a proxy that drops, delays and forges broker responses, request by request.
 
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use crate::kafka::ledger;
 use crate::kit::clock::Deadline;
 use crate::kit::frames::Kind;
 use crate::kit::kafka::{Kafka, Reader};
-use crate::kit::ledger::Books;
+use crate::kit::ledger::Ledger;
+use crate::kit::log;
 use crate::kit::process::{Process, folder, serinus};
 use crate::kit::proxy::{Effect, Fault, Proxy};
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 
 const ROLLOUT: &str = "
@@ -21,27 +22,27 @@ const ROLLOUT: &str = "
   decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold}
 ";
 
-/// What stands in the transactional ids of the roles.
+/// Parts of the transactional ids of the roles.
 const SERVING: &str = ".serving.";
 const ANALYSIS: &str = ".analysis.";
 const JUDGE: &str = ".judge.";
 
-/// Requests before a fault has happened, and as many after.
+/// Requests before each fault, and after it.
 const PART: usize = 100;
 
-/// Longer than a transaction and a member's session may take.
+/// Longer than the transaction timeout and the session timeout.
 const TOO_LONG: Duration = Duration::from_secs(12);
 
-/// Nobody waits so long for the number of partitions.
+/// Longer than the timeout for reading the number of partitions.
 const LONGER_THAN_A_LOOKUP: Duration = Duration::from_secs(6);
 
-/// Slow, and within the time that a transaction has.
+/// Slow, but shorter than the transaction timeout.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// So many readers of the program stand at the ends of their topics, and ask for more: of requests, answers, predictions, labels, events.
+/// Fetch requests of an idle program in flight: of requests, answers, predictions, labels, events.
 const READERS: usize = 8;
 
-// What a broker may answer instead of doing it, as the protocol numbers it.
+// Error codes of the Kafka protocol.
 const UNKNOWN_SERVER_ERROR: i16 = -1;
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
@@ -55,18 +56,18 @@ const UNKNOWN_PRODUCER_ID: i16 = 59;
 const UNSTABLE_OFFSET_COMMIT: i16 = 88;
 const PRODUCER_FENCED: i16 = 90;
 
-/// What the program does about a fault.
+/// How the program recovers from a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cure {
-    /// The client asks again, and nobody notices.
+    /// The client retries; no role restarts.
     AskAgain,
-    /// The role begins anew, from the committed offsets.
+    /// The role restarts from its committed offsets.
     BeginAnew,
-    /// One or the other: it depends on how soon the broker ends a transaction whose time is over.
+    /// Either: it depends on how soon the broker aborts the timed-out transaction.
     Either,
 }
 
-/// A canary on a real Kafka, whose program reaches the broker by way of the proxy, and all others directly.
+/// A canary on a real Kafka. The program connects through the proxy, everything else directly.
 struct Trial {
     world: World,
     proxy: Proxy,
@@ -82,7 +83,7 @@ impl Trial {
         let proxy = Proxy::start(&kafka.bootstrap);
         let mut run = run(&world, &proxy);
         world.await_phase("Progressing", &mut run);
-        let worker = |version| Worker::start(kafka, &world.name, version, Habits::default());
+        let worker = |version| Worker::start(kafka, &world.name, version, Behavior::default());
         let workers = [worker("v1"), worker("v2")];
         let served = Reader::open(kafka, &world.topic("served"));
         let mut trial = Self { world, proxy, run, workers, served, sent: Vec::new() };
@@ -103,9 +104,9 @@ impl Trial {
         self.served.until("an answer to every request", WAIT, |u| u.len() >= wanted);
     }
 
-    /// Sends requests until the faults have happened, and more after; holds the program to how it gets over them.
+    /// Sends requests until the faults have happened, and more afterwards; asserts how the program recovered.
     fn through(&mut self, faults: &[Fault], cure: Cure) {
-        let before = self.begun_anew();
+        let before = self.restarts();
         let planned: Vec<_> = faults.iter().map(|f| self.proxy.plan(*f)).collect();
         self.ask();
         for it in planned {
@@ -114,34 +115,34 @@ impl Trial {
         self.ask();
         self.await_served();
         self.run.assert_running();
-        let begun_anew = match cure {
+        let restarts = match cure {
             Cure::AskAgain | Cure::Either => 0,
             Cure::BeginAnew => faults.iter().filter(|f| f.kind == Kind::Commit).count(),
         };
         let deadline = Deadline::after(WAIT);
-        while self.begun_anew() - before < begun_anew && !deadline.is_over() {
+        while self.restarts() - before < restarts && !deadline.is_over() {
             std::thread::park_timeout(Duration::from_millis(50));
         }
-        let begun = self.begun_anew() - before;
+        let begun = self.restarts() - before;
         assert!(
-            begun >= begun_anew && (begun == 0 || cure != Cure::AskAgain),
-            "roles that began anew, {begun_anew} expected, after {faults:?}:\n{}",
+            begun >= restarts && (begun == 0 || cure != Cure::AskAgain),
+            "roles that began anew, {restarts} expected, after {faults:?}:\n{}",
             self.run.log_text()
         );
     }
 
-    /// The same fault to the role that serves and to the one that joins labels.
+    /// The same fault for the serving role and the analysis role.
     fn through_both(&mut self, fault: Fault, cure: Cure) {
         let of = |role| Fault { of: role, ..fault };
         self.through(&[of(SERVING), of(ANALYSIS)], cure);
     }
 
-    /// How often a role of the program began anew until now.
-    fn begun_anew(&self) -> usize {
-        self.run.log_text().matches("beginning anew").count()
+    /// Number of role restarts so far.
+    fn restarts(&self) -> usize {
+        self.run.log_text().matches(log::ROLE_RESTARTED).count()
     }
 
-    /// Waits until every case is closed and joined, stops the program, and balances the books.
+    /// Waits until every case is closed and joined, stops the program, and balances the ledger.
     fn finish(mut self) {
         self.await_served();
         let total = self.sent.len();
@@ -157,7 +158,7 @@ impl Trial {
         }
         self.run.stop();
         drop(self.workers);
-        let (faults, summary) = Books::read(&self.world, self.sent, &["v1", "v2"]).balance();
+        let (faults, summary) = Ledger::read(&self.world, self.sent, &["v1", "v2"]).balance();
         assert!(
             faults.is_empty(),
             "{} faults in {total} requests of `{}`, the first:\n{}",
@@ -171,7 +172,7 @@ impl Trial {
     }
 }
 
-/// Starts the program behind the proxy; the same call after a kill is the same command again.
+/// Starts the program behind the proxy; after a kill, the same call restarts it.
 fn run(world: &World, proxy: &Proxy) -> Process {
     run_with(world, proxy, &[])
 }
@@ -187,13 +188,13 @@ fn once(kind: Kind, effect: Effect) -> Fault {
     Fault::once(kind, "", effect)
 }
 
-/// The broker does not do it, so many times in a row, and says why.
+/// The broker rejects the request with this error code, this many times in a row.
 fn refused(kind: Kind, of: &'static str, code: i16, times: usize) -> Fault {
     Fault { times, ..Fault::once(kind, of, Effect::Error(code)) }
 }
 
 #[test]
-fn what_was_done_and_nobody_heard_of_is_not_done_twice() {
+fn a_lost_response_causes_no_duplicate() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "unheard");
     for kind in [
@@ -211,7 +212,7 @@ fn what_was_done_and_nobody_heard_of_is_not_done_twice() {
 }
 
 #[test]
-fn a_commit_that_is_cut_off_or_slow_or_not_possible_yet_is_asked_for_again() {
+fn a_commit_that_is_cut_off_slow_or_rejected_is_retried() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "refused");
     trial.through_both(once(Kind::Commit, Effect::Cut), Cure::AskAgain);
@@ -227,15 +228,15 @@ fn a_commit_that_is_cut_off_or_slow_or_not_possible_yet_is_asked_for_again() {
 }
 
 #[test]
-fn a_commit_that_fails_or_stays_unanswered_makes_the_role_begin_anew() {
+fn a_commit_that_fails_or_times_out_restarts_the_role() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "never");
-    // The connection stands, and nothing tells the client to ask again.
+    // The connection stays open, so the client has no reason to retry.
     trial.through_both(once(Kind::Commit, Effect::SwallowInSilence), Cure::BeginAnew);
     for (serving, analysis) in [
         (INVALID_TXN_STATE, UNKNOWN_PRODUCER_ID),
         (INVALID_PRODUCER_ID_MAPPING, UNKNOWN_SERVER_ERROR),
-        // What a broker also says whose transaction took too long: nobody else has the name.
+        // Brokers also return this code after a transaction timeout; no other process has the transactional id.
         (INVALID_PRODUCER_EPOCH, PRODUCER_FENCED),
         (PRODUCER_FENCED, INVALID_PRODUCER_EPOCH),
     ] {
@@ -245,7 +246,7 @@ fn a_commit_that_fails_or_stays_unanswered_makes_the_role_begin_anew() {
         ];
         trial.through(&faults, Cure::BeginAnew);
     }
-    // Who begins anew fences its slot; that nobody heard of it must not fence itself.
+    // A restarting role fences its predecessor. If the response is lost, it must not fence itself.
     let faults = [SERVING, ANALYSIS].map(|role| {
         [
             refused(Kind::Commit, role, INVALID_TXN_STATE, 1),
@@ -256,9 +257,9 @@ fn a_commit_that_fails_or_stays_unanswered_makes_the_role_begin_anew() {
     trial.finish();
 }
 
-/// Whose partitions stay his own makes the same transaction again in the group's next generation.
+/// A member that keeps its partitions repeats the transaction in the next generation of the group.
 #[test]
-fn a_rebalance_that_falls_into_a_commit_costs_nothing_but_the_transaction() {
+fn a_rebalance_during_a_commit_repeats_only_the_transaction() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "generation");
     let stale = |of, times| refused(Kind::TxnOffsetCommit, of, ILLEGAL_GENERATION, times);
@@ -268,9 +269,9 @@ fn a_rebalance_that_falls_into_a_commit_costs_nothing_but_the_transaction() {
     trial.finish();
 }
 
-/// Who begins anew asks for much before it works: who coordinates, a producer's epoch, a place in the group, offsets.
+/// A restarting role sends many requests before it works: coordinators, producer epoch, group membership, offsets.
 #[test]
-fn a_beginning_that_is_refused_for_a_while_is_made_again() {
+fn a_startup_that_is_rejected_for_a_while_is_retried() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "beginning");
     trial.through(
@@ -289,7 +290,7 @@ fn a_beginning_that_is_refused_for_a_while_is_made_again() {
         ],
         Cure::BeginAnew,
     );
-    // What the client does not ask for again by itself.
+    // Requests that the client does not retry on its own.
     trial.through(
         &[
             refused(Kind::Commit, SERVING, INVALID_TXN_STATE, 1),
@@ -302,9 +303,9 @@ fn a_beginning_that_is_refused_for_a_while_is_made_again() {
     trial.finish();
 }
 
-/// In the middle of a transaction the client asks three times within a second, and again once a connection has changed.
+/// Within a transaction the client retries three times in a second, and again after a connection change.
 #[test]
-fn a_groups_coordinator_that_nobody_names_for_a_while_is_looked_for_again() {
+fn an_unavailable_group_coordinator_is_looked_up_again() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "nameless");
     for (role, group) in [(SERVING, ".serving"), (ANALYSIS, ".analysis"), (JUDGE, ".control")] {
@@ -319,9 +320,9 @@ fn a_groups_coordinator_that_nobody_names_for_a_while_is_looked_for_again() {
     trial.finish();
 }
 
-/// Brokers that are in trouble between the look at the topics and the first command do not end the start.
+/// Broker failures between reading the topics and sending the first command do not end the startup.
 #[test]
-fn a_spec_that_no_broker_takes_is_sent_again() {
+fn a_spec_that_brokers_reject_is_sent_again() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "spec", &ledger::spec(ROLLOUT));
     let proxy = Proxy::start(&kafka.bootstrap);
@@ -331,12 +332,12 @@ fn a_spec_that_no_broker_takes_is_sent_again() {
     proxy.await_done(slow, WAIT);
     world.await_phase("Progressing", &mut run);
     let log = run.stop_and_read();
-    assert!(log.contains("spec not sent yet, trying again"), "{log}");
+    assert!(log.contains(log::SPEC_RETRIED), "{log}");
 }
 
-/// The broker cannot tell a commit that comes late from that of the next transaction, unless the producer has a new epoch by then.
+/// The broker cannot distinguish a delayed commit from the commit of the next transaction, unless the producer has a new epoch by then.
 #[test]
-fn a_commit_that_comes_late_does_not_commit_what_came_after_it() {
+fn a_delayed_commit_does_not_commit_the_next_transaction() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "late");
     let plan = |trial: &Trial, kind, role| {
@@ -345,18 +346,18 @@ fn a_commit_that_comes_late_does_not_commit_what_came_after_it() {
     let late = [SERVING, ANALYSIS].map(|role| plan(&trial, Kind::Commit, role));
     trial.ask();
     for it in late {
-        trial.proxy.await_begun(it, WAIT);
+        trial.proxy.await_first(it, WAIT);
     }
-    // The next transaction has its records and not yet its offsets when the late commit comes, and then ends with its process.
+    // When the delayed commit arrives, the next transaction has records but no offsets yet; then its process dies.
     let next = [SERVING, ANALYSIS].map(|role| plan(&trial, Kind::TxnOffsetCommit, role));
     trial.ask();
     for it in next {
-        trial.proxy.await_begun(it, WAIT);
+        trial.proxy.await_first(it, WAIT);
     }
     for it in late {
         trial.proxy.await_done(it, WAIT);
     }
-    // The broker may take its time over the commit.
+    // The broker may delay the commit.
     trial.proxy.hold(Duration::from_secs(1));
     trial.run.kill();
     trial.run = run(&trial.world, &trial.proxy);
@@ -364,9 +365,9 @@ fn a_commit_that_comes_late_does_not_commit_what_came_after_it() {
     trial.finish();
 }
 
-/// Records have their places, and models their judges, by how many partitions there are: nobody may guess that.
+/// The number of partitions decides where records go and who judges a model, so it must not be guessed.
 #[test]
-fn brokers_that_do_not_say_how_many_partitions_there_are_are_asked_again() {
+fn a_missing_partition_count_is_requested_again() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "uncounted");
     let error = |role| refused(Kind::Commit, role, INVALID_TXN_STATE, 1);
@@ -382,9 +383,9 @@ fn brokers_that_do_not_say_how_many_partitions_there_are_are_asked_again() {
     trial.finish();
 }
 
-/// That no labels come does not mean that there are none: where nothing can be fetched, cases wait that are mature by now.
+/// Silence does not prove that there are no labels: while nothing can be fetched, mature cases wait.
 #[test]
-fn labels_that_cannot_be_fetched_until_their_cases_are_mature_are_waited_for() {
+fn cases_wait_for_labels_that_cannot_be_fetched() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "unfetched");
     for _ in 0..3 {
@@ -393,7 +394,7 @@ fn labels_that_cannot_be_fetched_until_their_cases_are_mature_are_waited_for() {
         trial.await_served();
         let fault = Fault::once(Kind::Fetch, "", Effect::Delay(SLOW));
         let planned = trial.proxy.plan(Fault { times: READERS, ..fault });
-        trial.proxy.await_begun(planned, WAIT);
+        trial.proxy.await_first(planned, WAIT);
         trial.world.send_labels(&trial.sent[before..]);
         trial.proxy.await_done(planned, WAIT);
     }
@@ -401,7 +402,7 @@ fn labels_that_cannot_be_fetched_until_their_cases_are_mature_are_waited_for() {
 }
 
 #[test]
-fn a_broker_out_of_reach_longer_than_a_session_is_waited_for() {
+fn a_broker_outage_longer_than_a_session_is_waited_out() {
     let Some(kafka) = Kafka::find() else { return };
     let mut trial = Trial::start(&kafka, "away");
     trial.ask();

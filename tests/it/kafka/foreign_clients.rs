@@ -1,4 +1,4 @@
-//! Programs of others on the same topics: kcat, Kafka's own console consumer, a worker in Python.
+//! Other clients on the same topics: kcat, Kafka's console consumer, a worker in Python.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::kit::kafka::{Kafka, Reader, skip};
 use crate::kit::process::{Process, folder};
 use crate::kit::specs;
-use crate::kit::worker::{Habits, Worker, answer};
+use crate::kit::worker::{Behavior, Worker, answer};
 use crate::kit::world::{WAIT, World};
 
 fn spec() -> String {
@@ -25,8 +25,8 @@ fn kcat_asks_and_reads_the_answer() {
     let world = World::new(&kafka, "kcat", &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let workers =
-        ["v1", "v2"].map(|version| Worker::start(&kafka, &world.name, version, Habits::default()));
+    let workers = ["v1", "v2"]
+        .map(|version| Worker::start(&kafka, &world.name, version, Behavior::default()));
 
     let body = r#"{"distance": 733}"#;
     let produce = [
@@ -49,7 +49,7 @@ fn kcat_asks_and_reads_the_answer() {
     Reader::open(&kafka, &world.topic("served"))
         .until("the answer", WAIT, |records| !records.is_empty());
 
-    // To the end of the topic, and the headers beside the value: key, partition, headers, value.
+    // To the end of the topic, with headers next to the value: key, partition, headers, value.
     let consume = [
         "-C",
         "-e",
@@ -71,7 +71,7 @@ fn kcat_asks_and_reads_the_answer() {
         panic!("four fields: {line}")
     };
     assert_eq!((key, partition), ("N14228", "2"));
-    // kcat sends the line without its end.
+    // kcat sends the line without its newline.
     assert_eq!(value.as_bytes(), answer("v1", body.as_bytes()));
     for header in [
         "ce_id=r1",
@@ -95,8 +95,8 @@ fn kafkas_console_consumer_reads_the_evidence() {
     let world = World::new(&kafka, "console", &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let workers =
-        ["v1", "v2"].map(|version| Worker::start(&kafka, &world.name, version, Habits::default()));
+    let workers = ["v1", "v2"]
+        .map(|version| Worker::start(&kafka, &world.name, version, Behavior::default()));
     let sent = world.send_requests(0, 200);
     world.send_labels(&sent);
     let metrics = world.app_topic("rollout-metrics");
@@ -112,7 +112,7 @@ fn kafkas_console_consumer_reads_the_evidence() {
     });
 
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/kafka.sh");
-    // Metrics go on at every tick: so many records are enough.
+    // Metrics are written at every tick: this many records are enough.
     let enough = seen.to_string();
     let arguments = [
         "console-consumer",
@@ -199,7 +199,7 @@ fn a_worker_in_python_serves_a_model() {
             "{}",
             request.id
         );
-        // The model cannot read the body that is no text: the worker says so at once and goes on.
+        // The model cannot read the body that is not text: the worker reports it at once and continues.
         let expected = match std::str::from_utf8(&request.value) {
             Ok(_) => (Some("v1"), Some("ok")),
             Err(_) => (None, Some("error")),

@@ -1,4 +1,4 @@
-//! What an instance says of itself over HTTP, and how it ends when the brokers are out of reach: on a real Kafka.
+//! Health endpoints of an instance, and its shutdown while the brokers are unreachable, on a real Kafka.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -6,9 +6,10 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::kit::kafka::{Kafka, Reader};
+use crate::kit::log;
 use crate::kit::process::{Process, folder, get, serinus};
 use crate::kit::proxy::Proxy;
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{WAIT, World};
 
 const SPEC: &str = "
@@ -26,17 +27,17 @@ fn command(world: &World, bootstrap: &str) -> Command {
 }
 
 #[test]
-fn an_instance_says_whether_it_lives_is_ready_and_what_it_counted() {
+fn an_instance_reports_liveness_readiness_and_metrics() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "health", SPEC);
     let log = folder(&world.name).join("run-one.log");
     let mut start = command(&world, &kafka.bootstrap);
     let run = Process::start(start.args(["--http", "127.0.0.1:0"]), &log);
     let address = run.http_address();
-    // It listens before it has joined anything, and says so.
+    // It listens before it has joined its groups, and reports that it is not ready.
     let (status, body) = get(&address, "/readyz");
     assert_eq!(status, 503, "{body}");
-    run.await_true("readiness", WAIT, || get(&address, "/readyz").0 == 200);
+    run.await_condition("readiness", WAIT, || get(&address, "/readyz").0 == 200);
     assert_eq!(get(&address, "/livez").0, 200);
     let (_, body) = get(&address, "/readyz");
     let said: Value = serde_json::from_str(&body).expect("it is JSON");
@@ -47,12 +48,12 @@ fn an_instance_says_whether_it_lives_is_ready_and_what_it_counted() {
         .filter_map(|a| a["role"].as_str())
         .collect();
     assert_eq!(roles, ["analysis", "control", "serving"]);
-    let _worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+    let _worker = Worker::start(&kafka, &world.name, "v1", Behavior::default());
     world.send_requests(0, 40);
     let mut served = Reader::open(&kafka, &world.topic("served"));
     served.until("an answer to each request", WAIT, |u| u.len() >= 40);
     let wanted = format!("serinus_served_ok_total{{model=\"{}\"}} 40", world.name);
-    run.await_true(&wanted, WAIT, || get(&address, "/metrics").1.contains(&wanted));
+    run.await_condition(&wanted, WAIT, || get(&address, "/metrics").1.contains(&wanted));
     let (_, text) = get(&address, "/metrics");
     for line in ["serinus_role_ready{role=\"serving\"} 1", "# TYPE serinus_open_cases gauge"] {
         assert!(text.contains(line), "no `{line}` in:\n{text}");
@@ -62,7 +63,7 @@ fn an_instance_says_whether_it_lives_is_ready_and_what_it_counted() {
 }
 
 #[test]
-fn an_address_that_is_taken_ends_the_start_with_words() {
+fn an_occupied_address_fails_the_startup() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "taken", SPEC);
     let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
@@ -74,26 +75,24 @@ fn an_address_that_is_taken_ends_the_start_with_words() {
     assert!(said.contains(&format!("failed to serve HTTP at {address}")), "{said}");
 }
 
-/// SIGTERM finds requests in an open transaction, and nobody who could commit it: the process ends in time all the same.
+/// SIGTERM arrives with requests in an open transaction that cannot be committed: the process still ends in time.
 #[test]
-fn an_instance_ends_in_time_when_the_brokers_are_out_of_reach() {
+fn an_instance_stops_in_time_while_the_brokers_are_unreachable() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "unreachable", SPEC);
     let proxy = Proxy::start(&kafka.bootstrap);
     let log = folder(&world.name).join("run-one.log");
     let run = Process::start(&mut command(&world, &proxy.bootstrap()), &log);
-    run.await_true("its lanes", WAIT, || {
-        run.log_text().matches("serving: lane ready").count() == 4
-    });
-    let worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+    run.await_condition("its lanes", WAIT, || log::serving_lanes(&run.log_text()) == 4);
+    let worker = Worker::start(&kafka, &world.name, "v1", Behavior::default());
     world.send_requests(0, 40);
     proxy.pause();
     run.stop();
     drop(worker);
     proxy.resume();
-    // What was open then is answered by whoever starts next.
+    // The next instance answers the open requests.
     let run = world.run();
-    let _worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+    let _worker = Worker::start(&kafka, &world.name, "v1", Behavior::default());
     let mut served = Reader::open(&kafka, &world.topic("served"));
     served.until("an answer to each request", WAIT, |u| u.len() >= 40);
     run.stop();

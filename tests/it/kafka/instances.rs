@@ -1,4 +1,4 @@
-//! Slots and partitions on a real Kafka: who has a slot, who wakes up without it, partitions that are added, topics that are made again.
+//! Instance leases and partitions on a real Kafka: takeover, suspended processes, added partitions, recreated topics.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::kit::admin;
 use crate::kit::clock::Deadline;
 use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::process::{Process, folder, serinus};
-use crate::kit::worker::{Habits, Worker, answer};
+use crate::kit::worker::{Behavior, Worker, answer};
 use crate::kit::world::{PARTITIONS, WAIT, World, unique};
 
 const SPEC: &str = "
@@ -23,10 +23,10 @@ metadata: {name: MODEL}
 spec: {stable: v1, requestId: 'header:ce_id', timeout: 60s, shadowTimeout: 60s}
 ";
 
-/// Longer than a member's session and a transaction may take.
+/// Longer than the session timeout and the transaction timeout.
 const TOO_LONG: Duration = Duration::from_secs(13);
 
-/// An application with one model, its worker, and a reader of what is served.
+/// An application with one model, its worker, and a reader of the served topic.
 struct Place {
     world: World,
     served: Reader,
@@ -40,14 +40,14 @@ impl Place {
         let mut run = start(&world);
         world.await_topic(&world.topic("served"), &mut run);
         world.await_topic(&world.topic("v1.requests"), &mut run);
-        let worker = Worker::start(kafka, &world.name, "v1", Habits::default());
+        let worker = Worker::start(kafka, &world.name, "v1", Behavior::default());
         let served = Reader::open(kafka, &world.topic("served"));
         let mut place = Self { world, served, sent: 0, _worker: worker };
         place.ask(100);
         (place, run)
     }
 
-    /// Sends requests and waits until each is served, once and right.
+    /// Sends requests and waits until each is served once and correctly.
     fn ask(&mut self, count: usize) {
         self.send(count);
         self.await_served();
@@ -73,56 +73,56 @@ fn await_line(process: &Process, what: &str) {
     }
 }
 
-/// Holds a process still, as a machine that stalls does.
+/// Suspends a process, as a stalled machine does.
 fn pause(process: &Process) {
     process.signal("STOP");
     std::thread::park_timeout(TOO_LONG);
 }
 
-/// A place of its own in the log, so that two processes of one slot are told apart.
-fn run_beside(world: &World, log: &str) -> Process {
+/// Starts a second process with its own log.
+fn run_second(world: &World, log: &str) -> Process {
     let mut command = serinus();
     command.args(["run", "--bootstrap", &world.kafka.bootstrap, "--app", &world.name]);
     command.args(["--instance", "one"]);
     Process::start(&mut command, &folder(&world.name).join(log))
 }
 
-const SLOT_TAKEN: &str =
+const LEASE_TAKEN: &str =
     "another process runs as instance `one` of this application; give each its own --instance name";
 
 #[test]
-fn of_two_processes_with_one_slot_the_older_leaves_and_says_why() {
+fn of_two_processes_with_one_lease_the_older_exits() {
     let Some(kafka) = Kafka::find() else { return };
     let (mut place, mut older) = Place::new(&kafka, "twice", World::run);
-    let younger = run_beside(&place.world, "younger.log");
+    let younger = run_second(&place.world, "younger.log");
     place.send(100);
     assert_eq!(older.wait(WAIT).code(), Some(1));
-    assert!(older.log_text().contains(SLOT_TAKEN), "{}", older.log_text());
+    assert!(older.log_text().contains(LEASE_TAKEN), "{}", older.log_text());
     place.await_served();
     place.ask(100);
     younger.stop();
 }
 
 #[test]
-fn a_process_that_slept_and_was_replaced_leaves_when_it_wakes() {
+fn a_suspended_process_that_was_replaced_exits_when_resumed() {
     let Some(kafka) = Kafka::find() else { return };
     let (mut place, mut sleeper) = Place::new(&kafka, "replaced", World::run);
     place.send(100);
     sleeper.signal("STOP");
-    let younger = run_beside(&place.world, "younger.log");
+    let younger = run_second(&place.world, "younger.log");
     place.await_served();
     pause(&sleeper);
     place.send(100);
     sleeper.signal("CONT");
     assert_eq!(sleeper.wait(WAIT).code(), Some(1));
-    assert!(sleeper.log_text().contains(SLOT_TAKEN), "{}", sleeper.log_text());
+    assert!(sleeper.log_text().contains(LEASE_TAKEN), "{}", sleeper.log_text());
     place.await_served();
     place.ask(100);
     younger.stop();
 }
 
 #[test]
-fn a_process_that_slept_goes_on_by_itself_when_nobody_took_its_slot() {
+fn a_suspended_process_that_was_not_replaced_continues_when_resumed() {
     let Some(kafka) = Kafka::find() else { return };
     let (mut place, sleeper) = Place::new(&kafka, "slept", World::run);
     place.send(100);
@@ -135,7 +135,7 @@ fn a_process_that_slept_goes_on_by_itself_when_nobody_took_its_slot() {
 }
 
 #[test]
-fn partitions_added_to_the_requests_are_served_once_their_partners_are_there() {
+fn added_request_partitions_are_served_once_their_counterparts_exist() {
     let Some(kafka) = Kafka::find() else { return };
     let (mut place, run) = Place::new(&kafka, "grown", World::run);
     let requests = place.world.topic("requests");
@@ -148,7 +148,7 @@ fn partitions_added_to_the_requests_are_served_once_their_partners_are_there() {
     };
     kafka.send(&requests, &[record]);
     await_line(&run, "`serinus topics create` with the model's spec adds what is missing");
-    // The others are served as ever.
+    // The other partitions are served throughout.
     place.ask(100);
     let output = serinus()
         .args(["topics", "create", "--bootstrap", &kafka.bootstrap, "--app", &place.world.name])
@@ -172,7 +172,7 @@ fn partitions_added_to_the_requests_are_served_once_their_partners_are_there() {
 }
 
 #[test]
-fn a_topic_that_was_made_again_is_read_from_its_beginning() {
+fn a_recreated_topic_is_read_from_its_beginning() {
     let Some(kafka) = Kafka::find() else { return };
     let (mut place, run) = Place::new(&kafka, "again", World::run);
     run.stop();
@@ -184,9 +184,9 @@ fn a_topic_that_was_made_again_is_read_from_its_beginning() {
     run.stop();
 }
 
-/// Offsets of a group that someone else committed: a second use of the application id, or a slip of the hand.
+/// Offsets of the group committed by another client: a reused application id, or an operator's mistake.
 #[test]
-fn offsets_that_cannot_be_ours_are_refused_with_words_and_nothing_is_skipped() {
+fn foreign_offsets_are_refused_and_nothing_is_skipped() {
     let Some(kafka) = Kafka::find() else { return };
     let (mut place, run) = Place::new(&kafka, "foreign", World::run);
     run.stop();
@@ -214,7 +214,7 @@ fn offsets_that_cannot_be_ours_are_refused_with_words_and_nothing_is_skipped() {
     run.stop();
 }
 
-/// A member of a group, and what it holds.
+/// A group member and its partitions.
 struct Holder {
     member: GroupMember,
     held: BTreeSet<i32>,
@@ -228,11 +228,11 @@ impl Holder {
         Self { member, held: BTreeSet::new() }
     }
 
-    /// Returns what the group says, once; what it gives is taken.
-    fn hear(&mut self) -> Vec<RebalanceEvent> {
+    /// Returns the next rebalance event of the group, accepting assignments.
+    fn poll(&mut self) -> Vec<RebalanceEvent> {
         drop(self.member.poll(Duration::from_millis(20)));
-        let heard = self.member.rebalanced();
-        for note in &heard {
+        let events = self.member.rebalanced();
+        for note in &events {
             if let RebalanceEvent::Assigned(given) = note {
                 let read: Vec<_> = given
                     .iter()
@@ -242,12 +242,12 @@ impl Holder {
                 self.held.extend(given.iter().map(|g| g.1));
             }
         }
-        heard
+        events
     }
 
-    /// The same, and gives up what is to go away.
-    fn obey(&mut self) {
-        for note in self.hear() {
+    /// The same, and gives up revoked partitions.
+    fn poll_and_release(&mut self) {
+        for note in self.poll() {
             if let RebalanceEvent::Revoked(gone) | RebalanceEvent::Lost(gone) = note {
                 let gone: Vec<_> = gone.iter().map(|g| (g.0.as_str(), g.1)).collect();
                 self.member.release(&gone).expect("it can be given up");
@@ -257,9 +257,9 @@ impl Holder {
     }
 }
 
-/// A role that begins anew in the middle of a rebalance comes back under its slot, and is given what the group had given it before.
+/// A role that restarts during a rebalance returns as the same static member and receives its previous assignment.
 #[test]
-fn partitions_that_were_handed_over_at_a_restart_find_an_owner() {
+fn partitions_revoked_during_a_restart_find_an_owner() {
     let Some(kafka) = Kafka::find() else { return };
     let app = unique("handover");
     let topic = format!("{app}.requests");
@@ -270,16 +270,16 @@ fn partitions_that_were_handed_over_at_a_restart_find_an_owner() {
     let mut first = Holder::join(&settings, &topic, "a");
     while first.held != all {
         assert!(!deadline.is_over(), "the only member holds {:?}", first.held);
-        first.obey();
+        first.poll_and_release();
     }
     let mut second = Holder::join(&settings, &topic, "b");
     let is_asked =
         |r: &RebalanceEvent| matches!(r, RebalanceEvent::Revoked(gone) if !gone.is_empty());
-    while !first.hear().iter().any(is_asked) {
+    while !first.poll().iter().any(is_asked) {
         assert!(!deadline.is_over(), "the first was not asked to give anything up");
-        second.obey();
+        second.poll_and_release();
     }
-    // It goes without a word, as by kill -9.
+    // It ends without leaving the group, as after kill -9.
     std::mem::forget(first);
     let mut first = Holder::join(&settings, &topic, "a");
     while first.held.union(&second.held).copied().ne(all.iter().copied()) {
@@ -289,8 +289,8 @@ fn partitions_that_were_handed_over_at_a_restart_find_an_owner() {
             first.held,
             second.held
         );
-        first.obey();
-        second.obey();
+        first.poll_and_release();
+        second.poll_and_release();
     }
     assert!(first.held.is_disjoint(&second.held));
 }

@@ -1,4 +1,4 @@
-//! Labels on a real Kafka: which request they are about, when they were observed, and that every one that stands there in time counts.
+//! Labels on a real Kafka: request ids, observation times, and that every label that arrives in time counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,13 +7,14 @@ use serde_json::Value;
 
 use crate::kit::clock::{Deadline, unix_ms};
 use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::log;
 use crate::kit::process::{Process, figure, serinus};
 use crate::kit::specs;
 use crate::kit::traffic::Traffic;
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 
-/// The model whose requests carry their id and their unit in their bodies.
+/// A model whose requests carry id and unit in their bodies.
 fn written_ids() -> String {
     specs::shadow("  timeout: 20s\n  shadowTimeout: 20s", "8s")
         .replace("unit: key", "unit: json:/tail")
@@ -21,7 +22,7 @@ fn written_ids() -> String {
         .replace("json:/request_id", "json:/id")
 }
 
-/// An id in a request, the one in its label, and the text that both mean where they mean the same.
+/// The id in a request, the id in its label, and their common text if they match.
 const IDS: [(&str, &str, Option<&str>); 10] = [
     ("12345678901234567890123", "12345678901234567890123", Some("12345678901234567890123")),
     ("1.50", "1.50", Some("1.50")),
@@ -56,7 +57,7 @@ fn inspect(world: &World, id: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// A request with each id, and one without a unit.
+/// One request per id, and one without a unit.
 fn requests_with_ids() -> Vec<Record> {
     let mut requests: Vec<Record> = (0_i32..)
         .zip(IDS)
@@ -72,7 +73,7 @@ fn requests_with_ids() -> Vec<Record> {
     requests
 }
 
-/// Times that are no milliseconds of our days, each with the words of its dead letter.
+/// Timestamps in wrong units or ranges, each with a part of its dead letter's reason.
 fn times_in_other_units(now: i64) -> [(String, &'static str); 7] {
     let seconds = now / 1000;
     [
@@ -87,18 +88,18 @@ fn times_in_other_units(now: i64) -> [(String, &'static str); 7] {
 }
 
 #[test]
-fn ids_units_and_times_are_what_is_written() {
+fn ids_units_and_times_are_taken_as_written() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "written", &written_ids());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let workers =
-        ["v1", "v2"].map(|version| Worker::start(&kafka, &world.name, version, Habits::default()));
+    let workers = ["v1", "v2"]
+        .map(|version| Worker::start(&kafka, &world.name, version, Behavior::default()));
     let requests = requests_with_ids();
     kafka.send(&world.topic("requests"), &requests);
     let now = unix_ms();
     let units = times_in_other_units(now);
-    // Labels with a wrong time come first: had one of them counted, it would be the first of its version.
+    // Labels with wrong times come first: if one counted, it would be the first of its version.
     let mut labels: Vec<Record> = units.iter().map(|(time, _)| label("\"77\"", 0, time)).collect();
     labels.extend(IDS.iter().map(|(_, id, _)| label(id, 1, &now.to_string())));
     labels.push(label("1.50", 0, &now.to_string()));
@@ -131,9 +132,9 @@ fn ids_units_and_times_are_what_is_written() {
     assert_eq!(reasons.len(), units.len());
     let address = run.http_address();
     let counted = |name: &str| figure(&address, &format!("serinus_{name}_total"));
-    run.await_true("the second of two equal labels", WAIT, || counted("label_duplicate") == 1);
+    run.await_condition("the second of two equal labels", WAIT, || counted("label_duplicate") == 1);
     assert_eq!((counted("label_contradiction"), counted("unit_absent")), (1, 1));
-    run.await_true("words about the request without a unit", WAIT, || {
+    run.await_condition("words about the request without a unit", WAIT, || {
         let output = serinus()
             .args(["status", "--bootstrap", &kafka.bootstrap, "--app", &world.app])
             .arg(world.rollout())
@@ -156,7 +157,7 @@ fn ids_units_and_times_are_what_is_written() {
     run.stop();
 }
 
-/// A canary over two hours of event time whose labels are read at the age of a minute.
+/// A canary over two hours of event time with a label maturity of one minute.
 fn backlog() -> String {
     specs::scored(
         "  timeout: 60s",
@@ -170,7 +171,7 @@ fn backlog() -> String {
     )
 }
 
-/// How many requests there are, and how far apart: three hours in all.
+/// Number of requests and the interval between them: three hours in all.
 const BACKLOG: usize = 900;
 const APART_MS: i64 = 12_000;
 
@@ -196,14 +197,14 @@ fn send_old_labels(world: &World, requests: &[(Sent, i64)]) {
     world.kafka.send(&world.topic("labels"), &records);
 }
 
-/// Starts workers of which one is slow: half of the old requests are answered long after the newest was.
+/// Starts one fast and one slow worker: half of the old requests are answered long after the newest one.
 fn start_uneven(world: &World) -> [Worker; 2] {
-    let slow = Habits { delay: Duration::from_secs(2), ..Habits::default() };
-    [("v1", Habits::default()), ("v2", slow)]
-        .map(|(version, habits)| Worker::start(&world.kafka, &world.name, version, habits))
+    let slow = Behavior { delay: Duration::from_secs(2), ..Behavior::default() };
+    [("v1", Behavior::default()), ("v2", slow)]
+        .map(|(version, behavior)| Worker::start(&world.kafka, &world.name, version, behavior))
 }
 
-/// The last rows' statuses by case, final rows first.
+/// The label statuses of each case, in order.
 fn statuses(records: &[Record]) -> BTreeMap<String, Vec<String>> {
     let mut statuses: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in records.iter().map(Record::json) {
@@ -213,11 +214,11 @@ fn statuses(records: &[Record]) -> BTreeMap<String, Vec<String>> {
     statuses
 }
 
-/// Those of the newest minutes are not mature yet, and event time goes on as the clock does.
+/// Without the cases of the last minutes, which are not mature: event time follows the clock.
 const MATURE: usize = BACKLOG - 10;
 
 #[test]
-fn a_backlog_whose_labels_are_there_is_labelled() {
+fn a_backlog_with_labels_is_labelled() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "backlog", &backlog());
     kafka.create_topics(&[(&world.topic("labels"), 3)]);
@@ -237,7 +238,7 @@ fn a_backlog_whose_labels_are_there_is_labelled() {
 }
 
 #[test]
-fn labels_that_come_after_a_backlog_was_closed_are_late_or_orphans_each_counted() {
+fn labels_after_a_closed_backlog_are_counted_as_late_or_orphaned() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "unlabelled-backlog", &backlog());
     let requests = old_requests(&world, unix_ms());
@@ -254,7 +255,7 @@ fn labels_that_come_after_a_backlog_was_closed_are_late_or_orphans_each_counted(
     send_old_labels(&world, &requests);
     let address = run.http_address();
     let counted = |name: &str| figure(&address, &format!("serinus_{name}_total"));
-    run.await_true("a counter for every label", WAIT, || {
+    run.await_condition("a counter for every label", WAIT, || {
         counted("label_late") + counted("label_orphaned") >= requests.len()
     });
     let (late, orphaned) = (counted("label_late"), counted("label_orphaned"));
@@ -264,28 +265,28 @@ fn labels_that_come_after_a_backlog_was_closed_are_late_or_orphans_each_counted(
     run.stop();
 }
 
-/// How long one instance of a changing set lives.
+/// Lifetime of one instance.
 const LIFE: Duration = Duration::from_secs(5);
 
-/// How many instances come and go; a long run is asked for by the environment.
+/// Number of instance lifetimes; `make soak` sets more.
 fn lives() -> usize {
     std::env::var("SERINUS_LIVES").ok().and_then(|x| x.parse().ok()).unwrap_or(3)
 }
 
-/// Labels come half a second to four seconds after their requests and are read at the age of six: every one of them counts, whoever reads it.
+/// Labels arrive half a second to four seconds after their requests, with a maturity of six seconds: every one must count, regardless of rebalances.
 #[test]
-fn labels_count_while_instances_come_and_go_and_nobody_worries_about_them() {
+fn every_label_counts_while_instances_come_and_go() {
     let Some(kafka) = Kafka::find() else { return };
     let spec = specs::shadow("  timeout: 20s\n  shadowTimeout: 20s", "6s");
     let world = World::new(&kafka, "scaling", &spec);
     let mut first = world.run();
     world.await_phase("Progressing", &mut first);
-    let workers =
-        ["v1", "v2"].map(|version| Worker::start(&kafka, &world.name, version, Habits::default()));
+    let workers = ["v1", "v2"]
+        .map(|version| Worker::start(&kafka, &world.name, version, Behavior::default()));
     let traffic = Traffic::start(&world, 250.0);
     let mut second: Option<Process> = None;
     for life in 0..lives() {
-        // Two at least, three for a while: the partitions of labels and of predictions go from hand to hand.
+        // At least two instances, three at times: partitions of labels and predictions move between them.
         let next = world.run_with_files(if life % 2 == 0 { "two" } else { "three" });
         Deadline::after(LIFE).pass();
         if let Some(before) = second.replace(next) {
@@ -306,7 +307,7 @@ fn labels_count_while_instances_come_and_go_and_nobody_worries_about_them() {
         let expected = if labelled.contains(id.as_str()) { "labelled" } else { "missing" };
         assert_eq!(statuses, &[expected], "{id}");
     }
-    assert!(!first.log_text().contains("cases wait"), "labels were read all the time");
+    assert!(!first.log_text().contains(log::CASES_WAIT), "labels were read all the time");
     drop(workers);
     first.stop();
 }

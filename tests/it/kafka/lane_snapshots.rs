@@ -1,43 +1,48 @@
-//! The files of analyst lanes: used after a restart, and never missed where they are damaged, another's, or cannot be written.
+//! Snapshots of analyst lanes: used after a restart; replaced by a replay if damaged, foreign or missing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::kit::kafka::{Kafka, Reader};
+use crate::kit::log;
 use crate::kit::process::{Process, figure};
 use crate::kit::specs;
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{WAIT, World};
 
 fn spec() -> String {
     specs::shadow("  timeout: 60s\n  shadowTimeout: 60s", "6h")
 }
 
-/// Enough that every partition of the predictions has some.
+/// Enough requests for every partition of the predictions.
 const REQUESTS: usize = 200;
 
-/// How many lanes there are.
+/// Number of lanes.
 fn lanes(world: &World) -> usize {
     usize::try_from(world.kafka.partitions(&world.topic("predictions"))).expect("it is small")
 }
 
-/// Asks, and waits until the cases are held; the worker goes away again.
+/// Sends requests, waits until the cases are held, and stops the worker.
 fn hold(world: &World, run: &Process) {
     let workers =
-        ["v1", "v2"].map(|w| Worker::start(&world.kafka, &world.name, w, Habits::default()));
+        ["v1", "v2"].map(|w| Worker::start(&world.kafka, &world.name, w, Behavior::default()));
     world.send_requests(0, REQUESTS);
     let mut closed = Reader::open(&world.kafka, &world.topic("predictions"));
     closed.until("a prediction of each", WAIT, |u| u.len() >= REQUESTS);
     drop(workers);
     let address = run.http_address();
-    run.await_true("the cases", WAIT, || figure(&address, "serinus_pending_cases") >= REQUESTS);
+    run.await_condition("the cases", WAIT, || {
+        figure(&address, "serinus_pending_cases") >= REQUESTS
+    });
 }
 
-/// Starts again with what is in the folder; returns how many lanes came from a file, how many files were refused, and the log.
+/// Restarts with the files of the folder; returns the number of lanes restored from a file, the number of rejected files, and the log.
 fn again(world: &World) -> (usize, usize, String) {
     let run = world.run_with_files("one");
     let address = run.http_address();
-    run.await_true("all cases", WAIT, || figure(&address, "serinus_pending_cases") >= REQUESTS);
+    run.await_condition("all cases", WAIT, || {
+        figure(&address, "serinus_pending_cases") >= REQUESTS
+    });
     let used = figure(&address, "serinus_lane_files_used_total");
     let refused = figure(&address, "serinus_lane_files_refused_total");
     (used, refused, run.stop_and_read())
@@ -51,7 +56,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_lane_goes_on_from_its_file_and_from_the_topics_where_the_file_is_of_no_use() {
+fn a_lane_restores_from_its_snapshot_or_else_from_the_topics() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "files", &spec());
     let mut run = world.run();
@@ -64,7 +69,7 @@ fn a_lane_goes_on_from_its_file_and_from_the_topics_where_the_file_is_of_no_use(
     let (used, refused, log) = again(&world);
     assert_eq!((used, refused), (lanes, 0), "{log}");
 
-    // One is damaged, one ends early, one is another lane's, one is not there, one is none.
+    // One damaged, one truncated, one of another lane, one missing, one that is not a snapshot.
     let all = files(&folder);
     let mut bytes = fs::read(&all[0]).expect("it can be read");
     let middle = bytes.len() / 2;
@@ -80,24 +85,26 @@ fn a_lane_goes_on_from_its_file_and_from_the_topics_where_the_file_is_of_no_use(
     for why in ["is damaged", "it ends early", "another lane's", "no lane file"] {
         assert!(log.contains(why), "no `{why}` in {log}");
     }
-    // They were written anew when it ended.
+    // They were written again at shutdown.
     let (used, refused, log) = again(&world);
     assert_eq!((used, refused), (lanes, 0), "{log}");
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_costs_nothing_but_a_warning() {
+fn an_unwritable_folder_only_logs_a_warning() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "nofiles", &spec());
-    // Where the folder should be there is a file.
+    // A file is in the place of the folder.
     fs::write(world.data_dir("one"), "in the way").expect("it can be written");
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     hold(&world, &run);
     let address = run.http_address();
-    run.await_true("a failure", WAIT, || figure(&address, "serinus_lane_files_failed_total") > 0);
+    run.await_condition("a failure", WAIT, || {
+        figure(&address, "serinus_lane_files_failed_total") > 0
+    });
     let log = run.stop_and_read();
-    assert!(log.contains("the lane could not be saved; a restart takes longer"), "{log}");
+    assert!(log.contains(log::SNAPSHOT_NOT_SAVED), "{log}");
     let mut served = Reader::open(&kafka, &world.topic("served"));
     served.until("an answer to each", WAIT, |u| u.len() >= REQUESTS);
     assert_eq!(served.records.len(), REQUESTS);

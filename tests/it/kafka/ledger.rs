@@ -1,4 +1,4 @@
-//! The promise of one answer each, held on a real Kafka by an independent ledger, through kill -9 of the program and of a worker.
+//! Exactly one answer per request on a real Kafka, checked by an independent ledger through kill -9 of the program and of a worker.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use serde_json::json;
 
 use crate::kit::evidence::Evidence;
 use crate::kit::kafka::{Kafka, Reader, Record};
-use crate::kit::ledger::{Books, Promise, Summary};
+use crate::kit::ledger::{Ledger, Promise, Summary};
 use crate::kit::specs;
-use crate::kit::worker::{Habits, Worker, answer, is_late};
+use crate::kit::worker::{Behavior, Worker, answer, is_late};
 use crate::kit::world::{Sent, WAIT, World};
 
-/// Long deadlines: what a crash costs is time, and no request of these tests may be late because of it.
+/// Long deadlines: a crash costs time only, and no request of these tests may be late.
 pub(crate) fn spec(rollout: &str) -> String {
     let model = "
   timeout: 60s
@@ -25,14 +25,14 @@ pub(crate) fn spec(rollout: &str) -> String {
 /// As in the spec.
 const MATURITY_MS: i64 = 3_000;
 
-/// A slow worker keeps requests in flight, so that a kill finds some.
-const SLOW: Habits = Habits {
+/// A slow worker keeps requests in flight, so that a kill always interrupts some.
+const SLOW: Behavior = Behavior {
     delay: Duration::from_millis(100),
     error_every: None,
     drop_every: None,
-    twice_every: None,
+    duplicate_every: None,
     nan_every: None,
-    astray_every: None,
+    misdirect_every: None,
 };
 
 #[test]
@@ -44,9 +44,9 @@ fn shadow_serves_every_request_once_through_kills() {
   stages: [{shadow: 100%, until: {exposures: 100000000}}]
   decide: {alpha: 0.05, by: 14d, no_data: hold}
 ";
-    // The shadow is slow, answers twice and fails: nobody who is served may notice.
-    let shadow = Habits { error_every: Some(7), twice_every: Some(5), ..SLOW };
-    let trial = Trial { what: "shadow", spec, versions: &[("v2", shadow)], victim: "v1" };
+    // The shadow is slow, answers twice and fails: served requests must not be affected.
+    let shadow = Behavior { error_every: Some(7), duplicate_every: Some(5), ..SLOW };
+    let trial = Trial { what: "shadow", spec, versions: &[("v2", shadow)], killed_version: "v1" };
     let summary = trial.run(&kafka, |_| {});
     let all = BTreeMap::from([("v1".to_owned(), requests_total())]);
     assert_eq!(summary.served_by, all);
@@ -65,8 +65,8 @@ fn ab_serves_every_request_once_through_kills() {
     let trial = Trial {
         what: "ab",
         spec,
-        versions: &[("v1", SLOW), ("v3", Habits { astray_every: Some(11), ..SLOW })],
-        victim: "v2",
+        versions: &[("v1", SLOW), ("v3", Behavior { misdirect_every: Some(11), ..SLOW })],
+        killed_version: "v2",
     };
     let summary = trial.run(&kafka, |_| {});
     assert_eq!(summary.served_by.keys().collect::<Vec<_>>(), ["v1", "v2", "v3"]);
@@ -85,8 +85,11 @@ fn canary_serves_every_request_once_through_kills_and_a_change_of_stage() {
     let trial = Trial {
         what: "canary",
         spec,
-        versions: &[("v1", Habits { twice_every: Some(5), astray_every: Some(11), ..SLOW })],
-        victim: "v2",
+        versions: &[(
+            "v1",
+            Behavior { duplicate_every: Some(5), misdirect_every: Some(11), ..SLOW },
+        )],
+        killed_version: "v2",
     };
     let summary = trial.run(&kafka, |world| {
         let event = world.command("promote");
@@ -104,16 +107,16 @@ fn canary_serves_every_request_once_through_kills_and_a_change_of_stage() {
     );
 }
 
-/// One strategy's rollout, its workers, and the version whose worker is killed.
+/// The rollout of one strategy, its workers, and the version whose worker is killed.
 struct Trial<'a> {
     what: &'a str,
     spec: &'a str,
-    versions: &'a [(&'a str, Habits)],
-    victim: &'a str,
+    versions: &'a [(&'a str, Behavior)],
+    killed_version: &'a str,
 }
 
 impl Trial<'_> {
-    /// Sends all requests in ten parts: a kill of the program in the fourth, `halfway` in the sixth, a kill of a worker in the eighth.
+    /// Sends all requests in ten parts: kills the program in the fourth, calls `halfway` in the sixth, kills a worker in the eighth.
     fn run(&self, kafka: &Kafka, halfway: impl Fn(&World)) -> Summary {
         let world = World::new(kafka, self.what, &spec(self.spec));
         let mut run = world.run();
@@ -121,9 +124,9 @@ impl Trial<'_> {
         let workers: Vec<Worker> = self
             .versions
             .iter()
-            .map(|(version, habits)| Worker::start(kafka, &world.name, version, *habits))
+            .map(|(version, behavior)| Worker::start(kafka, &world.name, version, *behavior))
             .collect();
-        let mut victim = Worker::process(kafka, &world.name, self.victim);
+        let mut killed_worker = Worker::process(kafka, &world.name, self.killed_version);
         let mut served = Reader::open(kafka, &world.topic("served"));
         let mut sent: Vec<Sent> = Vec::new();
         let total = requests_total();
@@ -142,8 +145,8 @@ impl Trial<'_> {
                 }
                 5 => halfway(&world),
                 7 => {
-                    victim.kill();
-                    victim = Worker::process(kafka, &world.name, self.victim);
+                    killed_worker.kill();
+                    killed_worker = Worker::process(kafka, &world.name, self.killed_version);
                 }
                 _ => {}
             }
@@ -169,10 +172,14 @@ impl Trial<'_> {
         let differences = evidence.wait(&world, WAIT);
         assert_eq!(differences, [""; 0], "the last metrics record of `{}`", world.name);
         run.stop();
-        drop((workers, victim));
-        let versions: Vec<&str> =
-            self.versions.iter().map(|(version, _)| *version).chain([self.victim]).collect();
-        let (faults, summary) = Books::read(&world, sent, &versions).balance();
+        drop((workers, killed_worker));
+        let versions: Vec<&str> = self
+            .versions
+            .iter()
+            .map(|(version, _)| *version)
+            .chain([self.killed_version])
+            .collect();
+        let (faults, summary) = Ledger::read(&world, sent, &versions).balance();
         assert!(
             faults.is_empty(),
             "{} faults in {total} requests of `{}`, the first:\n{}",
@@ -184,7 +191,7 @@ impl Trial<'_> {
     }
 }
 
-/// 20,000 where time does not matter; a crash is a crash also among fewer.
+/// `make soak` sends 20,000.
 fn requests_total() -> usize {
     std::env::var("SERINUS_LEDGER_REQUESTS")
         .map_or(5_000, |v| v.parse().expect("SERINUS_LEDGER_REQUESTS is a number"))
@@ -194,104 +201,112 @@ fn first(faults: &[String]) -> String {
     faults[..faults.len().min(20)].join("\n")
 }
 
-/// The ledger itself is tried: right books balance, and each wrong entry is found.
+/// Tests the ledger itself: correct records balance, and each wrong record is found.
 #[test]
 fn the_ledger_finds_every_kind_of_fault() {
-    let (faults, summary) = right_books().balance();
+    let (faults, summary) = correct_ledger().balance();
     assert_eq!(faults, [""; 0]);
     assert_eq!(summary.served_by, BTreeMap::from([("v2".to_owned(), 2)]));
-    let check = |wrong: fn(&mut Books), expected: &str| {
-        let mut books = right_books();
-        wrong(&mut books);
-        let (faults, _) = books.balance();
+    let check = |wrong: fn(&mut Ledger), expected: &str| {
+        let mut ledger = correct_ledger();
+        wrong(&mut ledger);
+        let (faults, _) = ledger.balance();
         assert!(faults.iter().any(|f| f.contains(expected)), "no `{expected}` among {faults:?}");
     };
-    check(|books| drop(books.served.pop()), "0 records on `served`");
-    check(|books| books.served.push(books.served[0].clone()), "2 records on `served`");
-    check(|books| books.served[0].partition = 1, "served on 1");
-    check(|books| books.served[0].key = None, "served under the key");
-    check(|books| books.served[0].value.push(b' '), "served other bytes");
-    check(|books| set_header(&mut books.served[0], "serinus-version", "v1"), "instead of v2");
-    check(|books| set_header(&mut books.served[0], "serinus-outcome", "fallback"), "instead of v2");
+    check(|ledger| drop(ledger.served.pop()), "0 records on `served`");
+    check(|ledger| ledger.served.push(ledger.served[0].clone()), "2 records on `served`");
+    check(|ledger| ledger.served[0].partition = 1, "served on 1");
+    check(|ledger| ledger.served[0].key = None, "served under the key");
+    check(|ledger| ledger.served[0].value.push(b' '), "served other bytes");
+    check(|ledger| set_header(&mut ledger.served[0], "serinus-version", "v1"), "instead of v2");
     check(
-        |books| set_header(&mut books.served[0], "serinus-revision", "9"),
+        |ledger| set_header(&mut ledger.served[0], "serinus-outcome", "fallback"),
+        "instead of v2",
+    );
+    check(
+        |ledger| set_header(&mut ledger.served[0], "serinus-revision", "9"),
         "which no event published",
     );
     check(
-        |books| set_header(&mut books.served[0], "traceparent", "other"),
+        |ledger| set_header(&mut ledger.served[0], "traceparent", "other"),
         "without the producer's header traceparent",
     );
     check(
-        |books| set_header(&mut books.served[0], "serinus-request-id", "r77"),
+        |ledger| set_header(&mut ledger.served[0], "serinus-request-id", "r77"),
         "answers to no request",
     );
     check(
-        |books| books.forwarded.entry("v2".to_owned()).or_default().clear(),
+        |ledger| ledger.forwarded.entry("v2".to_owned()).or_default().clear(),
         "forwarded to v2 0 times",
     );
     check(
-        |books| books.forwarded.entry("v1".to_owned()).or_default().push(books.served[0].clone()),
+        |ledger| {
+            ledger.forwarded.entry("v1".to_owned()).or_default().push(ledger.served[0].clone())
+        },
         "which had no part in it",
     );
-    check(|books| drop(books.predictions.pop()), "0 records on `predictions`");
-    check(|books| set_json(&mut books.predictions[0], "/source/offset", json!(99)), "source is");
+    check(|ledger| drop(ledger.predictions.pop()), "0 records on `predictions`");
+    check(|ledger| set_json(&mut ledger.predictions[0], "/source/offset", json!(99)), "source is");
     check(
-        |books| set_json(&mut books.predictions[0], "/propensity", json!(0.5)),
+        |ledger| set_json(&mut ledger.predictions[0], "/propensity", json!(0.5)),
         "propensity is 0.5",
     );
     check(
-        |books| set_json(&mut books.predictions[0], "/answers", json!([])),
+        |ledger| set_json(&mut ledger.predictions[0], "/answers", json!([])),
         "serving answers are []",
     );
-    check(|books| books.analysis.push(books.analysis[0].clone()), "2 records on `analysis`");
-    check(|books| drop(books.asked.pop()), "asked 0 times, served 1");
-    check(|books| books.asked.push(books.asked[0].clone()), "asked 2 times, served 1");
+    check(|ledger| ledger.analysis.push(ledger.analysis[0].clone()), "2 records on `analysis`");
+    check(|ledger| drop(ledger.asked.pop()), "asked 0 times, served 1");
+    check(|ledger| ledger.asked.push(ledger.asked[0].clone()), "asked 2 times, served 1");
     check(
-        |books| books.served.push(books.served[0].clone()),
+        |ledger| ledger.served.push(ledger.served[0].clone()),
         "2 sent, 2 asked, 2 forwarded, 3 served",
     );
     check(
-        |books| set_json(&mut books.analysis[0], "/label_status", json!("late")),
+        |ledger| set_json(&mut ledger.analysis[0], "/label_status", json!("late")),
         "it should be labelled",
     );
-    check(|books| set_json(&mut books.analysis[0], "/scores/v2/brier", json!(0.9)), "Brier score");
-    check(|books| books.dead_letters.push(Record::default()), "a dead letter");
     check(
-        |books| set_json(&mut books.events[0], "/to/stable", json!(null)),
+        |ledger| set_json(&mut ledger.analysis[0], "/scores/v2/brier", json!(0.9)),
+        "Brier score",
+    );
+    check(|ledger| ledger.dead_letters.push(Record::default()), "a dead letter");
+    check(
+        |ledger| set_json(&mut ledger.events[0], "/to/stable", json!(null)),
         "does not say what routing needs",
     );
 }
 
-/// Copies are sent outside of the transactions: after a crash a request may be copied again.
+/// Copies are sent outside the transactions: after a crash a request may be copied again.
 #[test]
-fn the_ledger_lets_copies_of_turns_pass_that_were_thrown_away() {
-    let mut books = right_books();
-    let mut again = books.forwarded["v2"][0].clone();
+fn the_ledger_accepts_copies_of_aborted_turns() {
+    let mut ledger = correct_ledger();
+    let mut again = ledger.forwarded["v2"][0].clone();
     again.headers.push(("serinus-case".to_owned(), b"0.0.0.7".to_vec()));
     let mut before = again.clone();
     set_header(&mut before, "serinus-revision", "0");
     set_header(&mut before, "serinus-version", "v1");
-    books.forwarded.entry("v2".to_owned()).or_default().push(again);
-    books.forwarded.entry("v1".to_owned()).or_default().push(before);
-    assert_eq!(books.balance().0, [""; 0]);
+    ledger.forwarded.entry("v2".to_owned()).or_default().push(again);
+    ledger.forwarded.entry("v1".to_owned()).or_default().push(before);
+    assert_eq!(ledger.balance().0, [""; 0]);
     let check = |wrong: fn(&mut Vec<Record>), expected: &str| {
-        let mut books = right_books();
-        wrong(books.forwarded.get_mut("v2").expect("it was asked"));
-        let (faults, _) = books.balance();
+        let mut ledger = correct_ledger();
+        wrong(ledger.forwarded.get_mut("v2").expect("it was asked"));
+        let (faults, _) = ledger.balance();
         assert!(faults.iter().any(|f| f.contains(expected)), "no `{expected}` in {faults:?}");
     };
-    // One turn copies a request once, and the turn that counts has copied it.
+    // One turn copies a request once, and the committed turn has copied it.
     check(|copies| copies.push(copies[0].clone()), "forwarded to v2 2 times");
     check(|copies| set_header(&mut copies[0], "serinus-revision", "7"), "forwarded to v2");
 }
 
-/// Another than the arm may be served where the prediction says why, and only there.
+/// A version other than the arm may serve only if the prediction explains it.
 #[test]
-fn the_ledger_lets_failures_pass_only_where_the_prediction_explains_them() {
-    let check = |wrong: fn(&mut Books), expected: Option<&str>| {
-        let mut books = books_with_failures();
-        wrong(&mut books);
-        let (faults, _) = books.balance();
+fn the_ledger_accepts_only_failures_that_the_prediction_explains() {
+    let check = |wrong: fn(&mut Ledger), expected: Option<&str>| {
+        let mut ledger = ledger_with_failures();
+        wrong(&mut ledger);
+        let (faults, _) = ledger.balance();
         match expected {
             None => assert_eq!(faults, [""; 0]),
             Some(text) => {
@@ -301,79 +316,79 @@ fn the_ledger_lets_failures_pass_only_where_the_prediction_explains_them() {
     };
     check(|_| {}, None);
     assert_eq!(
-        books_with_failures().balance().1.outcomes,
+        ledger_with_failures().balance().1.outcomes,
         BTreeMap::from([("default".to_owned(), 1), ("fallback".to_owned(), 1)])
     );
-    check(|books| books.promise = Promise::Answered, Some("instead of v2, ok"));
+    check(|ledger| ledger.promise = Promise::Answered, Some("instead of v2, ok"));
     check(
-        |books| books.promise = Promise::Explained { default: None },
+        |ledger| ledger.promise = Promise::Explained { default: None },
         Some("instead of nobody, error"),
     );
     check(
-        |books| set_json(&mut books.predictions[0], "/answers/0/status", json!("ok")),
+        |ledger| set_json(&mut ledger.predictions[0], "/answers/0/status", json!("ok")),
         Some("instead of v2, ok"),
     );
     check(
-        |books| set_json(&mut books.predictions[0], "/answers/1/status", json!("late")),
+        |ledger| set_json(&mut ledger.predictions[0], "/answers/1/status", json!("late")),
         Some("instead of nobody, default"),
     );
-    check(|books| books.served[0].value.push(b' '), Some("served other bytes"));
-    check(|books| books.served[1].value.push(b' '), Some("served other bytes"));
+    check(|ledger| ledger.served[0].value.push(b' '), Some("served other bytes"));
+    check(|ledger| ledger.served[1].value.push(b' '), Some("served other bytes"));
     check(
-        |books| drop(books.forwarded.get_mut("v1").expect("it was asked").pop()),
+        |ledger| drop(ledger.forwarded.get_mut("v1").expect("it was asked").pop()),
         Some("forwarded to v1 0 times"),
     );
     check(
-        |books| set_json(&mut books.predictions[1], "/answers/1/version", json!("v3")),
+        |ledger| set_json(&mut ledger.predictions[1], "/answers/1/version", json!("v3")),
         Some("the prediction's serving answers are"),
     );
     check(
-        |books| set_json(&mut books.analysis[0], "/scores", json!({"v2": {"brier": 0.1}})),
+        |ledger| set_json(&mut ledger.analysis[0], "/scores", json!({"v2": {"brier": 0.1}})),
         Some("v2 failed and scored"),
     );
 }
 
-/// The candidate fails both requests, and the stable version the second.
-fn books_with_failures() -> Books {
-    let mut books = right_books();
-    books.promise = Promise::Explained { default: Some(b"so be it".to_vec()) };
-    let asked = books.forwarded["v2"].clone();
+/// The candidate fails both requests; the stable version also fails the second.
+fn ledger_with_failures() -> Ledger {
+    let mut ledger = correct_ledger();
+    ledger.promise = Promise::Explained { default: Some(b"so be it".to_vec()) };
+    let asked = ledger.forwarded["v2"].clone();
     for (index, mut asked) in asked.into_iter().enumerate() {
         let value = answer("v1", &asked.value);
         let json: serde_json::Value = serde_json::from_slice(&value).expect("it is JSON");
         let (served, answers) = if index == 0 {
-            set_header(&mut books.served[0], "serinus-version", "v1");
-            set_header(&mut books.served[0], "serinus-outcome", "fallback");
-            books.served[0].value = value;
+            set_header(&mut ledger.served[0], "serinus-version", "v1");
+            set_header(&mut ledger.served[0], "serinus-outcome", "fallback");
+            ledger.served[0].value = value;
             (
                 json!({"version": "v1", "outcome": "fallback"}),
                 json!([{"version": "v2", "role": "serve", "status": "timeout"},
                     {"version": "v1", "role": "serve", "status": "ok", "value": json}]),
             )
         } else {
-            books.served[1].headers.retain(|(name, _)| name != "serinus-version");
-            set_header(&mut books.served[1], "serinus-outcome", "default");
-            books.served[1].value = b"so be it".to_vec();
+            ledger.served[1].headers.retain(|(name, _)| name != "serinus-version");
+            set_header(&mut ledger.served[1], "serinus-outcome", "default");
+            ledger.served[1].value = b"so be it".to_vec();
             (
                 json!({"version": null, "outcome": "default"}),
                 json!([{"version": "v2", "role": "serve", "status": "error"},
                     {"version": "v1", "role": "serve", "status": "late"}]),
             )
         };
-        for record in [&mut books.predictions[index], &mut books.analysis[index]] {
+        for record in [&mut ledger.predictions[index], &mut ledger.analysis[index]] {
             set_json(record, "/served", served.clone());
             set_json(record, "/answers", answers.clone());
         }
-        set_json(&mut books.analysis[index], "/scores", json!({}));
+        set_json(&mut ledger.analysis[index], "/scores", json!({}));
         set_header(&mut asked, "serinus-version", "v1");
-        books.forwarded.entry("v1".to_owned()).or_default().push(asked);
+        ledger.forwarded.entry("v1".to_owned()).or_default().push(asked);
     }
-    books
+    ledger
 }
 
-/// The ledger of the evidence is tried: it agrees with the right record, and finds each wrong figure.
+/// Tests the evidence ledger: it accepts the correct record and finds each wrong figure.
 #[test]
-fn the_ledger_of_the_evidence_finds_every_wrong_figure() {
+fn the_evidence_ledger_finds_every_wrong_figure() {
     let ok = |version: &str, score: f64| json!({"version": version, "role": "serve", "status": "ok", "value": {"score": score}});
     let late = json!({"version": "v2", "role": "serve", "status": "timeout"});
     let case = |id: &str, arm: &str, outcome: &str, answers: serde_json::Value| {
@@ -388,7 +403,7 @@ fn the_ledger_of_the_evidence_finds_every_wrong_figure() {
         case("d", "v2", "ok", json!([ok("v2", 0.8)])),
         case("e", "v2", "ok", json!([ok("v2", 0.8)])),
     ];
-    // In time, at the last moment, for a case that failed, too late; the fifth never comes.
+    // In time, at the last moment, for a failed case, too late; the fifth has no label.
     let labels = [("a", 0, 1_010), ("b", 1, 1_100), ("c", 1, 1_050), ("d", 0, 1_101)].map(
         |(id, late, at)| {
             let label = json!({"request_id": id, "label": {"late": late}, "observed_at": at});
@@ -428,10 +443,10 @@ fn the_ledger_of_the_evidence_finds_every_wrong_figure() {
 }
 
 /// Two requests, served by a candidate that has all of the traffic.
-fn right_books() -> Books {
-    let mut books = Books::default();
+fn correct_ledger() -> Ledger {
+    let mut ledger = Ledger::default();
     let to = json!({"phase": "Progressing", "stage": 1, "revision": 1, "stable": "v1", "salt": "s", "shares": {"v2": 1.0}, "shadows": {}, "slices": [["v2", 1.0]]});
-    books.events.push(record(0, None, json!({"to": to}).to_string().as_bytes(), &[]));
+    ledger.events.push(record(0, None, json!({"to": to}).to_string().as_bytes(), &[]));
     for (offset, id) in ["r1", "r2"].into_iter().enumerate() {
         let body = format!("body of {id}").into_bytes();
         let said = answer("v2", &body);
@@ -451,22 +466,22 @@ fn right_books() -> Books {
         let mut case = json!({"request_id": id, "revision": 1, "unit": "k", "arm": "v2", "propensity": 1.0,
             "served": {"version": "v2", "outcome": "ok"}, "source": {"partition": 0, "offset": offset},
             "answers": [{"version": "v2", "role": "serve", "status": "ok", "value": value}]});
-        books.served.push(record(0, Some("k"), &said, &headers(&[("serinus-outcome", "ok")])));
-        books.forwarded.entry("v2".to_owned()).or_default().push(record(
+        ledger.served.push(record(0, Some("k"), &said, &headers(&[("serinus-outcome", "ok")])));
+        ledger.forwarded.entry("v2".to_owned()).or_default().push(record(
             0,
             Some("k"),
             &body,
             &headers(&[("serinus-role", "serve")]),
         ));
-        books.predictions.push(record(0, Some(id), case.to_string().as_bytes(), &[]));
+        ledger.predictions.push(record(0, Some(id), case.to_string().as_bytes(), &[]));
         case["label_status"] = json!("labelled");
         case["label"] = json!({"late": late});
         case["scores"] = json!({"v2": {"brier": (score - f64::from(late)).powi(2)}});
-        books.analysis.push(record(0, Some(id), case.to_string().as_bytes(), &[]));
+        ledger.analysis.push(record(0, Some(id), case.to_string().as_bytes(), &[]));
         let headers = own.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).to_vec();
         let offset = i64::try_from(offset).expect("there are two");
-        books.asked.push(record(0, Some("k"), &body, &headers));
-        books.sent.push(Sent {
+        ledger.asked.push(record(0, Some("k"), &body, &headers));
+        ledger.sent.push(Sent {
             id: id.to_owned(),
             partition: 0,
             offset,
@@ -476,7 +491,7 @@ fn right_books() -> Books {
             has_label: true,
         });
     }
-    books
+    ledger
 }
 
 fn record(

@@ -1,4 +1,4 @@
-//! A broker of three that dies and does not come back: whoever it coordinated for finds the next one by itself.
+//! One of three brokers dies and stays down: clients of its coordinators find the new ones.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::kit::clock::Stopwatch;
 use crate::kit::kafka::{OwnKafka, Reader};
 use crate::kit::world::{WAIT, World};
 
-/// The brokers take 4 s to miss it, the client looks again 12 s later at most, and by then the open transaction may have to be made anew; a process
-/// that hangs would be ended after 90 s.
+/// Brokers detect the failure after 4 s, the client refreshes within 12 s, and the open transaction may have to be repeated; the watchdog
+/// ends a hanging process after 90 s.
 const GO_ON_WITHIN: Duration = Duration::from_mins(1);
 
 #[test]
-fn a_groups_coordinator_that_does_not_come_back_is_done_without() {
+fn a_group_coordinator_that_stays_down_is_replaced() {
     let Some(own) = OwnKafka::start("lost", 3) else { return };
     let kafka = &own.kafka;
     // No label may be late because its lane waits.
@@ -35,6 +35,6 @@ fn a_groups_coordinator_that_does_not_come_back_is_done_without() {
     assert_eq!(world.command("pause")["verdict"], "pause");
     let mut analysis = Reader::open(kafka, &world.topic("analysis"));
     analysis.until("a row of every case", GO_ON_WITHIN, |u| u.len() >= sent.len());
-    // It did so by itself: a process that had hung would have been ended and left.
+    // It recovered in place: the watchdog would have ended a hanging process.
     finish(&world, run, workers, sent);
 }

@@ -1,14 +1,15 @@
-//! State that is gone, on a real Kafka: group offsets that expired, journals that were cut, requests of a partition that nobody remembers.
+//! Lost progress on a real Kafka: expired group offsets, truncated journals, deleted requests.
 //!
-//! Nothing is served twice and no open request is forgotten; where neither can be ruled out, the partition waits with a sentence.
+//! No request is served twice and no open request is lost. If neither can be ruled out, the partition is blocked and the log says why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::kit::admin;
 use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::log;
 use crate::kit::process::{Process, folder, serinus};
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{PARTITIONS, Sent, WAIT, World, unique};
 
 const SPEC: &str = "
@@ -18,10 +19,10 @@ metadata: {name: MODEL}
 spec: {stable: v1, requestId: 'header:ce_id', timeout: 60s, shadowTimeout: 60s}
 ";
 
-/// Requests of each part of a test: the same number in every partition.
+/// Requests per part of a test, evenly over the partitions.
 const PART: usize = 40;
 
-/// Starts an instance without a name of its own, so that its groups are empty as soon as it has stopped.
+/// Starts an instance without a name, so that its groups are empty as soon as it stops.
 pub(crate) fn start(world: &World) -> Process {
     let mut command = serinus();
     command.args(["run", "--bootstrap", &world.kafka.bootstrap, "--app", &world.app]);
@@ -30,7 +31,7 @@ pub(crate) fn start(world: &World) -> Process {
 }
 
 pub(crate) fn worker(world: &World, version: &str) -> Worker {
-    Worker::start(&world.kafka, &world.name, version, Habits::default())
+    Worker::start(&world.kafka, &world.name, version, Behavior::default())
 }
 
 pub(crate) fn internal(world: &World, what: &str) -> String {
@@ -41,7 +42,7 @@ pub(crate) fn group(world: &World, role: &str) -> String {
     format!("{}.{role}", world.app)
 }
 
-/// Waits until a topic of the program has this many records, and returns them.
+/// Waits until a topic has this many records, and returns them.
 pub(crate) fn records(world: &World, topic: &str, count: usize, run: &mut Process) -> Vec<Record> {
     world.await_topic(topic, run);
     let mut reader = Reader::open(&world.kafka, topic);
@@ -50,13 +51,13 @@ pub(crate) fn records(world: &World, topic: &str, count: usize, run: &mut Proces
 }
 
 fn await_line(run: &Process, line: &str) {
-    run.await_true(&format!("`{line}` in the log"), WAIT, || run.log_text().contains(line));
+    run.await_condition(&format!("`{line}` in the log"), WAIT, || run.log_text().contains(line));
 }
 
-/// Holds a topic to one record of each request, and returns their outcomes by request id.
+/// Asserts one served record per request; returns the outcomes by request id.
 fn assert_served_once(world: &World, sent: &[Sent], run: &mut Process) -> BTreeMap<String, String> {
     records(world, &world.topic("served"), sent.len(), run);
-    // Only an end of the topic that stays where it is shows that nothing came twice.
+    // Only an end offset that stays unchanged proves that there are no duplicates.
     let mut served = Reader::open(&world.kafka, &world.topic("served"));
     served.read_for(Duration::from_millis(700));
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -73,8 +74,8 @@ fn assert_served_once(world: &World, sent: &[Sent], run: &mut Process) -> BTreeM
     found.into_iter().map(|(id, mut f)| (id, f.remove(0))).collect()
 }
 
-/// Serves the first part, leaves the second open where it is forwarded, and kills the program.
-fn serve_and_leave_open(world: &World) -> Vec<Sent> {
+/// Serves the first part, leaves the second part open after forwarding, and kills the program.
+fn serve_and_keep_open(world: &World) -> Vec<Sent> {
     let mut run = start(world);
     world.await_topic(&world.topic("v1.requests"), &mut run);
     let v1 = worker(world, "v1");
@@ -87,8 +88,8 @@ fn serve_and_leave_open(world: &World) -> Vec<Sent> {
     sent
 }
 
-/// Keeps only the newest record of each partition, as retention may do with a quiet topic.
-fn cut_to_the_last(world: &World, topic: &str) {
+/// Keeps only the newest record of each partition, as retention may on a quiet topic.
+fn truncate_to_newest(world: &World, topic: &str) {
     let mut last: BTreeMap<i32, i64> = BTreeMap::new();
     for it in world.kafka.read_all(topic) {
         last.insert(it.partition, it.offset);
@@ -97,10 +98,10 @@ fn cut_to_the_last(world: &World, topic: &str) {
 }
 
 #[test]
-fn offsets_of_serving_that_are_gone_are_found_in_the_journal() {
+fn lost_serving_offsets_are_found_in_the_journal() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "expired", SPEC);
-    let sent = serve_and_leave_open(&world);
+    let sent = serve_and_keep_open(&world);
     admin::delete_group(&kafka, &group(&world, "serving"));
     let mut run = start(&world);
     let _v1 = worker(&world, "v1");
@@ -112,11 +113,11 @@ fn offsets_of_serving_that_are_gone_are_found_in_the_journal() {
 }
 
 #[test]
-fn offsets_and_most_of_the_journal_that_are_gone_cost_nobody_an_answer() {
+fn lost_offsets_with_a_truncated_journal_lose_no_answer() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "both-cut", SPEC);
-    let sent = serve_and_leave_open(&world);
-    cut_to_the_last(&world, &internal(&world, "journal"));
+    let sent = serve_and_keep_open(&world);
+    truncate_to_newest(&world, &internal(&world, "journal"));
     admin::delete_group(&kafka, &group(&world, "serving"));
     let mut run = start(&world);
     let _v1 = worker(&world, "v1");
@@ -126,7 +127,7 @@ fn offsets_and_most_of_the_journal_that_are_gone_cost_nobody_an_answer() {
 }
 
 #[test]
-fn without_offsets_and_journal_a_partition_waits_and_names_where_it_can_go_on() {
+fn without_offsets_and_journal_a_partition_is_blocked_with_advice() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "nothing-left", SPEC);
     let mut run = start(&world);
@@ -144,7 +145,7 @@ fn without_offsets_and_journal_a_partition_waits_and_names_where_it_can_go_on() 
     served.read_for(Duration::from_secs(3));
     assert_eq!(served.records.len(), PART, "it waits");
     run.stop();
-    // Set back to the beginning, everything would be served twice.
+    // Resetting to the beginning would serve everything twice.
     let requests = world.topic("requests");
     for partition in 0..PARTITIONS {
         admin::set_offset(&kafka, &group(&world, "serving"), (&requests, partition), 0);
@@ -166,13 +167,13 @@ fn without_offsets_and_journal_a_partition_waits_and_names_where_it_can_go_on() 
 }
 
 #[test]
-fn offsets_that_an_operator_set_back_serve_nothing_twice() {
+fn offsets_reset_by_an_operator_serve_nothing_twice() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "set-back", SPEC);
-    let sent = serve_and_leave_open(&world);
+    let sent = serve_and_keep_open(&world);
     let requests = world.topic("requests");
     for partition in 0..PARTITIONS {
-        // To the earliest, to the latest, and to somewhere in between.
+        // To the earliest offset, to the latest, and in between.
         let offset = i64::from(partition % 3) * 10;
         admin::set_offset(&kafka, &group(&world, "serving"), (&requests, partition), offset);
     }
@@ -181,7 +182,7 @@ fn offsets_that_an_operator_set_back_serve_nothing_twice() {
     let outcomes = assert_served_once(&world, &sent, &mut run);
     assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     let log = run.stop_and_read();
-    assert!(log.contains("the journal counts"), "{log}");
+    assert!(log.contains(log::JOURNAL_WINS), "{log}");
 }
 
 /// A shadow that never answers keeps cases open long after they were served.
@@ -203,8 +204,8 @@ spec:
   decide: {alpha: 0.05, by: 14d, no_data: hold}
 ";
 
-/// Serves a part, leaves a part open, cuts the journal to its newest record, and starts again.
-fn with_a_cut_journal(world: &World) -> (Process, Vec<Sent>) {
+/// Serves a part, leaves a part open, truncates the journal to its newest record, and restarts.
+fn with_truncated_journal(world: &World) -> (Process, Vec<Sent>) {
     let mut run = start(world);
     world.await_phase("Progressing", &mut run);
     let v1 = worker(world, "v1");
@@ -214,7 +215,7 @@ fn with_a_cut_journal(world: &World) -> (Process, Vec<Sent>) {
     sent.extend(world.send_requests(PART, PART + 8));
     records(world, &world.topic("v2.requests"), PART + 8, &mut run);
     run.kill();
-    cut_to_the_last(world, &internal(world, "journal"));
+    truncate_to_newest(world, &internal(world, "journal"));
     (start(world), sent)
 }
 
@@ -234,10 +235,10 @@ fn assert_one_prediction_each(world: &World, sent: &[Sent], run: &mut Process) {
 }
 
 #[test]
-fn a_cut_journal_leaves_no_open_request_unanswered() {
+fn a_truncated_journal_leaves_no_request_unanswered() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "cut", &SILENT_SHADOW.replace("TIMEOUT", "60s"));
-    let (mut run, sent) = with_a_cut_journal(&world);
+    let (mut run, sent) = with_truncated_journal(&world);
     let _v1 = worker(&world, "v1");
     let outcomes = assert_served_once(&world, &sent, &mut run);
     assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
@@ -250,14 +251,14 @@ fn a_cut_journal_leaves_no_open_request_unanswered() {
 }
 
 #[test]
-fn a_cut_journal_leaves_no_open_request_beyond_its_deadline() {
+fn a_truncated_journal_leaves_no_request_past_its_deadline() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "cut-late", &SILENT_SHADOW.replace("TIMEOUT", "4s"));
-    let (mut run, sent) = with_a_cut_journal(&world);
+    let (mut run, sent) = with_truncated_journal(&world);
     let outcomes = assert_served_once(&world, &sent, &mut run);
     let by_default = outcomes.values().filter(|o| *o == "default").count();
     assert_eq!(by_default, 8, "{outcomes:?}");
-    // Killed once more while what was made again is open: the journal does not reach back to it either.
+    // Killed again while the repeated requests are open: the journal does not reach back to them either.
     run.kill();
     run = start(&world);
     assert_served_once(&world, &sent, &mut run);
@@ -265,9 +266,9 @@ fn a_cut_journal_leaves_no_open_request_beyond_its_deadline() {
     run.stop();
 }
 
-/// Retention that deletes requests while nobody serves loses them: that is said with their number, and the rest is served.
+/// Retention deletes requests while no instance runs: the log gives their number, and the others are served.
 #[test]
-fn requests_that_were_deleted_unread_are_counted_and_the_rest_is_served() {
+fn requests_deleted_unread_are_counted_and_the_others_are_served() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "deleted", SPEC);
     let mut run = start(&world);
@@ -286,6 +287,6 @@ fn requests_that_were_deleted_unread_are_counted_and_the_rest_is_served() {
     let mut run = start(&world);
     assert_served_once(&world, &sent, &mut run);
     let log = run.stop_and_read();
-    let lost = log.matches("records were deleted before they were read").count();
+    let lost = log.matches(log::RECORDS_DELETED).count();
     assert_eq!(lost, 4, "{log}");
 }

@@ -1,4 +1,4 @@
-//! State that is gone, on a real Kafka: events, states, commands that were answered, the analysts' journal, sums, and rows that are there.
+//! Lost records on a real Kafka: events, states, answered commands, analyst journals, sums, and rows that already exist.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,12 +8,13 @@ use serde_json::Value;
 use crate::kafka::lost_offsets::{group, internal, records, start, worker};
 use crate::kit::admin;
 use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::log;
 use crate::kit::process::{Process, folder, serinus};
 use crate::kit::specs;
 use crate::kit::worker::answer;
 use crate::kit::world::{Sent, WAIT, World, unique};
 
-/// Requests of each part of a test.
+/// Requests per part of a test.
 const PART: usize = 40;
 
 fn canary() -> String {
@@ -31,8 +32,8 @@ fn world(kafka: &Kafka, what: &str, maturity: &str) -> World {
     World::new(kafka, what, &canary().replace("MATURITY", maturity))
 }
 
-/// Starts an instance without specs and without a name of its own.
-fn start_bare(world: &World) -> Process {
+/// Starts an instance without specs and without a name.
+fn start_without_specs(world: &World) -> Process {
     let mut command = serinus();
     command.args(["run", "--bootstrap", &world.kafka.bootstrap, "--app", &world.app]);
     command.args(["--http", "127.0.0.1:0"]);
@@ -53,15 +54,15 @@ fn served_by(world: &World, sent: &[Sent], version: &str) {
     }
 }
 
-/// Records of a compacted topic cannot be deleted by their offsets.
-fn make_again(world: &World, topic: &str) {
+/// Recreates a topic; records of a compacted topic cannot be deleted by offset.
+fn recreate_topic(world: &World, topic: &str) {
     let topic = world.app_topic(topic);
     admin::delete_topic(&world.kafka, &topic);
     admin::create_topic(&world.kafka, &topic, 1, &[("cleanup.policy", "compact")]);
 }
 
 #[test]
-fn a_promoted_model_is_served_by_its_state_when_its_events_are_gone() {
+fn a_promoted_model_is_served_by_its_state_if_its_events_are_lost() {
     let Some(kafka) = Kafka::find() else { return };
     let world = world(&kafka, "no-events", "1h");
     let mut run = start(&world);
@@ -71,9 +72,9 @@ fn a_promoted_model_is_served_by_its_state_when_its_events_are_gone() {
     served_by(&world, &world.send_requests(0, 10), "v2");
     run.stop();
     admin::empty(&kafka, &world.app_topic("rollout-events"));
-    let run = start_bare(&world);
+    let run = start_without_specs(&world);
     served_by(&world, &world.send_requests(10, 20), "v2");
-    // What follows is numbered on, so that everybody follows it.
+    // Revisions continue from there, so that all followers accept them.
     let model = serinus_apply(&world);
     assert!(model.contains("\"sequence\""), "{model}");
     served_by(&world, &world.send_requests(20, 30), "v2");
@@ -90,7 +91,7 @@ fn serinus_apply(world: &World) -> String {
 }
 
 #[test]
-fn a_rollout_goes_on_by_its_events_when_the_states_are_gone() {
+fn a_rollout_continues_by_its_events_if_its_states_are_lost() {
     let Some(kafka) = Kafka::find() else { return };
     let world = world(&kafka, "no-states", "1h");
     let mut run = start(&world);
@@ -99,14 +100,14 @@ fn a_rollout_goes_on_by_its_events_when_the_states_are_gone() {
     assert_eq!(paused["to"]["phase"], "Paused");
     let before = paused["sequence"].as_u64().expect("it is numbered");
     run.stop();
-    make_again(&world, "rollouts");
-    let run = start_bare(&world);
+    recreate_topic(&world, "rollouts");
+    let run = start_without_specs(&world);
     let resumed = world.command("resume");
     assert_eq!(resumed["to"]["phase"], "Progressing", "{resumed}");
     assert_eq!(resumed["sequence"].as_u64(), Some(before + 1));
     assert_eq!(resumed["to"]["shares"]["v2"], 0.5);
     let log = run.stop_and_read();
-    assert!(log.contains("the state of a model is gone; its events count"), "{log}");
+    assert!(log.contains(log::STATE_LOST), "{log}");
 }
 
 #[test]
@@ -119,11 +120,11 @@ fn a_model_without_states_and_events_waits_until_it_is_applied_again() {
     let mut sent = world.send_requests(0, PART);
     records(&world, &world.topic("served"), PART, &mut run);
     run.stop();
-    make_again(&world, "rollouts");
+    recreate_topic(&world, "rollouts");
     admin::empty(&kafka, &world.app_topic("rollout-events"));
-    let run = start_bare(&world);
+    let run = start_without_specs(&world);
     sent.extend(world.send_requests(PART, 2 * PART));
-    run.await_true("words", WAIT, || run.log_text().contains("no model is known"));
+    run.await_condition("words", WAIT, || run.log_text().contains(log::NO_MODEL));
     run.stop();
     let mut run = start(&world);
     let served = records(&world, &world.topic("served"), sent.len(), &mut run);
@@ -132,20 +133,20 @@ fn a_model_without_states_and_events_waits_until_it_is_applied_again() {
 }
 
 #[test]
-fn commands_that_were_answered_are_not_carried_out_again_without_offsets() {
+fn answered_commands_are_not_executed_again_without_offsets() {
     let Some(kafka) = Kafka::find() else { return };
     let world = world(&kafka, "commands", "1h");
     let mut run = start(&world);
     world.await_phase("Progressing", &mut run);
-    // More than a state remembers by their ids.
+    // More than a state remembers by id.
     let all: Vec<String> = (0..100)
         .map(|number| world.ask(if number % 2 == 0 { "pause" } else { "resume" }))
         .collect();
-    let last = world.answer_to(&all[99]);
+    let last = world.await_answer(&all[99]);
     run.stop();
     let events = kafka.read_all(&world.app_topic("rollout-events")).len();
     let again = |what: &str| {
-        let run = start_bare(&world);
+        let run = start_without_specs(&world);
         let answer = world.command("pause");
         let expected = last["sequence"].as_u64().expect("it is numbered") + 1;
         assert!(answer["sequence"].as_u64() >= Some(expected), "{what}: {answer}");
@@ -159,11 +160,11 @@ fn commands_that_were_answered_are_not_carried_out_again_without_offsets() {
     assert_eq!(again("without offsets and journal"), events + 2);
     let commands = world.app_topic("commands");
     admin::set_offset(&kafka, &group(&world, "control"), (&commands, 0), 0);
-    make_again(&world, "internal.slots");
+    recreate_topic(&world, "internal.slots");
     assert_eq!(again("set back to the earliest"), events + 3);
 }
 
-/// Which row versions there are of each case.
+/// The row versions of each case.
 fn rows(analysis: &[Record]) -> BTreeMap<String, Vec<u64>> {
     let mut rows: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for it in analysis.iter().map(Record::json) {
@@ -173,12 +174,12 @@ fn rows(analysis: &[Record]) -> BTreeMap<String, Vec<u64>> {
     rows
 }
 
-/// Waits for a row of each case, and holds them to one each.
+/// Waits for a row of each case, and asserts that there is exactly one.
 fn assert_one_row_each(world: &World, sent: &[Sent], run: &mut Process) {
     let topic = world.topic("analysis");
     world.await_topic(&topic, run);
     let mut analysis = Reader::open(&world.kafka, &topic);
-    run.await_true("a row of each case", WAIT, || {
+    run.await_condition("a row of each case", WAIT, || {
         analysis.read_for(Duration::from_millis(200));
         rows(&analysis.records).len() >= sent.len()
     });
@@ -189,7 +190,7 @@ fn assert_one_row_each(world: &World, sent: &[Sent], run: &mut Process) {
     assert!(wrong.is_empty(), "{wrong:?}; the log:\n{}", run.log_end());
 }
 
-/// Cases with a row, and cases that wait for one when the program has stopped; this many are held then.
+/// Leaves cases with a row and, when the program stops, this many cases without one.
 fn join_a_part(world: &World, held: usize) -> Vec<Sent> {
     let mut run = start(world);
     world.await_phase("Progressing", &mut run);
@@ -201,14 +202,14 @@ fn join_a_part(world: &World, held: usize) -> Vec<Sent> {
     world.send_labels(&sent[PART..]);
     records(world, &world.topic("predictions"), 2 * PART, &mut run);
     let address = run.http_address();
-    run.await_true("the cases", WAIT, || {
+    run.await_condition("the cases", WAIT, || {
         crate::kit::process::figure(&address, "serinus_pending_cases") >= held
     });
     run.stop();
     sent
 }
 
-/// What the newest metrics record says of how often each arm was shown.
+/// The exposures of each arm in the newest metrics record.
 fn exposures(world: &World) -> u64 {
     let metrics = world.kafka.read_all(&world.app_topic("rollout-metrics"));
     let Some(last) = metrics.iter().map(Record::json).max_by_key(|j| j["tick"].as_i64()) else {
@@ -227,33 +228,33 @@ fn assert_joined(what: &str, (maturity, held): (&str, usize), lose: impl Fn(&Wor
     let world = world(&kafka, what, maturity);
     let sent = join_a_part(&world, held);
     lose(&world);
-    let mut run = start_bare(&world);
+    let mut run = start_without_specs(&world);
     assert_one_row_each(&world, &sent, &mut run);
-    run.await_true("evidence of all cases", WAIT, || exposures(&world) >= 2 * PART as u64);
+    run.await_condition("evidence of all cases", WAIT, || exposures(&world) >= 2 * PART as u64);
     assert_eq!(exposures(&world), 2 * PART as u64);
-    // Once more while what was joined again is still kept for late labels.
+    // Again while the rejoined cases are kept for late labels.
     run.stop();
-    let mut run = start_bare(&world);
+    let mut run = start_without_specs(&world);
     assert_one_row_each(&world, &sent, &mut run);
     run.stop();
 }
 
 #[test]
-fn cases_that_wait_are_joined_again_when_the_analysts_journal_is_gone() {
+fn waiting_cases_are_rejoined_if_the_analysis_journal_is_lost() {
     assert_joined_again("no-analyst-journal", |world| {
         admin::empty(&world.kafka, &internal(world, "analyst-journal"));
     });
 }
 
 #[test]
-fn rows_are_not_written_again_when_the_offsets_of_analysis_are_gone() {
+fn rows_are_not_written_again_if_the_analysis_offsets_are_lost() {
     assert_joined_again("no-analysis-group", |world| {
         admin::delete_group(&world.kafka, &group(world, "analysis"));
     });
 }
 
 #[test]
-fn rows_are_not_written_again_when_offsets_and_journal_of_analysis_are_gone() {
+fn rows_are_not_written_again_if_analysis_offsets_and_journal_are_lost() {
     assert_joined_again("no-analysis-past", |world| {
         admin::delete_group(&world.kafka, &group(world, "analysis"));
         admin::empty(&world.kafka, &internal(world, "analyst-journal"));
@@ -261,16 +262,16 @@ fn rows_are_not_written_again_when_offsets_and_journal_of_analysis_are_gone() {
 }
 
 #[test]
-fn evidence_is_counted_again_when_the_sums_are_gone() {
-    // The first part is held no more when the sums are lost: only the first turns hold it.
+fn evidence_is_counted_again_if_the_sums_are_lost() {
+    // The first part is no longer held when the sums are lost: only the first turns contain it.
     assert_joined("no-sums", ("5s, keep: 1s", PART), |world| {
         admin::empty(&world.kafka, &internal(world, "partials"));
     });
 }
 
-/// Topics that somebody made with the brokers' defaults, or for a shorter maturity.
+/// Topics created with the broker's defaults, or for a shorter maturity.
 #[test]
-fn topics_that_would_lose_something_are_refused() {
+fn topics_that_would_lose_records_are_refused() {
     let Some(kafka) = Kafka::find() else { return };
     let world = world(&kafka, "defaults", "1h");
     let (events, states) = (world.app_topic("rollout-events"), world.app_topic("rollouts"));
@@ -298,8 +299,8 @@ fn topics_that_would_lose_something_are_refused() {
         assert!(said.contains(&format!("topic `{topic}`: {words}")), "{said}");
     }
     assert_eq!(said.lines().filter(|s| s.starts_with("topic ")).count(), 5, "{said}");
-    // The start says the same.
-    let mut run = start_bare(&world);
+    // Startup refuses them with the same message.
+    let mut run = start_without_specs(&world);
     assert_eq!(run.wait(WAIT).code(), Some(1));
     let log = run.log_text();
     assert!(log.contains(&format!("topic `{events}`: retention.ms")), "{log}");

@@ -1,4 +1,4 @@
-//! On a real Kafka, with the built program.
+//! Tests on a real Kafka with the built program: guarantees (`ledger`, `chaos`, `crash_points`, `faults`), lost or hidden state (`lost_*`, `open_transactions`), input (`bad_input`, `labels`, `odd_inputs`), instances and topics.
 
 pub(crate) mod audit;
 pub(crate) mod avro;

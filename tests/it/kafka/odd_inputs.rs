@@ -1,11 +1,11 @@
-//! Odd answers and odd labels on a real Kafka: what is published of them is what an independent scorer makes of the topics.
+//! Unusual answers and labels on a real Kafka: the published figures equal those of an independent scorer.
 
 use serde_json::{Value, json};
 
 use crate::kit::clock::unix_ms;
 use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::scorer::{Kind, Measure, Scorer};
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 
 /// As in the spec.
@@ -62,7 +62,7 @@ const MEASURES: [Measure; 7] = [
     measure("money", Kind::Value, ("", "money"), (-10.0, 10.0)),
 ];
 
-/// Request `number`, one in five under an id of more digits than any number keeps.
+/// A request; every fifth id has more digits than any number type holds.
 fn request(world: &World, number: usize) -> Sent {
     let mut sent = world.request(number);
     if number.is_multiple_of(5) {
@@ -76,7 +76,7 @@ fn request(world: &World, number: usize) -> Sent {
     sent
 }
 
-/// The label of a request, if it ever gets one; an id of digits alone is written as a number.
+/// The label of a request, if it has one; an id of digits only is written as a number.
 fn label(sent: &Sent, number: usize) -> Option<Record> {
     let late = [
         json!(0),
@@ -107,15 +107,15 @@ fn label(sent: &Sent, number: usize) -> Option<Record> {
 }
 
 #[test]
-fn odd_answers_and_labels_are_scored_as_an_independent_scorer_says() {
+fn odd_answers_and_labels_are_scored_like_an_independent_scorer() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "odd", SPEC);
     let mut run = world.run();
     for version in ["sane", "odd"] {
         world.await_topic(&world.topic(&format!("{version}.requests")), &mut run);
     }
-    let drops = Habits { drop_every: Some(9), ..Habits::default() };
-    let _sane = Worker::start(&kafka, &world.name, "sane", Habits::default());
+    let drops = Behavior { drop_every: Some(9), ..Behavior::default() };
+    let _sane = Worker::start(&kafka, &world.name, "sane", Behavior::default());
     let _odd = Worker::start(&kafka, &world.name, "odd", drops);
     world.await_phase("Progressing", &mut run);
     let sent: Vec<Sent> = (0..REQUESTS).map(|number| request(&world, number)).collect();

@@ -1,12 +1,13 @@
-//! A transaction that another process has left open, on a real Kafka: it hides what is committed after it, which nobody may take for gone.
+//! Open transactions of another process on a real Kafka: committed records behind them are hidden, and must not be treated as missing.
 
 use std::time::Duration;
 
 use crate::kafka::ledger;
 use crate::kit::kafka::{Kafka, Reader};
-use crate::kit::ledger::Books;
+use crate::kit::ledger::Ledger;
+use crate::kit::log;
 use crate::kit::process::{Process, figure, get};
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 
 pub(crate) const ROLLOUT: &str = "
@@ -16,22 +17,22 @@ pub(crate) const ROLLOUT: &str = "
   decide: {promote: non_inferior, alpha: 0.05, inconclusive: abort, by: 14d, no_data: hold, tick: 1s}
 ";
 
-/// So many requests in each part.
+/// Requests of each part.
 pub(crate) const PART: usize = 200;
 
 pub(crate) fn start(world: &World) -> [Worker; 2] {
-    ["v1", "v2"].map(|w| Worker::start(&world.kafka, &world.name, w, Habits::default()))
+    ["v1", "v2"].map(|w| Worker::start(&world.kafka, &world.name, w, Behavior::default()))
 }
 
 fn internal(world: &World, what: &str) -> String {
     format!("{}.internal.{}.{what}", world.app, world.name)
 }
 
-/// Waits until so many requests have been handed on to their versions, of which nobody needs to be there.
+/// Waits until this many requests have been forwarded; no worker needs to run.
 fn await_copies(world: &World, run: &Process, wanted: usize) {
     let mut copies =
         ["v1", "v2"].map(|c| Reader::open(&world.kafka, &world.topic(&format!("{c}.requests"))));
-    run.await_true("a copy of every request", WAIT, || {
+    run.await_condition("a copy of every request", WAIT, || {
         let count = |r: &mut Reader| {
             r.read_for(Duration::from_millis(100));
             r.records.len()
@@ -40,38 +41,37 @@ fn await_copies(world: &World, run: &Process, wanted: usize) {
     });
 }
 
-/// Waits until every case is joined, stops all, balances the books and has the decisions recomputed.
+/// Waits until every case is joined, stops everything, balances the ledger and audits the decisions.
 pub(crate) fn finish(world: &World, run: Process, workers: [Worker; 2], sent: Vec<Sent>) {
     let mut analysis = Reader::open(&world.kafka, &world.topic("analysis"));
     analysis.until("a row of every case", WAIT, |u| u.len() >= sent.len());
     run.stop();
     drop(workers);
-    let (faults, _) = Books::read(world, sent, &["v1", "v2"]).balance();
+    let (faults, _) = Ledger::read(world, sent, &["v1", "v2"]).balance();
     assert!(faults.is_empty(), "{} faults, the first:\n{}", faults.len(), faults[0]);
     let audit = world.audit(&[]);
     assert_eq!(audit.code, Some(0), "{:#}", audit.said);
 }
 
 #[test]
-fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
+fn hidden_records_are_waited_for_and_not_treated_as_lost() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "left-open", &ledger::spec(ROLLOUT));
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    // A lane that opens now would have to read the journals first, since nothing is committed yet.
-    run.await_true("all lanes", WAIT, || {
-        let log = run.log_text();
-        log.matches("serving: lane ready").count() >= 4
-            && log.matches(": analyst lane ready").count() >= 8
+    // A lane that opens now must read the journals first, since nothing is committed yet.
+    run.await_condition("all lanes", WAIT, || {
+        let text = run.log_text();
+        log::serving_lanes(&text) >= 4 && log::analyst_lanes(&text) >= 8
     });
     let journals = [
         internal(&world, "journal"),
         internal(&world, "analyst-journal"),
         internal(&world, "partials"),
     ];
-    let lanes = kafka.leave_open(&journals);
-    let states = kafka.leave_open(&[world.app_topic("rollouts")]);
-    // Cases that the analysts hold, then cases that are open: all of that is committed, and its journals are hidden.
+    let lanes = kafka.open_transaction(&journals);
+    let states = kafka.open_transaction(&[world.app_topic("rollouts")]);
+    // Cases held by analysts, then open cases: all of them are committed, and their journals are hidden.
     let workers = start(&world);
     let mut sent = world.send_requests(0, PART);
     world.send_labels(&sent);
@@ -92,7 +92,7 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
         of_topic.count()
     };
     let [of_serving, of_analysts, sums] = &journals;
-    run.await_true("lanes that wait", WAIT, || {
+    run.await_condition("lanes that wait", WAIT, || {
         waits(&run, of_serving) > 0 && waits(&run, of_analysts) + waits(&run, sums) > 0
     });
     let address = run.http_address();
@@ -104,7 +104,7 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     let mut served = Reader::open(&kafka, &world.topic("served"));
     served.until("an answer to every request", WAIT, |u| u.len() >= sent.len());
     // The log is that of both processes.
-    let begun = run.log_text().matches("judging").count();
+    let begun = log::judged_partitions(&run.log_text());
     assert_eq!(begun, 1, "a judge begins before it can know where its model stands");
     states.abort();
     assert_eq!(world.command("resume")["verdict"], "resume");
@@ -112,33 +112,33 @@ fn what_is_hidden_is_waited_for_and_not_taken_for_gone() {
     finish(&world, run, workers, sent);
 }
 
-/// Labels behind somebody's open transaction are there, and cannot be read yet: cases wait for them that are mature by now.
+/// Labels behind an open transaction exist but cannot be read yet: mature cases wait for them.
 #[test]
-fn labels_that_are_hidden_are_waited_for_beyond_maturity() {
+fn hidden_labels_are_waited_for_beyond_maturity() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "hidden-labels", &ledger::spec(ROLLOUT));
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     let workers = start(&world);
-    let strangers = kafka.leave_open(&[world.topic("labels")]);
+    let open = kafka.open_transaction(&[world.topic("labels")]);
     let sent = world.send_requests(0, PART);
     world.send_labels(&sent);
     let mut cases = Reader::open(&kafka, &world.topic("predictions"));
     cases.until("a record of every case", WAIT, |u| u.len() >= PART);
-    run.await_true("words about labels that cannot be read", WAIT, || {
-        run.log_text().contains("whether all labels were read is not known")
+    run.await_condition("words about labels that cannot be read", WAIT, || {
+        run.log_text().contains(log::LABELS_UNCONFIRMED)
     });
     let rows = kafka.read_all(&world.topic("analysis"));
     assert!(rows.is_empty(), "rows of cases whose labels nobody has read: {}", rows.len());
-    strangers.abort();
+    open.abort();
     finish(&world, run, workers, sent);
 }
 
-/// A broker that died in the middle of ending a transaction may hold the group's offsets back for ever; they also stand in the journals.
+/// A broker that died while it ended a transaction may withhold the group's offsets forever; the journals hold them too.
 #[test]
-fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
+fn offsets_withheld_forever_are_found_in_the_journals() {
     let Some(kafka) = Kafka::find() else { return };
-    // Nothing may be late because of the half minute that passes.
+    // The pause of half a minute must not make anything late.
     let patient =
         ledger::spec(ROLLOUT).replace("timeout: 60s", "timeout: 300s").replace("90s", "400s");
     let world = World::new(&kafka, "held-back", &patient);
@@ -151,7 +151,7 @@ fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
     served.until("an answer to every request", WAIT, |u| u.len() >= PART);
     assert_eq!(world.command("pause")["verdict"], "pause");
     drop(workers);
-    // Open cases, of which the offsets that were committed last speak.
+    // Open cases before the last committed offsets.
     sent.extend(world.send_requests(PART, 2 * PART));
     world.send_labels(&sent[PART..]);
     await_copies(&world, &run, 2 * PART);
@@ -160,7 +160,7 @@ fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
         let partitions = kafka.partitions(&topic);
         (0..partitions).map(move |m| (topic.clone(), m)).collect::<Vec<_>>()
     };
-    let held = kafka.leave_open(&[world.topic("dead-letters")]);
+    let held = kafka.open_transaction(&[world.topic("dead-letters")]);
     let both = |one: String, other: String| [of(one), of(other)].concat();
     let group = |role: &str| format!("{}.{role}", world.app);
     held.hold_offsets(&group("serving"), &both(world.topic("requests"), world.topic("responses")));
@@ -169,12 +169,12 @@ fn offsets_that_are_held_back_for_ever_are_found_in_the_journals() {
     let of_judge = both(world.app_topic("commands"), internal(&world, "partials"));
     held.hold_offsets(&group("control"), &of_judge);
     run = world.run();
-    run.await_true("words about what is held back", WAIT, || {
-        run.log_text().contains("the group's offsets are held back by a transaction")
+    run.await_condition("words about what is held back", WAIT, || {
+        run.log_text().contains(log::OFFSETS_WITHHELD)
     });
     assert_eq!(get(&run.http_address(), "/readyz").0, 503);
-    run.await_true("lanes that were restored from their journals", WAIT, || {
-        run.log_text().matches("the journals tell what was committed").count() >= 3
+    run.await_condition("lanes that were restored from their journals", WAIT, || {
+        run.log_text().matches(log::OFFSETS_FROM_JOURNALS).count() >= 3
     });
     held.abort();
     let workers = start(&world);

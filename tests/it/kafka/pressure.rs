@@ -1,7 +1,7 @@
-//! Figures of recovery and of pressure, measured on a real Kafka in one run.
+//! Recovery times and load figures, measured on a real Kafka in one run.
 //!
-//! How soon a killed instance answers again, how long an analyst needs for what it held, and what a burst and a flood of labels do to
-//! latency and memory. Small by default, as a test of what must hold; `make bench` makes them large (`SERINUS_PENDING`, `SERINUS_RATE`).
+//! Measures the time to the first answer after a kill, the restore time of an analyst, and the effect of a burst and of a flood of labels on
+//! latency and memory. Small by default, with assertions; `make bench` makes them large (`SERINUS_PENDING`, `SERINUS_RATE`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,10 +10,11 @@ use serde_json::json;
 
 use crate::kit::clock::{Deadline, Stopwatch, unix_ms};
 use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::log;
 use crate::kit::process::{Process, figure};
 use crate::kit::specs;
 use crate::kit::traffic::Traffic;
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{Sent, WAIT, World};
 
 fn spec() -> String {
@@ -28,11 +29,11 @@ fn start(kafka: &Kafka, what: &str) -> (World, Process, Vec<Worker>) {
     let world = World::new(kafka, what, &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let workers = ["v1", "v2"].map(|w| Worker::start(kafka, &world.name, w, Habits::default()));
+    let workers = ["v1", "v2"].map(|w| Worker::start(kafka, &world.name, w, Behavior::default()));
     (world, run, workers.into())
 }
 
-/// Returns, by request id, when it was asked and how many milliseconds later its answer was written.
+/// By request id: the request time and the latency in milliseconds.
 fn latencies(world: &World) -> BTreeMap<String, (i64, i64)> {
     let asked: BTreeMap<String, i64> = world
         .kafka
@@ -63,7 +64,7 @@ fn quantile(mut values: Vec<i64>, part: f64) -> i64 {
     values[place]
 }
 
-/// Returns the memory that a process has now and the most that it ever had, in MiB.
+/// Returns current and peak memory of a process in MiB.
 fn memory(process: &Process) -> (u64, u64) {
     let status =
         std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
@@ -74,9 +75,9 @@ fn memory(process: &Process) -> (u64, u64) {
     (kib("VmRSS:") / 1024, kib("VmHWM:") / 1024)
 }
 
-/// From kill -9 to the first answer to a request that was sent after it: the same slot again, and another instance.
+/// From kill -9 to the first answer to a later request: the same instance restarted, and another instance.
 #[test]
-fn a_killed_instance_is_replaced_soon() {
+fn a_killed_instance_is_replaced_within_seconds() {
     let Some(kafka) = Kafka::find() else { return };
     let (world, mut run, _workers) = start(&kafka, "soon");
     let mut served = Reader::open(&kafka, &world.topic("served"));
@@ -95,11 +96,10 @@ fn a_killed_instance_is_replaced_soon() {
         ask(&mut served, 4);
         restarted.push(watch.elapsed());
     }
-    // Another instance is there already, with partitions of its own, when this one dies.
+    // Another instance already has some of the partitions when this one dies.
     let other = world.run_bare("two");
-    let text = "serving: lane ready";
     let deadline = Deadline::after(WAIT);
-    while other.log_text().matches(text).count() < 2 {
+    while log::serving_lanes(&other.log_text()) < 2 {
         assert!(!deadline.is_over(), "the other has no partitions:\n{}", other.log_end());
         std::thread::park_timeout(Duration::from_millis(50));
     }
@@ -114,18 +114,18 @@ fn a_killed_instance_is_replaced_soon() {
         restarted[1]
     );
     assert!(restarted[1] < Duration::from_secs(10), "{restarted:?}");
-    // The session of a dead member lasts ten seconds.
+    // The session timeout of a dead member is ten seconds.
     assert!(taken_over < Duration::from_secs(30), "{taken_over:?}");
     other.stop();
 }
 
-/// How long an analyst needs to take in, and after a kill to restore, predictions that still wait for their labels.
+/// The time an analyst needs to read waiting predictions, and to restore them after a kill.
 #[test]
-fn an_analyst_restores_what_it_held() {
+fn an_analyst_restores_its_cases() {
     let Some(kafka) = Kafka::find() else { return };
     let pending = number("SERINUS_PENDING", 20_000);
     let (world, run, workers) = start(&kafka, "held");
-    // Written as the log has them, so that no million requests have to be served for it.
+    // Written directly to the log, so that no million requests have to be served.
     let partitions = kafka.partitions(&world.topic("predictions"));
     let began = unix_ms();
     let predictions: Vec<Record> =
@@ -162,9 +162,9 @@ fn an_analyst_restores_what_it_held() {
     drop(workers);
 }
 
-/// Requests at a steady rate, twenty times as many for a while, then as before; then the labels of all of them at once.
+/// A steady rate, twenty times that for a while, the steady rate again; then the labels of all requests at once.
 #[test]
-fn a_burst_and_a_flood_of_labels_pass() {
+fn a_burst_and_a_flood_of_labels_are_absorbed() {
     let Some(kafka) = Kafka::find() else { return };
     let rate = number("SERINUS_RATE", 20);
     let (world, run, workers) = start(&kafka, "burst");
@@ -182,7 +182,7 @@ fn a_burst_and_a_flood_of_labels_pass() {
     }
     let mut served = Reader::open(&kafka, &world.topic("served"));
     served.until("an answer to each", WAIT, |u| u.len() >= sent.len());
-    // Yesterday's labels, all at once, while requests go on.
+    // All labels at once while requests continue.
     let began = unix_ms();
     let traffic = Traffic::start_at(&world, sent.len(), rate as f64);
     world.send_labels(&sent);
@@ -220,7 +220,7 @@ fn a_burst_and_a_flood_of_labels_pass() {
     drop(workers);
 }
 
-/// A prediction as the log has it, which waits hours for its label.
+/// A prediction record that waits hours for its label.
 fn prediction(world: &World, number: usize, partitions: i32, at: i64) -> Record {
     let id = format!("{}-p{number}", world.name);
     let value = json!({
@@ -237,26 +237,29 @@ fn prediction(world: &World, number: usize, partitions: i32, at: i64) -> Record 
     Record { partition, key: Some(id.into()), value: value.to_string().into(), ..Record::default() }
 }
 
-/// Waits until every lane is restored and holds, with the others, so many cases.
+/// Waits until every lane is restored and all lanes together hold this many cases.
 fn await_restore(run: &Process, lanes: usize, pending: usize) {
-    let ready = || run.log_text().matches(": analyst lane ready").count();
-    run.await_true("every lane", Duration::from_mins(10), || ready() >= lanes);
-    // Where the role began anew meanwhile, the last restore of each partition counts.
-    let held: usize = counts(&run.log_text(), "cases=").iter().rev().take(lanes).sum();
+    let ready = || log::analyst_lanes(&run.log_text());
+    run.await_condition("every lane", Duration::from_mins(10), || ready() >= lanes);
+    // If the role restarted in between, the last restore of each partition counts.
+    let held: usize = cases_of_lanes(&run.log_text()).iter().rev().take(lanes).sum();
     assert_eq!(held, pending, "all are held again");
 }
 
-/// Waits until a figure that the instance tells over HTTP has come to so much, over all labels.
+/// Waits until a metric of the instance has this sum over all labels.
 fn await_sum(run: &Process, name: &str, wanted: usize) {
     let address = run.http_address();
     let wait = Duration::from_mins(10);
-    run.await_true(&format!("{wanted} {name}"), wait, || figure(&address, name) >= wanted);
+    run.await_condition(&format!("{wanted} {name}"), wait, || figure(&address, name) >= wanted);
 }
 
-/// Returns the numbers that stand after a word in the log.
-fn counts(text: &str, word: &str) -> Vec<usize> {
-    text.split(word)
-        .skip(1)
-        .filter_map(|w| w.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
+/// Returns the number of cases that each analyst lane restored, in the order of the log.
+fn cases_of_lanes(text: &str) -> Vec<usize> {
+    text.lines()
+        .filter(|line| log::analyst_lanes(line) > 0)
+        .filter_map(|line| {
+            let (_, rest) = line.split_once("cases=")?;
+            rest.split_whitespace().next()?.parse().ok()
+        })
         .collect()
 }

@@ -1,11 +1,12 @@
-//! Topics that models share, by intent or by accident, on a real Kafka.
+//! Topics shared between models, on purpose or by accident, on a real Kafka.
 
 use std::time::Duration;
 
 use crate::kit::kafka::{Kafka, Reader, Record};
+use crate::kit::log;
 use crate::kit::process::{figure, folder, serinus};
 use crate::kit::specs;
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{Sent, World, unique};
 
 const WAIT: Duration = Duration::from_mins(1);
@@ -14,7 +15,7 @@ fn spec(topics: &str) -> String {
     specs::shadow(&format!("  timeout: 5s\n  shadowTimeout: 6s\n  topics: {topics}"), "3s")
 }
 
-/// What a command of the program says, and its exit code.
+/// Output and exit code of a command.
 fn said(world: &World, args: &[&str]) -> (Option<i32>, String) {
     let output = serinus()
         .args(args)
@@ -25,7 +26,7 @@ fn said(world: &World, args: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Writes a spec of one more model of an application.
+/// Writes the spec of another model of the application.
 fn write(world: &World, name: &str, text: &str) -> String {
     let path = folder(&world.app).join(format!("{name}.yaml"));
     std::fs::write(&path, text).expect("a spec can be written");
@@ -43,7 +44,7 @@ fn labels_of_one_topic_serve_every_model_that_names_it() {
     for world in [a, b] {
         world.await_phase("Progressing", &mut run);
     }
-    let _workers = [a, b].map(|r| Worker::start(&kafka, &r.name, "v1", Habits::default()));
+    let _workers = [a, b].map(|r| Worker::start(&kafka, &r.name, "v1", Behavior::default()));
     let sent: Vec<(&World, Vec<Sent>)> =
         [a, b].map(|s| (s, s.send_requests(0, 24))).into_iter().collect();
     let now = crate::kit::clock::unix_ms();
@@ -71,7 +72,7 @@ fn labels_of_one_topic_serve_every_model_that_names_it() {
         let theirs = sent.iter().filter(|s| s.has_label).count();
         let joined = format!("serinus_label_joined_total{{model=\"{}\"}}", world.name);
         let address = run.http_address();
-        run.await_true(&joined, WAIT, || figure(&address, &joined) >= theirs);
+        run.await_condition(&joined, WAIT, || figure(&address, &joined) >= theirs);
     }
     let address = run.http_address();
     assert_eq!(
@@ -80,12 +81,12 @@ fn labels_of_one_topic_serve_every_model_that_names_it() {
         "others' labels are no orphans"
     );
     let log = run.stop_and_read();
-    assert!(!log.contains("beginning anew"), "{log}");
+    assert!(!log.contains(log::ROLE_RESTARTED), "{log}");
 }
 
-/// Its labels were read before it came, for the model that was there.
+/// The labels were read before the second model existed.
 #[test]
-fn a_model_that_comes_to_share_a_labels_topic_reads_it_from_its_beginning() {
+fn a_model_added_to_a_labels_topic_reads_it_from_its_beginning() {
     let Some(kafka) = Kafka::find() else { return };
     let labels = unique("company-labels");
     let topics = format!("  timeout: 5s\n  shadowTimeout: 5s\n  topics: {{labels: {labels}}}");
@@ -96,7 +97,7 @@ fn a_model_that_comes_to_share_a_labels_topic_reads_it_from_its_beginning() {
     let name = format!("{}-later", a.app);
     let b = World { name: name.clone(), ..a.clone() };
     kafka.create_topics(&[(&b.topic("requests"), 4)]);
-    // Labels of requests that nobody has asked yet, between those of another model.
+    // Labels of future requests, between those of another model.
     let soon = crate::kit::clock::unix_ms() + 5_000;
     let of = |world: &World| (0..8).map(|number| world.request(number)).collect::<Vec<Sent>>();
     let (of_a, of_b) = (of(&a), of(&b));
@@ -112,7 +113,7 @@ fn a_model_that_comes_to_share_a_labels_topic_reads_it_from_its_beginning() {
     assert_eq!(code, Some(0), "{text}");
     let (code, text) = said(&a, &["apply", &file]);
     assert_eq!(code, Some(0), "{text}");
-    let _worker = Worker::start(&kafka, &name, "v1", Habits::default());
+    let _worker = Worker::start(&kafka, &name, "v1", Behavior::default());
     b.send_requests(0, 8);
     let mut rows = Reader::open(&kafka, &b.topic("analysis"));
     rows.until("a row of each case", WAIT, |records| records.len() >= 8);
@@ -120,7 +121,7 @@ fn a_model_that_comes_to_share_a_labels_topic_reads_it_from_its_beginning() {
         assert_eq!(row["label_status"], "labelled", "{row}");
     }
     let log = run.stop_and_read();
-    assert!(!log.contains("beginning anew"), "{log}");
+    assert!(!log.contains(log::ROLE_RESTARTED), "{log}");
 }
 
 #[test]
@@ -138,9 +139,9 @@ fn topics_of_two_models_with_one_labels_topic_are_made() {
     assert_eq!(code, Some(0), "{text}");
 }
 
-/// Each of these was taken, and stopped every model, or served each request again and again.
+/// Each of these used to be accepted, and then stopped every model or served requests repeatedly.
 #[test]
-fn topics_of_another_model_are_refused_in_words() {
+fn topics_of_another_model_are_refused() {
     let Some(kafka) = Kafka::find() else { return };
     let a = World::new(&kafka, "mine", &specs::shadow("  timeout: 5s\n  shadowTimeout: 6s", "3s"));
     let mut run = a.run();
@@ -173,7 +174,7 @@ fn topics_of_another_model_are_refused_in_words() {
         format!("{app}.internal.slots"),
     );
     check("b6", format!("{{deadLetters: {}}}", of_a("analysis")), "deadLetters", of_a("analysis"));
-    // A version of a later rollout whose topic is the requests of a model.
+    // A version of a later rollout whose topic is the request topic of a model.
     let v9 = b("c");
     let text = specs::shadow(
         &format!("  timeout: 5s\n  topics: {{requests: {}}}", of_a("v9.requests")),
@@ -192,11 +193,11 @@ fn topics_of_another_model_are_refused_in_words() {
     let (code, text) = said(&a, &["apply", &file]);
     assert_ne!(code, Some(0), "{text}");
     assert!(text.contains(&v9) && text.contains(&of_a("v9.requests")), "{text}");
-    // What stood before goes on.
-    let _worker = Worker::start(&kafka, &a.name, "v1", Habits::default());
+    // The existing models are unaffected.
+    let _worker = Worker::start(&kafka, &a.name, "v1", Behavior::default());
     let sent = a.send_requests(0, 8);
     let mut served = Reader::open(&kafka, &a.topic("served"));
     served.until("an answer to each", WAIT, |records| records.len() >= sent.len());
     let log = run.stop_and_read();
-    assert!(!log.contains("beginning anew"), "{log}");
+    assert!(!log.contains(log::ROLE_RESTARTED), "{log}");
 }

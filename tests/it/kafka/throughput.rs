@@ -1,4 +1,4 @@
-//! How many requests a second the serving path takes, beside a raw pass-through of the same records on the same broker.
+//! Throughput of the serving path next to a raw pass-through of the same records on the same broker.
 
 use std::io::Write;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::kit::clock::Stopwatch;
 use crate::kit::kafka::{Kafka, Reader};
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{PARTITIONS, WAIT, World};
 
 const SPEC: &str = "
@@ -27,7 +27,7 @@ spec:
   labels: {requestId: json:/request_id, value: json:/label, observedAt: json:/observed_at}
 ";
 
-/// A measurement, not a gate: it fails only where requests are not served at all. `make bench` prints it from a release build.
+/// A measurement, not a gate: it fails only if requests are not served at all. `make bench` prints it from a release build.
 #[test]
 fn the_serving_path_beside_a_raw_pass_through() {
     let Some(kafka) = Kafka::find() else { return };
@@ -36,9 +36,9 @@ fn the_serving_path_beside_a_raw_pass_through() {
     let world = World::new(&kafka, "throughput", SPEC);
     let mut run = world.run();
     world.await_phase("Idle", &mut run);
-    let worker = Worker::start(&kafka, &world.name, "v1", Habits::default());
+    let worker = Worker::start(&kafka, &world.name, "v1", Behavior::default());
     let mut served = Reader::open(&kafka, &world.topic("served"));
-    // The first answers pay for joining groups and making connections.
+    // The first answers include joining groups and connecting.
     let warm = world.send_requests(0, 100).len();
     served.until("the first answers", WAIT, |records| records.len() >= warm);
 
@@ -62,7 +62,7 @@ fn the_serving_path_beside_a_raw_pass_through() {
     .expect("stderr is open");
 }
 
-/// Reads records and sends them on, untouched, without a transaction: as little as a program between two topics can do.
+/// Reads records and sends them on unchanged without a transaction: the minimum between two topics.
 fn pass_through(kafka: &Kafka, from: &str, to: &str, total: usize) -> usize {
     let consumer: BaseConsumer = kafka
         .config()

@@ -1,4 +1,4 @@
-//! Answers and labels that cannot be scored, on a real Kafka: the rollout holds, and status, report and the record say why.
+//! Unscorable answers and labels on a real Kafka: the rollout holds, and status, report and records give the reason.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::kit::clock::unix_ms;
 use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::process::serinus;
 use crate::kit::specs;
-use crate::kit::worker::{Habits, Worker, is_late};
+use crate::kit::worker::{Behavior, Worker, is_late};
 use crate::kit::world::{Sent, WAIT, World};
 
 fn spec() -> String {
@@ -24,7 +24,7 @@ fn spec() -> String {
     )
 }
 
-/// A label in the coding of half of the tools: +1 where it is true, -1 where it is not.
+/// A label in the common coding of +1 for true and -1 for false.
 fn coded(request: &Sent) -> Record {
     let late = if is_late(&request.value) { 1 } else { -1 };
     let label =
@@ -46,14 +46,14 @@ fn said(world: &World, kafka: &Kafka, verb: &str) -> String {
 }
 
 #[test]
-fn labels_of_minus_one_and_answers_of_nan_hold_and_are_named_with_three_requests() {
+fn unscorable_labels_and_answers_hold_and_name_three_requests() {
     let Some(kafka) = Kafka::find() else { return };
     // On a slow machine traffic has stopped by the time all labels are mature: the reason still names the labels.
     let world = World::new(&kafka, "unreadable", &spec());
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
-    let _stable = Worker::start(&kafka, &world.name, "v1", Habits::default());
-    let odd = Habits { nan_every: Some(4), ..Habits::default() };
+    let _stable = Worker::start(&kafka, &world.name, "v1", Behavior::default());
+    let odd = Behavior { nan_every: Some(4), ..Behavior::default() };
     let _candidate = Worker::start(&kafka, &world.name, "v2", odd);
     let sent = world.send_requests(0, 240);
     let labels: Vec<Record> = sent.iter().map(coded).collect();
@@ -78,7 +78,7 @@ fn labels_of_minus_one_and_answers_of_nan_hold_and_are_named_with_three_requests
             gap["sample"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
         let is_negative = |id: &&str| sent.iter().any(|s| s.id == **id && !is_late(&s.value));
         assert!(ids.len() == 3 && ids.iter().all(is_negative), "{gap}");
-        // Both versions answered all cases: they show the same three.
+        // Both versions answered all cases, so the example requests are the same.
         let status = said(&world, &kafka, "status");
         let line = format!("brier of {version}: ");
         let line = status.lines().find(|s| s.contains(&line) && s.contains("label: no outcome"));

@@ -1,14 +1,14 @@
-//! Topics that take no records, or only small ones, on a real Kafka: serving goes on, and what was not sent is counted and said.
+//! Topics that reject records, on a real Kafka: serving continues, and unsent records are counted and reported.
 
 use std::time::Duration;
 
 use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::process::{Process, figure, folder, serinus};
 use crate::kit::specs;
-use crate::kit::worker::{Habits, Worker};
+use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{PARTITIONS, World};
 
-/// How long what must come may take; served requests have their own deadlines.
+/// Timeout for expected events; served requests have their own deadlines.
 const WAIT: Duration = Duration::from_mins(1);
 
 fn spec() -> String {
@@ -23,7 +23,7 @@ fn run_with(world: &World, more: &[&str]) -> Process {
     Process::start(&mut command, &folder(&world.app).join("run-one.log"))
 }
 
-/// Text of so many bytes that no codec makes much smaller.
+/// Text of this many bytes that does not compress well.
 fn noise(seed: usize, bytes: usize) -> String {
     let mut state = seed as u64 * 2 + 1;
     let mut next = || {
@@ -37,7 +37,7 @@ fn noise(seed: usize, bytes: usize) -> String {
     (0..bytes).map(|_| next()).collect()
 }
 
-/// Sends so many requests whose values have so many bytes, and returns their ids.
+/// Sends requests with values of this many bytes, and returns their ids.
 fn ask(world: &World, from: usize, to: usize, bytes: usize) -> Vec<String> {
     let requests: Vec<_> = (from..to).map(|t| world.request(t)).collect();
     let records: Vec<Record> = requests
@@ -71,17 +71,17 @@ fn status(world: &World, name: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Waits until the status of a rollout holds all of these words.
+/// Waits until the status of a rollout contains all of these texts.
 fn await_status(world: &World, run: &Process, words: &[&str]) {
     let mut said = String::new();
-    run.await_true(&format!("{words:?} in the status"), WAIT, || {
+    run.await_condition(&format!("{words:?} in the status"), WAIT, || {
         said = status(world, &world.rollout());
         words.iter().all(|w| said.contains(w))
     });
 }
 
 #[test]
-fn a_shadows_topic_that_refuses_a_record_stops_no_model() {
+fn a_shadow_topic_that_rejects_a_record_stops_no_model() {
     let Some(kafka) = Kafka::find() else { return };
     let worlds = World::several(&kafka, "refusing", &[("a", spec()), ("b", spec())]);
     let [a, b] = &worlds[..] else { panic!("two models") };
@@ -92,19 +92,19 @@ fn a_shadows_topic_that_refuses_a_record_stops_no_model() {
         world.await_phase("Progressing", &mut run);
     }
     let _workers = [(a, "v1"), (a, "v2"), (b, "v1"), (b, "v2")]
-        .map(|(world, version)| Worker::start(&kafka, &world.name, version, Habits::default()));
+        .map(|(world, version)| Worker::start(&kafka, &world.name, version, Behavior::default()));
     let large = ask(a, 0, 40, 6_000);
     let small = ask(b, 0, 40, 100);
     for (world, ids) in [(a, &large), (b, &small)] {
         assert_eq!(outcomes(world, ids), vec!["ok"; ids.len()], "of `{}`", world.name);
     }
     let address = run.http_address();
-    run.await_true("copies counted as not sent", WAIT, || {
+    run.await_condition("copies counted as not sent", WAIT, || {
         figure(&address, "serinus_too_large_total") >= 40
     });
     assert!(figure(&address, "serinus_forward_failed_total") >= 40);
     await_status(a, &run, &[&refusing, "not sent"]);
-    // What fits goes on to be copied.
+    // Smaller requests are still copied.
     let fitting = ask(a, 40, 44, 300);
     assert_eq!(outcomes(a, &fitting), vec!["ok"; 4]);
     let mut copies = Reader::open(&kafka, &refusing);
@@ -122,9 +122,9 @@ fn a_shadows_topic_that_refuses_a_record_stops_no_model() {
     run.stop();
 }
 
-/// As when nobody leads its partitions, or a right to write was taken away: the broker answers nothing or refuses all.
+/// As with leaderless partitions or a revoked write permission: the broker does not answer, or rejects everything.
 #[test]
-fn a_shadows_topic_that_is_deleted_stops_no_model_and_status_names_it() {
+fn a_deleted_shadow_topic_stops_no_model_and_status_names_it() {
     let Some(kafka) = Kafka::find() else { return };
     let worlds = World::several(&kafka, "deleted", &[("a", spec()), ("b", spec())]);
     let [a, b] = &worlds[..] else { panic!("two models") };
@@ -133,7 +133,7 @@ fn a_shadows_topic_that_is_deleted_stops_no_model_and_status_names_it() {
         world.await_phase("Progressing", &mut run);
     }
     let _workers = [(a, "v1"), (b, "v1"), (b, "v2")]
-        .map(|(world, version)| Worker::start(&kafka, &world.name, version, Habits::default()));
+        .map(|(world, version)| Worker::start(&kafka, &world.name, version, Behavior::default()));
     for world in [a, b] {
         let ids = ask(world, 0, 8, 100);
         assert_eq!(outcomes(world, &ids), vec!["ok"; 8]);
@@ -154,11 +154,11 @@ fn a_shadows_topic_that_is_deleted_stops_no_model_and_status_names_it() {
     };
     assert!(not_sent() > 0);
     assert_eq!(kafka.partitions(&deleted), 0, "nobody made it again");
-    // Made again, it is used again.
+    // The recreated topic is used again.
     kafka.create_topic(&deleted, PARTITIONS, &[]);
     let mut copies = Reader::open(&kafka, &deleted);
     let mut next = 48;
-    run.await_true("a copy", WAIT, || {
+    run.await_condition("a copy", WAIT, || {
         ask(a, next, next + 4, 100);
         next += 4;
         copies.wait(Duration::from_secs(1), |records| !records.is_empty())
@@ -167,14 +167,14 @@ fn a_shadows_topic_that_is_deleted_stops_no_model_and_status_names_it() {
 }
 
 #[test]
-fn a_request_larger_than_its_versions_topic_takes_holds_nothing_up() {
+fn a_request_too_large_for_its_version_topic_blocks_nothing() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "larger", &spec().replace("timeout: 5s", "timeout: 4s"));
     let requests = world.topic("requests");
     kafka.set_topic(&requests, "max.message.bytes", "5000000");
     let mut run = run_with(&world, &["-X", "message.max.bytes=5000000"]);
     world.await_phase("Progressing", &mut run);
-    let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Habits::default()));
+    let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Behavior::default()));
     let large = ask(&world, 0, 1, 2_000_000);
     let small = ask(&world, 1, 11, 100);
     assert_eq!(outcomes(&world, &small), vec!["ok"; 10]);
@@ -202,9 +202,9 @@ fn a_request_larger_than_its_versions_topic_takes_holds_nothing_up() {
     run.stop();
 }
 
-/// Brokers hold whole batches to a topic's limit: many small records together may be too large, and one answer by itself.
+/// Brokers apply the limit of a topic to whole batches: small records may be too large together, and a single answer alone.
 #[test]
-fn outputs_whose_topics_take_only_small_records_hold_nothing_up() {
+fn outputs_too_large_for_their_topics_block_nothing() {
     let Some(kafka) = Kafka::find() else { return };
     let world = World::new(&kafka, "narrow", &spec());
     let narrow = ["served", "predictions", "analysis", "dead-letters", "v2.requests"];
@@ -213,11 +213,11 @@ fn outputs_whose_topics_take_only_small_records_hold_nothing_up() {
     }
     let mut run = run_with(&world, &[]);
     world.await_phase("Progressing", &mut run);
-    let workers = ["v1", "v2"].map(|w| Worker::start(&kafka, &world.name, w, Habits::default()));
+    let workers = ["v1", "v2"].map(|w| Worker::start(&kafka, &world.name, w, Behavior::default()));
     let many = ask(&world, 0, 200, 300);
     assert_eq!(outcomes(&world, &many), vec!["ok"; 200]);
     drop(workers);
-    // Now by hand, with an answer that does not fit.
+    // Now directly, with an answer that does not fit.
     let wide = ask(&world, 200, 201, 300);
     let mut copies = Reader::open(&kafka, &world.topic("v1.requests"));
     let is_it = |r: &&Record| r.header("serinus-request-id") == Some(&wide[0]);

@@ -1,4 +1,4 @@
-//! `serinus worker` as a process, on the client library's mock cluster: what the contract asks of a worker.
+//! `serinus worker` as a process on the client library's mock cluster: what the contract requires of a worker.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn request(id: &str, value: &str, headers: &[(&str, &str)]) -> Record {
 }
 
 #[test]
-fn a_worker_answers_where_it_is_told_and_never_stops_for_a_bad_request() {
+fn a_worker_answers_to_the_given_topic_and_survives_bad_requests() {
     let cluster = MockCluster::new(1).expect("the mock cluster starts");
     cluster.create_topic("m.v2.requests", 1, 1).expect("a topic is made");
     cluster.create_topic("m.responses", 3, 1).expect("a topic is made");
@@ -66,14 +66,14 @@ fn a_worker_answers_where_it_is_told_and_never_stops_for_a_bad_request() {
     answers.until("five answers", Duration::from_mins(1), |records| records.len() >= 5);
     process.stop();
 
-    let answer_to = |id: &str| {
+    let await_answer = |id: &str| {
         let mut found =
             answers.records.iter().filter(|r| r.header("serinus-request-id") == Some(id));
         let first = found.next().unwrap_or_else(|| panic!("{id} has no answer"));
         assert!(found.next().is_none(), "{id} has one answer");
         first
     };
-    let good = answer_to("r1");
+    let good = await_answer("r1");
     assert_eq!((good.partition, good.key.as_deref()), (2, Some(&b"N57869"[..])));
     assert_eq!(good.header("serinus-case"), Some("2.7.0.9"));
     assert_eq!(good.header("serinus-version"), Some("v2"));
@@ -82,19 +82,19 @@ fn a_worker_answers_where_it_is_told_and_never_stops_for_a_bad_request() {
     let body = good.json();
     let score = body["score"].as_f64().expect("a score");
     assert!((0.0..1.0).contains(&score) && body["late"].is_boolean(), "{body}");
-    assert_eq!(answer_to("r2").json(), body);
+    assert_eq!(await_answer("r2").json(), body);
     for (id, why) in [
         ("not-json", "request is not JSON"),
         ("no-feature", "request has no `/features/mins` (feature `mins`)"),
     ] {
-        let error = answer_to(id);
+        let error = await_answer(id);
         assert!(error.header("serinus-error").is_some_and(|h| h.starts_with(why)), "{error:?}");
         assert_eq!((error.partition, error.value.len()), (2, 0));
     }
-    // Passed on by the application to where it belongs.
-    assert_eq!(answer_to("no-partition").json(), body);
+    // Forwarded by the application.
+    assert_eq!(await_answer("no-partition").json(), body);
 
-    // What was answered is committed: another worker of the group goes on after it.
+    // Answered requests are committed: another worker of the group continues after them.
     kafka.send("m.v2.requests", &[request("r3", FLIGHT, &place)]);
     let process = start(&kafka.bootstrap, &[], "grouped.log");
     answers.until("the sixth answer", Duration::from_mins(1), |records| records.len() >= 6);
@@ -105,7 +105,7 @@ fn a_worker_answers_where_it_is_told_and_never_stops_for_a_bad_request() {
 }
 
 #[test]
-fn a_worker_that_cannot_work_says_so_and_ends() {
+fn a_worker_that_cannot_work_reports_why_and_exits() {
     let check = |features: &str, said: &str| {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo/data/flights_v1.onnx");
         let output = serinus()

@@ -1,4 +1,4 @@
-//! What an operator does to a Kafka: deletes records, topics and groups, and moves the offsets of a group.
+//! Operations of a Kafka operator: deletes records, topics and groups, and resets the offsets of a group.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::kit::clock::Deadline;
 use crate::kit::kafka::Kafka;
 use crate::kit::world::WAIT;
 
-/// How long a single call to the broker may take.
+/// Timeout of a single call to the broker.
 const CALL_WAIT: Duration = Duration::from_secs(30);
 
-/// How often a state is looked at that changes by itself.
+/// Poll interval for state that changes on its own.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 fn admin(kafka: &Kafka) -> (AdminClient<DefaultClientContext>, tokio::runtime::Runtime) {
@@ -58,7 +58,7 @@ pub fn empty(kafka: &Kafka, topic: &str) {
     delete_records(kafka, topic, &ends);
 }
 
-/// Makes a topic with settings of its own.
+/// Creates a topic with its own settings.
 pub fn create_topic(kafka: &Kafka, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     let (admin, runtime) = admin(kafka);
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
@@ -84,7 +84,7 @@ pub fn delete_topic(kafka: &Kafka, topic: &str) {
     }
 }
 
-/// Waits until a group has forgotten its members, and deletes it with its offsets.
+/// Waits until a group has no members, then deletes it with its offsets.
 pub fn delete_group(kafka: &Kafka, group: &str) {
     await_empty(kafka, group);
     let (admin, runtime) = admin(kafka);
@@ -94,7 +94,7 @@ pub fn delete_group(kafka: &Kafka, group: &str) {
     }
 }
 
-/// Waits until the group has forgotten its members, as it must before anyone else may commit.
+/// Waits until the group has no members; only then may another client commit.
 pub fn await_empty(kafka: &Kafka, group: &str) {
     let consumer: BaseConsumer = kafka.config().create().expect("a client can be made");
     let deadline = Deadline::after(WAIT);
@@ -108,7 +108,7 @@ pub fn await_empty(kafka: &Kafka, group: &str) {
     }
 }
 
-/// Commits an offset of a group that has no members, as `kafka-consumer-groups --reset-offsets` does.
+/// Commits an offset of a group without members, as `kafka-consumer-groups --reset-offsets` does.
 pub fn set_offset(kafka: &Kafka, group: &str, (topic, partition): (&str, i32), offset: i64) {
     set_offset_with(kafka, group, (topic, partition), (offset, ""));
 }
@@ -129,7 +129,7 @@ pub fn set_offset_with(
     consumer.commit(&list, CommitMode::Sync).expect("the group is empty");
 }
 
-/// The committed offset of a group, with its metadata.
+/// Returns the committed offset of a group, with its metadata.
 pub fn offset(
     kafka: &Kafka,
     group: &str,

@@ -1,8 +1,8 @@
-//! Real time for tests against real processes: deadlines for what is awaited, stamps for what is sent.
+//! Real time for tests against real processes: deadlines of waits and timestamps of records.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The moment at which a test stops to wait.
+/// The time at which a test stops waiting.
 #[derive(Clone, Copy)]
 pub struct Deadline(Instant);
 
@@ -25,7 +25,7 @@ impl Deadline {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    /// Does nothing until then: how a test lets time pass that is part of what it does to others.
+    /// Blocks until then. For tests in which passing time is part of the scenario.
     pub fn pass(self) {
         while !self.is_over() {
             std::thread::park_timeout(self.left());
@@ -33,14 +33,14 @@ impl Deadline {
     }
 }
 
-/// Milliseconds since 1970, as records carry them.
+/// Milliseconds since 1970, the unit of record timestamps.
 #[expect(clippy::disallowed_methods, reason = "what a producer outside stamps on its records")]
 pub fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     i64::try_from(since.as_millis()).expect("milliseconds fit for 292 million years")
 }
 
-/// Measures how long something took.
+/// Measures elapsed time.
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {

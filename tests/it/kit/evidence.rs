@@ -1,4 +1,4 @@
-//! The ledger of the evidence: from predictions and labels alone, what the last `rollout-metrics` record of a rollout must say.
+//! The ledger of the evidence: computes the expected last `rollout-metrics` record of a rollout from predictions and labels alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::kit::kafka::{Reader, Record};
 use crate::kit::world::World;
 
-/// What all cases of one version come to, once every one is mature.
+/// Expected figures of one version once every case is mature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Account {
     exposures: u64,
@@ -18,15 +18,15 @@ struct Account {
     late: u64,
     fallbacks: u64,
     labelled: u64,
-    /// Answers in time to cases whose label came in time.
+    /// In-time answers of cases whose label arrived in time.
     scored: u64,
-    /// Of these, those to cases that the stable version scored in as well.
+    /// Of these, cases that the stable version scored too.
     paired: u64,
     /// The sum of their Brier scores, in millionths.
     brier: i64,
 }
 
-/// The evidence of one rollout, as anyone can count it.
+/// The expected evidence of one rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     rollout: String,
@@ -35,7 +35,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Counts the predictions of a rollout; labels up to so many milliseconds after their request count for decisions.
+    /// Counts the predictions of a rollout. A label counts if it was observed at most `maturity_ms` after its request.
     pub fn count(
         rollout: &str,
         stable: &str,
@@ -62,14 +62,14 @@ impl Evidence {
         this
     }
 
-    /// Opens each version's account by what its answer to one case is worth.
+    /// Adds one case to the account of each version.
     fn take(&mut self, case: &Value, truth: Option<(f64, i64)>, maturity_ms: i64) {
-        // The case's own time: never after it was routed, whatever its caller's clock says.
+        // The time of the case is at most the time at which it was routed, even if the caller's clock is ahead.
         let time = |field: &str| case[field].as_i64().unwrap_or(i64::MAX);
         let due = time("requested_at").min(time("routed_at")) + maturity_ms;
         let in_time = truth.filter(|(_, at)| *at <= due);
         let counted = case["answers"].as_array().into_iter().flatten().filter(|a| {
-            // A version that stood in for the arm was not chosen: it is no exposure.
+            // A version that replaced the failed arm was not assigned: no exposure.
             a["role"] == "shadow" || a["version"] == case["arm"]
         });
         let scored: Vec<&str> = counted
@@ -100,7 +100,7 @@ impl Evidence {
         }
     }
 
-    /// Waits until the newest record of the rollout says the same; returns in what it differs in the end.
+    /// Waits until the newest record of the rollout matches; returns the remaining differences.
     pub fn wait(&self, world: &World, wait: Duration) -> Vec<String> {
         let mut metrics = Reader::open(&world.kafka, &world.app_topic("rollout-metrics"));
         let mut differences = vec!["no record of it was published".to_owned()];
@@ -115,7 +115,7 @@ impl Evidence {
         differences
     }
 
-    /// Returns in what the last of all records of the rollout differs.
+    /// Returns the differences in the last record of the rollout.
     pub fn balance(&self, records: &[Record]) -> Vec<String> {
         match self.newest(records) {
             Some(record) => self.differences(&record),
@@ -162,7 +162,7 @@ impl Evidence {
         found.iter().map(|f| format!("{} says {f}", self.rollout)).collect()
     }
 
-    /// Compares what is said of one candidate's Brier score.
+    /// Compares the Brier score of one candidate.
     fn compare(&self, candidate: &str, is_paired: bool, said: &Value, found: &mut Vec<String>) {
         let (ours, theirs) = (&self.arms[candidate], &self.arms[&self.stable]);
         let n = if is_paired { ours.paired } else { ours.scored + theirs.scored };
@@ -174,7 +174,7 @@ impl Evidence {
             if account.scored == 0 && value.is_null() {
                 continue;
             }
-            // Scores are summed in millionths; their mean may differ from ours by the last digit of a double.
+            // Scores are summed in millionths, so their mean may differ from ours in the last digit of a double.
             let mean = account.brier as f64 / account.scored as f64 / 1e6;
             let is_same = value["estimate"]
                 .as_f64()

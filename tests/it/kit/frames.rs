@@ -1,11 +1,11 @@
-//! What a fault needs of Kafka's protocol: frames, the head of a request, the address that a broker advertises; all versions have these in common.
+//! The parts of Kafka's protocol that all versions share: frames, request headers, `EndTxn` outcomes and the advertised broker address.
 
 use std::io::{self, Read, Write};
 
-/// No frame of a test is longer; one that is means that the proxy has lost its place.
+/// Test frames are shorter. A longer one means that the proxy lost the frame boundary.
 const FRAME_MAX: usize = 64 << 20;
 
-/// The kinds of requests that a fault may strike.
+/// The kinds of requests that a fault can target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Produce,
@@ -25,11 +25,11 @@ pub enum Kind {
     Abort,
     TxnOffsetCommit,
     DescribeCluster,
-    /// One that no test has asked for by name.
+    /// Any other request.
     Other,
 }
 
-/// The head of a request, and of `EndTxn` its outcome.
+/// A request header, with the outcome of an `EndTxn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     pub kind: Kind,
@@ -37,7 +37,7 @@ pub struct Head {
     pub correlation: i32,
 }
 
-/// The broker's address, as it advertises it, and the port that takes its place.
+/// The advertised broker address, and the port that replaces its port.
 pub struct Address {
     pub host: String,
     pub broker: u16,
@@ -76,17 +76,17 @@ impl Head {
         let key = i16::from_be_bytes(take(frame, 0)?);
         let version = i16::from_be_bytes(take(frame, 2)?);
         let correlation = i32::from_be_bytes(take(frame, 4)?);
-        // `EndTxn` ends in its outcome, from version 3 on followed by an empty list of tags.
+        // `EndTxn` ends with its outcome; since version 3 an empty list of tags follows.
         let end = usize::from(version >= 3) + 1;
         let is_commit = frame.len().checked_sub(end).is_some_and(|at| frame[at] == 1);
         Ok(Self { kind: Kind::of(key, is_commit), version, correlation })
     }
 
-    /// Makes up a response that says that it failed, and nothing else.
+    /// Builds an error response without any other content.
     pub fn refusal(self, code: i16) -> Vec<u8> {
         let version = self.version;
         let (throttle, code) = (&[0u8; 4][..], &code.to_be_bytes()[..]);
-        // Nobody, nothing: numbers of minus one, empty texts and lists.
+        // Absent values: minus one, empty strings, empty lists.
         let nobody = |length: usize| vec![0xff; length];
         let empty = |length: usize| vec![0; length];
         let (is_flexible, body) = match self.kind {
@@ -99,7 +99,7 @@ impl Head {
                 (false, [throttle, code, &nobody(8 + 2)].concat())
             }
             Kind::InitProducerId => (true, [throttle, code, &nobody(8 + 2), &empty(1)].concat()),
-            // Words, node, host and port.
+            // Error message, node, host and port.
             Kind::FindCoordinator if (1..3).contains(&version) => {
                 (false, [throttle, code, &nobody(2 + 4), &empty(2), &nobody(4)].concat())
             }
@@ -107,7 +107,7 @@ impl Head {
             Kind::JoinGroup if (2..6).contains(&version) => {
                 (false, [throttle, code, &nobody(4), &empty(2 + 2 + 2 + 4)].concat())
             }
-            // One partition of a topic that nobody has heard of.
+            // One partition of a topic without a name.
             Kind::TxnOffsetCommit if version == 3 => {
                 let topic = [2, 2, b'x', 2, 0, 0, 0, 0];
                 (true, [throttle, &topic, code, &empty(1 + 1 + 1)].concat())
@@ -140,7 +140,7 @@ impl Head {
 }
 
 impl Address {
-    /// Writes the proxy's port over the broker's, wherever it follows the host.
+    /// Replaces the broker's port with the proxy's port behind every occurrence of the host.
     pub fn replace(&self, frame: &mut [u8]) {
         let port = |u: u16| i32::from(u).to_be_bytes();
         let wanted = [self.host.as_bytes(), &port(self.broker)].concat();
@@ -153,7 +153,7 @@ impl Address {
     }
 }
 
-/// Reads one frame without its length; nothing where the stream ends between two.
+/// Reads one frame without its length; `None` if the stream ends between two frames.
 pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     let mut got = 0;
@@ -174,7 +174,7 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
 
 pub fn write_frame(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
     let length = i32::try_from(frame.len()).expect("frames are small");
-    // In one piece: a frame in two packets waits for the first one's receipt.
+    // One write: otherwise the second packet waits for the acknowledgment of the first.
     to.write_all(&[&length.to_be_bytes()[..], frame].concat())
 }
 
@@ -191,7 +191,7 @@ pub fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     wanted.is_empty() || find(bytes, wanted).is_some()
 }
 
-/// A stream that gives its bytes in pieces of this length.
+/// A stream that returns its bytes in pieces of this length.
 struct Pieces<'a>(&'a [u8], usize);
 
 impl Read for Pieces<'_> {
@@ -202,7 +202,7 @@ impl Read for Pieces<'_> {
 }
 
 #[test]
-fn frames_are_read_whole_however_they_come() {
+fn frames_are_read_whole_in_pieces_of_any_length() {
     let mut bytes = Vec::new();
     for frame in [&b"first"[..], b"", b"the third"] {
         write_frame(&mut bytes, frame).expect("memory takes it");
@@ -225,7 +225,7 @@ fn frames_are_read_whole_however_they_come() {
     check(&[0x7f, 0, 0, 0], io::ErrorKind::InvalidData);
 }
 
-/// A request as a client sends it, of version 1 unless the body is one of a later version.
+/// A request as a client sends it; version 1 unless the body is of a later version.
 pub fn request(key: i16, version: i16, correlation: i32, body: &[u8]) -> Vec<u8> {
     let client = [&5i16.to_be_bytes()[..], b"a-one"].concat();
     let (key, version) = (key.to_be_bytes(), version.to_be_bytes());
@@ -233,7 +233,7 @@ pub fn request(key: i16, version: i16, correlation: i32, body: &[u8]) -> Vec<u8>
 }
 
 #[test]
-fn requests_are_known_by_their_kind() {
+fn requests_are_recognized_by_kind() {
     let check = |key: i16, version: i16, body: &[u8], expected: Kind| {
         let head = Head::read(&request(key, version, 7, body)).expect("it has a head");
         assert_eq!(head, Head { kind: expected, version, correlation: 7 });
@@ -250,7 +250,7 @@ fn requests_are_known_by_their_kind() {
 }
 
 #[test]
-fn the_brokers_address_becomes_the_proxys_and_nothing_else_changes() {
+fn only_the_broker_address_is_replaced() {
     let address = Address { host: "localhost".to_owned(), broker: 9092, proxy: 4711 };
     let there = |port: i32| [&b"\x00\x09localhost"[..], &port.to_be_bytes()].concat();
     let rest = |port: &[u8]| [b"rack localhost, port ".as_slice(), port].concat();
@@ -263,10 +263,10 @@ fn the_brokers_address_becomes_the_proxys_and_nothing_else_changes() {
 }
 
 #[test]
-fn an_error_is_made_up_for_who_asked() {
+fn an_error_response_reaches_the_client() {
     let head = Head { kind: Kind::Commit, version: 1, correlation: 258 };
     assert_eq!(head.refusal(51), [0, 0, 1, 2, 0, 0, 0, 0, 0, 51]);
-    // A flexible response: tags after its head and in its end.
+    // A flexible response: tags after its header and at its end.
     let head = Head { kind: Kind::InitProducerId, version: 4, correlation: 258 };
     let nobody = [0xff; 10];
     assert_eq!(head.refusal(51), [&[0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 51][..], &nobody, &[0]].concat());

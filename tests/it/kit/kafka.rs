@@ -1,4 +1,4 @@
-//! Topics, producers and readers on a real Kafka, by the client library directly.
+//! Topics, producers and readers on a real Kafka, directly through the client library.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -20,13 +20,13 @@ use serde_json::Value;
 
 use crate::kit::clock::Deadline;
 
-/// How long a single call to the broker may take.
+/// Timeout of a single call to the broker.
 const CALL_WAIT: Duration = Duration::from_secs(30);
 
-/// How long one poll waits; short, so that a deadline is kept.
+/// Timeout of one poll; short, so that deadlines are kept.
 const POLL_WAIT: Duration = Duration::from_millis(50);
 
-/// A record as it stands on a topic, or as it is to be sent (then the offset says nothing).
+/// A record read from a topic, or to be sent (then `offset` is ignored).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     pub partition: i32,
@@ -46,14 +46,14 @@ impl Record {
             .and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
-    /// The value as JSON; a test that asks for it fails where it is not.
+    /// The value as JSON; panics if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.value).unwrap_or_else(|error| {
             panic!("not JSON: {error}: {}", String::from_utf8_lossy(&self.value))
         })
     }
 
-    /// The record as the client sends it; its receipt comes under this number.
+    /// The record for the client library; `number` identifies its delivery report.
     pub fn outgoing<'a>(
         &'a self,
         topic: &'a str,
@@ -94,23 +94,21 @@ impl Record {
     }
 }
 
-/// The cluster that the tests use.
+/// The Kafka that the tests use.
 #[derive(Clone)]
 pub struct Kafka {
     pub bootstrap: String,
 }
 
 impl Kafka {
-    /// Finds the Kafka that `tests/kafka/kafka.sh` started. `None` only where skipping was asked for, and then it is said.
+    /// Finds the Kafka that `tests/kafka/kafka.sh` started. Returns `None`, and reports the skip, only if skipping was requested.
     pub fn find() -> Option<Self> {
         if std::env::var("SERINUS_SKIP_KAFKA").is_ok_and(|i| i == "1") {
             skip("SERINUS_SKIP_KAFKA=1");
             return None;
         }
-        let bootstrap = std::env::var("KAFKA_BOOTSTRAP")
-            .ok()
-            .filter(|v| !v.is_empty())
-            .or_else(started_by_script);
+        let bootstrap =
+            std::env::var("KAFKA_BOOTSTRAP").ok().filter(|v| !v.is_empty()).or_else(script_address);
         let bootstrap = bootstrap.expect(
             "no Kafka is up: run `make test`, or `tests/kafka/kafka.sh start` before `cargo test`",
         );
@@ -120,19 +118,19 @@ impl Kafka {
     pub fn create_topics(&self, topics: &[(&str, i32)]) {
         let topics: Vec<NewTopic<'_>> = topics
             .iter()
-            // As many replicas as the brokers give by default.
+            // The broker's default replication factor.
             .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(-1)))
             .collect();
         self.create(&topics);
     }
 
-    /// Makes a topic with settings of its own.
+    /// Creates a topic with its own settings.
     pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
         self.create(&[settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value))]);
     }
 
-    /// Changes one setting of a topic that is there.
+    /// Changes one setting of an existing topic.
     pub fn set_topic(&self, name: &str, key: &str, value: &str) {
         let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
         let (admin, options) = self.admin();
@@ -140,7 +138,7 @@ impl Kafka {
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 
-    /// Deletes a topic, and waits until no broker shows it.
+    /// Deletes a topic and waits until no broker lists it.
     pub fn delete_topic(&self, name: &str) {
         let (admin, options) = self.admin();
         let results = block_on(admin.delete_topics(&[name], &options)).expect("it answers");
@@ -168,13 +166,13 @@ impl Kafka {
         }
     }
 
-    /// Sends records to the partitions that they name and returns the offset of each, in the order given.
+    /// Sends records to their partitions and returns the offset of each, in the same order.
     pub fn send(&self, topic: &str, records: &[Record]) -> Vec<i64> {
         let producer: BaseProducer<Receipts> = self
             .config()
             .set("enable.idempotence", "true")
             .set("queue.buffering.max.messages", "500000")
-            // What a topic takes is the broker's to say.
+            // The topic sets the limit.
             .set("message.max.bytes", "10000000")
             .create_with_context(Receipts::default())
             .expect("a producer can be made");
@@ -189,7 +187,7 @@ impl Kafka {
         receipts.into_values().collect()
     }
 
-    /// Reads a topic from its beginning to its present end, committed records only.
+    /// Reads a topic from its beginning to its current end, committed records only.
     pub fn read_all(&self, topic: &str) -> Vec<Record> {
         let mut reader = Reader::open(self, topic);
         let deadline = Deadline::after(Duration::from_mins(1));
@@ -203,8 +201,8 @@ impl Kafka {
         reader.records
     }
 
-    /// Writes a record to every partition of these topics in a transaction that is left open, as by a process that sleeps or died.
-    pub fn leave_open(&self, topics: &[String]) -> LeftOpen {
+    /// Writes a record to every partition of these topics in a transaction that stays open, as if its process were suspended or dead.
+    pub fn open_transaction(&self, topics: &[String]) -> OpenTransaction {
         let producer: BaseProducer<Receipts> = self
             .config()
             .set("transactional.id", format!("left-open-on-{}", topics[0]))
@@ -213,8 +211,8 @@ impl Kafka {
             .expect("a producer can be made");
         producer.init_transactions(CALL_WAIT).expect("the broker knows it");
         producer.begin_transaction().expect("it begins");
-        // Topics that keep the newest of each key take nothing without one.
-        let record = Record { key: Some(b"stranger".to_vec()), ..Record::default() };
+        // Compacted topics reject records without a key.
+        let record = Record { key: Some(b"any".to_vec()), ..Record::default() };
         let mut sent = 0;
         for topic in topics {
             for partition in 0..self.partitions(topic) {
@@ -226,7 +224,7 @@ impl Kafka {
         }
         producer.flush(CALL_WAIT).expect("all is delivered in time");
         assert_eq!(producer.context().offsets().len(), sent, "deliveries to {topics:?}");
-        LeftOpen(producer, self.bootstrap.clone())
+        OpenTransaction(producer, self.bootstrap.clone())
     }
 
     pub fn partitions(&self, topic: &str) -> i32 {
@@ -240,13 +238,13 @@ impl Kafka {
         i32::try_from(partitions).expect("a topic has few partitions")
     }
 
-    /// Which broker coordinates a group: the one that leads the partition of the group's offsets.
+    /// Returns the broker that coordinates a group: the leader of the group's partition of `__consumer_offsets`.
     pub fn coordinator(&self, group: &str) -> usize {
         let consumer: BaseConsumer = self.config().create().expect("a client can be made");
         let metadata =
             consumer.fetch_metadata(Some("__consumer_offsets"), CALL_WAIT).expect("it is there");
         let partitions = metadata.topics()[0].partitions();
-        // As Kafka finds it: Java's hash of a text, its sign left out, by the number of partitions.
+        // Kafka's own formula: Java's hash of the group id without its sign, modulo the number of partitions.
         let hash = group
             .encode_utf16()
             .fold(0_i32, |e, unit| e.wrapping_mul(31).wrapping_add(unit.into()));
@@ -267,11 +265,11 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.enable_all().build().expect("a runtime can be made").block_on(future)
 }
 
-/// A transaction that nobody ends.
-pub struct LeftOpen(BaseProducer<Receipts>, String);
+/// A transaction that stays open.
+pub struct OpenTransaction(BaseProducer<Receipts>, String);
 
-impl LeftOpen {
-    /// Makes the group's offsets of these partitions a part of it, so that no broker gives them out.
+impl OpenTransaction {
+    /// Adds the group's offsets of these partitions to the transaction, so that brokers withhold them.
     pub fn hold_offsets(&self, group: &str, partitions: &[(String, i32)]) {
         let consumer: BaseConsumer = Kafka { bootstrap: self.1.clone() }
             .config()
@@ -286,13 +284,13 @@ impl LeftOpen {
         self.0.send_offsets_to_transaction(&list, &group, CALL_WAIT).expect("the group takes them");
     }
 
-    /// Ends it, as brokers do when its time is over.
+    /// Aborts it, as brokers do after the transaction timeout.
     pub fn abort(self) {
         self.0.abort_transaction(CALL_WAIT).expect("the broker ends it");
     }
 }
 
-/// A reader of one topic from its beginning, committed records only, that can wait for something to be true of them.
+/// Reads one topic from its beginning, committed records only, and waits for conditions on its records.
 pub struct Reader {
     topic: String,
     consumer: BaseConsumer,
@@ -303,7 +301,7 @@ pub struct Reader {
 
 impl Reader {
     pub fn open(kafka: &Kafka, topic: &str) -> Self {
-        // Of several brokers one may know of a new topic a moment before another.
+        // Brokers learn of a new topic at different times.
         let deadline = Deadline::after(CALL_WAIT);
         let partitions = loop {
             let partitions = kafka.partitions(topic);
@@ -340,7 +338,7 @@ impl Reader {
         }
     }
 
-    /// Reads on until the condition holds of all that was read so far.
+    /// Reads until the condition holds for all records read so far; panics after the timeout.
     pub fn until(&mut self, what: &str, wait: Duration, holds: impl FnMut(&[Record]) -> bool) {
         assert!(
             self.wait(wait, holds),
@@ -350,7 +348,7 @@ impl Reader {
         );
     }
 
-    /// The same, but says whether it came to hold, for a test that goes on all the same.
+    /// The same, but returns whether the condition held.
     pub fn wait(&mut self, wait: Duration, mut holds: impl FnMut(&[Record]) -> bool) -> bool {
         let deadline = Deadline::after(wait);
         while !holds(&self.records) {
@@ -362,7 +360,7 @@ impl Reader {
         true
     }
 
-    /// Reads on for so long.
+    /// Reads for this time.
     pub fn read_for(&mut self, wait: Duration) {
         let deadline = Deadline::after(wait);
         while !deadline.is_over() {
@@ -374,7 +372,7 @@ impl Reader {
         self.ended.len() == self.partitions
     }
 
-    /// Takes one record, if one comes.
+    /// Polls for one record.
     fn poll(&mut self) {
         match self.consumer.poll(POLL_WAIT) {
             Some(Ok(message)) => {
@@ -384,23 +382,23 @@ impl Reader {
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 self.ended.insert(partition);
             }
-            // The client connects again by itself; whoever waits has a deadline.
+            // The client reconnects by itself, and every caller has a deadline.
             Some(Err(_)) | None => {}
         }
     }
 }
 
-/// Notes where each numbered record came to stand.
+/// Collects the offsets of delivered records by their number.
 #[derive(Default)]
 pub struct Receipts(Mutex<BTreeMap<usize, i64>>);
 
 impl Receipts {
-    /// By number: the offset of every record that was delivered.
+    /// The offset of every delivered record, by number.
     pub fn offsets(&self) -> BTreeMap<usize, i64> {
         self.0.lock().expect("no delivery panicked").clone()
     }
 
-    /// The same, of those that were delivered since it was last asked.
+    /// The same, for the records delivered since the last call.
     pub fn take(&self) -> BTreeMap<usize, i64> {
         std::mem::take(&mut *self.0.lock().expect("no delivery panicked"))
     }
@@ -412,14 +410,14 @@ impl ProducerContext for Receipts {
     type DeliveryOpaque = Box<usize>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: Box<usize>) {
-        // A failed delivery leaves no receipt, and whoever sends counts them.
+        // A failed delivery leaves no receipt; senders compare the counts.
         if let Ok(message) = result {
             self.0.lock().expect("no delivery panicked").insert(*index, message.offset());
         }
     }
 }
 
-/// Says, past the test harness's capture, that a test was skipped, why, and the how many-th it is.
+/// Reports a skipped test to the real stderr, with the reason and the number of skips so far.
 pub fn skip(why: &str) {
     static SKIPPED: AtomicUsize = AtomicUsize::new(0);
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
@@ -427,7 +425,7 @@ pub fn skip(why: &str) {
     writeln!(std::io::stderr(), "skipped {count}: {test}: {why}").expect("stderr is open");
 }
 
-/// A Kafka of one test's own, whose brokers it may kill; it ends with the test.
+/// A Kafka for one test, which may kill its brokers; it is stopped with the test.
 pub struct OwnKafka {
     pub kafka: Kafka,
     name: &'static str,
@@ -435,13 +433,13 @@ pub struct OwnKafka {
 }
 
 impl OwnKafka {
-    /// Starts one of this name with so many brokers. `None` where skipping was asked for or none can be started here, and then it is said.
+    /// Starts a cluster of `nodes` brokers. Returns `None`, and reports the skip, if skipping was requested or none can be started.
     pub fn start(name: &'static str, nodes: usize) -> Option<Self> {
         if std::env::var("SERINUS_SKIP_KAFKA").is_ok_and(|i| i == "1") {
             skip("SERINUS_SKIP_KAFKA=1");
             return None;
         }
-        // One that a test left behind which was killed itself.
+        // A cluster left behind by a test that was killed.
         script(name, nodes, &["stop"]);
         let output = script(name, nodes, &["start"]);
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -454,12 +452,12 @@ impl OwnKafka {
         Some(Self { kafka: Kafka { bootstrap }, name, nodes })
     }
 
-    /// Ends a broker by kill -9; the first is number 1.
+    /// Kills a broker with kill -9; brokers are numbered from 1.
     pub fn kill(&self, node: usize) {
         self.order("kill", node);
     }
 
-    /// Starts it again on the same data and ports, and waits until it listens.
+    /// Restarts a killed broker on the same data and ports, and waits until it listens.
     pub fn revive(&self, node: usize) {
         self.order("revive", node);
     }
@@ -476,7 +474,7 @@ impl Drop for OwnKafka {
     }
 }
 
-/// The script's exit code where a broker of a test's own cannot be had.
+/// Exit code of the script if no dedicated broker can be started.
 const CANNOT_START: i32 = 77;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/kafka.sh");
@@ -490,8 +488,8 @@ fn script(name: &str, nodes: usize, order: &[&str]) -> Output {
         .expect("the script of the tests' Kafka runs")
 }
 
-/// Where the script started a Kafka for this checkout before plain `cargo test`.
-fn started_by_script() -> Option<String> {
+/// The address of the Kafka that the script started for this checkout.
+fn script_address() -> Option<String> {
     let output = Command::new(SCRIPT).arg("address").output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

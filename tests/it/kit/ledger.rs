@@ -1,4 +1,4 @@
-//! The independent ledger: from what was sent and what stands on the topics, every fault by name.
+//! The independent ledger: compares what was sent with the records of all topics and names every fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use crate::kit::kafka::Record;
 use crate::kit::worker::{answer as answer_of, is_late};
 use crate::kit::world::{Sent, World};
 
-/// All that was sent, and all that a `read_committed` consumer sees of it.
+/// Everything that was sent, and every record that a `read_committed` consumer sees.
 #[derive(Clone, Default)]
-pub struct Books {
+pub struct Ledger {
     pub sent: Vec<Sent>,
-    /// What stands on the topic of requests; a caller's client may write a request twice when its broker dies.
+    /// Records of the request topic. A caller's producer may write a request twice if its broker dies.
     pub asked: Vec<Record>,
     pub served: Vec<Record>,
-    /// By version: what its workers were asked.
+    /// Requests forwarded to the workers of each version.
     pub forwarded: BTreeMap<String, Vec<Record>>,
     pub predictions: Vec<Record>,
     pub analysis: Vec<Record>,
@@ -25,29 +25,29 @@ pub struct Books {
     pub promise: Promise,
 }
 
-/// What may become of a request.
+/// The outcomes that a test allows for a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Promise {
-    /// Its arm answers and is served: nothing fails that the deadline does not outlast.
+    /// The assigned arm answers every request: the deadlines outlast every fault.
     #[default]
     Answered,
-    /// Where the prediction's own answers say that its arm failed, the stable version is served, and where that failed too, what the
-    /// spec says.
+    /// If the prediction shows that the arm failed, the stable version serves; if that failed too, the
+    /// default value of the spec.
     Explained {
-        /// The spec's default value; without one, an error is served.
+        /// The default value of the spec; without one, the outcome is an error.
         default: Option<Vec<u8>>,
     },
 }
 
-/// What the ledger found besides faults.
+/// Counts of the ledger besides faults.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// By version; what no version answered stands under its outcome.
+    /// By version; requests that no version answered are counted by outcome.
     pub served_by: BTreeMap<String, usize>,
     pub outcomes: BTreeMap<String, usize>,
     pub shadowed_by: BTreeMap<String, usize>,
     pub revisions: BTreeMap<i64, usize>,
-    /// How many more requests stand on the topic than were sent.
+    /// How many more requests the topic holds than were sent.
     pub asked_again: usize,
 }
 
@@ -61,21 +61,21 @@ struct Routing {
     slices: Vec<(String, f64)>,
 }
 
-/// What should have become of one request.
+/// The expected outcome of one request.
 struct Expected {
     revision: i64,
     arm: String,
     propensity: f64,
     shadows: Vec<String>,
-    /// The stable version, where it was asked in the candidate's place.
+    /// The stable version, if it was asked instead of the candidate.
     substitute: Option<String>,
-    /// Who is served; nobody where no version answered.
+    /// The serving version; `None` if no version answered.
     version: Option<String>,
     outcome: &'static str,
     value: Vec<u8>,
 }
 
-impl Books {
+impl Ledger {
     pub fn read(world: &World, sent: Vec<Sent>, versions: &[&str]) -> Self {
         let all = |kind: &str| world.kafka.read_all(&world.topic(kind));
         let dead_letters = world.topic("dead-letters");
@@ -94,7 +94,7 @@ impl Books {
                 .read_all(&world.app_topic("rollout-events"))
                 .into_iter()
                 .filter(|a| {
-                    // The key is the rollout's name, or the model's: readable in every format.
+                    // The key is the name of the rollout or of the model, which is readable in every format.
                     let names = [world.name.clone(), world.rollout()];
                     names.iter().any(|name| a.key.as_deref() == Some(name.as_bytes()))
                 })
@@ -108,7 +108,7 @@ impl Books {
         }
     }
 
-    /// Balances the books: every fault as a sentence, and a summary.
+    /// Returns every fault as a sentence, and a summary.
     pub fn balance(&self) -> (Vec<String>, Summary) {
         let mut faults = Vec::new();
         let mut summary = Summary::default();
@@ -178,12 +178,12 @@ impl Books {
                 check_row(&row.json(), request, &expected, &mut fault);
             }
         }
-        self.check_strangers(&mut faults);
+        self.check_foreign_records(&mut faults);
         (faults, summary)
     }
 
-    /// Nothing may stand on a topic that answers to no request.
-    fn check_strangers(&self, faults: &mut Vec<String>) {
+    /// Finds records that belong to no request.
+    fn check_foreign_records(&self, faults: &mut Vec<String>) {
         let forwarded: usize = self.forwarded.values().map(Vec::len).sum();
         let known: BTreeSet<&str> = self.sent.iter().map(|s| s.id.as_str()).collect();
         for record in self.served.iter().chain(self.forwarded.values().flatten()) {
@@ -246,7 +246,7 @@ impl Routing {
         })
     }
 
-    /// The published assignment: each candidate serves the first part of its slice, the stable version all else.
+    /// The published assignment: each candidate serves the first part of its slice, the stable version everything else.
     fn arm(&self, unit: &[u8]) -> (String, f64) {
         let point = point(&self.salt, unit);
         let mut start = 0.0;
@@ -275,7 +275,7 @@ impl Routing {
 /// Contract, section 4.3: `(xxh3_64(salt ++ 0x1f ++ unit) >> 11) * 2^-53`.
 fn point(salt: &str, unit: &[u8]) -> f64 {
     let bytes = [salt.as_bytes(), &[0x1f], unit].concat();
-    // 53 bits are exact in an f64.
+    // An f64 holds 53 bits exactly.
     let numerator = (xxh3_64(&bytes) >> 11) as f64;
     numerator * 2f64.powi(-53)
 }
@@ -297,7 +297,7 @@ fn expect(
         revision,
         propensity,
         shadows: routing.shadows(request.unit(), &arm),
-        // Whoever may stand in for the arm; that it did is for the prediction to say.
+        // The version that may replace the arm; the prediction shows whether it did.
         substitute: Some(routing.stable.clone()).filter(|s| *s != arm),
         version: Some(arm.clone()),
         outcome: "ok",
@@ -307,7 +307,7 @@ fn expect(
 }
 
 impl Expected {
-    /// Takes from the prediction which versions failed, as far as that is allowed, and expects what follows from it.
+    /// Takes the failed versions from the prediction if failures are allowed, and returns the expected outcome.
     fn explained(
         self,
         promise: &Promise,
@@ -339,7 +339,7 @@ impl Expected {
     }
 }
 
-/// The answers of a prediction that were given in this role, in order.
+/// The answers of a prediction with this role, in order.
 fn answers<'a>(prediction: &'a Value, role: &str) -> Vec<&'a Value> {
     let all = prediction["answers"].as_array().into_iter().flatten();
     all.filter(|a| a["role"] == role).collect()
@@ -389,8 +389,8 @@ fn check_forwarded(
     } else {
         ""
     };
-    // Copies are sent outside of the transactions: one of a turn that was thrown away stays, and the turn that was taken in its place has
-    // another time, and another routing where that has changed.
+    // Copies are sent outside the transactions, so copies of an aborted turn remain. The turn that replaced it has another time, and
+    // another routing if the routing has changed.
     let of_turn = |r: &&Record| r.header("serinus-revision").and_then(|h| h.parse().ok());
     let is_of_the_turn = |r: &&&Record| of_turn(r) == Some(expected.revision);
     let tokens: BTreeSet<Option<&str>> = records.iter().map(|r| r.header("serinus-case")).collect();
@@ -431,7 +431,7 @@ fn check_copy(
     check_headers("forwarded", record, request, fault);
 }
 
-/// Headers that are the producer's own travel on unchanged.
+/// The producer's own headers are passed through unchanged.
 fn check_headers(kind: &str, record: &Record, request: &Sent, fault: &mut impl FnMut(String)) {
     for header in &request.headers {
         if record.headers.iter().filter(|h| *h == header).count() != 1 {
@@ -480,7 +480,7 @@ fn check_prediction(
     }
 }
 
-/// What a prediction and its analysis row both say of the case.
+/// Checks the fields that predictions and analysis rows share.
 fn check_case(
     json: &Value,
     kind: &str,
@@ -539,7 +539,7 @@ fn check_row(json: &Value, request: &Sent, expected: &Expected, fault: &mut impl
         fault(format!("the analysis row's label is {}", json["label"]));
     }
     if expected.outcome != "ok" {
-        // What failed scores nothing.
+        // A failed answer has no score.
         if !json["scores"][&expected.arm].is_null() {
             fault(format!("{} failed and scored {}", expected.arm, json["scores"]));
         }
@@ -571,7 +571,7 @@ fn count_of(found: &BTreeMap<String, Vec<&Record>>, request: &Sent) -> usize {
     found.get(&request.id).map_or(0, Vec::len)
 }
 
-/// What tells two records of one case apart, for people.
+/// The fields that distinguish two records of one case.
 fn summary_of(record: &Record) -> String {
     let json: Value = serde_json::from_slice(&record.value).unwrap_or_default();
     let said: String = ["row_version", "label_status", "label_delay_ms", "source"]

@@ -1,4 +1,4 @@
-//! The test kit: the world around Serinus, made of Kafka's client and the built program alone, nothing from inside the crate.
+//! The test kit, built on a Kafka client and the built program only, never on the inside of the crate: processes, topics, traffic, workers, proxies, and independent ledgers and scorers.
 #![expect(unreachable_pub, reason = "a test binary has no outside; `pub` marks what the tests use")]
 
 pub mod admin;
@@ -7,6 +7,7 @@ pub mod evidence;
 pub mod frames;
 pub mod kafka;
 pub mod ledger;
+pub mod log;
 pub mod process;
 pub mod proxy;
 pub mod scorer;

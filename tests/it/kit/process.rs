@@ -1,4 +1,4 @@
-//! Runs the built program as a user would: started, killed, stopped, and its log read.
+//! Runs the built program as a user would: starts, kills and stops it, and reads its log.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -16,11 +16,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command; its stderr is appended to the log, so that a restarted process goes on in the same file.
+    /// Starts a command. Its output is appended to the log, so a restarted process continues the same file.
     pub fn start(command: &mut Command, log: &Path) -> Self {
         let file = append(log);
         let child = command
-            // Open as long as the test lives: a process that watches its stdin ends with the test whatever becomes of it.
+            // Stays open until the test ends: a process that watches its stdin ends with the test in any case.
             .stdin(Stdio::piped())
             .stdout(file.try_clone().expect("a file handle can be copied"))
             .stderr(file)
@@ -31,19 +31,19 @@ impl Process {
         Self { child, log: log.to_owned() }
     }
 
-    /// Kills it at once, as a power cut would: no handler runs.
+    /// Kills it with kill -9: no handler runs.
     pub fn kill(mut self) {
         self.assert_running();
         self.child.kill().expect("a running child can be killed");
         self.child.wait().expect("a killed child ends");
     }
 
-    /// Asks it to end (SIGTERM) and holds it to the promise: exit code 0 within 25 s.
+    /// Sends SIGTERM and asserts exit code 0 within 25 s.
     pub fn stop(self) {
         self.stop_and_read();
     }
 
-    /// The same, and returns its whole log.
+    /// The same, and returns the whole log.
     pub fn stop_and_read(mut self) -> String {
         self.assert_running();
         self.signal("TERM");
@@ -57,7 +57,7 @@ impl Process {
         self.log_text()
     }
 
-    /// Holds it to leaving by itself, with exit code 1 and a log that says why.
+    /// Asserts that it exits on its own with exit code 1 and this reason in its log.
     pub fn leave(mut self, wait: Duration, why: &str) {
         let status = self.wait(wait);
         assert!(
@@ -67,12 +67,12 @@ impl Process {
         );
     }
 
-    /// Whether it has ended by itself, and how.
+    /// Returns the exit status if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be asked")
     }
 
-    /// Sends it a signal: `STOP` holds it still, `CONT` lets it go on.
+    /// Sends a signal: `STOP` suspends it, `CONT` resumes it.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let status =
@@ -80,7 +80,7 @@ impl Process {
         assert!(status.success(), "SIG{name} could not be sent");
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended on its own.
     pub fn wait(&mut self, wait: Duration) -> ExitStatus {
         let deadline = Deadline::after(wait);
         loop {
@@ -109,13 +109,13 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits until it listens, and returns where, as its log says.
+    /// Waits until it listens, and returns the address from its log.
     pub fn http_address(&self) -> String {
         const SAID: &str = "http listening address=";
         let deadline = Deadline::after(Duration::from_mins(1));
         loop {
             let text = self.log_text();
-            // The last one: a process that began anew goes on in the same log.
+            // The last one: a restarted process appends to the same log.
             let place = text.rfind(SAID).map(|t| &text[t + SAID.len()..]);
             if let Some(it) = place.and_then(|p| p.split_whitespace().next()) {
                 return it.to_owned();
@@ -125,8 +125,8 @@ impl Process {
         }
     }
 
-    /// Waits until something holds; where it does not, the end of the log is shown.
-    pub fn await_true(&self, what: &str, wait: Duration, mut holds: impl FnMut() -> bool) {
+    /// Waits until the condition holds; prints the end of the log if it does not.
+    pub fn await_condition(&self, what: &str, wait: Duration, mut holds: impl FnMut() -> bool) {
         let deadline = Deadline::after(wait);
         while !holds() {
             assert!(!deadline.is_over(), "waited {wait:?} for {what}:\n{}", self.log_end());
@@ -145,7 +145,7 @@ impl Process {
     }
 }
 
-/// Asks an address for a path; returns the status and the body.
+/// Sends an HTTP GET; returns status and body.
 pub fn get(address: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("it listens");
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("it takes a request");
@@ -156,7 +156,7 @@ pub fn get(address: &str, path: &str) -> (u16, String) {
     (status, body.to_owned())
 }
 
-/// The sum of a figure that an address tells of itself, over all labels.
+/// Returns the sum of a metric over all labels, from `/metrics`.
 pub fn figure(address: &str, name: &str) -> usize {
     let (_, text) = get(address, "/metrics");
     text.lines()
@@ -190,7 +190,7 @@ pub fn serinus() -> Command {
     command
 }
 
-/// A folder of its own for the files of one test; it stays, for whoever asks why the test failed.
+/// A folder for the files of one test. It is kept for the analysis of failures.
 pub fn folder(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&path).expect("a folder can be made in the target folder");

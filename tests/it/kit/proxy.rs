@@ -1,6 +1,6 @@
-//! A proxy between a program and its broker that knows requests by their kind, and delays, cuts, swallows or answers those that a test names.
+//! A proxy between a program and its broker that recognizes kinds of requests and delays, cuts, swallows or answers those that a test selects.
 //!
-//! Clients come back through it because it writes its own port over that of the broker.
+//! It replaces the broker's port in responses with its own, so that clients reconnect through it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -11,42 +11,42 @@ use std::time::Duration;
 
 use crate::kit::frames::{Address, Head, Kind, contains, read_frame, request, take, write_frame};
 
-/// What happens to a request that is struck.
+/// The effect of a fault on a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Effect {
-    /// It is held back, and what comes after it on its connection, then passed on; the broker gets it also if the client has gone by then.
+    /// Delays it and everything behind it on its connection, then passes it on, even if the client has gone by then.
     Delay(Duration),
-    /// The connection is cut before the broker has it.
+    /// Cuts the connection before the broker receives it.
     Cut,
-    /// The broker gets it and carries it out; its response is thrown away, and the connection is cut.
+    /// The broker processes it; the response is dropped and the connection is cut.
     SwallowAndCut,
-    /// The same, but nothing ever comes back on the connection, which stays open.
+    /// The same, but the connection stays open without any response.
     SwallowInSilence,
-    /// The broker does not get it; the client is told this error code. For requests whose response holds no more than that.
+    /// The broker does not receive it; the client receives this error code. Only for requests whose response has no other content.
     Error(i16),
 }
 
-/// What shall happen to which requests.
+/// Which requests a fault affects, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub kind: Kind,
-    /// These bytes stand in the request, such as a part of the transactional id; empty for all.
+    /// Bytes that the request contains, such as a part of the transactional id; empty for all.
     pub of: &'static str,
-    /// So many are let through before.
+    /// Number of matching requests to pass first.
     pub after: usize,
-    /// So many in a row are struck.
+    /// Number of matching requests to affect after that.
     pub times: usize,
     pub effect: Effect,
 }
 
 impl Fault {
-    /// Strikes the next request of this kind, once.
+    /// Affects the next request of this kind, once.
     pub fn once(kind: Kind, of: &'static str, effect: Effect) -> Self {
         Self { kind, of, after: 0, times: 1, effect }
     }
 }
 
-/// A fault that was planned, to wait for.
+/// A planned fault to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned(usize);
 
@@ -76,7 +76,7 @@ struct Progress {
     done: usize,
 }
 
-/// A request that the broker has, whose response is awaited.
+/// A request that the broker received and has not answered.
 #[derive(Clone, Copy)]
 struct Asked {
     kind: Kind,
@@ -88,12 +88,12 @@ struct Connection {
     broker: TcpStream,
     /// By correlation id.
     asked: Mutex<BTreeMap<i32, Asked>>,
-    /// Two threads write to the client: what the broker says, and what is made up.
+    /// Two threads write to the client: responses of the broker, and error responses of the proxy.
     to_client: Mutex<()>,
 }
 
 impl Proxy {
-    /// Listens on a port of its own, in front of this broker: the first that a bootstrap address names.
+    /// Listens on its own port in front of this broker, the first of a bootstrap address.
     pub fn start(bootstrap: &str) -> Self {
         let first = bootstrap.split(',').next().expect("a split has a first part");
         let (host, port) = first.rsplit_once(':').expect("an address is host:port");
@@ -107,25 +107,25 @@ impl Proxy {
         Self { shared, host: host.to_owned() }
     }
 
-    /// The address to give to the program.
+    /// The address for the program.
     pub fn bootstrap(&self) -> String {
         format!("{}:{}", self.host, self.shared.address.proxy)
     }
 
-    /// Plans a fault; the first that fits a request strikes it.
+    /// Plans a fault; a request is affected by the first fault that matches it.
     pub fn plan(&self, fault: Fault) -> Planned {
         let mut state = self.shared.lock();
         state.faults.push(Progress { fault, begun: 0, done: 0 });
         Planned(state.faults.len() - 1)
     }
 
-    /// Waits until a fault has happened as often as it was planned.
+    /// Waits until a fault has affected its planned number of requests.
     pub fn await_done(&self, planned: Planned, wait: Duration) {
         self.await_progress(planned, wait, |w| w.done == w.fault.times);
     }
 
-    /// Waits until the first request has been struck, which may be held back still.
-    pub fn await_begun(&self, planned: Planned, wait: Duration) {
+    /// Waits until a fault has affected its first request, which may still be delayed.
+    pub fn await_first(&self, planned: Planned, wait: Duration) {
         self.await_progress(planned, wait, |w| w.begun > 0);
     }
 
@@ -141,7 +141,7 @@ impl Proxy {
         assert!(!is_over, "{fault:?} was begun {begun} and done {done} times within {wait:?}");
     }
 
-    /// Holds all traffic back, as a network that is away does: connections stay open, and nothing is lost that was sent.
+    /// Holds all traffic, like a network outage: connections stay open, and no sent bytes are lost.
     pub fn pause(&self) {
         self.shared.lock().is_paused = true;
     }
@@ -151,7 +151,7 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
-    /// Lets time pass, which is part of what a test does to others.
+    /// Blocks for this time; a pause of the scenario.
     pub fn hold(&self, how_long: Duration) {
         self.shared.hold(how_long);
     }
@@ -168,7 +168,7 @@ impl Drop for Proxy {
         for it in connections {
             it.cut();
         }
-        // The listener waits for a connection; this is one.
+        // Unblocks the listener, which waits for a connection.
         TcpStream::connect((self.host.as_str(), self.shared.address.proxy)).ok();
     }
 }
@@ -184,7 +184,7 @@ impl Shared {
             if self.lock().is_closed {
                 return;
             }
-            // A broker that is gone refuses the client too.
+            // If the broker is gone, the client is refused too.
             let broker = TcpStream::connect((self.address.host.as_str(), self.address.broker));
             let Ok(broker) = broker else { continue };
             client.set_nodelay(true).ok();
@@ -198,7 +198,7 @@ impl Shared {
             self.lock().connections.push(Arc::clone(&connection));
             let (shared, theirs) = (Arc::clone(self), Arc::clone(&connection));
             thread::spawn(move || {
-                // Either end may go at any time, which ends the connection at the other.
+                // Either end may close at any time, which closes the other end.
                 shared.pass_requests(&theirs).ok();
                 theirs.cut();
             });
@@ -266,7 +266,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Returns what happens to a request, and under which plan.
+    /// Returns the effect on a request and the index of its plan.
     fn strike(&self, kind: Kind, frame: &[u8]) -> Option<(Planned, Effect)> {
         let mut state = self.lock();
         for (index, it) in state.faults.iter_mut().enumerate() {
@@ -292,7 +292,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Lets time pass, unless the proxy ends.
+    /// Sleeps, or returns early if the proxy ends.
     fn hold(&self, how_long: Duration) {
         let state = self.lock();
         drop(
@@ -322,14 +322,14 @@ impl Connection {
         write_frame(&mut &self.client, frame)
     }
 
-    /// Cuts both ends; whoever is late finds it cut already.
+    /// Cuts both ends; cutting twice is harmless.
     fn cut(&self) {
         self.client.shutdown(Shutdown::Both).ok();
         self.broker.shutdown(Shutdown::Both).ok();
     }
 }
 
-/// A broker that answers each request by `done` and tells the test what it was asked.
+/// A broker that answers each request with `done` and sends its header to the test.
 fn echo() -> (String, mpsc::Receiver<i32>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
     let address = listener.local_addr().expect("it listens").to_string();
@@ -341,7 +341,7 @@ fn echo() -> (String, mpsc::Receiver<i32>) {
                 while let Ok(Some(frame)) = read_frame(&mut &stream) {
                     let head = Head::read(&frame).expect("it has a head");
                     let done = [&head.correlation.to_be_bytes()[..], b"done"].concat();
-                    // The test or the proxy may have gone by now.
+                    // The test or the proxy may have ended.
                     let is_heard = tell.send(head.correlation).is_ok();
                     if !is_heard || write_frame(&mut &stream, &done).is_err() {
                         return;
@@ -353,13 +353,13 @@ fn echo() -> (String, mpsc::Receiver<i32>) {
     (address, told)
 }
 
-/// A proxy before an echo, a client of it, and what the echo was asked.
+/// A proxy in front of an echo server, a client, and the requests that the server received.
 struct Bench {
     proxy: Proxy,
     asked: mpsc::Receiver<i32>,
 }
 
-/// How long these tests wait for what must come, and for what must not.
+/// Timeouts for events that must happen and for events that must not.
 const SOON: Duration = Duration::from_secs(20);
 const NEVER: Duration = Duration::from_millis(200);
 
@@ -382,7 +382,7 @@ impl Bench {
 
     fn ask(stream: &TcpStream, correlation: i32) -> Option<Vec<u8>> {
         Self::send(stream, correlation);
-        // A connection that is cut ends in one way or the other.
+        // A cut connection ends with an error or with end of file.
         read_frame(&mut &*stream).ok().flatten()
     }
 
@@ -390,8 +390,8 @@ impl Bench {
         self.proxy.plan(Fault::once(Kind::Commit, ".serving.", effect))
     }
 
-    /// What the broker was asked, in any order, once it was asked so often; it must not be asked more often.
-    fn broker_was_asked(&self, count: usize) -> Vec<i32> {
+    /// Returns the requests of the broker, sorted, once it received exactly this many.
+    fn received(&self, count: usize) -> Vec<i32> {
         let mut asked: Vec<i32> = (0..count)
             .map(|_| self.asked.recv_timeout(SOON).expect("it is asked more often"))
             .collect();
@@ -406,7 +406,7 @@ fn done(correlation: i32) -> Vec<u8> {
 }
 
 #[test]
-fn a_fault_strikes_the_request_that_it_names_and_no_other() {
+fn a_fault_affects_only_matching_requests() {
     let bench = Bench::new();
     let client = bench.connect();
     let others = [
@@ -424,11 +424,11 @@ fn a_fault_strikes_the_request_that_it_names_and_no_other() {
     assert_eq!(Bench::ask(&client, 3), refused(3));
     bench.proxy.await_done(planned, SOON);
     assert_eq!(Bench::ask(&client, 4), Some(done(4)));
-    assert_eq!(bench.broker_was_asked(2), [1, 4]);
+    assert_eq!(bench.received(2), [1, 4]);
 }
 
 #[test]
-fn what_is_cut_never_came_to_the_broker_and_what_is_swallowed_did() {
+fn a_cut_request_never_reaches_the_broker_and_a_swallowed_one_does() {
     let bench = Bench::new();
     for (correlation, effect) in [(1, Effect::Cut), (2, Effect::SwallowAndCut)] {
         let client = bench.connect();
@@ -437,11 +437,11 @@ fn what_is_cut_never_came_to_the_broker_and_what_is_swallowed_did() {
         bench.proxy.await_done(planned, SOON);
     }
     assert_eq!(Bench::ask(&bench.connect(), 3), Some(done(3)));
-    assert_eq!(bench.broker_was_asked(2), [2, 3]);
+    assert_eq!(bench.received(2), [2, 3]);
 }
 
 #[test]
-fn a_connection_that_fell_silent_stays_open_and_says_nothing() {
+fn a_silenced_connection_stays_open() {
     let bench = Bench::new();
     let client = bench.connect();
     let planned = bench.plan(Effect::SwallowInSilence);
@@ -452,11 +452,11 @@ fn a_connection_that_fell_silent_stays_open_and_says_nothing() {
     let error = (&client).read(&mut [0]).expect_err("nothing comes");
     assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
     assert_eq!(Bench::ask(&bench.connect(), 3), Some(done(3)));
-    assert_eq!(bench.broker_was_asked(3), [1, 2, 3]);
+    assert_eq!(bench.received(3), [1, 2, 3]);
 }
 
 #[test]
-fn what_is_delayed_comes_to_the_broker_though_its_client_went() {
+fn a_delayed_request_reaches_the_broker_after_its_client_has_gone() {
     let bench = Bench::new();
     let client = bench.connect();
     let planned = bench.plan(Effect::Delay(NEVER));
@@ -467,11 +467,11 @@ fn what_is_delayed_comes_to_the_broker_though_its_client_went() {
 }
 
 #[test]
-fn a_pause_holds_everything_back_and_loses_nothing() {
+fn a_pause_delays_everything_and_loses_nothing() {
     let bench = Bench::new();
     let client = bench.connect();
     assert_eq!(Bench::ask(&client, 1), Some(done(1)));
-    assert_eq!(bench.broker_was_asked(1), [1]);
+    assert_eq!(bench.received(1), [1]);
     bench.proxy.pause();
     Bench::send(&client, 2);
     bench.asked.recv_timeout(NEVER).expect_err("the broker hears nothing");

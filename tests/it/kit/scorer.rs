@@ -1,6 +1,6 @@
-//! An independent scorer: from predictions and labels alone, what every metric must have made of every version's answers.
+//! An independent scorer: computes every metric of every version from predictions and labels alone.
 //!
-//! It shares no code with the program. What is comparable is written down here a second time, after the table in docs/statistics.md.
+//! It shares no code with the program. The rules for comparable values are implemented again from the table in docs/statistics.md.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub enum Kind {
     Value,
 }
 
-/// One metric, as the spec has it.
+/// One metric of the spec.
 #[derive(Clone, Copy, Debug)]
 pub struct Measure {
     pub name: &'static str,
@@ -36,33 +36,33 @@ pub struct Measure {
     pub range: (f64, f64),
 }
 
-/// What became of one version's mature cases in one metric.
+/// Counts of the mature cases of one version in one metric.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Account {
     /// Cases that have a value.
     pub scored: u64,
     /// The sum of the values, clipped to the range.
     pub sum: f64,
-    /// Of these, how many were clipped.
+    /// Of these, the number of clipped values.
     pub clipped: u64,
-    /// Answered, and the label is good, but the answer cannot be scored.
+    /// Answered, with a valid label, but the answer cannot be scored.
     pub bad_answers: u64,
-    /// The label cannot be scored, whatever the answer.
+    /// The label cannot be scored, regardless of the answer.
     pub bad_labels: u64,
-    /// The label is good, and there is no answer in time.
+    /// The label is valid, but there is no answer in time.
     pub unanswered: u64,
-    /// There is no label in time.
+    /// No label in time.
     pub unlabelled: u64,
 }
 
-/// The accounts of one rollout, by metric and version.
+/// The counts of one rollout, by metric and version.
 #[derive(Clone, Debug)]
 pub struct Scorer {
     rollout: String,
     pub accounts: BTreeMap<(&'static str, String), Account>,
 }
 
-/// What one answer is worth.
+/// The score of one answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Worth {
     Value(f64),
@@ -80,7 +80,7 @@ struct Label<'a> {
 }
 
 impl Scorer {
-    /// Scores the predictions of a rollout by labels of up to so many milliseconds after their request.
+    /// Scores the predictions of a rollout. A label counts if it was observed at most `maturity_ms` after its request.
     pub fn score(
         rollout: &str,
         measures: &[Measure],
@@ -92,7 +92,7 @@ impl Scorer {
         for record in labels {
             let label: Label<'_> =
                 serde_json::from_slice(&record.value).expect("the test's labels are JSON");
-            // An id that is a number is its text, however many digits it has.
+            // A numeric id is its digits, regardless of their number.
             let id = label.request_id.get().trim_matches('"').to_owned();
             truths.entry(id).or_insert((label.value, label.observed_at));
         }
@@ -112,7 +112,7 @@ impl Scorer {
         for answer in answers.filter(|a| a["role"] == "shadow" || a["version"] == case["arm"]) {
             let version = answer["version"].as_str().expect("an answer names its version");
             for measure in measures {
-                // Money is made by what was served, not by a copy.
+                // Value is earned by the served answer, not by a copy.
                 if measure.kind == Kind::Value && answer["role"] == "shadow" {
                     continue;
                 }
@@ -122,7 +122,7 @@ impl Scorer {
         }
     }
 
-    /// Waits until the newest record of the rollout says the same; returns in what it differs in the end.
+    /// Waits until the newest record of the rollout matches; returns the remaining differences.
     pub fn wait(&self, world: &World, wait: Duration) -> Vec<String> {
         let mut metrics = Reader::open(&world.kafka, &world.app_topic("rollout-metrics"));
         let mut differences = vec!["no record of it was published".to_owned()];
@@ -136,7 +136,7 @@ impl Scorer {
         differences
     }
 
-    /// Returns in what a `rollout-metrics` record differs from the accounts.
+    /// Returns the differences between a `rollout-metrics` record and the counts.
     pub fn differences(&self, record: &Value) -> Vec<String> {
         let mut found = Vec::new();
         for ((metric, version), account) in &self.accounts {
@@ -161,7 +161,7 @@ impl Scorer {
 }
 
 impl Account {
-    /// Returns in what `health.scoring` differs, where it is published: by side, the shares of what could not be scored.
+    /// Returns the differences in `health.scoring`, if it is published: the shares of unscorable cases, by side.
     fn gaps(&self, metric: &str, version: &str, scoring: &Value) -> Vec<String> {
         let Some(entries) = scoring.as_array() else { return Vec::new() };
         let cases = (self.scored + self.bad_answers + self.bad_labels) as f64;
@@ -175,7 +175,7 @@ impl Account {
             };
             *shares.entry(side).or_default() += entry["share"].as_f64().unwrap_or(f64::NAN);
         }
-        // What is beyond the range of a loss in nats, or of a score that has no range, leaves no gap.
+        // A value outside the range of a loss in nats, or of a score without a range, leaves no gap.
         let clipped = if shares["range"] > 0.0 { self.clipped } else { 0 };
         [("label", self.bad_labels), ("answer", self.bad_answers), ("range", clipped)]
             .into_iter()
@@ -194,9 +194,9 @@ impl Account {
         };
         let is_answered = answer["status"] == "ok";
         match worth(measure, answer, truth) {
-            // The label is looked at first: it is the same for every version.
+            // The label comes first: it is the same for every version.
             Worth::BadLabel => self.bad_labels += 1,
-            // Money is the version's that was chosen, even where another answered in its place.
+            // Value belongs to the assigned version, even if another version answered for it.
             Worth::BadAnswer | Worth::Value(_) if !is_answered && measure.kind != Kind::Value => {
                 self.unanswered += 1;
             }
@@ -214,7 +214,7 @@ impl Account {
 
 fn worth(measure: &Measure, answer: &Value, truth: &Value) -> Worth {
     let label = &truth[measure.label];
-    // An answer whose bytes are not JSON stands beside `value`, in base64.
+    // An answer that is not JSON is stored in base64 next to `value`.
     let prediction = &answer["value"][measure.prediction];
     let both = |label: Option<f64>, prediction: Option<f64>, score: fn(f64, f64) -> f64| match (
         label, prediction,
@@ -237,7 +237,7 @@ fn worth(measure: &Measure, answer: &Value, truth: &Value) -> Worth {
     }
 }
 
-/// A number, or what a boolean counts as; a text is no number.
+/// A number, or the number of a boolean; text is not a number.
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Bool(is) => Some(f64::from(*is)),
@@ -251,7 +251,7 @@ fn unit(value: &Value) -> Option<f64> {
     number(value).filter(|v| (0.0..=1.0).contains(v))
 }
 
-/// Compares classes: numbers by value, texts by their letters, a text that reads as a number or a boolean with these.
+/// Compares classes: numbers by value, text by its characters, text that reads as a number or a boolean with these.
 fn of_class(label: &Value, prediction: &Value, score: fn(bool) -> f64) -> Worth {
     let is_class = |v: &Value| v.is_boolean() || v.is_number() || v.is_string();
     if !is_class(label) {
@@ -271,7 +271,7 @@ fn of_class(label: &Value, prediction: &Value, score: fn(bool) -> f64) -> Worth 
     }
     let is_truth = |value: &Value| value.is_boolean() || *value == "true" || *value == "false";
     match (plain(prediction), plain(label)) {
-        // Only 1 and 0 are a true or a false.
+        // Only 1 and 0 count as true and false.
         (Some(ours), Some(theirs))
             if is_truth(prediction) == is_truth(label)
                 || [ours, theirs].iter().all(|t| *t <= 1.0 && t.fract().abs() < 1e-300) =>

@@ -1,8 +1,8 @@
-//! The spec that most tests roll out by: a model whose answers are scored, and a rollout of its version `v2`.
+//! The spec of most tests: a model with scored answers, and a rollout of its version `v2`.
 
-/// Returns it with further lines of the model and of the rollout, each two spaces in.
+/// Returns the spec with additional lines for the model and the rollout, indented by two spaces.
 ///
-/// `MODEL` stands for the model's name, as everywhere in the specs of tests.
+/// `MODEL` stands for the name of the model, as in all specs of the tests.
 pub fn scored(model: &str, rollout: &str) -> String {
     format!(
         "
@@ -30,7 +30,7 @@ spec:
     )
 }
 
-/// A shadow that is never over, whose labels are read at this age.
+/// A shadow rollout that never ends, with this label maturity.
 pub fn shadow(deadlines: &str, maturity: &str) -> String {
     scored(
         deadlines,

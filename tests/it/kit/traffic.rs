@@ -1,4 +1,4 @@
-//! Requests that go on in the background at a steady rate, their labels seconds later, whatever becomes of the broker meanwhile.
+//! Background requests at a steady rate, followed by their labels, independent of broker outages.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,33 +13,33 @@ use crate::kit::clock::{Deadline, Stopwatch, unix_ms};
 use crate::kit::kafka::{Receipts, Record};
 use crate::kit::world::{Sent, World};
 
-/// How often it looks at what is due.
+/// Interval at which due records are sent.
 const EVERY: Duration = Duration::from_millis(5);
 
-/// How long all may take to be delivered once nothing more is sent.
+/// Timeout for delivering everything after the last request.
 const DELIVERY_WAIT: Duration = Duration::from_mins(2);
 
-/// Receipts of labels are numbered from here, above those of all requests.
+/// Receipts of labels are numbered from here, above all requests.
 const LABELS: usize = usize::MAX / 2;
 
-/// A caller of one model, and the world that tells the truth later.
+/// Sends the requests of one model, and later their labels.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Sent>>,
 }
 
 impl Traffic {
-    /// Starts to send so many requests a second; their labels are observed, and sent, half a second to four seconds later.
+    /// Starts sending `rate` requests per second. Each label is observed and sent half a second to four seconds later.
     pub fn start(world: &World, per_second: f64) -> Self {
         Self::start_at(world, 0, per_second)
     }
 
-    /// The same, beginning with the request of this number.
+    /// The same, starting with this request number.
     pub fn start_at(world: &World, first: usize, per_second: f64) -> Self {
         Self::begin(world, first, per_second, Labels::Follow)
     }
 
-    /// The same, and nobody tells the truth about them.
+    /// The same, without labels.
     pub fn unlabelled(world: &World, first: usize, per_second: f64) -> Self {
         Self::begin(world, first, per_second, Labels::Never)
     }
@@ -52,12 +52,12 @@ impl Traffic {
         Self { stop, thread }
     }
 
-    /// Lets it stop to ask.
+    /// Stops sending requests, without waiting.
     pub fn end(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Stops to ask, and returns all requests once they and their labels are delivered.
+    /// Stops sending requests, and returns all of them once they and their labels are delivered.
     pub fn stop(self) -> Vec<Sent> {
         self.end();
         self.thread.join().expect("all was delivered")
@@ -80,17 +80,17 @@ struct Caller {
     sent: Vec<Sent>,
     /// By topic and partition.
     lanes: BTreeMap<(&'static str, i32), Lane>,
-    /// By number: where it stands.
+    /// Offsets by request number.
     offsets: BTreeMap<usize, i64>,
-    /// When the label of which request is observed, soonest first.
+    /// When the label of which request is observed, earliest first.
     labels: VecDeque<(i64, usize)>,
     labels_sent: usize,
 }
 
-/// What goes to one partition.
+/// The records of one partition.
 ///
-/// Nothing is handed to the client before all that it has is acknowledged: with more than five records of a partition on their way and others behind them,
-/// an idempotent producer of librdkafka (2.12) keeps a core busy until an answer comes, and a broker that starts again on the same machine needs it.
+/// The client gets the next records only after it has delivered all previous ones. With more than five records of a partition in flight and more behind them,
+/// an idempotent producer of librdkafka (2.12) spins on one core until a response arrives, and a restarting broker on the same machine needs that core.
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<(usize, Record)>,
@@ -102,7 +102,7 @@ impl Caller {
         let producer = world
             .kafka
             .config()
-            // A retry seldom stands on the topic twice: what was under way when a broker is killed may, and the ledger counts it.
+            // Retries are rarely written twice. A record in flight when a broker is killed may be, and the ledger counts it.
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", "600000")
             .set("queue.buffering.max.messages", "500000")
@@ -163,7 +163,7 @@ impl Caller {
         self.sent.push(request);
     }
 
-    /// Sends the labels that were observed by now.
+    /// Sends the labels that have been observed.
     fn tell(&mut self, now: i64) {
         while let Some((at, number)) = self.labels.front().copied().filter(|(at, _)| *at <= now) {
             self.labels.pop_front();
@@ -180,7 +180,7 @@ impl Caller {
         lane.waiting.push_back((number, record));
     }
 
-    /// Hands over what may go, and takes note of what was acknowledged meanwhile.
+    /// Sends what may be sent, and collects delivery reports.
     fn post(&mut self) {
         for ((kind, _), lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.under_way.is_empty())
         {

@@ -1,4 +1,4 @@
-//! Model workers that do what the contract asks of one, on threads and as processes that can be killed.
+//! Model workers that follow the contract, on threads and as processes that can be killed.
 
 use std::io::{Read, Write};
 use std::process::Command;
@@ -18,30 +18,30 @@ use crate::kit::kafka::{Kafka, Record};
 use crate::kit::process::{Process, folder};
 use crate::kit::world::unique;
 
-/// How long a single call to the broker may take.
+/// Timeout of a single call to the broker.
 const CALL_WAIT: Duration = Duration::from_secs(30);
 
-/// How often it commits what it has answered.
+/// Commit interval for answered requests.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
-/// Under this name a child process of this test binary finds what it shall do.
+/// A child process of this test binary finds its task in this variable.
 const CHILD: &str = "SERINUS_TEST_WORKER";
 
-/// What a worker does with the requests that it is given; `n` in `every` counts from the first request that it sees.
+/// How a worker answers; `every: Some(n)` means each n-th request that it sees.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Habits {
-    /// It waits this long before each batch of answers.
+pub struct Behavior {
+    /// Delay before each batch of answers.
     pub delay: Duration,
-    /// Each n-th request is answered by an error.
+    /// Each n-th request is answered with an error.
     pub error_every: Option<usize>,
     /// Each n-th request is never answered.
     pub drop_every: Option<usize>,
     /// Each n-th request is answered twice.
-    pub twice_every: Option<usize>,
-    /// Each n-th request is answered by what Python's JSON writes of a number that is none.
+    pub duplicate_every: Option<usize>,
+    /// Each n-th answer contains NaN as Python's JSON module writes it.
     pub nan_every: Option<usize>,
-    /// Each n-th answer goes to another partition than it was asked for.
-    pub astray_every: Option<usize>,
+    /// Each n-th answer is sent to the wrong partition.
+    pub misdirect_every: Option<usize>,
 }
 
 /// A worker on a thread; it ends when dropped.
@@ -51,22 +51,22 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn start(kafka: &Kafka, model: &str, version: &str, habits: Habits) -> Self {
+    pub fn start(kafka: &Kafka, model: &str, version: &str, behavior: Behavior) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (kafka, model, version, flag) =
             (kafka.clone(), model.to_owned(), version.to_owned(), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || serve(&kafka, &model, &version, habits, &flag));
+        let thread = std::thread::spawn(move || serve(&kafka, &model, &version, behavior, &flag));
         Self { stop, thread: Some(thread) }
     }
 
-    /// Starts a worker as a process of its own, which can be killed and started again.
+    /// Starts a worker as a separate process, which can be killed and restarted.
     pub fn process(kafka: &Kafka, model: &str, version: &str) -> Process {
         let this = std::env::current_exe().expect("the test binary knows its path");
         let mut command = Command::new(this);
         command
             .args([
                 "--exact",
-                "kit::worker::a_worker_process_answers_and_goes_on_after_a_kill",
+                "kit::worker::a_worker_process_answers_and_continues_after_a_kill",
                 "--nocapture",
             ])
             .env(CHILD, format!("{} {model} {version}", kafka.bootstrap));
@@ -82,10 +82,10 @@ impl Drop for Worker {
     }
 }
 
-/// The answer of a version to a request: told from the bytes alone, so that a test knows what must come.
+/// The answer of a version to a request. It depends on the bytes alone, so tests can compute it.
 ///
-/// Version `v1` says 0.5 to everything; every other version sees the number in the request and is nearly right. Version `odd` says
-/// what models say that nobody has looked at, and `sane` is what it is compared with.
+/// Version `v1` always answers 0.5; other versions see the number in the request and are nearly right. Version `odd` returns
+/// malformed values like an untested model, and `sane` is its counterpart.
 pub fn answer(version: &str, request: &[u8]) -> Vec<u8> {
     let sum: u64 = request.iter().map(|byte| u64::from(*byte)).sum();
     let of = |answers: &[&str]| {
@@ -128,12 +128,12 @@ const ODD: [&str; 13] = [
     r#"{"score":-Infinity}"#,
 ];
 
-/// The truth about a request, which its label tells later.
+/// The true outcome of a request, which its label reports later.
 pub fn is_late(request: &[u8]) -> bool {
     request.iter().map(|byte| u64::from(*byte)).sum::<u64>() % 3 == 0
 }
 
-fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &AtomicBool) {
+fn serve(kafka: &Kafka, model: &str, version: &str, behavior: Behavior, stop: &AtomicBool) {
     let topic = format!("{model}.{version}.requests");
     let partitions = kafka.partitions(&topic);
     assert!(partitions > 0, "topic `{topic}` does not exist");
@@ -143,11 +143,11 @@ fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &Atomi
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
         .set("isolation.level", "read_uncommitted")
-        // Others wait for these cores.
+        // Other processes need these cores.
         .set("fetch.wait.max.ms", "100")
         .create()
         .expect("a consumer can be made");
-    // Assigned, not subscribed: a worker that starts again after a kill goes on at once, where it had committed.
+    // Assigned, not subscribed: a worker restarted after a kill resumes immediately from its committed offset.
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
         assignment
@@ -158,7 +158,7 @@ fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &Atomi
     let producer: BaseProducer = kafka
         .config()
         .set("linger.ms", "1")
-        // However long a broker is away, an answer is not thrown away.
+        // Answers are kept during a broker outage of any length.
         .set("message.timeout.ms", "0")
         .set("queue.buffering.max.messages", "500000")
         .create()
@@ -172,7 +172,7 @@ fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &Atomi
         {
             match message {
                 Ok(message) => batch.push(message),
-                // The client connects again by itself.
+                // The client reconnects by itself.
                 Err(error) => say("read", &error),
             }
             if batch.len() == 500 {
@@ -182,28 +182,28 @@ fn serve(kafka: &Kafka, model: &str, version: &str, habits: Habits, stop: &Atomi
         if batch.is_empty() {
             continue;
         }
-        std::thread::park_timeout(habits.delay);
+        std::thread::park_timeout(behavior.delay);
         for message in &batch {
             seen += 1;
-            reply(&producer, kafka, version, habits, seen, message);
+            reply(&producer, kafka, version, behavior, seen, message);
         }
-        // A broker that is away comes back: what failed is tried again, and answers that came twice change nothing.
+        // Retried until the broker is back; duplicate answers are harmless.
         until_done(stop, "deliver answers", || producer.flush(Duration::from_secs(1)));
         if committed.as_ref().is_some_and(|c| c.elapsed() < COMMIT_EVERY) {
             continue;
         }
-        // Only now: a worker that is killed before this line answers its last batches once more.
+        // Committed only now: a worker killed before this line answers its last batches again.
         until_done(stop, "commit", || consumer.commit_consumer_state(CommitMode::Sync));
         committed = Some(Stopwatch::start());
     }
 }
 
-/// Says what goes wrong: a worker process has a log.
+/// Logs failures; a worker process has a log.
 fn say(what: &str, error: &KafkaError) {
     writeln!(std::io::stderr(), "{}: failed to {what}: {error}", unix_ms()).ok();
 }
 
-/// Tries again and again, and says why it has to.
+/// Retries until it succeeds, and logs each failure.
 fn until_done(stop: &AtomicBool, what: &str, attempt: impl Fn() -> Result<(), KafkaError>) {
     while let Err(error) = attempt() {
         say(what, &error);
@@ -220,12 +220,12 @@ fn reply(
     producer: &BaseProducer,
     kafka: &Kafka,
     version: &str,
-    habits: Habits,
+    behavior: Behavior,
     seen: usize,
     message: &BorrowedMessage<'_>,
 ) {
     let is_nth = |every: Option<usize>| every.is_some_and(|n| seen.is_multiple_of(n));
-    if is_nth(habits.drop_every) {
+    if is_nth(behavior.drop_every) {
         return;
     }
     let asked = message.headers().expect("a forwarded request has headers");
@@ -240,19 +240,19 @@ fn reply(
     let mut partition: i32 = header("serinus-reply-partition")
         .and_then(|h| h.parse().ok())
         .expect("it says which partition");
-    if is_nth(habits.astray_every) {
+    if is_nth(behavior.misdirect_every) {
         partition = (partition + 1) % kafka.partitions(&topic);
     }
-    for _ in 0..if is_nth(habits.twice_every) { 2 } else { 1 } {
+    for _ in 0..if is_nth(behavior.duplicate_every) { 2 } else { 1 } {
         let mut headers = OwnedHeaders::new();
         for it in asked.iter().filter(|a| a.key.starts_with("serinus-")) {
             headers = headers.insert(Header { key: it.key, value: it.value });
         }
         let mut value = answer(version, message.payload().unwrap_or_default());
-        if is_nth(habits.nan_every) {
+        if is_nth(behavior.nan_every) {
             value = b"{\"score\": NaN}".to_vec();
         }
-        if is_nth(habits.error_every) {
+        if is_nth(behavior.error_every) {
             headers = headers
                 .insert(Header { key: "serinus-error", value: Some("the model is out of sorts") });
             value = Vec::new();
@@ -271,15 +271,15 @@ fn reply(
             Some(RDKafkaErrorCode::UnknownPartition),
             "an answer was refused"
         );
-        // The client has not heard yet that the topic has more partitions now.
+        // The client does not know of the added partitions yet.
         producer.client().fetch_metadata(Some(&topic), CALL_WAIT).expect("the broker answers");
         producer.send(record).unwrap_or_else(|(error, _)| panic!("an answer was refused: {error}"));
     }
 }
 
-/// Both a test of the worker process and, in the child, that process: a test binary has no other way to start itself.
+/// Both a test of the worker process and, in the child, that process: a test binary cannot start itself in another way.
 #[test]
-fn a_worker_process_answers_and_goes_on_after_a_kill() {
+fn a_worker_process_answers_and_continues_after_a_kill() {
     if let Ok(orders) = std::env::var(CHILD) {
         return be_the_child(&orders);
     }
@@ -325,10 +325,10 @@ fn be_the_child(orders: &str) {
     let kafka = Kafka { bootstrap: bootstrap.to_owned() };
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    // The parent holds the other end: it closes when the parent ends, however it ends.
+    // The parent holds the other end, which closes when the parent ends in any way.
     std::thread::spawn(move || {
         std::io::stdin().read_to_end(&mut Vec::new()).ok();
         flag.store(true, Ordering::Relaxed);
     });
-    serve(&kafka, model, version, Habits::default(), &stop);
+    serve(&kafka, model, version, Behavior::default(), &stop);
 }

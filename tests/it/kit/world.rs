@@ -1,4 +1,4 @@
-//! One rollout's world on a Kafka: a model in an application of its test's own, the program running, requests and labels.
+//! The environment of one test on a Kafka: an application with a model, the running program, requests and labels.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use crate::kit::kafka::{Kafka, Reader, Record};
 use crate::kit::process::{Process, folder, serinus};
 use crate::kit::worker::is_late;
 
-/// Partitions of a test model's requests: more than one, so that a mix-up of partitions shows.
+/// Partitions of a test model's requests: more than one, so that mixed-up partitions are detected.
 pub const PARTITIONS: i32 = 4;
 
-/// How long a test waits for what must come.
+/// Timeout for events that must happen.
 pub const WAIT: Duration = Duration::from_mins(2);
 
-/// An application id, a model of it, and the files of one test.
+/// The application id, the model and the files of one test.
 #[derive(Clone)]
 pub struct World {
     pub kafka: Kafka,
-    /// The application id, and the model's name where it is the only one.
+    /// The application id; also the name of the model if there is only one.
     pub app: String,
-    /// The model's name.
+    /// The name of the model.
     pub name: String,
     pub spec: PathBuf,
 }
 
-/// What an audit found, and how it ended.
+/// Output and exit code of an audit.
 pub struct Audit {
     pub said: Value,
     pub code: Option<i32>,
 }
 
-/// A request as it was sent, and where it came to stand.
+/// A sent request with its offset.
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub id: String,
@@ -46,7 +46,7 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// What is kept in one arm: the key, and the request id where there is none.
+    /// The unit of assignment: the key, or the request id if there is none.
     pub fn unit(&self) -> &[u8] {
         self.key.as_deref().unwrap_or(self.id.as_bytes())
     }
@@ -62,7 +62,7 @@ impl Sent {
         }
     }
 
-    /// What turns out to be true of it, as a record to send.
+    /// The label of the request as a record to send.
     pub fn label(&self, observed_at: i64) -> Record {
         let late = u8::from(is_late(&self.value));
         let label =
@@ -72,16 +72,16 @@ impl Sent {
 }
 
 impl World {
-    /// Makes the request topic and writes the spec, in which `MODEL` stands for the model's name.
+    /// Creates the request topic and writes the spec, in which `MODEL` stands for the name of the model.
     ///
-    /// Only the request topic is made here: how many partitions it has is its owner's choice, and all else follows from it.
+    /// Only the request topic is created here: its owner chooses the number of partitions, and everything else follows from it.
     pub fn new(kafka: &Kafka, what: &str, spec: &str) -> Self {
         let app = unique(what);
         let spec = write_spec(&app, &spec.replace("MODEL", &app));
         Self::open(kafka, &app, app.clone(), spec)
     }
 
-    /// The same for several models of one application, each with what its name ends in and its spec.
+    /// The same for several models of one application, each with its name suffix and its spec.
     pub fn several(kafka: &Kafka, what: &str, models: &[(&str, String)]) -> Vec<Self> {
         let app = unique(what);
         let name = |what: &str| format!("{app}-{what}");
@@ -96,19 +96,19 @@ impl World {
         Self { kafka: kafka.clone(), app: app.to_owned(), name, spec }
     }
 
-    /// Writes another spec beside the one that the program starts with, and returns where.
+    /// Writes another spec next to the first one, and returns its path.
     pub fn write_spec(&self, spec: &str) -> String {
         let path = folder(&self.name).join("other.yaml");
         std::fs::write(&path, spec.replace("MODEL", &self.name)).expect("a spec can be written");
         path.display().to_string()
     }
 
-    /// Starts `serinus run`; the same call after a kill is the same command again.
+    /// Starts `serinus run`; after a kill, the same call restarts it.
     pub fn run(&self) -> Process {
         self.run_as("one")
     }
 
-    /// Starts an instance of this name, which is its slot: whoever starts under it later takes it over.
+    /// Starts an instance with this name. A later instance with the same name takes over its lease.
     pub fn run_as(&self, instance: &str) -> Process {
         let mut command = serinus();
         command.args([
@@ -125,17 +125,17 @@ impl World {
         Process::start(&mut command, &folder(&self.app).join(format!("run-{instance}.log")))
     }
 
-    /// Where an instance keeps its files.
+    /// The data folder of an instance.
     pub fn data_dir(&self, instance: &str) -> PathBuf {
         folder(&self.app).join(format!("data-{instance}"))
     }
 
-    /// Starts an instance of this name and nothing beside, with a log of its own and without files.
+    /// Starts an instance with this name only, with its own log and without a data folder.
     pub fn run_bare(&self, instance: &str) -> Process {
         self.run_only(instance, &[])
     }
 
-    /// The same, with the files that it has.
+    /// The same, with its data folder.
     pub fn run_with_files(&self, instance: &str) -> Process {
         let data_dir = self.data_dir(instance).display().to_string();
         self.run_only(instance, &["--data-dir", &data_dir])
@@ -148,7 +148,7 @@ impl World {
         Process::start(&mut command, &folder(&self.app).join(format!("{}.log", unique(instance))))
     }
 
-    /// Waits until a topic is there, which the program makes at its start.
+    /// Waits until a topic exists that the program creates at startup.
     pub fn await_topic(&self, topic: &str, process: &mut Process) {
         let deadline = crate::kit::clock::Deadline::after(WAIT);
         while self.kafka.partitions(topic) == 0 {
@@ -162,7 +162,7 @@ impl World {
         }
     }
 
-    /// Waits until the events say that the rollout is in this phase, and returns them all.
+    /// Waits until the events show the rollout in this phase, and returns all events.
     pub fn await_phase(&self, phase: &str, process: &mut Process) -> Vec<Value> {
         let topic = self.app_topic("rollout-events");
         self.await_topic(&topic, process);
@@ -174,13 +174,13 @@ impl World {
         events.records.iter().map(Record::json).collect()
     }
 
-    /// Sends a command as any program may, and waits for the event that answers it.
+    /// Sends a command as any client may, and waits for the event that answers it.
     pub fn command(&self, verb: &str) -> Value {
         let id = self.ask(verb);
-        self.answer_to(&id)
+        self.await_answer(&id)
     }
 
-    /// Sends a command and returns its id, by which its answer is known.
+    /// Sends a command and returns its id.
     pub fn ask(&self, verb: &str) -> String {
         let id = unique("command");
         let command = json!({"id": id, "rollout": self.rollout(), "model": self.name, "verb": verb, "by": "a test", "reason": "to see"});
@@ -194,11 +194,11 @@ impl World {
     }
 
     /// Waits for the event that answers a command.
-    pub fn answer_to(&self, id: &str) -> Value {
+    pub fn await_answer(&self, id: &str) -> Value {
         self.answer_in(id, WAIT).unwrap_or_else(|| panic!("no answer to `{id}` in {WAIT:?}"))
     }
 
-    /// The same, for a test that goes on without one.
+    /// The same, but returns `None` after the timeout.
     pub fn answer_in(&self, id: &str, wait: Duration) -> Option<Value> {
         let mut events = Reader::open(&self.kafka, &self.app_topic("rollout-events"));
         let is_answer = |record: &Record| record.json()["command_id"] == id;
@@ -206,7 +206,7 @@ impl World {
         events.records.iter().find(|record| is_answer(record)).map(Record::json)
     }
 
-    /// Sends requests number `from` to `to`: some without a key, some that are not JSON, all with a stranger's header.
+    /// Sends the requests with numbers `from..to`: some without a key, some that are not JSON, all with a header of the caller.
     pub fn send_requests(&self, from: usize, to: usize) -> Vec<Sent> {
         let mut sent: Vec<Sent> = (from..to).map(|number| self.request(number)).collect();
         let records: Vec<Record> = sent.iter().map(Sent::record).collect();
@@ -217,7 +217,7 @@ impl World {
         sent
     }
 
-    /// Tells the truth about those requests that ever get a label.
+    /// Sends the labels of the requests that have one.
     pub fn send_labels(&self, sent: &[Sent]) {
         let now = unix_ms();
         let partitions = self.kafka.partitions(&self.topic("labels"));
@@ -230,7 +230,7 @@ impl World {
         self.kafka.send(&self.topic("labels"), &labels);
     }
 
-    /// Has all decisions recomputed from the topics alone, and compared.
+    /// Recomputes all decisions from the topics alone and compares them.
     pub fn audit(&self, more: &[&str]) -> Audit {
         let output = serinus()
             .args(["replay", "--from-topics", "--bootstrap", &self.kafka.bootstrap])
@@ -258,11 +258,11 @@ impl World {
         format!("{}-v2", self.name)
     }
 
-    /// Request number so and so, not sent yet.
+    /// The request with this number, not sent yet.
     pub fn request(&self, number: usize) -> Sent {
         let id = format!("{}-{number}", self.name);
         let key = (number % 10 != 9).then(|| format!("unit-{}", number % 997).into_bytes());
-        // Every hundredth body is no text at all: bytes are bytes.
+        // Every hundredth body is not text: Serinus passes on bytes.
         let value = match number % 100 {
             99 => vec![0xff, 0x00, u8::try_from(number % 251).expect("it is below 251"), 0xfe],
             _ => format!(
@@ -280,7 +280,7 @@ impl World {
     }
 }
 
-/// A name that no other test, and no earlier run on the same cluster, has used.
+/// A name that no other test and no earlier run on the same cluster has used.
 pub fn unique(what: &str) -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);

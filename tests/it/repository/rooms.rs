@@ -99,7 +99,7 @@ const IMPURE: &[&str] = &[
 const CRATES: &[&str] = &["crates/serinus-stats/src", "crates/serinus-core/src", "src"];
 
 #[test]
-fn arrows_point_one_way() {
+fn rooms_import_only_rooms_below() {
     let mut wrong = Vec::new();
     for (room, folder, may_import) in ROOMS {
         for (path, text) in sources(folder) {
@@ -313,7 +313,7 @@ fn only_the_shell_names_the_kafka_client() {
 }
 
 #[test]
-fn unsafe_code_stands_in_one_file() {
+fn unsafe_code_is_in_one_file() {
     let files: BTreeSet<PathBuf> = CRATES
         .iter()
         .flat_map(|folder| sources(folder))

@@ -25,7 +25,7 @@ fn bare_machine(folder: &Path) -> String {
 }
 
 #[test]
-fn what_cannot_be_had_is_one_line_at_the_end_and_the_tests_run_all_the_same() {
+fn missing_tools_are_one_line_at_the_end_and_the_tests_run() {
     let folder = folder("tools");
     let output = Command::new(format!("{ROOT}/tests/tools.sh"))
         .args(["with", "sh", "-c", "echo tested; echo talk >&2; exit 3"])
@@ -46,7 +46,7 @@ fn what_cannot_be_had_is_one_line_at_the_end_and_the_tests_run_all_the_same() {
 }
 
 #[test]
-fn a_machine_that_has_a_tool_is_told_nothing_of_it() {
+fn an_installed_tool_is_not_listed() {
     let folder = folder("tools-with-kcat");
     let path = bare_machine(&folder);
     symlink("/bin/sh", Path::new(&path).join("kcat")).expect("it can be linked");
@@ -62,7 +62,7 @@ fn a_machine_that_has_a_tool_is_told_nothing_of_it() {
 }
 
 #[test]
-fn make_test_and_ci_install_with_one_script() {
+fn make_test_and_ci_use_one_install_script() {
     for file in ["Makefile", ".ci/run"] {
         let text = fs::read_to_string(format!("{ROOT}/{file}")).expect("it can be read");
         assert!(text.contains("tests/tools.sh"), "{file} installs by itself");

@@ -21,7 +21,7 @@ use crate::statistics::world::{Answer, World};
 const ROWS_TOLD_MAX: usize = 4;
 
 #[test]
-fn every_scenario_happens_as_it_is_written() {
+fn every_scenario_has_its_written_effects() {
     happen_as_written("tests/scenarios", run);
 }
 

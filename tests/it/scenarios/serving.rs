@@ -14,7 +14,7 @@ use crate::scenarios::plans;
 use crate::scenarios::rollouts::{happen_as_written, with_effects};
 
 #[test]
-fn every_serving_scenario_happens_as_it_is_written() {
+fn every_serving_scenario_has_its_written_effects() {
     happen_as_written("tests/scenarios/serving", |text| {
         let mut scenario = Scenario::default();
         with_effects(text, |line| scenario.line(line))

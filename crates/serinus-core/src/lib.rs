@@ -3,6 +3,8 @@
 //! Nothing here reads a clock, draws a random number or does I/O; `simulate` draws from seeded generators only. The rooms stand in the
 //! order in which they may import: each knows only those above it.
 
+#![warn(missing_docs)]
+
 pub mod domain;
 
 pub mod plan;

@@ -7,6 +7,8 @@
 //! Observations that are not numbers are refused by the caller; each file says what becomes of one that comes all the same. No
 //! function here panics on a number.
 
+#![warn(missing_docs)]
+
 pub mod beta;
 pub mod interval;
 pub mod quadrature;

@@ -4,8 +4,11 @@
 
 #[path = "../../tests/it/fuzzed/mod.rs"]
 mod fuzzed;
-#[path = "../../tests/it/plans.rs"]
-mod plans;
+#[path = "."]
+mod scenarios {
+    #[path = "../../tests/it/scenarios/plans.rs"]
+    pub(crate) mod plans;
+}
 
 /// Runs the target of this name.
 ///

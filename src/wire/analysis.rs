@@ -117,22 +117,18 @@ impl Record for AnalysisRecord {
 }
 
 impl AnalysisRecord {
-    /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
     }
 
-    /// Writes it as JSON.
     pub fn write(&self) -> Vec<u8> {
         write(self)
     }
 
-    /// Writes it in a model's format.
     pub fn encode(&self, format: Format) -> Vec<u8> {
         encode(format, self)
     }
 
-    /// Returns the record's key.
     pub fn key(&self) -> &str {
         &self.request_id
     }

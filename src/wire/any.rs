@@ -33,8 +33,9 @@ mod tests {
             version: 2,
             retract: false,
         };
-        let read =
-            |format: Format| json_of(&label::encode(format, &label)).expect("it is one of ours");
+        let read = |format: Format| {
+            json_of(&label::encode(format, &label)).expect("the record is published")
+        };
         let (as_json, as_avro) = (read(Format::Json), read(Format::Avro));
         for field in ["request_id", "label", "observed_at", "label_version"] {
             assert_eq!(as_json[field], as_avro[field], "{field}");
@@ -43,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_nothing() {
+    fn other_bytes_are_no_record() {
         assert_eq!(json_of(b"\xC3\x01no record of ours"), None);
         assert_eq!(json_of(b"score=1"), None);
     }

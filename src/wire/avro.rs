@@ -1,6 +1,6 @@
 //! Avro: the records' schemas, and single-object encoding (`C3 01`, the schema's CRC-64-AVRO fingerprint, the datum).
 //!
-//! What is JSON of any shape in a record (an answer's value, a label) is carried as JSON text.
+//! JSON of any shape in a record (the value of an answer, a label) is carried as JSON text.
 
 use apache_avro::headers::{HeaderBuilder, RabinFingerprintHeader};
 use apache_avro::reader::datum::GenericDatumReader;
@@ -27,7 +27,7 @@ pub struct Codec {
 impl Codec {
     /// Makes the codec of a schema that is part of this program.
     ///
-    /// The schema is kept for as long as the program runs: make one codec a schema, in a `LazyLock`.
+    /// The parsed schema is leaked: make one codec per schema, in a `LazyLock`.
     #[expect(clippy::missing_panics_doc, reason = "schemas are part of the program and tested")]
     pub fn new(schema: Value) -> Self {
         let parse = |v: &Value| {
@@ -47,17 +47,17 @@ impl Codec {
         }
     }
 
-    /// Writes a record, whose fields must be those of the schema.
+    /// Writes a record. Its fields must be those of the schema.
     #[expect(
         clippy::missing_panics_doc,
-        reason = "records and schemas are part of the program and tested"
+        reason = "records and schemas are part of the program, and tests compare them"
     )]
     pub fn encode<T: Serialize>(&self, record: &T) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(256);
         bytes.extend_from_slice(&self.header);
         self.writer
             .write_ser(&mut bytes, record)
-            .expect("the record is of the schema, which a test holds");
+            .expect("a test compares the record with the schema");
         bytes
     }
 
@@ -71,7 +71,7 @@ impl Codec {
         &self.header
     }
 
-    /// Writes a record that is given as JSON; nothing where it is not of the schema.
+    /// Writes a record that is given as JSON; returns `None` if it does not match the schema.
     pub fn encode_json(&self, record: &Value) -> Option<Vec<u8>> {
         let record = self.shape.to_avro(record)?;
         let mut bytes = Vec::with_capacity(256);
@@ -80,7 +80,7 @@ impl Codec {
         Some(bytes)
     }
 
-    /// Reads a record that was written with the same schema, as JSON of the shape that it has there.
+    /// Reads a record that was written with the same schema, as the JSON that we would have written.
     pub fn decode_json(&self, bytes: &[u8]) -> Option<Value> {
         let mut datum = bytes.strip_prefix(&*self.header)?;
         let record = self.reader.read_value(&mut datum).ok()?;
@@ -92,26 +92,27 @@ impl Codec {
         let mut datum = bytes
             .strip_prefix(&*self.header)
             .ok_or_else(|| Unreadable("it was written with another Avro schema".to_owned()))?;
-        // The library's message repeats the whole schema.
+        // The library's error repeats the whole schema, so we replace it.
         let record = self.reader.read_deser(&mut datum);
-        let record = record
-            .map_err(|_| Unreadable("it is not of the Avro schema that it names".to_owned()))?;
+        let record = record.map_err(|_| {
+            Unreadable("it does not match the Avro schema that it names".to_owned())
+        })?;
         if !datum.is_empty() {
-            return Err(Unreadable(format!("{} bytes follow after its Avro", datum.len())));
+            return Err(Unreadable(format!("{} bytes follow after its Avro datum", datum.len())));
         }
         Ok(record)
     }
 }
 
-/// Returns whether bytes are in single-object encoding; no JSON text and no other UTF-8 begins so.
+/// Returns whether bytes are in single-object encoding. No UTF-8 text, and so no JSON, begins with these bytes.
 pub fn is_single_object(bytes: &[u8]) -> bool {
     bytes.starts_with(&MARK) && bytes.len() >= HEADER_LENGTH
 }
 
 /// Returns a schema with plain types instead of logical ones.
 ///
-/// The fingerprint is that of the canonical form, in which `{"type": "long", "logicalType": ...}` is `"long"`. The library
-/// makes it `{"type": "long"}`, and so another fingerprint than every other language.
+/// The fingerprint is computed from the canonical form, in which `{"type": "long", "logicalType": ...}` is `"long"`. The library
+/// turns it into `{"type": "long"}` instead, which gives another fingerprint than the libraries of other languages.
 fn plain(schema: &Value) -> Value {
     match schema {
         Value::Object(fields) => match (fields.get("logicalType"), fields.get("type")) {

@@ -1,11 +1,11 @@
-//! Records between JSON and Avro, led by the Avro schema.
+//! Converts records between JSON and Avro by the Avro schema.
 
 use std::collections::{BTreeMap, HashMap};
 
 use apache_avro::types::Value as Avro;
 use serde_json::{Map, Value, json};
 
-/// A schema with its named parts at hand.
+/// A schema with an index of its named types.
 pub(crate) struct Shape {
     root: Value,
     named: BTreeMap<String, Value>,
@@ -18,12 +18,12 @@ impl Shape {
         Self { root: schema.clone(), named }
     }
 
-    /// Returns a JSON record as Avro; nothing where it is not of the schema.
+    /// Converts a record from JSON to Avro; returns `None` if it does not match the schema.
     pub(crate) fn to_avro(&self, record: &Value) -> Option<Avro> {
         self.avro(&self.root, record)
     }
 
-    /// Returns an Avro record as JSON of the shape that it would have been written in.
+    /// Converts a record from Avro to the JSON that we would have written.
     pub(crate) fn to_json(&self, record: Avro) -> Option<Value> {
         self.json(&self.root, record)
     }
@@ -93,7 +93,10 @@ impl Shape {
             (schema, value) => (schema, value),
         };
         let schema = self.resolved(schema);
-        #[expect(clippy::wildcard_enum_match_arm, reason = "Avro knows more than our records use")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "our records use only some of Avro's types"
+        )]
         match value {
             Avro::Null => Some(Value::Null),
             Avro::Boolean(it) => Some(json!(it)),
@@ -115,13 +118,13 @@ impl Shape {
                 let made = fields.iter().zip(parts).map(|(field, (name, part))| {
                     let made = self.json(field.get("type")?, part)?;
                     let made = match (is_marked(field, "json"), made) {
-                        // Text that is no JSON is shown as it is.
+                        // Text that is not JSON stays text.
                         (true, Value::String(it)) => {
                             serde_json::from_str(&it).unwrap_or(Value::String(it))
                         }
                         (_, made) => made,
                     };
-                    // What JSON would have left out is left out.
+                    // Fields that our JSON leaves out when they are empty are left out here, too.
                     let is_absent = made.is_null() && field.get("default").is_some();
                     Some((name, made, is_absent))
                 });
@@ -164,7 +167,7 @@ fn is_marked(schema: &Value, mark: &str) -> bool {
     schema.get(mark) == Some(&Value::Bool(true))
 }
 
-/// Returns a whole number; Avro has none beyond 2^63.
+/// Returns a whole number, at most 2^63 - 1: Avro has no larger ones.
 fn whole(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_u64().map(|_| i64::MAX))
 }

@@ -1,13 +1,13 @@
-//! The Avro schema of a record, made from its JSON Schema.
+//! Derives the Avro schema of a record from its JSON Schema.
 //!
-//! What is JSON of any shape is a field with `"json": true`, a string of JSON text. What is a list of fixed parts in JSON is a record
-//! with `"tuple": true`. A field that JSON leaves out when there is nothing in it has the default null; one that is null there has none.
+//! JSON of any shape becomes a string of JSON text, marked `"json": true`. A JSON list of fixed length becomes a record, marked
+//! `"tuple": true`. A field that JSON leaves out when it is empty has the default null; a field that JSON writes as null has no default.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-/// The parts of JSON lists of fixed length, by the field that holds them: the record's name, and the names of its parts.
+/// JSON lists of fixed length: the name of the field, the name of the Avro record, and the names of the parts.
 // A new list of fixed parts in a published record: its line here.
 const TUPLES: &[(&str, &str, &[&str])] = &[
     ("slices", "Slice", &["version", "width"]),
@@ -17,14 +17,14 @@ const TUPLES: &[(&str, &str, &[&str])] = &[
     ("seen", "LatencyBucket", &["bucket", "answers"]),
 ];
 
-/// Whole numbers that are Unix milliseconds, besides all that end in `_at`.
+/// Fields that are Unix milliseconds. Fields whose names end in `_at` are, too.
 const TIMES: &[&str] = &["at", "tick", "since", "judged", "eta"];
 
 /// Returns the Avro schema of the record that a JSON Schema describes.
 ///
 /// # Panics
 ///
-/// Where the schema has a shape that no record of this program has.
+/// Panics if the schema has a shape that no record of this program has.
 pub(crate) fn of(schema: &Value) -> Value {
     let no_definitions = Map::new();
     let definitions = schema.get("$defs").and_then(Value::as_object).unwrap_or(&no_definitions);
@@ -35,13 +35,13 @@ pub(crate) fn of(schema: &Value) -> Value {
     record
 }
 
-/// Returns the schema of a record that is written by hand, because its JSON and its Avro are of two shapes.
+/// Returns the schema of a record whose Avro form differs from its JSON form, so that its fields are written by hand.
 #[expect(clippy::needless_pass_by_value, reason = "the fields become part of the schema")]
 pub(super) fn record(name: &str, doc: &str, fields: Vec<Value>) -> Value {
     json!({"type": "record", "namespace": "io.serinus", "name": name, "doc": doc, "fields": fields})
 }
 
-/// Returns a field that may be null, and is null by default.
+/// Returns a nullable field with the default null.
 pub(super) fn optional(name: &str, kind: &Value) -> Value {
     json!({"name": name, "type": ["null", kind], "default": null})
 }
@@ -51,7 +51,7 @@ pub(super) fn time() -> Value {
     json!({"type": "long", "logicalType": "timestamp-millis"})
 }
 
-/// What a place in a record holds.
+/// The Avro type of a field.
 struct Kind {
     schema: Value,
     is_nullable: bool,
@@ -64,7 +64,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Makes the schema of what stands in `field`.
+    /// Returns the type of `field`.
     fn kind(&mut self, field: &str, schema: &Value) -> Kind {
         if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
             let name = reference.rsplit('/').next().unwrap_or(reference);
@@ -150,7 +150,7 @@ impl Maker<'_> {
     fn words(&mut self, name: &str, schema: &Value) -> Value {
         let words = schema["oneOf"].as_array().expect("a list of words");
         let words: Vec<&Value> = words.iter().map(|w| &w["const"]).collect();
-        // Avro's enums know no hyphens.
+        // Symbols of Avro enums cannot contain hyphens.
         let is_symbol = |v: &&Value| v.as_str().is_some_and(|i| !i.contains('-'));
         if !words.iter().all(is_symbol) {
             return json!("string");

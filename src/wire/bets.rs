@@ -1,6 +1,5 @@
-//! Parts of a lane's private sums: what bets are centred on, and what counts on one side only.
+//! Parts of the private partial record: the centers of bets, and counts that differ between the two sides of a test.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::malformed::Malformed;
@@ -15,73 +14,72 @@ use serinus_stats::ipw_bet::Counts;
 use serinus_stats::moments::Moments;
 use serinus_stats::paired_bet::PairedCounts;
 
-/// Pairs with an answer that cannot be scored, as one side counts them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Pairs with an answer that cannot be scored, as one side of the test counts them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LostPairsRecord {
-    /// Pairs of a binary metric: candidate alone, stable alone, alike.
+    /// Pairs of a binary metric: events of the candidate alone, of the stable version alone, of both or neither.
     pub pairs: [u64; 3],
-    /// Differences of pairs.
+    /// The differences of the pairs.
     pub difference: MomentsRecord,
 }
 
-/// Split cases of a binary metric whose bets have one centre.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Split cases of a binary metric whose bets share one center.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SplitRecord {
-    /// The centre, in millionths.
+    /// The center in millionths.
     pub centre: u32,
-    /// For harm: the candidate's cases, events among them, the stable version's, events among them.
+    /// As they count for harm: cases and events of the candidate, cases and events of the stable version.
     pub harm: [u64; 4],
-    /// The same, in the candidate's favour.
+    /// As they count in the candidate's favor.
     pub favour: [u64; 4],
 }
 
-/// The centres of one metric's split bets in one stratum.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The centers of one metric's split bets in one stratum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CentresRecord {
-    /// Stage and number of candidates taken out.
+    /// The stage and the number of dropped candidates.
     pub stratum: (u32, u32),
     /// The metric.
     pub metric: String,
-    /// The values of all cases scored so far.
+    /// The values of all scored cases so far.
     pub seen: MomentsRecord,
-    /// The last of them in order.
+    /// The last of these cases in order.
     pub newest: OrderRecord,
-    /// What was frozen, in order.
+    /// The frozen centers in order.
     pub frozen: Vec<FrozenRecord>,
 }
 
-/// What was frozen once for the split bets of a metric.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A center of the split bets of a metric, frozen at one case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FrozenRecord {
-    /// The last case before it.
+    /// The last case before the freeze.
     pub after: OrderRecord,
-    /// The centre of the cases that follow.
+    /// The center for the cases that follow.
     pub centre: f64,
-    /// The variance around it, once enough was seen to tell.
+    /// The variance around the center, once there are enough cases to estimate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variance: Option<f64>,
 }
 
-/// Where a case stands in the order that centres are frozen in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The position of a case in the order in which centers are frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRecord {
     /// Its event time.
     pub at: i64,
-    /// The partition that its request stands in.
+    /// The partition of its request.
     pub partition: i32,
-    /// Its offset there.
+    /// The offset of its request.
     pub offset: i64,
 }
 
 impl LostPairsRecord {
-    /// Reads the pairs back.
     pub(super) fn counts(&self) -> PairedCounts {
         let [plus, minus, zero] = self.pairs;
         PairedCounts { plus, minus, zero }
     }
 }
 
-/// Returns the pairs of a comparison with an answer that cannot be scored, if there are any.
+/// Returns a comparison's pairs with an answer that cannot be scored, if any.
 pub(super) fn lost_records(contrast: &Contrast) -> Option<(LostPairsRecord, LostPairsRecord)> {
     let (pairs, difference) = (&contrast.lost_pairs, &contrast.lost_difference);
     let record = |pairs: &PairedCounts, difference: &Moments| LostPairsRecord {
@@ -92,14 +90,12 @@ pub(super) fn lost_records(contrast: &Contrast) -> Option<(LostPairsRecord, Lost
         .then(|| (record(&pairs.harm, &difference.harm), record(&pairs.favour, &difference.favour)))
 }
 
-/// Returns the split cases whose bets have one centre.
 pub(super) fn split_record(centre: Centre, sides: &Sides<Counts>) -> SplitRecord {
     let counts = |c: &Counts| [c.treated, c.treated_events, c.control, c.control_events];
     SplitRecord { centre: centre.0, harm: counts(&sides.harm), favour: counts(&sides.favour) }
 }
 
 impl CentresRecord {
-    /// Reads it back.
     pub(super) fn centres(&self) -> Result<Centres, Malformed> {
         Ok(Centres {
             seen: self.seen.moments()?,
@@ -113,17 +109,16 @@ impl CentresRecord {
     }
 }
 
-/// Returns the centres of one metric in one stratum.
 pub(super) fn centres_record(
     (stratum, metric): &(Stratum, MetricName),
-    it: &Centres,
+    centres: &Centres,
 ) -> CentresRecord {
     CentresRecord {
         stratum: (stratum.stage.0, stratum.drops),
         metric: metric.to_string(),
-        seen: (&it.seen).into(),
-        newest: it.newest.into(),
-        frozen: it
+        seen: (&centres.seen).into(),
+        newest: centres.newest.into(),
+        frozen: centres
             .frozen
             .iter()
             .map(|f| FrozenRecord { after: f.after.into(), centre: f.centre, variance: f.variance })
@@ -144,7 +139,6 @@ impl From<Order> for OrderRecord {
 }
 
 impl SplitRecord {
-    /// Reads it back.
     pub(super) fn sides(&self) -> (Centre, Sides<Counts>) {
         let counts = |[treated, treated_events, control, control_events]: [u64; 4]| Counts {
             treated,

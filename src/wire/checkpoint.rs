@@ -1,51 +1,50 @@
-//! The private record of an analyst lane's clocks, written at the start of every turn for a replay to begin with.
+//! The private record of an analyst lane's watermarks at the start of a turn, from which a replay starts.
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::analyst::watermark::{Checkpoint, InputWatermark, PartitionWatermark};
 
-/// An analyst lane's clocks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The watermarks of an analyst lane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointRecord {
-    /// The prediction clock.
-    pub predictions: ClockRecord,
-    /// The label clock.
-    pub labels: ClockRecord,
-    /// The clocks of the partitions that labels come from.
+    /// The watermark of the predictions.
+    pub predictions: InputWatermarkRecord,
+    /// The watermark of the labels.
+    pub labels: InputWatermarkRecord,
+    /// The watermarks of the partitions of the label topic.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub sources: BTreeMap<i32, SourceRecord>,
-    /// Whether the lane has said that it is idle.
+    pub sources: BTreeMap<i32, PartitionWatermarkRecord>,
+    /// Whether the lane has published that it is idle.
     pub idle: bool,
-    /// The newest tick published of each rollout.
+    /// The newest published tick of each rollout.
     pub ticks: BTreeMap<String, i64>,
 }
 
-/// One input's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ClockRecord {
-    /// The newest time seen in a record.
+/// The watermark of one input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputWatermarkRecord {
+    /// The newest time of a record.
     pub seen: Option<i64>,
-    /// When the last record came.
+    /// When the last record arrived.
     pub arrived: Option<i64>,
-    /// How far the clock had come.
+    /// The watermark.
     pub reached: i64,
 }
 
-/// The clock of one partition that labels come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SourceRecord {
-    /// The newest time among its labels.
+/// The watermark of one partition of the label topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionWatermarkRecord {
+    /// The newest time of its labels.
     pub reached: i64,
-    /// When that last moved.
+    /// When the newest time last changed.
     pub moved: i64,
-    /// Every label that stood in the partition at this time has come.
+    /// Every label that was in the partition at this time has been read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_to: Option<i64>,
-    /// Whether no label had come for a while before that time.
+    /// Whether the partition was idle before that time.
     #[serde(default)]
     pub quiet: bool,
 }
@@ -78,19 +77,19 @@ impl From<&CheckpointRecord> for Checkpoint {
     }
 }
 
-impl From<PartitionWatermark> for SourceRecord {
-    fn from(clock: PartitionWatermark) -> Self {
+impl From<PartitionWatermark> for PartitionWatermarkRecord {
+    fn from(watermark: PartitionWatermark) -> Self {
         Self {
-            reached: clock.newest.0,
-            moved: clock.moved.0,
-            read_to: (clock.read_to > Timestamp::MIN).then_some(clock.read_to.0),
-            quiet: clock.is_quiet,
+            reached: watermark.newest.0,
+            moved: watermark.moved.0,
+            read_to: (watermark.read_to > Timestamp::MIN).then_some(watermark.read_to.0),
+            quiet: watermark.is_quiet,
         }
     }
 }
 
-impl From<SourceRecord> for PartitionWatermark {
-    fn from(record: SourceRecord) -> Self {
+impl From<PartitionWatermarkRecord> for PartitionWatermark {
+    fn from(record: PartitionWatermarkRecord) -> Self {
         Self {
             newest: Timestamp(record.reached),
             moved: Timestamp(record.moved),
@@ -100,18 +99,18 @@ impl From<SourceRecord> for PartitionWatermark {
     }
 }
 
-impl From<InputWatermark> for ClockRecord {
-    fn from(clock: InputWatermark) -> Self {
+impl From<InputWatermark> for InputWatermarkRecord {
+    fn from(watermark: InputWatermark) -> Self {
         Self {
-            seen: clock.seen.map(|s| s.0),
-            arrived: clock.arrived.map(|a| a.0),
-            reached: clock.reached.0,
+            seen: watermark.seen.map(|s| s.0),
+            arrived: watermark.arrived.map(|a| a.0),
+            reached: watermark.reached.0,
         }
     }
 }
 
-impl From<ClockRecord> for InputWatermark {
-    fn from(record: ClockRecord) -> Self {
+impl From<InputWatermarkRecord> for InputWatermark {
+    fn from(record: InputWatermarkRecord) -> Self {
         Self {
             seen: record.seen.map(Timestamp),
             arrived: record.arrived.map(Timestamp),

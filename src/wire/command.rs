@@ -52,17 +52,15 @@ impl Record for CommandRecord {
 }
 
 impl CommandRecord {
-    /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
     }
 
-    /// Writes it.
     pub fn write(&self) -> Vec<u8> {
         write(self)
     }
 
-    /// Returns the command, with its document read by `parse`.
+    /// Converts it to a command; `parse` reads its document.
     pub fn command(self, parse: impl FnOnce(Value) -> Parsed) -> Command {
         Command {
             id: self.id,

@@ -1,4 +1,4 @@
-//! A decision as it travels in the state: what its tests were, for labels that change afterwards.
+//! A decision in the state record: the tests that it rests on, so that labels that change later can contest it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,14 +51,16 @@ pub struct SupportRecord {
 }
 
 impl DecisionRecord {
-    /// Returns the decision, with its document read before.
+    /// Converts it to a decision; `rollout` is its document, already read.
     pub fn decision(&self, rollout: Written<RolloutPlan>) -> Result<Decision, Malformed> {
         let supports = self
             .supports
             .iter()
             .map(|s| {
                 let question = Question::ALL.into_iter().find(|known| known.word() == s.question);
-                let wrong = || Malformed::new("rollout-state", format!("what is {}?", s.question));
+                let wrong = || {
+                    Malformed::new("rollout-state", format!("unknown question `{}`", s.question))
+                };
                 Ok(Support {
                     metric: s.metric.as_str().into(),
                     candidate: s.candidate.as_str().into(),

@@ -1,11 +1,11 @@
-//! What the tests of a rollout were planned with, as it travels in events and state.
+//! The design of a rollout's tests, as part of events and state.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use serinus_core::domain::ids::{MetricName, Revision, StageIndex};
+use serinus_core::domain::ids::{MetricName, Revision, StageIndex, Version};
 use serinus_core::domain::time::Timestamp;
 use serinus_core::evidence::design::{
     Assumption, Block, Counted, Design, Exceedances, Part, Stratum, Thresholds,
@@ -133,8 +133,11 @@ impl From<&DesignRecord> for Design {
             })
             .collect();
         let mut thresholds: BTreeMap<MetricName, Vec<Thresholds>> = BTreeMap::new();
-        for it in &record.thresholds {
-            thresholds.entry(it.metric.as_str().into()).or_default().push(thresholds_of(it));
+        for frozen in &record.thresholds {
+            thresholds
+                .entry(frozen.metric.as_str().into())
+                .or_default()
+                .push(thresholds_of(frozen));
         }
         let drops = record
             .drops
@@ -193,9 +196,7 @@ fn counted_records(counted: &Counted) -> Vec<CountedRecord> {
         .collect()
 }
 
-fn counted(
-    record: &CountedRecord,
-) -> ((Stratum, serinus_core::domain::ids::Version, Part), Exceedances) {
+fn counted(record: &CountedRecord) -> ((Stratum, Version, Part), Exceedances) {
     let (stage, drops) = record.stratum;
     let part = if record.copied { Part::Copied } else { Part::Chosen };
     let key = (Stratum { stage: StageIndex(stage), drops }, record.version.as_str().into(), part);

@@ -93,17 +93,14 @@ impl Record for EventRecord {
 }
 
 impl EventRecord {
-    /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
     }
 
-    /// Writes it as JSON.
     pub fn write(&self) -> Vec<u8> {
         write(self)
     }
 
-    /// Writes it in a model's format.
     pub fn encode(&self, format: Format) -> Vec<u8> {
         encode(format, self)
     }
@@ -115,22 +112,22 @@ impl EventRecord {
 }
 
 impl From<&RolloutEvent> for EventRecord {
-    fn from(change: &RolloutEvent) -> Self {
+    fn from(event: &RolloutEvent) -> Self {
         Self {
-            rollout: change.rollout.as_ref().map(ToString::to_string),
-            model: change.model.to_string(),
-            sequence: change.sequence,
-            at: change.at.0,
-            actor: change.actor.clone(),
-            command_id: change.command_id.clone(),
-            verdict: change.deed,
-            reason: change.reason.clone(),
-            from: change.from.as_ref().map(Into::into),
-            to: (&change.to).into(),
-            evidence: change.evidence.as_deref().map(|e| Box::new(e.into())),
-            positions: change.positions.clone(),
-            spec: change.document.clone(),
-            design: change.design.as_ref().map(Into::into),
+            rollout: event.rollout.as_ref().map(ToString::to_string),
+            model: event.model.to_string(),
+            sequence: event.sequence,
+            at: event.at.0,
+            actor: event.actor.clone(),
+            command_id: event.command_id.clone(),
+            verdict: event.deed,
+            reason: event.reason.clone(),
+            from: event.from.as_ref().map(Into::into),
+            to: (&event.to).into(),
+            evidence: event.evidence.as_deref().map(|e| Box::new(e.into())),
+            positions: event.positions.clone(),
+            spec: event.document.clone(),
+            design: event.design.as_ref().map(Into::into),
         }
     }
 }
@@ -165,7 +162,7 @@ impl From<&Position> for PositionRecord {
 }
 
 impl PositionRecord {
-    /// Returns the routing, given the model's plan for what does not change with it.
+    /// Converts it to a routing; the model's plan has the parts that do not change with the position.
     pub fn routing(&self, model: &ModelPlan) -> Result<Routing, Malformed> {
         let share = |fraction: f64| {
             Share::from_fraction(fraction)
@@ -200,7 +197,6 @@ impl PositionRecord {
         })
     }
 
-    /// Returns the phase and the routing.
     pub fn position(&self, model: &ModelPlan) -> Result<Position, Malformed> {
         Ok(Position { phase: self.phase, routing: self.routing(model)? })
     }

@@ -1,4 +1,4 @@
-//! The names of headers, and what stands in them.
+//! The names of headers and the format of their values.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,53 +9,53 @@ use serinus_core::domain::record::{Answer, Bytes, Header};
 use serinus_core::domain::routing::Role;
 use serinus_core::domain::time::Timestamp;
 
-/// The request id, where a producer gives one (`CloudEvents`).
+/// The request id that a producer sets (`CloudEvents`).
 pub const CE_ID: &str = "ce_id";
-/// The request id, on what we write.
+/// The request id on the records that we write.
 pub const REQUEST_ID: &str = "serinus-request-id";
-/// The opaque token of a case, which a worker must echo.
+/// The opaque token of a case, which the worker must echo.
 pub const CASE: &str = "serinus-case";
-/// The version asked, answering or served.
+/// The version that was asked, that answered or that was served.
 pub const VERSION: &str = "serinus-version";
 /// `serve` or `shadow`.
 pub const ROLE: &str = "serinus-role";
-/// The topic in which the answer belongs.
+/// The topic to answer to.
 pub const REPLY_TOPIC: &str = "serinus-reply-topic";
-/// The partition in which the answer belongs.
+/// The partition to answer to.
 pub const REPLY_PARTITION: &str = "serinus-reply-partition";
 /// Unix milliseconds after which the answer is late.
 pub const DEADLINE: &str = "serinus-deadline";
 /// The routing revision.
 pub const REVISION: &str = "serinus-revision";
-/// Why the worker could not answer.
+/// The reason why the worker could not answer.
 pub const ERROR: &str = "serinus-error";
 /// How the caller was answered.
 pub const OUTCOME: &str = "serinus-outcome";
-/// Why a record could not be used.
+/// The reason why a record became a dead letter.
 pub const DEAD_REASON: &str = "serinus-dead-reason";
-/// The topic in which it stood.
+/// The topic of the original record.
 pub const DEAD_TOPIC: &str = "serinus-dead-topic";
-/// The partition in which it stood.
+/// The partition of the original record.
 pub const DEAD_PARTITION: &str = "serinus-dead-partition";
-/// The offset at which it stood.
+/// The offset of the original record.
 pub const DEAD_OFFSET: &str = "serinus-dead-offset";
 
-/// What a dead letter leaves out because it would not fit into one message; it still stands where the record stood.
+/// The parts that a dead letter leaves out because they would not fit into one message. The original record still has them.
 pub const DEAD_LEFT_OUT: &str = "serinus-dead-left-out";
-/// The dead letter of which a record was made again: topic, partition and offset, with `-` between them.
+/// The dead letter from which a record was requeued: topic, partition and offset, separated by `-`.
 pub const REQUEUED_FROM: &str = "serinus-requeued-from";
 
-/// Returns whether a header is one that only a dead letter has.
+/// Returns whether only dead letters have this header.
 pub fn is_of_dead_letters(name: &str) -> bool {
     name.starts_with("serinus-dead-")
 }
 
-/// Returns whether a header is one of ours, which producers do not set and which do not travel on.
+/// Returns whether a header is one of ours. Producers do not set these, and we do not copy them to other records.
 pub fn is_ours(name: &str) -> bool {
     name.starts_with("serinus-")
 }
 
-/// Returns the last value of a header, as Kafka's own clients do; nothing when it is absent or null.
+/// Returns the last value of a header, as Kafka's own clients do; `None` if the header is absent or null.
 pub fn find<'a>(headers: &'a [Header], name: &str) -> Option<&'a [u8]> {
     headers.iter().rev().find(|h| &*h.name == name).and_then(|n| n.value.as_deref())
 }
@@ -78,16 +78,16 @@ pub fn outcome_word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// What a token names: the case, which ask of it, until when the answer is awaited, and whose case it is.
+/// The content of the header `serinus-case`: the case, which of its asks, the deadline of the case, and the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Where the request stands.
+    /// The position of the request.
     pub case: CaseId,
-    /// Which ask of the case.
+    /// The index of the ask among those of the case.
     pub ask: usize,
-    /// When the case stops waiting.
+    /// The time at which the case stops waiting.
     pub awaited_until: Timestamp,
-    /// The model that asked; absent in tokens of builds that did not say it.
+    /// The model. Absent in tokens of older builds.
     pub model: Option<ModelName>,
 }
 
@@ -102,9 +102,9 @@ impl fmt::Display for Token {
     }
 }
 
-/// Reads a token; nothing when it is not one that we wrote.
+/// Reads a token; returns `None` for text that we did not write.
 pub fn read_token(text: &[u8]) -> Option<Token> {
-    // The name of a model may hold dots itself.
+    // The name of a model may contain dots.
     let mut parts = std::str::from_utf8(text).ok()?.splitn(5, '.');
     let partition = parts.next()?.parse().ok().filter(|p| *p >= 0)?;
     let offset = parts.next()?.parse().ok().filter(|p| *p >= 0)?;
@@ -116,7 +116,7 @@ pub fn read_token(text: &[u8]) -> Option<Token> {
     (is_named && token.to_string().as_bytes() == text).then_some(token)
 }
 
-/// Why a record of the answers' topic is not an answer.
+/// The reason why a record of the response topic is not an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAnAnswer {
     /// The header `serinus-case` is absent.
@@ -128,7 +128,7 @@ pub enum NotAnAnswer {
 }
 
 impl NotAnAnswer {
-    /// Returns the reason for people and for counters.
+    /// Returns the reason as text, for dead letters and counters.
     pub fn reason(self) -> &'static str {
         match self {
             Self::NoCase => "the header serinus-case is missing",
@@ -138,9 +138,9 @@ impl NotAnAnswer {
     }
 }
 
-/// Reads a worker's answer out of a record's headers, in one pass over them.
+/// Reads a worker's answer from the headers of a record, in one pass.
 ///
-/// What it carries beside its value is left out: only an answer that stands on a wrong partition needs it.
+/// The key and the other headers are not kept: only an answer on a wrong partition needs them.
 pub fn read_answer<'a>(
     headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     value: Option<Bytes>,
@@ -150,7 +150,7 @@ pub fn read_answer<'a>(
         match name {
             CASE => case = text,
             VERSION => version = text,
-            // An error without a text is still an error.
+            // An error without text is still an error.
             ERROR => error = Some(text.unwrap_or_default()),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! The private records of the journals: what each turn of a lane and each step of a judge read, and when, so that it can be done again.
+//! The private records of the journals: the inputs and the time of each turn of a lane and each step of a judge, for replay.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,9 @@ use serinus_core::domain::time::Timestamp;
 pub struct ServingTurn {
     /// Counts the lane's turns.
     pub turn: u64,
-    /// The one reading of the clock.
+    /// The reading of the clock.
     pub now: i64,
-    /// The routing revision that the turn's requests went by.
+    /// The routing revision that routed the turn's requests.
     pub revision: u64,
     /// The next offset of the requests after the turn.
     pub requests: i64,
@@ -23,7 +23,7 @@ pub struct ServingTurn {
     pub responses: i64,
     /// How many cases were open before the turn.
     pub open: usize,
-    /// A hash of the last request that was taken in, where the turn took any: it shows whether the topic is still the same.
+    /// A hash of the newest request of the turn, if the turn had any. A replay compares it to detect that the topic was recreated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<u64>,
 }
@@ -33,22 +33,18 @@ impl Record for ServingTurn {
 }
 
 impl ServingTurn {
-    /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
     }
 
-    /// Writes it.
     pub fn write(&self) -> Vec<u8> {
         write(self)
     }
 
-    /// Returns the clock's reading.
     pub fn now(&self) -> Timestamp {
         Timestamp(self.now)
     }
 
-    /// Returns the routing revision.
     pub fn revision(&self) -> Revision {
         Revision(self.revision)
     }
@@ -59,21 +55,21 @@ impl ServingTurn {
 pub struct AnalystTurn {
     /// Counts the lane's turns.
     pub turn: u64,
-    /// The one reading of the clock.
+    /// The reading of the clock.
     pub now: i64,
     /// The next offset of the predictions after the turn.
     pub predictions: i64,
     /// The next offset of the labels after the turn.
     pub labels: i64,
-    /// How many predictions and labels were not read yet.
+    /// The number of predictions and of labels that had not been read yet.
     pub lag: (u64, u64),
-    /// From how many partitions labels come, where the lane was restored before the turn.
+    /// The number of partitions of the label topic, if the lane was restored before the turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<i32>,
-    /// How many of the model's events had been followed, in journals that say it.
+    /// The number of the model's events that had been applied. Absent in journals of older builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<u64>,
-    /// The clocks when the turn began.
+    /// The watermarks at the start of the turn.
     pub checkpoint: CheckpointRecord,
 }
 
@@ -82,17 +78,14 @@ impl Record for AnalystTurn {
 }
 
 impl AnalystTurn {
-    /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
     }
 
-    /// Writes it.
     pub fn write(&self) -> Vec<u8> {
         write(self)
     }
 
-    /// Returns the clock's reading.
     pub fn now(&self) -> Timestamp {
         Timestamp(self.now)
     }
@@ -103,39 +96,39 @@ impl AnalystTurn {
 pub struct JudgeStep {
     /// The model.
     pub model: String,
-    /// The one reading of the clock.
+    /// The reading of the clock.
     pub now: i64,
-    /// What the judge was told.
+    /// The input.
     pub told: JudgeInput,
 }
 
-/// What a judge was told in one step.
+/// The input of one step of a judge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JudgeInput {
-    /// It begins, for the first time or after a restart.
+    /// The judge starts, for the first time or after a restart.
     Open {
         /// How many partitions the prediction log has.
         partitions: i32,
-        /// The number of the model's newest event, 0 before the first.
+        /// The sequence number of the model's newest event, or 0 before the first.
         sequence: u64,
     },
     /// A command.
     Command {
-        /// The partition of the commands in which it stands.
+        /// Its partition in the command topic.
         partition: i32,
         /// Its offset.
         offset: i64,
-        /// Why its spec could not be taken in as things were, if so.
+        /// The reason if its spec was refused.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         refused: Option<String>,
     },
-    /// A lane's sums.
+    /// The partial sums of a lane.
     Partial {
         /// Their offset.
         offset: i64,
     },
-    /// That it has been silent for too long.
+    /// The idle timeout of the judge has passed.
     Silence,
 }
 
@@ -144,53 +137,50 @@ impl Record for JudgeStep {
 }
 
 impl JudgeStep {
-    /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
     }
 
-    /// Writes it.
     pub fn write(&self) -> Vec<u8> {
         write(self)
     }
 
-    /// Returns the clock's reading.
     pub fn now(&self) -> Timestamp {
         Timestamp(self.now)
     }
 }
 
-/// Where a replay starts: kept in the metadata of the committed offset of a lane's first input.
+/// The position at which a replay starts, stored in the metadata of the committed offset of a lane's first input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplayStart {
-    /// The first turn to do again.
+    /// The first turn to replay.
     pub turn: u64,
-    /// About when that was: the journal is searched from there.
+    /// A lower bound of its time: the journal is searched from there.
     pub now: Timestamp,
     /// The next offset of the first input before that turn.
     pub first: i64,
     /// The next offset of the second input before that turn.
     pub second: i64,
-    /// The first turn that was not committed with it: all before are in the journal, or will be at once.
+    /// The first turn that this commit does not cover. All earlier turns are in the journal once the commit completes.
     pub next: u64,
-    /// One more than the last turn in which the lane published sums, 0 where it never did: they are on their topic, or will be at once.
+    /// One more than the newest turn in which the lane published sums, or 0 if it never did. The sums are on their topic once the commit completes.
     pub published: u64,
-    /// Whether the turns from there on are not all in the journal, so that what is open is found in what the lane has written.
+    /// Whether turns are missing from the journal. The open cases must then be recovered from the lane's own output records.
     pub has_gap: bool,
 }
 
-/// What stands at the end of the metadata of a lane whose journal has a gap.
+/// Suffix of the metadata of a lane whose journal has a gap.
 const GAP: &str = " gap";
 
 impl ReplayStart {
-    /// Writes it as the text that Kafka keeps beside an offset.
+    /// Writes the metadata that Kafka stores with an offset.
     pub fn to_metadata(self) -> String {
         let Self { turn, now: Timestamp(now), first, second, next, published, has_gap } = self;
         let gap = if has_gap { GAP } else { "" };
         format!("s2 {turn} {now} {first} {second} {next} {published}{gap}")
     }
 
-    /// Reads it; nothing where the text is not ours.
+    /// Reads the metadata of an offset; returns `None` for metadata of other programs.
     pub fn from_metadata(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
         if parts.next()? != "s2" {
@@ -206,25 +196,25 @@ impl ReplayStart {
     }
 }
 
-/// What a judge is told again after a restart: kept in the metadata of the committed offset of its model's sums.
+/// The inputs that a judge reads again after a restart, stored in the metadata of the committed offset of its model's partials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JudgeStart {
-    /// The newest tick that was judged.
+    /// The newest judged tick.
     pub judged: Option<Timestamp>,
-    /// Where the sums stand that it goes by.
-    pub sums: Standings,
+    /// The offsets of the partials that the judge has merged.
+    pub partials: PartialOffsets,
 }
 
-/// Offsets of the sums that a judge goes by.
+/// Offsets of the partials that a judge has merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standings {
-    /// These, ascending.
+pub enum PartialOffsets {
+    /// These offsets, in ascending order.
     At(Vec<i64>),
-    /// Some of those from here on: there are too many to name.
+    /// Some of the offsets from this one on; there are too many to list.
     From(i64),
 }
 
-impl Standings {
+impl PartialOffsets {
     /// Returns the first offset, if there is any.
     pub fn first(&self) -> Option<i64> {
         match self {
@@ -234,62 +224,62 @@ impl Standings {
     }
 }
 
-impl Default for Standings {
+impl Default for PartialOffsets {
     fn default() -> Self {
         Self::At(Vec::new())
     }
 }
 
 impl JudgeStart {
-    /// Kafka takes 4,096 bytes of metadata unless it is told otherwise.
-    const NAMED_MAX: usize = 150;
+    /// The most offsets that are listed: 150 offsets of up to 20 bytes fit into the 4,096 bytes of metadata that Kafka accepts by default.
+    const LISTED_MAX: usize = 150;
 
-    /// Names these offsets, or the first where there are too many of them.
+    /// Lists these offsets, or only the first if there are more than `LISTED_MAX`.
     pub fn new(judged: Option<Timestamp>, offsets: impl IntoIterator<Item = i64>) -> Self {
         let mut offsets: Vec<i64> = offsets.into_iter().collect();
         offsets.sort_unstable();
-        let sums = match offsets.first() {
-            Some(first) if offsets.len() > Self::NAMED_MAX => Standings::From(*first),
-            Some(_) | None => Standings::At(offsets),
+        let partials = match offsets.first() {
+            Some(first) if offsets.len() > Self::LISTED_MAX => PartialOffsets::From(*first),
+            Some(_) | None => PartialOffsets::At(offsets),
         };
-        Self { judged, sums }
+        Self { judged, partials }
     }
 
-    /// Writes it as the text that Kafka keeps beside an offset.
+    /// Writes the metadata that Kafka stores with an offset.
     pub fn to_metadata(&self) -> String {
         let judged = self.judged.map_or_else(|| "-".to_owned(), |j| j.0.to_string());
-        let sums = match &self.sums {
-            Standings::At(offsets) => {
+        let partials = match &self.partials {
+            PartialOffsets::At(offsets) => {
                 offsets.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
             }
-            Standings::From(first) => format!("{first}+"),
+            PartialOffsets::From(first) => format!("{first}+"),
         };
-        format!("j1 {judged} {sums}")
+        format!("j1 {judged} {partials}")
     }
 
-    /// Reads it; nothing where the text is not ours.
+    /// Reads the metadata of an offset; returns `None` for metadata of other programs.
     pub fn from_metadata(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix("j1 ")?.split(' ');
         let judged = match parts.next()? {
             "-" => None,
             tick => Some(Timestamp(tick.parse().ok()?)),
         };
-        let sums = match parts.next()? {
-            "" => Standings::default(),
-            sums => match sums.strip_suffix('+') {
-                Some(first) => Standings::From(first.parse().ok()?),
-                None => Standings::At(
-                    sums.split(',').map(|s| s.parse().ok()).collect::<Option<Vec<_>>>()?,
+        let partials = match parts.next()? {
+            "" => PartialOffsets::default(),
+            partials => match partials.strip_suffix('+') {
+                Some(first) => PartialOffsets::From(first.parse().ok()?),
+                None => PartialOffsets::At(
+                    partials.split(',').map(|s| s.parse().ok()).collect::<Option<Vec<_>>>()?,
                 ),
             },
         };
-        parts.next().is_none().then_some(Self { judged, sums })
+        parts.next().is_none().then_some(Self { judged, partials })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{JudgeStart, ReplayStart, Standings};
+    use super::{JudgeStart, PartialOffsets, ReplayStart};
     use serinus_core::domain::time::Timestamp;
 
     #[test]
@@ -312,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_judge_is_told_again_is_read_back_from_an_offsets_metadata() {
+    fn a_judges_start_is_read_back_from_an_offsets_metadata() {
         let check = |start: JudgeStart, expected: &str| {
             assert_eq!(start.to_metadata(), expected);
             assert_eq!(JudgeStart::from_metadata(expected), Some(start));
@@ -322,7 +312,7 @@ mod tests {
         check(JudgeStart::new(Some(Timestamp(1_700)), [9, 3, 12]), "j1 1700 3,9,12");
         check(JudgeStart::new(Some(Timestamp(1_700)), 5..1_000), "j1 1700 5+");
         let most = JudgeStart::new(Some(Timestamp(i64::MAX)), (i64::MAX - 149)..=i64::MAX);
-        assert!(matches!(most.sums, Standings::At(_)));
+        assert!(matches!(most.partials, PartialOffsets::At(_)));
         assert!(most.to_metadata().len() < 4_096, "{}", most.to_metadata().len());
         for foreign in ["", "j1", "j1 -", "j2 - 7", "j1 a 7", "j1 - 7,", "j1 - 7 8", "j1 - +"] {
             assert_eq!(JudgeStart::from_metadata(foreign), None, "{foreign:?}");

@@ -1,4 +1,4 @@
-//! Looks into the JSON of requests, answers and labels, without building a tree of it.
+//! Finds values in the JSON of requests, answers and labels without building a tree.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::wire::headers;
 use serinus_core::domain::ids::{CaseId, RequestId};
 use serinus_core::plan::rollout::Source;
 
-/// Why a record cannot be used, for people.
+/// The reason why a record cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable(pub String);
 
@@ -23,7 +23,7 @@ impl fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-/// The parts of a record in which a text may stand.
+/// The parts of a record in which a text can be found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Parts<'a> {
     /// The key.
@@ -35,9 +35,9 @@ pub struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Returns the bytes of a text: the key, a header, or a JSON string or number.
+    /// Returns the bytes of a text: the key, a header, or a JSON string, number or boolean.
     ///
-    /// Nothing is returned where it is absent, null, empty, or an object or list, or where the value is not JSON.
+    /// Returns `None` if it is absent, null, empty, an object or a list, or if the value is not JSON.
     pub fn text(&self, source: &Source) -> Option<Cow<'a, [u8]>> {
         let bytes = match source {
             Source::Key => Cow::Borrowed(self.key?),
@@ -50,9 +50,9 @@ impl<'a> Parts<'a> {
         (!bytes.is_empty()).then_some(bytes)
     }
 
-    /// Returns an id as it is written: the key, a header, or a JSON string or number; requests and labels read theirs alike.
+    /// Returns an id as it is written: the key, a header, or a JSON string or number. Ids of requests and of labels are read alike.
     ///
-    /// Nothing is returned where it is absent, empty, not UTF-8, or of another kind.
+    /// Returns `None` if it is absent, empty, not UTF-8, or of another type.
     pub fn id(&self, source: &Source) -> Option<Cow<'a, str>> {
         let id = match source {
             Source::Key => std::str::from_utf8(self.key?).ok().map(Cow::Borrowed)?,
@@ -64,7 +64,7 @@ impl<'a> Parts<'a> {
         (!id.is_empty()).then_some(id)
     }
 
-    /// Returns a request's id: where the model says it stands, else the header `ce_id`, else made of where it stands.
+    /// Returns the id of a request: from `source`, else from the header `ce_id`, else made from its topic, partition and offset.
     pub fn request_id(&self, source: Option<&Source>, topic: &str, case: CaseId) -> RequestId {
         let written = source.and_then(|source| self.id(source));
         let by_header = || {
@@ -83,15 +83,15 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Returns a JSON value as it is written, if the bytes are one; white space around it is left out.
+/// Returns the bytes as one JSON value without the white space around it, or `None` if they are not JSON.
 pub fn raw(bytes: &[u8]) -> Option<&RawValue> {
     serde_json::from_slice(bytes).ok()
 }
 
-/// Returns what stands at a JSON pointer, as it is written; nothing where it is absent or the bytes are not like JSON.
+/// Returns the value at a JSON pointer as it is written, or `None` if it is absent or the bytes do not have the structure of JSON.
 ///
-/// Of two fields of one name the last counts, as in most readers of JSON. Only the structure of the rest matters: `NaN` and `Infinity`,
-/// which Python writes, or text that is not UTF-8, elsewhere in the document hide nothing.
+/// Of two fields with the same name the last counts, as in most JSON parsers. The rest of the document only needs the structure of
+/// JSON: `NaN` and `Infinity`, which Python writes, and text that is not UTF-8 are skipped.
 pub fn find<'a>(bytes: &'a [u8], pointer: &str) -> Option<&'a str> {
     let path: Vec<Cow<'_, str>> = match pointer.strip_prefix('/') {
         Some(rest) => rest.split('/').map(unescaped).collect(),
@@ -104,7 +104,7 @@ pub fn find<'a>(bytes: &'a [u8], pointer: &str) -> Option<&'a str> {
     std::str::from_utf8(found?).ok()
 }
 
-/// Returns whether the bytes have the structure of JSON, whatever words stand in it in place of numbers.
+/// Returns whether the bytes have the structure of JSON. Words such as `NaN` may take the place of numbers inside of objects and lists.
 pub fn is_structured(bytes: &[u8]) -> bool {
     let mut scanner = Scanner::new(bytes);
     let is_word = !matches!(scanner.peek(), Some(b'{' | b'[' | b'"'));
@@ -112,7 +112,7 @@ pub fn is_structured(bytes: &[u8]) -> bool {
     is_whole && (!is_word || raw(bytes).is_some())
 }
 
-/// Returns the text of a JSON string, number or boolean; nothing for anything else, `NaN` and `+5` included.
+/// Returns the text of a JSON string, number or boolean, and `None` for anything else, including `NaN` and `+5`.
 pub fn scalar_text(raw: &str) -> Option<Cow<'_, str>> {
     match raw.as_bytes().first()? {
         b'"' => match raw.get(1..raw.len() - 1) {
@@ -124,12 +124,12 @@ pub fn scalar_text(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Returns the text of an id: a JSON string, or a number as it is written.
+/// Returns the text of a JSON string, or a JSON number as it is written.
 pub fn id_text(raw: &str) -> Option<Cow<'_, str>> {
     scalar_text(raw).filter(|_| !matches!(raw, "true" | "false"))
 }
 
-/// Returns whether every number in JSON is written as we would write it, so that nothing is lost where it is read and written again.
+/// Returns whether we would write every number in the JSON the same way, so that decoding and encoding it again loses nothing.
 pub fn keeps_numbers(bytes: &[u8]) -> bool {
     let mut scanner = Scanner::new(bytes);
     while let Some(byte) = scanner.peek() {
@@ -161,7 +161,7 @@ fn bytes_text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// Returns a step of a JSON pointer as the name that it means.
+/// Returns the field name of one step of a JSON pointer.
 fn unescaped(step: &str) -> Cow<'_, str> {
     if step.contains('~') {
         Cow::Owned(step.replace("~1", "/").replace("~0", "~"))
@@ -170,14 +170,14 @@ fn unescaped(step: &str) -> Cow<'_, str> {
     }
 }
 
-/// Walks over JSON by its structure alone. `None` means that the structure is broken.
+/// Scans JSON by its structure alone. Methods return `None` when the structure is broken.
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
-    /// Begins at the first value; a byte order mark before it is skipped.
+    /// Starts at the first value, after a byte order mark if there is one.
     fn new(bytes: &'a [u8]) -> Self {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut scanner = Self { bytes, at: 0 };
@@ -185,10 +185,10 @@ impl<'a> Scanner<'a> {
         scanner
     }
 
-    /// Goes down a path and over the rest of the value that it begins at; the inner `None` means that nothing stands there.
+    /// Follows a path and skips the rest of the current value. The inner `None` means that the path leads nowhere.
     #[expect(
         clippy::option_option,
-        reason = "`?` ends a document without structure; what is found may be nothing"
+        reason = "the outer `None` is a broken structure, the inner one an absent value"
     )]
     fn find(&mut self, path: &[Cow<'_, str>]) -> Option<Option<&'a [u8]>> {
         let Some((step, below)) = path.split_first() else {
@@ -226,7 +226,7 @@ impl<'a> Scanner<'a> {
         Some(found)
     }
 
-    /// Goes over an object or a list; `member` goes over each of its members.
+    /// Scans an object or a list and calls `member` for each member.
     fn open(
         &mut self,
         close: u8,
@@ -250,7 +250,7 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
-    /// Goes over a whole value, without recursion: its depth is up to a stranger.
+    /// Skips a value. It does not recurse, because callers control the depth of their JSON.
     fn skip_value(&mut self) -> Option<()> {
         let mut open: Vec<u8> = Vec::new();
         loop {
@@ -279,7 +279,7 @@ impl<'a> Scanner<'a> {
                     continue;
                 }
             }
-            // A value has ended: so may have those around it.
+            // The value has ended, and the values around it may end here, too.
             loop {
                 let Some(close) = open.last().copied() else { return Some(()) };
                 self.skip_space();
@@ -300,7 +300,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes over a field's name and its colon, and returns the name with its quotes.
+    /// Skips the name of a field and the colon, and returns the name with its quotes.
     fn name(&mut self) -> Option<&'a [u8]> {
         let from = self.at;
         self.string()?;
@@ -324,7 +324,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes over what is no string, object or list: a number, or a word in its place.
+    /// Skips a number, or a word in the place of a number.
     fn word(&mut self) -> Option<()> {
         let from = self.at;
         let is_part = |u: u8| u.is_ascii_alphanumeric() || matches!(u, b'+' | b'-' | b'.');
@@ -356,7 +356,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Returns whether a field's name, with its quotes, is this one.
+/// Returns whether the written name of a field, with its quotes, is `name`.
 fn is_name(written: &[u8], name: &str) -> bool {
     if written.contains(&b'\\') {
         serde_json::from_slice(written).is_ok_and(|s: String| s == name)

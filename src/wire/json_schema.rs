@@ -1,4 +1,4 @@
-//! The JSON Schema of a type, from the side of whoever writes it.
+//! The JSON Schema of a type, for records that others write and for records that we write.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;

@@ -1,4 +1,4 @@
-//! The `label` record: ground truth, in whatever shape the model's spec says.
+//! The `label` record: ground truth, in the shape that the model's spec describes.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -16,9 +16,9 @@ use serinus_core::domain::label::Label;
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::plan::rollout::{Format, LabelMap, Source};
 
-/// The first instant that a label may have been observed at: before it, a time is in another unit or comes from an unset clock.
+/// The year 2000 in Unix milliseconds. An earlier time is in another unit or comes from a clock that was not set.
 const OLDEST: Timestamp = Timestamp(946_684_800_000);
-/// How far the clock of whoever observes labels may be ahead of ours.
+/// The most by which a label's time may be ahead of our clock: one day, which is more than any time zone or clock error.
 const AHEAD_MAX: Span = Span(24 * 3_600_000);
 
 /// Ground truth about one request. The spec may say that its parts stand elsewhere.
@@ -41,7 +41,7 @@ pub struct LabelRecord {
     pub retract: Option<bool>,
 }
 
-/// The same with the truth as JSON text, as Avro carries it.
+/// The label in Avro, with the truth as JSON text.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Label")]
 struct AvroLabel<'a> {
@@ -52,18 +52,18 @@ struct AvroLabel<'a> {
     retract: Option<bool>,
 }
 
-/// Why a record of the labels' topic is not a label.
+/// The reason why a record of the label topic is not a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NotALabel {
     /// It has no value: a tombstone.
     Empty,
     /// Its value is neither JSON nor an Avro label.
     Unreadable,
-    /// It does not say which request it is about.
+    /// It does not name a request.
     NoRequestId,
-    /// It has no truth where the spec says that it stands, and takes none back.
+    /// It has no truth at the place that the spec names, and it is not a retraction.
     NoValue,
-    /// What stands in the place of its truth is not JSON.
+    /// Its truth is not JSON.
     BadValue,
     /// Its time is neither a number nor text.
     BadTime,
@@ -77,27 +77,27 @@ pub enum NotALabel {
     BadRetract,
 }
 
-/// A time that no label can have been observed at.
+/// A time that cannot be the time of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OddTime {
-    /// Where it stands.
+    /// Its place.
     pub place: TimePlace,
-    /// What is written there.
+    /// The number as written.
     pub written: i64,
-    /// The unit in which it would be a likely time, if there is one.
+    /// The unit in which the number would be a plausible time, if any.
     pub looks_like: Option<TimeUnit>,
 }
 
-/// Where the time of a label stands.
+/// The place of a label's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TimePlace {
     /// In the label.
     Label,
-    /// In its record, because the label names none.
+    /// In its record, because the label has none.
     Record,
 }
 
-/// A unit in which times are written by mistake.
+/// A unit that is mistaken for milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TimeUnit {
     /// Seconds.
@@ -117,7 +117,7 @@ impl Record for LabelRecord {
 }
 
 impl NotALabel {
-    /// Returns the reason, for people.
+    /// Returns the reason as text, for dead letters and counters.
     pub fn reason(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Empty => "the label record has no value",
@@ -141,17 +141,17 @@ impl NotALabel {
 }
 
 impl OddTime {
-    /// Returns what is odd about a time, if anything is.
+    /// Checks a time; returns `None` if it is plausible.
     fn of(place: TimePlace, time: Timestamp, now: Timestamp) -> Option<Self> {
-        let is_likely = |i: i64| (OLDEST..=now + AHEAD_MAX).contains(&Timestamp(i));
+        let is_plausible = |i: i64| (OLDEST..=now + AHEAD_MAX).contains(&Timestamp(i));
         let written = time.0;
         let as_if = [
             (TimeUnit::Seconds, written.saturating_mul(1000)),
             (TimeUnit::Microseconds, written / 1000),
             (TimeUnit::Nanoseconds, written / 1_000_000),
         ];
-        let looks_like = as_if.into_iter().find(|(_, a)| is_likely(*a)).map(|(unit, _)| unit);
-        (!is_likely(written)).then_some(Self { place, written, looks_like })
+        let looks_like = as_if.into_iter().find(|(_, a)| is_plausible(*a)).map(|(unit, _)| unit);
+        (!is_plausible(written)).then_some(Self { place, written, looks_like })
     }
 
     fn reason(self) -> String {
@@ -173,9 +173,9 @@ impl OddTime {
     }
 }
 
-/// Reads a label that somebody else wrote: like `decode`, but a time that no label can have been observed at is refused.
+/// Reads a label from the model's label topic. Unlike `decode`, it refuses times that cannot be the time of a label.
 ///
-/// `now` is the time of reading. A wrong unit would make labels known at once, or never, and their time moves the clocks of all.
+/// `now` is the time of reading. A label in a wrong unit would count immediately or never, and it would move the watermark of all labels.
 pub fn decode_foreign(
     map: &LabelMap,
     parts: Parts<'_>,
@@ -188,7 +188,7 @@ pub fn decode_foreign(
     }
 }
 
-/// Reads a label out of any record, in either format; `recorded_at` is the record's own time.
+/// Reads a label in either format; `recorded_at` is the time of its record.
 pub fn decode(
     map: &LabelMap,
     parts: Parts<'_>,
@@ -234,7 +234,7 @@ fn read(
     Ok((Label { request_id, value, observed_at, version, retract }, place))
 }
 
-/// Returns the id of the request that a label is about, as it is written; nothing where it names none.
+/// Returns the request id of a label as it is written, or `None` if the label has none.
 pub fn request_id_of(source: &Source, parts: Parts<'_>) -> Option<String> {
     let body = match parts.value {
         Some(bytes) if is_single_object(bytes) => from_avro(bytes).ok().map(Cow::Owned),
@@ -259,7 +259,7 @@ fn schema() -> Value {
     schema_of("Label", "Ground truth about one request.", fields)
 }
 
-/// Writes a label in the contract's own shape.
+/// Writes a label in the shape of the published schema.
 #[expect(clippy::missing_panics_doc, reason = "a record can always be written")]
 pub fn encode(format: Format, label: &Label) -> Vec<u8> {
     let label_version =
@@ -286,7 +286,7 @@ pub fn encode(format: Format, label: &Label) -> Vec<u8> {
     }
 }
 
-/// Returns an Avro label as a JSON one, so that the spec's pointers mean the same in both.
+/// Converts an Avro label to JSON, so that the pointers of the spec apply to both formats.
 fn from_avro(bytes: &[u8]) -> Result<Vec<u8>, NotALabel> {
     let label: AvroLabel<'_> = codec().decode(bytes).map_err(|_| NotALabel::Unreadable)?;
     let value: Value = serde_json::from_str(&label.label).map_err(|_| NotALabel::Unreadable)?;
@@ -300,21 +300,21 @@ fn from_avro(bytes: &[u8]) -> Result<Vec<u8>, NotALabel> {
     serde_json::to_vec(&record).map_err(|_| NotALabel::Unreadable)
 }
 
-/// Returns a whole number from 0, also where it is written as `1.0` or `1e3`.
+/// Reads a whole number from 0, including `1.0` and `1e3`.
 fn whole(number: &str) -> Option<u64> {
     let as_float = || {
         let value: f64 = serde_json::from_str(number).ok()?;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "it was checked to be whole, small and not below 0"
+            reason = "the number is whole, below 9e15 and not negative"
         )]
         (value.fract() == 0.0 && (0.0..9e15).contains(&value)).then_some(value as u64)
     };
     number.parse().ok().filter(|u: &u64| i64::try_from(*u).is_ok()).or_else(as_float)
 }
 
-/// Returns a number without what follows its point; one that is too large for any time is given as the largest or smallest.
+/// Reads a number and rounds it down; a number beyond 64 bits becomes the largest or the smallest one.
 fn floor(number: &str) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "the conversion saturates")]
     let from_float = |f: f64| f.floor() as i64;

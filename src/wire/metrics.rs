@@ -298,44 +298,40 @@ impl Record for MetricsRecord {
 }
 
 impl MetricsRecord {
-    /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
     }
 
-    /// Writes it as JSON.
     pub fn write(&self) -> Vec<u8> {
         write(self)
     }
 
-    /// Writes it in a model's format.
     pub fn encode(&self, format: Format) -> Vec<u8> {
         encode(format, self)
     }
 
-    /// Returns the record's key.
     pub fn key(&self) -> &str {
         &self.rollout
     }
 }
 
 impl From<&RolloutMetrics> for MetricsRecord {
-    fn from(report: &RolloutMetrics) -> Self {
-        let stable = report.arms.iter().find(|a| a.is_stable).map(|i| &i.version);
+    fn from(metrics: &RolloutMetrics) -> Self {
+        let stable = metrics.arms.iter().find(|a| a.is_stable).map(|i| &i.version);
         Self {
-            rollout: report.rollout.to_string(),
-            model: report.model.to_string(),
-            strategy: report.strategy.word().to_owned(),
-            revision: report.revision.0,
-            stage: report.stage.0,
-            tick: report.tick.0,
-            arms: report.arms.iter().map(Into::into).collect(),
-            metrics: report.findings.iter().map(|f| finding(f, stable)).collect(),
-            segments: report.segments.iter().map(|s| finding(s, stable)).collect(),
-            health: (&report.health).into(),
-            verdict: report.verdict.to_owned(),
-            reason: report.reason.clone(),
-            eta: report.eta.map(|e| e.0),
+            rollout: metrics.rollout.to_string(),
+            model: metrics.model.to_string(),
+            strategy: metrics.strategy.word().to_owned(),
+            revision: metrics.revision.0,
+            stage: metrics.stage.0,
+            tick: metrics.tick.0,
+            arms: metrics.arms.iter().map(Into::into).collect(),
+            metrics: metrics.findings.iter().map(|f| finding(f, stable)).collect(),
+            segments: metrics.segments.iter().map(|s| finding(s, stable)).collect(),
+            health: (&metrics.health).into(),
+            verdict: metrics.verdict.to_owned(),
+            reason: metrics.reason.clone(),
+            eta: metrics.eta.map(|e| e.0),
         }
     }
 }

@@ -1,8 +1,7 @@
-//! The private record of a lane's sums: everything in it is a count or an exact sum, so it comes back the same to the bit.
+//! The private partial record: the sums of a lane. It holds only counts and exact sums, so decoding restores every bit.
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::bets::{
@@ -25,8 +24,8 @@ use serinus_stats::cluster::{BUCKETS, Clusters, PartSums};
 use serinus_stats::paired_bet::PairedCounts;
 use serinus_stats::sketch::Sketch;
 
-/// One lane's sums of one rollout at one tick.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The sums of one lane and one rollout at one tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartialRecord {
     /// The model.
     pub model: String,
@@ -34,152 +33,152 @@ pub struct PartialRecord {
     pub rollout: String,
     /// The partition of the prediction log.
     pub partition: i32,
-    /// The tick passed.
+    /// The tick.
     pub tick: i64,
-    /// The prediction clock and the label clock.
+    /// The watermarks of the predictions and of the labels.
     pub clocks: (i64, i64),
-    /// Whether every label had been read.
+    /// Whether all labels had been read.
     pub labels_read: bool,
-    /// Whether no predictions come.
+    /// Whether the prediction log is idle.
     pub idle: bool,
-    /// The turn in which it was made.
+    /// The turn that published it.
     pub turn: u64,
     /// The next offsets of predictions and labels.
     pub inputs: (i64, i64),
-    /// Records not yet read.
+    /// The number of records that are not read yet.
     pub lag: u64,
-    /// Cases that wait for their plan.
+    /// Cases whose plan is not known yet.
     #[serde(default)]
     pub unplanned: u64,
-    /// The newest revision that the plan is known of.
+    /// The newest routing revision whose plan is known.
     #[serde(default)]
     pub revision: u64,
-    /// What happened to each version's cases.
+    /// Counts of each version's cases.
     pub arms: Vec<TallyRecord>,
-    /// What each version's answers scored.
+    /// The scores of each version's answers.
     pub scores: Vec<ScoresRecord>,
-    /// Comparisons.
+    /// Comparisons of candidates with the stable version.
     pub contrasts: Vec<ContrastRecord>,
-    /// What the split of traffic is checked on.
+    /// The counts of the SRM check.
     pub units: Vec<UnitsRecord>,
-    /// Cases whose request id stands for their unit: requests without one, and all where the spec takes the id.
+    /// Cases whose unit is their request id: requests without a unit, and all cases if the spec uses the id as the unit.
     #[serde(default)]
     pub without_unit: u64,
-    /// Values by buckets of units.
+    /// Values by bucket of units, for the design effect.
     #[serde(default)]
     pub units_alike: Vec<ClustersRecord>,
-    /// What the lane's split bets are centred on.
+    /// The centers of the lane's split bets.
     #[serde(default)]
     pub centres: Vec<CentresRecord>,
-    /// What labels that changed after maturity would change, where any did.
+    /// The effect of labels that changed after maturity, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amended: Option<AmendedRecord>,
 }
 
-/// What labels that changed after maturity would change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The effect of labels that changed after maturity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AmendedRecord {
-    /// How many times a label changed.
+    /// The number of label changes.
     pub labels: u64,
-    /// What the newer labels show: scores.
+    /// The scores by the newer labels.
     pub given_scores: Vec<ScoresRecord>,
-    /// What the newer labels show: comparisons.
+    /// The comparisons by the newer labels.
     pub given_contrasts: Vec<ContrastRecord>,
-    /// What the labels before them had shown: scores.
+    /// The scores by the labels that they replace.
     pub taken_scores: Vec<ScoresRecord>,
-    /// What the labels before them had shown: comparisons.
+    /// The comparisons by the labels that they replace.
     pub taken_contrasts: Vec<ContrastRecord>,
 }
 
-/// What happened to one version's cases in one stratum.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Counts of one version's cases in one stratum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TallyRecord {
-    /// Stage and number of candidates taken out.
+    /// The stage and the number of dropped candidates.
     pub stratum: (u32, u32),
     /// The version.
     pub version: String,
-    /// Whether of copies.
+    /// Whether the cases are copies (shadow traffic).
     pub copied: bool,
-    /// Exposures, answered, errors, timeouts, late, fallbacks, labelled, mature, missing, labelled by a quarter, by half.
+    /// Exposures, answered, errors, timeouts, late, fallbacks, labeled, mature, missing, labeled by a quarter of the maturity, by half.
     pub counts: [u64; 11],
-    /// The first and the newest case's event time.
+    /// The event times of the first and of the newest case.
     pub span: (i64, i64),
-    /// Latencies of zero.
+    /// The number of latencies of zero.
     pub latency_zeros: u64,
-    /// Latencies by bucket.
+    /// The number of latencies in each bucket.
     pub latency: Vec<(i32, u64)>,
 }
 
-/// What one version's answers scored in one metric.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The scores of one version's answers in one metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScoresRecord {
-    /// Stage and number of candidates taken out.
+    /// The stage and the number of dropped candidates.
     pub stratum: (u32, u32),
     /// The version.
     pub version: String,
-    /// Whether of copies.
+    /// Whether the cases are copies (shadow traffic).
     pub copied: bool,
     /// The metric.
     pub metric: String,
-    /// Count and sums.
+    /// The count and the sums.
     pub moments: MomentsRecord,
-    /// How many had to be clipped.
+    /// The number of clipped values.
     pub clipped: u64,
-    /// Answers that could not be scored although the truth is known: of positive cases, and of others.
+    /// Labeled cases whose answer could not be scored: positive ones, and others.
     #[serde(default)]
     pub lost: (u64, u64),
-    /// Hits, alarms, misses, rest.
+    /// True positives, false positives, false negatives, true negatives.
     pub table: [u64; 4],
-    /// Scores of positives and negatives, for rankings.
+    /// The scores of positives and negatives, for ranking metrics.
     #[serde(default)]
     pub ranking: Option<RankingRecord>,
-    /// Labelled cases with an answer, and those of them that could not be scored.
+    /// Labeled cases with an answer, and those of them that could not be scored.
     #[serde(default)]
     pub unscored: UnscoredRecord,
 }
 
-/// A candidate against the stable version.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The comparison of a candidate with the stable version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContrastRecord {
-    /// Stage and number of candidates taken out.
+    /// The stage and the number of dropped candidates.
     pub stratum: (u32, u32),
     /// The candidate.
     pub candidate: String,
     /// The metric.
     pub metric: String,
-    /// Pairs: candidate alone, stable alone, alike.
+    /// Pairs of a binary metric: events of the candidate alone, of the stable version alone, of both or neither.
     pub pairs: [u64; 3],
-    /// Differences of pairs.
+    /// The differences of the pairs.
     pub difference: MomentsRecord,
-    /// Pairs with an answer that cannot be scored, as they count for harm and in the candidate's favour; nothing where there are none.
+    /// Pairs with an answer that cannot be scored, as they count for harm and in the candidate's favor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<(LostPairsRecord, LostPairsRecord)>,
-    /// Cases of a binary metric that were split between the two, by the centre of their bets.
+    /// Split cases of a binary metric, by the center of their bets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<SplitRecord>,
-    /// Log-capitals in 2^-40, as decimal text: harm, non-inferior, superior.
+    /// Log capitals in units of 2^-40 as decimal text: harm, non-inferior, superior.
     pub capital: Option<Vec<Vec<String>>>,
 }
 
-/// The values of a comparison by buckets of units. Buckets are hexadecimal numbers with spaces between; none if all are zero.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The values of a comparison by bucket of units. Buckets are hexadecimal numbers separated by spaces, or empty if all are zero.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClustersRecord {
     /// The candidate.
     pub candidate: String,
     /// The metric.
     pub metric: String,
-    /// The candidate's cases, the stable version's, and pairs.
+    /// The candidate's cases, the stable version's cases, and pairs.
     pub parts: Vec<PartSumsRecord>,
 }
 
-/// The weights of one part of a comparison, and sums over its cases as decimal text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The weights of one part of a comparison, and decimal sums over its cases.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartSumsRecord {
-    /// The weighted values of each bucket in 2^-36.
+    /// The weighted values of each bucket in units of 2^-36.
     pub values: String,
-    /// The weights of each bucket in 2^-16.
+    /// The weights of each bucket in units of 2^-16.
     pub weights: String,
-    /// Squared weights in 2^-32; these times values in 2^-52, times squared values in 2^-72, times centres in 2^-52.
+    /// Squared weights in units of 2^-32, and their products with values (2^-52), squared values (2^-72) and centers (2^-52).
     pub sums: [String; 4],
 }
 
@@ -188,39 +187,36 @@ impl Record for PartialRecord {
 }
 
 impl PartialRecord {
-    /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
     }
 
-    /// Writes it.
     pub fn write(&self) -> Vec<u8> {
         write(self)
     }
 
-    /// Returns the record's key: one for each partition of each rollout, so that compaction keeps the newest.
+    /// Returns the key: one per rollout and partition, so that compaction keeps the newest record.
     pub fn key(&self) -> String {
         format!("{}/{}", self.rollout, self.partition)
     }
 
-    /// Returns the partial.
     pub fn partial(&self) -> Result<Partial, Malformed> {
         let mut sums = Evidence { without_unit: self.without_unit, ..Evidence::default() };
-        for it in &self.arms {
-            let key = (stratum(it.stratum), version(&it.version), part(it.copied));
-            sums.arms.insert(key, it.tally());
+        for arm in &self.arms {
+            let key = (stratum(arm.stratum), version(&arm.version), part(arm.copied));
+            sums.arms.insert(key, arm.tally());
         }
         sums.scores = scores(&self.scores)?;
         sums.contrasts = contrasts(&self.contrasts)?;
-        if let Some(it) = &self.amended {
-            let given = (scores(&it.given_scores)?, contrasts(&it.given_contrasts)?);
-            let taken = (scores(&it.taken_scores)?, contrasts(&it.taken_contrasts)?);
+        if let Some(amended) = &self.amended {
+            let given = (scores(&amended.given_scores)?, contrasts(&amended.given_contrasts)?);
+            let taken = (scores(&amended.taken_scores)?, contrasts(&amended.taken_contrasts)?);
             let values = |(scores, contrasts)| Values { scores, contrasts };
             sums.amended =
-                Amended { labels: it.labels, given: values(given), taken: values(taken) };
+                Amended { labels: amended.labels, given: values(given), taken: values(taken) };
         }
-        for it in &self.units {
-            sums.units.insert(stratum(it.stratum), it.units()?);
+        for units in &self.units {
+            sums.units.insert(stratum(units.stratum), units.units()?);
         }
         for record in &self.centres {
             let key = (stratum(record.stratum), record.metric.as_str().into());
@@ -332,7 +328,7 @@ fn buckets(text: &str) -> Result<[i128; BUCKETS], Malformed> {
 }
 
 fn wrong_buckets() -> Malformed {
-    Malformed::new("partial", format!("a list of buckets does not have {BUCKETS} numbers"))
+    Malformed::new("partial", format!("expected {BUCKETS} buckets"))
 }
 
 type ScoresByKey = BTreeMap<(Stratum, Version, Part, MetricName), Scores>;
@@ -394,27 +390,27 @@ fn contrast_records(contrasts: &BTreeMap<ContrastKey, Contrast>) -> Vec<Contrast
         .collect()
 }
 
-fn tally_record((stratum, version, part): &(Stratum, Version, Part), it: &Tally) -> TallyRecord {
+fn tally_record((stratum, version, part): &(Stratum, Version, Part), tally: &Tally) -> TallyRecord {
     TallyRecord {
         stratum: pair(*stratum),
         version: version.to_string(),
         copied: *part == Part::Copied,
         counts: [
-            it.exposures,
-            it.answered,
-            it.errors,
-            it.timeouts,
-            it.late,
-            it.fallbacks,
-            it.labelled,
-            it.mature,
-            it.missing,
-            it.labelled_by[0],
-            it.labelled_by[1],
+            tally.exposures,
+            tally.answered,
+            tally.errors,
+            tally.timeouts,
+            tally.late,
+            tally.fallbacks,
+            tally.labelled,
+            tally.mature,
+            tally.missing,
+            tally.labelled_by[0],
+            tally.labelled_by[1],
         ],
-        span: (it.first_at.0, it.last_at.0),
-        latency_zeros: it.latency.zeros(),
-        latency: it.latency.buckets().collect(),
+        span: (tally.first_at.0, tally.last_at.0),
+        latency_zeros: tally.latency.zeros(),
+        latency: tally.latency.buckets().collect(),
     }
 }
 
@@ -473,11 +469,14 @@ impl ContrastRecord {
             Some(capitals) => {
                 let mut read: Box<[Capital; 3]> = Box::default();
                 if capitals.len() != read.len() {
-                    return Err(Malformed::new("partial", "three capitals are wanted"));
+                    return Err(Malformed::new("partial", "expected three capitals"));
                 }
                 for (capital, texts) in read.iter_mut().zip(capitals) {
                     if texts.len() != capital.0.len() {
-                        return Err(Malformed::new("partial", "a capital has another grid"));
+                        return Err(Malformed::new(
+                            "partial",
+                            "a capital has the wrong number of grid points",
+                        ));
                     }
                     for (sum, text) in capital.0.iter_mut().zip(texts) {
                         *sum = number(text)?;
@@ -509,7 +508,7 @@ impl ClustersRecord {
     fn clusters(&self) -> Result<Clusters, Malformed> {
         let mut read = Clusters::default();
         if self.parts.len() != read.parts.len() {
-            return Err(Malformed::new("partial", "clusters have another number of parts"));
+            return Err(Malformed::new("partial", "clusters have the wrong number of parts"));
         }
         for (part, record) in read.parts.iter_mut().zip(&self.parts) {
             let [squares, values, value_squares, centres] = &record.sums;

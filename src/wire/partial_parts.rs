@@ -1,10 +1,10 @@
-//! Parts that several records of a lane's sums share: strata, versions, and sparse lists of bins.
+//! Parts that the records of a partial share: strata, versions, and sparse lists of bins.
 
 use crate::wire::malformed::Malformed;
 use serinus_core::domain::ids::{StageIndex, Version};
 use serinus_core::evidence::design::{Part, Stratum};
 
-/// The bins that are not empty, each with its count.
+/// The index and the count of each bin that is not empty.
 pub(super) type SparseBins = Vec<(u32, u64)>;
 
 pub(super) fn sparse(bins: &[u64]) -> SparseBins {
@@ -19,7 +19,7 @@ pub(super) fn dense(bins: &SparseBins, count: usize) -> Result<Vec<u64>, Malform
                 let sum = count.checked_add(*n);
                 *count = sum.ok_or_else(|| Malformed::new("partial", "its bins overflow"))?;
             }
-            None => return Err(Malformed::new("partial", format!("there is no bin {bin}"))),
+            None => return Err(Malformed::new("partial", format!("bin {bin} is out of range"))),
         }
     }
     Ok(dense)

@@ -1,12 +1,12 @@
-//! Where a keyed record stands: Kafka's own default partitioner, so that any producer puts a key where we look for it.
+//! Kafka's default partitioner, so that we find a key on the partition on which any producer puts it.
 
 const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;
 const R: u32 = 24;
 
-/// Returns the hash that Kafka's Java client places keys by.
+/// Returns the hash by which Kafka's Java client partitions keys.
 pub fn murmur2(bytes: &[u8]) -> u32 {
-    // Kafka hashes by 32-bit length; no key is near that.
+    // Kafka hashes a 32-bit length; no key is that long.
     #[expect(clippy::cast_possible_truncation, reason = "Kafka's own arithmetic is modulo 2^32")]
     let mut hash = SEED ^ bytes.len() as u32;
     let (words, tail) = bytes.as_chunks::<4>();
@@ -26,7 +26,7 @@ pub fn murmur2(bytes: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// Returns the partition of a key among `count` partitions, 0 where there are none.
+/// Returns the partition of a key among `count` partitions, or 0 if `count` is 0.
 pub fn partition(key: &[u8], count: i32) -> i32 {
     let positive = i32::try_from(murmur2(key) & 0x7fff_ffff).unwrap_or(i32::MAX);
     positive.checked_rem(count).unwrap_or(0)

@@ -113,13 +113,13 @@ pub struct SourceRecord {
     pub offset: i64,
 }
 
-/// An answer's value in a record, which may be absent; the JSON value `null` is there.
+/// The value of an answer in a record. It can be absent, which differs from the JSON value `null`.
 pub trait AnswerValue: Default {
-    /// Returns whether there is none.
+    /// Returns whether the value is absent.
     fn is_absent(&self) -> bool;
 }
 
-/// A prediction whose answers' values are JSON text.
+/// A prediction with the values of its answers as JSON text, as Avro carries them.
 pub type TextPrediction<'a> = PredictionRecord<'a, Option<Cow<'a, str>>>;
 
 /// An answer's value as it is written in JSON.
@@ -144,7 +144,6 @@ impl<'de> Deserialize<'de> for JsonValue<'de> {
     }
 }
 
-/// The JSON text of an answer's value, as Avro carries it.
 impl AnswerValue for Option<Cow<'_, str>> {
     fn is_absent(&self) -> bool {
         self.is_none()
@@ -159,7 +158,7 @@ impl Record for TextPrediction<'_> {
     }
 }
 
-/// Writes a prediction of a model.
+/// Writes a prediction in the model's format.
 #[expect(clippy::missing_panics_doc, reason = "a record can always be written")]
 pub fn encode(format: Format, model: &ModelName, prediction: &Prediction) -> Vec<u8> {
     match format {
@@ -174,7 +173,7 @@ pub fn encode(format: Format, model: &ModelName, prediction: &Prediction) -> Vec
     }
 }
 
-/// Reads a prediction and the model that it is of, in either format: Avro begins with bytes that JSON cannot.
+/// Reads a prediction and its model in either format: Avro begins with bytes that JSON cannot begin with.
 pub fn decode(bytes: &[u8]) -> Result<(ModelName, Prediction), Unreadable> {
     if is_single_object(bytes) {
         let record: TextPrediction<'_> = codec().decode(bytes)?;
@@ -351,17 +350,17 @@ fn bytes(field: &str, text: &str) -> Result<Bytes, Unreadable> {
 fn span(milliseconds: f64) -> Span {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "a cast saturates, and longer than the end of time is as good"
+        reason = "the cast saturates, and no longer span can occur"
     )]
     Span(milliseconds.round() as i64)
 }
 
-/// A count as a signed number: Avro has no other.
+/// A count as a signed number: Avro has no unsigned ones.
 mod as_long {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub(super) fn serialize<S: Serializer>(count: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_i64(i64::try_from(*count).unwrap_or(i64::MAX))
     }

@@ -1,8 +1,7 @@
-//! Parts of a lane's private sums: moments, rankings, and cases that could not be scored.
+//! Parts of the private partial record: moments, rankings, and cases that could not be scored.
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -11,32 +10,32 @@ use serinus_core::evidence::unscored::{Fault, Reason, Unscored};
 use serinus_stats::moments::Moments;
 use serinus_stats::ranking::{BINS_MAX, Bin, Ranking};
 
-/// Count and exact sums, as decimal text: they do not fit the numbers of every JSON reader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A count and exact sums. The sums are decimal text, because JSON parsers read large numbers inexactly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MomentsRecord {
-    /// How many.
+    /// The number of values.
     pub n: u64,
-    /// The sum in millionths, and the squares' two halves.
+    /// The sum in millionths, and the high and low half of the sum of squares.
     pub sums: [String; 3],
 }
 
 /// Scores of positives and negatives in bins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RankingRecord {
-    /// How many bits of each place are dropped.
+    /// The number of low bits that are dropped from the position of each bin.
     pub level: u32,
-    /// Each bin: its place, positives and negatives.
+    /// Each bin: its position, positives and negatives.
     pub bins: Vec<(i64, u64, u64)>,
-    /// Where bits are dropped, the bins whose scores are all equal, each with the scores' place.
+    /// If bits are dropped: the bins whose scores are all equal, each with the position of that score.
     pub only: Vec<(i64, i64)>,
 }
 
 /// Cases of one version and metric that could not be scored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnscoredRecord {
-    /// Labelled cases with an answer in time, scored or not.
+    /// Labeled cases with an answer in time, scored or not.
     pub cases: u64,
-    /// Each reason, how many cases, and the request ids of a few.
+    /// Each reason with its number of cases and a sample of their request ids.
     pub reasons: Vec<(String, u64, Vec<String>)>,
 }
 
@@ -53,7 +52,6 @@ impl From<&Ranking> for RankingRecord {
 }
 
 impl RankingRecord {
-    /// Reads it back.
     pub(super) fn ranking(&self) -> Result<Ranking, Malformed> {
         if self.level > 63 || self.bins.len() > BINS_MAX {
             return Err(Malformed::new("partial", "its ranking has too many bins"));
@@ -78,11 +76,10 @@ impl From<&Unscored> for UnscoredRecord {
 }
 
 impl UnscoredRecord {
-    /// Reads it back.
     pub(super) fn unscored(&self) -> Result<Unscored, Malformed> {
         let reasons = self.reasons.iter().map(|(word, n, sample)| {
             let reason = Reason::of_word(word)
-                .ok_or_else(|| Malformed::new("partial", format!("no reason is called {word}")))?;
+                .ok_or_else(|| Malformed::new("partial", format!("unknown reason `{word}`")))?;
             let sample = sample.iter().map(|id| (xxh3_64(id.as_bytes()), id.as_str().into()));
             Ok((reason, Fault { n: *n, sample: sample.collect() }))
         });
@@ -98,7 +95,6 @@ impl From<&Moments> for MomentsRecord {
 }
 
 impl MomentsRecord {
-    /// Reads it back.
     pub(super) fn moments(&self) -> Result<Moments, Malformed> {
         let [sum, squares_high, squares_low] = &self.sums;
         Ok(Moments {
@@ -110,7 +106,7 @@ impl MomentsRecord {
     }
 }
 
-/// Reads a number that is written as text.
+/// Parses a number that is written as text.
 pub(super) fn number(text: &str) -> Result<i128, Malformed> {
     text.parse().map_err(|error| Malformed::new("partial", format!("{text}: {error}")))
 }

@@ -1,8 +1,8 @@
-//! The file of an analyst lane: a copy of all that it knows between two turns, to go on from after a restart.
+//! The snapshot of an analyst lane: a file with the lane's whole state between two turns, from which a restart continues.
 //!
-//! It is a cache. Frame by frame, each with its length and its checksum: a head in JSON, then what is pending in blocks, in a compact
-//! binary form ([postcard](https://postcard.jamesmunns.com)), and an end that says how much there was. Whatever is not as it was
-//! written is told, and then the lane restores from the topics.
+//! The file is a cache: a damaged one is refused, and the lane restores from the topics. It is a sequence of frames, each with its
+//! length and its checksum: a head in JSON, blocks of pending entries in [postcard](https://postcard.jamesmunns.com), and an end with
+//! the number of entries.
 
 use std::io::{ErrorKind, Read, Write};
 
@@ -24,44 +24,44 @@ use serinus_core::engine::partial::Inputs;
 use serinus_core::join::entry::Entry;
 use serinus_core::join::interner::Interner;
 
-/// What the file begins with; another number for another form.
+/// The first bytes of the file, with the version of the format.
 const MAGIC: &[u8; 16] = b"serinus lane 2\n\0";
-/// How many request ids a block holds.
+/// The number of request ids in a block.
 const BLOCK: usize = 1024;
-/// No frame is longer: whoever says so is not one of ours.
+/// The largest frame, 1 GiB. A larger length can only come from a damaged file.
 const FRAME_MAX: u32 = 1 << 30;
 
-/// Where a lane stood when it was saved.
+/// The position of a lane in its topics when the snapshot was taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SnapshotHeader {
     /// The model.
     pub model: ModelName,
     /// The partition.
     pub partition: i32,
-    /// The journal's record of the last turn that is in the file: it must be the same in the journal, or the file is not of this lane.
+    /// The journal record of the last turn in the snapshot. If the journal has another record for this turn, the snapshot is not used.
     pub last: AnalystTurn,
-    /// One more than the last turn in which sums were published, 0 where none were.
+    /// One more than the newest turn that published sums, or 0 if none did.
     pub published: u64,
-    /// Where a replay from the topics alone would start, by its turn.
+    /// The positions from which a replay without the snapshot could start, by turn.
     pub starts: Vec<ReplayStart>,
 }
 
-/// What is wrong with a file.
+/// The reason why a snapshot cannot be read or written.
 #[derive(Debug, Error)]
 pub enum SnapshotError {
-    /// It could not be read or written.
+    /// Reading or writing the file failed.
     #[error("{0}")]
     Io(std::io::Error),
-    /// There is less of it than was written.
-    #[error("it ends early")]
+    /// The file is truncated.
+    #[error("the file ends early")]
     Short,
-    /// It is not such a file, or one of another build.
-    #[error("it is no lane file of this build")]
+    /// The file is not a snapshot, or has the format of another build.
+    #[error("not a lane snapshot of this build")]
     Foreign,
-    /// A frame is not what was written.
+    /// The checksum or the content of a frame is wrong.
     #[error("frame {0} is damaged")]
     Damaged(u64),
-    /// What a frame says cannot be.
+    /// A record in the file is invalid.
     #[error("{0}")]
     Malformed(#[from] Malformed),
 }
@@ -92,7 +92,7 @@ struct BookRecord {
     replay_turn: u64,
 }
 
-/// Where a replay would start, as numbers.
+/// The fields of a `ReplayStart`.
 type StartRecord = (u64, i64, i64, i64, u64, u64);
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,24 +100,21 @@ struct EndRecord {
     entries: u64,
 }
 
-/// Writes a lane's file; returns how many bytes it has.
-#[expect(
-    clippy::missing_panics_doc,
-    reason = "a record of texts and numbers can always be written"
-)]
+/// Writes a snapshot and returns its size in bytes.
+#[expect(clippy::missing_panics_doc, reason = "a record of texts and numbers is always JSON")]
 pub fn write(
     out: impl Write,
-    place: &SnapshotHeader,
+    header: &SnapshotHeader,
     lane: &Analyst,
 ) -> Result<u64, SnapshotError> {
     let mut out = FrameWriter { out, bytes: 0 };
     out.out.write_all(MAGIC)?;
     let saved = lane.save();
     let head = HeadRecord {
-        model: place.model.to_string(),
-        partition: place.partition,
-        last: place.last.clone(),
-        published: place.published,
+        model: header.model.to_string(),
+        partition: header.partition,
+        last: header.last.clone(),
+        published: header.published,
         inputs: (saved.inputs.predictions, saved.inputs.labels),
         lag: saved.lag,
         checkpoint: CheckpointRecord::from(&saved.checkpoint),
@@ -125,7 +122,7 @@ pub fn write(
     };
     out.frame(&serde_json::to_vec(&head).expect("our records have text keys"))?;
     let start = |r: &ReplayStart| (r.turn, r.now.0, r.first, r.second, r.next, r.published);
-    out.record(&place.starts.iter().map(start).collect::<Vec<StartRecord>>())?;
+    out.record(&header.starts.iter().map(start).collect::<Vec<StartRecord>>())?;
     out.record(&saved.unplanned.iter().map(UnplannedRecord::from).collect::<Vec<_>>())?;
     let (mut block, mut entries) = (Vec::with_capacity(BLOCK), 0);
     for (id, entry) in lane.entries() {
@@ -137,23 +134,23 @@ pub fn write(
         }
     }
     out.record(&block)?;
-    // No block is empty but the last, so the end is told from them.
+    // An empty block ends the list; no other block is empty.
     out.record(&Vec::<EntryRecord<'_>>::new())?;
     out.record(&EndRecord { entries })?;
     out.out.flush()?;
     Ok(out.bytes + MAGIC.len() as u64)
 }
 
-/// A file that is being read: first where the lane stood, then what it knew.
+/// Reads a snapshot: first its header, then the state of the lane.
 pub struct SnapshotReader<R> {
     frames: FrameReader<R>,
-    place: SnapshotHeader,
+    header: SnapshotHeader,
     saved: Saved,
     names: Interner,
 }
 
 impl<R: Read> SnapshotReader<R> {
-    /// Reads where the lane stood; what it knew only if that is asked for.
+    /// Opens a snapshot and reads its header.
     pub fn open(input: R) -> Result<Self, SnapshotError> {
         let mut frames = FrameReader { input, read: 0 };
         let mut magic = [0; MAGIC.len()];
@@ -176,7 +173,7 @@ impl<R: Read> SnapshotReader<R> {
             published,
             has_gap: false,
         };
-        let place = SnapshotHeader {
+        let header = SnapshotHeader {
             model: ModelName::new(&head.model),
             partition: head.partition,
             last: head.last,
@@ -191,17 +188,17 @@ impl<R: Read> SnapshotReader<R> {
             books: head.books.iter().map(SavedBook::try_from).collect::<Result<_, _>>()?,
             unplanned: unplanned.into_iter().map(|u| u.into_unplanned(&mut names)).collect(),
         };
-        Ok(Self { frames, place, saved, names })
+        Ok(Self { frames, header, saved, names })
     }
 
-    /// Returns where the lane stood.
-    pub fn place(&self) -> &SnapshotHeader {
-        &self.place
+    /// Returns the header.
+    pub fn header(&self) -> &SnapshotHeader {
+        &self.header
     }
 
-    /// Reads what the lane knew into one that knows its plans and nothing else.
+    /// Restores the state into a lane that has its plans and nothing else.
     ///
-    /// A lane into which a damaged file was read is of no use any more.
+    /// After an error the lane is in an undefined state: discard it.
     pub fn read_into(mut self, lane: &mut Analyst) -> Result<SnapshotHeader, SnapshotError> {
         lane.take_saved(self.saved);
         let mut entries = 0;
@@ -211,8 +208,8 @@ impl<R: Read> SnapshotReader<R> {
             if block.is_empty() {
                 break;
             }
-            for it in block {
-                let (id, entry): (RequestId, Entry) = it.into_entry(&mut self.names);
+            for record in block {
+                let (id, entry): (RequestId, Entry) = record.into_entry(&mut self.names);
                 lane.put_back(id, entry);
                 entries += 1;
             }
@@ -221,17 +218,17 @@ impl<R: Read> SnapshotReader<R> {
         if end != (EndRecord { entries }) {
             return Err(SnapshotError::Damaged(self.frames.read));
         }
-        Ok(self.place)
+        Ok(self.header)
     }
 }
 
 impl From<&SavedBook> for BookRecord {
-    fn from(it: &SavedBook) -> Self {
+    fn from(saved: &SavedBook) -> Self {
         Self {
-            partial: PartialRecord::from(&it.partial),
-            tick: it.tick.map(|t| t.0),
-            changed: it.is_changed,
-            replay_turn: it.replay_turn,
+            partial: PartialRecord::from(&saved.partial),
+            tick: saved.tick.map(|t| t.0),
+            changed: saved.is_changed,
+            replay_turn: saved.replay_turn,
         }
     }
 }
@@ -285,7 +282,7 @@ impl<R: Read> FrameReader<R> {
         if length > FRAME_MAX {
             return Err(SnapshotError::Damaged(self.read));
         }
-        // Not by the length that it says, which may be damaged, but as far as there is something.
+        // Do not allocate `length` bytes first: a damaged length can be far larger than the file.
         let mut bytes = Vec::new();
         self.input.by_ref().take(u64::from(length)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 != u64::from(length) {
@@ -395,25 +392,25 @@ mod tests {
             has_gap: false,
         };
         let (model, starts) = ("m".into(), vec![start, ReplayStart { turn: 2, ..start }]);
-        let place = SnapshotHeader { model, partition: 2, last, published: 8, starts };
+        let header = SnapshotHeader { model, partition: 2, last, published: 8, starts };
         let mut bytes = Vec::new();
-        let written = write(&mut bytes, &place, lane).expect("memory takes it");
+        let written = write(&mut bytes, &header, lane).expect("memory takes it");
         assert_eq!(written, bytes.len() as u64);
-        (place, bytes)
+        (header, bytes)
     }
 
     fn read(bytes: &[u8]) -> Result<(SnapshotHeader, Analyst), SnapshotError> {
         let mut lane = Analyst::new(Settings::new("m".into(), 2, 4));
-        let place = SnapshotReader::open(bytes)?.read_into(&mut lane)?;
-        Ok((place, lane))
+        let header = SnapshotReader::open(bytes)?.read_into(&mut lane)?;
+        Ok((header, lane))
     }
 
     #[test]
-    fn what_was_saved_is_read_as_it_was() {
+    fn a_snapshot_is_read_back() {
         let lane = lane();
-        let (place, bytes) = file(&lane);
-        let (read_place, read_lane) = read(&bytes).expect("it was just written");
-        assert_eq!(read_place, place);
+        let (header, bytes) = file(&lane);
+        let (read_header, read_lane) = read(&bytes).expect("it was just written");
+        assert_eq!(read_header, header);
         assert_eq!(read_lane.save(), lane.save());
         assert_eq!(read_lane.cases(), 5);
         assert!(read_lane.entries().eq(lane.entries()));
@@ -421,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_ends_early_or_has_one_wrong_byte_is_told() {
+    fn a_truncated_file_or_one_wrong_byte_is_an_error() {
         let (_, bytes) = file(&lane());
         for length in 0..bytes.len() {
             assert!(read(&bytes[..length]).is_err(), "the first {length} bytes");

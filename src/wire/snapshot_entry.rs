@@ -1,4 +1,4 @@
-//! What an analyst lane holds, in a compact form for its file: cases that await labels, labels that await cases.
+//! The pending entries of a lane snapshot in a compact form: cases that wait for labels, and labels that wait for cases.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serinus_core::engine::analyst::lane::Unplanned;
 use serinus_core::join::entry::{Entry, LabelStatus, Until, Waiting};
 use serinus_core::join::interner::Interner;
 
-/// What is held of one request id.
+/// The pending cases and labels of one request id.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct EntryRecord<'a> {
     id: &'a str,
@@ -29,7 +29,7 @@ pub(super) struct EntryRecord<'a> {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct LabelRecord<'a> {
-    /// As JSON.
+    /// The truth as JSON text.
     #[serde(borrow)]
     value: Cow<'a, str>,
     observed_at: i64,
@@ -60,7 +60,7 @@ pub(super) struct UnplannedRecord<'a> {
     case: CaseRecord<'a>,
 }
 
-/// A closed case, but for the request id.
+/// A closed case without its request id.
 #[derive(Debug, Serialize, Deserialize)]
 struct CaseRecord<'a> {
     place: (i32, i64),
@@ -91,7 +91,6 @@ struct AnswerRecord<'a> {
 }
 
 impl<'a> EntryRecord<'a> {
-    /// Makes the record of it.
     pub(super) fn of(id: &'a RequestId, entry: &'a Entry) -> Self {
         Self {
             id: id.as_str(),
@@ -103,7 +102,6 @@ impl<'a> EntryRecord<'a> {
         }
     }
 
-    /// Returns what it is a record of.
     pub(super) fn into_entry(self, names: &mut Interner) -> (RequestId, Entry) {
         let id = RequestId::new(self.id);
         let entry = Entry {
@@ -135,7 +133,7 @@ impl LabelRecord<'_> {
     fn into_label(self, id: &RequestId) -> Option<Label> {
         Some(Label {
             request_id: id.clone(),
-            // It was written from JSON.
+            // The text was written from JSON, so parsing it cannot fail.
             value: serde_json::from_str(&self.value).ok()?,
             observed_at: Timestamp(self.observed_at),
             version: self.version,
@@ -145,15 +143,15 @@ impl LabelRecord<'_> {
 }
 
 impl<'a> From<&'a Waiting> for WaitingRecord<'a> {
-    fn from(it: &'a Waiting) -> Self {
+    fn from(waiting: &'a Waiting) -> Self {
         Self {
-            case: CaseRecord::from(&*it.prediction),
-            due: it.due.0,
-            due_without_labels: it.due_without_labels.0,
-            closed_at: it.closed_at.0,
-            expires: it.expires.0,
-            turn: it.turn,
-            row: it.row,
+            case: CaseRecord::from(&*waiting.prediction),
+            due: waiting.due.0,
+            due_without_labels: waiting.due_without_labels.0,
+            closed_at: waiting.closed_at.0,
+            expires: waiting.expires.0,
+            turn: waiting.turn,
+            row: waiting.row,
         }
     }
 }
@@ -173,19 +171,18 @@ impl WaitingRecord<'_> {
 }
 
 impl<'a> From<&'a Unplanned> for UnplannedRecord<'a> {
-    fn from(it: &'a Unplanned) -> Self {
+    fn from(unplanned: &'a Unplanned) -> Self {
         Self {
-            since: it.since.0,
-            turn: it.turn,
-            reached: it.reached.0,
-            id: it.prediction.request_id.as_str(),
-            case: CaseRecord::from(&*it.prediction),
+            since: unplanned.since.0,
+            turn: unplanned.turn,
+            reached: unplanned.reached.0,
+            id: unplanned.prediction.request_id.as_str(),
+            case: CaseRecord::from(&*unplanned.prediction),
         }
     }
 }
 
 impl UnplannedRecord<'_> {
-    /// Returns what it is a record of.
     pub(super) fn into_unplanned(self, names: &mut Interner) -> Unplanned {
         let id = RequestId::new(self.id);
         let prediction = Arc::new(self.case.into_case(&id, names));
@@ -195,23 +192,23 @@ impl UnplannedRecord<'_> {
 }
 
 impl<'a> From<&'a Prediction> for CaseRecord<'a> {
-    fn from(it: &'a Prediction) -> Self {
+    fn from(prediction: &'a Prediction) -> Self {
         let pair = |(name, value): &'a (Arc<str>, Arc<str>)| (&**name, &**value);
         Self {
-            place: (it.case.partition, it.case.offset),
-            rollout: it.rollout.as_ref().map(RolloutName::as_str),
-            revision: it.revision.0,
-            stage: it.stage.0,
-            unit: it.unit.as_deref(),
-            segments: it.segments.iter().map(pair).collect(),
-            arm: it.arm.as_str(),
-            propensity: it.propensity,
-            served: it.served.as_ref().map(Version::as_str),
-            outcome: it.outcome,
-            requested_at: it.requested_at.0,
-            routed_at: it.routed_at.0,
-            served_at: it.served_at.0,
-            answers: it.answers.iter().map(AnswerRecord::from).collect(),
+            place: (prediction.case.partition, prediction.case.offset),
+            rollout: prediction.rollout.as_ref().map(RolloutName::as_str),
+            revision: prediction.revision.0,
+            stage: prediction.stage.0,
+            unit: prediction.unit.as_deref(),
+            segments: prediction.segments.iter().map(pair).collect(),
+            arm: prediction.arm.as_str(),
+            propensity: prediction.propensity,
+            served: prediction.served.as_ref().map(Version::as_str),
+            outcome: prediction.outcome,
+            requested_at: prediction.requested_at.0,
+            routed_at: prediction.routed_at.0,
+            served_at: prediction.served_at.0,
+            answers: prediction.answers.iter().map(AnswerRecord::from).collect(),
         }
     }
 }
@@ -231,7 +228,7 @@ impl CaseRecord<'_> {
             arm: names.version(self.arm),
             propensity: self.propensity,
             served: self.served.map(|s| names.version(s)),
-            outcome: Outcome::from(self.outcome),
+            outcome: self.outcome,
             requested_at: Timestamp(self.requested_at),
             routed_at: Timestamp(self.routed_at),
             served_at: Timestamp(self.served_at),
@@ -241,14 +238,14 @@ impl CaseRecord<'_> {
 }
 
 impl<'a> From<&'a CaseAnswer> for AnswerRecord<'a> {
-    fn from(it: &'a CaseAnswer) -> Self {
+    fn from(answer: &'a CaseAnswer) -> Self {
         Self {
-            version: it.version.as_str(),
-            role: it.role,
-            status: it.status,
-            latency: it.latency.map(|l| l.0),
-            value: it.value.as_deref(),
-            error: it.error.as_deref(),
+            version: answer.version.as_str(),
+            role: answer.role,
+            status: answer.status,
+            latency: answer.latency.map(|l| l.0),
+            value: answer.value.as_deref(),
+            error: answer.error.as_deref(),
         }
     }
 }
@@ -257,8 +254,8 @@ impl AnswerRecord<'_> {
     fn into_answer(self, names: &mut Interner) -> CaseAnswer {
         CaseAnswer {
             version: names.version(self.version),
-            role: Role::from(self.role),
-            status: AnswerStatus::from(self.status),
+            role: self.role,
+            status: self.status,
             latency: self.latency.map(Span),
             value: self.value.map(Arc::from),
             error: self.error.map(Arc::from),

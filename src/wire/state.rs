@@ -1,4 +1,4 @@
-//! The `rollout-state` record: the spec, where the model stands, and what its judge must know again after a restart.
+//! The `rollout-state` record: the spec, the position of the model, and the state that its judge restores after a restart.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -137,27 +137,23 @@ impl Record for StateRecord {
 }
 
 impl StateRecord {
-    /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
     }
 
-    /// Writes it as JSON.
     pub fn write(&self) -> Vec<u8> {
         write(self)
     }
 
-    /// Writes it in a model's format.
     pub fn encode(&self, format: Format) -> Vec<u8> {
         encode(format, self)
     }
 
-    /// Returns the record's key.
     pub fn key(&self) -> &str {
         &self.model
     }
 
-    /// Returns the phase and routing as a record of their own.
+    /// Returns the phase and the routing as a position record.
     pub fn position(&self) -> PositionRecord {
         PositionRecord {
             phase: self.phase,
@@ -172,8 +168,8 @@ impl StateRecord {
         }
     }
 
-    /// Returns what the judge must know again, with the documents read by `parse`.
-    pub fn standing(&self, parse: impl Fn(&Value) -> Parsed) -> Result<ModelState, Malformed> {
+    /// Converts it to the state of the judge; `parse` reads the documents.
+    pub fn model_state(&self, parse: impl Fn(&Value) -> Parsed) -> Result<ModelState, Malformed> {
         let model = model(&parse, &self.memory.model_spec)?;
         let current = match &self.rollout {
             Some(_) => Some(rollout(&parse, &self.spec)?),
@@ -229,15 +225,15 @@ impl StateRecord {
 }
 
 impl From<&ModelState> for StateRecord {
-    fn from(standing: &ModelState) -> Self {
-        let position = PositionRecord::from(&standing.position);
-        let document = match &standing.rollout {
+    fn from(state: &ModelState) -> Self {
+        let position = PositionRecord::from(&state.position);
+        let document = match &state.rollout {
             Some(rollout) => &rollout.document,
-            None => &standing.model.document,
+            None => &state.model.document,
         };
         Self {
-            rollout: standing.rollout.as_ref().map(|r| r.plan.name.to_string()),
-            model: standing.model.plan.name.to_string(),
+            rollout: state.rollout.as_ref().map(|r| r.plan.name.to_string()),
+            model: state.model.plan.name.to_string(),
             phase: position.phase,
             stage: position.stage,
             revision: position.revision,
@@ -247,10 +243,10 @@ impl From<&ModelState> for StateRecord {
             shadows: position.shadows,
             slices: position.slices,
             spec: document.clone(),
-            since: standing.since.0,
-            by: standing.by.clone(),
-            reason: standing.reason.clone(),
-            conditions: standing
+            since: state.since.0,
+            by: state.by.clone(),
+            reason: state.reason.clone(),
+            conditions: state
                 .conditions
                 .iter()
                 .map(|c| ConditionRecord {
@@ -259,17 +255,17 @@ impl From<&ModelState> for StateRecord {
                     reason: c.reason.clone(),
                 })
                 .collect(),
-            sequence: standing.sequence,
+            sequence: state.sequence,
             routed: position.rollout,
             memory: MemoryRecord {
-                model_spec: standing.model.document.clone(),
-                applied_at: standing.applied_at.0,
-                entered_at: standing.entered_at.map(|e| e.0),
-                judged: standing.judged.map(|j| j.0),
-                design: (&standing.design).into(),
-                winner: standing.winner.as_ref().map(ToString::to_string),
-                decisions: standing.decisions.iter().map(Into::into).collect(),
-                queue: standing
+                model_spec: state.model.document.clone(),
+                applied_at: state.applied_at.0,
+                entered_at: state.entered_at.map(|e| e.0),
+                judged: state.judged.map(|j| j.0),
+                design: (&state.design).into(),
+                winner: state.winner.as_ref().map(ToString::to_string),
+                decisions: state.decisions.iter().map(Into::into).collect(),
+                queue: state
                     .queue
                     .iter()
                     .map(|q| QueuedRecord {
@@ -278,7 +274,7 @@ impl From<&ModelState> for StateRecord {
                         by: q.by.clone(),
                     })
                     .collect(),
-                past: standing
+                past: state
                     .past
                     .iter()
                     .map(|p| PastRecord {
@@ -287,13 +283,13 @@ impl From<&ModelState> for StateRecord {
                         fingerprint: format!("{:016x}", p.fingerprint),
                     })
                     .collect(),
-                commands: standing.commands.clone(),
+                commands: state.commands.clone(),
             },
         }
     }
 }
 
-/// A condition of a newer version of this crate is for people only, and comes back with the next tick.
+/// Skips the conditions of newer builds: nothing is decided by them, and the next tick writes them again.
 fn condition(record: &ConditionRecord) -> Option<Condition> {
     let name = Condition::NAMES.into_iter().find(|n| *n == record.name)?;
     Some(Condition { name, is_ok: record.ok, reason: record.reason.clone() })

@@ -1,7 +1,7 @@
-//! The state of a model as its events give it, for where the state itself is gone.
+//! Rebuilds the state of a model from its events, when the state record is lost.
 //!
-//! The events hold the documents, the routing and the phase. What only the state holds begins again: how long a stage has been held, and
-//! the decisions that late labels may speak against.
+//! The events have the documents, the routing and the phase. The parts that only the state record has start again: the time that a stage
+//! has been held, and the decisions that late labels can contest.
 
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
@@ -11,19 +11,19 @@ use crate::wire::event::EventRecord;
 use crate::wire::state::{MemoryRecord, PastRecord, QueuedRecord, StateRecord};
 use serinus_core::engine::judge::event::{Action, Phase};
 
-/// This many of the newest commands' ids are kept, so that none of them is done twice.
+/// The number of newest command ids that are kept, so that a command is not executed twice.
 const COMMANDS_MAX: usize = 200;
 
-/// Returns where a model stands by its events, in the order of their numbers; nothing where its document is not among them.
+/// Returns the state after these events, which are in the order of their sequence numbers; `None` if none of them has the model's document.
 pub fn state_from_events(events: &[EventRecord]) -> Option<StateRecord> {
-    let mut known = Replay::default();
+    let mut replay = Replay::default();
     for event in events {
-        known.commands.extend(event.command_id.clone());
+        replay.commands.extend(event.command_id.clone());
         if event.verdict != Action::Conflict {
-            known.follow(event);
+            replay.apply(event);
         }
     }
-    known.state(events.last()?)
+    replay.state(events.last()?)
 }
 
 #[derive(Default)]
@@ -45,7 +45,7 @@ struct CurrentRollout<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn follow(&mut self, event: &'a EventRecord) {
+    fn apply(&mut self, event: &'a EventRecord) {
         self.newest = Some(event);
         let kind =
             |spec: &&Value, kind: &str| spec.get("kind").and_then(Value::as_str) == Some(kind);
@@ -57,14 +57,14 @@ impl<'a> Replay<'a> {
         if is_routed || event.verdict == Action::Abort || phase == Phase::Pending {
             self.queue.retain(|(queued, _)| *queued != rollout);
         }
-        let is_known = self.current.as_ref().is_some_and(|c| c.rollout == rollout);
+        let is_current = self.current.as_ref().is_some_and(|c| c.rollout == rollout);
         match spec.filter(|s| kind(s, "Rollout")) {
             Some(spec) if phase == Phase::Pending => {
                 let command_id = event.command_id.clone().unwrap_or_default();
                 let by = event.actor.clone();
                 self.queue.push((rollout, QueuedRecord { spec: spec.clone(), command_id, by }));
             }
-            Some(spec) if is_routed && !is_known => {
+            Some(spec) if is_routed && !is_current => {
                 let design = event.design.clone().unwrap_or_default();
                 let applied_at = event.at;
                 self.current = Some(CurrentRollout { rollout, spec, phase, applied_at, design });
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_what_its_events_say() {
+    fn a_state_is_rebuilt_from_its_events() {
         let open = |rollout: &str| [json!("Progressing"), json!(rollout)];
         let over = [json!("Promoted"), Value::Null];
         let events = [
@@ -177,7 +177,7 @@ mod tests {
             with(event(5, Some("a"), "apply", &over), "Rollout", "a"),
             event(6, Some("a"), "conflict", &[json!("Aborted"), Value::Null]),
         ];
-        let state = state_from_events(&read(&events)).expect("its model is among them");
+        let state = state_from_events(&read(&events)).expect("the model's document is among them");
         assert_eq!((state.sequence, state.revision, state.phase), (6, 5, Phase::Promoted));
         assert_eq!(state.rollout.as_deref(), Some("a"));
         assert_eq!(state.memory.applied_at, 102, "applied again, it is the same rollout");
@@ -186,13 +186,13 @@ mod tests {
         assert_eq!(state.memory.past.len(), 1);
         assert_eq!(state.memory.commands, ["c1", "c2", "c3", "c4", "c5", "c6"]);
         let begun = with(event(7, Some("b"), "apply", &open("b")), "Rollout", "b");
-        let state =
-            state_from_events(&read(&[&events[..], &[begun]].concat())).expect("it is there");
+        let state = state_from_events(&read(&[&events[..], &[begun]].concat()))
+            .expect("the model's document is among them");
         assert_eq!((state.rollout.as_deref(), state.memory.queue.len()), (Some("b"), 0));
     }
 
     #[test]
-    fn without_its_document_nothing_is_known_of_a_model() {
+    fn without_its_document_nothing_is_current_of_a_model() {
         let paused = [json!("Paused"), json!("a")];
         assert_eq!(state_from_events(&read(&[event(8, Some("a"), "pause", &paused)])), None);
     }

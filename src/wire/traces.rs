@@ -1,4 +1,4 @@
-//! What a lane has written about a case, read back from the headers of its records.
+//! Reads a case back from the headers of the records that its lane has written.
 
 use crate::wire::headers::{self, Token};
 use serinus_core::domain::case::Outcome;
@@ -11,7 +11,7 @@ use serinus_core::engine::case_recovery::{Answered, Copied};
 /// The headers of a record, in order.
 pub type Pairs<'a> = [(&'a str, Option<&'a [u8]>)];
 
-/// Reads a copy of a request; nothing where the record is not one that we wrote.
+/// Reads a copy of a request; returns `None` for a record that we did not write.
 pub fn read_copy(pairs: &Pairs<'_>, at: Timestamp) -> Option<(Token, Copied)> {
     let token = headers::read_token(text(pairs, headers::CASE)?.as_bytes())?;
     let role = match text(pairs, headers::ROLE)? {
@@ -30,7 +30,7 @@ pub fn read_copy(pairs: &Pairs<'_>, at: Timestamp) -> Option<(Token, Copied)> {
     Some((token, copied))
 }
 
-/// Reads the record that answered a request, with the request's id; nothing where the record is not one that we wrote.
+/// Reads a served record with its request id; returns `None` for a record that we did not write.
 pub fn read_answered<'a>(
     pairs: &Pairs<'a>,
     value: Option<&[u8]>,

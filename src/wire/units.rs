@@ -1,8 +1,7 @@
-//! What the split of traffic is checked on, as it travels in a partial.
+//! The counts of the SRM check, as part of a partial.
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::malformed::Malformed;
@@ -11,26 +10,26 @@ use serinus_core::domain::ids::Version;
 use serinus_core::evidence::design::Stratum;
 use serinus_core::evidence::units::{BUCKETS, Seen, UnitCounts, Units};
 
-/// What the split of traffic is checked on in one stratum.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The counts of the SRM check in one stratum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnitsRecord {
-    /// Stage and number of candidates taken out.
+    /// The stage and the number of dropped candidates.
     pub stratum: (u32, u32),
-    /// How many cases of each arm were assigned, answered, labelled, mature, and labelled by a quarter, by half, at maturity.
+    /// Cases of each arm: assigned, answered, labeled, mature, and labeled by a quarter of the maturity, by half of it, and at it.
     #[serde(default)]
     pub cases: Vec<(String, [u64; 7])>,
-    /// Cases that have a unit, by bucket of its hash: only buckets that are not empty.
+    /// Cases that have a unit, by the bucket of its hash. Empty buckets are left out.
     #[serde(default)]
     pub buckets: SparseBins,
-    /// How often the bound on the hash of a unit that is remembered was halved.
+    /// How often the largest hash of a remembered unit was halved.
     #[serde(default)]
     pub level: u32,
-    /// The arms of the units that are remembered.
+    /// The arms of the remembered units.
     pub arms: Vec<String>,
-    /// Each unit: its hash in hexadecimal, its arm's place in `arms`, and what is known: 1 answered, 2 labelled, 4 mature, 8 mixed,
-    /// and of its first mature case 16 labelled by a quarter of the maturity, 32 by half of it, 64 at it.
+    /// Each unit: its hash in hexadecimal, the index of its arm in `arms`, and flags: 1 answered, 2 labeled, 4 mature, 8 mixed arms.
+    /// Flags of its first mature case: 16 labeled by a quarter of the maturity, 32 by half of it, 64 at it.
     pub seen: Vec<(String, u32, u8)>,
-    /// How many more cases came of each unit of which more came.
+    /// The number of further cases of each unit that has more than one.
     #[serde(default)]
     pub again: Vec<(String, u64)>,
 }
@@ -46,19 +45,19 @@ impl UnitsRecord {
         let seen = self
             .seen
             .iter()
-            .map(|(hash, arm, known)| {
+            .map(|(hash, arm, flags)| {
                 let hash = hash_of(hash)?;
-                let arm = arms
-                    .get(*arm as usize)
-                    .ok_or_else(|| Malformed::new("partial", format!("there is no arm {arm}")))?;
+                let arm = arms.get(*arm as usize).ok_or_else(|| {
+                    Malformed::new("partial", format!("arm index {arm} is out of range"))
+                })?;
                 let seen = Seen {
                     arm: arm.clone(),
                     repeats: again.get(&hash).copied().unwrap_or(0),
-                    is_answered: known & ANSWERED != 0,
-                    is_labelled: known & LABELLED != 0,
-                    is_mature: known & MATURE != 0,
-                    labelled_by: LABELLED_BY.map(|bit| known & bit != 0),
-                    is_mixed: known & MIXED != 0,
+                    is_answered: flags & ANSWERED != 0,
+                    is_labelled: flags & LABELLED != 0,
+                    is_mature: flags & MATURE != 0,
+                    labelled_by: LABELLED_BY.map(|bit| flags & bit != 0),
+                    is_mixed: flags & MIXED != 0,
                 };
                 Ok((hash, seen))
             })
@@ -89,29 +88,28 @@ fn hash_of(text: &str) -> Result<u64, Malformed> {
 
 pub(super) fn units_record(stratum: Stratum, units: &Units) -> UnitsRecord {
     let mut arms: Vec<String> = Vec::new();
-    let mut place = |version: &Version| {
-        let known = arms.iter().position(|a| a == version.as_str());
-        let index = known.unwrap_or_else(|| {
+    let mut index_of = |version: &Version| {
+        let index = arms.iter().position(|a| a == version.as_str()).unwrap_or_else(|| {
             arms.push(version.to_string());
             arms.len() - 1
         });
         u32::try_from(index).unwrap_or(u32::MAX)
     };
-    let mark = |is: bool, bit: u8| if is { bit } else { 0 };
+    let flag = |is: bool, bit: u8| if is { bit } else { 0 };
     let seen = units
         .seen
         .iter()
         .map(|(hash, s)| {
             let [quarter, half, full] = s.labelled_by;
             let [by_quarter, by_half, by_full] = LABELLED_BY;
-            let known = mark(s.is_answered, ANSWERED)
-                | mark(s.is_labelled, LABELLED)
-                | mark(s.is_mature, MATURE)
-                | mark(s.is_mixed, MIXED)
-                | mark(quarter, by_quarter)
-                | mark(half, by_half)
-                | mark(full, by_full);
-            (format!("{hash:x}"), place(&s.arm), known)
+            let flags = flag(s.is_answered, ANSWERED)
+                | flag(s.is_labelled, LABELLED)
+                | flag(s.is_mature, MATURE)
+                | flag(s.is_mixed, MIXED)
+                | flag(quarter, by_quarter)
+                | flag(half, by_half)
+                | flag(full, by_full);
+            (format!("{hash:x}"), index_of(&s.arm), flags)
         })
         .collect();
     let again = units

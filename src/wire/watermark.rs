@@ -1,6 +1,7 @@
-//! The private record that stands among the labels by request id: how far one partition of the labels' own topic has been placed.
+//! The private watermark record: how far one partition of the label topic has been repartitioned.
 //!
-//! It has no key, which tells it from a label, and labels name their partition in a header.
+//! Watermarks are written between the repartitioned labels. They have no key, unlike labels, and labels name their source partition in
+//! a header.
 
 use std::str;
 
@@ -11,51 +12,49 @@ use crate::wire::malformed::Malformed;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::analyst::io::LabelWatermark;
 
-/// The header of a placed label that names the partition it came from.
+/// The header of a repartitioned label that names its source partition.
 pub const SOURCE: &str = "serinus-source";
 
-/// How far one partition's labels have been placed.
+/// How far one source partition has been repartitioned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatermarkRecord {
-    /// The partition.
+    /// The source partition.
     pub source: i32,
-    /// When this was said, in Unix milliseconds.
+    /// When this was written, in Unix milliseconds.
     pub said_at: i64,
-    /// The newest time among its labels so far, in Unix milliseconds.
+    /// The newest time of its labels so far, in Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<i64>,
-    /// Every label that stood in the partition at this time was placed before, in Unix milliseconds.
+    /// A time in Unix milliseconds: every label that was in the source partition at this time has been repartitioned before this record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_to: Option<i64>,
-    /// Whether no label had come for a while before that time.
+    /// Whether the source partition was idle before that time.
     #[serde(default)]
     pub quiet: bool,
 }
 
 impl Record for WatermarkRecord {
-    const NAME: &'static str = "mark";
+    const NAME: &'static str = "watermark";
 }
 
 impl WatermarkRecord {
-    /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         read(bytes)
     }
 
-    /// Writes it.
     pub fn write(&self) -> Vec<u8> {
         write(self)
     }
 }
 
 impl From<LabelWatermark> for WatermarkRecord {
-    fn from(mark: LabelWatermark) -> Self {
+    fn from(watermark: LabelWatermark) -> Self {
         Self {
-            source: mark.source,
-            said_at: mark.said_at.0,
-            reached: mark.newest.map(|n| n.0),
-            read_to: mark.read_to.map(|r| r.0),
-            quiet: mark.is_quiet,
+            source: watermark.source,
+            said_at: watermark.said_at.0,
+            reached: watermark.newest.map(|n| n.0),
+            read_to: watermark.read_to.map(|r| r.0),
+            quiet: watermark.is_quiet,
         }
     }
 }
@@ -72,7 +71,7 @@ impl From<WatermarkRecord> for LabelWatermark {
     }
 }
 
-/// Returns the partition that a placed label came from, where its headers say so.
+/// Returns the source partition of a repartitioned label, if its headers name it.
 pub fn source<'a>(headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> Option<i32> {
     let (_, value) = headers.into_iter().find(|(name, _)| *name == SOURCE)?;
     str::from_utf8(value?).ok()?.parse().ok()

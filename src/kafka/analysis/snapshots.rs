@@ -65,7 +65,7 @@ impl<'a> LaneStore<'a> {
         let path = self.path(model, partition)?;
         let opened = File::open(&path).map_err(SnapshotError::from);
         match opened.and_then(|o| SnapshotReader::open(BufReader::with_capacity(1 << 20, o))) {
-            Ok(it) if it.place().model == *model && it.place().partition == partition => Some(it),
+            Ok(it) if it.header().model == *model && it.header().partition == partition => Some(it),
             Ok(_) => self.refuse(model, partition, "it is another lane's"),
             Err(SnapshotError::Io(error)) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => self.refuse(model, partition, &error.to_string()),

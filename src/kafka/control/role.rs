@@ -37,7 +37,7 @@ use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::metrics::{MetricsRegistry, PendingCounts};
 use crate::kafka::process::shutdown::Shutdown;
 use crate::wire::command::CommandRecord;
-use crate::wire::journal::{JudgeInput, JudgeStart, JudgeStep, Standings};
+use crate::wire::journal::{JudgeInput, JudgeStart, JudgeStep, PartialOffsets};
 use crate::wire::partial::PartialRecord;
 use crate::wire::placement;
 use crate::wire::state::StateRecord;
@@ -235,7 +235,7 @@ impl Session<'_> {
         };
         for (model, state) in states {
             if placement::partition(model.as_bytes(), count) == partition {
-                match state.standing(parse_accepted) {
+                match state.model_state(parse_accepted) {
                     Ok(standing) => {
                         let seat = self.restore(&mut bench, standing, &mut heard)?;
                         let name = ModelName::from(model);
@@ -324,12 +324,12 @@ impl Session<'_> {
         // What stands before this is known to be judged up to the tick that is named; after it each is one of all that came.
         let named = start.as_ref().map_or(0, |_| next);
         let (mut wanted, judged) = match start {
-            Some(start) => (start.sums, start.judged),
+            Some(start) => (start.partials, start.judged),
             // Committed by an earlier build, or never.
-            None => (Standings::From(0), None),
+            None => (PartialOffsets::From(0), None),
         };
         if let Some(heard) = heard.partials.get(&plan.name).filter(|n| **n > next) {
-            wanted = Standings::From(wanted.first().unwrap_or(next));
+            wanted = PartialOffsets::From(wanted.first().unwrap_or(next));
             next = *heard;
         }
         let mut seat = ModelJudge::new(Judge::restore(settings, standing), plan, partials.clone());
@@ -338,8 +338,8 @@ impl Session<'_> {
             self.replay.range(&partials, 0, from, Some(to), |message| {
                 let offset = message.offset();
                 let is_wanted = match &wanted {
-                    Standings::At(offsets) => offsets.binary_search(&offset).is_ok(),
-                    Standings::From(_) => true,
+                    PartialOffsets::At(offsets) => offsets.binary_search(&offset).is_ok(),
+                    PartialOffsets::From(_) => true,
                 };
                 let bytes = message.payload().filter(|_| is_wanted);
                 let read = bytes.and_then(|i| PartialRecord::read(i).ok());
@@ -444,7 +444,7 @@ impl Session<'_> {
         let mut standings: BTreeMap<ModelName, ModelState> = read_states(settings, &self.beat)?
             .into_iter()
             .filter_map(|(model, state)| {
-                Some((ModelName::from(model), state.standing(parse).ok()?))
+                Some((ModelName::from(model), state.model_state(parse).ok()?))
             })
             .collect();
         let seats = self.benches.values().flat_map(|bench| &bench.seats);

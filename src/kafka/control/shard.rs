@@ -23,7 +23,7 @@ use crate::kafka::process::liveness::Heartbeat;
 use crate::kafka::process::metrics::{MetricsRegistry, PendingCounts};
 use crate::wire::command::CommandRecord;
 use crate::wire::event::EventRecord;
-use crate::wire::journal::{JudgeInput, JudgeStart, JudgeStep, Standings};
+use crate::wire::journal::{JudgeInput, JudgeStart, JudgeStep, PartialOffsets};
 use crate::wire::placement;
 use crate::wire::state::StateRecord;
 use crate::wire::state_from_events;
@@ -216,10 +216,10 @@ impl ReplayedInputs {
 }
 
 /// Returns the offsets to read, from one up to, but not with, another, in as few pieces as make sense.
-pub(crate) fn runs(wanted: &Standings, next: i64) -> Vec<(i64, i64)> {
+pub(crate) fn runs(wanted: &PartialOffsets, next: i64) -> Vec<(i64, i64)> {
     let offsets = match wanted {
-        Standings::From(first) => return vec![(*first, next)],
-        Standings::At(offsets) => offsets,
+        PartialOffsets::From(first) => return vec![(*first, next)],
+        PartialOffsets::At(offsets) => offsets,
     };
     let mut runs: Vec<(i64, i64)> = Vec::new();
     for offset in offsets {
@@ -347,19 +347,19 @@ pub(crate) fn refuse(
 #[cfg(test)]
 mod tests {
     use super::{RUN_GAP_MAX, runs};
-    use crate::wire::journal::Standings;
+    use crate::wire::journal::PartialOffsets;
 
     #[test]
     fn sums_that_stand_together_are_read_in_one_piece() {
-        let check = |wanted: Standings, expected: &[(i64, i64)]| {
+        let check = |wanted: PartialOffsets, expected: &[(i64, i64)]| {
             assert_eq!(runs(&wanted, 9_000), expected, "{wanted:?}");
         };
-        check(Standings::At(vec![]), &[]);
-        check(Standings::At(vec![7]), &[(7, 8)]);
-        check(Standings::At(vec![7, 8, 20]), &[(7, 21)]);
+        check(PartialOffsets::At(vec![]), &[]);
+        check(PartialOffsets::At(vec![7]), &[(7, 8)]);
+        check(PartialOffsets::At(vec![7, 8, 20]), &[(7, 21)]);
         let far = 8 + RUN_GAP_MAX;
-        check(Standings::At(vec![7, far - 1]), &[(7, far)]);
-        check(Standings::At(vec![7, far]), &[(7, 8), (far, far + 1)]);
-        check(Standings::From(3), &[(3, 9_000)]);
+        check(PartialOffsets::At(vec![7, far - 1]), &[(7, far)]);
+        check(PartialOffsets::At(vec![7, far]), &[(7, 8), (far, far + 1)]);
+        check(PartialOffsets::From(3), &[(3, 9_000)]);
     }
 }

@@ -196,7 +196,7 @@ pub(crate) fn restarted(
 ) -> Judge {
     let Some(state) = state else { return Judge::new(settings()) };
     let state = StateRecord::read(state).expect("it is what was written");
-    let mut judge = Judge::restore(settings(), state.standing(parse).expect("it is whole"));
+    let mut judge = Judge::restore(settings(), state.model_state(parse).expect("it is whole"));
     // Only the newest of each lane, as the committed offset names them.
     let mut newest: BTreeMap<(&RolloutName, i32), &Partial> = BTreeMap::new();
     for (_, told) in history {

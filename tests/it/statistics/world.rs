@@ -145,7 +145,7 @@ impl World {
     pub(crate) fn restart_judge(&mut self) {
         let Some(kept) = &self.kept else { return };
         let documents = documents(self.standing());
-        let standing = kept.standing(documents).expect("a state is whole");
+        let standing = kept.model_state(documents).expect("a state is whole");
         self.judge = Judge::restore(self.settings.clone(), standing);
         for partial in &self.partials {
             self.judge.recall_in_order(partial.clone());
@@ -340,7 +340,7 @@ impl World {
                     assert_eq!(in_avro.as_ref(), Ok(&sent), "a state in Avro");
                     assert_as_published("rollout-state", &sent);
                     let documents = documents(&standing);
-                    let restored = read.standing(|s| documents(s)).expect("a state is whole");
+                    let restored = read.model_state(|s| documents(s)).expect("a state is whole");
                     assert_eq!(restored, *standing, "nothing of a state is lost");
                     self.kept = Some(read);
                 }

@@ -133,7 +133,7 @@ impl AnalystLane {
     ) -> Result<Option<Vec<AnalystTurn>>, ShellError> {
         let (model, partition) = (&self.plan.name, self.partition);
         let Some(file) = store.open(model, partition) else { return Ok(None) };
-        let last = file.place().last.clone();
+        let last = file.header().last.clone();
         if last.turn >= start.next {
             return Ok(store.refuse(model, partition, "it is ahead of what was committed"));
         }

@@ -2,16 +2,20 @@
 
 mod restore;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::kafka::analysis::inputs::{Arrival, Inputs};
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::dead_letters::DeadLetter;
+use crate::kafka::lanes::internal_topics;
+use crate::kafka::lanes::lane::{JournalRecord, Lane};
+use crate::kafka::lanes::replay_window::ReplayWindow;
 use crate::wire::checkpoint::CheckpointRecord;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
 use crate::wire::snapshot::{self, SnapshotError, SnapshotHeader};
-use serinus_core::domain::ids::RolloutName;
+use serinus_core::domain::ids::{ModelName, RolloutName};
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::analyst::io::{Effect, Event, Input, Settings as LaneSettings};
 use serinus_core::engine::analyst::lane::{Analyst, Unplanned};
@@ -19,6 +23,10 @@ use serinus_core::engine::analyst::watermark::Checkpoint;
 use serinus_core::engine::partial::Partial;
 use serinus_core::plan::rollout::ModelPlan;
 
+/// Gauge: cases that wait for their label or for their maturity.
+pub const PENDING_CASES: &str = "pending_cases";
+/// Gauge: cases that wait for the plan by which they were routed.
+pub const UNPLANNED: &str = "cases_without_plan";
 /// Replays start at turns that are at least so far apart: one in every turn would only take memory.
 const STARTS_EVERY: Span = Span::seconds(1);
 
@@ -40,7 +48,7 @@ pub struct AnalystLane {
     published: u64,
     predictions: i64,
     labels: i64,
-    starts: BTreeMap<u64, ReplayStart>,
+    replay_window: ReplayWindow,
     sources: Option<i32>,
     begun: Option<Begun>,
     unread: (i64, i64),
@@ -53,19 +61,6 @@ struct Begun {
     checkpoint: Checkpoint,
     lag: (u64, u64),
     sources: Option<i32>,
-}
-
-/// Where a lane's group has got to.
-#[derive(Clone, Debug, Default)]
-pub struct Committed {
-    /// The next prediction, and where a replay starts.
-    pub predictions: Option<(i64, String)>,
-    /// The next label.
-    pub labels: Option<(i64, String)>,
-    /// Whether that is all; if not, the journal says what came after.
-    pub is_certain: bool,
-    /// Whether neither offsets nor a journal are left, and only the rows show that the lane has done anything.
-    pub is_forgotten: bool,
 }
 
 /// The lane's newest sums, by rollout, and whether some are gone that were published.
@@ -98,7 +93,7 @@ impl AnalystLane {
             published: 0,
             predictions: 0,
             labels: 0,
-            starts: BTreeMap::new(),
+            replay_window: ReplayWindow::default(),
             sources: None,
             begun: None,
             unread: (0, 0),
@@ -149,30 +144,6 @@ impl AnalystLane {
         }
     }
 
-    /// Takes in what waits and acts on what is due; returns whether there was anything to do.
-    pub fn turn(
-        &mut self,
-        now: Timestamp,
-        view: &ModelView,
-        lag: (u64, u64),
-        out: &mut Vec<Effect>,
-        dead: &mut Vec<DeadLetter>,
-    ) -> bool {
-        let now = now.max(self.now);
-        // While records are still unread, time alone changes nothing.
-        let has_caught_up = lag != self.lag || self.sources.is_some();
-        let is_due =
-            has_caught_up || lag == (0, 0) && self.machine.next_wake().is_some_and(|n| n <= now);
-        if !is_due && self.backlog.is_empty() && self.known == view.version {
-            return false;
-        }
-        let sources = self.begin(now, lag);
-        self.follow(now, view, out);
-        self.take(sources, out, dead);
-        self.is_touched = true;
-        true
-    }
-
     /// Begins a turn: what the machine does from here on is of this turn, also what it does when it learns of a plan.
     fn begin(&mut self, now: Timestamp, lag: (u64, u64)) -> Option<i32> {
         let sources = self.sources.take();
@@ -180,9 +151,8 @@ impl AnalystLane {
         self.lag = lag;
         self.now = now;
         let start = ReplayStart { now, ..self.start_here() };
-        let newest = self.starts.last_key_value().map(|(_, l)| l.now);
-        if newest.is_none_or(|n| now - n >= STARTS_EVERY) {
-            self.starts.insert(self.turn, start);
+        if self.replay_window.newest().is_none_or(|newest| now - newest.now >= STARTS_EVERY) {
+            self.replay_window.push(start);
         }
         self.machine.turn_is(self.turn);
         sources
@@ -211,27 +181,6 @@ impl AnalystLane {
         }
     }
 
-    /// Returns the journal's record of the turn just taken, and counts on.
-    pub fn end_turn(&mut self) -> &AnalystTurn {
-        let begun = self.begun.take().unwrap_or_else(|| Begun {
-            checkpoint: self.machine.checkpoint(),
-            lag: (0, 0),
-            sources: None,
-        });
-        let record = AnalystTurn {
-            turn: self.turn,
-            now: self.now.0,
-            predictions: self.predictions,
-            labels: self.labels,
-            lag: begun.lag,
-            sources: begun.sources,
-            known: Some(self.known),
-            checkpoint: CheckpointRecord::from(&begun.checkpoint),
-        };
-        self.end();
-        self.last.insert(record)
-    }
-
     /// Returns whether it has taken a turn, or done one again, since it was made: only then is there anything to save.
     pub fn has_turned(&self) -> bool {
         self.last.is_some()
@@ -249,7 +198,7 @@ impl AnalystLane {
             partition: self.partition,
             last: self.last.clone()?,
             published: self.published,
-            starts: self.starts.values().copied().collect(),
+            starts: self.replay_window.starts().copied().collect(),
         })
     }
 
@@ -262,21 +211,11 @@ impl AnalystLane {
         snapshot::write(file, place, &self.machine)
     }
 
+    /// Ends a turn, and shortens the replay window to the newest beginning that a replay can use.
     fn end(&mut self) {
         self.turn += 1;
-        // Everything before the newest start that a replay could use is not needed any more.
         let wanted = self.machine.replay_from().unwrap_or(self.turn);
-        let keep = self.starts.range(..=wanted).next_back().map(|(turn, _)| *turn);
-        if let Some(keep) = keep {
-            self.starts = self.starts.split_off(&keep);
-        }
-    }
-
-    /// Returns where a replay of the lane as it is now would start.
-    pub fn replay_start(&self) -> ReplayStart {
-        let oldest = self.starts.first_key_value().map(|(_, f)| *f);
-        let here = self.start_here();
-        ReplayStart { next: here.next, published: here.published, ..oldest.unwrap_or(here) }
+        self.replay_window.drop_before(|s| s.turn <= wanted);
     }
 
     fn start_here(&self) -> ReplayStart {
@@ -291,23 +230,92 @@ impl AnalystLane {
         }
     }
 
-    /// Returns how many cases are held.
-    pub fn cases(&self) -> usize {
-        self.machine.cases()
-    }
-
-    /// Returns how many cases wait for the plan that they were routed by, and the first of them.
+    /// Returns how many cases wait for the plan by which they were routed, and the first of them.
     pub fn unplanned(&self) -> Option<(usize, &Unplanned)> {
         self.machine.unplanned()
     }
+}
 
-    /// Returns the next offsets of predictions and labels.
-    pub fn offsets(&self) -> (i64, i64) {
+impl Lane for AnalystLane {
+    type Effect = Effect;
+
+    fn turn(
+        &mut self,
+        now: Timestamp,
+        view: &ModelView,
+        is_behind: bool,
+        effects: &mut Vec<Effect>,
+        dead: &mut Vec<DeadLetter>,
+    ) -> bool {
+        let lag = if is_behind || self.is_behind() { (1, 1) } else { (0, 0) };
+        let now = now.max(self.now);
+        // While records are unread, the passing of time alone changes nothing.
+        let has_caught_up = lag != self.lag || self.sources.is_some();
+        let is_due =
+            has_caught_up || lag == (0, 0) && self.machine.next_wake().is_some_and(|at| at <= now);
+        if !is_due && self.backlog.is_empty() && self.known == view.version {
+            return false;
+        }
+        let sources = self.begin(now, lag);
+        self.follow(now, view, effects);
+        self.take(sources, effects, dead);
+        self.is_touched = true;
+        true
+    }
+
+    fn end_turn(&mut self) -> JournalRecord {
+        let begun = self.begun.take().unwrap_or_else(|| Begun {
+            checkpoint: self.machine.checkpoint(),
+            lag: (0, 0),
+            sources: None,
+        });
+        let record = AnalystTurn {
+            turn: self.turn,
+            now: self.now.0,
+            predictions: self.predictions,
+            labels: self.labels,
+            lag: begun.lag,
+            sources: begun.sources,
+            known: Some(self.known),
+            checkpoint: CheckpointRecord::from(&begun.checkpoint),
+        };
+        self.end();
+        let written = JournalRecord { now: record.now(), value: record.write() };
+        self.last = Some(record);
+        written
+    }
+
+    fn offsets(&self) -> (i64, i64) {
         (self.predictions, self.labels)
     }
 
-    /// Returns when something falls due.
-    pub fn next_wake(&self) -> Option<Timestamp> {
+    fn replay_start(&self) -> ReplayStart {
+        self.replay_window.replay_start(self.start_here())
+    }
+
+    fn next_wake(&self) -> Option<Timestamp> {
         if self.lag == (0, 0) { self.machine.next_wake() } else { None }
+    }
+
+    fn inputs(&self, app: &str) -> [Cow<'_, str>; 2] {
+        let labels = internal_topics::labels(app, &self.plan.name);
+        [Cow::Borrowed(&self.plan.topics.predictions), Cow::Owned(labels)]
+    }
+
+    fn journal(app: &str, model: &ModelName) -> String {
+        internal_topics::analyst_journal(app, model)
+    }
+
+    fn is_touched(&mut self) -> &mut bool {
+        &mut self.is_touched
+    }
+
+    fn cases(&self) -> usize {
+        self.machine.cases()
+    }
+
+    fn levels(&self) -> Vec<(&'static str, u64)> {
+        let unplanned = self.unplanned().map_or(0, |(cases, _)| cases);
+        vec![(PENDING_CASES, self.cases() as u64), (UNPLANNED, unplanned as u64)]
     }
 }

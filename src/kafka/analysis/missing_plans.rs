@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tracing::warn;
 
 use crate::kafka::analysis::lane::AnalystLane;
-use crate::kafka::lanes::admission::LaneKey;
+use crate::kafka::lanes::lane::LaneKey;
 use serinus_core::domain::time::{Span, Timestamp};
 
 /// How long an event may take until it is read, without anybody being told.
@@ -21,7 +21,7 @@ pub struct PlanWait {
 
 impl PlanWait {
     /// Says which lanes' cases have waited for longer than usual.
-    pub fn say(&mut self, now: Timestamp, lanes: &BTreeMap<LaneKey, AnalystLane>) {
+    pub fn warn(&mut self, now: Timestamp, lanes: &BTreeMap<LaneKey, AnalystLane>) {
         self.said.retain(|key, _| lanes.get(key).is_some_and(|k| k.unplanned().is_some()));
         for (key, lane) in lanes {
             let Some((cases, first)) = lane.unplanned() else { continue };

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use rdkafka::message::Message;
 
-use crate::kafka::analysis::lane::{Committed, Published};
+use crate::kafka::analysis::lane::Published;
+use crate::kafka::analysis::recovery::ResumePoint;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan;
-use crate::kafka::lanes::admission::LaneKey;
+use crate::kafka::lanes::lane::LaneKey;
 use crate::kafka::process::liveness::Heartbeat;
 use crate::wire::journal::ReplayStart;
 use crate::wire::partial::PartialRecord;
@@ -34,16 +35,16 @@ impl Sums {
         (beat, replay): (&Heartbeat, &PartitionReader),
         topic: &str,
         (model, partition): &LaneKey,
-        committed: &Committed,
+        resume: &ResumePoint,
     ) -> Result<Published, ShellError> {
-        let metadata = match &committed.predictions {
+        let metadata = match &resume.committed.first {
             Some((_, metadata)) => metadata.as_str(),
-            None if committed.is_forgotten => "",
+            None if resume.has_only_rows => "",
             None => return Ok(Published::default()),
         };
         // One more than the turn of the newest.
         let published = ReplayStart::from_metadata(metadata).map_or(0, |m| m.published);
-        if !committed.is_certain {
+        if !resume.committed.is_certain {
             // Newer ones than `published` may be there, and hidden.
             replay.is_decided(topic, PARTITION)?;
         }

@@ -6,11 +6,11 @@ use rdkafka::message::Message;
 use tracing::warn;
 
 use crate::kafka::analysis::inputs::{read_label, read_prediction};
-use crate::kafka::analysis::lane::Committed;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::message;
 use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::lanes::internal_topics::InternalTopics;
+use crate::kafka::lanes::lane::{LaneOffsets, Recall};
 use crate::kafka::process::clock;
 use crate::wire::analysis::AnalysisRecord;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
@@ -49,22 +49,26 @@ pub struct Lost<'a> {
     pub replay: &'a PartitionReader,
 }
 
-/// What is known of how far an analyst lane has read.
-#[derive(Debug)]
-pub enum Recall {
-    /// This far.
-    Known(Committed),
-    /// Nobody can say it but a person.
-    Unknown(String),
+/// Where a lane resumes.
+#[derive(Clone, Debug, Default)]
+pub struct ResumePoint {
+    /// What the group has committed.
+    pub committed: LaneOffsets,
+    /// Whether neither offsets nor a journal are left, and only the rows show that the lane ever did anything.
+    pub has_only_rows: bool,
 }
 
 impl Lost<'_> {
     /// Returns how far the lane has read, from the group's offsets where they are ours, else from what was written.
-    pub fn recall(&self, group: &str, committed: Committed) -> Result<Recall, ShellError> {
-        if let Some((_, metadata)) = &committed.predictions
+    pub fn recall(
+        &self,
+        group: &str,
+        committed: LaneOffsets,
+    ) -> Result<Recall<ResumePoint>, ShellError> {
+        if let Some((_, metadata)) = &committed.first
             && ReplayStart::from_metadata(metadata).is_some()
         {
-            return Ok(Recall::Known(committed));
+            return Ok(Recall::Known(ResumePoint { committed, has_only_rows: false }));
         }
         let (topic, partition) = (&self.plan.topics.predictions, self.partition);
         let is_turn = |bytes: &[u8]| AnalystTurn::read(bytes).is_ok();
@@ -75,13 +79,14 @@ impl Lost<'_> {
                 group,
                 "the group's offset is gone or was set by another program; the journal counts"
             );
-            let offset = committed.predictions.map_or(0, |p| p.0);
-            let predictions = Some((offset, String::new()));
-            return Ok(Recall::Known(Committed { predictions, is_certain: false, ..committed }));
+            let offset = committed.first.map_or(0, |p| p.0);
+            let first = Some((offset, String::new()));
+            let committed = LaneOffsets { first, is_certain: false, ..committed };
+            return Ok(Recall::Known(ResumePoint { committed, has_only_rows: false }));
         }
         let analysis = &self.plan.topics.analysis;
         if self.replay.partitions(analysis)? <= partition {
-            return Ok(Recall::Known(committed));
+            return Ok(Recall::Known(ResumePoint { committed, has_only_rows: false }));
         }
         let (low, high) = self.replay.bounds(analysis, partition)?;
         let has_rows = self.replay.has_any(analysis, partition, |_| true)?;
@@ -93,7 +98,7 @@ impl Lost<'_> {
                 self.topics.analyst_journal
             )));
         }
-        Ok(Recall::Known(Committed { is_forgotten: has_rows, ..committed }))
+        Ok(Recall::Known(ResumePoint { committed, has_only_rows: has_rows }))
     }
 
     /// Returns everything that the two inputs hold.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use crate::kafka::analysis::lane::AnalystLane;
-use crate::kafka::lanes::admission::LaneKey;
+use crate::kafka::lanes::lane::{Lane, LaneKey};
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints::{self, Failpoint};
 use crate::kafka::process::metrics::MetricsRegistry;

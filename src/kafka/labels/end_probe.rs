@@ -16,8 +16,8 @@ use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::labels::source::{self, LabelLane, ReadTo};
-use crate::kafka::lanes::admission::LaneKey;
 use crate::kafka::lanes::event_follower::Follower;
+use crate::kafka::lanes::lane::LaneKey;
 use crate::kafka::process::clock;
 use serinus_core::domain::time::{Span, Timestamp};
 
@@ -240,7 +240,7 @@ mod tests {
 
     use super::{Answer, Order, Question, work};
     use crate::kafka::client::error::ShellError;
-    use crate::kafka::lanes::admission::LaneKey;
+    use crate::kafka::lanes::lane::LaneKey;
     use serinus_core::domain::ids::ModelName;
 
     const WAIT: Duration = Duration::from_secs(20);

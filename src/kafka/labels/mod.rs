@@ -2,4 +2,5 @@
 
 pub mod end_probe;
 pub mod readers;
+pub mod repartition;
 pub mod source;

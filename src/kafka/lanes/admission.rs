@@ -8,6 +8,7 @@ use tracing::warn;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::transaction::TransactionalProducer;
+use crate::kafka::lanes::lane::LaneKey;
 use crate::kafka::process::clock;
 use crate::kafka::process::liveness::Activity;
 use crate::kafka::process::metrics::ValuesByModel;
@@ -18,9 +19,6 @@ use serinus_core::domain::ids::ModelName;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often it is said why it waits.
 const SAY_EVERY: Duration = Duration::from_secs(30);
-
-/// A partition of a model.
-pub type LaneKey = (ModelName, i32);
 
 /// Lanes that the group gave to us and that cannot be opened: nothing of them is read, so that nothing of them is lost.
 #[derive(Debug, Default)]

@@ -18,12 +18,31 @@ pub struct InternalTopics {
 impl InternalTopics {
     /// Returns the names for a model of an application.
     pub fn of(app: &str, model: &ModelName) -> Self {
-        let name = |suffix: &str| format!("{app}.internal.{model}.{suffix}");
         Self {
-            serving_journal: name("journal"),
-            labels: name("labels"),
-            analyst_journal: name("analyst-journal"),
-            partials: name("partials"),
+            serving_journal: serving_journal(app, model),
+            labels: labels(app, model),
+            analyst_journal: analyst_journal(app, model),
+            partials: partials(app, model),
         }
     }
+}
+
+/// Returns the name of the journal of the model's serving lanes.
+pub fn serving_journal(app: &str, model: &ModelName) -> String {
+    format!("{app}.internal.{model}.journal")
+}
+
+/// Returns the name of the topic of the model's labels by request id.
+pub fn labels(app: &str, model: &ModelName) -> String {
+    format!("{app}.internal.{model}.labels")
+}
+
+/// Returns the name of the journal of the model's analyst lanes.
+pub fn analyst_journal(app: &str, model: &ModelName) -> String {
+    format!("{app}.internal.{model}.analyst-journal")
+}
+
+/// Returns the name of the topic of the model's partial evidence.
+pub fn partials(app: &str, model: &ModelName) -> String {
+    format!("{app}.internal.{model}.partials")
 }

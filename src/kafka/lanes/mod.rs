@@ -1,6 +1,10 @@
-//! What every role of partitions shares: admission, the catalog of models, decoding and encoding.
+//! What the roles share that work by partition: the loop, the catalog of models, admission of lanes, decoding, dead letters.
 
 pub mod run_options;
+
+pub mod lane;
+pub mod partition_role;
+pub mod replay_window;
 
 pub mod admission;
 pub mod catalog;

@@ -3,10 +3,10 @@
 use hashbrown::HashMap;
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
-use crate::kafka::lanes::dead_letters::{DeadLetter, DeadLetterWriter, LeftOut};
+use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent};
+use crate::kafka::lanes::dead_letters::{DeadLetter, LeftOut};
+use crate::kafka::lanes::partition_role::RoleContext;
 use crate::kafka::lanes::size_limit;
-use crate::kafka::process::metrics::PendingCounts;
 use crate::kafka::serving::copies::{Address, Forwards, TooLarge};
 use crate::wire::headers::{self, Token};
 use crate::wire::placement;
@@ -23,7 +23,6 @@ use serinus_core::plan::rollout::ModelPlan;
 #[derive(Default)]
 pub struct Emitter {
     partitions: PartitionCounts,
-    pub(crate) dead_letters: DeadLetterWriter,
     version_topics: HashMap<(ModelName, String), String>,
 }
 
@@ -33,19 +32,18 @@ impl Emitter {
         &mut self,
         plan: &ModelPlan,
         effects: &mut Vec<ServingEffect>,
-        outbox: &mut TransactionalProducer,
+        cx: &mut RoleContext<'_>,
         forwards: &mut Forwards<'_>,
-        counts: &mut PendingCounts,
     ) -> Result<(), ShellError> {
         for effect in effects.drain(..) {
             match effect {
                 ServingEffect::Forward(forward) => {
-                    self.forward(plan, &forward, outbox, forwards, counts)?;
+                    self.forward(plan, &forward, cx, forwards)?;
                 }
-                ServingEffect::Serve(serve) => serve_answer(plan, &serve, outbox, counts)?,
-                ServingEffect::Predict(it) => self.predict(plan, *it, outbox, counts)?,
-                ServingEffect::PassOn(answer) => self.pass_on(plan, &answer, outbox, counts)?,
-                ServingEffect::Count(counter) => counts.add(&plan.name, counter, 1),
+                ServingEffect::Serve(serve) => serve_answer(plan, &serve, cx)?,
+                ServingEffect::Predict(prediction) => self.predict(plan, *prediction, cx)?,
+                ServingEffect::PassOn(answer) => self.pass_on(plan, &answer, cx)?,
+                ServingEffect::Count(counter) => cx.counts.add(&plan.name, counter, 1),
             }
         }
         Ok(())
@@ -53,20 +51,14 @@ impl Emitter {
 
     /// Sends copies that were too large for their version's topic to the dead letters. Their callers are answered at the deadline, as with
     /// any version that does not answer.
-    pub fn bury_copies(
+    pub fn send_copy_to_dead_letters(
         &mut self,
         plan: &ModelPlan,
         copy: &TooLarge,
-        outbox: &mut TransactionalProducer,
-        counts: &mut PendingCounts,
+        cx: &mut RoleContext<'_>,
     ) -> Result<(), ShellError> {
-        counts.add(&plan.name, Counter::TooLarge, 1);
-        self.dead_letters.send_to_dead_letters(
-            plan,
-            &lost(plan, copy.case, &copy.reason),
-            outbox,
-            counts,
-        )
+        cx.counts.add(&plan.name, Counter::TooLarge, 1);
+        cx.send_to_dead_letters(plan, &lost(plan, copy.case, &copy.reason))
     }
 
     /// Writes a case's record; where it does not fit, without the answers' values, so that the case is joined all the same.
@@ -74,14 +66,13 @@ impl Emitter {
         &mut self,
         plan: &ModelPlan,
         mut prediction: Prediction,
-        outbox: &mut TransactionalProducer,
-        counts: &mut PendingCounts,
+        cx: &mut RoleContext<'_>,
     ) -> Result<(), ShellError> {
         let topic = &plan.topics.predictions;
-        let count = self.partitions.of(topic, outbox)?.max(1);
+        let count = self.partitions.of(topic, &cx.producer)?.max(1);
         let mut offer = |p: &Prediction| {
             let id = p.request_id.as_str().as_bytes();
-            outbox.offer(Outgoing {
+            cx.producer.offer(Outgoing {
                 topic,
                 partition: placement::partition(id, count),
                 key: Some(id),
@@ -94,7 +85,7 @@ impl Emitter {
         if offer(&prediction)? == Sent::Sent {
             return Ok(());
         }
-        counts.add(&plan.name, Counter::TooLarge, 1);
+        cx.counts.add(&plan.name, Counter::TooLarge, 1);
         for leave_out in [size_limit::without_values, size_limit::without_texts] {
             leave_out(&mut prediction);
             if offer(&prediction)? == Sent::Sent {
@@ -102,21 +93,15 @@ impl Emitter {
             }
         }
         let reason = "the record of its case does not fit into one message";
-        self.dead_letters.send_to_dead_letters(
-            plan,
-            &lost(plan, prediction.case, reason),
-            outbox,
-            counts,
-        )
+        cx.send_to_dead_letters(plan, &lost(plan, prediction.case, reason))
     }
 
     fn forward(
         &mut self,
         plan: &ModelPlan,
         forward: &Forward,
-        outbox: &TransactionalProducer,
+        cx: &mut RoleContext<'_>,
         forwards: &mut Forwards<'_>,
-        counts: &mut PendingCounts,
     ) -> Result<(), ShellError> {
         let request = &forward.request;
         let topic = self
@@ -124,10 +109,10 @@ impl Emitter {
             .entry_ref(&(plan.name.clone(), forward.version.to_string()))
             .or_insert_with(|| plan.topics.of_version(&forward.version));
         let address = Address { plan, version: &forward.version, topic };
-        let count = forwards.partitions(address, outbox)?;
+        let count = forwards.partitions(address, &cx.producer)?;
         if count == 0 {
             // Nobody can be asked: the deadline decides, as with any version that does not answer.
-            counts.add(&plan.name, Counter::VersionAbsent, 1);
+            cx.counts.add(&plan.name, Counter::VersionAbsent, 1);
             forwards.absent(address);
             return Ok(());
         }
@@ -170,19 +155,18 @@ impl Emitter {
         &mut self,
         plan: &ModelPlan,
         answer: &Answer,
-        outbox: &mut TransactionalProducer,
-        counts: &mut PendingCounts,
+        cx: &mut RoleContext<'_>,
     ) -> Result<(), ShellError> {
         let topic = &plan.topics.responses;
-        let count = self.partitions.of(topic, outbox)?;
+        let count = self.partitions.of(topic, &cx.producer)?;
         let reason = if answer.case.partition >= count {
-            counts.add(&plan.name, Counter::AnswerUnknown, 1);
+            cx.counts.add(&plan.name, Counter::AnswerUnknown, 1);
             format!(
                 "the header serinus-case names partition {}, which is not there",
                 answer.case.partition
             )
         } else {
-            let fit = outbox.offer(Outgoing {
+            let fit = cx.producer.offer(Outgoing {
                 topic,
                 partition: answer.case.partition,
                 key: answer.carried.key.as_deref(),
@@ -194,7 +178,7 @@ impl Emitter {
             if fit == Sent::Sent {
                 return Ok(());
             }
-            counts.add(&plan.name, Counter::TooLarge, 1);
+            cx.counts.add(&plan.name, Counter::TooLarge, 1);
             "it stands on a wrong partition, and is too large to be passed on".to_owned()
         };
         let (partition, offset) = answer.carried.stood_at;
@@ -207,7 +191,7 @@ impl Emitter {
             reason: reason.into(),
             left_out: LeftOut::Nothing,
         };
-        self.dead_letters.send_to_dead_letters(plan, &dead, outbox, counts)
+        cx.send_to_dead_letters(plan, &dead)
     }
 }
 
@@ -215,8 +199,7 @@ impl Emitter {
 fn serve_answer(
     plan: &ModelPlan,
     serve: &Serve,
-    outbox: &mut TransactionalProducer,
-    counts: &mut PendingCounts,
+    cx: &mut RoleContext<'_>,
 ) -> Result<(), ShellError> {
     let request = &serve.request;
     let revision = serve.routing.revision.to_string();
@@ -228,7 +211,7 @@ fn serve_answer(
         ];
         ours.extend(serve.version.iter().map(|v| (headers::VERSION, v.as_str())));
         ours.extend(error.map(|e| (headers::ERROR, e)));
-        outbox.offer(Outgoing {
+        cx.producer.offer(Outgoing {
             topic: &plan.topics.served,
             partition: request.case.partition,
             key,
@@ -243,7 +226,7 @@ fn serve_answer(
     if offer(id, serve.outcome, error, key, value, &request.headers)? == Sent::Sent {
         return Ok(());
     }
-    counts.add(&plan.name, Counter::TooLarge, 1);
+    cx.counts.add(&plan.name, Counter::TooLarge, 1);
     let (outcome, error) = match (value, error) {
         (Some(value), _) => (
             Outcome::Error,

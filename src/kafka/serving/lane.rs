@@ -1,5 +1,6 @@
 //! One serving lane in the shell: its machine, how far it has read, and where a replay of it would start.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -11,15 +12,20 @@ use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::dead_letters::DeadLetter;
 use crate::kafka::lanes::decode;
+use crate::kafka::lanes::internal_topics;
+use crate::kafka::lanes::lane::{JournalRecord, Lane, LaneOffsets};
+use crate::kafka::lanes::replay_window::ReplayWindow;
 use crate::kafka::serving::case_recovery::{self, Gap, reopen};
-use crate::kafka::serving::offset_recovery::{Committed, Recalled, hash_of};
+use crate::kafka::serving::offset_recovery::{Recalled, hash_of};
 use crate::wire::journal::{ReplayStart, ServingTurn};
-use serinus_core::domain::ids::Revision;
+use serinus_core::domain::ids::{ModelName, Revision};
 use serinus_core::domain::record::{Answer, Request};
-use serinus_core::domain::routing::Routing;
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::serving::{Forward, ServingEffect, ServingLane, Turn};
 use serinus_core::plan::rollout::ModelPlan;
+
+/// Gauge: cases whose request has no served answer yet.
+pub const OPEN_CASES: &str = "open_cases";
 
 /// What has been read for a lane and not yet been taken in.
 #[derive(Debug, Default)]
@@ -31,7 +37,7 @@ pub struct Backlog {
 }
 
 /// One partition of a model's requests, with the same partition of its answers.
-pub struct Lane {
+pub struct ServingPartition {
     /// The model's plan.
     pub plan: Arc<ModelPlan>,
     /// The partition.
@@ -49,7 +55,7 @@ pub struct Lane {
     open: usize,
     requests: i64,
     responses: i64,
-    starts: VecDeque<ReplayStart>,
+    replay_window: ReplayWindow,
     /// What cases that were opened again ask of the world; it belongs to the next turn.
     effects: Vec<ServingEffect>,
     /// A hash of the last request that the turn took in.
@@ -63,12 +69,12 @@ fn longest(view: &ModelView) -> Span {
     spans.max().unwrap_or(Span::ZERO)
 }
 
-impl Lane {
+impl ServingPartition {
     /// Builds the lane as it was at the committed offsets: the same turns over the same inputs, their effects thrown away.
     pub fn restore(
         view: &ModelView,
         (partition, record_bytes_max): (i32, usize),
-        committed: &Committed,
+        (committed, recalled): (&LaneOffsets, Option<Recalled>),
         journal: &str,
         replay: &PartitionReader,
     ) -> Result<Self, ShellError> {
@@ -82,21 +88,21 @@ impl Lane {
             partition,
             backlog: Backlog::default(),
             is_paused: false,
-            is_touched: !committed.is_certain || committed.recalled.is_some(),
+            is_touched: !committed.is_certain || recalled.is_some(),
             now: Timestamp(0),
             turn: 0,
             open: 0,
-            requests: committed.requests.as_ref().map_or(0, |r| r.0),
-            responses: committed.responses.as_ref().map_or(0, |r| r.0),
-            starts: VecDeque::new(),
+            requests: committed.first.as_ref().map_or(0, |r| r.0),
+            responses: committed.second.as_ref().map_or(0, |r| r.0),
+            replay_window: ReplayWindow::default(),
             effects: Vec::new(),
             last: None,
         };
-        if let Some(recalled) = committed.recalled {
+        if let Some(recalled) = recalled {
             lane.go_on(view, recalled, committed, replay)?;
             return Ok(lane);
         }
-        let mut start = committed.requests.as_ref().and_then(|r| ReplayStart::from_metadata(&r.1));
+        let mut start = committed.first.as_ref().and_then(|r| ReplayStart::from_metadata(&r.1));
         if !committed.is_certain {
             let known = start.get_or_insert_default();
             if let Some(it) = replay.newest(journal, partition, *known, read_turn)? {
@@ -107,7 +113,7 @@ impl Lane {
         if let Some(start) = start {
             lane.turn = start.next;
             lane.now = start.now;
-            if committed.responses.is_none() && committed.is_certain {
+            if committed.second.is_none() && committed.is_certain {
                 // Answers that were read before are read again, which changes nothing.
                 lane.responses = start.second;
             }
@@ -123,11 +129,11 @@ impl Lane {
         &mut self,
         view: &ModelView,
         recalled: Recalled,
-        committed: &Committed,
+        committed: &LaneOffsets,
         replay: &PartitionReader,
     ) -> Result<(), ShellError> {
         (self.turn, self.now) = (recalled.turn, recalled.now);
-        if committed.responses.is_none() {
+        if committed.second.is_none() {
             let (_, end) = replay.bounds(&self.plan.topics.responses, self.partition)?;
             self.responses = if recalled.responses <= end { recalled.responses } else { 0 };
         }
@@ -152,9 +158,9 @@ impl Lane {
     ) -> Result<(), ShellError> {
         let reopened = reopen(view, (self.partition, &mut self.machine), gap, replay)?;
         self.effects = reopened.effects;
-        self.starts.clear();
+        self.replay_window.clear();
         if let Some(first) = reopened.oldest {
-            self.starts.push_back(ReplayStart {
+            self.replay_window.push(ReplayStart {
                 now: gap.since,
                 first,
                 second: gap.answers_from.unwrap_or(0),
@@ -269,72 +275,6 @@ impl Lane {
         forwards
     }
 
-    /// Takes in what waits and acts on what is due; returns whether there was anything to do.
-    pub fn turn(
-        &mut self,
-        now: Timestamp,
-        routing: &Arc<Routing>,
-        out: &mut Vec<ServingEffect>,
-        dead: &mut Vec<DeadLetter>,
-    ) -> bool {
-        // A machine with a slower clock than the lane's last one goes on at the lane's time.
-        let now = now.max(self.now);
-        let room = self.machine.room();
-        let is_due = self.machine.next_wake().is_some_and(|n| n <= now);
-        let may_take = room > 0 && !self.backlog.requests.is_empty();
-        if !is_due && !may_take && self.backlog.answers.is_empty() && self.effects.is_empty() {
-            return false;
-        }
-        let mut turn = Turn::default();
-        if routing.revision > self.machine.routing().revision {
-            turn.routing = Some(Arc::clone(routing));
-        }
-        self.begin(self.turn, now);
-        out.append(&mut self.effects);
-        for (offset, answer) in self.backlog.answers.drain(..) {
-            self.responses = offset + 1;
-            match answer {
-                Ok(answer) => turn.answers.push(answer),
-                Err(it) => dead.push(it),
-            }
-        }
-        let taken = room.min(self.backlog.requests.len());
-        turn.requests = self.backlog.requests.drain(..taken).collect();
-        if let Some(last) = turn.requests.last() {
-            self.requests = last.case.offset + 1;
-            self.last = Some(hash_of(last));
-        }
-        self.machine.turn(now, turn, out);
-        self.is_touched = true;
-        true
-    }
-
-    /// Returns the journal's record of the turn just taken, and counts on.
-    pub fn end_turn(&mut self) -> ServingTurn {
-        let record = ServingTurn {
-            turn: self.turn,
-            now: self.now.0,
-            revision: self.revision().0,
-            requests: self.requests,
-            responses: self.responses,
-            open: self.open,
-            last: self.last.take(),
-        };
-        self.end();
-        record
-    }
-
-    /// Returns the next offsets of requests and answers.
-    pub fn offsets(&self) -> (i64, i64) {
-        (self.requests, self.responses)
-    }
-
-    /// Returns where a replay of the lane as it is now would start: at the turn that opened its oldest open case.
-    pub fn replay_start(&self) -> ReplayStart {
-        let oldest = self.starts.front().copied();
-        ReplayStart { next: self.turn, ..oldest.unwrap_or(self.start_here()) }
-    }
-
     fn start_here(&self) -> ReplayStart {
         ReplayStart {
             turn: self.turn,
@@ -347,21 +287,6 @@ impl Lane {
         }
     }
 
-    /// Returns when something falls due.
-    pub fn next_wake(&self) -> Option<Timestamp> {
-        self.machine.next_wake()
-    }
-
-    /// Returns how many cases are open.
-    pub fn open_cases(&self) -> usize {
-        self.machine.open_cases()
-    }
-
-    /// Returns how many requests the lane can take.
-    pub fn room(&self) -> usize {
-        self.machine.room()
-    }
-
     fn revision(&self) -> Revision {
         self.machine.routing().revision
     }
@@ -370,20 +295,108 @@ impl Lane {
         self.turn = turn;
         self.now = now;
         self.open = self.machine.open_cases();
-        self.starts.push_back(ReplayStart { turn, now, ..self.start_here() });
+        self.replay_window.push(ReplayStart { turn, now, ..self.start_here() });
     }
 
-    /// Forgets the turns before the one that opened the oldest open case.
+    /// Ends a turn, and shortens the replay window to the turn that opened the oldest open case.
     fn end(&mut self) {
         self.turn += 1;
         match self.machine.oldest_open() {
-            None => self.starts.clear(),
-            Some(oldest) => {
-                while self.starts.get(1).is_some_and(|s| s.first <= oldest) {
-                    self.starts.pop_front();
-                }
+            None => self.replay_window.clear(),
+            Some(oldest) => self.replay_window.drop_before(|s| s.first <= oldest),
+        }
+    }
+}
+
+impl Lane for ServingPartition {
+    type Effect = ServingEffect;
+
+    fn turn(
+        &mut self,
+        now: Timestamp,
+        view: &ModelView,
+        _: bool,
+        effects: &mut Vec<ServingEffect>,
+        dead: &mut Vec<DeadLetter>,
+    ) -> bool {
+        self.plan = Arc::clone(&view.plan);
+        // An instance whose clock is behind continues at the lane's time: turn time never goes back.
+        let now = now.max(self.now);
+        let room = self.machine.room();
+        let is_due = self.machine.next_wake().is_some_and(|at| at <= now);
+        let may_take = room > 0 && !self.backlog.requests.is_empty();
+        if !is_due && !may_take && self.backlog.answers.is_empty() && self.effects.is_empty() {
+            return false;
+        }
+        let mut turn = Turn::default();
+        if view.routing.revision > self.machine.routing().revision {
+            turn.routing = Some(Arc::clone(&view.routing));
+        }
+        self.begin(self.turn, now);
+        effects.append(&mut self.effects);
+        for (offset, answer) in self.backlog.answers.drain(..) {
+            self.responses = offset + 1;
+            match answer {
+                Ok(answer) => turn.answers.push(answer),
+                Err(letter) => dead.push(letter),
             }
         }
+        let taken = room.min(self.backlog.requests.len());
+        turn.requests = self.backlog.requests.drain(..taken).collect();
+        if let Some(last) = turn.requests.last() {
+            self.requests = last.case.offset + 1;
+            self.last = Some(hash_of(last));
+        }
+        self.machine.turn(now, turn, effects);
+        self.is_touched = true;
+        true
+    }
+
+    fn end_turn(&mut self) -> JournalRecord {
+        let record = ServingTurn {
+            turn: self.turn,
+            now: self.now.0,
+            revision: self.revision().0,
+            requests: self.requests,
+            responses: self.responses,
+            open: self.open,
+            last: self.last.take(),
+        };
+        self.end();
+        JournalRecord { now: record.now(), value: record.write() }
+    }
+
+    fn offsets(&self) -> (i64, i64) {
+        (self.requests, self.responses)
+    }
+
+    fn replay_start(&self) -> ReplayStart {
+        self.replay_window.replay_start(self.start_here())
+    }
+
+    fn next_wake(&self) -> Option<Timestamp> {
+        self.machine.next_wake()
+    }
+
+    fn inputs(&self, _: &str) -> [Cow<'_, str>; 2] {
+        let topics = &self.plan.topics;
+        [Cow::Borrowed(&topics.requests), Cow::Borrowed(&topics.responses)]
+    }
+
+    fn journal(app: &str, model: &ModelName) -> String {
+        internal_topics::serving_journal(app, model)
+    }
+
+    fn is_touched(&mut self) -> &mut bool {
+        &mut self.is_touched
+    }
+
+    fn cases(&self) -> usize {
+        self.machine.open_cases()
+    }
+
+    fn levels(&self) -> Vec<(&'static str, u64)> {
+        vec![(OPEN_CASES, self.cases() as u64)]
     }
 }
 

@@ -13,6 +13,7 @@ use crate::kafka::client::message;
 use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::decode;
+use crate::kafka::lanes::lane::{LaneOffsets, Recall};
 use crate::kafka::lanes::size_limit;
 use crate::wire::headers;
 use crate::wire::journal::{ReplayStart, ServingTurn};
@@ -36,28 +37,6 @@ pub struct Recalled {
     pub responses: i64,
 }
 
-/// Where a lane's group has got to.
-#[derive(Clone, Debug, Default)]
-pub struct Committed {
-    /// The next request, and where a replay starts.
-    pub requests: Option<(i64, String)>,
-    /// The next answer.
-    pub responses: Option<(i64, String)>,
-    /// Whether that is all; if not, the journal says what came after.
-    pub is_certain: bool,
-    /// What the journal says, where the group has no offset of ours.
-    pub recalled: Option<Recalled>,
-}
-
-/// What is known of where a lane goes on.
-#[derive(Debug)]
-pub enum Recall {
-    /// It goes on from here.
-    Known(Committed),
-    /// Nobody can say it but a person.
-    Unknown(String),
-}
-
 /// The partition whose past is looked for, and the group that reads it.
 pub struct Past<'a> {
     /// The model.
@@ -74,16 +53,16 @@ pub struct Past<'a> {
 
 impl Past<'_> {
     /// Returns where the lane goes on, from the group's offsets where they are ours, else from what was written.
-    pub fn recall(&self, committed: Committed) -> Result<Recall, ShellError> {
-        let set = match &committed.requests {
+    pub fn recall(&self, committed: &LaneOffsets) -> Result<Recall<Option<Recalled>>, ShellError> {
+        let set = match &committed.first {
             Some((_, metadata)) if ReplayStart::from_metadata(metadata).is_some() => {
-                return Ok(Recall::Known(committed));
+                return Ok(Recall::Known(None));
             }
             Some((offset, _)) => Some(*offset),
             None => None,
         };
         self.replay.is_decided(self.journal, self.partition)?;
-        let Some(newest) = self.newest_turn()? else { return self.without_journal(committed, set) };
+        let Some(newest) = self.newest_turn()? else { return self.without_journal(set) };
         let (topic, partition, group) = (self.requests(), self.partition, self.group);
         let (turn, now, responses) = (newest.turn.turn + 1, newest.now(), newest.responses);
         let mut recalled = Recalled { turn, now, requests: None, responses };
@@ -103,7 +82,7 @@ impl Past<'_> {
         } else {
             warn!(topic, partition, "the topic was made again; it is read from its beginning");
         }
-        Ok(Recall::Known(Committed { recalled: Some(recalled), ..committed }))
+        Ok(Recall::Known(Some(recalled)))
     }
 
     fn requests(&self) -> &str {
@@ -152,15 +131,11 @@ impl Past<'_> {
     }
 
     /// A lane that nobody has ever served begins at the beginning, or where the operator says.
-    fn without_journal(
-        &self,
-        committed: Committed,
-        set: Option<i64>,
-    ) -> Result<Recall, ShellError> {
+    fn without_journal(&self, set: Option<i64>) -> Result<Recall<Option<Recalled>>, ShellError> {
         // Where nobody has asked, nothing can have been answered.
         let has_requests = self.replay.bounds(self.requests(), self.partition)?.1 > 0;
         if !has_requests || !self.has_served()? {
-            return Ok(Recall::Known(committed));
+            return Ok(Recall::Known(None));
         }
         let (twice, next) = self.served_from(set.unwrap_or(0))?;
         let (topic, partition, group) = (self.requests(), self.partition, self.group);
@@ -170,7 +145,7 @@ impl Past<'_> {
              sets it behind the newest request that `{served}` shows an answer to"
         );
         match set {
-            Some(_) if twice == 0 => Ok(Recall::Known(committed)),
+            Some(_) if twice == 0 => Ok(Recall::Known(None)),
             Some(offset) => Ok(Recall::Unknown(format!(
                 "the offset {offset} that was set for group `{group}` is not used: {twice} requests from there on have an answer on \
                  `{served}` and would be answered a second time; {remedy}"

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use tracing::{info, warn};
 
 use crate::kafka::analysis::inputs::Inputs;
-use crate::kafka::analysis::lane::{AnalystLane, Committed, Published};
-use crate::kafka::analysis::recovery::{Lost, Stretch};
+use crate::kafka::analysis::lane::{AnalystLane, Published};
+use crate::kafka::analysis::recovery::{Lost, ResumePoint, Stretch};
 use crate::kafka::analysis::snapshots::LaneStore;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::internal_topics::InternalTopics;
+use crate::kafka::lanes::replay_window::ReplayWindow;
 use crate::kafka::process::clock;
 use crate::wire::journal::{AnalystTurn, ReplayStart};
 use serinus_core::domain::ids::RolloutName;
@@ -22,17 +23,15 @@ impl AnalystLane {
     pub fn restore(
         view: &ModelView,
         (partition, partitions, sources): (i32, i32, i32),
-        committed: &Committed,
+        resume: &ResumePoint,
         topics: &InternalTopics,
         published: Published,
         (replay, store): (&PartitionReader, &LaneStore<'_>),
     ) -> Result<Self, ShellError> {
-        let mut to = (
-            committed.predictions.as_ref().map_or(0, |p| p.0),
-            committed.labels.as_ref().map(|l| l.0),
-        );
-        let mut start =
-            committed.predictions.as_ref().and_then(|p| ReplayStart::from_metadata(&p.1));
+        let committed = &resume.committed;
+        let mut to =
+            (committed.first.as_ref().map_or(0, |p| p.0), committed.second.as_ref().map(|l| l.0));
+        let mut start = committed.first.as_ref().and_then(|p| ReplayStart::from_metadata(&p.1));
         if !committed.is_certain {
             let known = start.get_or_insert_default();
             if let Some(it) =
@@ -44,7 +43,7 @@ impl AnalystLane {
         }
         let mut lane = Self::empty(view, partition, partitions);
         match start {
-            None if committed.is_forgotten => {
+            None if resume.has_only_rows => {
                 let lost = Lost { plan: &view.plan, partition, topics, replay };
                 let next = published.sums.values().map(|s| s.turn + 1).max().unwrap_or(0) + 1;
                 lane.refill(lost.whole()?, next, &lost, published.sums)?;
@@ -88,7 +87,7 @@ impl AnalystLane {
             replay.end(&topics.labels, partition, lane.labels)?,
         );
         lane.sources = Some(sources);
-        lane.is_touched = !committed.is_certain || committed.is_forgotten;
+        lane.is_touched = !committed.is_certain || resume.has_only_rows;
         Ok(lane)
     }
 
@@ -110,7 +109,7 @@ impl AnalystLane {
         let (first, second) = stretch.from;
         let (turn, published) = (self.turn, self.published);
         let start = ReplayStart { turn, now, first, second, next, published, has_gap: true };
-        self.starts = BTreeMap::from([(turn, start)]);
+        self.replay_window = ReplayWindow::of([start]);
         (self.predictions, self.labels) = stretch.to;
         (self.turn, self.now) = (next.max(1), now);
         warn!(
@@ -151,7 +150,7 @@ impl AnalystLane {
         (self.predictions, self.labels) = (last.predictions, last.labels);
         (self.turn, self.now, self.lag) = (last.turn + 1, last.now(), last.lag);
         self.published = place.published;
-        self.starts = place.starts.into_iter().map(|s| (s.turn, s)).collect();
+        self.replay_window = ReplayWindow::of(place.starts);
         self.last = Some(last);
         Ok(Some(turns.split_off(1)))
     }

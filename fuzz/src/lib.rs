@@ -1,6 +1,6 @@
-//! The targets of `tests/it/fuzzed/`, compiled apart from the tests so that libFuzzer's binaries carry nothing else.
+//! Compiles the targets of `tests/it/fuzzed/` without the other tests, for libFuzzer.
 
-#![expect(dead_code, reason = "the tests use more of these files than the targets do")]
+#![expect(dead_code, reason = "some functions of these files are used by tests only")]
 
 #[path = "../../tests/it/fuzzed/mod.rs"]
 mod fuzzed;
@@ -10,10 +10,10 @@ mod scenarios {
     pub(crate) mod plans;
 }
 
-/// Runs the target of this name.
+/// Runs a target.
 ///
 /// # Panics
-/// When a law is broken, which is what libFuzzer looks for; and when no target is called so.
+/// Panics if a law is broken, which libFuzzer reports, or if there is no such target.
 pub fn run(name: &str, bytes: &[u8]) {
     let (_, target) =
         fuzzed::TARGETS.iter().find(|(f, _)| *f == name).expect("the target is in the list");

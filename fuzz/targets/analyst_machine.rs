@@ -1,4 +1,4 @@
-//! Histories of an analyst lane, out of any bytes.
+//! Runs an analyst lane on arbitrary bytes, read as a history.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Records of every kind, out of any bytes.
+//! Decodes arbitrary bytes as records of every kind.
 
 #![no_main]
 

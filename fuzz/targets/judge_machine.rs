@@ -1,4 +1,4 @@
-//! Histories of a judge, out of any bytes.
+//! Runs a judge on arbitrary bytes, read as a history.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Histories of a serving lane, out of any bytes.
+//! Runs a serving lane on arbitrary bytes, read as a history.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Spec files, out of any bytes.
+//! Reads arbitrary bytes as a spec file.
 
 #![no_main]
 

@@ -40,7 +40,7 @@ pub(crate) const DECODERS: [(&str, Target); 19] = [
     ("journal", record!(ServingTurn)),
     ("analyst journal", record!(AnalystTurn)),
     ("judge journal", record!(JudgeStep)),
-    ("mark", record!(WatermarkRecord)),
+    ("watermark", record!(WatermarkRecord)),
     ("partial", partials),
     ("metrics", record!(MetricsRecord)),
     ("state", record!(StateRecord)),
@@ -52,7 +52,7 @@ pub(crate) const DECODERS: [(&str, Target); 19] = [
     ("any", |bytes| json_of(bytes).is_some()),
     ("analysis", record!(AnalysisRecord)),
     ("avro", avro),
-    ("lane file", lane_files),
+    ("snapshot", snapshots),
     ("model", models),
 ];
 
@@ -83,7 +83,7 @@ fn models(bytes: &[u8]) -> bool {
     true
 }
 
-fn lane_files(bytes: &[u8]) -> bool {
+fn snapshots(bytes: &[u8]) -> bool {
     let read = |bytes: &[u8]| {
         let mut lane = analyst_history::lane();
         let place =

@@ -62,11 +62,11 @@ fn records(decoder: &str) -> Vec<Vec<u8>> {
             r#"{"model":"m","now":1,"told":{"command":{"partition":0,"offset":3}}}"#,
             r#"{"model":"m","now":1,"told":"silence"}"#,
         ]),
-        "mark" => text(&[r#"{"source":1,"said_at":2,"reached":3,"behind":true}"#]),
+        "watermark" => text(&[r#"{"source":1,"said_at":2,"reached":3,"behind":true}"#]),
         "partial" => text(&[&partial.to_string()]),
         "metrics" | "state" => text(&["{}"]),
         "analysis" => vec![row()],
-        "lane file" => vec![lane_file()],
+        "snapshot" => vec![snapshot()],
         "model" => vec![include_bytes!("../../../src/demo/data/flights_v1.onnx").to_vec()],
         "prediction" => text(&[&case.to_string()]),
         "label" => text(&[label]),
@@ -94,7 +94,7 @@ fn row() -> Vec<u8> {
     row.expect("the case is mature in the end")
 }
 
-fn lane_file() -> Vec<u8> {
+fn snapshot() -> Vec<u8> {
     let mut lane = lane();
     for record in told_history() {
         lane.handle(record.now, record.event, &mut Vec::new());

@@ -144,7 +144,7 @@ impl Lost<'_> {
                 let read = message.payload().map(AnalysisRecord::read);
                 let Some(Ok(row)) = read else { return };
                 let case = CaseId { partition: row.source.partition, offset: row.source.offset };
-                let found = (row.row_version, LabelStatus::from(row.label_status));
+                let found = (row.row_version, row.label_status);
                 let known = rows.entry(case).or_insert(found);
                 if found.0 > known.0 {
                     *known = found;

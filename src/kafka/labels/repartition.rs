@@ -206,9 +206,9 @@ impl LabelRepartition {
         let committed = match cx.member.committed(&[(topic, partition)]) {
             // Uncertain offsets are good enough: a label that is copied twice counts once.
             Ok(found) => found.pair().0,
-            Err(why) => return cx.blocked.hold_hidden(&(model, partition), topic, why),
+            Err(why) => return cx.blocked.block_hidden(&(model, partition), topic, why),
         };
-        cx.blocked.forget(topic, partition);
+        cx.blocked.remove(topic, partition);
         let (read, metadata) = committed.clone().unwrap_or_default();
         let models = self.readers.of(topic);
         let next = |model| if readers::has_read(&metadata, model) { read } else { 0 };

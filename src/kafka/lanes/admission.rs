@@ -1,4 +1,4 @@
-//! What must hold before a lane is opened: its partner topics have its partition, and its group's offsets belong to these topics.
+//! Admission of lanes: a lane opens only if its partner topics have its partition and the group's offsets belong to its topics.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,47 +15,47 @@ use crate::kafka::process::metrics::ValuesByModel;
 use crate::wire::journal::ReplayStart;
 use serinus_core::domain::ids::ModelName;
 
-/// How often a lane that has to wait is looked at again.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often it is said why it waits.
-const SAY_EVERY: Duration = Duration::from_secs(30);
+/// Interval between two attempts to open a blocked lane.
+const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// Interval between two log lines about the same blocked lane.
+const LOG_EVERY: Duration = Duration::from_secs(30);
 
-/// Lanes that the group gave to us and that cannot be opened: nothing of them is read, so that nothing of them is lost.
+/// Lanes that the group assigned to us and that cannot be opened. Nothing of them is read, so nothing is lost.
 #[derive(Debug, Default)]
 pub struct BlockedLanes {
     /// By topic and partition.
-    lanes: BTreeMap<(String, i32), Waiting>,
+    lanes: BTreeMap<(String, i32), Blocked>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Blocked {
     model: ModelName,
-    said_at: Instant,
-    looked_at: Instant,
-    /// Whether it will be opened by itself, once what is hidden is shown.
+    logged_at: Instant,
+    tried_at: Instant,
+    /// Whether the lane will open without an operator, once the brokers show what they withhold.
     is_hidden: bool,
 }
 
 impl BlockedLanes {
-    /// Lets a lane wait that a person must see to, and says why.
-    pub fn hold(&mut self, key: &LaneKey, topic: &str, why: &str) {
+    /// Blocks a lane until an operator acts, and logs the reason.
+    pub fn block(&mut self, key: &LaneKey, topic: &str, why: &str) {
         self.put(key, topic, why, false);
     }
 
-    /// The same where finding out why took much reading: it is looked at again only when it is said again.
-    pub fn hold_for_a_person(&mut self, key: &LaneKey, topic: &str, why: &str) {
+    /// Blocks a lane like `block`, but retries it only once per log line, because finding the reason took much reading.
+    pub fn block_and_retry_slowly(&mut self, key: &LaneKey, topic: &str, why: &str) {
         self.put(key, topic, why, false);
-        if let Some(it) = self.lanes.get_mut(&(topic.to_owned(), key.1)) {
-            it.looked_at += SAY_EVERY.saturating_sub(LOOK_EVERY);
+        if let Some(lane) = self.lanes.get_mut(&(topic.to_owned(), key.1)) {
+            lane.tried_at += LOG_EVERY.saturating_sub(RETRY_EVERY);
         }
     }
 
-    /// Lets a lane wait whose state cannot be read yet, and says why.
+    /// Blocks a lane whose state cannot be read yet, and logs the reason.
     ///
     /// # Errors
     ///
-    /// `why` itself, where waiting does not help.
-    pub fn hold_hidden(
+    /// `why` itself if waiting does not help.
+    pub fn block_hidden(
         &mut self,
         key: &LaneKey,
         topic: &str,
@@ -71,68 +71,68 @@ impl BlockedLanes {
     fn put(&mut self, (model, partition): &LaneKey, topic: &str, why: &str, is_hidden: bool) {
         let now = clock::moment();
         let key = (topic.to_owned(), *partition);
-        let said_at = self.lanes.get(&key).map(|k| k.said_at);
-        let is_said = said_at.is_some_and(|s| now.duration_since(s) < SAY_EVERY);
-        if !is_said {
-            warn!(%model, topic, partition, why, "a partition has to wait");
+        let logged_at = self.lanes.get(&key).map(|lane| lane.logged_at);
+        let is_logged = logged_at.is_some_and(|at| now.duration_since(at) < LOG_EVERY);
+        if !is_logged {
+            warn!(%model, topic, partition, reason = why, "partition blocked");
         }
-        let said_at = said_at.filter(|_| is_said).unwrap_or(now);
+        let logged_at = logged_at.filter(|_| is_logged).unwrap_or(now);
         let model = model.clone();
-        self.lanes.insert(key, Waiting { model, said_at, looked_at: now, is_hidden });
+        self.lanes.insert(key, Blocked { model, logged_at, tried_at: now, is_hidden });
     }
 
-    /// Returns whether a lane waits.
-    pub fn holds(&self, topic: &str, partition: i32) -> bool {
+    /// Returns whether a lane is blocked.
+    pub fn contains(&self, topic: &str, partition: i32) -> bool {
         self.lanes.contains_key(&(topic.to_owned(), partition))
     }
 
-    /// Returns what its role is doing as long as a lane waits that will be opened by itself.
+    /// Returns the activity to report while a lane is blocked that will open without an operator.
     pub fn restoring(&self) -> Option<Activity> {
         let mut hidden = self.lanes.iter().filter(|(_, l)| l.is_hidden);
         hidden.next().map(|((topic, partition), _)| Activity::begin(topic, *partition))
     }
 
-    /// Counts the lanes that wait, by model, under this name.
+    /// Adds the number of blocked lanes of each model to a gauge.
     pub fn count(&self, name: &'static str, held: &mut ValuesByModel) {
-        for it in self.lanes.values() {
-            *held.entry((it.model.clone(), name)).or_default() += 1;
+        for lane in self.lanes.values() {
+            *held.entry((lane.model.clone(), name)).or_default() += 1;
         }
     }
 
-    /// Forgets a lane: it was opened, or is not ours any more.
-    pub fn forget(&mut self, topic: &str, partition: i32) {
+    /// Removes a lane that was opened or is not ours any more.
+    pub fn remove(&mut self, topic: &str, partition: i32) {
         self.lanes.remove(&(topic.to_owned(), partition));
     }
 
-    /// Returns the lanes that it is time to look at again, by topic and partition.
+    /// Returns the lanes to try again now, by topic and partition.
     pub fn due(&mut self) -> Vec<(String, i32)> {
         let now = clock::moment();
-        let is_due = |w: &Waiting| now.duration_since(w.looked_at) >= LOOK_EVERY;
+        let is_due = |lane: &Blocked| now.duration_since(lane.tried_at) >= RETRY_EVERY;
         self.lanes
             .iter_mut()
             .filter(|(_, l)| is_due(l))
-            .map(|(key, i)| {
-                i.looked_at = now;
+            .map(|(key, lane)| {
+                lane.tried_at = now;
                 key.clone()
             })
             .collect()
     }
 }
 
-/// A partition of two topics that are read together, and what its group has committed of each.
+/// The same partition of two topics that are read together, with the group's committed offset of each.
 pub struct LaneCheck<'a> {
     /// The group.
     pub group: String,
     /// The partition.
     pub partition: i32,
-    /// The topics, each with the group's offset.
+    /// The topics, each with the group's committed offset.
     pub inputs: [(&'a str, Option<&'a (i64, String)>); 2],
-    /// Topics that must have the same partition.
+    /// Topics that must have this partition, too.
     pub partners: Vec<&'a str>,
 }
 
 impl LaneCheck<'_> {
-    /// Returns why the lane cannot be opened, if it cannot.
+    /// Returns why the lane cannot be opened; nothing if it can.
     pub fn blocking_reason(
         &self,
         outbox: &TransactionalProducer,
@@ -151,7 +151,7 @@ impl LaneCheck<'_> {
     }
 }
 
-/// Returns why a partition has no partner in one of these topics, if it has none.
+/// Returns the reason if one of these topics lacks the partition.
 fn missing_partner(
     partition: i32,
     partners: &[&str],
@@ -161,15 +161,15 @@ fn missing_partner(
         let count = outbox.partitions(topic)?;
         if count <= partition {
             return Ok(Some(format!(
-                "topic `{topic}` has {count} partitions, and partition {partition} of the requests needs its like there; \
-                 `serinus topics create` with the model's spec adds what is missing"
+                "topic `{topic}` has {count} partitions and lacks partition {partition}, which the model's inputs have; \
+                 `serinus topics create` with the model's spec adds it"
             )));
         }
     }
     Ok(None)
 }
 
-/// Returns why the group's committed offset cannot be one of this topic, if it cannot; says what is gone before it was read.
+/// Returns the reason if the group's committed offset cannot belong to this topic. Logs records that were deleted before they were read.
 fn foreign_offset(
     group: &str,
     topic: &str,
@@ -181,14 +181,14 @@ fn foreign_offset(
     if !metadata.is_empty() && ReplayStart::from_metadata(metadata).is_none() {
         return Ok(Some(format!(
             "group `{group}` has an offset of `{topic}` that another program committed (its metadata is `{metadata}`); \
-             give this application another --app, or remove the group"
+             start this application with another --app, or delete the group"
         )));
     }
     let (low, high) = replay.bounds(topic, partition)?;
     if *offset > high {
         return Ok(Some(format!(
-            "group `{group}` has read `{topic}` up to {offset}, and the topic ends at {high}: it was deleted and made again, or the \
-             application id is used for something else; give another --app, or set the group's offsets back with \
+            "group `{group}` has read `{topic}` up to offset {offset}, but the topic ends at {high}: it was deleted and created again, \
+             or another application uses this application id; start with another --app, or reset the group's offsets with \
              kafka-consumer-groups --reset-offsets --to-earliest"
         )));
     }
@@ -196,7 +196,9 @@ fn foreign_offset(
         let lost = low - offset;
         warn!(
             topic,
-            partition, lost, "records were deleted before they were read: retention is too short"
+            partition,
+            lost,
+            "records were deleted before they were read: the topic's retention is too short"
         );
     }
     Ok(None)
@@ -210,26 +212,26 @@ mod tests {
     use crate::kafka::process::metrics::ValuesByModel;
 
     #[test]
-    fn who_waits_is_looked_at_again_until_it_is_forgotten() {
-        let mut room = BlockedLanes::default();
+    fn a_blocked_lane_is_retried_until_it_is_removed() {
+        let mut blocked = BlockedLanes::default();
         let key = ("m".into(), 3);
-        room.hold(&key, "m.requests", "because");
-        assert_eq!(room.due(), [], "it was looked at just now");
-        for it in room.lanes.values_mut() {
-            it.looked_at -= super::LOOK_EVERY;
+        blocked.block(&key, "m.requests", "because");
+        assert_eq!(blocked.due(), [], "it was tried just now");
+        for lane in blocked.lanes.values_mut() {
+            lane.tried_at -= super::RETRY_EVERY;
         }
-        assert_eq!(room.due(), [("m.requests".to_owned(), 3)]);
-        assert_eq!(room.due(), [], "once is enough");
-        assert_eq!(room.restoring(), None, "a person must see to it");
+        assert_eq!(blocked.due(), [("m.requests".to_owned(), 3)]);
+        assert_eq!(blocked.due(), [], "it was returned once");
+        assert_eq!(blocked.restoring(), None, "only an operator can unblock it");
         let hidden = ShellError::Unsettled { topic: "journal".to_owned(), partition: 3 };
-        room.hold_hidden(&key, "m.requests", hidden).expect("it waits");
-        let broken = room.hold_hidden(&key, "m.requests", ShellError::Lost);
+        blocked.block_hidden(&key, "m.requests", hidden).expect("the lane is blocked");
+        let broken = blocked.block_hidden(&key, "m.requests", ShellError::Lost);
         assert!(matches!(broken, Err(ShellError::Lost)));
-        assert_eq!(room.restoring(), Some(Activity::begin("m.requests", 3)));
+        assert_eq!(blocked.restoring(), Some(Activity::begin("m.requests", 3)));
         let mut held = ValuesByModel::new();
-        room.count("waiting", &mut held);
+        blocked.count("waiting", &mut held);
         assert_eq!(held, ValuesByModel::from([(("m".into(), "waiting"), 1)]));
-        room.forget("m.requests", 3);
-        assert!(room.lanes.is_empty());
+        blocked.remove("m.requests", 3);
+        assert!(blocked.lanes.is_empty());
     }
 }

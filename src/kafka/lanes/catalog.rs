@@ -1,7 +1,7 @@
-//! What the events say of each model: its plan, its rollouts, and who serves what at every revision.
+//! The catalog of models, built from rollout events: each model's plan, its rollouts, and its routing at every revision.
 //!
-//! Each event's `to` holds the whole routing, and the events that apply a spec carry it, so the events alone are enough. Events of one
-//! model may come in any order; their `sequence` puts them right.
+//! The `to` of an event is a complete routing, and an event that applies a spec carries the spec, so the events alone are enough. The
+//! events of one model may arrive in any order; the catalog applies them by `sequence`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,67 +21,69 @@ use serinus_core::evidence::design::Design;
 use serinus_core::plan::rollout::{ModelPlan, RolloutPlan};
 use serinus_core::spec::plan::{model_from_json, rollout_from_json};
 
-/// How many revisions of a model's routing are kept for replays.
+/// Number of revisions of a model's routing that are kept for replays.
 const HISTORY_MAX: usize = 10_000;
 
-/// The number of a model's first event.
+/// The sequence number of a model's first event.
 const SEQUENCE_FIRST: u64 = 1;
 
-/// What is known of one model.
+/// A model as the events describe it.
 #[derive(Clone, Debug)]
 pub struct ModelView {
     /// Its plan.
     pub plan: Arc<ModelPlan>,
-    /// Its routing now.
+    /// Its current routing.
     pub routing: Arc<Routing>,
     /// Its routing at every revision.
     pub history: BTreeMap<Revision, Arc<Routing>>,
-    /// Its rollouts, with what their tests are planned with.
+    /// Its rollouts, each with the design that its tests were planned with.
     pub rollouts: BTreeMap<RolloutName, Planned>,
-    /// Counts what changed, so that others see that they are behind.
+    /// Number of changes so far, by which lanes detect that they are behind.
     pub version: u64,
 }
 
-/// What the events so far say.
+/// All models, as far as their events were applied.
 #[derive(Debug, Default)]
 pub struct ModelCatalog {
     models: BTreeMap<ModelName, ModelView>,
+    /// The sequence of each model's next event.
     expected: BTreeMap<ModelName, u64>,
-    early: BTreeMap<(ModelName, u64), Heard>,
+    /// Events whose predecessors have not arrived yet, by sequence.
+    early: BTreeMap<(ModelName, u64), ParsedEvent>,
 }
 
-/// An event with the spec in it, understood.
-type Heard = (EventRecord, Option<Parsed>);
+/// An event, with its spec parsed.
+type ParsedEvent = (EventRecord, Option<Parsed>);
 
 impl ModelCatalog {
-    /// Returns what is known of all models.
+    /// Returns all models.
     pub fn models(&self) -> &BTreeMap<ModelName, ModelView> {
         &self.models
     }
 
-    /// Returns what is known of one.
+    /// Returns one model.
     pub fn model(&self, name: &ModelName) -> Option<&ModelView> {
         self.models.get(name)
     }
 
-    /// Takes an event in; returns whether anything changed.
+    /// Adds an event; returns whether anything changed.
     pub fn take(&mut self, event: EventRecord) -> bool {
         let spec = event.spec.as_ref().map(spec_document::parse_accepted);
-        self.take_understood(event, spec)
+        self.take_parsed(event, spec)
     }
 
-    /// Takes an event in whose spec was read already; returns whether anything changed.
-    pub fn take_understood(&mut self, event: EventRecord, spec: Option<Parsed>) -> bool {
+    /// Adds an event whose spec is parsed already; returns whether anything changed.
+    pub fn take_parsed(&mut self, event: EventRecord, spec: Option<Parsed>) -> bool {
         let model = ModelName::new(&event.model);
         let expected = *self.expected.entry(model.clone()).or_insert(SEQUENCE_FIRST);
         if event.sequence < expected {
             return false;
         }
         self.early.insert((model.clone(), event.sequence), (event, spec));
-        self.go_on(model, expected)
+        self.apply_from(model, expected)
     }
 
-    /// Returns the models whose state speaks of events that were not taken in.
+    /// Returns the models whose state record is newer than the events that were applied.
     pub fn are_behind(&self, states: &BTreeMap<ModelName, StateRecord>) -> Vec<ModelName> {
         let expected =
             |model: &ModelName| self.expected.get(model).copied().unwrap_or(SEQUENCE_FIRST);
@@ -89,37 +91,37 @@ impl ModelCatalog {
         behind.map(|(model, _)| model.clone()).collect()
     }
 
-    /// Goes on where the state of a model says, because events before it are gone; those that are there are taken in first.
-    pub fn go_on_from(&mut self, model: &ModelName, state: &StateRecord) {
-        if !self.follow_state(model, state) {
+    /// Continues from a model's state record because earlier events are gone. Events that are still there are applied first.
+    pub fn continue_from(&mut self, model: &ModelName, state: &StateRecord) {
+        if !self.apply_state(model, state) {
             return;
         }
         let next = state.sequence + 1;
         let there = self.early.range((model.clone(), 0)..(model.clone(), next));
         let there: Vec<u64> = there.map(|((_, sequence), _)| *sequence).collect();
-        warn!(%model, sequence = state.sequence, events = there.len(), "events of a model are gone; its state counts");
+        warn!(%model, sequence = state.sequence, events = there.len(), "events of a model are gone; continuing from its state record");
         for sequence in there {
             if let Some((event, spec)) = self.early.remove(&(model.clone(), sequence)) {
                 self.follow(model, &event, spec);
             }
         }
-        self.follow_state(model, state);
-        self.go_on(model.clone(), next);
+        self.apply_state(model, state);
+        self.apply_from(model.clone(), next);
     }
 
-    /// Takes in what a state says; returns whether it could be read.
-    fn follow_state(&mut self, model: &ModelName, state: &StateRecord) -> bool {
+    /// Applies a state record; returns whether it could be parsed.
+    fn apply_state(&mut self, model: &ModelName, state: &StateRecord) -> bool {
         let plan = match model_from_json(&state.memory.model_spec) {
             Ok(plan) => Arc::new(plan),
             Err(error) => {
-                warn!(%model, %error, "the spec of a model in its state cannot be read");
+                warn!(%model, %error, "state record of a model ignored: its spec cannot be parsed");
                 return false;
             }
         };
         let routing = match state.position().routing(&plan) {
             Ok(routing) => Arc::new(routing),
             Err(error) => {
-                warn!(%model, %error, "the routing in the state of a model cannot be read");
+                warn!(%model, %error, "state record of a model ignored: its routing cannot be parsed");
                 return false;
             }
         };
@@ -143,31 +145,31 @@ impl ModelCatalog {
                     design: (&state.memory.design).into(),
                     stable: stable.unwrap_or_else(|| routing.stable.clone()),
                     revision: routing.revision,
-                    is_live: Phase::from(state.phase).is_open(),
+                    is_live: state.phase.is_open(),
                 };
                 view.rollouts.insert(name, planned);
             }
             Err(error) => {
-                warn!(rollout = %name, %error, "the spec of a rollout in the state of its model cannot be read");
+                warn!(rollout = %name, %error, "rollout in a state record ignored: its spec cannot be parsed");
             }
         }
         true
     }
 
-    /// Begins, for each model whose first events are gone, with the first that is there; once all that there was has been taken in.
-    pub fn begin_where_it_begins(&mut self) -> bool {
+    /// Starts each model whose first events are gone at its oldest event. Call it once the whole topic was read.
+    pub fn start_at_oldest_events(&mut self) -> bool {
         let mut first = BTreeMap::new();
         for (model, sequence) in self.early.keys() {
             first.entry(model.clone()).or_insert(*sequence);
         }
         let mut changed = false;
         for (model, sequence) in first {
-            changed |= self.go_on(model, sequence);
+            changed |= self.apply_from(model, sequence);
         }
         changed
     }
 
-    fn go_on(&mut self, model: ModelName, expected: u64) -> bool {
+    fn apply_from(&mut self, model: ModelName, expected: u64) -> bool {
         let mut changed = false;
         let mut next = expected;
         while let Some((event, spec)) = self.early.remove(&(model.clone(), next)) {
@@ -186,20 +188,20 @@ impl ModelCatalog {
             Some(Parsed::Model(written)) => (Some(Arc::new(written.plan)), None),
             Some(Parsed::Rollout(written)) => (None, Some(written.plan)),
             Some(Parsed::Invalid(error)) => {
-                warn!(%model, sequence = event.sequence, error, "the spec in an event cannot be read");
+                warn!(%model, sequence = event.sequence, error, "spec of an event ignored: it cannot be parsed");
                 (None, None)
             }
             None => (None, None),
         };
         let Some(plan) = plan.or_else(|| self.models.get(model).map(|m| Arc::clone(&m.plan)))
         else {
-            warn!(%model, sequence = event.sequence, "an event of a model that was never applied");
+            warn!(%model, sequence = event.sequence, "event ignored: its model was never applied");
             return false;
         };
         let routing = match event.to.routing(&plan) {
             Ok(routing) => Arc::new(routing),
             Err(error) => {
-                warn!(%model, sequence = event.sequence, %error, "the routing in an event cannot be read");
+                warn!(%model, sequence = event.sequence, %error, "event ignored: its routing cannot be parsed");
                 return false;
             }
         };
@@ -220,13 +222,13 @@ impl ModelCatalog {
             view.history.pop_first();
         }
         follow_rollout(view, event, rollout, &routing);
-        reach(view, &routing);
-        info!(%model, revision = routing.revision.0, reason = event.reason, "routing known");
+        raise_revision(view, &routing);
+        info!(%model, revision = routing.revision.0, reason = event.reason, "routing updated");
         true
     }
 }
 
-/// Keeps what the lanes must know of the event's rollout.
+/// Updates the event's rollout.
 fn follow_rollout(
     view: &mut ModelView,
     event: &EventRecord,
@@ -234,10 +236,10 @@ fn follow_rollout(
     routing: &Routing,
 ) {
     let Some(name) = event.rollout.as_deref().map(RolloutName::new) else { return };
-    let phase = Phase::from(event.to.phase);
+    let phase = event.to.phase;
     let is_of_another = routing.rollout.as_ref().is_some_and(|r| *r != name);
     if phase == Phase::Pending || is_of_another && phase.is_open() {
-        // Which version it is compared with is known only when it begins: that event has its spec too.
+        // The version that it is compared with is known only once it starts, and that event carries the spec, too.
         return;
     }
     let design: Option<Design> = event.design.as_ref().map(Into::into);
@@ -260,8 +262,8 @@ fn follow_rollout(
     view.rollouts.insert(name, planned);
 }
 
-/// Notes that all is known of the rollout in routing up to this revision, whatever raised it: applying a model raises it too.
-fn reach(view: &mut ModelView, routing: &Routing) {
+/// Raises the revision of the rollout in routing, whatever raised it: applying a model does so, too.
+fn raise_revision(view: &mut ModelView, routing: &Routing) {
     let routed = routing.rollout.as_ref().and_then(|name| view.rollouts.get_mut(name));
     if let Some(planned) = routed {
         planned.revision = planned.revision.max(routing.revision);

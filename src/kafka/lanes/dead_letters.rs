@@ -11,10 +11,10 @@ use serinus_core::domain::record::{Bytes, Carried};
 use serinus_core::engine::counter::Counter;
 use serinus_core::plan::rollout::ModelPlan;
 
-/// A record that cannot be used: its bytes, where it stood, and why.
+/// A record that cannot be used: its bytes, its position, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The topic it stood in.
+    /// The topic that it was read from.
     pub topic: Box<str>,
     /// The partition.
     pub partition: i32,
@@ -24,14 +24,14 @@ pub struct DeadLetter {
     pub carried: Carried,
     /// The bytes.
     pub value: Option<Bytes>,
-    /// Why.
+    /// Why the record cannot be used.
     pub reason: Box<str>,
-    /// What is not here, or does not fit into a dead letter.
+    /// The parts that are not at hand, or do not fit into a dead letter.
     pub left_out: LeftOut,
 }
 
 impl DeadLetter {
-    /// Makes a dead letter of a record whose bytes are no longer at hand: they still stand where it stood.
+    /// Makes a dead letter of a record whose bytes are not at hand any more. They are still at its position.
     pub fn left(topic: &str, (partition, offset): (i32, i64), reason: &str) -> Self {
         let (carried, value) = (Carried::default(), None);
         let (topic, reason, left_out) = (topic.into(), reason.into(), LeftOut::Key);
@@ -39,21 +39,21 @@ impl DeadLetter {
     }
 }
 
-/// What a dead letter leaves out of its record.
+/// The parts of the record that a dead letter leaves out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftOut {
     /// Nothing.
     Nothing,
-    /// Its bytes.
+    /// The value.
     Value,
-    /// Its bytes and what its producer wrote beside them.
+    /// The value and the headers.
     Headers,
-    /// Everything but where it stood.
+    /// The value, the headers and the key: everything but the position.
     Key,
 }
 
 impl LeftOut {
-    /// Returns the words for it, where there is anything.
+    /// Returns the value of the header that names the omitted parts; nothing if the record is complete.
     pub fn words(self) -> Option<&'static str> {
         match self {
             Self::Nothing => None,
@@ -63,7 +63,7 @@ impl LeftOut {
         }
     }
 
-    /// Returns what is left out next when this is not enough.
+    /// Returns the next larger omission.
     pub fn more(self) -> Option<Self> {
         match self {
             Self::Nothing => Some(Self::Value),
@@ -81,7 +81,7 @@ pub struct DeadLetterWriter {
 }
 
 impl DeadLetterWriter {
-    /// Sends a record that cannot be used to the dead letters, with as much of it as fits.
+    /// Writes a dead letter, with as much of the record as fits.
     pub fn send_to_dead_letters(
         &mut self,
         plan: &ModelPlan,
@@ -135,7 +135,7 @@ impl DeadLetterWriter {
                         partition = dead.partition,
                         offset,
                         reason = size_limit::cut(&dead.reason),
-                        "not even the place of a dead letter fits into its topic"
+                        "dead letter dropped: its topic accepts too small records even for the position"
                     );
                     counts.add(&plan.name, Counter::TooLarge, 1);
                     return Ok(());

@@ -1,4 +1,4 @@
-//! From the client's records to the machines' nouns. Total: any record gives something.
+//! Decodes consumed records into domain types. Decoding is total: every record gives a request, an answer, or a dead letter.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serinus_core::domain::ids::CaseId;
 use serinus_core::domain::record::{Answer, Bytes, Carried, Header, Request, Segments};
 use serinus_core::plan::rollout::ModelPlan;
 
-/// Reads a request; there is no request that cannot be read.
+/// Decodes a request. Any record is a valid request.
 pub fn request(message: &BorrowedMessage<'_>, plan: &ModelPlan) -> Request {
     let pairs = pairs(message);
     let parts = Parts { key: message.key(), headers: &pairs, value: message.payload() };
@@ -29,7 +29,7 @@ pub fn request(message: &BorrowedMessage<'_>, plan: &ModelPlan) -> Request {
     }
 }
 
-/// Reads what a request is part of; a place where it says nothing is left out.
+/// Reads the segments of a request; a segment whose source is missing is left out.
 fn segments(parts: &Parts<'_>, plan: &ModelPlan) -> Segments {
     let value = |source| Some(Arc::from(String::from_utf8_lossy(&parts.text(source)?)));
     plan.segments
@@ -38,7 +38,7 @@ fn segments(parts: &Parts<'_>, plan: &ModelPlan) -> Segments {
         .collect()
 }
 
-/// Reads an answer, or says why it is none.
+/// Decodes an answer, or makes it a dead letter.
 pub fn answer(message: &BorrowedMessage<'_>) -> Result<Answer, DeadLetter> {
     let pairs = pairs(message);
     let value = message.payload().map(Bytes::from);
@@ -69,7 +69,7 @@ pub fn dead(message: &BorrowedMessage<'_>, reason: impl Into<Box<str>>) -> DeadL
 fn carried(message: &BorrowedMessage<'_>) -> Carried {
     Carried {
         key: message.key().map(Bytes::from),
-        // What a dead letter says of itself is ours to say.
+        // Drop the dead-letter headers of an earlier failure: the writer adds its own.
         headers: pairs(message)
             .iter()
             .filter(|(name, _)| !headers::is_of_dead_letters(name))

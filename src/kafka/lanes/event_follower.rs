@@ -1,4 +1,4 @@
-//! Follows `rollout-events`: who serves what, at every revision, as every instance knows it.
+//! Follows the topic `rollout-events`, from which every instance builds the same catalog of models.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::wire::event::EventRecord;
 use crate::wire::state::StateRecord;
 use serinus_core::domain::ids::ModelName;
 
-/// How long it is waited until the brokers end what others have left open among the events.
+/// Longest wait for open transactions on the events topic: longer than the brokers take to abort one.
 const SETTLE_MAX: Duration = Duration::from_secs(45);
 
 /// Reads the newest state of every model.
@@ -32,33 +32,34 @@ fn states(settings: &Settings) -> Result<BTreeMap<ModelName, StateRecord>, Shell
         }
     })?;
     match scanned {
-        // The judge, who writes it, says so where that is wrong.
+        // The judge writes this topic, and reports it if it should exist.
         Scanned::ToItsEnd | Scanned::Missing => Ok(states),
     }
 }
 
-/// Reads the events and keeps what they say.
+/// Reads the events into a catalog.
 pub struct Follower {
     consumer: BaseConsumer<LogContext>,
     topic: String,
-    /// Of each partition, what to read next.
+    /// The next offset of each partition.
     next: BTreeMap<i32, Offset>,
     ended: BTreeSet<i32>,
-    has_news: bool,
-    known: ModelCatalog,
+    /// Whether the catalog changed since the last `poll`.
+    has_changed: bool,
+    catalog: ModelCatalog,
 }
 
 impl Follower {
-    /// Reads all that was said until now.
+    /// Starts, and reads all events up to the current end.
     pub fn start(settings: &Settings) -> Result<Self, ShellError> {
         let topic = settings.topic("rollout-events");
         let consumer: BaseConsumer<LogContext> = settings
             .follower()
             .create_with_context(LogContext)
-            .map_err(ShellError::kafka("set up the follower of events"))?;
+            .map_err(ShellError::kafka("create the consumer of rollout events"))?;
         let metadata = consumer
             .fetch_metadata(Some(&topic), Duration::from_secs(15))
-            .map_err(ShellError::kafka("look up the topic of events"))?;
+            .map_err(ShellError::kafka("look up the topic of rollout events"))?;
         let next: BTreeMap<i32, Offset> = metadata
             .topics()
             .iter()
@@ -66,7 +67,7 @@ impl Follower {
             .collect();
         if next.is_empty() {
             return Err(ShellError::Missing(format!(
-                "topic `{topic}` does not exist; `serinus run --create-topics` makes what is missing"
+                "topic `{topic}` does not exist; `serinus run --create-topics` creates missing topics"
             )));
         }
         let mut follower = Self {
@@ -74,62 +75,64 @@ impl Follower {
             topic,
             next,
             ended: BTreeSet::new(),
-            has_news: false,
-            known: ModelCatalog::default(),
+            has_changed: false,
+            catalog: ModelCatalog::default(),
         };
-        // Before the events: a state that is read first speaks of no event that comes later.
+        // Read the states before the events: then no state is newer than the events read after it.
         let states = states(settings)?;
         follower.catch_up()?;
-        follower.begin_where_states_say(settings, &states)?;
-        follower.known.begin_where_it_begins();
-        if follower.known.models().is_empty() {
+        follower.continue_from_states(settings, &states)?;
+        follower.catalog.start_at_oldest_events();
+        if follower.catalog.models().is_empty() {
             info!(
                 topic = follower.topic,
-                "no model is known: neither events nor states have a record of one; `serinus apply` makes it known"
+                "no model found in events or states; apply one with `serinus apply`"
             );
         }
         Ok(follower)
     }
 
-    /// Takes what a state says of a model whose events are gone.
-    fn begin_where_states_say(
+    /// Continues from the state records of models whose events are gone.
+    fn continue_from_states(
         &mut self,
         settings: &Settings,
         states: &BTreeMap<ModelName, StateRecord>,
     ) -> Result<(), ShellError> {
-        if self.known.are_behind(states).is_empty() {
+        if self.catalog.are_behind(states).is_empty() {
             return Ok(());
         }
-        // An event that is hidden is not gone.
+        // An event behind an open transaction is hidden, not gone.
         PartitionReader::new(settings)?.settle(&self.topic, SETTLE_MAX)?;
         self.catch_up()?;
-        for model in self.known.are_behind(states) {
+        for model in self.catalog.are_behind(states) {
             if let Some(state) = states.get(&model) {
-                self.known.go_on_from(&model, state);
+                self.catalog.continue_from(&model, state);
             }
         }
         Ok(())
     }
 
-    /// Reads to the end of the topic as it is now; `poll` then says whether anything changed.
+    /// Reads up to the current end of the topic; the next `poll` returns whether anything changed.
     pub fn catch_up(&mut self) -> Result<(), ShellError> {
         let mut list = TopicPartitionList::new();
         for (partition, next) in &self.next {
             list.add_partition_offset(&self.topic, *partition, *next)
-                .map_err(ShellError::kafka("assign the topic of events"))?;
+                .map_err(ShellError::kafka("assign the topic of rollout events"))?;
         }
-        // Assigned anew, each partition says anew where its end is.
-        self.consumer.assign(&list).map_err(ShellError::kafka("assign the topic of events"))?;
+        // After a new assignment each partition reports its end again.
+        self.consumer
+            .assign(&list)
+            .map_err(ShellError::kafka("assign the topic of rollout events"))?;
         self.ended.clear();
         let deadline = Deadline::after(Duration::from_mins(1));
         while !self.has_ended() {
             if deadline.is_over() {
                 return Err(ShellError::Missing(format!(
-                    "the end of `{}` was not reached",
+                    "the end of `{}` was not reached within 60 s",
                     self.topic
                 )));
             }
-            self.has_news |= self.poll(Duration::from_millis(100));
+            self.has_changed |= self.poll(Duration::from_millis(100));
         }
         Ok(())
     }
@@ -138,9 +141,9 @@ impl Follower {
         self.ended.len() == self.next.len()
     }
 
-    /// Reads what has come, waiting so long for the first of it; returns whether anything changed.
+    /// Applies new events, waiting up to `wait` for the first one; returns whether anything changed.
     pub fn poll(&mut self, wait: Duration) -> bool {
-        let mut changed = std::mem::take(&mut self.has_news);
+        let mut changed = std::mem::take(&mut self.has_changed);
         let mut wait = wait;
         while let Some(result) = self.consumer.poll(wait) {
             wait = Duration::ZERO;
@@ -151,9 +154,9 @@ impl Follower {
                     self.ended.remove(&partition);
                     self.next.insert(partition, Offset::Offset(offset + 1));
                     match read {
-                        Some(Ok(event)) => changed |= self.known.take(event),
+                        Some(Ok(event)) => changed |= self.catalog.take(event),
                         Some(Err(error)) => {
-                            warn!(partition, offset, %error, "an event cannot be read");
+                            warn!(partition, offset, %error, "event ignored: it cannot be parsed");
                         }
                         None => {}
                     }
@@ -165,11 +168,11 @@ impl Follower {
                     }
                 }
                 Err(error) if mends_by_itself(&error) => {
-                    debug!(%error, "the topic of events cannot be read just now");
+                    debug!(%error, "rollout events unavailable, the client retries");
                     break;
                 }
                 Err(error) => {
-                    warn!(%error, "the topic of events cannot be read");
+                    warn!(%error, "rollout events unavailable");
                     break;
                 }
             }
@@ -177,13 +180,13 @@ impl Follower {
         changed
     }
 
-    /// Returns what is known of all models.
+    /// Returns all models.
     pub fn models(&self) -> &BTreeMap<ModelName, ModelView> {
-        self.known.models()
+        self.catalog.models()
     }
 
-    /// Returns what is known of one.
+    /// Returns one model.
     pub fn model(&self, name: &ModelName) -> Option<&ModelView> {
-        self.known.model(name)
+        self.catalog.model(name)
     }
 }

@@ -1,25 +1,25 @@
-//! What an instance is started with.
+//! The options of an instance.
 
 use std::path::PathBuf;
 
 use crate::kafka::client::settings::Settings;
 
-/// What an instance is started with.
+/// The options of an instance.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each says yes or no to one thing of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "four independent switches")]
 pub struct RunOptions {
     /// How to reach Kafka, and which application this is.
     pub settings: Settings,
-    /// The instance's name: its slot. Two instances at once with one name fence each other.
+    /// The instance's name, part of its transactional ids. Two instances with one name fence each other.
     pub instance: String,
-    /// Whether the name stays the same over restarts, so that a restart takes its own work back at once.
+    /// Whether the name survives restarts, so that a restarted instance gets its partitions back at once (static group membership).
     pub is_static: bool,
-    /// Whether it routes and serves.
+    /// Whether it runs the serving role.
     pub serving: bool,
-    /// Whether it joins and sums up.
+    /// Whether it runs the analysis role.
     pub analysis: bool,
-    /// Whether it judges.
+    /// Whether it runs the control role.
     pub control: bool,
-    /// Where the files of its analyst lanes live; without one there are none.
+    /// The folder for snapshots of analyst lanes; nothing to keep no snapshots.
     pub data_dir: Option<PathBuf>,
 }

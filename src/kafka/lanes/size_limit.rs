@@ -1,4 +1,4 @@
-//! What is left out, in this order, of a record of ours that does not fit into one message.
+//! Shortens records that do not fit into one message: which parts are left out, and in which order.
 
 use std::sync::Arc;
 
@@ -6,22 +6,22 @@ use crate::wire::analysis::AnalysisRecord;
 use serinus_core::domain::case::{CaseAnswer, Prediction};
 use serinus_core::domain::record::Bytes;
 
-/// The longest text of others that is kept where space is short.
+/// Longest foreign text, in bytes, that a shortened record keeps.
 const TEXT_BYTES_MAX: usize = 1000;
-/// The longest text where next to nothing fits.
+/// Longest text, in bytes, if the topic accepts only tiny records.
 const TEXT_BYTES_MIN: usize = 160;
 
-/// Returns the beginning of a text, whole where it is short.
+/// Cuts a text to `TEXT_BYTES_MAX`.
 pub fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
 
-/// Returns the beginning of a text where next to nothing fits.
+/// Cuts a text to `TEXT_BYTES_MIN`.
 pub fn cut_short(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MIN)]
 }
 
-/// Leaves the answers' values out of a prediction; each says so where its error would stand.
+/// Removes the answers' values from a prediction, and notes each removal in the answer's error.
 pub fn without_values(prediction: &mut Prediction) {
     for answer in &mut prediction.answers {
         if let Some(value) = answer.value.take() {
@@ -31,7 +31,7 @@ pub fn without_values(prediction: &mut Prediction) {
     }
 }
 
-/// Cuts what else can be large in a prediction, but for the request id, by which it is joined.
+/// Cuts every other large part of a prediction except the request id, which the join needs.
 pub fn without_texts(prediction: &mut Prediction) {
     prediction.segments = Arc::default();
     let is_long = |b: &Bytes| b.len() > TEXT_BYTES_MAX;
@@ -43,11 +43,11 @@ pub fn without_texts(prediction: &mut Prediction) {
     }
 }
 
-/// Leaves the answers' values out of a row; each says so where its error would stand.
+/// Removes the answers' values from a row, and notes each removal in the answer's error.
 pub fn without_row_values(row: &mut AnalysisRecord) {
     for answer in &mut row.answers {
         let json = answer.value.take().map(|v| v.to_string().len());
-        // Four characters of base64 are three bytes.
+        // Four characters of base64 encode three bytes.
         let bytes = answer.value_base64.take().map(|v| v.len() / 4 * 3);
         if let Some(size) = json.or(bytes) {
             answer.error.get_or_insert_with(|| left_out(size));
@@ -55,7 +55,7 @@ pub fn without_row_values(row: &mut AnalysisRecord) {
     }
 }
 
-/// Leaves the label's value out of a row, and cuts what else can be large but for the request id.
+/// Removes the label's value from a row, and cuts every other large part except the request id.
 pub fn without_row_texts(row: &mut AnalysisRecord) {
     row.label = None;
     row.segments = None;

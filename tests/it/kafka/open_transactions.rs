@@ -87,7 +87,7 @@ fn hidden_records_are_waited_for_and_not_treated_as_lost() {
     run = world.run();
     let waits = |run: &Process, topic: &str| {
         let log = run.log_text();
-        let all = log.lines().filter(|l| l.contains("a partition has to wait"));
+        let all = log.lines().filter(|l| l.contains("partition blocked"));
         let of_topic = all.filter(|o| o.contains(&format!("is committed in {topic}[")));
         of_topic.count()
     };

@@ -9,8 +9,8 @@ const ANALYST_LANE_READY: &str = "analyst lane ready";
 const JUDGING: &str = ": judging";
 /// A role restarts from its committed offsets.
 pub const ROLE_RESTARTED: &str = "beginning anew";
-pub const ROUTING_KNOWN: &str = "routing known";
-pub const NO_MODEL: &str = "no model is known";
+pub const ROUTING_KNOWN: &str = "routing updated";
+pub const NO_MODEL: &str = "no model found";
 pub const SPEC_RETRIED: &str = "spec not sent yet, trying again";
 pub const STATE_LOST: &str = "the state of a model is gone; its events count";
 pub const CASES_WAIT: &str = "cases wait";

@@ -362,7 +362,7 @@ impl World {
     fn follow(&mut self) {
         while let Some((_, event)) = self.coming.pop_front_if(|(at, _)| *at <= self.now) {
             let spec = event.spec.as_ref().map(|document| self.understood(document));
-            if !self.known.take_understood(event, spec) {
+            if !self.known.take_parsed(event, spec) {
                 continue;
             }
             let Some(view) = self.known.model(&self.model) else { continue };

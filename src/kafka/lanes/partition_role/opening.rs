@@ -47,7 +47,7 @@ impl<R: PartitionRole> Session<'_, R> {
         let mut released: Vec<(String, i32)> = Vec::new();
         for (topic, partition) in partitions {
             let Some((model, input)) = self.topics.get(topic) else { continue };
-            self.cx.blocked.forget(topic, *partition);
+            self.cx.blocked.remove(topic, *partition);
             match input {
                 Input::Source => {
                     self.role.release_source(topic, *partition)?;
@@ -106,7 +106,7 @@ impl<R: PartitionRole> Session<'_, R> {
         let found = cx.member.committed(&[(first, partition), (second, partition)]);
         let committed = match found.map(Offsets::pair) {
             Ok((first, second, is_certain)) => LaneOffsets { first, second, is_certain },
-            Err(why) => return cx.blocked.hold_hidden(&key, topic, why),
+            Err(why) => return cx.blocked.block_hidden(&key, topic, why),
         };
         let check = LaneCheck {
             group: format!("{}.{}", settings.app, R::ROLE),
@@ -115,19 +115,19 @@ impl<R: PartitionRole> Session<'_, R> {
             partners: names.partners.iter().map(String::as_str).collect(),
         };
         if let Some(why) = check.blocking_reason(&cx.producer, &cx.replay)? {
-            cx.blocked.hold(&key, topic, &why);
+            cx.blocked.block(&key, topic, &why);
             return Ok(());
         }
-        cx.replay.be_patient(!cx.blocked.holds(topic, partition));
+        cx.replay.be_patient(!cx.blocked.contains(topic, partition));
         let (mut lane, committed) = match role.restore(cx, &key, committed, opening) {
             Ok(Recall::Known(restored)) => restored,
             Ok(Recall::Unknown(why)) => {
-                cx.blocked.hold_for_a_person(&key, topic, &why);
+                cx.blocked.block_and_retry_slowly(&key, topic, &why);
                 return Ok(());
             }
-            Err(why) => return cx.blocked.hold_hidden(&key, topic, why),
+            Err(why) => return cx.blocked.block_hidden(&key, topic, why),
         };
-        cx.blocked.forget(topic, partition);
+        cx.blocked.remove(topic, partition);
         info!(model = %key.0, partition, cases = lane.cases(), "{} lane ready", R::LANE);
         let (next_first, next_second) = lane.offsets();
         cx.member.accept(&[

@@ -99,11 +99,11 @@ impl Shape {
         )]
         match value {
             Avro::Null => Some(Value::Null),
-            Avro::Boolean(it) => Some(json!(it)),
-            Avro::Int(it) => Some(json!(it)),
-            Avro::Long(it) | Avro::TimestampMillis(it) => Some(json!(it)),
-            Avro::Double(it) => Some(json!(it)),
-            Avro::String(it) | Avro::Enum(_, it) => Some(json!(it)),
+            Avro::Boolean(value) => Some(json!(value)),
+            Avro::Int(value) => Some(json!(value)),
+            Avro::Long(value) | Avro::TimestampMillis(value) => Some(json!(value)),
+            Avro::Double(value) => Some(json!(value)),
+            Avro::String(value) | Avro::Enum(_, value) => Some(json!(value)),
             Avro::Array(items) => {
                 let kind = schema.get("items")?;
                 items.into_iter().map(|s| self.json(kind, s)).collect::<Option<_>>()
@@ -119,8 +119,8 @@ impl Shape {
                     let made = self.json(field.get("type")?, part)?;
                     let made = match (is_marked(field, "json"), made) {
                         // Text that is not JSON stays text.
-                        (true, Value::String(it)) => {
-                            serde_json::from_str(&it).unwrap_or(Value::String(it))
+                        (true, Value::String(value)) => {
+                            serde_json::from_str(&value).unwrap_or(Value::String(value))
                         }
                         (_, made) => made,
                     };

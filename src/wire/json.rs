@@ -43,8 +43,8 @@ impl<'a> Parts<'a> {
             Source::Key => Cow::Borrowed(self.key?),
             Source::Header(name) => Cow::Borrowed(self.header(name)?),
             Source::Json(pointer) => match scalar_text(find(self.value?, pointer)?)? {
-                Cow::Borrowed(it) => Cow::Borrowed(it.as_bytes()),
-                Cow::Owned(it) => Cow::Owned(it.into_bytes()),
+                Cow::Borrowed(value) => Cow::Borrowed(value.as_bytes()),
+                Cow::Owned(value) => Cow::Owned(value.into_bytes()),
             },
         };
         (!bytes.is_empty()).then_some(bytes)
@@ -243,7 +243,7 @@ impl<'a> Scanner<'a> {
             self.skip_space();
             match self.next()? {
                 b',' => self.skip_space(),
-                it if it == close => break,
+                byte if byte == close => break,
                 _ => return None,
             }
         }
@@ -291,7 +291,7 @@ impl<'a> Scanner<'a> {
                         }
                         break;
                     }
-                    it if it == close => {
+                    byte if byte == close => {
                         open.pop();
                     }
                     _ => return None,

@@ -305,8 +305,8 @@ fn to_domain<V: AnswerValue>(
         })
         .collect();
     let unit = match (&record.unit_base64, &record.unit) {
-        (Some(it), _) => Some(bytes("unit_base64", it)?),
-        (None, Some(it)) => Some(Bytes::from(it.as_bytes())),
+        (Some(value), _) => Some(bytes("unit_base64", value)?),
+        (None, Some(value)) => Some(Bytes::from(value.as_bytes())),
         (None, None) => None,
     };
     if !(0.0..=1.0).contains(&record.propensity) {

@@ -97,9 +97,12 @@ mod tests {
             ("serinus-revision", Some(b"7")),
             ("serinus-outcome", Some(b"default")),
         ];
-        let (id, it) = read_answered(pairs, None, Timestamp(5)).expect("it has all it needs");
-        assert_eq!((id, it.outcome, it.revision), ("r1", Outcome::Default, Revision(7)));
-        assert_eq!((it.version, it.value), (None, None));
+        let (id, answered) = read_answered(pairs, None, Timestamp(5)).expect("it has all it needs");
+        assert_eq!(
+            (id, answered.outcome, answered.revision),
+            ("r1", Outcome::Default, Revision(7))
+        );
+        assert_eq!((answered.version, answered.value), (None, None));
         assert_eq!(read_answered(&pairs[1..], None, Timestamp(5)), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a spec: where, what was read, and what would do.
+//! Errors in a spec: the place, the value that was read, and a valid value.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use crate::spec::path::{Aim, Fault, Path};
 use crate::spec::tree::{Node, Place};
 
-/// One mistake of an operator in a spec.
+/// One error in a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanError {
-    /// The file's name; empty where the spec came out of a record.
+    /// The name of the file; empty if the spec comes from a record.
     pub file: String,
-    /// The line, counted from 1; absent where the spec came out of a record.
+    /// The line, counted from 1; absent if the spec comes from a record.
     pub line: Option<usize>,
     /// The column, counted from 1.
     pub column: Option<usize>,
-    /// The path of the field, empty for the document as a whole.
+    /// The path of the field; empty for the whole document.
     pub field: String,
-    /// What was read, and why it cannot be.
+    /// The value that was read, and why it is wrong.
     pub problem: String,
-    /// What would do.
+    /// A valid value, or how to fix the error.
     pub help: Option<String>,
     source_line: Option<SourceLine>,
 }
@@ -32,15 +32,15 @@ struct SourceLine {
 }
 
 impl PlanError {
-    /// Finds a fault's place in the text of its document.
+    /// Returns the error for a fault, with its place in the text of the document.
     pub(crate) fn new(file: &str, text: &str, tree: Option<&Node>, fault: Fault) -> Self {
         let place = tree.and_then(|t| t.place_of(&fault.path, fault.aim));
-        // A field that is missing has no place of its own: the path says it, the place is its parent's.
+        // A missing field has no place: the path is that of the field, the place is that of its parent.
         debug_assert!(fault.aim == Aim::Value || !fault.path.0.is_empty());
         Self::at(file, text, place, fault.path.to_string(), fault.problem, fault.help)
     }
 
-    /// Says what is wrong at a field of one of the documents of a text: the one of this kind and name.
+    /// Returns the error for a field of the document with this kind and name.
     pub fn of_document(
         file: &str,
         text: &str,
@@ -63,7 +63,7 @@ impl PlanError {
         )
     }
 
-    /// Says what is wrong at a place of a text.
+    /// Returns the error for a place in a text.
     pub(crate) fn at(
         file: &str,
         text: &str,
@@ -132,7 +132,7 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
-/// All mistakes that were found in a spec, at least one.
+/// All errors of a spec, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecErrors(pub Vec<PlanError>);
 

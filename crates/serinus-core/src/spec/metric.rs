@@ -1,4 +1,4 @@
-//! A metric, from what is written to what is meant: what its kind needs, and what it takes when nothing is said.
+//! Converts the spec of a metric to its plan: the fields that its kind needs, and the defaults.
 
 use crate::domain::ids::{MetricName, Version};
 use crate::plan::metric::{Direction, Margin, Metric, MetricKind, MetricRole, RARE_BASE, Shape};
@@ -7,13 +7,13 @@ use crate::spec::path::{Faults, Path};
 use crate::spec::raw::MetricSpec;
 use crate::spec::scalar::Limit;
 
-/// The widest loss that is counted, in nats: probabilities are clipped to e^-16.
+/// The largest log loss of one case in nats: probabilities are clipped to e^-16.
 const LOG_LOSS_MAX: f64 = 16.0;
 
-/// The effect that is planned for in a rare event without a margin, an `mde` or a base.
+/// The effect to plan for in the rate of a rare event whose spec has no margin, `mde` or base: half a percentage point.
 const RARE_EFFECT: f64 = 0.005;
 
-/// Returns the plan of a metric; where something is wrong it is noted, and the plan is not used.
+/// Returns the plan of a metric. It adds what is wrong to `faults`, and the caller then discards the plan.
 pub(crate) fn plan(
     faults: &mut Faults,
     at: &Path,
@@ -87,7 +87,7 @@ pub(crate) fn plan(
     }
 }
 
-/// Notes fields that the kind needs and are not there, and such that are there and mean nothing to it.
+/// Adds faults for fields that the kind needs but the spec lacks, and for fields that the kind does not use.
 fn check_fields(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricKind) {
     let word = kind.word();
     let compares_with_label = kind.needs_label() && kind != MetricKind::Value;
@@ -140,7 +140,7 @@ fn check_fields(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricK
     }
 }
 
-/// Notes a positive label that no label can be equal to.
+/// Adds a fault for a positive label that no label can equal.
 fn check_positive(faults: &mut Faults, at: &Path, spec: &MetricSpec) {
     use serde_json::Value;
     match &spec.positive {
@@ -153,11 +153,11 @@ fn check_positive(faults: &mut Faults, at: &Path, spec: &MetricSpec) {
     }
 }
 
-/// Returns whether an answer that is not there leaves a metric without a value.
+/// Returns whether the metric needs an answer that can be scored.
 fn scores_answers(kind: MetricKind, spec: &MetricSpec) -> bool {
     match kind {
         MetricKind::ResponseError | MetricKind::Timeout => false,
-        // A value out of the label needs no answer.
+        // A value from the label needs no answer.
         MetricKind::Value => spec.label.is_none(),
         MetricKind::Accuracy
         | MetricKind::ErrorRate
@@ -181,7 +181,7 @@ fn check_role(faults: &mut Faults, at: &Path, spec: &MetricSpec, role: MetricRol
     }
 }
 
-/// Returns which way is better for a kind; `None` where only the spec can know.
+/// Returns which way is better for a kind; `None` if the spec must say it.
 fn natural_direction(kind: MetricKind) -> Option<Direction> {
     match kind {
         MetricKind::Accuracy
@@ -232,7 +232,7 @@ fn direction(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricKind
     }
 }
 
-/// Returns whether a metric is a share of cases, so that a percentage of it is percentage points.
+/// Returns whether a metric is a share of cases, so that a percentage means percentage points.
 fn is_rate(kind: MetricKind) -> bool {
     match kind.shape() {
         Shape::Binary | Shape::Ranking | Shape::Confusion => true,
@@ -242,46 +242,47 @@ fn is_rate(kind: MetricKind) -> bool {
 
 fn limit(faults: &mut Faults, path: Path, limit: Limit, kind: MetricKind) -> Margin {
     match limit {
-        // A number is a fraction of the rate or of the latency, as it is where a share is written: `1` could be 1% too.
-        Limit::Number(it) if (1.0..=1.0).contains(&it) && kind.shape() != Shape::Bounded => {
+        // A number is a fraction, as for shares, so `1` is ambiguous: it could also mean 1%.
+        Limit::Number(value) if (1.0..=1.0).contains(&value) && kind.shape() != Shape::Bounded => {
             let problem = "`1` can be read as 1% or as 100%";
             faults.add(path, problem, "write `1%` or `100%`");
-            Margin::Absolute(it)
+            Margin::Absolute(value)
         }
-        Limit::Number(it) if it > 1.0 && is_rate(kind) => {
-            let help = format!("write percentage points: `{it}%`, or a number such as `0.005`");
-            faults.add(path, format!("`{it}` is no fraction of a rate"), help);
-            Margin::Absolute(it)
+        Limit::Number(value) if value > 1.0 && is_rate(kind) => {
+            let help = format!("write percentage points: `{value}%`, or a number such as `0.005`");
+            faults.add(path, format!("`{value}` is no fraction of a rate"), help);
+            Margin::Absolute(value)
         }
-        Limit::Percent(it) | Limit::Number(it) if is_rate(kind) => {
-            if it >= 1.0 {
-                let problem = format!("{}% of a rate is over all of it", it * 100.0);
+        Limit::Percent(value) | Limit::Number(value) if is_rate(kind) => {
+            if value >= 1.0 {
+                let problem = format!("{}% of a rate is over all of it", value * 100.0);
                 faults.add(
                     path,
                     problem,
                     "write percentage points such as `0.5%`, or a number such as `0.005`",
                 );
             }
-            Margin::Absolute(it)
+            Margin::Absolute(value)
         }
-        Limit::Percent(it) if kind == MetricKind::Latency => Margin::Relative(it),
-        Limit::Number(it) if kind == MetricKind::Latency => {
-            if it > 1.0 {
-                let help = format!("write a percentage of the stable version's latency: `{it}%`");
-                faults.add(path, format!("`{it}` is no fraction of a latency"), help);
+        Limit::Percent(value) if kind == MetricKind::Latency => Margin::Relative(value),
+        Limit::Number(value) if kind == MetricKind::Latency => {
+            if value > 1.0 {
+                let help =
+                    format!("write a percentage of the stable version's latency: `{value}%`");
+                faults.add(path, format!("`{value}` is no fraction of a latency"), help);
             }
-            Margin::Relative(it)
+            Margin::Relative(value)
         }
-        Limit::Percent(it) => {
+        Limit::Percent(value) => {
             let problem = format!("a percentage says nothing of `{}`", kind.word());
             faults.add(
                 path,
                 problem,
-                format!("write a number in the metric's own unit, such as `{it}`"),
+                format!("write a number in the metric's own unit, such as `{value}`"),
             );
-            Margin::Absolute(it)
+            Margin::Absolute(value)
         }
-        Limit::Number(it) => Margin::Absolute(it),
+        Limit::Number(value) => Margin::Absolute(value),
     }
 }
 
@@ -317,7 +318,7 @@ fn margin(
     if kind == MetricKind::Latency { Margin::Relative(0.0) } else { Margin::Absolute(0.0) }
 }
 
-/// Returns the effect to plan for when neither it nor a margin is given.
+/// Returns the effect to plan for when the spec has neither `mde` nor a margin.
 fn effect_worth_detecting(
     kind: MetricKind,
     written: Option<f64>,
@@ -325,7 +326,7 @@ fn effect_worth_detecting(
     range: (f64, f64),
 ) -> f64 {
     match kind {
-        // The usual base of rare events only centres bets: half of it would be far less than anybody looks for.
+        // The default base of rare events only centers bets. Half of it would be a far smaller effect than anyone plans for.
         MetricKind::ResponseError | MetricKind::Timeout => {
             written.map_or(RARE_EFFECT, |base| base * 0.5)
         }

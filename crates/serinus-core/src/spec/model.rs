@@ -1,4 +1,4 @@
-//! A model, from what is written to what is meant.
+//! Converts the spec of a model to its plan.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::plan::rollout::{Format, LabelMap, ModelPlan, ModelTopics, Source};
 use crate::spec::path::{Fault, Faults, Path};
 use crate::spec::raw::{LabelsOfModel, ModelDocument, ModelSpec, Topics};
 
-/// Returns the plan of a model, or all that is wrong with it.
+/// Returns the plan of a model, or all of its faults.
 pub(crate) fn plan(document: &ModelDocument) -> Result<ModelPlan, Vec<Fault>> {
     let mut faults = Faults::default();
     let spec = &document.spec;
@@ -73,7 +73,7 @@ pub(crate) fn plan(document: &ModelDocument) -> Result<ModelPlan, Vec<Fault>> {
     if faults.0.is_empty() { Ok(plan) } else { Err(faults.0) }
 }
 
-/// Notes a name that could not be part of a topic's name.
+/// Adds a fault for a name that cannot be part of a topic name.
 pub(crate) fn check_name(faults: &mut Faults, path: Path, what: &str, name: &str) {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let has_a_letter = name.contains(|c: char| c != '.');

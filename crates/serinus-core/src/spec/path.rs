@@ -1,4 +1,4 @@
-//! Paths of fields in a document, and what was found wrong at one.
+//! Paths of fields in a document, and the faults at these paths.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub(crate) enum Step {
     Item(usize),
 }
 
-/// Where something stands in a document: `spec.stages[1].share`.
+/// A path in a document, such as `spec.stages[1].share`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Path(pub(crate) Vec<Step>);
 
@@ -44,34 +44,34 @@ impl fmt::Display for Path {
     }
 }
 
-/// What of a field is wrong.
+/// The part of a field that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aim {
     /// Its name.
     Name,
-    /// What it says.
+    /// Its value.
     Value,
 }
 
-/// Something wrong in a document, not yet looked up in its text.
+/// A fault in a document. Its place in the text is not known yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// Where.
+    /// The path of the field.
     pub(crate) path: Path,
-    /// What of it.
+    /// The part of the field.
     pub(crate) aim: Aim,
-    /// What was read, and why it cannot be.
+    /// The value that was read, and why it is wrong.
     pub(crate) problem: String,
-    /// What would do.
+    /// A valid value, or how to fix the fault.
     pub(crate) help: Option<String>,
 }
 
-/// All that was found wrong in one document.
+/// All faults of one document.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(pub(crate) Vec<Fault>);
 
 impl Faults {
-    /// Notes that what a field says is wrong.
+    /// Adds a fault of a field's value.
     pub(crate) fn add(&mut self, path: Path, problem: impl Into<String>, help: impl Into<String>) {
         self.0.push(Fault {
             path,
@@ -81,7 +81,7 @@ impl Faults {
         });
     }
 
-    /// Notes that a field stands where it must not.
+    /// Adds a fault of a field that must not be there.
     pub(crate) fn add_name(
         &mut self,
         path: Path,

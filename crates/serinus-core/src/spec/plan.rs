@@ -1,4 +1,4 @@
-//! From text to plans: a plan that exists is right, and nothing re-checks it.
+//! Reads spec files into plans. A plan that exists is valid, and nothing checks it again.
 
 use std::collections::BTreeSet;
 
@@ -17,9 +17,9 @@ use crate::spec::tree::{Kind, Node, place_of};
 const KINDS: [(&str, DocumentKind); 2] =
     [("Model", DocumentKind::Model), ("Rollout", DocumentKind::Rollout)];
 
-/// A document of a spec file, with itself as it was written: in that form it travels in records.
+/// A document of a spec file: its plan, and the document as JSON, which is the form in records.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a file holds a handful of them")]
+#[expect(clippy::large_enum_variant, reason = "a file has only a few documents")]
 pub enum Document {
     /// A model.
     Model(ModelPlan, Value),
@@ -28,18 +28,18 @@ pub enum Document {
 }
 
 impl Document {
-    /// Returns whether both are documents of one thing.
+    /// Returns whether both documents describe the same model or rollout.
     pub fn is_of(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Model(it, _), Self::Model(other, _)) => it.name == other.name,
-            (Self::Rollout(it, _), Self::Rollout(other, _)) => {
-                (&it.model, &it.name) == (&other.model, &other.name)
+            (Self::Model(model, _), Self::Model(other, _)) => model.name == other.name,
+            (Self::Rollout(rollout, _), Self::Rollout(other, _)) => {
+                (&rollout.model, &rollout.name) == (&other.model, &other.name)
             }
             (Self::Model(..), Self::Rollout(..)) | (Self::Rollout(..), Self::Model(..)) => false,
         }
     }
 
-    /// Returns the name that it gives itself.
+    /// Returns the name of the model or rollout.
     pub fn name(&self) -> &str {
         match self {
             Self::Model(plan, _) => plan.name.as_str(),
@@ -48,9 +48,9 @@ impl Document {
     }
 }
 
-/// Reads a spec file: YAML or JSON, with one or more documents, of which at least one must not be empty.
+/// Reads a spec file, which is YAML or JSON and has at least one document that is not empty.
 ///
-/// All documents are read before it fails, so that one run shows what is wrong with each.
+/// All documents are read before it fails, so that one run reports the errors of each.
 pub fn load(file: &str, text: &str) -> Result<Vec<Document>, SpecErrors> {
     let nodes =
         Node::read_all(text).map_err(|error| SpecErrors(vec![unreadable(file, text, &error)]))?;
@@ -73,7 +73,7 @@ pub fn load(file: &str, text: &str) -> Result<Vec<Document>, SpecErrors> {
     for node in &nodes {
         let mut faults = match document(node) {
             Ok(document) => {
-                let faults = twice(&mut named, &document);
+                let faults = duplicate(&mut named, &document);
                 documents.push(document);
                 faults
             }
@@ -85,12 +85,12 @@ pub fn load(file: &str, text: &str) -> Result<Vec<Document>, SpecErrors> {
     if errors.is_empty() { Ok(documents) } else { Err(SpecErrors(errors)) }
 }
 
-/// Reads a model out of the JSON of its document.
+/// Reads a model from the JSON of its document.
 pub fn model_from_json(document: &Value) -> Result<ModelPlan, SpecErrors> {
     from_json(document, DocumentKind::Model, model::plan)
 }
 
-/// Reads a rollout out of the JSON of its document.
+/// Reads a rollout from the JSON of its document.
 pub fn rollout_from_json(document: &Value) -> Result<RolloutPlan, SpecErrors> {
     from_json(document, DocumentKind::Rollout, rollout::plan)
 }
@@ -108,7 +108,7 @@ fn document(node: &Node) -> Result<Document, Vec<Fault>> {
     }
 }
 
-/// Returns which of the known kinds a document is.
+/// Returns the kind of a document.
 fn kind(node: &Node) -> Result<DocumentKind, Vec<Fault>> {
     let fault = |path: Path, problem: &str, help: &str| {
         vec![Fault {
@@ -144,8 +144,8 @@ fn kind(node: &Node) -> Result<DocumentKind, Vec<Fault>> {
     }
 }
 
-/// Finds out whether a document is the second of its kind and name; rollouts of two models may have one name.
-fn twice(named: &mut BTreeSet<(Option<String>, String)>, document: &Document) -> Vec<Fault> {
+/// Returns a fault if an earlier document has the same kind and name. Rollouts of different models may share a name.
+fn duplicate(named: &mut BTreeSet<(Option<String>, String)>, document: &Document) -> Vec<Fault> {
     let of_model = match document {
         Document::Model(..) => None,
         Document::Rollout(plan, _) => Some(plan.model.to_string()),
@@ -187,12 +187,12 @@ where
     })
 }
 
-/// Says why a text is not even YAML.
+/// Returns the error for a text that is not YAML.
 fn unreadable(file: &str, text: &str, error: &serde_saphyr::Error) -> PlanError {
     let place = error.location().and_then(place_of);
     let message =
         error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
-    // The library ends its message with the place, which the first line of ours says already.
+    // The library ends its message with the place, which the first line of our message already has.
     let problem =
         message.split(" at line ").next().unwrap_or(&message).lines().next().unwrap_or("not YAML");
     PlanError::at(file, text, place, String::new(), problem.trim().to_owned(), None)

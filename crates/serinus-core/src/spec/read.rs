@@ -1,4 +1,4 @@
-//! Reads the structs of the spec out of a tree, and says in what field it failed.
+//! Deserializes the structs of the spec from a tree; errors have the path of the field.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub(crate) fn read<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Fault
     })
 }
 
-/// Why a struct could not be read; the steps are gathered on the way up.
+/// The reason why a struct cannot be read. Each level adds its step of the path on the way up.
 #[derive(Debug)]
 pub(crate) struct ReadError {
     steps: Vec<Step>,
@@ -45,7 +45,7 @@ impl fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 impl Error for ReadError {
-    /// A scalar's message: the problem, and after a line break what would do.
+    /// Takes the message of a scalar: the problem, a line break, and the help.
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = message.to_string();
         match message.split_once('\n') {
@@ -56,13 +56,13 @@ impl Error for ReadError {
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         let expected = expected.to_string();
-        #[expect(clippy::wildcard_enum_match_arm, reason = "only scalars are repeated")]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the message quotes scalars only")]
         let text = match found {
-            Unexpected::Bool(it) => Some(it.to_string()),
-            Unexpected::Unsigned(it) => Some(it.to_string()),
-            Unexpected::Signed(it) => Some(it.to_string()),
-            Unexpected::Float(it) => Some(it.to_string()),
-            Unexpected::Str(it) => Some(it.to_owned()),
+            Unexpected::Bool(value) => Some(value.to_string()),
+            Unexpected::Unsigned(value) => Some(value.to_string()),
+            Unexpected::Signed(value) => Some(value.to_string()),
+            Unexpected::Float(value) => Some(value.to_string()),
+            Unexpected::Str(value) => Some(value.to_owned()),
             _ => None,
         };
         let help = match (&text, &*expected) {
@@ -71,11 +71,11 @@ impl Error for ReadError {
             (_, "f64") => "write a number".to_owned(),
             (_, "a boolean") => "write `true` or `false`".to_owned(),
             (_, "a sequence") => "write a list, such as `[v2]`".to_owned(),
-            (_, it) if it.starts_with("struct ") => "write a mapping".to_owned(),
-            (_, it) => format!("write {it}"),
+            (_, value) if value.starts_with("struct ") => "write a mapping".to_owned(),
+            (_, value) => format!("write {value}"),
         };
         let problem = match (&text, found) {
-            (Some(it), _) => format!("`{it}` does not fit here"),
+            (Some(value), _) => format!("`{value}` does not fit here"),
             (None, Unexpected::Unit | Unexpected::Option) => "nothing is written here".to_owned(),
             (None, Unexpected::Seq) => "a list does not fit here".to_owned(),
             (None, Unexpected::Map) => "a mapping does not fit here".to_owned(),
@@ -124,13 +124,13 @@ impl<'de> Deserializer<'de> for &'de Node {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match &self.kind {
             Kind::Null => visitor.visit_unit(),
-            Kind::Bool(it) => visitor.visit_bool(*it),
-            Kind::Number(it) => match (it.as_u64(), it.as_i64(), it.as_f64()) {
-                (Some(it), _, _) => visitor.visit_u64(it),
-                (None, Some(it), _) => visitor.visit_i64(it),
-                (None, None, it) => visitor.visit_f64(it.unwrap_or(f64::NAN)),
+            Kind::Bool(value) => visitor.visit_bool(*value),
+            Kind::Number(value) => match (value.as_u64(), value.as_i64(), value.as_f64()) {
+                (Some(value), _, _) => visitor.visit_u64(value),
+                (None, Some(value), _) => visitor.visit_i64(value),
+                (None, None, value) => visitor.visit_f64(value.unwrap_or(f64::NAN)),
             },
-            Kind::Text(it) => visitor.visit_borrowed_str(it),
+            Kind::Text(value) => visitor.visit_borrowed_str(value),
             Kind::List(items) => {
                 let items = items
                     .iter()
@@ -163,10 +163,10 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         match &self.kind {
-            Kind::Text(it) => {
-                let it: serde::de::value::StrDeserializer<'_, ReadError> =
-                    it.as_str().into_deserializer();
-                it.deserialize_enum(name, words, visitor)
+            Kind::Text(value) => {
+                let value: serde::de::value::StrDeserializer<'_, ReadError> =
+                    value.as_str().into_deserializer();
+                value.deserialize_enum(name, words, visitor)
             }
             Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::List(_) | Kind::Map(_) => {
                 Err(ReadError::new(
@@ -203,14 +203,14 @@ impl<'de> IntoDeserializer<'de, ReadError> for Below<'de> {
     }
 }
 
-/// A node and the step that led to it, which every error from below is told.
+/// A node and the step that leads to it, which is added to the path of every error.
 struct Below<'de> {
     step: Step,
     node: &'de Node,
 }
 
 impl Below<'_> {
-    fn told<T>(step: Step, result: Result<T, ReadError>) -> Result<T, ReadError> {
+    fn with_step<T>(step: Step, result: Result<T, ReadError>) -> Result<T, ReadError> {
         result.map_err(|mut error| {
             error.steps.push(step);
             error
@@ -222,11 +222,11 @@ impl<'de> Deserializer<'de> for Below<'de> {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        Self::told(self.step, self.node.deserialize_any(visitor))
+        Self::with_step(self.step, self.node.deserialize_any(visitor))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        Self::told(self.step, self.node.deserialize_option(visitor))
+        Self::with_step(self.step, self.node.deserialize_option(visitor))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -235,7 +235,7 @@ impl<'de> Deserializer<'de> for Below<'de> {
         words: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        Self::told(self.step, self.node.deserialize_enum(name, words, visitor))
+        Self::with_step(self.step, self.node.deserialize_enum(name, words, visitor))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -243,7 +243,7 @@ impl<'de> Deserializer<'de> for Below<'de> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        Self::told(self.step, self.node.deserialize_newtype_struct(name, visitor))
+        Self::with_step(self.step, self.node.deserialize_newtype_struct(name, visitor))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {

@@ -1,4 +1,4 @@
-//! A rollout, from what is written to what is meant.
+//! Converts the spec of a rollout to its plan.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::spec::suggest::did_you_mean;
 const SECOND: Span = Span::seconds(1);
 const MINUTE: Span = Span::seconds(60);
 
-/// Returns the plan of a rollout, or all that is wrong with it.
+/// Returns the plan of a rollout, or all of its faults.
 pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>> {
     let mut faults = Faults::default();
     let spec = &document.spec;
@@ -36,11 +36,11 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
     let strategy = spec.strategy;
     let candidates = candidates(&mut faults, &at.field("candidates"), &spec.candidates);
     let stages = stages(&mut faults, &at.field("stages"), spec, strategy, &candidates);
-    let usual_promote = match strategy {
+    let default_promote = match strategy {
         StrategyKind::Ab => PromoteWhen::Superior,
         StrategyKind::Shadow | StrategyKind::Canary => PromoteWhen::NonInferior,
     };
-    let promote = spec.decide.as_ref().and_then(|d| d.promote).unwrap_or(usual_promote);
+    let promote = spec.decide.as_ref().and_then(|d| d.promote).unwrap_or(default_promote);
     let mut metrics = metrics(&mut faults, &at.field("metrics"), spec, strategy, promote, &stages);
     let watched = segments(&mut faults, &at.field("segments"), spec, &metrics);
     metrics.extend(watched);
@@ -51,7 +51,7 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
     let no_decide = DecideSpec::default();
     let decide_spec = spec.decide.as_ref().unwrap_or(&no_decide);
     let decide = decide(&mut faults, &at.field("decide"), decide_spec, promote, missing, &stages);
-    let tick = decide_spec.tick.map_or_else(|| usual_tick(&stages, maturity), |m| m.0);
+    let tick = decide_spec.tick.map_or_else(|| default_tick(&stages, maturity), |m| m.0);
     if tick <= Span::ZERO {
         faults.add(
             at.field("decide").field("tick"),
@@ -124,7 +124,7 @@ fn stages(
         .map(|(index, w)| stage(faults, &at.item(index), w, candidates, &twins(spec, candidates)))
         .collect();
     if faults.0.iter().any(|f| f.path.0.starts_with(&at.0)) {
-        // What follows from a stage that was not understood would only be noise.
+        // Further checks of an invalid stage would only report consequences of its faults.
         return stages;
     }
     match strategy {
@@ -157,10 +157,10 @@ fn stages(
     stages
 }
 
-/// How many metrics may be watched in segments: each is kept apart in every lane and stage.
+/// The most metrics in segments: every lane keeps sums of each of them for every stage.
 const WATCHED_MAX: usize = 200;
 
-/// Returns each deciding metric once more for every segment that is watched.
+/// Returns a copy of each deciding metric for every watched segment.
 fn segments(faults: &mut Faults, at: &Path, spec: &RolloutSpec, metrics: &[Metric]) -> Vec<Metric> {
     let decides = |m: &&Metric| {
         matches!(m.role, MetricRole::Goal | MetricRole::Guardrail)
@@ -208,7 +208,7 @@ fn check_twin(
     }
 }
 
-/// Returns the versions that metrics name as twins of the stable one, by name.
+/// Returns the versions that metrics name as twins of the stable version, sorted by name.
 fn twins(spec: &RolloutSpec, candidates: &[Version]) -> Vec<Version> {
     let named = spec.metrics.iter().filter_map(|m| m.twin.as_deref().map(Version::new));
     named.filter(|n| !candidates.contains(n)).collect::<BTreeSet<_>>().into_iter().collect()
@@ -258,13 +258,13 @@ fn stage(
     }
 }
 
-/// Returns shares in the order of the candidates, then the other versions that are welcome, by name.
+/// Returns the shares of the candidates in their order, then those of other versions that `is_allowed` accepts, sorted by name.
 ///
-/// JSON does not keep the order of fields, and a plan must not depend on the way in which its spec travelled.
+/// JSON does not keep the order of fields, and a plan must be the same whether its spec came as YAML or as JSON.
 fn in_order(
     shares: Option<&Shares>,
     candidates: &[Version],
-    is_welcome: impl Fn(&Version) -> bool,
+    is_allowed: impl Fn(&Version) -> bool,
 ) -> Vec<(Version, Share)> {
     match shares {
         None => Vec::new(),
@@ -273,7 +273,7 @@ fn in_order(
             let rank = |version: &Version| candidates.iter().position(|c| c == version);
             let mut shares: Vec<_> =
                 shares.iter().map(|(name, share)| (Version::new(name), share.0)).collect();
-            shares.retain(|(version, _)| rank(version).is_some() || is_welcome(version));
+            shares.retain(|(version, _)| rank(version).is_some() || is_allowed(version));
             shares
                 .sort_by_key(|(version, _)| (rank(version).unwrap_or(usize::MAX), version.clone()));
             shares
@@ -441,8 +441,8 @@ fn decide(
     }
 }
 
-/// Returns a twentieth of the shortest wait, from a second to a minute; a second where nothing waits.
-fn usual_tick(stages: &[Stage], maturity: Span) -> Span {
+/// Returns the default tick: a twentieth of the shortest hold or maturity, from a second to a minute, or a second without any.
+fn default_tick(stages: &[Stage], maturity: Span) -> Span {
     let waits = stages.iter().map(|s| s.hold).chain([maturity]).filter(|m| *m > Span::ZERO);
     waits.min().map_or(SECOND, |w| Span(w.0 / 20).clamp(SECOND, MINUTE))
 }

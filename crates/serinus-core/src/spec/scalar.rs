@@ -1,4 +1,4 @@
-//! The small things that are written in a spec: durations, percentages, limits, places in a record.
+//! The scalars of a spec: durations, percentages, limits, places in a record.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -52,10 +52,10 @@ pub struct Pointer(pub String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimePlace(pub Option<String>);
 
-/// What is said of a share that is written as `1`: no reading of it may win by chance.
+/// The error for a share that is written as `1`, which is ambiguous.
 const ONE: &str = "`1` can be read as 1% or as 100%\nwrite `1%` or `100%`";
 
-/// Reads a span of time as people write it.
+/// Parses a duration such as `1d12h`.
 pub fn parse_duration(text: &str) -> Option<Span> {
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -78,11 +78,11 @@ pub fn parse_duration(text: &str) -> Option<Span> {
         rest = &rest[letters..];
         total += number * unit_ms;
     }
-    // A thousand years are more than any rollout takes, and far from any overflow.
+    // At most about a thousand years: longer than any rollout, and far below an overflow.
     if !total.is_finite() || total > 3.2e13 {
         return None;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "it was checked to be small")]
+    #[expect(clippy::cast_possible_truncation, reason = "the total is at most 3.2e13")]
     Some(Span(total.round() as i64))
 }
 
@@ -100,9 +100,9 @@ fn is_pointer(text: &str) -> bool {
 fn pointer<E: Error>(text: &str) -> Result<String, E> {
     let rest = if text == "json" { Some("") } else { text.strip_prefix("json:") };
     match rest {
-        Some(it) if is_pointer(it) => Ok(it.to_owned()),
-        Some(it) => Err(E::custom(format_args!(
-            "`{it}` is not a JSON pointer\nbegin it with a slash: `json:/score`"
+        Some(value) if is_pointer(value) => Ok(value.to_owned()),
+        Some(value) => Err(E::custom(format_args!(
+            "`{value}` is not a JSON pointer\nbegin it with a slash: `json:/score`"
         ))),
         None => Err(E::custom(format_args!(
             "`{text}` does not say where to look\nwrite `json:/POINTER`, such as `json:/score`"
@@ -110,7 +110,7 @@ fn pointer<E: Error>(text: &str) -> Result<String, E> {
     }
 }
 
-/// A scalar that is written as a text or as a number.
+/// A scalar that is written as text or as a number.
 trait Scalar: Sized {
     const EXPECTED: &'static str;
 
@@ -140,8 +140,8 @@ impl Scalar for Percentage {
 
     fn of_text<E: Error>(text: &str) -> Result<Self, E> {
         match parse_percent(text) {
-            Some(it) => Share::from_fraction(it).map(Self).ok_or_else(|| {
-                let side = if it < 0.0 { "below 0%" } else { "over 100%" };
+            Some(value) => Share::from_fraction(value).map(Self).ok_or_else(|| {
+                let side = if value < 0.0 { "below 0%" } else { "over 100%" };
                 E::custom(format_args!("`{text}` is {side}\nwrite {}", Self::EXPECTED))
             }),
             None => Err(E::custom(format_args!(
@@ -168,7 +168,7 @@ impl Scalar for Fraction {
 
     fn of_text<E: Error>(text: &str) -> Result<Self, E> {
         match parse_percent(text) {
-            Some(it) => Self::of_number(it),
+            Some(value) => Self::of_number(value),
             None => {
                 Err(E::custom(format_args!("`{text}` is not a number\nwrite {}", Self::EXPECTED)))
             }
@@ -188,7 +188,7 @@ impl Scalar for Limit {
 
     fn of_text<E: Error>(text: &str) -> Result<Self, E> {
         match parse_percent(text) {
-            Some(it) if it >= 0.0 => Ok(Self::Percent(it)),
+            Some(value) if value >= 0.0 => Ok(Self::Percent(value)),
             Some(_) => Err(E::custom(format_args!(
                 "`{text}` is negative\na limit says how much worse is still acceptable"
             ))),

@@ -1,4 +1,4 @@
-//! A document as a tree that knows where in the text each of its nodes stands.
+//! A document as a tree whose nodes have their places in the text.
 
 use std::fmt;
 
@@ -11,27 +11,27 @@ use crate::spec::path::{Aim, Path, Step};
 /// A place in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub(crate) line: usize,
-    /// Counted from 1.
+    /// The column, counted from 1.
     pub(crate) column: usize,
-    /// How many letters it takes.
+    /// The width in characters.
     pub(crate) width: usize,
 }
 
 /// One node of a document.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
-    /// What it is.
+    /// Its value.
     pub(crate) kind: Kind,
-    /// Where it stands; `None` when it came out of JSON in a record.
+    /// Its place; `None` if the document comes from JSON in a record.
     pub(crate) place: Option<Place>,
 }
 
-/// What a node is.
+/// The value of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
-    /// Nothing.
+    /// An empty value.
     Null,
     /// True or false.
     Bool(bool),
@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     Text(String),
     /// A list.
     List(Vec<Node>),
-    /// A mapping, in the order in which it is written.
+    /// A mapping in the written order.
     Map(Vec<Entry>),
 }
 
@@ -50,14 +50,14 @@ pub(crate) enum Kind {
 pub(crate) struct Entry {
     /// Its name.
     pub(crate) name: String,
-    /// Where the name stands.
+    /// The place of the name.
     pub(crate) place: Option<Place>,
-    /// What it says.
+    /// The value.
     pub(crate) node: Node,
 }
 
 impl Node {
-    /// Reads all documents of a YAML or JSON text; empty ones are left out.
+    /// Reads all documents of a YAML or JSON text and skips empty ones.
     pub(crate) fn read_all(text: &str) -> Result<Vec<Self>, serde_saphyr::Error> {
         let options = serde_saphyr::options! { strict_booleans: true };
         let mut nodes: Vec<Self> = serde_saphyr::from_multiple_with_options(text, options)?;
@@ -65,13 +65,13 @@ impl Node {
         Ok(nodes)
     }
 
-    /// Makes a tree without places.
+    /// Returns a tree without places.
     pub(crate) fn from_json(value: &Value) -> Self {
         let kind = match value {
             Value::Null => Kind::Null,
-            Value::Bool(it) => Kind::Bool(*it),
-            Value::Number(it) => Kind::Number(it.clone()),
-            Value::String(it) => Kind::Text(it.clone()),
+            Value::Bool(value) => Kind::Bool(*value),
+            Value::Number(value) => Kind::Number(value.clone()),
+            Value::String(value) => Kind::Text(value.clone()),
             Value::Array(items) => Kind::List(items.iter().map(Self::from_json).collect()),
             Value::Object(fields) => Kind::Map(
                 fields
@@ -87,13 +87,13 @@ impl Node {
         Self { kind, place: None }
     }
 
-    /// Returns the same as JSON.
+    /// Converts the tree to JSON.
     pub(crate) fn to_json(&self) -> Value {
         match &self.kind {
             Kind::Null => Value::Null,
-            Kind::Bool(it) => Value::Bool(*it),
-            Kind::Number(it) => Value::Number(it.clone()),
-            Kind::Text(it) => Value::String(it.clone()),
+            Kind::Bool(value) => Value::Bool(*value),
+            Kind::Number(value) => Value::Number(value.clone()),
+            Kind::Text(value) => Value::String(value.clone()),
             Kind::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
             Kind::Map(fields) => Value::Object(
                 fields.iter().map(|f| (f.name.clone(), f.node.to_json())).collect::<Map<_, _>>(),
@@ -101,12 +101,12 @@ impl Node {
         }
     }
 
-    /// Returns a field's value, if this is a mapping that has it.
+    /// Returns the value of a field if this is a mapping that has it.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         Some(&self.entry(name)?.node)
     }
 
-    /// Returns the place of a path, or of the nearest node above it that there is.
+    /// Returns the place of a path, or of its nearest existing parent.
     pub(crate) fn place_of(&self, path: &Path, aim: Aim) -> Option<Place> {
         let mut here = self;
         let mut place = here.place;
@@ -116,7 +116,7 @@ impl Node {
                 Step::Field(name) => {
                     let Some(entry) = here.entry(name) else { break };
                     here = &entry.node;
-                    // A block below a name begins a line further down, and an empty value stands nowhere.
+                    // Point at the name of a block, which begins on a later line, and of an empty value, which has no place.
                     let names = (is_last && aim == Aim::Name)
                         || !matches!(here.kind, Kind::Text(_) | Kind::Number(_) | Kind::Bool(_));
                     place = if names { entry.place } else { here.place };
@@ -152,7 +152,7 @@ impl<'de> Deserialize<'de> for Node {
     }
 }
 
-/// Returns a library's location in our terms.
+/// Converts a location of the YAML library.
 pub(crate) fn place_of(location: Location) -> Option<Place> {
     let number = |u: u64| usize::try_from(u).ok().filter(|i| *i > 0);
     Some(Place {
@@ -189,28 +189,30 @@ impl<'de> Visitor<'de> for KindVisitor {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_bool<E>(self, it: bool) -> Result<Kind, E> {
-        Ok(Kind::Bool(it))
+    fn visit_bool<E>(self, value: bool) -> Result<Kind, E> {
+        Ok(Kind::Bool(value))
     }
 
-    fn visit_i64<E>(self, it: i64) -> Result<Kind, E> {
-        Ok(Kind::Number(it.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<Kind, E> {
+        Ok(Kind::Number(value.into()))
     }
 
-    fn visit_u64<E>(self, it: u64) -> Result<Kind, E> {
-        Ok(Kind::Number(it.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<Kind, E> {
+        Ok(Kind::Number(value.into()))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, it: f64) -> Result<Kind, E> {
-        Number::from_f64(it).map(Kind::Number).ok_or_else(|| E::custom("this number is not finite"))
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Kind, E> {
+        Number::from_f64(value)
+            .map(Kind::Number)
+            .ok_or_else(|| E::custom("this number is not finite"))
     }
 
-    fn visit_str<E>(self, it: &str) -> Result<Kind, E> {
-        Ok(Kind::Text(it.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<Kind, E> {
+        Ok(Kind::Text(value.to_owned()))
     }
 
-    fn visit_string<E>(self, it: String) -> Result<Kind, E> {
-        Ok(Kind::Text(it))
+    fn visit_string<E>(self, value: String) -> Result<Kind, E> {
+        Ok(Kind::Text(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Kind, A::Error> {

@@ -2,7 +2,7 @@
 
 use crate::cli::error::CliError;
 use crate::demo::flights::{FEATURES, MODEL_V1, MODEL_V2};
-use crate::worker::bridge::{Oracle, WorkerError};
+use crate::worker::bridge::{Predictor, WorkerError};
 use crate::worker::features::FeatureList;
 use crate::worker::onnx::model::Model;
 use serinus_core::spec::plan::{Document, load};
@@ -90,10 +90,10 @@ fn one(text: &str) -> Result<Document, CliError> {
 }
 
 /// Returns the three builds that answer: v1, v2, and v3, which is v2 fed with hours for minutes.
-pub fn builds() -> Result<[(&'static str, Oracle); 3], WorkerError> {
+pub fn builds() -> Result<[(&'static str, Predictor); 3], WorkerError> {
     let whole = FeatureList::under("/features", &FEATURES);
     let mistaken = whole.clone().divided("mins", 60.0)?;
-    let build = |bytes, features| Oracle::new(Model::from_bytes(bytes)?, features, "late");
+    let build = |bytes, features| Predictor::new(Model::from_bytes(bytes)?, features, "late");
     Ok([
         ("v1", build(MODEL_V1, whole.clone())?),
         ("v2", build(MODEL_V2, whole)?),

@@ -92,10 +92,10 @@ pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
     let shown = thread::scope(|scope| {
         let (stop, place, note) = (&stop, &place, &note);
         scope.spawn(|| note(run::run(&run, stop, &MetricsRegistry::default(), end), stop));
-        for (version, mut oracle) in builds {
+        for (version, mut predictor) in builds {
             let requests = place.requests_of(version);
             scope.spawn(move || {
-                let answered = bridge::answer(&place.settings, &requests, &mut oracle, stop);
+                let answered = bridge::answer(&place.settings, &requests, &mut predictor, stop);
                 note(answered.map(|_| ()), stop);
             });
         }

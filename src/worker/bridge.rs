@@ -1,4 +1,4 @@
-//! From requests on a topic to a model's answers: what `serinus worker` runs.
+//! Runs `serinus worker`: answers the requests of a topic with a model.
 
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::settings::Settings;
@@ -9,31 +9,31 @@ use crate::worker::onnx::error::OnnxError;
 use crate::worker::onnx::model::{Model, Prediction};
 use crate::worker::options::WorkerOptions;
 
-/// Why a worker cannot start, or go on.
+/// The reason why a worker cannot start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The model's file cannot be used.
-    #[error("the model cannot be used")]
+    /// The ONNX file cannot be used.
+    #[error("cannot use the model")]
     Model(#[from] OnnxError),
-    /// The list of features cannot be used.
+    /// The feature list cannot be used.
     #[error(transparent)]
     Features(#[from] FeatureError),
-    /// Model and list do not fit each other.
-    #[error("the model takes {wanted} features, and {named} are named")]
+    /// The feature list does not have the model's number of features.
+    #[error("the model takes {wanted} features, but the feature list names {named}")]
     Width {
-        /// How many the model takes.
+        /// The number of features that the model takes.
         wanted: usize,
-        /// How many are named.
+        /// The number of features in the list.
         named: usize,
     },
-    /// Kafka does not let it.
+    /// Kafka returned an error.
     #[error(transparent)]
     Shell(#[from] ShellError),
 }
 
-/// A model that answers requests.
+/// A model with its feature list, which answers requests.
 #[derive(Debug)]
-pub struct Oracle {
+pub struct Predictor {
     model: Model,
     features: FeatureList,
     decision: String,
@@ -41,8 +41,8 @@ pub struct Oracle {
     prediction: Prediction,
 }
 
-impl Oracle {
-    /// Puts a model and the list of its features together.
+impl Predictor {
+    /// Combines a model with the list of its features.
     pub fn new(model: Model, features: FeatureList, decision: &str) -> Result<Self, WorkerError> {
         let (wanted, named) = (model.inputs(), features.len());
         if wanted != named {
@@ -52,7 +52,7 @@ impl Oracle {
         Ok(Self { model, features, decision: decision.to_owned(), row, prediction })
     }
 
-    /// Answers one request, or says why it cannot.
+    /// Returns the answer to a request, or the reason why there is none.
     pub fn answer(&mut self, request: &[u8]) -> Result<Vec<u8>, String> {
         self.features.read(request, &mut self.row).map_err(|r| r.to_string())?;
         self.model.predict(&self.row, &mut self.prediction).map_err(|p| p.to_string())?;
@@ -60,32 +60,32 @@ impl Oracle {
     }
 }
 
-/// Runs a worker until it is asked to stop, and tells what became of the requests.
+/// Runs a worker until it is stopped, and returns the counts of its requests.
 pub fn run(options: &WorkerOptions, stop: &Shutdown) -> Result<Tally, WorkerError> {
     let model = Model::load(&options.onnx)?;
     let features = FeatureList::parse(&options.features)?;
-    let mut oracle = Oracle::new(model, features, &options.decision)?;
+    let mut predictor = Predictor::new(model, features, &options.decision)?;
     let requests = Requests {
         topic: options.topic.clone(),
         group: options.group.clone(),
         partitions: options.partitions.clone(),
     };
-    Ok(answer(&options.settings, &requests, &mut oracle, stop)?)
+    Ok(answer(&options.settings, &requests, &mut predictor, stop)?)
 }
 
-/// Answers requests from a model that is there already.
+/// Answers requests with a model that is already loaded.
 pub fn answer(
     settings: &Settings,
     requests: &Requests,
-    oracle: &mut Oracle,
+    predictor: &mut Predictor,
     stop: &Shutdown,
 ) -> Result<Tally, ShellError> {
-    answer_all(settings, requests, stop, &mut |request| oracle.answer(request))
+    answer_all(settings, requests, stop, &mut |request| predictor.answer(request))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Oracle, WorkerError};
+    use super::{Predictor, WorkerError};
     use crate::worker::features::FeatureList;
     use crate::worker::onnx::model::Model;
 
@@ -95,7 +95,7 @@ mod tests {
     fn a_list_of_another_length_is_refused_before_anything_is_read() {
         let model = Model::from_bytes(TREES).expect("the model is read");
         let list = FeatureList::under("/features", &["mins", "distance"]);
-        let error = Oracle::new(model, list, "late").expect_err("the model takes 13");
+        let error = Predictor::new(model, list, "late").expect_err("the model takes 13");
         assert!(matches!(error, WorkerError::Width { wanted: 13, named: 2 }), "{error}");
     }
 }

@@ -1,10 +1,10 @@
-//! From a request's JSON to a model's features, and from its prediction to the answer's JSON.
+//! Converts the JSON of a request to the model's features, and the prediction to the JSON of the answer.
 
 use serde_json::Value;
 
 use crate::worker::onnx::model::Prediction;
 
-/// Where a model's features stand in a request, in the model's order.
+/// The places of a model's features in a request, in the model's order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureList {
     features: Vec<Feature>,
@@ -17,39 +17,39 @@ struct Feature {
     divisor: f32,
 }
 
-/// Why a feature list cannot be used, or a request gives no features.
+/// The reason why a feature list or a request cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeatureError {
-    /// The list names nothing, or something is wrong with one of its members.
+    /// The list is empty, or one of its members is invalid.
     #[error("feature list: {0}")]
     List(String),
-    /// The request's bytes are not JSON.
+    /// The request is not JSON.
     #[error("request is not JSON: {0}")]
     NotJson(String),
-    /// A feature stands nowhere in the request.
+    /// The request lacks a feature.
     #[error("request has no `{pointer}` (feature `{name}`)")]
     Absent {
         /// The feature.
         name: String,
-        /// Where it should stand.
+        /// Its JSON pointer.
         pointer: String,
     },
-    /// What stands there is not a number.
+    /// The value of a feature is not a number.
     #[error("`{pointer}` (feature `{name}`) is {found}, not a number")]
     NotANumber {
         /// The feature.
         name: String,
-        /// Where it stands.
+        /// Its JSON pointer.
         pointer: String,
-        /// What stands there.
+        /// The type of the value.
         found: &'static str,
     },
 }
 
 impl FeatureList {
-    /// Reads a list such as `month,mins=/clock/minute`.
+    /// Parses a list such as `month,mins=/clock/minute`.
     ///
-    /// A name without a JSON pointer stands under `/features`.
+    /// A name without a JSON pointer means the member of `/features` with this name.
     pub fn parse(text: &str) -> Result<Self, FeatureError> {
         let mut features: Vec<Feature> = Vec::new();
         for item in text.split(',').map(str::trim) {
@@ -73,7 +73,7 @@ impl FeatureList {
         Ok(Self { features })
     }
 
-    /// Returns the list of features that are all members of one object.
+    /// Returns a list of features that are members of one object.
     pub fn under(parent: &str, names: &[&str]) -> Self {
         let features = names
             .iter()
@@ -86,7 +86,7 @@ impl FeatureList {
         Self { features }
     }
 
-    /// Divides one feature by a number before the model sees it, such as minutes by 60.
+    /// Divides a feature by a number before prediction, such as minutes by 60.
     pub fn divided(mut self, name: &str, by: f32) -> Result<Self, FeatureError> {
         if !by.is_normal() {
             return Err(FeatureError::List(format!("`{name}` cannot be divided by {by}")));
@@ -98,13 +98,13 @@ impl FeatureList {
         Ok(self)
     }
 
-    /// Returns how many features there are.
-    #[expect(clippy::len_without_is_empty, reason = "a list is never empty: parse refuses it")]
+    /// Returns the number of features.
+    #[expect(clippy::len_without_is_empty, reason = "a list is never empty: `parse` refuses it")]
     pub fn len(&self) -> usize {
         self.features.len()
     }
 
-    /// Fills in the features of one request; `null` is a feature that is not known, and 0.
+    /// Reads the features of a request into `out`. A `null` is an unknown feature and becomes 0.
     pub fn read(&self, request: &[u8], out: &mut Vec<f32>) -> Result<(), FeatureError> {
         out.clear();
         let request: Value = serde_json::from_slice(request)
@@ -120,7 +120,7 @@ impl Feature {
     fn read(&self, request: &Value) -> Result<f32, FeatureError> {
         let found = match request.pointer(&self.pointer) {
             Some(Value::Number(number)) => {
-                // A JSON number outside of f32 becomes infinite, which every model takes.
+                // A number outside of the range of f32 becomes infinite, which every model accepts.
                 #[expect(clippy::cast_possible_truncation, reason = "models take 32-bit floats")]
                 let value = number.as_f64().unwrap_or(f64::NAN) as f32;
                 return Ok(value);
@@ -140,9 +140,9 @@ impl Feature {
     }
 }
 
-/// Returns the answer's body: the score with six decimals, and the decision under a name of its own.
+/// Returns the body of the answer: the score with six decimals, and whether the predicted class is not 0 in the field `decision`.
 ///
-/// A score that is not a number, which a damaged model can give, is `null`.
+/// A score that is not finite, which a damaged model can return, becomes `null`.
 pub fn answer_body(prediction: &Prediction, decision: &str) -> Vec<u8> {
     let score = prediction.score();
     let score = if score.is_finite() { format!("{score:.6}") } else { "null".to_owned() };
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_cannot_be_meant_is_refused() {
+    fn an_invalid_list_is_refused() {
         let check = |list: &str, expected: &str| {
             let error = FeatureList::parse(list).expect_err("the list is wrong");
             assert_eq!(error.to_string(), format!("feature list: {expected}"));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn one_feature_can_be_fed_in_another_measure() {
+    fn a_feature_can_be_divided() {
         let list = || FeatureList::under("/features", &["mins", "distance"]);
         let broken = list().divided("mins", 60.0).expect("there is such a feature");
         let mut features = Vec::new();

@@ -1,4 +1,4 @@
-//! Bridges to models: a worker that answers requests from an ONNX file.
+//! Model workers: `serinus worker` answers requests with the model of an ONNX file.
 
 #[cfg(feature = "kafka")]
 pub mod features;

@@ -1,28 +1,28 @@
-//! What a worker is started with.
+//! The options of a worker.
 
 use std::path::PathBuf;
 
 use crate::kafka::client::settings::Settings;
 
-/// What a worker is started with.
+/// The options of a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerOptions {
-    /// How to reach Kafka.
+    /// The connection to Kafka.
     pub settings: Settings,
     /// The model.
     pub model: String,
     /// The version.
     pub version: String,
-    /// The model's file.
+    /// The ONNX file.
     pub onnx: PathBuf,
     /// The features in the model's order, as `FeatureList::parse` reads them.
     pub features: String,
-    /// What the answer calls the model's decision.
+    /// The name of the answer's field for the predicted class.
     pub decision: String,
     /// The consumer group.
     pub group: String,
-    /// The topic of the requests.
+    /// The request topic.
     pub topic: String,
-    /// Only these partitions; empty: those that the group gives.
+    /// The partitions to read, or empty to let the consumer group assign them.
     pub partitions: Vec<i32>,
 }

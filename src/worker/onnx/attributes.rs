@@ -1,10 +1,10 @@
-//! An operator's attributes as typed settings: each is taken once, and what nobody took is an error.
+//! The attributes of an operator as typed settings. Each is taken once; attributes that remain at the end are an error.
 
 use crate::worker::onnx::error::OnnxError;
 use crate::worker::onnx::proto::{AttributeProto, AttributeType, NodeProto};
 use crate::worker::onnx::transform::Transform;
 
-/// The attributes of one operator that nobody has taken yet.
+/// The remaining attributes of an operator.
 #[derive(Debug)]
 pub struct Attributes<'a> {
     operator: &'static str,
@@ -12,7 +12,7 @@ pub struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    /// Takes the attributes out of a node.
+    /// Takes the attributes of a node.
     pub fn of(operator: &'static str, node: &mut NodeProto<'a>) -> Self {
         Attributes { operator, left: std::mem::take(&mut node.attributes) }
     }
@@ -32,7 +32,7 @@ impl<'a> Attributes<'a> {
         Ok(self.take(name, AttributeType::Texts)?.map(|n| n.texts).unwrap_or_default())
     }
 
-    /// Returns what is done to the scores at last.
+    /// Returns the transformation of the scores.
     pub fn transform(&mut self) -> Result<Transform, OnnxError> {
         let name = "post_transform";
         let Some(attribute) = self.take(name, AttributeType::Text)? else {
@@ -52,12 +52,12 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Skips an attribute that says nothing about the answers.
+    /// Skips an attribute that does not affect predictions.
     pub fn ignore(&mut self, name: &str) {
         self.left.retain(|attribute| attribute.name != name);
     }
 
-    /// Ends the reading: what is left is not known here, and may mean anything.
+    /// Returns an error if attributes remain: an unsupported attribute could change the predictions.
     pub fn finish(self) -> Result<(), OnnxError> {
         match self.left.first() {
             Some(attribute) => Err(self.wrong(attribute.name, "is not supported".to_owned())),
@@ -65,7 +65,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Returns an error about one attribute.
+    /// Returns the error for an attribute.
     pub fn wrong(&self, name: &str, why: String) -> OnnxError {
         OnnxError::Attribute { operator: self.operator, attribute: name.to_owned(), why }
     }
@@ -79,7 +79,7 @@ impl<'a> Attributes<'a> {
             return Ok(None);
         };
         let attribute = self.left.swap_remove(at);
-        // A file of before ONNX 1.0 does not state the type.
+        // Files from before ONNX 1.0 do not state the type.
         if attribute.kind != 0 && attribute.kind != kind as i64 {
             return Err(
                 self.wrong(name, format!("has type {}, not {}", attribute.kind, kind as i64))

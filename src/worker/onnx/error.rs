@@ -1,9 +1,9 @@
-//! What can be wrong with an ONNX file, or with the features that it is asked about.
+//! Errors of ONNX files and of their features.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a model cannot be read or asked. Every variant is the operator's to mend.
+/// The reason why a model cannot be read or run. The user must fix the file or the features.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
     /// The file cannot be read.
@@ -11,10 +11,10 @@ pub enum OnnxError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// The file is larger than any model that this reader is for.
+    /// The file is too large.
     #[error("model is over the limit of {bytes_max} bytes")]
     TooLarge {
         /// The limit.
@@ -25,10 +25,10 @@ pub enum OnnxError {
     Malformed {
         /// The protobuf message that was being read.
         message: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
-    /// The graph uses an operator that is not known here, in that version.
+    /// The graph uses an operator that is not supported in this version.
     #[error(
         "operator `{operator}` of domain `{domain}`, opset {opset}, is not supported; supported are Identity, and \
          Scaler, LinearClassifier and TreeEnsembleClassifier of ai.onnx.ml (the last up to opset 4)"
@@ -36,7 +36,7 @@ pub enum OnnxError {
     Operator {
         /// The operator's type.
         operator: String,
-        /// Its domain, with the default one spelt out.
+        /// Its domain, with the default domain written out.
         domain: String,
         /// The version of the domain's operator set that the model imports.
         opset: i64,
@@ -48,18 +48,18 @@ pub enum OnnxError {
         operator: &'static str,
         /// The attribute.
         attribute: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// The operators are known, but they are not joined into a classifier.
+    /// The operators are supported, but their graph is not a chain that ends in a classifier.
     #[error("graph: {0}")]
     Graph(String),
-    /// The model was asked about another number of features than it takes.
+    /// The number of features is not the model's.
     #[error("{given} features given, but the model takes {wanted}")]
     Features {
-        /// How many were given.
+        /// The number of given features.
         given: usize,
-        /// How many the model takes.
+        /// The number of features that the model takes.
         wanted: usize,
     },
 }

@@ -1,14 +1,14 @@
-//! `Scaler` and `LinearClassifier`: what a pipeline of a standard scaler and a logistic regression is exported to.
+//! The operators `Scaler` and `LinearClassifier`, to which scikit-learn exports standard scalers and logistic regressions.
 
 use crate::worker::onnx::attributes::Attributes;
 use crate::worker::onnx::error::OnnxError;
 use crate::worker::onnx::proto::NodeProto;
 use crate::worker::onnx::transform::Transform;
 
-/// Moves and scales the features: `(x - offset) * scale`.
+/// Shifts and scales the features: `(x - offset) * scale`.
 #[derive(Debug)]
 pub struct Scaler {
-    /// For each feature, or one for all: offset and scale.
+    /// Offset and scale of each feature, or one pair for all.
     steps: Vec<(f32, f32)>,
 }
 
@@ -32,14 +32,14 @@ impl Scaler {
 
     /// Scales the features in place.
     pub fn apply(&self, features: &mut [f32]) {
-        // A single step is for every feature; else there are as many as features.
+        // There is one pair for all features or one for each.
         for (feature, (offset, scale)) in features.iter_mut().zip(self.steps.iter().cycle()) {
             *feature = (*feature - offset) * scale;
         }
     }
 }
 
-/// One weighted sum of the features for each class.
+/// A weighted sum of the features for each class.
 #[derive(Debug)]
 pub struct LinearClassifier {
     labels: Vec<i64>,
@@ -59,7 +59,7 @@ impl LinearClassifier {
         let coefficients = attributes.floats("coefficients")?;
         let transform = attributes.transform()?;
         attributes.ignore("multi_class");
-        // One row for two classes scores the second of them.
+        // A single row for two classes scores the second class.
         if labels.len() < 2
             || !(intercepts.len() == labels.len() || intercepts.len() == 1 && labels.len() == 2)
         {
@@ -78,7 +78,7 @@ impl LinearClassifier {
         Ok(Self { labels, intercepts, coefficients, width, transform })
     }
 
-    /// Fills in a number for each class and returns the label of the likeliest.
+    /// Computes the probability of each class and returns the label of the most likely one.
     pub fn classify(&self, features: &[f32], probabilities: &mut Vec<f32>) -> i64 {
         probabilities.clear();
         let rows = self.coefficients.chunks_exact(self.width);

@@ -1,7 +1,7 @@
-//! An own reader of the ONNX files that scikit-learn's linear and tree classifiers are exported to.
+//! Reads and runs the ONNX files that scikit-learn exports for linear and tree classifiers.
 //!
-//! It decodes the protobuf (`wire`, `proto`), turns the graph into a short chain of operators (`model`, `linear`, `tree`)
-//! and computes as onnxruntime does, in `f32`. Any bytes give a model or a clear error; what is not known is refused by name.
+//! It decodes the protobuf (`wire`, `proto`), turns the graph into a short chain of operators (`model`, `linear`, `tree`) and computes in
+//! `f32`, as onnxruntime does. Arbitrary bytes give a model or an error; unsupported operators and attributes are named in the error.
 
 pub mod error;
 

@@ -10,13 +10,13 @@ use crate::worker::onnx::linear::{LinearClassifier, Scaler};
 use crate::worker::onnx::proto::{GraphProto, ModelProto, NodeProto};
 use crate::worker::onnx::tree::TreeEnsemble;
 
-/// The largest file that is read.
+/// The largest model file: 64 MiB, well above the size of exported linear models and forests.
 pub const MODEL_BYTES_MAX: usize = 64 << 20;
 
-/// The element type of the only input that is taken.
+/// ONNX's number of the element type float, the only supported input.
 const FLOAT: i64 = 1;
 
-/// A classifier, ready to be asked.
+/// A classifier that is ready to predict.
 #[derive(Debug)]
 pub struct Model {
     width: usize,
@@ -24,12 +24,12 @@ pub struct Model {
     classifier: Classifier,
 }
 
-/// A model's answer. Keep it and hand it in again: then asking allocates nothing.
+/// The answer of a model. Pass the same value to each `predict`, so that it allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Prediction {
-    /// The label of the class that the model decides for.
+    /// The label of the predicted class.
     pub label: i64,
-    /// A number for each class, in the model's order.
+    /// The probability of each class, in the model's order.
     pub probabilities: Vec<f32>,
     scaled: Vec<f32>,
     seen: Vec<bool>,
@@ -43,7 +43,6 @@ enum Classifier {
 }
 
 impl Model {
-    /// Reads a model from its file.
     pub fn load(path: &Path) -> Result<Self, OnnxError> {
         let mut bytes = Vec::new();
         let limit = u64::try_from(MODEL_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
@@ -53,7 +52,6 @@ impl Model {
         Self::from_bytes(&bytes)
     }
 
-    /// Reads a model from the bytes of its file.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, OnnxError> {
         if bytes.len() > MODEL_BYTES_MAX {
             return Err(OnnxError::TooLarge { bytes_max: MODEL_BYTES_MAX });
@@ -68,12 +66,12 @@ impl Model {
         chain.end(&model.graph)
     }
 
-    /// Returns how many features the model takes.
+    /// Returns the number of features.
     pub fn inputs(&self) -> usize {
         self.width
     }
 
-    /// Answers for one row of features.
+    /// Predicts for one row of features.
     pub fn predict(&self, features: &[f32], out: &mut Prediction) -> Result<(), OnnxError> {
         if features.len() != self.width {
             return Err(OnnxError::Features { given: features.len(), wanted: self.width });
@@ -94,13 +92,13 @@ impl Model {
 }
 
 impl Prediction {
-    /// Returns the probability of the last class, which of two is the positive one.
+    /// Returns the probability of the last class, which is the positive one of two.
     pub fn score(&self) -> f32 {
         self.probabilities.last().copied().unwrap_or(0.0)
     }
 }
 
-/// The graph, followed so far.
+/// The part of the graph that has been read.
 #[derive(Debug)]
 struct Chain<'a> {
     width: usize,
@@ -109,10 +107,10 @@ struct Chain<'a> {
     values: BTreeMap<&'a str, Meaning>,
 }
 
-/// What a named value of the graph holds.
+/// The meaning of a named value of the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
-    /// The features, after so many scalers.
+    /// The features after `scalers` scalers.
     Features {
         scalers: usize,
     },
@@ -125,7 +123,7 @@ impl<'a> Chain<'a> {
         let [input] = &graph.inputs[..] else {
             let names: Vec<_> = graph.inputs.iter().map(|input| input.name).collect();
             return Err(OnnxError::Graph(format!(
-                "one input is taken, not {}: {names:?}",
+                "expected one input, found {}: {names:?}",
                 names.len()
             )));
         };
@@ -141,7 +139,7 @@ impl<'a> Chain<'a> {
         };
         let Some(width) = width else {
             return Err(OnnxError::Graph(format!(
-                "input `{}` does not say how many features it has",
+                "input `{}` does not declare its number of features",
                 input.name
             )));
         };
@@ -192,7 +190,7 @@ impl<'a> Chain<'a> {
             .iter()
             .any(|output| self.values.get(output) == Some(&Meaning::Probabilities))
         {
-            return Err(OnnxError::Graph("it does not give out probabilities".to_owned()));
+            return Err(OnnxError::Graph("it has no output of probabilities".to_owned()));
         }
         Ok(Model { width: self.width, scalers: self.scalers, classifier })
     }
@@ -207,13 +205,13 @@ impl<'a> Chain<'a> {
         };
         self.values.get(input).copied().ok_or_else(|| {
             OnnxError::Graph(format!(
-                "`{}` takes `{input}`, which nothing before it gives",
+                "`{}` takes `{input}`, which is not the output of an earlier operator",
                 node.operator
             ))
         })
     }
 
-    /// Checks that a node goes on where the chain ends, for the features are kept only once.
+    /// Checks that a node takes the features at the end of the chain: `predict` keeps only one copy of them.
     fn take_features(&self, node: &NodeProto<'_>) -> Result<(), OnnxError> {
         let end = Meaning::Features { scalers: self.scalers.len() };
         if self.meaning_of_input(node)? == end && self.classifier.is_none() {
@@ -247,9 +245,9 @@ impl<'a> Chain<'a> {
             )));
         }
         for (output, meaning) in node.outputs.iter().zip(meanings) {
-            // An optional output that nobody wants has no name.
+            // An unused optional output has an empty name.
             if !output.is_empty() && self.values.insert(output, *meaning).is_some() {
-                return Err(OnnxError::Graph(format!("the value `{output}` is given twice")));
+                return Err(OnnxError::Graph(format!("two operators have the output `{output}`")));
             }
         }
         Ok(())

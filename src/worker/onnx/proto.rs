@@ -1,9 +1,9 @@
-//! The messages of an ONNX file, as far as a classifier needs them, borrowed from its bytes.
+//! The messages of an ONNX file that a classifier needs, borrowed from the bytes of the file.
 
 use crate::worker::onnx::error::OnnxError;
 use crate::worker::onnx::wire::Fields;
 
-/// More than any exported classifier has; a file with more is refused, so that a small file cannot ask for much memory.
+/// The most members of a list: more than any exported classifier has. It limits the memory that a small malicious file can allocate.
 const LIST_LEN_MAX: usize = 256;
 
 /// A whole file.
@@ -15,25 +15,25 @@ pub struct ModelProto<'a> {
     pub graph: GraphProto<'a>,
 }
 
-/// The operators and how they are joined, by the names of the values that they take and give.
+/// The operators. The names of their inputs and outputs connect them.
 #[derive(Debug, Default)]
 pub struct GraphProto<'a> {
-    /// The operators, each after those whose values it takes.
+    /// The operators, each after those whose outputs it takes.
     pub nodes: Vec<NodeProto<'a>>,
-    /// What the caller gives.
+    /// The inputs of the graph.
     pub inputs: Vec<InputProto<'a>>,
-    /// The names of what the caller gets.
+    /// The names of the outputs of the graph.
     pub outputs: Vec<&'a str>,
 }
 
-/// One value that the caller gives.
+/// One input of the graph.
 #[derive(Debug, Default)]
 pub struct InputProto<'a> {
     /// Its name.
     pub name: &'a str,
-    /// The number of its element type; 1 is float. None if it is not a tensor, or does not say.
+    /// The number of its element type; 1 is float. `None` if it is not a tensor or has no type.
     pub element: Option<i64>,
-    /// Its dimensions; None for one that is open.
+    /// Its dimensions; `None` for a dynamic one.
     pub shape: Vec<Option<i64>>,
 }
 
@@ -42,22 +42,22 @@ pub struct InputProto<'a> {
 pub struct NodeProto<'a> {
     /// Its type, such as `Scaler`.
     pub operator: &'a str,
-    /// The domain that its type is of; empty for the default one.
+    /// The domain of its type; empty for the default domain.
     pub domain: &'a str,
-    /// The values that it takes.
+    /// Its inputs.
     pub inputs: Vec<&'a str>,
-    /// The values that it gives.
+    /// Its outputs.
     pub outputs: Vec<&'a str>,
-    /// Its settings.
+    /// Its attributes.
     pub attributes: Vec<AttributeProto<'a>>,
 }
 
-/// One setting of an operator.
+/// One attribute of an operator.
 #[derive(Debug, Default)]
 pub struct AttributeProto<'a> {
     /// Its name.
     pub name: &'a str,
-    /// The number of its type, see [`AttributeType`]; 0 if the file does not say.
+    /// The number of its type, see [`AttributeType`]; 0 if the file does not state it.
     pub kind: i64,
     /// Its value, if it is an integer.
     pub int: i64,
@@ -71,7 +71,7 @@ pub struct AttributeProto<'a> {
     pub texts: Vec<&'a [u8]>,
 }
 
-/// The types of attributes that the operators known here have.
+/// The attribute types of the supported operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttributeType {
     /// One integer.
@@ -87,7 +87,6 @@ pub enum AttributeType {
 }
 
 impl<'a> ModelProto<'a> {
-    /// Reads a file's bytes.
     pub fn read(bytes: &'a [u8]) -> Result<Self, OnnxError> {
         const MESSAGE: &str = "ModelProto";
         let mut opsets = Vec::new();
@@ -111,7 +110,7 @@ impl<'a> ModelProto<'a> {
         Ok(ModelProto { opsets, graph })
     }
 
-    /// Returns the version of a domain's operator set that the model imports, if it does.
+    /// Returns the version of a domain's operator set, if the model imports it.
     pub fn opset(&self, domain: &str) -> Option<i64> {
         let is_default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
         self.opsets

@@ -1,18 +1,18 @@
-//! From raw scores to the numbers that a classifier gives out as probabilities.
+//! The transformation of raw scores to probabilities.
 
-/// What is done to the scores at last.
+/// The last step of a classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transform {
-    /// Nothing: the scores are probabilities already, or the caller wants them raw.
+    /// None: the scores are probabilities already, or the model returns raw scores.
     None,
-    /// Each score for itself through the logistic function.
+    /// The logistic function of each score.
     Logistic,
-    /// All scores together through softmax.
+    /// The softmax of all scores.
     Softmax,
 }
 
 impl Transform {
-    /// Transforms a score for each class, in place.
+    /// Transforms the scores of all classes in place.
     pub fn apply(self, scores: &mut [f32]) {
         match self {
             Self::None => {}
@@ -21,9 +21,9 @@ impl Transform {
         }
     }
 
-    /// Returns both classes' numbers where the model scores only the positive one, as a share of 1.
+    /// Returns the probabilities of both classes if the model scores only the positive one, as a share of 1.
     ///
-    /// Softmax of a single score has no meaning and changes nothing; so it is in onnxruntime.
+    /// Softmax of a single score changes nothing, as in onnxruntime.
     pub fn split_share(self, score: f32) -> [f32; 2] {
         match self {
             Self::Logistic => [logistic(-score), logistic(score)],
@@ -31,7 +31,7 @@ impl Transform {
         }
     }
 
-    /// Returns both classes' numbers where the model scores only the positive one, around 0.
+    /// Returns the scores of both classes if the model scores only the positive one, as a margin around 0.
     pub fn split_margin(self, score: f32) -> [f32; 2] {
         match self {
             Self::Logistic => [logistic(-score), logistic(score)],
@@ -41,7 +41,7 @@ impl Transform {
 }
 
 fn logistic(score: f32) -> f32 {
-    // By the magnitude, so that exp never overflows.
+    // A negative exponent cannot overflow.
     let above = 1.0 / (1.0 + libm::expf(-score.abs()));
     if score < 0.0 { 1.0 - above } else { above }
 }

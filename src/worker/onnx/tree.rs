@@ -1,4 +1,4 @@
-//! `TreeEnsembleClassifier`: what decision trees, forests and boosted trees are exported to.
+//! The operator `TreeEnsembleClassifier`, to which decision trees, forests and boosted trees are exported.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,9 +10,9 @@ use crate::worker::onnx::transform::Transform;
 
 const OPERATOR: &str = "TreeEnsembleClassifier";
 
-/// The sum of the leaves that the features lead to, one in each tree.
+/// A sum over trees of the weights of the leaf that the features lead to.
 ///
-/// Every branch leads to nodes of its own, so each walk from a root ends at a leaf.
+/// Every node has at most one parent, so every walk from a root ends at a leaf.
 #[derive(Debug)]
 pub struct TreeEnsemble {
     labels: Vec<i64>,
@@ -20,26 +20,26 @@ pub struct TreeEnsemble {
     transform: Transform,
     nodes: Vec<Node>,
     roots: Vec<usize>,
-    /// The scores that leaves give, one leaf's beside each other: class and weight.
+    /// Class and weight of each score of a leaf. The scores of one leaf are adjacent.
     weights: Vec<(usize, f32)>,
     binary: Binary,
 }
 
-/// How an ensemble over two classes decides between them.
+/// How an ensemble with two classes decides between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Binary {
-    /// All weights are of one class and none is below 0: the score is a share, and the border 0.5.
+    /// All weights belong to one class and none is negative: the score is a share, and the threshold is 0.5.
     Share,
-    /// All weights are of one class: the score is a margin, and the border 0.
+    /// All weights belong to one class: the score is a margin, and the threshold is 0.
     Margin,
     /// Both classes have weights.
     BothScored,
 }
 
-/// A node of any tree; the trees stand in one list.
+/// A node. The nodes of all trees are in one list.
 #[derive(Debug)]
 enum Node {
-    /// Asks one feature and leads on.
+    /// Compares one feature and leads to a child.
     Branch {
         mode: Mode,
         missing_is_true: bool,
@@ -48,7 +48,7 @@ enum Node {
         when_true: usize,
         when_false: usize,
     },
-    /// Gives its weights.
+    /// Adds its weights to the scores.
     Leaf { weights: Range<usize> },
 }
 
@@ -70,11 +70,11 @@ impl TreeEnsemble {
         let labels = attributes.ints("classlabels_int64s")?;
         if labels.len() < 2 {
             return Err(
-                attributes.wrong("classlabels_int64s", "has less than two classes".to_owned())
+                attributes.wrong("classlabels_int64s", "has fewer than two classes".to_owned())
             );
         }
         let base = attributes.floats("base_values")?;
-        // With a base for each of two classes onnxruntime's own rules contradict each other.
+        // For two classes with two base values, onnxruntime's rules contradict each other.
         let fits = if labels.len() == 2 {
             base.len() <= 1
         } else {
@@ -100,7 +100,7 @@ impl TreeEnsemble {
         Ok(Self { labels, base, transform, nodes, roots, weights: leaves.weights, binary })
     }
 
-    /// Fills in a number for each class and returns the label; `seen` is room to work in.
+    /// Computes the probability of each class and returns the label; `seen` is a scratch buffer.
     pub fn classify(
         &self,
         features: &[f32],
@@ -125,7 +125,7 @@ impl TreeEnsemble {
             probabilities[class] += base;
             seen[class] = true;
         }
-        // A class that no leaf spoke of does not compete.
+        // A class without a score cannot win.
         let mut best = None;
         for class in (0..classes).filter(|class| seen[*class]) {
             if best.is_none_or(|best: usize| probabilities[class] > probabilities[best]) {
@@ -151,14 +151,14 @@ impl TreeEnsemble {
         }
     }
 
-    /// Turns two classes' sums into their numbers and returns whether it is the second class, as onnxruntime does.
+    /// Transforms the scores of two classes and returns whether the second class wins, as onnxruntime does.
     fn finish_two(&self, scores: &mut [f32], seen: &[bool]) -> bool {
         if seen[0]
             && let [base] = self.base[..]
         {
             scores[0] += base;
         }
-        // Where only one class is scored, it is called the first and means the second.
+        // If only one class has scores, they are filed under the first class and belong to the second.
         let positive = if seen[1] { scores[1] } else { scores[0] };
         let is_second = match self.binary {
             Binary::Share => positive > 0.5,
@@ -203,7 +203,7 @@ impl Mode {
     }
 }
 
-/// The nodes as the file has them: one list for each of their properties.
+/// The nodes as they are in the file: one list per property.
 #[derive(Debug)]
 struct Columns<'a> {
     modes: Vec<&'a [u8]>,
@@ -213,7 +213,7 @@ struct Columns<'a> {
     when_true: Vec<i64>,
     when_false: Vec<i64>,
     missing: Vec<i64>,
-    /// Where the node with this tree and this number stands.
+    /// The index of a node by its tree and its id.
     places: BTreeMap<(i64, i64), usize>,
 }
 
@@ -228,10 +228,10 @@ impl<'a> Columns<'a> {
         let when_false = same_len(attributes, modes.len(), "nodes_falsenodeids")?;
         let values = attributes.floats("nodes_values")?;
         if values.len() != modes.len() {
-            return Err(attributes.wrong("nodes_values", of_another_len(values.len(), modes.len())));
+            return Err(attributes.wrong("nodes_values", wrong_len(values.len(), modes.len())));
         }
         if !missing.is_empty() && missing.len() != modes.len() {
-            let why = of_another_len(missing.len(), modes.len());
+            let why = wrong_len(missing.len(), modes.len());
             return Err(attributes.wrong("nodes_missing_value_tracks_true", why));
         }
         let mut places = BTreeMap::new();
@@ -245,7 +245,7 @@ impl<'a> Columns<'a> {
         Ok(Columns { modes, trees, features, values, when_true, when_false, missing, places })
     }
 
-    /// Returns the nodes with their indices resolved, and the trees' roots.
+    /// Returns the nodes with their indices resolved, and the roots of the trees.
     fn nodes(
         &self,
         attributes: &Attributes<'_>,
@@ -273,7 +273,7 @@ impl<'a> Columns<'a> {
             let mut child = |name, id| {
                 self.child(at, id, &mut is_child).ok_or_else(|| {
                     let why = format!(
-                        "node {id} of tree {} is not a child of one node only",
+                        "node {id} of tree {} does not exist or has two parents",
                         self.trees[at]
                     );
                     attributes.wrong(name, why)
@@ -303,9 +303,9 @@ impl<'a> Columns<'a> {
         Ok((nodes, roots))
     }
 
-    /// Returns where a branch's child stands, if it exists and no other branch has it.
+    /// Returns the index of a child if it exists and has no other parent.
     ///
-    /// One parent each, and none for the roots: so a walk from a root never comes to a node twice.
+    /// Nodes have one parent and roots have none, so a walk from a root never visits a node twice.
     fn child(&self, parent: usize, id: i64, is_child: &mut [bool]) -> Option<usize> {
         let at = *self.places.get(&(self.trees[parent], id))?;
         let is_new = !std::mem::replace(&mut is_child[at], true);
@@ -313,11 +313,11 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// What the leaves give.
+/// The scores of the leaves.
 #[derive(Debug)]
 struct Leaves {
     weights: Vec<(usize, f32)>,
-    /// For each node, its part of the weights.
+    /// The range of each node in `weights`.
     ranges: Vec<Range<usize>>,
 }
 
@@ -349,7 +349,7 @@ impl Leaves {
             })?;
             found.push((node, class, values[at]));
         }
-        // Stable: the weights of one leaf stay in the file's order.
+        // A stable sort keeps the weights of a leaf in the order of the file.
         found.sort_by_key(|(node, _, _)| *node);
         let mut ranges = vec![0..0; columns.modes.len()];
         for (at, (node, _, _)) in found.iter().enumerate() {
@@ -373,10 +373,10 @@ fn same_len(
     if list.len() == len {
         Ok(list)
     } else {
-        Err(attributes.wrong(name, of_another_len(list.len(), len)))
+        Err(attributes.wrong(name, wrong_len(list.len(), len)))
     }
 }
 
-fn of_another_len(found: usize, wanted: usize) -> String {
-    format!("has {found} members, its neighbours {wanted}")
+fn wrong_len(found: usize, wanted: usize) -> String {
+    format!("has {found} members, expected {wanted}")
 }

@@ -1,22 +1,22 @@
-//! The protobuf wire format: a message's bytes as its fields, borrowed, in order.
+//! The protobuf wire format: the fields of a message in order, borrowed from its bytes.
 
 use crate::worker::onnx::error::OnnxError;
 
-/// One field of a message, as it stands on the wire.
+/// One field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
     /// The field's number in its message.
     pub number: u32,
-    /// What it holds.
+    /// The value.
     pub value: Value<'a>,
 }
 
-/// What a field holds, by its wire type.
+/// The value of a field, by wire type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// An integer.
     Varint(u64),
-    /// Eight bytes: a double, or a fixed integer. No message that is read here has one.
+    /// Eight bytes: a double or a fixed integer. The messages that we read have none.
     Fixed64,
     /// Text, bytes, a message, or a packed list.
     Bytes(&'a [u8]),
@@ -24,7 +24,7 @@ pub enum Value<'a> {
     Fixed32([u8; 4]),
 }
 
-/// The fields of one message. Ends at its end, or after the first error.
+/// Iterates over the fields of a message until its end or the first error.
 #[derive(Debug)]
 pub struct Fields<'a> {
     message: &'static str,
@@ -32,7 +32,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Returns the fields of `bytes`, which are a message of the type that `message` names.
+    /// Returns the fields of `bytes`; `message` is the name of the message type, for errors.
     pub fn new(message: &'static str, bytes: &'a [u8]) -> Self {
         Fields { message, rest: bytes }
     }
@@ -65,7 +65,7 @@ impl<'a> Fields<'a> {
     fn varint(&mut self) -> Result<u64, OnnxError> {
         let mut value = 0_u64;
         for (at, byte) in self.rest.iter().enumerate().take(10) {
-            // The tenth byte has room for one bit; what is above is cut off, as other decoders do.
+            // Only one bit of the tenth byte fits; the rest is cut off, as in other decoders.
             value |= u64::from(byte & 0x7f) << (7 * at);
             if byte & 0x80 == 0 {
                 self.rest = &self.rest[at + 1..];
@@ -104,7 +104,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Returns the bytes of a field that must hold some.
+    /// Returns the bytes, or an error for another wire type.
     pub fn bytes(self, message: &'static str) -> Result<&'a [u8], OnnxError> {
         match self {
             Value::Bytes(bytes) => Ok(bytes),
@@ -112,13 +112,13 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Returns the text of a field that must hold some.
+    /// Returns the text, or an error for another wire type.
     pub fn text(self, message: &'static str) -> Result<&'a str, OnnxError> {
         str::from_utf8(self.bytes(message)?)
             .map_err(|_| OnnxError::Malformed { message, why: "a text is not UTF-8" })
     }
 
-    /// Returns the integer of a field that must hold one.
+    /// Returns the integer, or an error for another wire type.
     pub fn int(self, message: &'static str) -> Result<i64, OnnxError> {
         match self {
             Value::Varint(value) => Ok(value.cast_signed()),
@@ -157,7 +157,7 @@ impl<'a> Value<'a> {
 }
 
 fn mistyped(message: &'static str) -> OnnxError {
-    OnnxError::Malformed { message, why: "a field has another wire type than it should" }
+    OnnxError::Malformed { message, why: "a field has the wrong wire type" }
 }
 
 #[cfg(test)]
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_message_is_named() {
+    fn malformed_messages_are_errors() {
         let check = |bytes: &[u8], expected: &str| {
             assert_eq!(fields(bytes), Err(format!("not an ONNX model: Test: {expected}")));
         };

@@ -116,6 +116,6 @@ fn a_worker_that_cannot_work_reports_why_and_exits() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(1) && stderr.contains(said), "{stderr}");
     };
-    check("mins,distance", "the model takes 13 features, and 2 are named");
+    check("mins,distance", "the model takes 13 features, but the feature list names 2");
     check("mins,mins", "`mins` is named twice");
 }

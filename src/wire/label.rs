@@ -70,7 +70,7 @@ pub enum NotALabel {
     /// Its time is text.
     TimeIsText,
     /// Its time is before the year 2000, or more than a day ahead.
-    OddTime(OddTime),
+    ImplausibleTime(ImplausibleTime),
     /// Its version is not a number, or below 0.
     BadVersion,
     /// Its `retract` is neither true nor false.
@@ -79,18 +79,18 @@ pub enum NotALabel {
 
 /// A time that cannot be the time of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OddTime {
-    /// Its place.
-    pub place: TimePlace,
+pub struct ImplausibleTime {
+    /// Its source.
+    pub source: TimeSource,
     /// The number as written.
     pub written: i64,
     /// The unit in which the number would be a plausible time, if any.
     pub looks_like: Option<TimeUnit>,
 }
 
-/// The place of a label's time.
+/// The source of a label's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TimePlace {
+pub enum TimeSource {
     /// In the label.
     Label,
     /// In its record, because the label has none.
@@ -133,16 +133,16 @@ impl NotALabel {
             Self::TimeIsText => {
                 "the label's time is not a number of Unix milliseconds, but text: write 1377993600000 for 2013-09-01T00:00:00Z"
             }
-            Self::OddTime(time) => return Cow::Owned(time.reason()),
+            Self::ImplausibleTime(time) => return Cow::Owned(time.reason()),
             Self::BadVersion => "the label's version is not a whole number from 0 to 2^63 - 1",
             Self::BadRetract => "the label's field retract is neither true nor false",
         })
     }
 }
 
-impl OddTime {
+impl ImplausibleTime {
     /// Checks a time; returns `None` if it is plausible.
-    fn of(place: TimePlace, time: Timestamp, now: Timestamp) -> Option<Self> {
+    fn of(source: TimeSource, time: Timestamp, now: Timestamp) -> Option<Self> {
         let is_plausible = |i: i64| (OLDEST..=now + AHEAD_MAX).contains(&Timestamp(i));
         let written = time.0;
         let as_if = [
@@ -151,13 +151,13 @@ impl OddTime {
             (TimeUnit::Nanoseconds, written / 1_000_000),
         ];
         let looks_like = as_if.into_iter().find(|(_, a)| is_plausible(*a)).map(|(unit, _)| unit);
-        (!is_plausible(written)).then_some(Self { place, written, looks_like })
+        (!is_plausible(written)).then_some(Self { source, written, looks_like })
     }
 
     fn reason(self) -> String {
-        let place = match self.place {
-            TimePlace::Label => "the label's time",
-            TimePlace::Record => {
+        let source = match self.source {
+            TimeSource::Label => "the label's time",
+            TimeSource::Record => {
                 "the time of the label's record, which counts where the label names none,"
             }
         };
@@ -169,7 +169,7 @@ impl OddTime {
             Some(TimeUnit::Nanoseconds) => "; it looks like nanoseconds (ns)",
             None => "",
         };
-        format!("{place} is {what} as Unix milliseconds (ms): {}{unit}", self.written)
+        format!("{source} is {what} as Unix milliseconds (ms): {}{unit}", self.written)
     }
 }
 
@@ -181,9 +181,9 @@ pub fn decode_foreign(
     parts: Parts<'_>,
     (recorded_at, now): (Timestamp, Timestamp),
 ) -> Result<Label, NotALabel> {
-    let (label, place) = read(map, parts, recorded_at)?;
-    match OddTime::of(place, label.observed_at, now) {
-        Some(odd) => Err(NotALabel::OddTime(odd)),
+    let (label, source) = read(map, parts, recorded_at)?;
+    match ImplausibleTime::of(source, label.observed_at, now) {
+        Some(time) => Err(NotALabel::ImplausibleTime(time)),
         None => Ok(label),
     }
 }
@@ -201,7 +201,7 @@ fn read(
     map: &LabelMap,
     parts: Parts<'_>,
     recorded_at: Timestamp,
-) -> Result<(Label, TimePlace), NotALabel> {
+) -> Result<(Label, TimeSource), NotALabel> {
     let bytes = parts.value.ok_or(NotALabel::Empty)?;
     let body =
         if is_single_object(bytes) { Cow::Owned(from_avro(bytes)?) } else { Cow::Borrowed(bytes) };
@@ -211,10 +211,10 @@ fn read(
     let find = |pointer: &str| json::find(&body, pointer).filter(|p| *p != "null");
     let parts = Parts { value: Some(&body), ..parts };
     let request_id = parts.id(&map.request_id).ok_or(NotALabel::NoRequestId)?;
-    let (observed_at, place) = match map.observed_at.as_deref().and_then(find) {
-        None => (recorded_at, TimePlace::Record),
+    let (observed_at, source) = match map.observed_at.as_deref().and_then(find) {
+        None => (recorded_at, TimeSource::Record),
         Some(text) if text.starts_with('"') => return Err(NotALabel::TimeIsText),
-        Some(number) => (Timestamp(floor(number).ok_or(NotALabel::BadTime)?), TimePlace::Label),
+        Some(number) => (Timestamp(floor(number).ok_or(NotALabel::BadTime)?), TimeSource::Label),
     };
     let version = match find("/label_version") {
         None => 0,
@@ -231,7 +231,7 @@ fn read(
         Some(text) => serde_json::from_str(text).map_err(|_| NotALabel::BadValue)?,
     };
     let request_id = RequestId::new(request_id);
-    Ok((Label { request_id, value, observed_at, version, retract }, place))
+    Ok((Label { request_id, value, observed_at, version, retract }, source))
 }
 
 /// Returns the request id of a label as it is written, or `None` if the label has none.

@@ -19,16 +19,16 @@ use serinus_core::join::interner::Interner;
 pub(super) struct EntryRecord<'a> {
     id: &'a str,
     #[serde(borrow)]
-    labels: Vec<LabelRecord<'a>>,
+    labels: Vec<PendingLabel<'a>>,
     label_turn: u64,
     labels_until: (i64, i64),
     had_case: bool,
     #[serde(borrow)]
-    cases: Vec<WaitingRecord<'a>>,
+    cases: Vec<PendingCase<'a>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct LabelRecord<'a> {
+struct PendingLabel<'a> {
     /// The truth as JSON text.
     #[serde(borrow)]
     value: Cow<'a, str>,
@@ -38,7 +38,7 @@ struct LabelRecord<'a> {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct WaitingRecord<'a> {
+struct PendingCase<'a> {
     #[serde(borrow)]
     case: CaseRecord<'a>,
     due: i64,
@@ -77,11 +77,11 @@ struct CaseRecord<'a> {
     routed_at: i64,
     served_at: i64,
     #[serde(borrow)]
-    answers: Vec<AnswerRecord<'a>>,
+    answers: Vec<PendingAnswer<'a>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct AnswerRecord<'a> {
+struct PendingAnswer<'a> {
     version: &'a str,
     role: Role,
     status: AnswerStatus,
@@ -94,11 +94,11 @@ impl<'a> EntryRecord<'a> {
     pub(super) fn of(id: &'a RequestId, entry: &'a Entry) -> Self {
         Self {
             id: id.as_str(),
-            labels: entry.labels.iter().map(LabelRecord::from).collect(),
+            labels: entry.labels.iter().map(PendingLabel::from).collect(),
             label_turn: entry.label_turn,
             labels_until: (entry.labels_until.predictions.0, entry.labels_until.now.0),
             had_case: entry.had_case,
-            cases: entry.cases.iter().map(WaitingRecord::from).collect(),
+            cases: entry.cases.iter().map(PendingCase::from).collect(),
         }
     }
 
@@ -118,7 +118,7 @@ impl<'a> EntryRecord<'a> {
     }
 }
 
-impl<'a> From<&'a Label> for LabelRecord<'a> {
+impl<'a> From<&'a Label> for PendingLabel<'a> {
     fn from(label: &'a Label) -> Self {
         Self {
             value: label.value.to_string().into(),
@@ -129,7 +129,7 @@ impl<'a> From<&'a Label> for LabelRecord<'a> {
     }
 }
 
-impl LabelRecord<'_> {
+impl PendingLabel<'_> {
     fn into_label(self, id: &RequestId) -> Option<Label> {
         Some(Label {
             request_id: id.clone(),
@@ -142,7 +142,7 @@ impl LabelRecord<'_> {
     }
 }
 
-impl<'a> From<&'a Waiting> for WaitingRecord<'a> {
+impl<'a> From<&'a Waiting> for PendingCase<'a> {
     fn from(waiting: &'a Waiting) -> Self {
         Self {
             case: CaseRecord::from(&*waiting.prediction),
@@ -156,7 +156,7 @@ impl<'a> From<&'a Waiting> for WaitingRecord<'a> {
     }
 }
 
-impl WaitingRecord<'_> {
+impl PendingCase<'_> {
     fn into_waiting(self, id: &RequestId, names: &mut Interner) -> Waiting {
         Waiting {
             prediction: Arc::new(self.case.into_case(id, names)),
@@ -208,7 +208,7 @@ impl<'a> From<&'a Prediction> for CaseRecord<'a> {
             requested_at: prediction.requested_at.0,
             routed_at: prediction.routed_at.0,
             served_at: prediction.served_at.0,
-            answers: prediction.answers.iter().map(AnswerRecord::from).collect(),
+            answers: prediction.answers.iter().map(PendingAnswer::from).collect(),
         }
     }
 }
@@ -237,7 +237,7 @@ impl CaseRecord<'_> {
     }
 }
 
-impl<'a> From<&'a CaseAnswer> for AnswerRecord<'a> {
+impl<'a> From<&'a CaseAnswer> for PendingAnswer<'a> {
     fn from(answer: &'a CaseAnswer) -> Self {
         Self {
             version: answer.version.as_str(),
@@ -250,7 +250,7 @@ impl<'a> From<&'a CaseAnswer> for AnswerRecord<'a> {
     }
 }
 
-impl AnswerRecord<'_> {
+impl PendingAnswer<'_> {
     fn into_answer(self, names: &mut Interner) -> CaseAnswer {
         CaseAnswer {
             version: names.version(self.version),

@@ -301,7 +301,9 @@ fn model(
 ) -> Result<Written<ModelPlan>, Malformed> {
     match parse(document) {
         Parsed::Model(written) => Ok(*written),
-        Parsed::Rollout(_) => Err(Malformed::new("rollout-state", "a rollout where the model is")),
+        Parsed::Rollout(_) => {
+            Err(Malformed::new("rollout-state", "expected a model, found a rollout"))
+        }
         Parsed::Invalid(reason) => Err(Malformed::new("rollout-state", reason)),
     }
 }
@@ -312,7 +314,9 @@ fn rollout(
 ) -> Result<Written<RolloutPlan>, Malformed> {
     match parse(document) {
         Parsed::Rollout(written) => Ok(*written),
-        Parsed::Model(_) => Err(Malformed::new("rollout-state", "a model where the rollout is")),
+        Parsed::Model(_) => {
+            Err(Malformed::new("rollout-state", "expected a rollout, found a model"))
+        }
         Parsed::Invalid(reason) => Err(Malformed::new("rollout-state", reason)),
     }
 }

@@ -1,11 +1,11 @@
-//! Errors in a spec: the place, the value that was read, and a valid value.
+//! Errors in a spec: the position, the value that was read, and a valid value.
 
 use std::fmt;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::spec::path::{Aim, Fault, Path};
-use crate::spec::tree::{Node, Place};
+use crate::spec::tree::{Node, TextPosition};
 
 /// One error in a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +32,12 @@ struct SourceLine {
 }
 
 impl PlanError {
-    /// Returns the error for a fault, with its place in the text of the document.
+    /// Returns the error for a fault, with its position in the text of the document.
     pub(crate) fn new(file: &str, text: &str, tree: Option<&Node>, fault: Fault) -> Self {
-        let place = tree.and_then(|t| t.place_of(&fault.path, fault.aim));
-        // A missing field has no place: the path is that of the field, the place is that of its parent.
+        let position = tree.and_then(|t| t.position_of(&fault.path, fault.aim));
+        // A missing field has no position: the path is that of the field, the position is that of its parent.
         debug_assert!(fault.aim == Aim::Value || !fault.path.0.is_empty());
-        Self::at(file, text, place, fault.path.to_string(), fault.problem, fault.help)
+        Self::at(file, text, position, fault.path.to_string(), fault.problem, fault.help)
     }
 
     /// Returns the error for a field of the document with this kind and name.
@@ -63,23 +63,23 @@ impl PlanError {
         )
     }
 
-    /// Returns the error for a place in a text.
+    /// Returns the error for a position in a text.
     pub(crate) fn at(
         file: &str,
         text: &str,
-        place: Option<Place>,
+        position: Option<TextPosition>,
         field: String,
         problem: String,
         help: Option<String>,
     ) -> Self {
-        let source_line = place.and_then(|p| {
+        let source_line = position.and_then(|p| {
             let line = text.lines().nth(p.line.checked_sub(1)?)?;
             Some(SourceLine { text: line.to_owned(), width: p.width })
         });
         Self {
             file: file.to_owned(),
-            line: place.map(|p| p.line),
-            column: place.map(|p| p.column),
+            line: position.map(|p| p.line),
+            column: position.map(|p| p.column),
             field,
             problem,
             help,

@@ -12,7 +12,7 @@ use crate::spec::raw::DocumentKind;
 use crate::spec::read;
 use crate::spec::rollout;
 use crate::spec::suggest::did_you_mean;
-use crate::spec::tree::{Kind, Node, place_of};
+use crate::spec::tree::{Kind, Node, position_of};
 
 const KINDS: [(&str, DocumentKind); 2] =
     [("Model", DocumentKind::Model), ("Rollout", DocumentKind::Rollout)];
@@ -79,7 +79,7 @@ pub fn load(file: &str, text: &str) -> Result<Vec<Document>, SpecErrors> {
             }
             Err(faults) => faults,
         };
-        faults.sort_by_key(|f| node.place_of(&f.path, f.aim).map(|a| (a.line, a.column)));
+        faults.sort_by_key(|f| node.position_of(&f.path, f.aim).map(|a| (a.line, a.column)));
         errors.extend(faults.into_iter().map(|f| PlanError::new(file, text, Some(node), f)));
     }
     if errors.is_empty() { Ok(documents) } else { Err(SpecErrors(errors)) }
@@ -189,11 +189,11 @@ where
 
 /// Returns the error for a text that is not YAML.
 fn unreadable(file: &str, text: &str, error: &serde_saphyr::Error) -> PlanError {
-    let place = error.location().and_then(place_of);
+    let position = error.location().and_then(position_of);
     let message =
         error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
-    // The library ends its message with the place, which the first line of our message already has.
+    // The library ends its message with the position, which the first line of our message already has.
     let problem =
         message.split(" at line ").next().unwrap_or(&message).lines().next().unwrap_or("not YAML");
-    PlanError::at(file, text, place, String::new(), problem.trim().to_owned(), None)
+    PlanError::at(file, text, position, String::new(), problem.trim().to_owned(), None)
 }

@@ -1,4 +1,4 @@
-//! A document as a tree whose nodes have their places in the text.
+//! A document as a tree whose nodes have their positions in the text.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use serde_saphyr::{Location, Spanned};
 
 use crate::spec::path::{Aim, Path, Step};
 
-/// A place in a text.
+/// A position in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct TextPosition {
     /// The line, counted from 1.
     pub(crate) line: usize,
     /// The column, counted from 1.
@@ -24,8 +24,8 @@ pub(crate) struct Place {
 pub(crate) struct Node {
     /// Its value.
     pub(crate) kind: Kind,
-    /// Its place; `None` if the document comes from JSON in a record.
-    pub(crate) place: Option<Place>,
+    /// Its position; `None` if the document comes from JSON in a record.
+    pub(crate) position: Option<TextPosition>,
 }
 
 /// The value of a node.
@@ -50,8 +50,8 @@ pub(crate) enum Kind {
 pub(crate) struct Entry {
     /// Its name.
     pub(crate) name: String,
-    /// The place of the name.
-    pub(crate) place: Option<Place>,
+    /// The position of the name.
+    pub(crate) position: Option<TextPosition>,
     /// The value.
     pub(crate) node: Node,
 }
@@ -65,7 +65,7 @@ impl Node {
         Ok(nodes)
     }
 
-    /// Returns a tree without places.
+    /// Returns a tree without positions.
     pub(crate) fn from_json(value: &Value) -> Self {
         let kind = match value {
             Value::Null => Kind::Null,
@@ -78,13 +78,13 @@ impl Node {
                     .iter()
                     .map(|(name, f)| Entry {
                         name: name.clone(),
-                        place: None,
+                        position: None,
                         node: Self::from_json(f),
                     })
                     .collect(),
             ),
         };
-        Self { kind, place: None }
+        Self { kind, position: None }
     }
 
     /// Converts the tree to JSON.
@@ -106,30 +106,30 @@ impl Node {
         Some(&self.entry(name)?.node)
     }
 
-    /// Returns the place of a path, or of its nearest existing parent.
-    pub(crate) fn place_of(&self, path: &Path, aim: Aim) -> Option<Place> {
+    /// Returns the position of a path, or of its nearest existing parent.
+    pub(crate) fn position_of(&self, path: &Path, aim: Aim) -> Option<TextPosition> {
         let mut here = self;
-        let mut place = here.place;
+        let mut position = here.position;
         for (index, step) in path.0.iter().enumerate() {
             let is_last = index + 1 == path.0.len();
             match step {
                 Step::Field(name) => {
                     let Some(entry) = here.entry(name) else { break };
                     here = &entry.node;
-                    // Point at the name of a block, which begins on a later line, and of an empty value, which has no place.
+                    // Point at the name of a block, which begins on a later line, and of an empty value, which has no position.
                     let names = (is_last && aim == Aim::Name)
                         || !matches!(here.kind, Kind::Text(_) | Kind::Number(_) | Kind::Bool(_));
-                    place = if names { entry.place } else { here.place };
+                    position = if names { entry.position } else { here.position };
                 }
                 Step::Item(item) => {
                     let Kind::List(items) = &here.kind else { break };
                     let Some(node) = items.get(*item) else { break };
                     here = node;
-                    place = here.place;
+                    position = here.position;
                 }
             }
         }
-        place
+        position
     }
 
     fn entry(&self, name: &str) -> Option<&Entry> {
@@ -143,19 +143,19 @@ impl Node {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Kind>::deserialize(deserializer)?;
-        let place = place_of(spanned.referenced);
-        let place = match &spanned.value {
-            Kind::List(_) | Kind::Map(_) => place.map(|p| Place { width: 1, ..p }),
-            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) => place,
+        let position = position_of(spanned.referenced);
+        let position = match &spanned.value {
+            Kind::List(_) | Kind::Map(_) => position.map(|p| TextPosition { width: 1, ..p }),
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) => position,
         };
-        Ok(Self { kind: spanned.value, place })
+        Ok(Self { kind: spanned.value, position })
     }
 }
 
 /// Converts a location of the YAML library.
-pub(crate) fn place_of(location: Location) -> Option<Place> {
+pub(crate) fn position_of(location: Location) -> Option<TextPosition> {
     let number = |u: u64| usize::try_from(u).ok().filter(|i| *i > 0);
-    Some(Place {
+    Some(TextPosition {
         line: number(location.line())?,
         column: number(location.column())?,
         width: number(location.span().len()).unwrap_or(1),
@@ -227,7 +227,7 @@ impl<'de> Visitor<'de> for KindVisitor {
         let mut fields = Vec::new();
         while let Some(name) = access.next_key::<Spanned<String>>()? {
             let node = access.next_value()?;
-            fields.push(Entry { place: place_of(name.referenced), name: name.value, node });
+            fields.push(Entry { position: position_of(name.referenced), name: name.value, node });
         }
         Ok(Kind::Map(fields))
     }

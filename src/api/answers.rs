@@ -162,8 +162,8 @@ mod tests {
         let board = MetricsRegistry::default();
         let now = crate::kafka::process::clock::moment();
         assert!(!readyz(&board.liveness.read(), now).0, "nothing has begun");
-        board.liveness.role("serving").is(Activity::Running);
-        board.liveness.role("analysis").is(Activity::Restoring {
+        board.liveness.role("serving").report(Activity::Running);
+        board.liveness.role("analysis").report(Activity::Restoring {
             topic: "m.predictions".to_owned(),
             partition: 3,
             done: 500,
@@ -176,7 +176,7 @@ mod tests {
             (&said["roles"][0]["done"], &said["roles"][0]["total"]),
             (&500.into(), &2000.into())
         );
-        board.liveness.role("analysis").is(Activity::Running);
+        board.liveness.role("analysis").report(Activity::Running);
         assert!(readyz(&board.liveness.read(), now).0);
         let later = now + Duration::from_secs(90);
         let (is_live, said) = livez(&board.liveness.read(), later);
@@ -202,7 +202,7 @@ mod tests {
         let board = MetricsRegistry::default();
         board.add(&"a\"b".into(), "requests", 7);
         board.set_gauges(&["open_cases"], [(("m".into(), "open_cases"), 3)].into());
-        board.liveness.role("serving").is(Activity::Running);
+        board.liveness.role("serving").report(Activity::Running);
         insta::assert_snapshot!(metrics(&board.counters(), &board.gauges(), &board.liveness.read()), @r#"
         # HELP serinus_requests_total requests routed
         # TYPE serinus_requests_total counter

@@ -10,8 +10,9 @@ use crate::cli::context::{Context, value_of};
 use crate::cli::error::CliError;
 use crate::cli::output::talk;
 use crate::cli::state::shares;
+use crate::kafka::client::error::ReadError;
 use crate::kafka::client::settings::Settings;
-use crate::kafka::client::topic_reader::{KeyedWriter, ReadError, Start, TopicFollower};
+use crate::kafka::client::topic_reader::{KeyedWriter, Start, TopicFollower};
 use crate::kafka::process::wait::Deadline;
 
 /// How long a broker may take to accept a command.

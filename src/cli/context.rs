@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use crate::cli::args::Global;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
+use crate::kafka::client::error::ReadError;
 use crate::kafka::client::guarded_properties;
 use crate::kafka::client::settings::Settings;
-use crate::kafka::client::topic_reader::{ReadError, Record, TopicReader};
+use crate::kafka::client::topic_reader::{Record, TopicReader};
 use crate::wire::any::json_of;
 use crate::wire::json::keeps_numbers;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::kafka::client::admin::TopicError;
-use crate::kafka::client::topic_reader::ReadError;
+use crate::kafka::client::error::ReadError;
 use crate::kafka::client::topic_requirements::Mismatch;
 use serinus_core::spec::error::SpecErrors;
 

@@ -7,7 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::args::LogFormat;
 use crate::cli::error::CliError;
-use crate::kafka::client::settings::SILENCED;
+use crate::kafka::client::client_log::SILENCED;
 
 /// How much is logged when `SERINUS_LOG` does not say.
 #[derive(Clone, Copy, Debug)]

@@ -121,7 +121,7 @@ fn send(documents: &[Document], settings: &Settings, by: &str) -> Result<(), Cli
                     writer = Some(commands);
                     break;
                 }
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_retriable() => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     warn!(name, %error, cause, "spec not sent yet, trying again");
                     thread::park_timeout(PAUSE);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::demo::flights::Flight;
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::outgoing::Outgoing;
 use crate::kafka::client::plain_producer::PlainProducer;
-use crate::kafka::client::transaction::Outgoing;
 use crate::kafka::process::clock;
 use crate::kafka::process::shutdown::Shutdown;
 use crate::kafka::process::wait::Deadline;
@@ -147,8 +147,8 @@ impl<'a> Player<'a> {
             partition: placement::partition(key, self.partitions),
             key: Some(key),
             value: Some(&flight.request_body()),
-            carried: &[event_id],
-            ours: &[],
+            passthrough: &[event_id],
+            headers: &[],
             at: Some(Timestamp(moment.at)),
         })?;
         self.is_sent[moment.flight] = true;
@@ -168,8 +168,8 @@ impl<'a> Player<'a> {
             partition: 0,
             key: Some(flight.request_id.as_bytes()),
             value: Some(&body),
-            carried: &[],
-            ours: &[],
+            passthrough: &[],
+            headers: &[],
             at: Some(Timestamp(moment.at)),
         })
     }

@@ -46,9 +46,9 @@ impl Sums {
         let published = ReplayStart::from_metadata(metadata).map_or(0, |m| m.published);
         if !resume.committed.is_certain {
             // Newer ones than `published` may be there, and hidden.
-            replay.is_decided(topic, PARTITION)?;
+            replay.require_stable(topic, PARTITION)?;
         }
-        let (sums, shown) = replay.shown(topic, PARTITION, || {
+        let (sums, shown) = replay.read_when_visible(topic, PARTITION, || {
             if !self.0.contains_key(model) {
                 self.0.insert(model.clone(), read(settings, beat, topic)?);
             }

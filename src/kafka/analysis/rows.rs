@@ -1,7 +1,8 @@
 //! Analysis rows on their way out: each fits into one message, or goes without what it can do without.
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::transaction::{Outgoing, Sent, TransactionalProducer};
+use crate::kafka::client::outgoing::Outgoing;
+use crate::kafka::client::transaction::{Sent, TransactionalProducer};
 use crate::kafka::lanes::size_limit;
 use crate::wire::analysis::AnalysisRecord;
 use crate::wire::placement;
@@ -43,8 +44,8 @@ pub(crate) fn plain<'a>(
         partition,
         key: Some(key),
         value: Some(value),
-        carried: &[],
-        ours: &[],
+        passthrough: &[],
+        headers: &[],
         at: None,
     }
 }

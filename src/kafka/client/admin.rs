@@ -11,8 +11,10 @@ use rdkafka::admin::{
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
 
-use crate::kafka::client::settings::{LogContext, Settings};
-use crate::kafka::client::topic_reader::{ReadError, TopicReader};
+use crate::kafka::client::client_log::LogContext;
+use crate::kafka::client::error::ReadError;
+use crate::kafka::client::settings::Settings;
+use crate::kafka::client::topic_reader::TopicReader;
 use crate::kafka::client::topic_requirements::{
     KEEP_ALL, Mismatch, Requirement, Setting, Severity, unmet,
 };

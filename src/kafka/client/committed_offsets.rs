@@ -1,9 +1,10 @@
-//! The offsets that a group has committed, and what to do where the brokers do not give them out.
+//! Reads the committed offsets of a group, including offsets that a broker withholds.
 //!
-//! A broker holds a partition's offset back as long as a transaction may still change it. That is over soon: the transaction ends, or the
-//! broker ends it when its time is over. But a broker that dies in the middle of ending one may lose the mark that says so to the group,
-//! and then holds the offset back for ever (seen with Kafka 4.3: the transaction's own log says that it is complete). What was committed
-//! before can still be asked for, and what came after it stands in the journals.
+//! A broker withholds the offset of a partition while an open transaction may still change it. Usually that
+//! ends soon: the transaction ends, or the broker aborts it at its timeout. But a broker that crashes while
+//! it ends a transaction may lose the control record for the group's partition and then withholds the offset
+//! forever (observed with Kafka 4.3, whose transaction log says that the transaction is complete). The
+//! previous offset can still be read, and the journals hold what was committed after it.
 
 use std::cell::Cell;
 use std::thread;
@@ -11,45 +12,46 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
-use crate::kafka::client::error::{ShellError, mends_by_itself};
-use crate::kafka::client::settings::LogContext;
+use crate::kafka::client::client_log::LogContext;
+use crate::kafka::client::error::{ShellError, is_offset_withheld, is_retriable_by_role};
 use crate::kafka::client::uncommitted_reader::UncommittedReader;
 use crate::kafka::process::clock;
 use crate::kafka::process::wait::Deadline;
 
-/// How long offsets may take where nothing holds them back.
-const READ_MAX: Duration = Duration::from_secs(20);
-/// How long is waited for such that are held back, each time.
-const WAIT: Duration = Duration::from_secs(3);
-/// How soon it makes no sense to ask again for what was held back.
-const PAUSE: Duration = Duration::from_secs(2);
-/// After so long no transaction can be open any more: its own time is over, and the brokers have looked.
-const HELD_MAX: Duration = Duration::from_secs(30);
+/// Time for retries of errors other than withheld offsets.
+const RETRY_MAX: Duration = Duration::from_secs(20);
+/// Timeout of one attempt to read offsets that the broker may be withholding.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time after an attempt that found offsets withheld during which no new attempt is made.
+const RECHECK_AFTER: Duration = Duration::from_secs(2);
+/// Time after which no transaction can still be open: it exceeds the transaction timeout plus the broker's
+/// check interval.
+const WITHHELD_MAX: Duration = Duration::from_secs(30);
 
-/// An offset and its metadata.
+/// The committed offset of a partition with its metadata, if any.
 pub type Committed = Option<(i64, String)>;
 
-/// What a group has committed.
+/// The committed offsets of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offsets {
     found: Vec<Committed>,
-    /// Whether that is all. If not, what came after is not given out, and never will be by itself.
+    /// If false, the broker withholds later offsets and will not release them by itself.
     is_certain: bool,
 }
 
 impl Offsets {
-    /// Returns the first two, and whether that is all.
+    /// Returns the offsets of the first two partitions, and whether they are certain to be the latest.
     pub fn pair(self) -> (Committed, Committed, bool) {
         let mut found = self.found.into_iter();
         (found.next().flatten(), found.next().flatten(), self.is_certain)
     }
 }
 
-/// Adds the next offset to read, which is one after the last that was taken in.
+/// Adds the next offset to read, which is one after the last offset that was processed.
 pub fn add(
     offsets: &mut TopicPartitionList,
     topic: &str,
@@ -60,97 +62,86 @@ pub fn add(
     offsets
         .add_partition_offset(topic, partition, Offset::Offset(next))
         .map_err(ShellError::kafka("list offsets"))?;
-    if let (Some(metadata), Some(mut it)) = (metadata, offsets.find_partition(topic, partition)) {
-        it.set_metadata(metadata);
+    if let (Some(metadata), Some(mut added)) = (metadata, offsets.find_partition(topic, partition))
+    {
+        added.set_metadata(metadata);
     }
     Ok(())
 }
 
-/// Reads a group's offsets.
+/// Reads the committed offsets of a group.
 ///
-/// On connections of its own: behind a member that joins anew requests wait until the whole group has.
+/// It has its own connections: on the connection of a member, requests wait behind a join until the rebalance ends.
 pub struct GroupOffsets {
     reader: BaseConsumer<LogContext>,
-    /// Does not ask for stable offsets only, and is given what is held back as it was before.
+    /// Does not require stable offsets, so the broker returns the previous value of a withheld one.
     uncommitted: UncommittedReader,
-    held: Cell<Option<Held>>,
+    withheld: Cell<Option<Withheld>>,
 }
 
-/// Since when offsets are held back, and when that was found last.
+/// Since when offsets have been withheld, and when that was last checked.
 #[derive(Clone, Copy)]
-struct Held {
+struct Withheld {
     since: Instant,
-    seen: Instant,
+    checked_at: Instant,
 }
 
 impl GroupOffsets {
-    /// Makes a reader of the group of this configuration.
+    /// Creates a reader for the group of this configuration.
     pub fn new(config: &ClientConfig) -> Result<Self, ShellError> {
         let reader = config
             .create_with_context(LogContext)
             .map_err(ShellError::kafka("set up the reader of offsets"))?;
-        Ok(Self { reader, uncommitted: UncommittedReader::new(config), held: Cell::new(None) })
+        Ok(Self { reader, uncommitted: UncommittedReader::new(config), withheld: Cell::new(None) })
     }
 
-    /// Returns the offset of each of these partitions.
+    /// Returns the committed offset of each of these partitions.
     ///
     /// # Errors
     ///
-    /// `OffsetsHeld` where they are held back, not yet for so long that it must be for ever.
+    /// `OffsetsWithheld` if the broker withholds them and a transaction may still be open.
     pub fn read(&self, partitions: &[(&str, i32)]) -> Result<Offsets, ShellError> {
         let now = clock::moment();
-        let is_fresh = |h: &Held| now.duration_since(h.seen) < PAUSE;
-        if self.held.get().as_ref().is_some_and(is_fresh) {
-            return self.held_back(partitions);
+        let is_recent = |w: &Withheld| now.duration_since(w.checked_at) < RECHECK_AFTER;
+        if self.withheld.get().as_ref().is_some_and(is_recent) {
+            return self.read_withheld(partitions);
         }
-        match ask(&self.reader, partitions) {
+        match request(&self.reader, partitions) {
             Ok(found) => {
-                self.held.set(None);
+                self.withheld.set(None);
                 Ok(Offsets { found, is_certain: true })
             }
-            Err(error) if is_held(&error) => {
-                let since = self.held.get().map_or(now, |n| n.since);
-                self.held.set(Some(Held { since, seen: clock::moment() }));
-                debug!(%error, "offsets are not given out");
-                self.held_back(partitions)
+            Err(error) if is_offset_withheld(&error) => {
+                let since = self.withheld.get().map_or(now, |w| w.since);
+                self.withheld.set(Some(Withheld { since, checked_at: clock::moment() }));
+                debug!(%error, "committed offsets withheld");
+                self.read_withheld(partitions)
             }
             Err(error) => Err(ShellError::kafka(READ)(error)),
         }
     }
 
-    fn held_back(&self, partitions: &[(&str, i32)]) -> Result<Offsets, ShellError> {
-        let held = self.held.get().map_or(Duration::ZERO, |h| h.since.elapsed());
-        let for_s = held.as_secs();
-        if held < HELD_MAX {
-            return Err(ShellError::OffsetsHeld { for_s });
+    fn read_withheld(&self, partitions: &[(&str, i32)]) -> Result<Offsets, ShellError> {
+        let withheld = self.withheld.get().map_or(Duration::ZERO, |w| w.since.elapsed());
+        let for_s = withheld.as_secs();
+        if withheld < WITHHELD_MAX {
+            return Err(ShellError::OffsetsWithheld { for_s });
         }
-        if !self.uncommitted.is_made() {
+        if !self.uncommitted.is_created() {
             warn!(
                 for_s,
-                "the group's offsets are held back, though no transaction lasts so long: the journals tell what was committed"
+                "committed offsets withheld for longer than any transaction lasts: using the previous offsets and the journals"
             );
         }
         let found =
-            ask(self.uncommitted.consumer()?, partitions).map_err(ShellError::kafka(READ))?;
+            request(self.uncommitted.consumer()?, partitions).map_err(ShellError::kafka(READ))?;
         Ok(Offsets { found, is_certain: false })
     }
 }
 
 const READ: &str = "read the committed offsets";
 
-/// Brokers that are away time out too, and then whoever asks in the other way is told so.
-fn is_held(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::MessageTimedOut
-                | RDKafkaErrorCode::UnstableOffsetCommit
-        )
-    )
-}
-
-fn ask(
+fn request(
     reader: &BaseConsumer<LogContext>,
     partitions: &[(&str, i32)],
 ) -> Result<Vec<Committed>, KafkaError> {
@@ -158,21 +149,25 @@ fn ask(
     for (topic, partition) in partitions {
         list.add_partition(topic, *partition);
     }
-    let deadline = Deadline::after(READ_MAX);
+    let deadline = Deadline::after(RETRY_MAX);
     let found = loop {
-        match reader.committed_offsets(list.clone(), WAIT) {
+        match reader.committed_offsets(list.clone(), ATTEMPT_TIMEOUT) {
             Ok(found) => break found,
-            Err(error) if !is_held(&error) && mends_by_itself(&error) && !deadline.is_over() => {
-                debug!(%error, "the committed offsets are asked for again");
+            Err(error)
+                if !is_offset_withheld(&error)
+                    && is_retriable_by_role(&error)
+                    && !deadline.is_over() =>
+            {
+                debug!(%error, "retrying to read the committed offsets");
                 thread::park_timeout(Duration::from_millis(100));
             }
             Err(error) => return Err(error),
         }
     };
     let offset = |(topic, partition): &(&str, i32)| {
-        let it = found.find_partition(topic, *partition)?;
-        match it.offset() {
-            Offset::Offset(offset) => Some((offset, it.metadata().to_owned())),
+        let element = found.find_partition(topic, *partition)?;
+        match element.offset() {
+            Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
             Offset::Beginning
             | Offset::End
             | Offset::Stored

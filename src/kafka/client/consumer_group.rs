@@ -12,8 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
     BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
@@ -23,10 +21,11 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
+use crate::kafka::client::client_log::forward_client_log;
 use crate::kafka::client::committed_offsets::{GroupOffsets, Offsets};
-use crate::kafka::client::error::{ShellError, mends_by_itself};
+use crate::kafka::client::error::{ShellError, is_retriable_by_role};
 use crate::kafka::client::instance_lease::InstanceLease;
-use crate::kafka::client::settings::{Settings, log_client_line};
+use crate::kafka::client::settings::Settings;
 use crate::kafka::process::liveness::Activity;
 
 /// What the group has given or taken since it was last asked.
@@ -62,15 +61,7 @@ impl RebalanceNotes {
     }
 }
 
-impl ClientContext for RebalanceNotes {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
-        log_client_line(level, fac, log_message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        debug!(target: "librdkafka", %error, reason, "client error");
-    }
-}
+forward_client_log!(RebalanceNotes);
 
 impl ConsumerContext for RebalanceNotes {
     fn rebalance(
@@ -335,7 +326,7 @@ impl GroupMember {
                 let source = KafkaError::MessageConsumptionFatal(code);
                 Some(ShellError::Kafka { doing, source })
             }
-            None if mends_by_itself(&error) => {
+            None if is_retriable_by_role(&error) => {
                 debug!(%error, "{doing}: the client tries again");
                 None
             }

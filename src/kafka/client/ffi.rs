@@ -1,7 +1,8 @@
-//! Calls of the C library that its safe wrapper does not have, or has in a way that costs too much.
+//! Calls of librdkafka that the `rdkafka` crate lacks, or that are too slow or unsafe in it.
 //!
-//! `Producer::commit_transaction` of the `rdkafka` crate first flushes in steps of 100 ms, which makes every commit take that long
-//! while anything is in flight. The C function flushes by itself, and the threaded producer's own thread serves its queue.
+//! `Producer::commit_transaction` of the crate first flushes in steps of 100 ms, so that every commit
+//! takes at least that long while records are in flight. The C function flushes by itself, and the
+//! thread of the threaded producer serves the delivery queue meanwhile.
 
 use std::ffi::CStr;
 use std::time::Duration;
@@ -10,22 +11,17 @@ use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedHeaders, Headers};
-use rdkafka::producer::{Producer, ThreadedProducer};
-
-use crate::kafka::client::transaction::OutboxContext;
+use rdkafka::producer::{Producer, ProducerContext, ThreadedProducer};
 
 /// Commits the open transaction of a threaded producer.
-#[expect(
-    unsafe_code,
-    reason = "the safe wrapper polls in steps of 100 ms; see the head of this file"
-)]
-pub(crate) fn commit(
-    producer: &ThreadedProducer<OutboxContext>,
+#[expect(unsafe_code, reason = "the crate flushes in steps of 100 ms; see the head of this file")]
+pub(crate) fn commit<C: ProducerContext + 'static>(
+    producer: &ThreadedProducer<C>,
     timeout: Duration,
 ) -> Result<(), RDKafkaErrorCode> {
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the pointer is that of a live client, kept alive by the borrow of its producer for the whole call. The error that comes
-    // back is null or ours: it is read once and destroyed once.
+    // SAFETY: the borrow of the producer keeps its client alive during the call. The returned error is
+    // null or owned by us; we read it once and destroy it once.
     unsafe {
         let error =
             rdkafka_sys::rd_kafka_commit_transaction(producer.client().native_ptr(), timeout_ms);
@@ -38,45 +34,48 @@ pub(crate) fn commit(
     }
 }
 
-/// Waits until all that was sent is delivered.
-#[expect(unsafe_code, reason = "the safe wrapper waits in steps of 100 ms")]
-pub(crate) fn flush(producer: &ThreadedProducer<OutboxContext>, timeout: Duration) {
+/// Waits until every record in flight is delivered, at most for `timeout`.
+#[expect(unsafe_code, reason = "the crate waits in steps of 100 ms")]
+pub(crate) fn flush<C: ProducerContext + 'static>(
+    producer: &ThreadedProducer<C>,
+    timeout: Duration,
+) {
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the pointer is that of a live client, kept alive by the borrow of its producer for the whole call. What is not delivered in
-    // time, or failed, the calls that follow tell.
+    // SAFETY: the borrow of the producer keeps its client alive during the call. The result is ignored:
+    // the next call on the transaction reports records that failed or are still in flight.
     unsafe {
         rdkafka_sys::rd_kafka_flush(producer.client().native_ptr(), timeout_ms);
     }
 }
 
-/// Lets the consumer groups of a client's own mock cluster begin after this wait instead of three seconds.
+/// Sets the initial rebalance delay of the groups in a client's mock cluster, whose default is three seconds.
 ///
-/// Nothing happens where the client has no mock cluster.
-#[expect(unsafe_code, reason = "the safe wrapper of the mock cluster lacks this call")]
-pub(crate) fn groups_begin_after<C: ClientContext>(client: &Client<C>, wait: Duration) {
-    let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the pointer is that of a live client, kept alive by the borrow for the whole call; its mock cluster, if it has one, lives
-    // as long as it does, and only a number is written into it, on the cluster's own terms.
+/// Does nothing if the client has no mock cluster.
+#[expect(unsafe_code, reason = "the crate's mock cluster lacks this call")]
+pub(crate) fn set_initial_rebalance_delay<C: ClientContext>(client: &Client<C>, delay: Duration) {
+    let delay_ms = i32::try_from(delay.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the borrow keeps the client alive during the call. A mock cluster lives as long as its
+    // client and synchronizes this call itself.
     unsafe {
         let cluster = rdkafka_sys::rd_kafka_handle_mock_cluster(client.native_ptr());
         if !cluster.is_null() {
-            rdkafka_sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, wait_ms);
+            rdkafka_sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, delay_ms);
         }
     }
 }
 
-/// Returns a record's headers; a name that is not text is given as `\u{fffd}`.
+/// Returns a record's headers. A name that is not valid UTF-8 is replaced by `\u{fffd}`.
 ///
-/// The safe wrapper panics at such a name, which any producer can write: the record would end every process that reads it.
-#[expect(unsafe_code, reason = "the safe wrapper panics at a name that is not UTF-8")]
+/// The crate panics on such a name. Any producer can write one, and the record would crash every process that reads it.
+#[expect(unsafe_code, reason = "the crate panics on a name that is not UTF-8")]
 pub(crate) fn header_pairs(headers: &BorrowedHeaders) -> Vec<(&str, Option<&[u8]>)> {
-    // The wrapper's type is the C library's own behind a reference.
+    // `BorrowedHeaders` is librdkafka's own type behind a reference.
     let list = std::ptr::from_ref(headers).cast::<rdkafka_sys::rd_kafka_headers_t>();
     let mut pairs = Vec::with_capacity(headers.count());
     for index in 0..headers.count() {
         let (mut name, mut value, mut size) = (std::ptr::null(), std::ptr::null(), 0);
-        // SAFETY: the list is that of a live message, kept alive by the borrow for as long as the pairs live. The name is a C string and
-        // the value, unless it is null, `size` bytes of that list, which nobody changes.
+        // SAFETY: the borrow keeps the message and its headers alive as long as the pairs. The name is a C
+        // string; a value that is not null has `size` bytes in the same list, which nothing modifies.
         unsafe {
             let error = rdkafka_sys::rd_kafka_header_get_all(
                 list,

@@ -10,9 +10,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
 
 use crate::kafka::client::admin::RequiredTopic;
+use crate::kafka::client::client_log::LogContext;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::ffi::groups_begin_after;
-use crate::kafka::client::settings::{LogContext, Settings};
+use crate::kafka::client::ffi::set_initial_rebalance_delay;
+use crate::kafka::client::settings::Settings;
 
 /// How long a new consumer group waits for more members.
 const GROUP_WAIT: Duration = Duration::from_millis(100);
@@ -31,7 +32,7 @@ impl MockBroker {
         let client: BaseConsumer<LogContext> = config
             .create_with_context(LogContext)
             .map_err(ShellError::kafka("start the broker inside the process"))?;
-        groups_begin_after(client.client(), GROUP_WAIT);
+        set_initial_rebalance_delay(client.client(), GROUP_WAIT);
         let bootstrap = client.client().mock_cluster().map(|m| m.bootstrap_servers());
         let bootstrap = bootstrap.ok_or_else(|| {
             ShellError::Missing("the Kafka client was built without its mock cluster".to_owned())

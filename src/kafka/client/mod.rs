@@ -1,11 +1,14 @@
 //! Around the Kafka client: settings, errors, consumers, the transactional producer and the admin client.
 
+pub mod client_log;
 pub mod error;
 pub mod ffi;
 pub mod guarded_properties;
 pub mod message;
 pub mod settings;
 
+pub mod outgoing;
+pub mod partition_counts;
 pub mod plain_producer;
 pub mod transaction;
 
@@ -14,6 +17,7 @@ pub mod consumer_group;
 pub mod instance_lease;
 
 pub mod partition_reader;
+pub mod partition_scan;
 pub mod topic_reader;
 pub mod topic_scan;
 pub mod uncommitted_reader;

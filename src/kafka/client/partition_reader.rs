@@ -1,91 +1,87 @@
-//! Reading a range of a partition again, for a lane that is rebuilt from its inputs.
+//! Reads ranges of partitions, for lanes that are rebuilt from their inputs.
 //!
-//! What is not there must be told from what is not shown yet. A transaction becomes visible in one partition after the other, and in each
-//! not before all that began there earlier have ended. One that is left open by a process that sleeps or died holds back whatever others
-//! commit there after it, until the brokers end it: up to its timeout and the time between two looks of theirs, 10 s each as things are
-//! set.
+//! A reader must tell records that do not exist from records that are not visible yet. A transaction
+//! becomes visible in one partition after another, and in each partition only after all transactions that
+//! began there earlier have ended. A process that sleeps or dies with an open transaction therefore hides
+//! what others commit behind it until the broker aborts that transaction: after its timeout plus the
+//! broker's check interval, 10 s each with our settings.
+//!
+//! A partition is *stable* once no open transaction began before the end that it had at that time (its
+//! last stable offset has reached that end): from then on, a missing record does not exist.
 
-use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::info;
 
+use crate::kafka::client::client_log::LogContext;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::message;
-use crate::kafka::client::settings::{LogContext, Settings};
+use crate::kafka::client::partition_scan::{OnError, PartitionScan};
+use crate::kafka::client::settings::Settings;
 use crate::kafka::client::uncommitted_reader::UncommittedReader;
-use crate::kafka::process::clock;
 use crate::kafka::process::liveness::{Activity, Heartbeat};
 use crate::kafka::process::wait::Deadline;
 use crate::wire::journal::ReplayStart;
 use serinus_core::domain::time::Timestamp;
 
-/// How often it is shown how far a replay has come, and how often it is said in the log.
-const SHOW_EVERY: Duration = Duration::from_millis(200);
-const SAY_EVERY: Duration = Duration::from_secs(5);
-/// How long nothing may come before a replay gives up.
+/// Time without a record after which a replay fails.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Timeout of a request for the first and last offset of a partition, or for the offset at a time.
+const OFFSETS_TIMEOUT: Duration = Duration::from_secs(20);
+/// Timeout of a metadata request.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time within which a transaction that ended normally becomes visible in all of its partitions.
+const VISIBLE_WITHIN: Duration = Duration::from_millis(500);
+/// Pause between two checks whether a partition is stable.
+const POLL_PAUSE: Duration = Duration::from_millis(50);
+/// Time for the transactions in progress to end before a partition is read.
+const STABLE_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a look at the ends of a partition may take.
-const ENDS_WAIT: Duration = Duration::from_secs(20);
-/// Within this a transaction that ended properly is visible everywhere, as a rule; and how often it is looked.
-const SOON: Duration = Duration::from_millis(500);
-const PAUSE: Duration = Duration::from_millis(50);
-/// How long what others write at this moment may take to be decided.
-const SETTLE_MAX: Duration = Duration::from_secs(5);
+const READ: &str = "read a partition";
 
 /// Reads ranges of partitions.
 pub struct PartitionReader {
     consumer: BaseConsumer<LogContext>,
     uncommitted: UncommittedReader,
-    /// Whether a look that did not find all is repeated for a moment.
+    /// Whether a read that finds too little is repeated for a moment.
     is_patient: bool,
     silence_max: Duration,
-    ends_wait: Duration,
-    beat: Option<Heartbeat>,
+    offsets_timeout: Duration,
+    heartbeat: Option<Heartbeat>,
 }
 
 impl PartitionReader {
-    /// Makes a reader.
     pub fn new(settings: &Settings) -> Result<Self, ShellError> {
         let config = settings.reader();
         let consumer = config
             .create_with_context(LogContext)
-            .map_err(ShellError::kafka("set up the reader of a replay"))?;
+            .map_err(ShellError::kafka("set up the reader of a partition"))?;
         Ok(Self {
             consumer,
             uncommitted: UncommittedReader::new(&config),
             is_patient: true,
             silence_max: SILENCE_MAX,
-            ends_wait: ENDS_WAIT,
-            beat: None,
+            offsets_timeout: OFFSETS_TIMEOUT,
+            heartbeat: None,
         })
     }
 
-    /// Waits no longer than this for what a broker has to say.
-    #[must_use = "it is another reader then"]
-    pub fn waiting_at_most(self, wait: Duration) -> Self {
-        Self { silence_max: wait, ends_wait: wait, ..self }
+    /// Sets the timeout of each request to a broker.
+    #[must_use = "returns the changed reader"]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { silence_max: timeout, offsets_timeout: timeout, ..self }
     }
 
-    /// Shows how far it has come as what this role is doing.
-    #[must_use = "it is another reader then"]
-    pub fn shown_by(self, beat: Heartbeat) -> Self {
-        Self { beat: Some(beat), ..self }
+    /// Reports the progress of each read as the activity of this role.
+    #[must_use = "returns the changed reader"]
+    pub fn with_heartbeat(self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat: Some(heartbeat), ..self }
     }
 
-    fn show(&self, activity: Activity) {
-        if let Some(beat) = &self.beat {
-            beat.is(activity);
-        }
-    }
-
-    /// Reads the committed records of a partition from one offset up to, but not with, another; `None` is its end.
+    /// Visits the committed records of a partition in `from..to`, or up to its current end if `to` is `None`.
     pub fn range(
         &self,
         topic: &str,
@@ -97,65 +93,52 @@ impl PartitionReader {
         if to.is_some_and(|to| from >= to) {
             return Ok(());
         }
-        self.walk(topic, partition, (from, to), |message| {
-            visit(message);
-            ControlFlow::Continue(())
-        })
+        for message in self.scan(topic, partition, (from, to))? {
+            let message = message.map_err(ShellError::read(READ))?;
+            if to.is_some_and(|to| message.offset() >= to) {
+                break;
+            }
+            visit(&message);
+            // The record before `to` may be the last: do not wait for the one behind it.
+            if to.is_some_and(|to| message.offset() + 1 >= to) {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    /// Reads from an offset up to another one, or until the visitor has seen enough.
-    fn walk(
+    fn scan<'a>(
+        &'a self,
+        topic: &'a str,
+        partition: i32,
+        (from, to): (i64, Option<i64>),
+    ) -> Result<PartitionScan<'a>, ShellError> {
+        let from_offset = [(partition, Offset::Offset(from))];
+        let (timeout, on_error) = (self.silence_max, OnError::Continue);
+        PartitionScan::start(&self.consumer, topic, &from_offset, timeout, on_error)
+            .map(|s| s.reporting_range(self.heartbeat.as_ref(), partition, (from, to)))
+            .map_err(ShellError::kafka("assign a partition"))
+    }
+
+    /// Returns the first committed record at or after an offset that passes `test`, as far as the partition is visible.
+    fn find<T>(
         &self,
         topic: &str,
         partition: i32,
-        (from, to): (i64, Option<i64>),
-        mut visit: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
-    ) -> Result<(), ShellError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(from))
-            .map_err(ShellError::kafka("assign a replay"))?;
-        self.consumer.assign(&list).map_err(ShellError::kafka("assign a replay"))?;
-        let mut deadline = Deadline::after(self.silence_max);
-        let (mut shown_at, mut said_at) = (clock::moment(), clock::moment());
-        let mut done = 0;
-        loop {
-            if shown_at.elapsed() >= SHOW_EVERY {
-                shown_at = clock::moment();
-                let (topic, total) = (topic.to_owned(), to.map(|t| t - from));
-                self.show(Activity::Restoring { topic, partition, done, total });
-            }
-            if said_at.elapsed() >= SAY_EVERY {
-                said_at = clock::moment();
-                info!(topic, partition, done, total = to.map(|t| t - from), "restoring");
-            }
-            match self.consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message))
-                    if message.topic() != topic || message.partition() != partition => {}
-                Some(Ok(message)) => {
-                    deadline = Deadline::after(self.silence_max);
-                    done = message.offset() - from;
-                    if to.is_some_and(|to| message.offset() >= to) {
-                        break;
-                    }
-                    let is_enough = visit(&message).is_break();
-                    if is_enough || to.is_some_and(|to| message.offset() + 1 >= to) {
-                        break;
-                    }
-                }
-                Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition => break,
-                Some(Err(_)) | None if deadline.is_over() => {
-                    return Err(ShellError::Missing(format!(
-                        "nothing came of {topic}/{partition} from {from} for {} s",
-                        self.silence_max.as_secs()
-                    )));
-                }
-                Some(Err(_)) | None => {}
+        from: i64,
+        mut test: impl FnMut(&BorrowedMessage<'_>) -> Option<T>,
+    ) -> Result<Option<T>, ShellError> {
+        for message in self.scan(topic, partition, (from, None))? {
+            let found = test(&message.map_err(ShellError::read(READ))?);
+            if found.is_some() {
+                return Ok(found);
             }
         }
-        self.consumer.unassign().map_err(ShellError::kafka("end a replay"))
+        Ok(None)
     }
 
-    /// Reads a lane's journal from where its replay starts, up to the last turn that was committed; see `shown`.
+    /// Reads the turns of a lane's journal from the start of its replay up to the last committed turn; see
+    /// `read_when_visible`.
     pub fn turns<T>(
         &self,
         journal: &str,
@@ -163,10 +146,11 @@ impl PartitionReader {
         start: ReplayStart,
         read: impl Fn(&[u8]) -> Option<(u64, T)>,
     ) -> Result<Vec<T>, ShellError> {
-        self.shown(journal, partition, || {
+        self.read_when_visible(journal, partition, || {
             let (mut turns, mut next) = (Vec::new(), start.turn);
-            self.turns_shown(journal, partition, start, &read, |number, turn| {
-                // What follows was committed by another owner, while whoever reads this slept; it is told so when it commits.
+            self.visible_turns(journal, partition, start, &read, |number, turn| {
+                // Another owner committed the turns behind these while this process slept; our next
+                // commit is fenced.
                 if number < start.next {
                     next = number + 1;
                     turns.push(turn);
@@ -176,11 +160,11 @@ impl PartitionReader {
         })
     }
 
-    /// Returns the newest turn of a lane's journal that the committed offsets do not speak of, where they are not certain.
+    /// Returns the newest turn of a lane's journal behind the known committed offsets, which may be out of date.
     ///
     /// # Errors
     ///
-    /// `Unsettled` where something in it is not decided yet.
+    /// `OpenTransaction` if the journal is not stable.
     pub fn newest<T>(
         &self,
         journal: &str,
@@ -188,9 +172,9 @@ impl PartitionReader {
         start: ReplayStart,
         read: impl Fn(&[u8]) -> Option<(u64, T)>,
     ) -> Result<Option<T>, ShellError> {
-        self.is_decided(journal, partition)?;
+        self.require_stable(journal, partition)?;
         let mut newest = None;
-        self.turns_shown(journal, partition, start, read, |number, turn| {
+        self.visible_turns(journal, partition, start, read, |number, turn| {
             if number >= start.next {
                 newest = Some(turn);
             }
@@ -198,8 +182,8 @@ impl PartitionReader {
         Ok(newest)
     }
 
-    /// Visits the turns of a lane that its journal shows now, from where its replay starts, each with its number.
-    fn turns_shown<T>(
+    /// Visits the currently visible turns of a lane's journal, with their numbers, from the start of its replay.
+    fn visible_turns<T>(
         &self,
         journal: &str,
         partition: i32,
@@ -216,87 +200,92 @@ impl PartitionReader {
         })
     }
 
-    /// Fails where something in a partition is not decided yet.
-    pub fn is_decided(&self, topic: &str, partition: i32) -> Result<(), ShellError> {
-        let written = self.written(topic, partition)?;
-        if self.bounds(topic, partition)?.1 < written {
-            return Err(unsettled(topic, partition));
+    /// Fails with `OpenTransaction` unless a partition is stable.
+    pub fn require_stable(&self, topic: &str, partition: i32) -> Result<(), ShellError> {
+        let end = self.end_offset(topic, partition)?;
+        if self.bounds(topic, partition)?.1 < end {
+            return Err(open_transaction(topic, partition));
         }
         Ok(())
     }
 
-    /// Whether what is not shown at once is waited for: not where it is looked for again later anyway.
-    pub fn be_patient(&mut self, is_patient: bool) {
+    /// Sets whether reads wait a moment for transactions in progress. A caller that retries anyway does not need it.
+    pub fn set_patient(&mut self, is_patient: bool) {
         self.is_patient = is_patient;
     }
 
-    /// Looks at a partition until it shows what was committed before: `look` returns what it found, and whether that is all.
+    /// Repeats `read` until it finds everything that was committed before: it returns what it found and whether that
+    /// is complete.
     ///
-    /// Where something is missing although everything is decided that was written before, it is gone, and what is there is returned.
+    /// If the partition is stable and something is still missing, that no longer exists; what was found is returned.
     ///
     /// # Errors
     ///
-    /// `Unsettled` where something is missing that may still come: nothing may be concluded from what is there.
-    pub fn shown<T>(
+    /// `OpenTransaction` if something is missing that may still become visible: an incomplete result proves nothing.
+    pub fn read_when_visible<T>(
         &self,
         topic: &str,
         partition: i32,
-        mut look: impl FnMut() -> Result<(T, bool), ShellError>,
+        mut read: impl FnMut() -> Result<(T, bool), ShellError>,
     ) -> Result<T, ShellError> {
-        let (found, is_all) = look()?;
-        if is_all {
+        let (found, is_complete) = read()?;
+        if is_complete {
             return Ok(found);
         }
-        let written = self.written(topic, partition)?;
-        let deadline = Deadline::after(if self.is_patient { SOON } else { Duration::ZERO });
+        let end = self.end_offset(topic, partition)?;
+        let deadline =
+            Deadline::after(if self.is_patient { VISIBLE_WITHIN } else { Duration::ZERO });
         loop {
-            let (_, decided) = self.bounds(topic, partition)?;
-            let (found, is_all) = look()?;
-            if is_all || decided >= written {
+            // The bounds first: what becomes visible after them can only make the result more complete.
+            let (_, stable) = self.bounds(topic, partition)?;
+            let (found, is_complete) = read()?;
+            if is_complete || stable >= end {
                 return Ok(found);
             }
             if deadline.is_over() {
-                return Err(unsettled(topic, partition));
+                return Err(open_transaction(topic, partition));
             }
-            thread::park_timeout(PAUSE);
+            thread::park_timeout(POLL_PAUSE);
         }
     }
 
-    /// Waits until everything is decided that stands in a topic now.
+    /// Waits until every partition of a topic is stable.
     ///
     /// # Errors
     ///
-    /// `Unsettled` where that takes longer than `wait`.
-    pub fn settle(&self, topic: &str, wait: Duration) -> Result<(), ShellError> {
+    /// `OpenTransaction` if that takes longer than `wait`.
+    pub fn await_stable(&self, topic: &str, wait: Duration) -> Result<(), ShellError> {
         let deadline = Deadline::after(wait);
         for partition in 0..self.partitions(topic)? {
-            self.settle_one(topic, partition, deadline)?;
+            self.await_stable_partition(topic, partition, deadline)?;
         }
         Ok(())
     }
 
-    fn settle_one(
+    fn await_stable_partition(
         &self,
         topic: &str,
         partition: i32,
         deadline: Deadline,
     ) -> Result<(), ShellError> {
-        let written = self.written(topic, partition)?;
-        while self.bounds(topic, partition)?.1 < written {
+        let end = self.end_offset(topic, partition)?;
+        while self.bounds(topic, partition)?.1 < end {
             if deadline.is_over() {
-                return Err(unsettled(topic, partition));
+                return Err(open_transaction(topic, partition));
             }
-            self.show(Activity::begin(topic, partition));
-            thread::park_timeout(PAUSE);
+            if let Some(heartbeat) = &self.heartbeat {
+                heartbeat.report(Activity::begin(topic, partition));
+            }
+            thread::park_timeout(POLL_PAUSE);
         }
         Ok(())
     }
 
-    /// Reads the committed records of a partition that are not older than this, once everything is decided that stands there now.
+    /// Waits until a partition is stable, then visits its committed records from the time `since` on.
     ///
     /// # Errors
     ///
-    /// `Unsettled` where that takes too long.
+    /// `OpenTransaction` if the partition does not become stable in time.
     pub fn since(
         &self,
         topic: &str,
@@ -304,74 +293,70 @@ impl PartitionReader {
         since: Timestamp,
         visit: impl FnMut(&BorrowedMessage<'_>),
     ) -> Result<(), ShellError> {
-        let wait = if self.is_patient { SETTLE_MAX } else { SOON };
-        self.settle_one(topic, partition, Deadline::after(wait))?;
+        let wait = if self.is_patient { STABLE_WITHIN } else { VISIBLE_WITHIN };
+        self.await_stable_partition(topic, partition, Deadline::after(wait))?;
         let from = self.offset_at(topic, partition, since.max(Timestamp(0)))?;
         self.range(topic, partition, from, None, visit)
     }
 
-    /// Returns the time of the oldest committed record that a partition keeps.
+    /// Returns the time of the oldest committed record that a partition retains.
     pub fn first_time(&self, topic: &str, partition: i32) -> Result<Option<Timestamp>, ShellError> {
         let (low, high) = self.bounds(topic, partition)?;
-        let mut found = None;
-        if low < high {
-            self.walk(topic, partition, (low, None), |first| {
-                found = Some(message::time(first));
-                ControlFlow::Break(())
-            })?;
+        if low >= high {
+            return Ok(None);
         }
-        Ok(found)
+        self.find(topic, partition, low, |first| Some(message::time(first)))
     }
 
-    /// Returns whether a partition has a committed record whose value is of this kind; one without a value is not.
+    /// Returns whether a partition has a committed record with a value that passes `test`.
     pub fn has_any(
         &self,
         topic: &str,
         partition: i32,
-        is_it: impl Fn(&[u8]) -> bool,
+        test: impl Fn(&[u8]) -> bool,
     ) -> Result<bool, ShellError> {
         let (low, high) = self.bounds(topic, partition)?;
-        let mut found = false;
-        if low < high {
-            self.walk(topic, partition, (low, None), |message| {
-                found = message.payload().is_some_and(&is_it);
-                if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
+        if low >= high {
+            return Ok(false);
         }
-        Ok(found)
+        let found = self.find(topic, partition, low, |message| {
+            message.payload().is_some_and(&test).then_some(())
+        })?;
+        Ok(found.is_some())
     }
 
-    /// Returns the offset after the last record of a partition, whether it is decided or not.
-    pub fn written(&self, topic: &str, partition: i32) -> Result<i64, ShellError> {
-        ends(self.uncommitted.consumer()?, topic, partition, self.ends_wait).map(|(_, end)| end)
+    /// Returns the offset after the last record of a partition, including records of open transactions.
+    pub fn end_offset(&self, topic: &str, partition: i32) -> Result<i64, ShellError> {
+        ends(self.uncommitted.consumer()?, topic, partition, self.offsets_timeout)
+            .map(|(_, end)| end)
     }
 
-    /// Returns how many partitions a topic has.
+    /// Returns the partition count of a topic.
     pub fn partitions(&self, topic: &str) -> Result<i32, ShellError> {
         let metadata = self
             .consumer
-            .fetch_metadata(Some(topic), Duration::from_secs(15))
+            .fetch_metadata(Some(topic), METADATA_TIMEOUT)
             .map_err(ShellError::kafka("look up a topic"))?;
         let count = metadata.topics().first().map_or(0, |t| t.partitions().len());
         Ok(i32::try_from(count).unwrap_or(i32::MAX))
     }
 
-    /// Returns the first offset that is kept and the one after the last that is decided.
+    /// Returns the first retained offset and the last stable offset.
     pub fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), ShellError> {
-        ends(&self.consumer, topic, partition, self.ends_wait)
+        ends(&self.consumer, topic, partition, self.offsets_timeout)
     }
 
-    /// Returns the offset after the last committed record of a partition, or `from` where there is none at or after it.
+    /// Returns the offset after the last committed record of a partition, or `from` if no record follows it.
     ///
-    /// The end that a broker names also counts the marks of transactions, which no reader ever sees.
+    /// The end offset of the broker also counts control records, which no reader sees.
     pub fn end(&self, topic: &str, partition: i32, from: i64) -> Result<i64, ShellError> {
         let mut end = from;
         self.range(topic, partition, from, None, |message| end = end.max(message.offset() + 1))?;
         Ok(end)
     }
 
-    /// Returns whether all that stands in a partition before an offset is decided, and a reader of committed records has nothing to read there
-    /// from another one on: what is left are marks of transactions and what was taken back.
+    /// Returns whether a partition is stable up to `end` and has no committed record in `next..end`: only control
+    /// records and records of aborted transactions.
     pub fn is_read(
         &self,
         topic: &str,
@@ -381,23 +366,20 @@ impl PartitionReader {
         if self.bounds(topic, partition)?.1 < end {
             return Ok(false);
         }
-        let mut has_more = false;
-        self.walk(topic, partition, (next, None), |message| {
-            has_more = message.offset() < end;
-            ControlFlow::Break(())
-        })?;
-        Ok(!has_more)
+        let first = self.find(topic, partition, next, |message| Some(message.offset()))?;
+        Ok(first.is_none_or(|offset| offset >= end))
     }
 
-    /// Returns the first offset whose record is not older than this; the end where there is none.
+    /// Returns the offset of the first record with this timestamp or a later one, or the last stable offset if there is
+    /// none.
     pub fn offset_at(&self, topic: &str, partition: i32, at: Timestamp) -> Result<i64, ShellError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(at.0))
-            .map_err(ShellError::kafka("look up a time"))?;
+            .map_err(ShellError::kafka("look up the offset at a time"))?;
         let found = self
             .consumer
-            .offsets_for_times(list, Duration::from_secs(20))
-            .map_err(ShellError::kafka("look up a time"))?;
+            .offsets_for_times(list, OFFSETS_TIMEOUT)
+            .map_err(ShellError::kafka("look up the offset at a time"))?;
         match found.find_partition(topic, partition).map(|t| t.offset()) {
             Some(Offset::Offset(offset)) => Ok(offset),
             Some(_) | None => self.bounds(topic, partition).map(|(_, high)| high),
@@ -405,18 +387,18 @@ impl PartitionReader {
     }
 }
 
-/// Returns the first offset that is kept and the one after the last that this consumer may read.
+/// Returns the first retained offset and the one after the last that this consumer may read.
 fn ends(
     consumer: &BaseConsumer<LogContext>,
     topic: &str,
     partition: i32,
-    wait: Duration,
+    timeout: Duration,
 ) -> Result<(i64, i64), ShellError> {
     consumer
-        .fetch_watermarks(topic, partition, wait)
-        .map_err(ShellError::kafka("look up the ends of a partition"))
+        .fetch_watermarks(topic, partition, timeout)
+        .map_err(ShellError::kafka("look up the offsets of a partition"))
 }
 
-fn unsettled(topic: &str, partition: i32) -> ShellError {
-    ShellError::Unsettled { topic: topic.to_owned(), partition }
+fn open_transaction(topic: &str, partition: i32) -> ShellError {
+    ShellError::OpenTransaction { topic: topic.to_owned(), partition }
 }

@@ -1,38 +1,37 @@
-//! Puts records into topics as any producer would: outside of transactions, each at its own time.
+//! Produces records outside of transactions, each with its own timestamp.
 
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
 
+use crate::kafka::client::client_log::LogContext;
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::outgoing::Outgoing;
 use crate::kafka::client::settings::Settings;
-use crate::kafka::client::transaction::{OutboxContext, Outgoing, record};
 use crate::kafka::process::wait::Deadline;
 
-/// How long the client's queue may stay full, and how long the last records may take.
+/// Time for which the producer's queue may stay full, and timeout of a flush.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// A plain producer.
 pub struct PlainProducer {
-    producer: ThreadedProducer<OutboxContext>,
+    producer: ThreadedProducer<LogContext>,
 }
 
 impl PlainProducer {
-    /// Makes a producer.
     pub fn new(settings: &Settings) -> Result<Self, ShellError> {
         let producer = settings
             .producer()
-            .create_with_context(OutboxContext)
+            .create_with_context(LogContext)
             .map_err(ShellError::kafka("set up a producer"))?;
         Ok(Self { producer })
     }
 
-    /// Hands a record to the client, which sends it in the background.
+    /// Queues a record, which the client sends in the background.
     pub fn send(&self, outgoing: &Outgoing<'_>) -> Result<(), ShellError> {
         let deadline = Deadline::after(WAIT_MAX);
         loop {
-            match self.producer.send(record(outgoing, ())) {
+            match self.producer.send(outgoing.record(())) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
                     if !deadline.is_over() =>
@@ -46,7 +45,7 @@ impl PlainProducer {
         }
     }
 
-    /// Waits until the brokers have all that was sent.
+    /// Waits until all queued records are delivered.
     pub fn flush(&self) -> Result<(), ShellError> {
         self.producer.flush(WAIT_MAX).map_err(ShellError::kafka("deliver records"))
     }

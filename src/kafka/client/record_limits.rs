@@ -9,7 +9,8 @@ use rdkafka::metadata::MetadataBroker;
 use tracing::debug;
 
 use crate::kafka::client::admin::{ModelNeeds, RequiredTopic, block_on, topics_of_model};
-use crate::kafka::client::settings::{LogContext, Settings};
+use crate::kafka::client::client_log::LogContext;
+use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_reader::TopicReader;
 use crate::kafka::process::clock;
 use serinus_core::plan::rollout::ModelPlan;

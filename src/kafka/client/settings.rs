@@ -1,11 +1,7 @@
 //! How each of our Kafka clients is set up: every property that we rely on, explicitly.
 
 use rdkafka::ClientConfig;
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
-use tracing::{debug, info, warn};
 
 use crate::kafka::client::guarded_properties::TRANSACTION_TIMEOUT_MS;
 
@@ -178,42 +174,6 @@ fn narrowed(mut config: ClientConfig, limit: Option<usize>) -> ClientConfig {
 /// The client's default of `batch.size`.
 pub const BATCH_BYTES: usize = 1_000_000;
 
-/// Keeps the client's wrapper out of our log: what it says beside its results is said by whoever gets these.
-pub const SILENCED: &str = "rdkafka=off";
-
-/// Passes what the Kafka client says on to our log.
-///
-/// Nothing of it is an `error` there: the client goes on by itself, and where it cannot, its caller says so.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LogContext;
-
-impl ClientContext for LogContext {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
-        log_client_line(level, fac, log_message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        debug!(target: "librdkafka", %error, reason, "client error");
-    }
-}
-
-impl ConsumerContext for LogContext {}
-
-/// Writes one line of the Kafka client's own log.
-pub fn log_client_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg
-        | RDKafkaLogLevel::Alert
-        | RDKafkaLogLevel::Critical
-        | RDKafkaLogLevel::Error
-        | RDKafkaLogLevel::Warning => warn!(target: "librdkafka", facility, "{message}"),
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-            info!(target: "librdkafka", facility, "{message}");
-        }
-        RDKafkaLogLevel::Debug => debug!(target: "librdkafka", facility, "{message}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -223,7 +183,8 @@ mod tests {
     use rdkafka::metadata::MetadataTopic;
     use rdkafka::producer::{BaseProducer, Producer};
 
-    use super::{LogContext, Settings};
+    use super::Settings;
+    use crate::kafka::client::client_log::LogContext;
     use crate::kafka::client::mock_broker::MockBroker;
 
     /// The mock cluster makes topics on demand, as brokers with `auto.create.topics.enable` do.

@@ -1,37 +1,33 @@
-//! Reading a whole topic of ours for its newest values.
+//! Reads a whole topic, to find the newest value of each key.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::metadata::MetadataPartition;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::message::BorrowedMessage;
 
+use crate::kafka::client::client_log::LogContext;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::settings::{LogContext, Settings};
-use crate::kafka::process::clock;
-use crate::kafka::process::liveness::{Activity, Heartbeat};
-use crate::kafka::process::wait::Deadline;
+use crate::kafka::client::partition_scan::{OnError, PartitionScan};
+use crate::kafka::client::settings::Settings;
+use crate::kafka::process::liveness::Heartbeat;
 
-/// How often it is shown how far reading has come.
-const SHOW_EVERY: Duration = Duration::from_millis(200);
-/// How long nothing may come before reading gives up.
+/// Time without a record after which a scan fails.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Timeout of a metadata request.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What there was to read.
+/// Whether there was a topic to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a topic that is not there is not an empty one"]
+#[must_use = "a missing topic is not an empty one"]
 pub enum Scanned {
-    /// Every record.
+    /// All records were visited.
     ToItsEnd,
-    /// There is no such topic.
     Missing,
 }
 
 impl Scanned {
-    /// Fails where the topic must be there.
+    /// Fails if the topic does not exist.
     pub fn or_missing(self, topic: &str) -> Result<(), ShellError> {
         match self {
             Self::ToItsEnd => Ok(()),
@@ -40,15 +36,15 @@ impl Scanned {
     }
 }
 
-/// Visits every committed record of a topic, from its beginning to its end as it is now; `beat` shows that it comes on.
+/// Visits every committed record of a topic up to its current end, and reports progress to `heartbeat`.
 ///
 /// # Errors
 ///
-/// When its end is not reached: what was read of it then is not all.
+/// The end was not reached, so that the visited records are not all.
 pub fn scan(
     settings: &Settings,
     topic: &str,
-    beat: Option<&Heartbeat>,
+    heartbeat: Option<&Heartbeat>,
     mut visit: impl FnMut(&BorrowedMessage<'_>),
 ) -> Result<Scanned, ShellError> {
     let consumer: BaseConsumer<LogContext> = settings
@@ -56,46 +52,20 @@ pub fn scan(
         .create_with_context(LogContext)
         .map_err(ShellError::kafka("set up the reader of a topic"))?;
     let metadata = consumer
-        .fetch_metadata(Some(topic), Duration::from_secs(15))
+        .fetch_metadata(Some(topic), METADATA_TIMEOUT)
         .map_err(ShellError::kafka("look up a topic"))?;
-    let mut open: BTreeSet<i32> = metadata
+    let partitions: Vec<(i32, Offset)> = metadata
         .topics()
         .iter()
-        .flat_map(|t| t.partitions().iter().map(MetadataPartition::id))
+        .flat_map(|t| t.partitions().iter().map(|p| (p.id(), Offset::Beginning)))
         .collect();
-    if open.is_empty() {
+    if partitions.is_empty() {
         return Ok(Scanned::Missing);
     }
-    let mut list = TopicPartitionList::new();
-    for partition in &open {
-        list.add_partition_offset(topic, *partition, Offset::Beginning)
-            .map_err(ShellError::kafka("assign a topic"))?;
-    }
-    consumer.assign(&list).map_err(ShellError::kafka("assign a topic"))?;
-    let mut deadline = Deadline::after(SILENCE_MAX);
-    let (mut shown_at, mut done) = (clock::moment(), 0);
-    while !open.is_empty() {
-        if let Some(beat) = beat.filter(|_| shown_at.elapsed() >= SHOW_EVERY) {
-            shown_at = clock::moment();
-            let topic = topic.to_owned();
-            beat.is(Activity::Restoring { topic, partition: 0, done, total: None });
-        }
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => {
-                deadline = Deadline::after(SILENCE_MAX);
-                done += 1;
-                if open.contains(&message.partition()) {
-                    visit(&message);
-                }
-            }
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                open.remove(&partition);
-            }
-            Some(Err(_)) | None if deadline.is_over() => {
-                return Err(ShellError::Missing(format!("the end of `{topic}` was not reached")));
-            }
-            Some(Err(_)) | None => {}
-        }
+    let scan = PartitionScan::start(&consumer, topic, &partitions, SILENCE_MAX, OnError::Continue)
+        .map_err(ShellError::kafka("assign a topic"))?;
+    for message in scan.reporting(heartbeat) {
+        visit(&message.map_err(ShellError::read("read a whole topic"))?);
     }
     Ok(Scanned::ToItsEnd)
 }

@@ -1,43 +1,41 @@
-//! A client that is not shielded from what is not decided yet: made once somebody needs to know it.
+//! A consumer with `read_uncommitted` isolation, created on first use.
 
 use std::cell::OnceCell;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 
+use crate::kafka::client::client_log::LogContext;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::settings::LogContext;
 
-/// The same client as another, but for its isolation.
-///
-/// It is told of records, ends and offsets as they are before their transactions have ended.
+/// Returns records, end offsets, and committed offsets regardless of open transactions.
 pub struct UncommittedReader {
     config: ClientConfig,
     consumer: OnceCell<BaseConsumer<LogContext>>,
 }
 
 impl UncommittedReader {
-    /// Remembers how it is to be made.
+    /// Takes the properties of another consumer and changes its isolation level.
     pub fn new(config: &ClientConfig) -> Self {
         let mut config = config.clone();
         config.set("isolation.level", "read_uncommitted");
         Self { config, consumer: OnceCell::new() }
     }
 
-    /// Returns whether anybody has needed it.
-    pub fn is_made(&self) -> bool {
+    /// Returns whether the consumer was used before.
+    pub fn is_created(&self) -> bool {
         self.consumer.get().is_some()
     }
 
-    /// Returns it, made with the first call.
+    /// Returns the consumer. The first call creates it.
     pub fn consumer(&self) -> Result<&BaseConsumer<LogContext>, ShellError> {
-        if let Some(it) = self.consumer.get() {
-            return Ok(it);
+        if let Some(consumer) = self.consumer.get() {
+            return Ok(consumer);
         }
-        let made = self
+        let created = self
             .config
             .create_with_context(LogContext)
-            .map_err(ShellError::kafka("set up a reader of what is not committed"))?;
-        Ok(self.consumer.get_or_init(|| made))
+            .map_err(ShellError::kafka("set up a reader of uncommitted records"))?;
+        Ok(self.consumer.get_or_init(|| created))
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::transaction::PartitionCounts;
+use crate::kafka::client::partition_counts::PartitionCounts;
 use crate::kafka::control::shard::CommandShard;
 use crate::kafka::lanes::size_limit;
 use crate::wire::command::CommandRecord;

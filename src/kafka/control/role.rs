@@ -13,13 +13,16 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
+use crate::kafka::client::client_log::LogContext;
 use crate::kafka::client::committed_offsets::Committed;
 use crate::kafka::client::consumer_group::{GroupMember, RebalanceEvent};
-use crate::kafka::client::error::{ShellError, mends_by_itself};
+use crate::kafka::client::error::{ShellError, is_retriable_by_role};
+use crate::kafka::client::outgoing::Outgoing;
+use crate::kafka::client::partition_counts::PartitionCounts;
 use crate::kafka::client::partition_reader::PartitionReader;
-use crate::kafka::client::settings::{LogContext, Settings};
+use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan;
-use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
+use crate::kafka::client::transaction::{Sent, TransactionalProducer};
 use crate::kafka::control::commands::{bounded, first_plan, missing_topics};
 use crate::kafka::control::shard::{
     CommandShard, ModelJudge, OURS, ROLE, ReplayedInputs, SETTLE_MAX, add_rebuilt, answered,
@@ -92,7 +95,7 @@ pub fn control(
         .create_with_context(LogContext)
         .map_err(ShellError::kafka("set up the reader of partials"))?;
     let mut session = Session {
-        replay: PartitionReader::new(settings)?.shown_by(beat.clone()),
+        replay: PartitionReader::new(settings)?.with_heartbeat(beat.clone()),
         beat,
         options,
         member,
@@ -113,7 +116,7 @@ pub fn control(
 impl Session<'_> {
     fn run(&mut self, stop: &Shutdown) -> Result<(), ShellError> {
         while !stop.is_requested() {
-            self.beat.is(self.member.activity());
+            self.beat.report(self.member.activity());
             self.read_commands()?;
             self.read_partials()?;
             let now = clock::now();
@@ -209,7 +212,7 @@ impl Session<'_> {
     /// Fences, then reads where the models stand, then what the lanes said until the last judgement.
     fn open_bench(&mut self, partition: i32) -> Result<(CommandShard, Offset), ShellError> {
         let settings = &self.options.settings;
-        self.beat.is(Activity::begin(&self.commands, partition));
+        self.beat.report(Activity::begin(&self.commands, partition));
         let outbox = TransactionalProducer::fence(
             settings,
             &format!("{}.judge.{partition}", settings.app),
@@ -218,7 +221,7 @@ impl Session<'_> {
         let count = self.partitions.of(&self.commands, &outbox)?;
         // A judge whose model is not among ours may have left a transaction open there.
         let rollouts = settings.topic("rollouts");
-        self.replay.settle(&rollouts, SETTLE_MAX)?;
+        self.replay.await_stable(&rollouts, SETTLE_MAX)?;
         let mut states = read_states(settings, &self.beat)?;
         add_rebuilt(settings, &self.beat, &mut states)?;
         let mut heard = self.heard(partition, &states)?;
@@ -290,9 +293,9 @@ impl Session<'_> {
                     let (committed, _, is_certain) = found.pair();
                     return Ok((committed, is_certain));
                 }
-                Err(why) if why.is_hidden() => {
+                Err(why) if why.awaits_transaction() => {
                     debug!(%why, "the judge waits");
-                    self.beat.is(Activity::begin(topic, partition));
+                    self.beat.report(Activity::begin(topic, partition));
                     thread::park_timeout(PAUSE);
                 }
                 Err(error) => return Err(error),
@@ -408,8 +411,8 @@ impl Session<'_> {
                 partition: home,
                 key: Some(record.model.as_bytes()),
                 value: Some(&record.write()),
-                carried: &[],
-                ours: &[],
+                passthrough: &[],
+                headers: &[],
                 at: None,
             })?;
             return match fit {
@@ -515,7 +518,7 @@ impl Session<'_> {
                 Some(Err(KafkaError::PartitionEOF(_))) => continue,
                 Some(Err(error)) => {
                     // Said at every look while brokers are away.
-                    if mends_by_itself(&error) {
+                    if is_retriable_by_role(&error) {
                         debug!(%error, "partials: the client tries again");
                     } else {
                         warn!(%error, "partials cannot be read just now");

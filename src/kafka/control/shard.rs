@@ -10,10 +10,12 @@ use tracing::{info, warn};
 use crate::kafka::client::committed_offsets;
 use crate::kafka::client::consumer_group::GroupMember;
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::outgoing::Outgoing;
+use crate::kafka::client::partition_counts::PartitionCounts;
 use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan;
-use crate::kafka::client::transaction::{Outgoing, PartitionCounts, TransactionalProducer};
+use crate::kafka::client::transaction::TransactionalProducer;
 use crate::kafka::control::records;
 use crate::kafka::lanes::dead_letters::{DeadLetter, DeadLetterWriter};
 use crate::kafka::lanes::run_options::RunOptions;
@@ -153,8 +155,8 @@ fn send(
         partition: placement::partition(key, count),
         key: Some(key),
         value: Some(value),
-        carried: &[],
-        ours: &[],
+        passthrough: &[],
+        headers: &[],
         at: None,
     })
 }
@@ -238,7 +240,7 @@ pub(crate) fn heard(
     partition: i32,
 ) -> Result<ReplayedInputs, ShellError> {
     let journal = settings.topic(JOURNAL);
-    replay.settle(&journal, SETTLE_MAX)?;
+    replay.await_stable(&journal, SETTLE_MAX)?;
     let mut heard = ReplayedInputs { is_read: true, ..ReplayedInputs::default() };
     topic_scan::scan(settings, &journal, Some(beat), |message| {
         let Some(Ok(step)) = message.payload().map(JudgeStep::read) else { return };

@@ -58,7 +58,7 @@ pub fn run(
             .map(|(name, _, role)| {
                 let (beat, slot) = (board.liveness.role(name), slot.as_ref());
                 let has_failed = &signals.has_failed;
-                beat.is(Activity::Starting);
+                beat.report(Activity::Starting);
                 scope.spawn(move || {
                     // However the role ends, also by a panic, the others must not go on without it.
                     let _others = Request(stop);
@@ -69,7 +69,7 @@ pub fn run(
                         }
                         role(options, stop, board)
                     });
-                    beat.is(Activity::Ended);
+                    beat.report(Activity::Ended);
                     if ended.is_ok() {
                         std::mem::forget(failure);
                     }
@@ -117,7 +117,7 @@ fn insist(
     loop {
         let began = clock::moment();
         if let Some(beat) = beat {
-            beat.is(Activity::Starting);
+            beat.report(Activity::Starting);
         }
         match run() {
             Ok(()) => return Ok(()),
@@ -136,7 +136,7 @@ fn insist(
                     let why = cause
                         .as_ref()
                         .map_or_else(|| error.to_string(), |t| format!("{error}: {t}"));
-                    beat.is(Activity::Pausing { why });
+                    beat.report(Activity::Pausing { why });
                 }
                 // What stays broken is a warning now and then, not each time.
                 let is_due = said_at.is_none_or(|s| s.elapsed() >= SAY_EVERY);

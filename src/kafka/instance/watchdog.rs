@@ -118,7 +118,7 @@ mod tests {
     /// The exit codes by which a process was ended that was asked to stop, and whose serving never comes back from a call.
     fn ended(signals: &Signals) -> Vec<u8> {
         let (pulse, stop) = (Liveness::default(), Shutdown::default());
-        pulse.role("serving").is(Activity::Calling("commit"));
+        pulse.role("serving").report(Activity::Calling("commit"));
         stop.request();
         let codes = RefCell::new(Vec::new());
         watch_for(&pulse, &stop, signals, Duration::ZERO, |code| codes.borrow_mut().push(code));

@@ -58,13 +58,13 @@ pub struct LabelEnds {
 impl LabelEnds {
     /// Starts to ask.
     pub fn start(settings: &Settings) -> Result<Self, ShellError> {
-        let replay = PartitionReader::new(settings)?.waiting_at_most(CALL_WAIT);
+        let replay = PartitionReader::new(settings)?.with_timeout(CALL_WAIT);
         let (orders, ordered) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         thread::Builder::new()
             .name("label-ends".to_owned())
             .spawn(move || {
-                let end = |x: &Question| replay.written(&x.topic, x.key.1);
+                let end = |x: &Question| replay.end_offset(&x.topic, x.key.1);
                 let is_read = |x: &Question, range| replay.is_read(&x.topic, x.key.1, range);
                 work(&ordered, &answer, end, is_read);
             })

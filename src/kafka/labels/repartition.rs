@@ -14,8 +14,10 @@ use tracing::info;
 use crate::kafka::client::committed_offsets;
 use crate::kafka::client::consumer_group::read_from;
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::outgoing::Outgoing;
+use crate::kafka::client::partition_counts::PartitionCounts;
 use crate::kafka::client::settings::Settings;
-use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent};
+use crate::kafka::client::transaction::Sent;
 use crate::kafka::labels::end_probe::LabelEnds;
 use crate::kafka::labels::readers::{self, ForModel, LabelReaders};
 use crate::kafka::labels::source::LabelLane;
@@ -159,8 +161,8 @@ impl LabelRepartition {
                     partition,
                     key: None,
                     value: Some(&value),
-                    carried: &[],
-                    ours: &[],
+                    passthrough: &[],
+                    headers: &[],
                     at: None,
                 })?;
             }
@@ -248,8 +250,8 @@ fn write_label(
         partition: placement::partition(id, count),
         key: Some(id),
         value: Some(&label::encode(Format::Json, label)),
-        carried: &[],
-        ours: &[(watermark::SOURCE, source)],
+        passthrough: &[],
+        headers: &[(watermark::SOURCE, source)],
         at: None,
     })?;
     match sent {

@@ -61,7 +61,7 @@ impl BlockedLanes {
         topic: &str,
         why: ShellError,
     ) -> Result<(), ShellError> {
-        if !why.is_hidden() {
+        if !why.awaits_transaction() {
             return Err(why);
         }
         self.put(key, topic, &why.to_string(), true);
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(blocked.due(), [("m.requests".to_owned(), 3)]);
         assert_eq!(blocked.due(), [], "it was returned once");
         assert_eq!(blocked.restoring(), None, "only an operator can unblock it");
-        let hidden = ShellError::Unsettled { topic: "journal".to_owned(), partition: 3 };
+        let hidden = ShellError::OpenTransaction { topic: "journal".to_owned(), partition: 3 };
         blocked.block_hidden(&key, "m.requests", hidden).expect("the lane is blocked");
         let broken = blocked.block_hidden(&key, "m.requests", ShellError::Lost);
         assert!(matches!(broken, Err(ShellError::Lost)));

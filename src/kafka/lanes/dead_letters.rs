@@ -3,7 +3,9 @@
 use tracing::warn;
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent, TransactionalProducer};
+use crate::kafka::client::outgoing::Outgoing;
+use crate::kafka::client::partition_counts::PartitionCounts;
+use crate::kafka::client::transaction::{Sent, TransactionalProducer};
 use crate::kafka::lanes::size_limit;
 use crate::kafka::process::metrics::PendingCounts;
 use crate::wire::headers;
@@ -121,8 +123,8 @@ impl DeadLetterWriter {
                 partition,
                 key,
                 value,
-                carried,
-                ours: &ours,
+                passthrough: carried,
+                headers: &ours,
                 at: None,
             })?;
             match (fit, left_out.more()) {

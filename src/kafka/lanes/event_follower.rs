@@ -9,9 +9,10 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
-use crate::kafka::client::error::{ShellError, mends_by_itself};
+use crate::kafka::client::client_log::LogContext;
+use crate::kafka::client::error::{ShellError, is_retriable_by_role};
 use crate::kafka::client::partition_reader::PartitionReader;
-use crate::kafka::client::settings::{LogContext, Settings};
+use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_scan::{self, Scanned};
 use crate::kafka::lanes::catalog::{ModelCatalog, ModelView};
 use crate::kafka::process::wait::Deadline;
@@ -102,7 +103,7 @@ impl Follower {
             return Ok(());
         }
         // An event behind an open transaction is hidden, not gone.
-        PartitionReader::new(settings)?.settle(&self.topic, SETTLE_MAX)?;
+        PartitionReader::new(settings)?.await_stable(&self.topic, SETTLE_MAX)?;
         self.catch_up()?;
         for model in self.catalog.are_behind(states) {
             if let Some(state) = states.get(&model) {
@@ -167,7 +168,7 @@ impl Follower {
                         break;
                     }
                 }
-                Err(error) if mends_by_itself(&error) => {
+                Err(error) if is_retriable_by_role(&error) => {
                     debug!(%error, "rollout events unavailable, the client retries");
                     break;
                 }

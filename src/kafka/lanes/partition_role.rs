@@ -21,9 +21,10 @@ use tracing::{debug_span, info_span};
 use crate::kafka::client::committed_offsets;
 use crate::kafka::client::consumer_group::GroupMember;
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::outgoing::Outgoing;
 use crate::kafka::client::partition_reader::PartitionReader;
 use crate::kafka::client::record_limits;
-use crate::kafka::client::transaction::{Outgoing, TransactionalProducer};
+use crate::kafka::client::transaction::TransactionalProducer;
 use crate::kafka::lanes::admission::BlockedLanes;
 use crate::kafka::lanes::dead_letters::{DeadLetter, DeadLetterWriter};
 use crate::kafka::lanes::event_follower::Follower;
@@ -272,7 +273,7 @@ pub fn run<R: PartitionRole>(
             metrics,
             follower: Follower::start(settings)?,
             member: GroupMember::new(settings, &group, static_id)?,
-            replay: PartitionReader::new(settings)?.shown_by(heartbeat.clone()),
+            replay: PartitionReader::new(settings)?.with_heartbeat(heartbeat.clone()),
             producer,
             heartbeat,
             dead_letters: DeadLetterWriter::default(),
@@ -296,7 +297,7 @@ impl<R: PartitionRole> Session<'_, R> {
     fn run(&mut self, stop: &Shutdown) -> Result<(), ShellError> {
         while !stop.is_requested() {
             let restoring = self.cx.blocked.restoring();
-            self.cx.heartbeat.is(restoring.unwrap_or_else(|| self.cx.member.activity()));
+            self.cx.heartbeat.report(restoring.unwrap_or_else(|| self.cx.member.activity()));
             if self.cx.follower.poll(Duration::ZERO) {
                 self.subscribe()?;
             }
@@ -330,10 +331,10 @@ impl<R: PartitionRole> Session<'_, R> {
         let written: Vec<String> =
             plans.flat_map(|plan| record_limits::written_for(app, plan)).collect();
         let limits = self.role.limits(&self.cx, &written);
-        if self.cx.producer.is_too_wide(&limits) && self.cx.producer.is_open() {
+        if self.cx.producer.exceeds_any(&limits) && self.cx.producer.is_open() {
             self.commit()?;
         }
-        self.cx.producer.keep_within(limits)?;
+        self.cx.producer.set_topic_limits(limits)?;
         self.role.before_subscribe(&self.cx)?;
         self.cx.member.subscribe(names)?;
         self.role.after_subscribe(&self.cx)
@@ -418,8 +419,8 @@ impl<R: PartitionRole> Session<'_, R> {
                 partition: *partition,
                 key: None,
                 value: Some(&record.value),
-                carried: &[],
-                ours: &[],
+                passthrough: &[],
+                headers: &[],
                 at: Some(record.now),
             })?;
             failpoints::at(R::ROLE, Failpoint::AfterJournal);

@@ -5,18 +5,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header as KafkaHeader, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
+use crate::kafka::client::client_log::forward_client_log;
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::message;
-use crate::kafka::client::settings::{LogContext, Settings, log_client_line};
+use crate::kafka::client::settings::Settings;
 use crate::kafka::process::clock;
 use crate::kafka::process::shutdown::Shutdown;
 use crate::kafka::process::wait::Deadline;
@@ -66,15 +66,7 @@ type Place = (i32, i64);
 /// Hears of deliveries on the client's thread, and passes them on.
 struct Receipts(Sender<(Place, bool)>);
 
-impl ClientContext for Receipts {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_client_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        LogContext.error(error, reason);
-    }
-}
+forward_client_log!(Receipts);
 
 impl ProducerContext for Receipts {
     type DeliveryOpaque = Box<Place>;
@@ -89,15 +81,7 @@ impl ProducerContext for Receipts {
 #[derive(Clone, Debug, Default)]
 struct Revoked(Arc<Mutex<Vec<i32>>>);
 
-impl ClientContext for Revoked {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_client_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        LogContext.error(error, reason);
-    }
-}
+forward_client_log!(Revoked);
 
 impl ConsumerContext for Revoked {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {

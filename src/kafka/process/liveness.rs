@@ -121,7 +121,7 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// Says what the role is doing now.
-    pub fn is(&self, activity: Activity) {
+    pub fn report(&self, activity: Activity) {
         let now = clock::moment();
         let mut all = self.pulse.0.lock().unwrap_or_else(PoisonError::into_inner);
         let vital = all.entry(self.role).or_insert_with(|| RoleStatus {
@@ -192,7 +192,7 @@ mod tests {
         let pulse = Liveness::default();
         let beat = pulse.role("serving");
         let check = |activity: Activity, is_ready: bool| {
-            beat.is(activity.clone());
+            beat.report(activity.clone());
             assert_eq!(pulse.read()["serving"].is_ready, is_ready, "{activity:?}");
         };
         let restoring =
@@ -217,7 +217,7 @@ mod tests {
         let pulse = Liveness::default();
         let beat = pulse.role("serving");
         let check = |activity: Activity, seconds: u64, expected: Verdict| {
-            beat.is(activity);
+            beat.report(activity);
             let vital = &pulse.read()["serving"];
             let now = vital.seen + Duration::from_secs(seconds);
             assert_eq!(judge(vital, now, vital.seen), expected);

@@ -189,7 +189,7 @@ pub fn not_sent(
 ///
 /// # Errors
 ///
-/// `Unsettled` where something that was written is not decided yet: whether a case is open cannot be known before.
+/// `OpenTransaction` where something that was written is not decided yet: whether a case is open cannot be known before.
 pub fn reopen(
     view: &ModelView,
     (partition, machine): (i32, &mut ServingLane),

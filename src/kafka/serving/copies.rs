@@ -7,8 +7,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use tracing::{info, warn};
 
 use crate::kafka::client::error::ShellError;
+use crate::kafka::client::outgoing::Outgoing;
 use crate::kafka::client::record_limits::{self, Limits};
-use crate::kafka::client::transaction::{Outgoing, TransactionalProducer};
+use crate::kafka::client::transaction::TransactionalProducer;
 use crate::kafka::lanes::catalog::ModelView;
 use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;

@@ -7,16 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext, ThreadedProducer};
 use tracing::debug;
 
+use crate::kafka::client::client_log::forward_client_log;
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::settings::{LogContext, Settings, log_client_line};
-use crate::kafka::client::transaction::{Outgoing, record};
+use crate::kafka::client::outgoing::Outgoing;
+use crate::kafka::client::settings::Settings;
 use crate::kafka::process::clock;
 use crate::kafka::process::wait::Deadline;
 use serinus_core::domain::ids::CaseId;
@@ -81,15 +80,7 @@ impl Way {
 /// Hears of deliveries on the client's thread.
 struct Receipts(Arc<Way>);
 
-impl ClientContext for Receipts {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_client_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        LogContext.error(error, reason);
-    }
-}
+forward_client_log!(Receipts);
 
 impl ProducerContext for Receipts {
     type DeliveryOpaque = Box<Parcel>;
@@ -157,7 +148,7 @@ impl Courier {
         let mut is_first = true;
         let code = loop {
             let parcel = Box::new(Parcel { number, case, bytes });
-            match self.producer.send(record(outgoing, parcel)) {
+            match self.producer.send(outgoing.record(parcel)) {
                 Ok(()) => return Handed::Over,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
                     if is_first && self.is_waited_for =>

@@ -3,7 +3,9 @@
 use hashbrown::HashMap;
 
 use crate::kafka::client::error::ShellError;
-use crate::kafka::client::transaction::{Outgoing, PartitionCounts, Sent};
+use crate::kafka::client::outgoing::Outgoing;
+use crate::kafka::client::partition_counts::PartitionCounts;
+use crate::kafka::client::transaction::Sent;
 use crate::kafka::lanes::dead_letters::{DeadLetter, LeftOut};
 use crate::kafka::lanes::partition_role::RoleContext;
 use crate::kafka::lanes::size_limit;
@@ -77,8 +79,8 @@ impl Emitter {
                 partition: placement::partition(id, count),
                 key: Some(id),
                 value: Some(&prediction::encode(plan.format, &plan.name, p)),
-                carried: &[],
-                ours: &[],
+                passthrough: &[],
+                headers: &[],
                 at: None,
             })
         };
@@ -143,8 +145,8 @@ impl Emitter {
             partition,
             key: request.key.as_deref(),
             value: request.value.as_deref(),
-            carried: &request.headers,
-            ours: &ours,
+            passthrough: &request.headers,
+            headers: &ours,
             at: None,
         };
         forwards.hand(address, &outgoing, request.case)
@@ -171,8 +173,8 @@ impl Emitter {
                 partition: answer.case.partition,
                 key: answer.carried.key.as_deref(),
                 value: answer.value.as_deref(),
-                carried: &answer.carried.headers,
-                ours: &[],
+                passthrough: &answer.carried.headers,
+                headers: &[],
                 at: None,
             })?;
             if fit == Sent::Sent {
@@ -216,8 +218,8 @@ fn serve_answer(
             partition: request.case.partition,
             key,
             value,
-            carried,
-            ours: &ours,
+            passthrough: carried,
+            headers: &ours,
             at: None,
         })
     };

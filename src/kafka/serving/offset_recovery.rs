@@ -61,7 +61,7 @@ impl Past<'_> {
             Some((offset, _)) => Some(*offset),
             None => None,
         };
-        self.replay.is_decided(self.journal, self.partition)?;
+        self.replay.require_stable(self.journal, self.partition)?;
         let Some(newest) = self.newest_turn()? else { return self.without_journal(set) };
         let (topic, partition, group) = (self.requests(), self.partition, self.group);
         let (turn, now, responses) = (newest.turn.turn + 1, newest.now(), newest.responses);

@@ -99,7 +99,7 @@ impl<R: PartitionRole> Session<'_, R> {
         let Self { cx, role, lanes, .. } = self;
         let settings = &cx.options.settings;
         let Some(view) = cx.follower.model(&model) else { return Ok(()) };
-        cx.heartbeat.is(Activity::begin(topic, partition));
+        cx.heartbeat.report(Activity::begin(topic, partition));
         let names = R::lane_topics(&settings.app, &view.plan);
         let [first, second] = &names.inputs;
         let key = (model, partition);
@@ -118,7 +118,7 @@ impl<R: PartitionRole> Session<'_, R> {
             cx.blocked.block(&key, topic, &why);
             return Ok(());
         }
-        cx.replay.be_patient(!cx.blocked.contains(topic, partition));
+        cx.replay.set_patient(!cx.blocked.contains(topic, partition));
         let (mut lane, committed) = match role.restore(cx, &key, committed, opening) {
             Ok(Recall::Known(restored)) => restored,
             Ok(Recall::Unknown(why)) => {

@@ -123,11 +123,11 @@ impl NotALabel {
             Self::Empty => "the label record has no value",
             Self::Unreadable => "the label record is neither JSON nor an Avro label",
             Self::NoRequestId => {
-                "the label names no request: no text or number stands where the spec says that the id stands"
+                "the label names no request: there is no text or number where the spec expects the request id"
             }
-            Self::NoValue => "the label has no value where the spec says that it stands",
+            Self::NoValue => "the label has no value where the spec expects it",
             Self::BadValue => {
-                "the label's value is not JSON, which has no NaN and no Infinity and is nested 128 deep at most"
+                "the label's value is not JSON: NaN and Infinity are not allowed, and nesting is limited to 128 levels"
             }
             Self::BadTime => "the label's time is not a number of Unix milliseconds",
             Self::TimeIsText => {
@@ -158,7 +158,7 @@ impl ImplausibleTime {
         let source = match self.source {
             TimeSource::Label => "the label's time",
             TimeSource::Record => {
-                "the time of the label's record, which counts where the label names none,"
+                "the time of the label's record, which is used because the label has none,"
             }
         };
         let what =

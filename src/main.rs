@@ -1,5 +1,6 @@
 //! The `serinus` binary.
 
+use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -20,11 +21,21 @@ fn main() -> ExitCode {
             let exit = error.exit();
             // A wrong spec begins with its place, where editors look for it.
             let lead = if matches!(error, CliError::Spec(_)) { "" } else { "error: " };
-            // `{:#}` says the whole chain of causes in one line.
-            let said = format!("{:#}", anyhow::Error::from(error));
-            // Whoever closed stderr does not want to hear it.
-            writeln!(std::io::stderr(), "{lead}{said}").ok();
+            let message = with_causes(&error);
+            // Whoever closed stderr does not read it.
+            writeln!(std::io::stderr(), "{lead}{message}").ok();
             ExitCode::from(exit.code())
         }
     }
+}
+
+/// Returns an error and the chain of its causes in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

@@ -370,7 +370,7 @@ pub fn create_missing(
     let admin: AdminClient<LogContext> =
         settings.admin().create_with_context(LogContext).map_err(failed)?;
     let options = AdminOptions::new().request_timeout(Some(wait)).operation_timeout(Some(wait));
-    let results = block_on(admin.create_topics(&new, &options)).map_err(failed)?;
+    let results = pollster::block_on(admin.create_topics(&new, &options)).map_err(failed)?;
     let mut made = Vec::new();
     for result in results {
         match result {
@@ -410,7 +410,7 @@ pub fn grow(
     let admin: AdminClient<LogContext> =
         settings.admin().create_with_context(LogContext).map_err(failed)?;
     let options = AdminOptions::new().request_timeout(Some(wait)).operation_timeout(Some(wait));
-    let results = block_on(admin.create_partitions(&new, &options)).map_err(failed)?;
+    let results = pollster::block_on(admin.create_partitions(&new, &options)).map_err(failed)?;
     for result in results {
         match result {
             // Another instance was first.
@@ -464,7 +464,8 @@ fn describe(settings: &Settings, topics: &[&str], wait: Duration) -> Result<Foun
     let options = AdminOptions::new().request_timeout(Some(wait));
     let resources: Vec<ResourceSpecifier<'_>> =
         topics.iter().map(|t| ResourceSpecifier::Topic(t)).collect();
-    let results = block_on(admin.describe_configs(&resources, &options)).map_err(failed)?;
+    let results =
+        pollster::block_on(admin.describe_configs(&resources, &options)).map_err(failed)?;
     let mut found = Found::new();
     for result in results {
         let resource = result.map_err(|code| failed(KafkaError::AdminOp(code)))?;
@@ -474,25 +475,6 @@ fn describe(settings: &Settings, topics: &[&str], wait: Duration) -> Result<Foun
         found.insert(topic, values);
     }
     Ok(found)
-}
-
-/// Waits for one answer of the admin client, whose own thread completes it.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(answer) => return answer,
-            std::task::Poll::Pending => std::thread::park(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::metadata::MetadataBroker;
 use tracing::debug;
 
-use crate::kafka::client::admin::{ModelNeeds, RequiredTopic, block_on, topics_of_model};
+use crate::kafka::client::admin::{ModelNeeds, RequiredTopic, topics_of_model};
 use crate::kafka::client::client_log::LogContext;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_reader::TopicReader;
@@ -88,7 +88,7 @@ fn ask(
     let resources: Vec<ResourceSpecifier<'_>> =
         topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
     let options = AdminOptions::new().request_timeout(Some(WAIT)).broker_id(broker);
-    let results = block_on(admin.describe_configs(&resources, &options))?;
+    let results = pollster::block_on(admin.describe_configs(&resources, &options))?;
     let mut limits = BTreeMap::new();
     for result in results {
         let Ok(resource) = result else { continue };

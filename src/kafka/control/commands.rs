@@ -1,4 +1,4 @@
-//! What a judge is told of a command: read, bounded, and its document understood; the same wherever the command is read.
+//! What a judge is input of a command: read, bounded, and its document understood; the same wherever the command is read.
 
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ fn unknown_model(model: &ModelName) -> ModelPlan {
 /// A spec whose topics are not there is refused with these words: nobody could be asked, and nothing could be joined.
 pub(crate) fn missing_topics(
     command: &Command,
-    bench: &CommandShard,
+    shard: &CommandShard,
     partitions: &mut PartitionCounts,
 ) -> Result<Option<String>, ShellError> {
     let mut wanted = Vec::new();
@@ -79,8 +79,8 @@ pub(crate) fn missing_topics(
             ]);
         }
         Some(Parsed::Rollout(written)) => {
-            if let Some(seat) = bench.seats.get(&written.plan.model) {
-                let topics = &seat.plan.topics;
+            if let Some(model_judge) = shard.judges.get(&written.plan.model) {
+                let topics = &model_judge.plan.topics;
                 wanted.extend(written.plan.versions().into_iter().map(|v| topics.of_version(v)));
             }
         }
@@ -88,7 +88,7 @@ pub(crate) fn missing_topics(
     }
     let mut missing = Vec::new();
     for topic in wanted {
-        if partitions.of(&topic, &bench.outbox)? == 0 {
+        if partitions.of(&topic, &shard.producer)? == 0 {
             missing.push(topic);
         }
     }

@@ -1,7 +1,7 @@
-//! The control role: one judge a model, at the owner of its commands' partition.
+//! The control role: one judge per model, at the instance that owns the model's partition of commands.
 //!
-//! A judge's transactional id belongs to the commands' partition, so that a deposed judge is fenced. It reads state only after it has
-//! fenced. Commands, partials, and what the judge says of them are committed together.
+//! The transactional id of a judge belongs to its partition of commands, so that a new owner fences the previous one. A
+//! judge reads state only after that. Commands, partials, and the judge's output are committed in one transaction.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -53,19 +53,19 @@ use serinus_core::engine::judge::state::ModelState;
 use serinus_core::inference::input::Detail;
 use serinus_core::plan::rollout::ModelPlan;
 
-/// How long the loop sleeps at the most when nothing happens.
+/// Maximum time for which one iteration of the loop waits for a command.
 const WAIT_MAX: Duration = Duration::from_millis(20);
-/// How many partials are judged in one transaction at the most.
+/// Maximum number of commands, and of partials, in one iteration of the loop.
 const BATCH_MAX: usize = 500;
 
-/// How long the judge waits before it asks again for what is held back.
+/// Pause before withheld offsets are requested again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The most that a command's id and the names of its model and rollout may have together.
+/// Maximum total size of a command's id and the names of its model and rollout.
 const NAMES_BYTES_MAX: usize = 2000;
 
 struct Session<'a> {
     options: &'a RunOptions,
-    beat: Heartbeat,
+    heartbeat: Heartbeat,
     member: GroupMember,
     feed: BaseConsumer<LogContext>,
     replay: PartitionReader,
@@ -73,17 +73,17 @@ struct Session<'a> {
     dead_letters: DeadLetterWriter,
     board: &'a MetricsRegistry,
     commands: String,
-    benches: BTreeMap<i32, CommandShard>,
+    shards: BTreeMap<i32, CommandShard>,
 }
 
-/// Judges until it is asked to stop; after anything goes wrong the caller starts anew, from the committed offsets.
+/// Runs the role until a stop is requested. After an error the caller restarts it from the committed offsets.
 pub fn control(
     options: &RunOptions,
     stop: &Shutdown,
     board: &MetricsRegistry,
 ) -> Result<(), ShellError> {
     let settings = &options.settings;
-    let beat = board.liveness.role(ROLE);
+    let heartbeat = board.liveness.role(ROLE);
     let commands = settings.topic("commands");
     let slot = format!("{}.control.{}", settings.app, options.instance);
     let group = format!("{}.control", settings.app);
@@ -95,8 +95,8 @@ pub fn control(
         .create_with_context(LogContext)
         .map_err(ShellError::kafka("set up the reader of partials"))?;
     let mut session = Session {
-        replay: PartitionReader::new(settings)?.with_heartbeat(beat.clone()),
-        beat,
+        replay: PartitionReader::new(settings)?.with_heartbeat(heartbeat.clone()),
+        heartbeat,
         options,
         member,
         feed,
@@ -104,11 +104,11 @@ pub fn control(
         dead_letters: DeadLetterWriter::default(),
         board,
         commands,
-        benches: BTreeMap::new(),
+        shards: BTreeMap::new(),
     };
     let Err(error) = session.run(stop) else { return Ok(()) };
-    for (_, bench) in std::mem::take(&mut session.benches) {
-        bench.outbox.abandon();
+    for (_, shard) in std::mem::take(&mut session.shards) {
+        shard.producer.abandon();
     }
     Err(error)
 }
@@ -116,27 +116,27 @@ pub fn control(
 impl Session<'_> {
     fn run(&mut self, stop: &Shutdown) -> Result<(), ShellError> {
         while !stop.is_requested() {
-            self.beat.report(self.member.activity());
+            self.heartbeat.report(self.member.activity());
             self.read_commands()?;
             self.read_partials()?;
             let now = clock::now();
-            for bench in self.benches.values_mut() {
-                let due: Vec<ModelName> = bench
-                    .seats
+            for shard in self.shards.values_mut() {
+                let due: Vec<ModelName> = shard
+                    .judges
                     .iter()
                     .filter(|(_, s)| s.judge.next_wake().is_some_and(|at| at <= now))
                     .map(|(model, _)| model.clone())
                     .collect();
                 for model in due {
                     let mut out = Vec::new();
-                    if let Some(seat) = bench.seats.get_mut(&model) {
-                        seat.judge.tick(now, &mut out);
+                    if let Some(model_judge) = shard.judges.get_mut(&model) {
+                        model_judge.judge.tick(now, &mut out);
                     }
-                    let told = step(&model, now, JudgeInput::Silence);
-                    publish(bench, &told, &out, &mut self.partitions, self.options)?;
+                    let input = step(&model, now, JudgeInput::Silence);
+                    publish(shard, &input, &out, &mut self.partitions, self.options)?;
                 }
-                if bench.outbox.is_due(true) {
-                    commit(bench, &self.commands, &self.member, self.board)?;
+                if shard.producer.is_due(true) {
+                    commit(shard, &self.commands, &self.member, self.board)?;
                 }
             }
         }
@@ -172,10 +172,10 @@ impl Session<'_> {
         match change {
             RebalanceEvent::Revoked(partitions) => {
                 for (_, partition) in &partitions {
-                    if let Some(mut bench) = self.benches.remove(partition)
-                        && bench.outbox.is_open()
+                    if let Some(mut shard) = self.shards.remove(partition)
+                        && shard.producer.is_open()
                     {
-                        commit(&mut bench, &self.commands, &self.member, self.board)?;
+                        commit(&mut shard, &self.commands, &self.member, self.board)?;
                     }
                 }
                 let gone: Vec<(&str, i32)> =
@@ -186,14 +186,14 @@ impl Session<'_> {
             }
             RebalanceEvent::Lost(_) => return Err(ShellError::Lost),
             RebalanceEvent::Assigned(partitions) => {
-                // The group waits for an answer also where there is nothing to take.
+                // The group waits for this answer even if there is nothing to accept.
                 self.member.accept(&[])?;
                 for (topic, partition) in partitions {
-                    // Our own open transaction would hide the journal's end from the partition that is opened next.
+                    // Our own open transaction would hide the end of the journal from the next partition.
                     self.commit_open()?;
-                    let (bench, from) = self.open_bench(partition)?;
+                    let (shard, from) = self.open_shard(partition)?;
                     self.member.accept(&[(&topic, partition, from)])?;
-                    self.benches.insert(partition, bench);
+                    self.shards.insert(partition, shard);
                 }
                 failpoints::at(ROLE, Failpoint::AfterRestore);
             }
@@ -201,38 +201,38 @@ impl Session<'_> {
         self.assign_feed()
     }
 
-    /// Commits what is open of any partition.
+    /// Commits the open transaction of every partition.
     fn commit_open(&mut self) -> Result<(), ShellError> {
-        for bench in self.benches.values_mut().filter(|bench| bench.outbox.is_open()) {
-            commit(bench, &self.commands, &self.member, self.board)?;
+        for shard in self.shards.values_mut().filter(|shard| shard.producer.is_open()) {
+            commit(shard, &self.commands, &self.member, self.board)?;
         }
         Ok(())
     }
 
-    /// Fences, then reads where the models stand, then what the lanes said until the last judgement.
-    fn open_bench(&mut self, partition: i32) -> Result<(CommandShard, Offset), ShellError> {
+    /// Fences the previous owner, then reads the state of the models, then the partials up to the last judged one.
+    fn open_shard(&mut self, partition: i32) -> Result<(CommandShard, Offset), ShellError> {
         let settings = &self.options.settings;
-        self.beat.report(Activity::begin(&self.commands, partition));
-        let outbox = TransactionalProducer::fence(
+        self.heartbeat.report(Activity::begin(&self.commands, partition));
+        let producer = TransactionalProducer::fence(
             settings,
             &format!("{}.judge.{partition}", settings.app),
-            self.beat.clone(),
+            self.heartbeat.clone(),
         )?;
-        let count = self.partitions.of(&self.commands, &outbox)?;
-        // A judge whose model is not among ours may have left a transaction open there.
+        let count = self.partitions.of(&self.commands, &producer)?;
+        // A judge of another partition may have left a transaction open there.
         let rollouts = settings.topic("rollouts");
         self.replay.await_stable(&rollouts, SETTLE_MAX)?;
-        let mut states = read_states(settings, &self.beat)?;
-        add_rebuilt(settings, &self.beat, &mut states)?;
+        let mut states = read_states(settings, &self.heartbeat)?;
+        add_rebuilt(settings, &self.heartbeat, &mut states)?;
         let mut heard = self.heard(partition, &states)?;
         let next = heard.commands;
-        let mut bench = CommandShard {
+        let mut shard = CommandShard {
             partition,
-            outbox,
+            producer,
             next,
-            // What is held back is older then, and does not come back.
+            // Commit at once, so that a withheld offset is the older one and cannot return.
             is_touched: heard.is_read() && next > 0,
-            seats: BTreeMap::new(),
+            judges: BTreeMap::new(),
             counts: BTreeMap::new(),
             refused: PendingCounts::default(),
         };
@@ -240,21 +240,21 @@ impl Session<'_> {
             if placement::partition(model.as_bytes(), count) == partition {
                 match state.model_state(parse_accepted) {
                     Ok(standing) => {
-                        let seat = self.restore(&mut bench, standing, &mut heard)?;
+                        let model_judge = self.restore(&mut shard, standing, &mut heard)?;
                         let name = ModelName::from(model);
-                        bench.seats.insert(name.clone(), seat);
-                        self.begin(&mut bench, &name)?;
+                        shard.judges.insert(name.clone(), model_judge);
+                        self.begin(&mut shard, &name)?;
                     }
-                    Err(error) => warn!(model, %error, "where a model stands cannot be read"),
+                    Err(error) => warn!(model, %error, "model state unreadable"),
                 }
             }
         }
-        info!(partition, models = bench.seats.len(), "judging");
-        Ok((bench, if next == 0 { Offset::Beginning } else { Offset::Offset(next) }))
+        info!(partition, models = shard.judges.len(), "judging");
+        Ok((shard, if next == 0 { Offset::Beginning } else { Offset::Offset(next) }))
     }
 
-    /// Returns how far the commands of a partition were heard: by the group's offset, and where that is not all or not ours, by the
-    /// judges' journal, and without a journal by the events.
+    /// Returns the position in a partition of commands: from the group's offset; if that is withheld or not ours, from
+    /// the judges' journal; without a journal, from the events.
     fn heard(
         &self,
         partition: i32,
@@ -263,7 +263,7 @@ impl Session<'_> {
         let (settings, topic) = (&self.options.settings, self.commands.as_str());
         let (committed, is_certain) = self.committed(topic, partition)?;
         let ours = committed.as_ref().filter(|(_, metadata)| metadata == OURS).map(|m| m.0);
-        let from = (&self.replay, &self.beat);
+        let from = (&self.replay, &self.heartbeat);
         let mut heard = match ours {
             Some(_) if is_certain => ReplayedInputs::default(),
             Some(_) | None => heard(settings, from, partition)?,
@@ -279,13 +279,13 @@ impl Session<'_> {
                 partition,
                 offset,
                 next,
-                "the group's offset was set by another program; what was answered counts"
+                "committed offset was set by another program: using the newest answered command"
             );
         }
         Ok(heard)
     }
 
-    /// Reads what the group has committed of a partition, and whether that is all; waits where it is held back.
+    /// Reads the committed offset of a partition and whether it is certain. Waits while the broker withholds it.
     fn committed(&self, topic: &str, partition: i32) -> Result<(Committed, bool), ShellError> {
         loop {
             match self.member.committed(&[(topic, partition)]) {
@@ -294,8 +294,8 @@ impl Session<'_> {
                     return Ok((committed, is_certain));
                 }
                 Err(why) if why.awaits_transaction() => {
-                    debug!(%why, "the judge waits");
-                    self.beat.report(Activity::begin(topic, partition));
+                    debug!(%why, "judge waiting for committed offsets");
+                    self.heartbeat.report(Activity::begin(topic, partition));
                     thread::park_timeout(PAUSE);
                 }
                 Err(error) => return Err(error),
@@ -305,38 +305,39 @@ impl Session<'_> {
 
     fn restore(
         &mut self,
-        bench: &mut CommandShard,
+        shard: &mut CommandShard,
         standing: ModelState,
         heard: &mut ReplayedInputs,
     ) -> Result<ModelJudge, ShellError> {
         let plan = standing.model.plan.clone();
-        let settings = self.judge_settings(&plan, &bench.outbox)?;
+        let settings = self.judge_settings(&plan, &shard.producer)?;
         let partials = InternalTopics::of(&self.options.settings.app, &plan.name).partials;
         let (committed, _) = self.committed(&partials, 0)?;
         let (mut next, metadata) = committed.unwrap_or_default();
         let start = JudgeStart::from_metadata(&metadata);
         if start.is_none() {
-            // Gone, or set by another program: only the journal says what was judged.
+            // The offset is lost or was set by another program: only the journal shows what was judged.
             heard.read_if_not(
                 &self.options.settings,
-                (&self.replay, &self.beat),
-                bench.partition,
+                (&self.replay, &self.heartbeat),
+                shard.partition,
             )?;
             next = 0;
         }
-        // What stands before this is known to be judged up to the tick that is named; after it each is one of all that came.
+        // The start covers partials before this offset up to its tick. Behind it, every partial counts.
         let named = start.as_ref().map_or(0, |_| next);
         let (mut wanted, judged) = match start {
             Some(start) => (start.partials, start.judged),
-            // Committed by an earlier build, or never.
+            // An earlier build committed the offset, or none was committed.
             None => (PartialOffsets::From(0), None),
         };
         if let Some(heard) = heard.partials.get(&plan.name).filter(|n| **n > next) {
             wanted = PartialOffsets::From(wanted.first().unwrap_or(next));
             next = *heard;
         }
-        let mut seat = ModelJudge::new(Judge::restore(settings, standing), plan, partials.clone());
-        seat.next = next;
+        let mut model_judge =
+            ModelJudge::new(Judge::restore(settings, standing), plan, partials.clone());
+        model_judge.next = next;
         for (from, to) in runs(&wanted, next) {
             self.replay.range(&partials, 0, from, Some(to), |message| {
                 let offset = message.offset();
@@ -347,39 +348,39 @@ impl Session<'_> {
                 let bytes = message.payload().filter(|_| is_wanted);
                 let read = bytes.and_then(|i| PartialRecord::read(i).ok());
                 if let Some(partial) = read.and_then(|p| p.partial().ok()) {
-                    seat.note(&partial, offset);
+                    model_judge.note(&partial, offset);
                     if offset < named {
-                        seat.judge.recall(partial);
+                        model_judge.judge.recall(partial);
                     } else {
-                        seat.judge.recall_in_order(partial);
+                        model_judge.judge.recall_in_order(partial);
                     }
                 }
             })?;
         }
-        seat.judge.has_judged(judged);
-        Ok(seat)
+        model_judge.judge.has_judged(judged);
+        Ok(model_judge)
     }
 
-    /// Lets a model's judge begin, and writes that down.
-    fn begin(&mut self, bench: &mut CommandShard, model: &ModelName) -> Result<(), ShellError> {
-        let Some(seat) = bench.seats.get_mut(model) else { return Ok(()) };
+    /// Opens the judge of a model and journals that.
+    fn begin(&mut self, shard: &mut CommandShard, model: &ModelName) -> Result<(), ShellError> {
+        let Some(model_judge) = shard.judges.get_mut(model) else { return Ok(()) };
         let now = clock::now();
-        let predictions = &seat.plan.topics.predictions;
-        let partitions = self.partitions.of(predictions, &bench.outbox)?.max(1);
-        seat.judge.open(now, partitions);
-        let sequence = seat.judge.standing().map_or(0, |s| s.sequence);
+        let predictions = &model_judge.plan.topics.predictions;
+        let partitions = self.partitions.of(predictions, &shard.producer)?.max(1);
+        model_judge.judge.open(now, partitions);
+        let sequence = model_judge.judge.standing().map_or(0, |s| s.sequence);
         let step = step(model, now, JudgeInput::Open { partitions, sequence });
-        publish(bench, &step, &[], &mut self.partitions, self.options)
+        publish(shard, &step, &[], &mut self.partitions, self.options)
     }
 
     fn judge_settings(
         &mut self,
         plan: &ModelPlan,
-        outbox: &TransactionalProducer,
+        producer: &TransactionalProducer,
     ) -> Result<JudgeSettings, ShellError> {
         Ok(JudgeSettings {
             model: plan.name.clone(),
-            partitions: self.partitions.of(&plan.topics.predictions, outbox)?.max(1),
+            partitions: self.partitions.of(&plan.topics.predictions, producer)?.max(1),
             labels_topic: InternalTopics::of(&self.options.settings.app, &plan.name).labels,
             detail: Detail::Full,
         })
@@ -391,22 +392,22 @@ impl Session<'_> {
         offset: i64,
         record: Result<CommandRecord, Box<DeadLetter>>,
     ) -> Result<(), ShellError> {
-        let Some(bench) = self.benches.get_mut(&partition) else { return Ok(()) };
-        if offset < bench.next {
+        let Some(shard) = self.shards.get_mut(&partition) else { return Ok(()) };
+        if offset < shard.next {
             return Ok(());
         }
-        bench.next = offset + 1;
-        bench.is_touched = true;
-        bench.outbox.open()?;
+        shard.next = offset + 1;
+        shard.is_touched = true;
+        shard.producer.open()?;
         let record = match record {
             Ok(record) => record,
-            Err(dead) => return refuse(bench, &mut self.dead_letters, &dead),
+            Err(dead) => return refuse(shard, &mut self.dead_letters, &dead),
         };
-        let count = self.partitions.of(&self.commands, &bench.outbox)?;
+        let count = self.partitions.of(&self.commands, &shard.producer)?;
         let home = placement::partition(record.model.as_bytes(), count);
         if home != partition {
-            // A stranger's client places keys in its own way; the model's judge sits elsewhere.
-            let fit = bench.outbox.offer(Outgoing {
+            // A client with another partitioner placed the command; forward it to the model's judge.
+            let fit = shard.producer.offer(Outgoing {
                 topic: &self.commands,
                 partition: home,
                 key: Some(record.model.as_bytes()),
@@ -420,7 +421,7 @@ impl Session<'_> {
                 Sent::TooLarge => {
                     let reason = "the command is too large to be placed by its model";
                     let dead = DeadLetter::left(&self.commands, (partition, offset), reason);
-                    refuse(bench, &mut self.dead_letters, &dead)
+                    refuse(shard, &mut self.dead_letters, &dead)
                 }
             };
         }
@@ -436,27 +437,28 @@ impl Session<'_> {
         self.carry_out(partition, command, JudgeInput::Command { partition, offset, refused })
     }
 
-    /// Returns why a spec cannot have its topics: they are somebody else's, or are not there.
+    /// Returns why a spec cannot use its topics: they belong to another model, or do not exist.
     fn unfit_topics(
         &mut self,
         partition: i32,
         command: &Command,
     ) -> Result<Option<String>, ShellError> {
         let settings = &self.options.settings;
-        // Of the models that are judged elsewhere; where ours stand may not be committed yet.
-        let mut standings: BTreeMap<ModelName, ModelState> = read_states(settings, &self.beat)?
-            .into_iter()
-            .filter_map(|(model, state)| {
-                Some((ModelName::from(model), state.model_state(parse).ok()?))
-            })
-            .collect();
-        let seats = self.benches.values().flat_map(|bench| &bench.seats);
-        standings.extend(
-            seats.filter_map(|(model, seat)| Some((model.clone(), seat.judge.standing()?.clone()))),
-        );
+        // These are the models of other instances. The state of ours may not be committed yet.
+        let mut standings: BTreeMap<ModelName, ModelState> =
+            read_states(settings, &self.heartbeat)?
+                .into_iter()
+                .filter_map(|(model, state)| {
+                    Some((ModelName::from(model), state.model_state(parse).ok()?))
+                })
+                .collect();
+        let judges = self.shards.values().flat_map(|shard| &shard.judges);
+        standings.extend(judges.filter_map(|(model, model_judge)| {
+            Some((model.clone(), model_judge.judge.standing()?.clone()))
+        }));
         let taken = topic_ownership::refusal(&settings.app, command.spec.as_ref(), &standings);
-        match self.benches.get(&partition) {
-            Some(bench) if taken.is_none() => missing_topics(command, bench, &mut self.partitions),
+        match self.shards.get(&partition) {
+            Some(shard) if taken.is_none() => missing_topics(command, shard, &mut self.partitions),
             Some(_) | None => Ok(taken),
         }
     }
@@ -465,39 +467,43 @@ impl Session<'_> {
         &mut self,
         partition: i32,
         command: Command,
-        told: JudgeInput,
+        input: JudgeInput,
     ) -> Result<(), ShellError> {
         let model = command.model.clone();
-        let Some(mut bench) = self.benches.remove(&partition) else { return Ok(()) };
-        if !bench.seats.contains_key(&model) {
+        let Some(mut shard) = self.shards.remove(&partition) else { return Ok(()) };
+        if !shard.judges.contains_key(&model) {
             let plan = first_plan(&command);
-            let settings = self.judge_settings(&plan, &bench.outbox)?;
+            let settings = self.judge_settings(&plan, &shard.producer)?;
             let partials = InternalTopics::of(&self.options.settings.app, &plan.name).partials;
             let judge = Judge::new(settings);
-            bench.seats.insert(model.clone(), ModelJudge::new(judge, plan, partials));
-            self.begin(&mut bench, &model)?;
+            shard.judges.insert(model.clone(), ModelJudge::new(judge, plan, partials));
+            self.begin(&mut shard, &model)?;
         }
         let (now, mut out) = (clock::now(), Vec::new());
-        if let Some(seat) = bench.seats.get_mut(&model) {
-            seat.judge.handle(now, Event::Command(Box::new(command)), &mut out);
+        if let Some(model_judge) = shard.judges.get_mut(&model) {
+            model_judge.judge.handle(now, Event::Command(Box::new(command)), &mut out);
         }
-        let step = step(&model, now, told);
-        publish(&mut bench, &step, &out, &mut self.partitions, self.options)?;
-        // A judge that still knows nothing is made anew with the next command, with the topics of then.
-        if bench.seats.get(&model).is_some_and(|m| m.judge.standing().is_none()) {
-            bench.seats.remove(&model);
+        let step = step(&model, now, input);
+        publish(&mut shard, &step, &out, &mut self.partitions, self.options)?;
+        // A judge without a model is created again for the next command, with the topics of that time.
+        if shard.judges.get(&model).is_some_and(|m| m.judge.standing().is_none()) {
+            shard.judges.remove(&model);
         }
-        self.benches.insert(partition, bench);
+        self.shards.insert(partition, shard);
         self.assign_feed()
     }
 
-    /// Reads the partials of all models that are judged here, from where the last judgement was committed.
+    /// Assigns the partials of all models that are judged here, from the last judged offset on.
     fn assign_feed(&mut self) -> Result<(), ShellError> {
         let mut wanted = TopicPartitionList::new();
-        for seat in self.benches.values().flat_map(|b| b.seats.values()) {
-            if seat.judge.standing().is_some() {
+        for model_judge in self.shards.values().flat_map(|b| b.judges.values()) {
+            if model_judge.judge.standing().is_some() {
                 wanted
-                    .add_partition_offset(&seat.partials, 0, Offset::Offset(seat.next))
+                    .add_partition_offset(
+                        &model_judge.partials,
+                        0,
+                        Offset::Offset(model_judge.next),
+                    )
                     .map_err(ShellError::kafka("assign partials"))?;
             }
         }
@@ -517,11 +523,11 @@ impl Session<'_> {
                 None => break,
                 Some(Err(KafkaError::PartitionEOF(_))) => continue,
                 Some(Err(error)) => {
-                    // Said at every look while brokers are away.
+                    // While brokers are down this recurs at every poll.
                     if is_retriable_by_role(&error) {
-                        debug!(%error, "partials: the client tries again");
+                        debug!(%error, "reading partials: client retries");
                     } else {
-                        warn!(%error, "partials cannot be read just now");
+                        warn!(%error, "failed to read partials");
                     }
                     break;
                 }
@@ -542,22 +548,22 @@ impl Session<'_> {
         offset: i64,
         partial: Option<serinus_core::engine::partial::Partial>,
     ) -> Result<(), ShellError> {
-        for bench in self.benches.values_mut() {
-            let seat = bench.seats.iter_mut().find(|(_, s)| s.partials == topic);
-            let Some((model, seat)) = seat else { continue };
-            if offset < seat.next {
+        for shard in self.shards.values_mut() {
+            let model_judge = shard.judges.iter_mut().find(|(_, s)| s.partials == topic);
+            let Some((model, model_judge)) = model_judge else { continue };
+            if offset < model_judge.next {
                 return Ok(());
             }
-            seat.next = offset + 1;
-            seat.is_touched = true;
+            model_judge.next = offset + 1;
+            model_judge.is_touched = true;
             let model = model.clone();
             let (now, mut out) = (clock::now(), Vec::new());
             if let Some(partial) = partial {
-                seat.note(&partial, offset);
-                seat.judge.handle(now, Event::Partial(Box::new(partial)), &mut out);
+                model_judge.note(&partial, offset);
+                model_judge.judge.handle(now, Event::Partial(Box::new(partial)), &mut out);
             }
             let step = step(&model, now, JudgeInput::Partial { offset });
-            return publish(bench, &step, &out, &mut self.partitions, self.options);
+            return publish(shard, &step, &out, &mut self.partitions, self.options);
         }
         Ok(())
     }
@@ -578,19 +584,19 @@ fn receive(message: &BorrowedMessage<'_>) -> (i32, i64, Result<CommandRecord, Bo
     (message.partition(), message.offset(), record)
 }
 
-/// Reads where all models stand, as far as that is committed.
+/// Reads the committed state of all models.
 fn read_states(
     settings: &Settings,
-    beat: &Heartbeat,
+    heartbeat: &Heartbeat,
 ) -> Result<BTreeMap<String, StateRecord>, ShellError> {
     let rollouts = settings.topic("rollouts");
     let mut states: BTreeMap<String, StateRecord> = BTreeMap::new();
-    topic_scan::scan(settings, &rollouts, Some(beat), |message| {
+    topic_scan::scan(settings, &rollouts, Some(heartbeat), |message| {
         match message.payload().map(StateRecord::read) {
             Some(Ok(state)) => {
                 states.insert(state.model.clone(), state);
             }
-            Some(Err(error)) => warn!(%error, "the state of a model cannot be read"),
+            Some(Err(error)) => warn!(%error, "model state unreadable"),
             None => {}
         }
     })?
@@ -598,6 +604,6 @@ fn read_states(
     Ok(states)
 }
 
-fn step(model: &ModelName, now: Timestamp, told: JudgeInput) -> JudgeStep {
-    JudgeStep { model: model.to_string(), now: now.0, told }
+fn step(model: &ModelName, now: Timestamp, input: JudgeInput) -> JudgeStep {
+    JudgeStep { model: model.to_string(), now: now.0, told: input }
 }

@@ -1,4 +1,4 @@
-//! One partition of the commands at its owner: its producer, its judges, and what they publish in one transaction.
+//! One assigned partition of commands: its producer, its judges, and the transaction in which they publish.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -37,20 +37,20 @@ use serinus_core::engine::judge::judge::Judge;
 use serinus_core::engine::partial::Partial;
 use serinus_core::plan::rollout::ModelPlan;
 
-/// The topic, after the application id, of what each step of the judges was told.
+/// The suffix of the topic that journals the input of each judge step.
 pub const JOURNAL: &str = "internal.judge-journal";
-/// The role's name, where it is told from the others.
+/// The role's name in logs, failpoints, and probes.
 pub(crate) const ROLE: Role = "control";
-/// How long it is waited until the brokers end what others have left open.
+/// Time for the brokers to abort transactions that other processes left open.
 pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(45);
-/// So many sums that nobody wants are read over before reading begins anew behind them.
+/// Gap, in records, up to which two ranges of partials are read as one.
 const RUN_GAP_MAX: i64 = 200;
-/// Stands beside our offsets of commands, so that one that somebody else has set is known.
+/// Metadata of the command offsets that we commit. An offset without it was set by another program.
 pub(crate) const OURS: &str = "c1";
-/// Under this name is counted what concerns no model that is known.
+/// Model name for counts that concern no known model.
 const NO_MODEL: &str = "-";
 
-/// One model's judge, and how far its partials were read.
+/// The judge of one model, and how far its partials were read.
 pub(crate) struct ModelJudge {
     pub(crate) judge: Judge,
     pub(crate) plan: ModelPlan,
@@ -60,7 +60,7 @@ pub(crate) struct ModelJudge {
     held: BTreeMap<(RolloutName, i32), Held>,
 }
 
-/// The newest sums of a lane: which, and where they stand.
+/// The newest partial of a lane: its tick and turn, and its offset.
 #[derive(Clone, Copy)]
 struct Held {
     made: (Timestamp, u64),
@@ -68,12 +68,12 @@ struct Held {
 }
 
 impl ModelJudge {
-    /// Makes one whose judge has read no sums.
+    /// Wraps a judge that has read no partials.
     pub(crate) fn new(judge: Judge, plan: ModelPlan, partials: String) -> Self {
         Self { judge, plan, partials, next: 0, is_touched: false, held: BTreeMap::new() }
     }
 
-    /// Notes where sums stand that the judge was told of: it goes by the newest of each lane.
+    /// Records the offset of a partial that the judge received. The judge uses the newest of each lane.
     pub(crate) fn note(&mut self, partial: &Partial, offset: i64) {
         let new = Held { made: (partial.tick, partial.turn), offset };
         let held = self.held.entry((partial.rollout.clone(), partial.partition)).or_insert(new);
@@ -82,7 +82,7 @@ impl ModelJudge {
         }
     }
 
-    /// Returns what the judge must be told again after a restart.
+    /// Returns the partials that the judge needs again after a restart.
     fn start(&mut self) -> JudgeStart {
         self.held.retain(|(rollout, _), _| self.judge.uses_partials_of(rollout));
         JudgeStart::new(self.judge.newest_tick(), self.held.values().map(|h| h.offset))
@@ -92,28 +92,27 @@ impl ModelJudge {
 /// One partition of the commands: its own producer, and the judges of the models that hash to it.
 pub(crate) struct CommandShard {
     pub(crate) partition: i32,
-    pub(crate) outbox: TransactionalProducer,
+    pub(crate) producer: TransactionalProducer,
     pub(crate) next: i64,
     pub(crate) is_touched: bool,
-    pub(crate) seats: BTreeMap<ModelName, ModelJudge>,
-    /// Models whose first spec could not be taken in: only there to answer.
+    pub(crate) judges: BTreeMap<ModelName, ModelJudge>,
     pub(crate) counts: BTreeMap<(ModelName, &'static str), u64>,
     pub(crate) refused: PendingCounts,
 }
 
-/// Publishes what a judge said in one step, and the step itself.
+/// Publishes the effects of one judge step, and journals the step.
 pub(crate) fn publish(
-    bench: &mut CommandShard,
+    shard: &mut CommandShard,
     step: &JudgeStep,
     effects: &[Effect],
     partitions: &mut PartitionCounts,
     options: &RunOptions,
 ) -> Result<(), ShellError> {
     let model = ModelName::new(&step.model);
-    let known = bench.seats.get(&model).map(|m| m.plan.format);
+    let known = shard.judges.get(&model).map(|m| m.plan.format);
     for published in records::records(effects, known) {
         let topic = options.settings.topic(published.place.topic());
-        send(bench, partitions, &topic, published.key.as_bytes(), &published.value)?;
+        send(shard, partitions, &topic, published.key.as_bytes(), &published.value)?;
     }
     for effect in effects {
         match effect {
@@ -121,36 +120,36 @@ pub(crate) fn publish(
                 info!(%model, sequence = change.sequence, reason = change.reason, "decided");
             }
             Effect::State(standing) => {
-                if let Some(seat) = bench.seats.get_mut(&model) {
-                    seat.plan = standing.model.plan.clone();
+                if let Some(model_judge) = shard.judges.get_mut(&model) {
+                    model_judge.plan = standing.model.plan.clone();
                 }
             }
             Effect::Metrics(_) => {}
             Effect::Count(counter, n) => {
-                *bench.counts.entry((model.clone(), counter.describe().0)).or_default() += n;
+                *shard.counts.entry((model.clone(), counter.describe().0)).or_default() += n;
             }
         }
     }
-    if let Some(seat) = bench.seats.get_mut(&model) {
-        // What it goes by may have changed; before it has read any sums, their topic may not be there.
-        seat.is_touched |= seat.next > 0;
+    if let Some(model_judge) = shard.judges.get_mut(&model) {
+        // The partials that it uses may have changed. Before it has read any, their topic may not exist.
+        model_judge.is_touched |= model_judge.next > 0;
     }
     let topic = options.settings.topic(JOURNAL);
     failpoints::at(ROLE, Failpoint::BeforeJournal);
-    send(bench, partitions, &topic, step.model.as_bytes(), &step.write())?;
+    send(shard, partitions, &topic, step.model.as_bytes(), &step.write())?;
     failpoints::at(ROLE, Failpoint::AfterJournal);
     Ok(())
 }
 
 fn send(
-    bench: &mut CommandShard,
+    shard: &mut CommandShard,
     partitions: &mut PartitionCounts,
     topic: &str,
     key: &[u8],
     value: &[u8],
 ) -> Result<(), ShellError> {
-    let count = partitions.of(topic, &bench.outbox)?.max(1);
-    bench.outbox.send(Outgoing {
+    let count = partitions.of(topic, &shard.producer)?.max(1);
+    shard.producer.send(Outgoing {
         topic,
         partition: placement::partition(key, count),
         key: Some(key),
@@ -161,33 +160,39 @@ fn send(
     })
 }
 
-/// Commits a bench's outputs, with how far its commands and partials were read.
+/// Commits the outputs of a shard together with its command and partial offsets.
 pub(crate) fn commit(
-    bench: &mut CommandShard,
+    shard: &mut CommandShard,
     commands: &str,
     member: &GroupMember,
     board: &MetricsRegistry,
 ) -> Result<(), ShellError> {
     let mut offsets = TopicPartitionList::new();
-    if bench.is_touched {
+    if shard.is_touched {
         let ours = Some(OURS.to_owned());
-        committed_offsets::add(&mut offsets, commands, bench.partition, bench.next, ours)?;
+        committed_offsets::add(&mut offsets, commands, shard.partition, shard.next, ours)?;
     }
-    for seat in bench.seats.values_mut().filter(|s| s.is_touched) {
-        let start = seat.start().to_metadata();
-        committed_offsets::add(&mut offsets, &seat.partials, 0, seat.next, Some(start))?;
+    for model_judge in shard.judges.values_mut().filter(|s| s.is_touched) {
+        let start = model_judge.start().to_metadata();
+        committed_offsets::add(
+            &mut offsets,
+            &model_judge.partials,
+            0,
+            model_judge.next,
+            Some(start),
+        )?;
     }
-    bench.outbox.commit(&offsets, || member.metadata())?;
-    bench.is_touched = false;
-    bench.seats.values_mut().for_each(|f| f.is_touched = false);
-    bench.refused.flush_to(board);
-    for ((model, name), n) in std::mem::take(&mut bench.counts) {
+    shard.producer.commit(&offsets, || member.metadata())?;
+    shard.is_touched = false;
+    shard.judges.values_mut().for_each(|f| f.is_touched = false);
+    shard.refused.flush_to(board);
+    for ((model, name), n) in std::mem::take(&mut shard.counts) {
         board.add(&model, name, n);
     }
     Ok(())
 }
 
-/// How far judges have heard, by their journal: the next command, and of each model the next sums.
+/// The inputs that the journal shows as judged: the next command, and the next partial of each model.
 #[derive(Default)]
 pub(crate) struct ReplayedInputs {
     pub(crate) commands: i64,
@@ -196,12 +201,12 @@ pub(crate) struct ReplayedInputs {
 }
 
 impl ReplayedInputs {
-    /// Returns whether the journal was read, because the offsets did not say it.
+    /// Returns whether the journal was read because the committed offsets were not sufficient.
     pub(crate) fn is_read(&self) -> bool {
         self.is_read
     }
 
-    /// Reads how far the sums were heard, where the journal was not read yet.
+    /// Reads the position of the partials from the journal unless it was read before.
     pub(crate) fn read_if_not(
         &mut self,
         settings: &Settings,
@@ -217,7 +222,7 @@ impl ReplayedInputs {
     }
 }
 
-/// Returns the offsets to read, from one up to, but not with, another, in as few pieces as make sense.
+/// Returns the ranges of offsets to read, each without its end. Ranges that are close are joined.
 pub(crate) fn runs(wanted: &PartialOffsets, next: i64) -> Vec<(i64, i64)> {
     let offsets = match wanted {
         PartialOffsets::From(first) => return vec![(*first, next)],
@@ -233,16 +238,16 @@ pub(crate) fn runs(wanted: &PartialOffsets, next: i64) -> Vec<(i64, i64)> {
     runs
 }
 
-/// Reads in the judges' journal what they have heard, where their offsets do not say all of it.
+/// Reads the position of the judges from their journal, for offsets that are missing or withheld.
 pub(crate) fn heard(
     settings: &Settings,
-    (replay, beat): (&PartitionReader, &Heartbeat),
+    (replay, heartbeat): (&PartitionReader, &Heartbeat),
     partition: i32,
 ) -> Result<ReplayedInputs, ShellError> {
     let journal = settings.topic(JOURNAL);
     replay.await_stable(&journal, SETTLE_MAX)?;
     let mut heard = ReplayedInputs { is_read: true, ..ReplayedInputs::default() };
-    topic_scan::scan(settings, &journal, Some(beat), |message| {
+    topic_scan::scan(settings, &journal, Some(heartbeat), |message| {
         let Some(Ok(step)) = message.payload().map(JudgeStep::read) else { return };
         match step.told {
             JudgeInput::Command { partition: it, offset, .. } if it == partition => {
@@ -259,17 +264,18 @@ pub(crate) fn heard(
     Ok(heard)
 }
 
-/// Returns the command after the newest one that was answered, where neither offsets nor a journal are left: an event answers each.
+/// Returns the offset after the newest answered command, for a group without offsets and journal: an event answers
+/// each command.
 pub(crate) fn answered(
     settings: &Settings,
-    (replay, beat): (&PartitionReader, &Heartbeat),
+    (replay, heartbeat): (&PartitionReader, &Heartbeat),
     (commands, partition): (&str, i32),
     states: &BTreeMap<String, StateRecord>,
 ) -> Result<i64, ShellError> {
     let mut ids: BTreeSet<String> =
         states.values().flat_map(|s| s.memory.commands.iter().cloned()).collect();
     let events = settings.topic("rollout-events");
-    topic_scan::scan(settings, &events, Some(beat), |message| {
+    topic_scan::scan(settings, &events, Some(heartbeat), |message| {
         let read = message.payload().map(EventRecord::read);
         if let Some(Ok(event)) = read {
             ids.extend(event.command_id);
@@ -288,15 +294,15 @@ pub(crate) fn answered(
     Ok(next)
 }
 
-/// Adds the models whose state is gone, as their events give it.
+/// Rebuilds the state of models whose state record is lost from their events.
 pub(crate) fn add_rebuilt(
     settings: &Settings,
-    beat: &Heartbeat,
+    heartbeat: &Heartbeat,
     states: &mut BTreeMap<String, StateRecord>,
 ) -> Result<(), ShellError> {
     let topic = settings.topic("rollout-events");
     let mut events: BTreeMap<String, Vec<EventRecord>> = BTreeMap::new();
-    topic_scan::scan(settings, &topic, Some(beat), |message| {
+    topic_scan::scan(settings, &topic, Some(heartbeat), |message| {
         let read = message.payload().map(EventRecord::read);
         if let Some(Ok(event)) = read
             && !states.contains_key(&event.model)
@@ -310,39 +316,36 @@ pub(crate) fn add_rebuilt(
         match state_from_events::state_from_events(&events) {
             Some(state) => {
                 let sequence = state.sequence;
-                warn!(model, sequence, "the state of a model is gone; its events count");
+                warn!(model, sequence, "model state lost: rebuilt from its events");
                 states.insert(model, state);
             }
             None => {
-                warn!(
-                    model,
-                    "the state of a model is gone, and its document is in no event; apply the model again"
-                );
+                warn!(model, "model state lost and no event holds its spec: apply the model again");
             }
         }
     }
     Ok(())
 }
 
-/// Sends a command that nobody can carry out to the dead letters of the model that its key names; without one it is counted.
+/// Sends an invalid command to the dead letters of the model that its key names, or counts it if no such model exists.
 pub(crate) fn refuse(
-    bench: &mut CommandShard,
+    shard: &mut CommandShard,
     dead_letters: &mut DeadLetterWriter,
     dead: &DeadLetter,
 ) -> Result<(), ShellError> {
     let DeadLetter { partition, offset, reason, .. } = dead;
-    warn!(partition, offset, reason = size_limit::cut(reason), "a command cannot be read");
+    warn!(partition, offset, reason = size_limit::cut(reason), "command unreadable");
     let key = dead.carried.key.as_deref().and_then(|k| std::str::from_utf8(k).ok());
-    let seat = key.and_then(|k| bench.seats.get(&ModelName::new(k)));
-    if let Some(seat) = seat {
+    let model_judge = key.and_then(|k| shard.judges.get(&ModelName::new(k)));
+    if let Some(model_judge) = model_judge {
         return dead_letters.send_to_dead_letters(
-            &seat.plan,
+            &model_judge.plan,
             dead,
-            &mut bench.outbox,
-            &mut bench.refused,
+            &mut shard.producer,
+            &mut shard.refused,
         );
     }
-    bench.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
+    shard.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
     Ok(())
 }
 

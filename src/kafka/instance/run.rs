@@ -1,4 +1,4 @@
-//! An instance: its roles on threads of their own, each started anew when the world breaks, until it is asked to stop.
+//! One instance: runs each role on a thread and restarts a role that fails, until a stop is requested.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,19 +18,20 @@ use crate::kafka::process::metrics::MetricsRegistry;
 use crate::kafka::process::shutdown::Shutdown;
 use crate::kafka::serving;
 
-/// The first pause after something broke; it doubles up to the last.
+/// First and last pause before a failed role restarts. The pause doubles in between.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How often it is said that the same does not work.
-const SAY_EVERY: Duration = Duration::from_secs(30);
+/// Interval at which repeated failures are logged as a warning.
+const LOG_EVERY: Duration = Duration::from_secs(30);
 
 type Name = failpoints::Role;
 type Role = fn(&RunOptions, &Shutdown, &MetricsRegistry) -> Result<(), ShellError>;
 
-/// Runs the instance until `stop` is requested; `board` shows what it counts and does, `end` ends the process where a role hangs.
+/// Runs the instance until `stop` is requested. `board` publishes its counters and activities; `end` exits the process if
+/// a role hangs.
 ///
 /// # Errors
-/// Another process took the slot, or the instance was set up so that it can never work.
+/// Another process took over the instance name, or the configuration can never work.
 pub fn run(
     options: &RunOptions,
     stop: &Shutdown,
@@ -47,29 +48,31 @@ pub fn run(
     info!(app = options.settings.app, instance = options.instance, "starting");
     thread::scope(|scope| {
         scope.spawn(|| watchdog::watch(&board.liveness, stop, &signals, end));
-        // However this ends, also by a panic, nothing is left to be watched.
+        // However this scope ends, even by a panic, the watchdog must end with it.
         let _watchdog = Request(&signals.has_ended);
         if let Some(slot) = &slot {
-            insist("taking the instance's name", None, stop, || slot.take(&options.settings))?;
+            retry_with_backoff("take the instance name", None, stop, || {
+                slot.take(&options.settings)
+            })?;
         }
         let threads: Vec<_> = roles
             .into_iter()
             .filter(|(_, is_wanted, _)| *is_wanted)
             .map(|(name, _, role)| {
-                let (beat, slot) = (board.liveness.role(name), slot.as_ref());
+                let (heartbeat, slot) = (board.liveness.role(name), slot.as_ref());
                 let has_failed = &signals.has_failed;
-                beat.report(Activity::Starting);
+                heartbeat.report(Activity::Starting);
                 scope.spawn(move || {
-                    // However the role ends, also by a panic, the others must not go on without it.
+                    // However the role ends, even by a panic, the others must not run without it.
                     let _others = Request(stop);
                     let failure = Request(has_failed);
-                    let ended = insist(name, Some(&beat), stop, || {
+                    let ended = retry_with_backoff(name, Some(&heartbeat), stop, || {
                         if let Some(slot) = slot {
                             slot.check(&options.settings)?;
                         }
                         role(options, stop, board)
                     });
-                    beat.report(Activity::Ended);
+                    heartbeat.report(Activity::Ended);
                     if ended.is_ok() {
                         std::mem::forget(failure);
                     }
@@ -105,47 +108,47 @@ impl Drop for Request<'_> {
     }
 }
 
-/// Does something again and again until it is done, with pauses, until it is asked to stop.
-fn insist(
+/// Retries `run` with backoff until it succeeds, the instance is fenced, or a stop is requested.
+fn retry_with_backoff(
     what: &'static str,
-    beat: Option<&Heartbeat>,
+    heartbeat: Option<&Heartbeat>,
     stop: &Shutdown,
     run: impl Fn() -> Result<(), ShellError>,
 ) -> Result<(), ShellError> {
     let mut pause = PAUSE_MIN;
-    let mut said_at: Option<Instant> = None;
+    let mut logged_at: Option<Instant> = None;
     loop {
         let began = clock::moment();
-        if let Some(beat) = beat {
-            beat.report(Activity::Starting);
+        if let Some(heartbeat) = heartbeat {
+            heartbeat.report(Activity::Starting);
         }
         match run() {
             Ok(()) => return Ok(()),
             Err(error @ ShellError::Fenced { .. }) => {
-                // Said at once: another role may hold the end up until the watchdog comes.
-                warn!(what, %error, "leaving");
+                // Log at once: another role may delay the end until the watchdog exits the process.
+                warn!(what, %error, "instance fenced: leaving");
                 return Err(error);
             }
             Err(error) => {
-                // What has worked for so long breaks for the first time again.
+                // It ran long enough to reset the backoff.
                 if began.elapsed() > PAUSE_MAX {
-                    (pause, said_at) = (PAUSE_MIN, None);
+                    (pause, logged_at) = (PAUSE_MIN, None);
                 }
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                if let Some(beat) = beat {
+                if let Some(heartbeat) = heartbeat {
                     let why = cause
                         .as_ref()
                         .map_or_else(|| error.to_string(), |t| format!("{error}: {t}"));
-                    beat.report(Activity::Pausing { why });
+                    heartbeat.report(Activity::Pausing { why });
                 }
-                // What stays broken is a warning now and then, not each time.
-                let is_due = said_at.is_none_or(|s| s.elapsed() >= SAY_EVERY);
+                // A persistent failure is a warning every 30 s, not at every attempt.
+                let is_due = logged_at.is_none_or(|s| s.elapsed() >= LOG_EVERY);
                 let pause_ms = pause.as_millis();
                 if is_due {
-                    said_at = Some(clock::moment());
-                    warn!(what, %error, cause, pause_ms, "beginning anew");
+                    logged_at = Some(clock::moment());
+                    warn!(what, %error, cause, pause_ms, "role restarting");
                 } else {
-                    info!(what, %error, cause, pause_ms, "beginning anew");
+                    info!(what, %error, cause, pause_ms, "role restarting");
                 }
             }
         }

@@ -1,6 +1,6 @@
-//! Sees to it that no call of the client holds an instance up for ever: says where a role hangs, and ends the process where it must.
+//! The watchdog: logs which role hangs, and exits the process if a role cannot recover.
 //!
-//! Ending it is always right: what is open is in no committed offset, and whoever starts next takes it up from there.
+//! Exiting is always safe: work that is not committed is repeated from the committed offsets after a restart.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,24 +11,24 @@ use crate::kafka::process::clock;
 use crate::kafka::process::liveness::{Activity, Liveness, Verdict, judge};
 use crate::kafka::process::shutdown::Shutdown;
 
-/// How often it looks.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Who looks so late slept, and everybody else did too.
+/// Interval between two checks.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
+/// Delay of a check from which the whole process counts as suspended.
 const SLEPT: Duration = Duration::from_secs(10);
-/// How often it says the same.
-const SAY_EVERY: Duration = Duration::from_secs(30);
-/// How long the roles have to finish when the instance is asked to stop: less than the 25 s that are promised.
+/// Interval at which the same finding is logged.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+/// Time for the roles to finish after a stop is requested: less than the documented 25 s.
 const FINISH_WITHIN: Duration = Duration::from_secs(20);
 
-/// Ends the process with an exit code, whatever its threads do.
+/// Exits the process with this code, regardless of its threads.
 pub type End = fn(u8);
 
-/// What the watchdog is told by the instance.
+/// Signals from the instance to the watchdog.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
     /// All roles have ended.
     pub has_ended: Shutdown,
-    /// A role ended for another reason than that it was asked to.
+    /// A role ended without a request to stop.
     pub has_failed: Shutdown,
 }
 
@@ -37,7 +37,6 @@ pub fn watch(pulse: &Liveness, stop: &Shutdown, signals: &Signals, end: End) {
     watch_for(pulse, stop, signals, FINISH_WITHIN, end);
 }
 
-/// The same, for roles that have so long to finish.
 fn watch_for(
     pulse: &Liveness,
     stop: &Shutdown,
@@ -46,39 +45,41 @@ fn watch_for(
     end: impl Fn(u8),
 ) {
     let has_ended = &signals.has_ended;
-    let mut said_at: Option<Instant> = None;
+    let mut logged_at: Option<Instant> = None;
     let mut asked_at: Option<Instant> = None;
-    let (mut looked_at, mut awake_since) = (clock::moment(), clock::moment());
+    let (mut checked_at, mut awake_since) = (clock::moment(), clock::moment());
     while !has_ended.is_requested() {
-        thread::park_timeout(LOOK_EVERY);
+        thread::park_timeout(CHECK_EVERY);
         let now = clock::moment();
-        if now.duration_since(looked_at) >= SLEPT {
+        if now.duration_since(checked_at) >= SLEPT {
             awake_since = now;
         }
-        looked_at = now;
+        checked_at = now;
         if stop.is_requested() {
             let asked_at = *asked_at.get_or_insert(now);
             if now.duration_since(asked_at) >= finish_within {
                 leave(pulse, signals, end);
                 return;
             }
-            // Whoever asked it to stop has its word that it ends in time and well, also where a role hangs.
+            // A requested stop must succeed in time, even if a role hangs.
             continue;
         }
-        let is_due = said_at.is_none_or(|s| now.duration_since(s) >= SAY_EVERY);
+        let is_due = logged_at.is_none_or(|s| now.duration_since(s) >= LOG_EVERY);
         for (role, vital) in pulse.read() {
             let silent_s = now.saturating_duration_since(vital.seen).as_secs();
             let doing = vital.activity.words();
             match judge(&vital, now, awake_since) {
                 Verdict::Overdue if is_due => {
-                    said_at = Some(now);
-                    warn!(role, doing, silent_s, "a role does not come round");
+                    logged_at = Some(now);
+                    warn!(role, doing, silent_s, "role is not making progress");
                 }
                 Verdict::Alive | Verdict::Overdue => {}
                 Verdict::Hopeless => {
                     error!(
                         role,
-                        doing, silent_s, "a role hangs; the process ends, to be started anew"
+                        doing,
+                        silent_s,
+                        "role hangs: exiting, so that a supervisor restarts the process"
                     );
                     end(1);
                     return;
@@ -88,7 +89,7 @@ fn watch_for(
     }
 }
 
-/// Ends a process whose roles do not finish in time.
+/// Exits a process whose roles did not finish in time.
 fn leave(pulse: &Liveness, signals: &Signals, end: impl Fn(u8)) {
     for (role, vital) in pulse.read() {
         if vital.activity != Activity::Ended {
@@ -96,12 +97,12 @@ fn leave(pulse: &Liveness, signals: &Signals, end: impl Fn(u8)) {
             warn!(
                 role,
                 doing,
-                "a role did not finish in time; what it had open is taken up again from the committed offsets"
+                "role did not stop in time: its open work is repeated from the committed offsets"
             );
         }
     }
     if !signals.has_ended.is_requested() {
-        // Whoever watches the process must see that it did not end because it was asked to.
+        // The exit code must show if a role failed before the stop was requested.
         end(u8::from(signals.has_failed.is_requested()));
     }
 }
@@ -115,7 +116,7 @@ mod tests {
     use crate::kafka::process::liveness::{Activity, Liveness};
     use crate::kafka::process::shutdown::Shutdown;
 
-    /// The exit codes by which a process was ended that was asked to stop, and whose serving never comes back from a call.
+    /// Returns the exit codes of a process that was asked to stop while its serving role hangs in a call.
     fn ended(signals: &Signals) -> Vec<u8> {
         let (pulse, stop) = (Liveness::default(), Shutdown::default());
         pulse.role("serving").report(Activity::Calling("commit"));

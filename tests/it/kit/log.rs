@@ -8,15 +8,15 @@ const ANALYST_LANE_READY: &str = "analyst lane ready";
 /// The control role judges a partition of models.
 const JUDGING: &str = ": judging";
 /// A role restarts from its committed offsets.
-pub const ROLE_RESTARTED: &str = "beginning anew";
+pub const ROLE_RESTARTED: &str = "role restarting";
 pub const ROUTING_KNOWN: &str = "routing updated";
 pub const NO_MODEL: &str = "no model found";
 pub const SPEC_RETRIED: &str = "spec not sent yet, trying again";
-pub const STATE_LOST: &str = "the state of a model is gone; its events count";
+pub const STATE_LOST: &str = "model state lost: rebuilt from its events";
 pub const CASES_WAIT: &str = "cases wait";
 pub const LABELS_UNCONFIRMED: &str = "whether all labels were read is not known";
-pub const OFFSETS_WITHHELD: &str = "the group's offsets are held back by a transaction";
-pub const OFFSETS_FROM_JOURNALS: &str = "the journals tell what was committed";
+pub const OFFSETS_WITHHELD: &str = "the broker has withheld the group's committed offsets";
+pub const OFFSETS_FROM_JOURNALS: &str = "using the previous offsets and the journals";
 pub const JOURNAL_WINS: &str = "the journal counts";
 pub const RECORDS_DELETED: &str = "records were deleted before they were read";
 pub const SNAPSHOT_NOT_SAVED: &str = "the lane could not be saved; a restart takes longer";

@@ -18,20 +18,20 @@ use crate::wire::watermark::WatermarkRecord;
 use serinus_core::engine::analyst::io::{Event, Input};
 use serinus_core::plan::rollout::{LabelMap, ModelPlan, Source};
 
-/// One record for a lane, read.
+/// A decoded record for a lane.
 #[derive(Debug)]
 pub struct Arrival {
-    /// Of which input.
+    /// The input that it belongs to.
     pub input: Input,
     /// Its offset.
     pub offset: i64,
-    /// What it is.
+    /// The event for the machine.
     pub event: Event,
-    /// The record itself, where it could not be read.
+    /// The dead letter if the record could not be decoded.
     pub dead: Option<DeadLetter>,
 }
 
-/// Both inputs of a lane from one place to another, read for turns that are done once more.
+/// A range of both inputs, read again for turns that are replayed.
 #[derive(Debug)]
 pub struct Inputs {
     /// Predictions, by offset.
@@ -41,7 +41,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Reads predictions and labels between these offsets of the two.
+    /// Reads predictions and labels between two pairs of offsets.
     pub fn read(
         plan: &ModelPlan,
         partition: i32,
@@ -61,7 +61,7 @@ impl Inputs {
     }
 }
 
-/// Reads a record of the prediction log.
+/// Decodes a record of the prediction log.
 pub fn read_prediction(message: &BorrowedMessage<'_>) -> Arrival {
     let offset = message.offset();
     let input = Input::Predictions;
@@ -75,7 +75,7 @@ pub fn read_prediction(message: &BorrowedMessage<'_>) -> Arrival {
     }
 }
 
-/// Reads a label that was put by its request id, or a mark that stands between them.
+/// Decodes a repartitioned label, or a watermark between labels.
 pub fn read_label(message: &BorrowedMessage<'_>) -> Arrival {
     let offset = message.offset();
     let input = Input::Labels;
@@ -105,7 +105,7 @@ fn unreadable(message: &BorrowedMessage<'_>, input: Input, reason: String) -> Ar
     Arrival { input, offset, event: Event::Unreadable { input, offset, reason }, dead }
 }
 
-/// Where the parts of a label stand in the contract's own shape.
+/// Returns where the parts of a label are in our own format.
 fn own_labels() -> LabelMap {
     LabelMap {
         request_id: Source::Json("/request_id".to_owned()),

@@ -1,4 +1,4 @@
-//! One analyst lane in the shell: its machine, how far it has read, and where a replay of it would start.
+//! One analyst lane: its machine, how far it has read, and where a replay of it would start.
 
 mod restore;
 
@@ -27,7 +27,7 @@ use serinus_core::plan::rollout::ModelPlan;
 pub const PENDING_CASES: &str = "pending_cases";
 /// Gauge: cases that wait for the plan by which they were routed.
 pub const UNPLANNED: &str = "cases_without_plan";
-/// Replays start at turns that are at least so far apart: one in every turn would only take memory.
+/// Shortest interval between two turns that a replay can start at. Keeping every turn would only cost memory.
 const STARTS_EVERY: Span = Span::seconds(1);
 
 /// One partition of a model's predictions, with the same partition of its labels by request id.
@@ -36,9 +36,9 @@ pub struct AnalystLane {
     pub plan: Arc<ModelPlan>,
     /// The partition.
     pub partition: i32,
-    /// What waits to be taken in.
+    /// Records for the next turn.
     pub backlog: Vec<Arrival>,
-    /// Whether something was done since the last commit.
+    /// Whether it took a turn since the last commit.
     pub is_touched: bool,
     machine: Analyst,
     known: u64,
@@ -56,24 +56,24 @@ pub struct AnalystLane {
     last: Option<AnalystTurn>,
 }
 
-/// What the journal says of how a turn began.
+/// The state at the beginning of a turn, for its journal record.
 struct Begun {
     checkpoint: Checkpoint,
     lag: (u64, u64),
     sources: Option<i32>,
 }
 
-/// The lane's newest sums, by rollout, and whether some are gone that were published.
+/// The newest partials of a lane, by rollout.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// The sums.
+    /// The partials.
     pub sums: BTreeMap<RolloutName, Partial>,
-    /// Whether newer ones were published that are gone.
+    /// Whether newer partials were published and are gone.
     pub has_lost_some: bool,
 }
 
 impl AnalystLane {
-    /// Makes a lane that has read nothing, of what is known of its model.
+    /// Makes a lane of the model that has read nothing.
     pub fn empty(view: &ModelView, partition: i32, partitions: i32) -> Self {
         let settings = LaneSettings::new(view.plan.name.clone(), partition, partitions);
         let mut machine = Analyst::new(settings);
@@ -101,13 +101,13 @@ impl AnalystLane {
         }
     }
 
-    /// Returns whether records that were there when the lane was restored are still unread.
+    /// Returns whether records that existed when the lane was restored are still unread.
     pub fn is_behind(&self) -> bool {
         self.predictions < self.unread.0 || self.labels < self.unread.1
     }
 
-    /// Does a turn of the journal once more; with `view`, the plans are learnt when they were.
-    pub fn again(
+    /// Replays a turn of the journal. With `view`, the lane learns new plans in the same turn as it did originally.
+    pub fn replay(
         &mut self,
         turn: &AnalystTurn,
         inputs: &mut Inputs,
@@ -133,7 +133,7 @@ impl AnalystLane {
         self.end();
     }
 
-    /// Learns what has changed in the model's plans.
+    /// Passes changed plans of the model to the machine.
     fn follow(&mut self, now: Timestamp, view: &ModelView, out: &mut Vec<Effect>) {
         if self.known != view.version {
             self.plan = Arc::clone(&view.plan);
@@ -144,7 +144,7 @@ impl AnalystLane {
         }
     }
 
-    /// Begins a turn: what the machine does from here on is of this turn, also what it does when it learns of a plan.
+    /// Begins a turn. Everything that the machine does from here on belongs to it, including its reaction to a new plan.
     fn begin(&mut self, now: Timestamp, lag: (u64, u64)) -> Option<i32> {
         let sources = self.sources.take();
         self.begun = Some(Begun { checkpoint: self.machine.checkpoint(), lag, sources });
@@ -164,7 +164,7 @@ impl AnalystLane {
             self.machine.handle(now, Event::Sources(sources), out);
         }
         self.machine.handle(now, Event::Lag { predictions: lag.0, labels: lag.1 }, out);
-        // Predictions before labels, each in the order of their offsets, so that a replay of the turn is the same.
+        // Predictions before labels, each by offset: a replay of the turn must see the same order.
         self.backlog.sort_by_key(|b| (b.input, b.offset));
         for arrival in self.backlog.drain(..) {
             match arrival.input {
@@ -175,23 +175,23 @@ impl AnalystLane {
             self.machine.handle(now, arrival.event, out);
         }
         self.machine.tick(now, out);
-        // What is published before, when plans are learnt, is of this turn too.
+        // Partials that a new plan caused belong to this turn, too.
         if out.iter().any(|o| matches!(o, Effect::Partial(_))) {
             self.published = self.turn + 1;
         }
     }
 
-    /// Returns whether it has taken a turn, or done one again, since it was made: only then is there anything to save.
+    /// Returns whether the lane took or replayed a turn: only then there is something to save.
     pub fn has_turned(&self) -> bool {
         self.last.is_some()
     }
 
-    /// Returns how many turns were taken.
+    /// Returns the number of turns so far.
     pub fn turns(&self) -> u64 {
         self.turn
     }
 
-    /// Returns where the lane stands, for its file; nothing before its first turn.
+    /// Returns the header of the lane's snapshot; nothing before its first turn.
     pub fn place(&self) -> Option<SnapshotHeader> {
         Some(SnapshotHeader {
             model: self.plan.name.clone(),
@@ -202,7 +202,7 @@ impl AnalystLane {
         })
     }
 
-    /// Writes its file.
+    /// Writes the lane's snapshot.
     pub fn write_to(
         &self,
         file: impl std::io::Write,

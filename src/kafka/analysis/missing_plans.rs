@@ -1,4 +1,4 @@
-//! Says that cases wait for the plan that they were routed by: until its event is read they have no row and are in no evidence.
+//! Warns about cases whose plan is missing: until the event with the plan is read, they get no row and no evidence.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,25 @@ use crate::kafka::analysis::lane::AnalystLane;
 use crate::kafka::lanes::lane::LaneKey;
 use serinus_core::domain::time::{Span, Timestamp};
 
-/// How long an event may take until it is read, without anybody being told.
-const USUAL: Span = Span::seconds(2);
-/// How often it is said of one lane.
-const EVERY: Span = Span::seconds(10);
+/// Delay of a plan up to which no warning is due: an event normally arrives within it.
+const WARN_AFTER: Span = Span::seconds(2);
+/// Interval between two warnings about one lane.
+const WARN_EVERY: Span = Span::seconds(10);
 
-/// When it was last said of each lane.
+/// When each lane was last warned about.
 #[derive(Debug, Default)]
 pub struct PlanWait {
-    said: BTreeMap<LaneKey, Timestamp>,
+    warned_at: BTreeMap<LaneKey, Timestamp>,
 }
 
 impl PlanWait {
-    /// Says which lanes' cases have waited for longer than usual.
+    /// Warns about the lanes whose cases have waited for too long.
     pub fn warn(&mut self, now: Timestamp, lanes: &BTreeMap<LaneKey, AnalystLane>) {
-        self.said.retain(|key, _| lanes.get(key).is_some_and(|k| k.unplanned().is_some()));
+        self.warned_at.retain(|key, _| lanes.get(key).is_some_and(|k| k.unplanned().is_some()));
         for (key, lane) in lanes {
             let Some((cases, first)) = lane.unplanned() else { continue };
-            let is_new = self.said.get(key).is_none_or(|k| *k + EVERY <= now);
-            if first.since + USUAL > now || !is_new {
+            let is_new = self.warned_at.get(key).is_none_or(|k| *k + WARN_EVERY <= now);
+            if first.since + WARN_AFTER > now || !is_new {
                 continue;
             }
             let rollout = first.prediction.rollout.as_ref().map_or("-", |r| r.as_str());
@@ -36,9 +36,9 @@ impl PlanWait {
                 cases,
                 rollout,
                 revision = first.prediction.revision.0,
-                "cases wait for the plan that they were routed by, and are in no evidence until its event is read"
+                "plan missing: cases stay out of the evidence until its event is read"
             );
-            self.said.insert(key.clone(), now);
+            self.warned_at.insert(key.clone(), now);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The newest sums of lanes, as they stand on their topic, for lanes that are restored.
+//! The newest partial evidence that lanes have published, read back when the lanes are restored.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ use crate::wire::partial::PartialRecord;
 use serinus_core::domain::ids::{ModelName, RolloutName};
 use serinus_core::engine::partial::Partial;
 
-/// The only partition of the topic.
+/// The topic's only partition.
 const PARTITION: i32 = 0;
 
-/// The newest sums of one lane, by rollout.
+/// The newest partials of one lane, by rollout.
 pub type OfLane = BTreeMap<RolloutName, Partial>;
 
-/// The newest sums of the lanes of several models, each model's topic read once for all of them.
+/// The newest partials of lanes that are restored together. The topic of each model is read once for all its lanes.
 #[derive(Debug, Default)]
 pub struct Sums(BTreeMap<ModelName, BTreeMap<i32, OfLane>>);
 
@@ -42,10 +42,10 @@ impl Sums {
             None if resume.has_only_rows => "",
             None => return Ok(Published::default()),
         };
-        // One more than the turn of the newest.
+        // One more than the turn of the newest partial.
         let published = ReplayStart::from_metadata(metadata).map_or(0, |m| m.published);
         if !resume.committed.is_certain {
-            // Newer ones than `published` may be there, and hidden.
+            // Partials newer than `published` may exist and still be hidden.
             replay.require_stable(topic, PARTITION)?;
         }
         let (sums, shown) = replay.read_when_visible(topic, PARTITION, || {

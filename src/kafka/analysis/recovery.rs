@@ -1,4 +1,4 @@
-//! What is left of an analyst lane whose journal is gone: predictions, labels, and the rows that were written.
+//! Recovery of an analyst lane without offsets or journal, from predictions, labels and the rows that it wrote.
 
 use std::collections::BTreeMap;
 
@@ -22,13 +22,13 @@ use serinus_core::engine::partial::Partial;
 use serinus_core::join::entry::LabelStatus;
 use serinus_core::plan::rollout::ModelPlan;
 
-/// Clocks of instances and brokers may differ by this much, so that rows are looked for earlier by it.
+/// Largest clock difference between instances and brokers; rows are read from that much earlier.
 const SLACK: Span = Span::seconds(60);
 
 /// The newest rows of cases, by case.
 type Rows = BTreeMap<CaseId, (u32, LabelStatus)>;
 
-/// Where the inputs of a lane are read again: the first offsets of predictions and labels, and those after the last.
+/// A range of both inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     /// The first prediction and the first label.
@@ -37,15 +37,15 @@ pub struct Stretch {
     pub to: (i64, i64),
 }
 
-/// The partition of a model whose past is looked for.
+/// The partition to recover.
 pub struct Lost<'a> {
     /// The model's plan.
     pub plan: &'a ModelPlan,
     /// The partition.
     pub partition: i32,
-    /// The topics beside the model's own.
+    /// The model's internal topics.
     pub topics: &'a InternalTopics,
-    /// Reads topics again.
+    /// Reads the topics.
     pub replay: &'a PartitionReader,
 }
 
@@ -59,7 +59,7 @@ pub struct ResumePoint {
 }
 
 impl Lost<'_> {
-    /// Returns how far the lane has read, from the group's offsets where they are ours, else from what was written.
+    /// Returns where the lane resumes: at the group's offsets if they are ours, else at the end of its journal.
     pub fn recall(
         &self,
         group: &str,
@@ -77,7 +77,7 @@ impl Lost<'_> {
                 topic,
                 partition,
                 group,
-                "the group's offset is gone or was set by another program; the journal counts"
+                "group offset gone or set by another program; resuming from the journal"
             );
             let offset = committed.first.map_or(0, |p| p.0);
             let first = Some((offset, String::new()));
@@ -92,23 +92,23 @@ impl Lost<'_> {
         let has_rows = self.replay.has_any(analysis, partition, |_| true)?;
         if high > 0 && low == high {
             return Ok(Recall::Unknown(format!(
-                "group `{group}` has no offset of `{topic}`, the journal `{}` has no record, and the rows on `{analysis}` were deleted, so \
-                 which cases have a row cannot be known; delete the predictions up to the newest that has one, or give the model another \
-                 `{topic}`",
+                "group `{group}` has no offset of `{topic}`, the journal `{}` is empty, and the rows on `{analysis}` were deleted, so \
+                 nothing shows which cases have a row; delete the predictions up to the newest one that has a row, or give the model \
+                 another topic instead of `{topic}`",
                 self.topics.analyst_journal
             )));
         }
         Ok(Recall::Known(ResumePoint { committed, has_only_rows: has_rows }))
     }
 
-    /// Returns everything that the two inputs hold.
+    /// Returns the range of everything in the two inputs.
     pub fn whole(&self) -> Result<Stretch, ShellError> {
         let predictions = self.replay.bounds(&self.plan.topics.predictions, self.partition)?;
         let labels = self.replay.bounds(&self.topics.labels, self.partition)?;
         Ok(Stretch { from: (predictions.0, labels.0), to: (predictions.1, labels.1) })
     }
 
-    /// Reads cases, labels and rows again.
+    /// Reads the cases, labels and rows of a range.
     pub fn read(&self, stretch: Stretch, sums: Vec<Partial>) -> Result<Remains, ShellError> {
         let Stretch { from, to } = stretch;
         let mut remains = Remains { sums, ..Remains::default() };
@@ -135,7 +135,7 @@ impl Lost<'_> {
         Ok(remains)
     }
 
-    /// Reads the newest row of each case since then, and up to when rows of that time may have been deleted.
+    /// Reads the newest row of each case since then, and the time before which rows may have been deleted.
     fn rows(&self, since: Timestamp) -> Result<(Rows, Option<Timestamp>), ShellError> {
         let topic = &self.plan.topics.analysis;
         let (mut rows, mut deleted_before) = (Rows::new(), None);

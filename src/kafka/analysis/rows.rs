@@ -1,4 +1,4 @@
-//! Analysis rows on their way out: each fits into one message, or goes without what it can do without.
+//! Writes analysis rows, without their larger parts if they do not fit into one message.
 
 use crate::kafka::client::error::ShellError;
 use crate::kafka::client::outgoing::Outgoing;
@@ -9,7 +9,7 @@ use crate::wire::placement;
 use serinus_core::engine::analyst::io::Row;
 use serinus_core::plan::rollout::ModelPlan;
 
-/// Writes a row, where it does not fit without what it can do without.
+/// Writes a row; if it is too large, without values, then without texts.
 pub(crate) fn write_row(
     plan: &ModelPlan,
     row: &Row,
@@ -32,7 +32,7 @@ pub(crate) fn write_row(
     Ok(fit)
 }
 
-/// Makes a record with a key and a value, and nothing beside.
+/// Makes a record with a key and a value, and no headers.
 pub(crate) fn plain<'a>(
     topic: &'a str,
     partition: i32,

@@ -1,7 +1,7 @@
-//! The files of analyst lanes in the data folder: written now and then between two turns, read when a lane is restored.
+//! Snapshots of analyst lanes in the data folder: written between two turns, read when a lane is restored.
 //!
-//! They are a cache beside the topics, which can always be thrown away: one that is missing, damaged or of another lane is said so,
-//! and costs the time that a restore from the topics takes. One file a lane, put in its place as a whole.
+//! Snapshots are a cache and can be deleted at any time. A snapshot that is missing, damaged or of another lane is logged, and the lane
+//! restores from its topics, which takes longer. Each lane has one file, which is replaced atomically.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,29 +22,29 @@ use serinus_core::engine::counter::Counter;
 
 /// The role whose lanes these are.
 const ROLE: failpoints::Role = "analysis";
-/// How long after a lane was opened or saved it is saved again, at the soonest.
+/// Shortest interval between two snapshots of a lane.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
-/// Saving may take one part of so many of the time.
-const TIME_PARTS: u32 = 20;
-/// How long saving may take when the process ends.
+/// Snapshots may take 1/20 of the role's time.
+const TIME_SHARE: u32 = 20;
+/// Time for the last snapshots when the process stops.
 const LAST_SAVES_MAX: Duration = Duration::from_secs(8);
 
-/// A lane's file that is being read.
+/// A snapshot that is being read.
 pub type LaneReader = SnapshotReader<BufReader<File>>;
 
-/// The files of an instance's lanes; none where there is no folder for them.
+/// The snapshots of an instance's lanes; without a data folder there are none.
 pub struct LaneStore<'a> {
-    /// The folder, and what the files' names begin with.
+    /// The folder, and the application id, with which the file names begin.
     place: Option<(PathBuf, String)>,
-    /// When each lane may be saved again, and the turn that it was saved at.
+    /// When each lane may be saved again, and the turn of its newest snapshot.
     due: BTreeMap<LaneKey, (Instant, Option<u64>)>,
-    /// Before this none is, so that saving takes no more of the time however many lanes there are.
+    /// No lane is saved before this, which bounds the time spent on snapshots regardless of the number of lanes.
     rests_until: Instant,
     board: &'a MetricsRegistry,
 }
 
 impl<'a> LaneStore<'a> {
-    /// Keeps the files of an application in a folder, if one is given.
+    /// Keeps snapshots in a folder, if one is given.
     pub fn new(folder: Option<&Path>, app: &str, board: &'a MetricsRegistry) -> Self {
         let place = folder.map(|f| (f.to_owned(), app.to_owned()));
         Self { place, due: BTreeMap::new(), rests_until: clock::moment(), board }
@@ -55,36 +55,36 @@ impl<'a> LaneStore<'a> {
     }
 
     fn path(&self, model: &ModelName, partition: i32) -> Option<PathBuf> {
-        // Names of applications and models are names of topics: nothing in them leads out of the folder.
+        // Names of applications and models are valid in topic names, so no name leads out of the folder.
         let (folder, app) = self.place.as_ref()?;
         Some(folder.join(format!("{app}.{model}.{partition}.lane")))
     }
 
-    /// Opens the file of a lane, if there is one that can be of use.
+    /// Opens the snapshot of a lane, if a usable one exists.
     pub fn open(&self, model: &ModelName, partition: i32) -> Option<LaneReader> {
         let path = self.path(model, partition)?;
         let opened = File::open(&path).map_err(SnapshotError::from);
         match opened.and_then(|o| SnapshotReader::open(BufReader::with_capacity(1 << 20, o))) {
             Ok(it) if it.header().model == *model && it.header().partition == partition => Some(it),
-            Ok(_) => self.refuse(model, partition, "it is another lane's"),
+            Ok(_) => self.refuse(model, partition, "it belongs to another lane"),
             Err(SnapshotError::Io(error)) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => self.refuse(model, partition, &error.to_string()),
         }
     }
 
-    /// Says and counts why a file is of no use.
+    /// Logs and counts a snapshot that cannot be used.
     pub fn refuse<T>(&self, model: &ModelName, partition: i32, why: &str) -> Option<T> {
-        warn!(%model, partition, why, "the lane's file is not used; it restores from the topics");
+        warn!(%model, partition, why, "snapshot ignored; restoring from the topics");
         self.count(model, Counter::LaneFileRefused);
         None
     }
 
-    /// Counts a file that was read.
+    /// Counts a snapshot that was used.
     pub fn has_used(&self, model: &ModelName) {
         self.count(model, Counter::LaneFileUsed);
     }
 
-    /// Saves the lane that has been due the longest and that has taken a turn since it was saved; one at a time, so that no pause is long.
+    /// Saves the lane whose snapshot is most overdue, if any is due. It saves one lane at a time to keep the pauses short.
     ///
     /// All turns of the lanes must be committed.
     pub fn save_next(&mut self, lanes: &BTreeMap<LaneKey, AnalystLane>) {
@@ -109,7 +109,7 @@ impl<'a> LaneStore<'a> {
         }
     }
 
-    /// Saves every lane before the process ends, as far as there is time.
+    /// Saves the lanes before the process stops, as far as time permits.
     pub fn save_all(&mut self, lanes: &BTreeMap<LaneKey, AnalystLane>) {
         let began = clock::moment();
         for (key, lane) in lanes.iter().filter(|(_, l)| l.has_turned()) {
@@ -130,28 +130,28 @@ impl<'a> LaneStore<'a> {
         match write(&path, &place, lane) {
             Ok(bytes) => {
                 let (turn, cases) = (place.last.turn, lane.cases());
-                debug!(%model, partition, turn, cases, bytes, took = ?began.elapsed(), "lane saved");
+                debug!(%model, partition, turn, cases, bytes, took = ?began.elapsed(), "snapshot written");
                 self.count(model, Counter::LaneFileWritten);
             }
             Err(error) => {
                 let path = path.display();
-                warn!(%model, partition, %path, %error, "the lane could not be saved; a restart takes longer");
+                warn!(%model, partition, %path, %error, "snapshot not written; a restart takes longer");
                 self.count(model, Counter::LaneFileFailed);
             }
         }
         failpoints::at(ROLE, Failpoint::AfterSave);
         let now = clock::moment();
-        self.rests_until = now + (now - began) * (TIME_PARTS - 1);
+        self.rests_until = now + (now - began) * (TIME_SHARE - 1);
         self.due.insert(key.clone(), (now + SAVE_EVERY, Some(lane.turns())));
     }
 }
 
-/// Writes the file beside its place, then puts it there.
+/// Writes a draft, then renames it to its final name.
 fn write(path: &Path, place: &SnapshotHeader, lane: &AnalystLane) -> Result<u64, SnapshotError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    // A crash leaves one draft at the most. Whatever becomes of the bytes after a power cut, the checksums tell.
+    // A crash leaves at most one draft. Checksums detect bytes that a power cut lost.
     let draft = path.with_extension("draft");
     let file = BufWriter::with_capacity(1 << 20, File::create(&draft)?);
     let written = lane.write_to(file, place);

@@ -287,7 +287,7 @@ impl Archive {
                 lane = Some((AnalystLane::empty(view, partition, partitions), inputs));
             }
             if let Some((lane, inputs)) = &mut lane {
-                lane.again(turn, inputs, Some(view), &mut out);
+                lane.replay(turn, inputs, Some(view), &mut out);
             }
             sums.extend(out.drain(..).filter_map(|o| match o {
                 LaneEffect::Partial(partial) => Some(sums_of(PartialRecord::from(&*partial))),

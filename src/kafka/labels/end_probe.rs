@@ -1,7 +1,7 @@
-//! Asks the brokers where partitions of labels end, beside the loop that reads them.
+//! Asks the brokers where label partitions end, on a thread of its own.
 //!
-//! That nothing comes does not mean that nothing is there: a broker may be away, or slow. Only who asks it knows, and must not keep the loop
-//! waiting for that.
+//! Silence does not prove that everything was read: a broker may be down or slow. Only the broker knows the end of a partition, and the
+//! role's loop must not wait for its answer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,59 +21,61 @@ use crate::kafka::lanes::lane::LaneKey;
 use crate::kafka::process::clock;
 use serinus_core::domain::time::{Span, Timestamp};
 
-/// How long one call to a broker may take.
+/// Timeout of one call to a broker.
 const CALL_WAIT: Duration = Duration::from_secs(3);
-/// How long it rests before it asks somebody again.
-const REST: Duration = Duration::from_millis(100);
-/// How long an answer may be waited for before that is said, and how often it is said.
-const SAY_AFTER: Span = Span::seconds(10);
-/// How often it is looked whether the reader has come to the end before it is asked what is left: records as a rule, on their way to it.
-const LOOKS: usize = 3;
+/// Pause before a probe is repeated.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Time without an answer after which that is logged, and interval of the log line.
+const LOG_AFTER: Span = Span::seconds(10);
+/// Checks of the reader's position before the broker is asked what is left. Usually it is records that the reader is about to get.
+const CHECKS_MIN: usize = 3;
 
-/// A partition of labels, and how far its reader is.
-struct Question {
+/// A label partition, and how far its reader is.
+struct Probe {
     key: LaneKey,
     topic: String,
     position: Arc<AtomicI64>,
 }
 
-/// The reader has read what stood in the partition.
+/// The partition was read up to an offset.
 struct Answer {
     key: LaneKey,
     read_to: ReadTo,
 }
 
-enum Order {
-    Ask(Question),
-    Forget(LaneKey),
+enum Request {
+    Probe(Probe),
+    Cancel(LaneKey),
 }
 
-/// The thread that asks; it ends with this.
+/// The thread that asks; dropping this ends it.
 #[derive(Debug)]
 pub struct LabelEnds {
-    orders: Sender<Order>,
+    requests: Sender<Request>,
     answers: Receiver<Answer>,
 }
 
 impl LabelEnds {
-    /// Starts to ask.
+    /// Starts the thread.
     pub fn start(settings: &Settings) -> Result<Self, ShellError> {
         let replay = PartitionReader::new(settings)?.with_timeout(CALL_WAIT);
-        let (orders, ordered) = mpsc::channel();
+        let (requests, received) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         thread::Builder::new()
             .name("label-ends".to_owned())
             .spawn(move || {
-                let end = |x: &Question| replay.end_offset(&x.topic, x.key.1);
-                let is_read = |x: &Question, range| replay.is_read(&x.topic, x.key.1, range);
-                work(&ordered, &answer, end, is_read);
+                let end = |x: &Probe| replay.end_offset(&x.topic, x.key.1);
+                let is_read = |x: &Probe, range| replay.is_read(&x.topic, x.key.1, range);
+                work(&received, &answer, end, is_read);
             })
-            .map_err(|error| ShellError::Missing(format!("no thread for label ends: {error}")))?;
-        Ok(Self { orders, answers })
+            .map_err(|error| {
+                ShellError::Missing(format!("failed to start the thread for label ends: {error}"))
+            })?;
+        Ok(Self { requests, answers })
     }
 
-    /// Tells the partitions what became known of their ends, and asks about those that need to know.
-    pub fn look_after(
+    /// Passes answers on to the partitions, and probes those that are due.
+    pub fn update(
         &self,
         now: Timestamp,
         lanes: &mut BTreeMap<LaneKey, LabelLane>,
@@ -86,126 +88,131 @@ impl LabelEnds {
         }
         for (key, lane) in lanes {
             let Some(view) = follower.model(&key.0) else { continue };
-            if let Some(position) = lane.ask(now, source::ask_every(view)) {
+            if let Some(position) = lane.probe(now, source::probe_every(view)) {
                 let topic = view.plan.topics.labels.clone();
-                self.order(Order::Ask(Question { key: key.clone(), topic, position }))?;
+                self.send(Request::Probe(Probe { key: key.clone(), topic, position }))?;
             }
         }
         Ok(())
     }
 
-    /// Asks about a partition no more.
-    pub fn forget(&self, key: LaneKey) -> Result<(), ShellError> {
-        self.order(Order::Forget(key))
+    /// Stops probing a partition.
+    pub fn cancel(&self, key: LaneKey) -> Result<(), ShellError> {
+        self.send(Request::Cancel(key))
     }
 
-    fn order(&self, order: Order) -> Result<(), ShellError> {
-        let ended = |_| ShellError::Missing("the thread that asks for label ends ended".to_owned());
-        self.orders.send(order).map_err(ended)
+    fn send(&self, request: Request) -> Result<(), ShellError> {
+        let ended = |_| ShellError::Missing("the thread for label ends has ended".to_owned());
+        self.requests.send(request).map_err(ended)
     }
 }
 
-/// What is to be asked: at most one question for each partition.
+/// The pending probes: at most one for each partition.
 #[derive(Default)]
-struct Agenda {
-    new: VecDeque<Open>,
-    in_vain: VecDeque<Open>,
+struct Pending {
+    new: VecDeque<OpenProbe>,
+    unanswered: VecDeque<OpenProbe>,
 }
 
-/// A question, and since when it waits.
-struct Open {
-    question: Question,
+/// A probe that is not answered yet.
+struct OpenProbe {
+    probe: Probe,
     since: Timestamp,
     /// The end of the partition, and when it was asked for.
     end: Option<ReadTo>,
-    looks: usize,
-    /// Whether it was said that an answer is waited for.
-    is_said: bool,
+    checks: usize,
+    /// Whether a log line said that the answer is missing.
+    is_logged: bool,
 }
 
-impl Agenda {
-    fn take(&mut self, order: Order) {
-        let (Order::Ask(Question { key, .. }) | Order::Forget(key)) = &order;
-        self.new.retain(|x| x.question.key != *key);
-        self.in_vain.retain(|x| x.question.key != *key);
-        if let Order::Ask(question) = order {
+impl Pending {
+    fn take(&mut self, request: Request) {
+        let (Request::Probe(Probe { key, .. }) | Request::Cancel(key)) = &request;
+        self.new.retain(|x| x.probe.key != *key);
+        self.unanswered.retain(|x| x.probe.key != *key);
+        if let Request::Probe(probe) = request {
             let since = clock::now();
-            self.new.push_back(Open { question, since, end: None, looks: 0, is_said: false });
+            self.new.push_back(OpenProbe { probe, since, end: None, checks: 0, is_logged: false });
         }
     }
 
-    /// Returns what to ask next: a broker that is away delays its own partitions only.
-    fn next(&mut self) -> Option<Open> {
-        self.new.pop_front().or_else(|| self.in_vain.pop_front())
+    /// Returns the next probe. A broker that is down delays only its own partitions.
+    fn next(&mut self) -> Option<OpenProbe> {
+        self.new.pop_front().or_else(|| self.unanswered.pop_front())
     }
 }
 
-impl Open {
-    /// Returns up to where the partition was read, once its reader has come to the end as it was when it was first asked for.
+impl OpenProbe {
+    /// Returns how far the partition was read, once its reader has reached the end that the broker first named.
     ///
-    /// Where labels come all the time the reader passes that end at once. Behind the last label there may be marks of transactions and what
-    /// was taken back, which no reader sees: then somebody must look.
-    fn look(
+    /// While labels keep arriving, the reader passes that end at once. Otherwise the last label may be followed by transaction markers and
+    /// aborted records, which no reader sees; then the broker is asked whether anything readable is left.
+    fn check(
         &mut self,
-        end: impl Fn(&Question) -> Result<i64, ShellError>,
-        is_read: impl Fn(&Question, (i64, i64)) -> Result<bool, ShellError>,
+        end: impl Fn(&Probe) -> Result<i64, ShellError>,
+        is_read: impl Fn(&Probe, (i64, i64)) -> Result<bool, ShellError>,
     ) -> Result<Option<ReadTo>, ShellError> {
-        let Self { question, .. } = self;
+        let Self { probe, .. } = self;
         let end = if let Some(end) = self.end {
             end
         } else {
-            // Before the question is asked: what comes while the broker answers may not be in the answer.
+            // Read the clock first: a label that arrives while the broker answers may be missing from the answer.
             let at = clock::now();
-            *self.end.insert(ReadTo { at, next: end(question)? })
+            *self.end.insert(ReadTo { at, next: end(probe)? })
         };
-        let next = question.position.load(Ordering::Relaxed);
+        let next = probe.position.load(Ordering::Relaxed);
         if end.next <= next {
             return Ok(Some(end));
         }
-        self.looks += 1;
-        if self.looks < LOOKS || !is_read(question, (next, end.next))? {
+        self.checks += 1;
+        if self.checks < CHECKS_MIN || !is_read(probe, (next, end.next))? {
             return Ok(None);
         }
         Ok(Some(ReadTo { next, ..end }))
     }
 }
 
-/// Asks what is ordered, until nobody orders any more.
+/// Runs the requested probes until the sender is dropped.
 fn work(
-    orders: &Receiver<Order>,
+    requests: &Receiver<Request>,
     answers: &Sender<Answer>,
-    end: impl Fn(&Question) -> Result<i64, ShellError>,
-    is_read: impl Fn(&Question, (i64, i64)) -> Result<bool, ShellError>,
+    end: impl Fn(&Probe) -> Result<i64, ShellError>,
+    is_read: impl Fn(&Probe, (i64, i64)) -> Result<bool, ShellError>,
 ) {
-    let mut agenda = Agenda::default();
-    let mut said_at = Timestamp::MIN;
+    let mut pending = Pending::default();
+    let mut logged_at = Timestamp::MIN;
     loop {
-        let ordered = if !agenda.new.is_empty() {
-            orders.recv_timeout(Duration::ZERO)
-        } else if !agenda.in_vain.is_empty() {
-            orders.recv_timeout(REST)
+        let received = if !pending.new.is_empty() {
+            requests.recv_timeout(Duration::ZERO)
+        } else if !pending.unanswered.is_empty() {
+            requests.recv_timeout(PAUSE)
         } else {
-            orders.recv().map_err(RecvTimeoutError::from)
+            requests.recv().map_err(RecvTimeoutError::from)
         };
-        match ordered {
+        match received {
             Ok(first) => {
-                agenda.take(first);
-                for order in orders.try_iter() {
-                    agenda.take(order);
+                pending.take(first);
+                for request in requests.try_iter() {
+                    pending.take(request);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        let Some(mut open) = agenda.next() else { continue };
-        let found = open.look(&end, &is_read);
-        let Question { key, topic, position } = &open.question;
+        let Some(mut open) = pending.next() else { continue };
+        let found = open.check(&end, &is_read);
+        let Probe { key, topic, position } = &open.probe;
         let (partition, now) = (key.1, clock::now());
         let waited = now - open.since;
         match found {
             Ok(Some(read_to)) => {
-                if open.is_said {
-                    info!(topic, partition, waited_ms = waited.0, "all labels were read");
+                if open.is_logged {
+                    info!(
+                        topic,
+                        partition,
+                        waited_ms = waited.0,
+                        "label partition confirmed as read"
+                    );
                 }
                 if answers.send(Answer { key: key.clone(), read_to }).is_err() {
                     return;
@@ -213,20 +220,20 @@ fn work(
                 continue;
             }
             Ok(None) => {}
-            Err(error) => debug!(topic, partition, %error, "asked in vain for the end"),
+            Err(error) => debug!(topic, partition, %error, "end of a label partition unavailable"),
         }
-        if waited >= SAY_AFTER && now - said_at >= SAY_AFTER {
-            (said_at, open.is_said) = (now, true);
+        if waited >= LOG_AFTER && now - logged_at >= LOG_AFTER {
+            (logged_at, open.is_logged) = (now, true);
             warn!(
                 topic,
                 partition,
                 next = position.load(Ordering::Relaxed),
                 end = open.end.map(|x| x.next),
                 waited_ms = waited.0,
-                "whether all labels were read is not known: the broker does not answer, or has more, or a transaction is open; cases wait"
+                "cannot confirm that all labels were read (broker unavailable, unread records, or open transaction); maturity is on hold"
             );
         }
-        agenda.in_vain.push_back(open);
+        pending.unanswered.push_back(open);
     }
 }
 
@@ -238,7 +245,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use super::{Answer, Order, Question, work};
+    use super::{Answer, Probe, Request, work};
     use crate::kafka::client::error::ShellError;
     use crate::kafka::lanes::lane::LaneKey;
     use serinus_core::domain::ids::ModelName;
@@ -249,87 +256,87 @@ mod tests {
         (ModelName::new("m"), partition)
     }
 
-    fn ask(partition: i32, next: i64) -> Order {
+    fn ask(partition: i32, next: i64) -> Request {
         let position = Arc::new(AtomicI64::new(next));
-        Order::Ask(Question { key: key(partition), topic: "labels".to_owned(), position })
+        Request::Probe(Probe { key: key(partition), topic: "labels".to_owned(), position })
     }
 
     fn answered(answer: &Answer) -> (i32, i64) {
         (answer.key.1, answer.read_to.next)
     }
 
-    /// The broker of partition 0 is away until a question about it says that it was read up to offset 9; all others end at 8.
+    /// The broker of partition 0 is down until its reader is at offset 9; all other partitions end at 8.
     #[test]
-    fn who_is_away_is_asked_again_after_all_others_and_what_is_out_of_date_is_not_asked() {
-        let (orders, ordered) = mpsc::channel();
+    fn a_broker_that_is_down_is_asked_last_and_outdated_probes_are_dropped() {
+        let (requests, received) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
-        let (tell, asked) = mpsc::channel();
-        let end = move |x: &Question| {
+        let (seen, probed) = mpsc::channel();
+        let end = move |x: &Probe| {
             let next = x.position.load(Ordering::Relaxed);
-            tell.send((x.key.1, next)).expect("the test listens");
+            seen.send((x.key.1, next)).expect("the test receives");
             match (x.key.1, next) {
                 (0, 9) => Ok(9),
-                (0, _) => Err(ShellError::Missing("its broker is away".to_owned())),
+                (0, _) => Err(ShellError::Missing("its broker is down".to_owned())),
                 (_, _) => Ok(8),
             }
         };
-        let is_read = |_: &Question, _: (i64, i64)| Ok(false);
-        for order in [ask(0, 5), ask(1, 8), ask(2, 9), ask(3, 1), Order::Forget(key(3))] {
-            orders.send(order).expect("it is heard");
+        let is_read = |_: &Probe, _: (i64, i64)| Ok(false);
+        for request in [ask(0, 5), ask(1, 8), ask(2, 9), ask(3, 1), Request::Cancel(key(3))] {
+            requests.send(request).expect("the thread runs");
         }
-        let working = thread::spawn(move || work(&ordered, &answer, end, is_read));
-        let next = || asked.recv_timeout(WAIT).expect("somebody is asked");
+        let working = thread::spawn(move || work(&received, &answer, end, is_read));
+        let next = || probed.recv_timeout(WAIT).expect("a partition is probed");
         assert_eq!([next(), next(), next(), next()], [(0, 5), (1, 8), (2, 9), (0, 5)]);
-        orders.send(ask(0, 6)).expect("it is heard");
-        orders.send(ask(0, 9)).expect("it is heard");
+        requests.send(ask(0, 6)).expect("the thread runs");
+        requests.send(ask(0, 9)).expect("the thread runs");
         while next() != (0, 9) {}
-        let heard: Vec<Answer> =
+        let answered_all: Vec<Answer> =
             (0..3).map(|_| answers.recv_timeout(WAIT).expect("it is answered")).collect();
-        assert_eq!(heard.iter().map(answered).collect::<Vec<_>>(), [(1, 8), (2, 8), (0, 9)]);
-        drop(orders);
-        working.join().expect("it ends with the orders");
-        assert_eq!(asked.try_iter().count(), 0, "what is answered or forgotten is asked no more");
+        assert_eq!(answered_all.iter().map(answered).collect::<Vec<_>>(), [(1, 8), (2, 8), (0, 9)]);
+        drop(requests);
+        working.join().expect("the thread ends");
+        assert_eq!(probed.try_iter().count(), 0, "answered and canceled probes are not repeated");
     }
 
-    /// Labels come all the time, so that there is always more than was read: the end as it was when it was asked for is passed soon.
+    /// Labels keep arriving, so the current end is never reached, but the end that the broker named is passed soon.
     #[test]
-    fn a_steady_flow_of_labels_is_no_question_without_an_answer() {
-        let (orders, ordered) = mpsc::channel();
+    fn a_probe_is_answered_while_labels_keep_arriving() {
+        let (requests, received) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         let position = Arc::new(AtomicI64::new(5));
         let read = Arc::clone(&position);
-        let end = move |x: &Question| {
+        let end = move |x: &Probe| {
             let end = x.position.load(Ordering::Relaxed) + 3;
-            // They are read while the broker answers the next question.
+            // The labels are read while the broker answers.
             read.store(end + 1, Ordering::Relaxed);
             Ok(end)
         };
-        let is_read = |_: &Question, _: (i64, i64)| -> Result<bool, ShellError> {
-            panic!("nobody need look what is left")
+        let is_read = |_: &Probe, _: (i64, i64)| -> Result<bool, ShellError> {
+            panic!("the rest need not be examined")
         };
-        let working = thread::spawn(move || work(&ordered, &answer, end, is_read));
+        let working = thread::spawn(move || work(&received, &answer, end, is_read));
         for round in 0..3 {
             let position = Arc::clone(&position);
-            let question = Question { key: key(0), topic: "labels".to_owned(), position };
-            orders.send(Order::Ask(question)).expect("it is heard");
+            let probe = Probe { key: key(0), topic: "labels".to_owned(), position };
+            requests.send(Request::Probe(probe)).expect("the thread runs");
             let answer = answers.recv_timeout(WAIT).expect("it is answered");
             assert_eq!(answered(&answer), (0, 8 + 4 * round));
         }
-        drop(orders);
-        working.join().expect("it ends with the orders");
+        drop(requests);
+        working.join().expect("the thread ends");
     }
 
-    /// Behind the last label there are marks of transactions up to the end.
+    /// The last label is followed by transaction markers up to the end.
     #[test]
-    fn what_no_reader_sees_is_no_reason_to_wait() {
-        let (orders, ordered) = mpsc::channel();
+    fn transaction_markers_behind_the_last_label_are_no_reason_to_wait() {
+        let (requests, received) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
-        let is_read = |_: &Question, range: (i64, i64)| Ok(range == (5, 7));
-        let working = thread::spawn(move || work(&ordered, &answer, |_: &Question| Ok(7), is_read));
-        orders.send(ask(0, 5)).expect("it is heard");
+        let is_read = |_: &Probe, range: (i64, i64)| Ok(range == (5, 7));
+        let working = thread::spawn(move || work(&received, &answer, |_: &Probe| Ok(7), is_read));
+        requests.send(ask(0, 5)).expect("the thread runs");
         let answer = answers.recv_timeout(WAIT).expect("it is answered");
         assert_eq!(answered(&answer), (0, 5));
-        drop(orders);
-        working.join().expect("it ends with the orders");
+        drop(requests);
+        working.join().expect("the thread ends");
     }
 }

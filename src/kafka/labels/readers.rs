@@ -1,4 +1,4 @@
-//! Which models read each topic of labels, and what a label of such a topic is for each of them.
+//! Label topics that several models share: which models read each topic, and what a record of it is for each of them.
 
 use std::collections::BTreeMap;
 
@@ -17,55 +17,55 @@ use serinus_core::domain::label::Label;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::plan::rollout::ModelPlan;
 
-/// What stands before the names of models in the metadata of an offset.
+/// Prefix of the metadata of an offset that names the models that have read up to it.
 const PREFIX: &str = "labels:";
 
-/// What a label is for one of the models that read its topic.
+/// What a record of a label topic is for one of the models that read the topic.
 #[derive(Debug)]
 pub enum ForModel {
     /// A label, or a dead letter.
     Read(Result<Label, DeadLetter>),
-    /// Another model's: this one cannot read it, and need not.
+    /// A label of another model, which this model cannot decode and need not.
     Passed,
 }
 
-/// The models that read each topic of labels, in the order of their names.
+/// The models that read each label topic, ordered by name.
 #[derive(Debug, Default)]
 pub struct LabelReaders {
-    now: BTreeMap<String, Vec<ModelName>>,
-    /// Topics that nobody names any more: their partitions are still to be given up.
-    before: BTreeMap<String, Vec<ModelName>>,
+    current: BTreeMap<String, Vec<ModelName>>,
+    /// Topics that no model names any more; their partitions are still to be released.
+    former: BTreeMap<String, Vec<ModelName>>,
 }
 
 impl LabelReaders {
-    /// Notes the topics that models name now.
+    /// Updates the topics that the models name.
     pub fn follow(&mut self, follower: &Follower) {
-        let mut now: BTreeMap<String, Vec<ModelName>> = BTreeMap::new();
+        let mut current: BTreeMap<String, Vec<ModelName>> = BTreeMap::new();
         for (model, view) in follower.models() {
-            now.entry(view.plan.topics.labels.clone()).or_default().push(model.clone());
+            current.entry(view.plan.topics.labels.clone()).or_default().push(model.clone());
         }
-        self.before.extend(std::mem::replace(&mut self.now, now));
+        self.former.extend(std::mem::replace(&mut self.current, current));
     }
 
     /// Returns the models that read a topic.
     pub fn of(&self, topic: &str) -> &[ModelName] {
-        self.now.get(topic).or_else(|| self.before.get(topic)).map_or(&[], Vec::as_slice)
+        self.current.get(topic).or_else(|| self.former.get(topic)).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns every topic that is named now, with the models that read it.
+    /// Returns every label topic that a model names, with the models that read it.
     pub fn topics(&self) -> impl Iterator<Item = (&str, &[ModelName])> {
-        self.now.iter().map(|(topic, models)| (topic.as_str(), models.as_slice()))
+        self.current.iter().map(|(topic, models)| (topic.as_str(), models.as_slice()))
     }
 
-    /// Returns whether more than one model reads a topic.
-    pub fn share(&self, topic: &str) -> bool {
+    /// Returns whether several models read a topic.
+    pub fn is_shared(&self, topic: &str) -> bool {
         self.of(topic).len() > 1
     }
 
-    /// Reads a record for every model that reads its topic.
+    /// Decodes a record for every model that reads its topic.
     ///
-    /// Each model has its own form of labels. One that any of them can read is no dead letter; one that nobody can read is a dead letter of
-    /// the first.
+    /// Each model has its own label format. A record that no model can decode is a dead letter of the first model; a record that any model
+    /// can decode is not a dead letter at all.
     pub fn read(
         &self,
         message: &BorrowedMessage<'_>,
@@ -81,15 +81,15 @@ impl LabelReaders {
         let mut is_first = true;
         read.drain(..)
             .map(|(model, label)| {
-                let is_buried_here = std::mem::replace(&mut is_first, false) && !is_readable;
-                let is_its_own = label.is_ok() || is_buried_here;
+                let is_dead_letter_here = std::mem::replace(&mut is_first, false) && !is_readable;
+                let is_its_own = label.is_ok() || is_dead_letter_here;
                 (model, if is_its_own { ForModel::Read(label) } else { ForModel::Passed })
             })
             .collect()
     }
 }
 
-/// Reads a label as others write it; `now` is the time of reading.
+/// Decodes a label in the model's own format; `now` caps its time.
 fn read_foreign_label(
     message: &BorrowedMessage<'_>,
     plan: &ModelPlan,
@@ -101,19 +101,21 @@ fn read_foreign_label(
         .map_err(|why| decode::dead(message, why.reason()))
 }
 
-/// Returns the metadata of an offset up to which these models have read.
+/// Returns the metadata of an offset up to which these models have read the topic.
 pub fn read_by<'a>(models: impl IntoIterator<Item = &'a ModelName>) -> String {
-    let names: Vec<String> = models.into_iter().map(mark).collect();
+    let names: Vec<String> = models.into_iter().map(short_name).collect();
     format!("{PREFIX}{}", names.join(","))
 }
 
-/// Returns whether a model has read up to an offset with this metadata; earlier builds did not say who had.
+/// Returns whether the model has read up to an offset with this metadata. Earlier builds read each topic for one model and wrote no names.
 pub fn has_read(metadata: &str, model: &ModelName) -> bool {
-    metadata.strip_prefix(PREFIX).is_none_or(|names| names.split(',').any(|n| n == mark(model)))
+    metadata
+        .strip_prefix(PREFIX)
+        .is_none_or(|names| names.split(',').any(|n| n == short_name(model)))
 }
 
-/// Many models must fit into the few bytes that a broker keeps beside an offset.
-fn mark(model: &ModelName) -> String {
+/// Shortens a model's name: brokers keep 4,096 bytes of metadata with an offset, and many models must fit.
+fn short_name(model: &ModelName) -> String {
     format!("{:08x}", xxh3_64(model.as_str().as_bytes()) >> 32)
 }
 
@@ -123,14 +125,14 @@ mod tests {
     use serinus_core::domain::ids::ModelName;
 
     #[test]
-    fn an_offset_says_which_models_have_read_up_to_it() {
+    fn metadata_names_the_models_that_have_read_up_to_an_offset() {
         let [a, b, c] = ["a", "b", "c"].map(ModelName::new);
         let metadata = read_by([&a, &b]);
         assert!(has_read(&metadata, &a) && has_read(&metadata, &b) && !has_read(&metadata, &c));
         assert!(!has_read(&read_by([]), &a));
-        // Earlier builds read a topic for the only model that named it.
+        // Earlier builds read a topic for one model only.
         assert!(has_read("", &a));
         let many: Vec<ModelName> = (0..400).map(|m| ModelName::new(format!("m{m}"))).collect();
-        assert!(read_by(&many).len() < 4_096, "the most that a broker keeps");
+        assert!(read_by(&many).len() < 4_096, "brokers keep 4,096 bytes");
     }
 }

@@ -78,7 +78,7 @@ impl LabelRepartition {
 
     /// Returns whether several models read this label topic.
     pub fn is_shared(&self, topic: &str) -> bool {
-        self.readers.share(topic)
+        self.readers.is_shared(topic)
     }
 
     /// Returns whether the model has labels that existed when the role started and are still unread.
@@ -137,7 +137,7 @@ impl LabelRepartition {
 
     /// Writes the backlogs and the watermarks behind them into the open transaction.
     pub fn write(&mut self, cx: &mut RoleContext<'_>, now: Timestamp) -> Result<(), ShellError> {
-        self.ends.look_after(now, &mut self.lanes, &cx.follower)?;
+        self.ends.update(now, &mut self.lanes, &cx.follower)?;
         for ((model, source), lane) in &mut self.lanes {
             let Some(view) = cx.follower.model(model) else { continue };
             let plan = Arc::clone(&view.plan);
@@ -153,7 +153,7 @@ impl LabelRepartition {
                     Err(dead) => cx.send_to_dead_letters(&plan, &dead)?,
                 }
             }
-            let Some(mark) = lane.mark(now) else { continue };
+            let Some(mark) = lane.watermark(now) else { continue };
             let value = WatermarkRecord::from(mark).write();
             for partition in 0..count {
                 cx.producer.send(Outgoing {
@@ -230,7 +230,7 @@ impl LabelRepartition {
         for model in self.readers.of(topic) {
             let key = (model.clone(), partition);
             self.lanes.remove(&key);
-            self.ends.forget(key)?;
+            self.ends.cancel(key)?;
         }
         Ok(())
     }

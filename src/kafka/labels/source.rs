@@ -1,7 +1,7 @@
-//! One partition of the labels' own topic: how far it was read, what waits to be put in its place, and what the analysts know of it.
+//! One partition of a label topic: how far it was read, its labels that are still to be copied, and its watermark.
 //!
-//! The lane asks again and again where the partition ends. Once it has read up to an end, every label that stood there when it asked has been
-//! read: a fact that time, a new owner or a restart does not change.
+//! The lane keeps asking for the end of the partition. Once it has read up to an end, it has read every label that existed when it asked.
+//! Neither time nor a new owner nor a restart can make that false.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,50 +12,51 @@ use serinus_core::domain::label::Label;
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::analyst::io::LabelWatermark;
 
-/// After how long without a label a partition is quiet, so that the times of its labels are not waited for.
+/// Time without a label after which a partition is idle: its watermark no longer waits for the times of labels.
 const QUIET_AFTER: Span = Span::seconds(1);
-/// How often the analysts hear of a partition at most, and how often its end is asked for.
-const BEAT: Span = Span(500);
-/// How often the end is asked for at least, where no label has come for so long.
-const ASK_EVERY_MAX: Span = Span::seconds(10);
-const ASLEEP_AFTER: Span = Span::seconds(60);
-/// The maturity where no rollout says one.
+/// Shortest interval between two watermarks, and interval of end probes while labels arrive.
+const WATERMARK_EVERY: Span = Span(500);
+/// Longest interval of end probes.
+const PROBE_EVERY_MAX: Span = Span::seconds(10);
+/// Time without a label after which the end is probed less often.
+const SLOW_PROBES_AFTER: Span = Span::seconds(60);
+/// Maturity to assume while no rollout states one.
 const WINDOW: Span = Span::seconds(60);
 
-/// How far the labels of others were read, and which of them are to be put in their places.
+/// One partition of a label topic, for one model.
 #[derive(Debug)]
 pub struct LabelLane {
     /// The next offset.
     pub next: i64,
-    /// Whether something was done since the last commit.
+    /// Whether the offset moved since the last commit.
     pub is_touched: bool,
-    /// What was read, to be put in its place, with its offset.
+    /// Labels that are still to be copied, with their offsets.
     pub backlog: Vec<(i64, Result<Label, DeadLetter>)>,
     partition: i32,
     unread: i64,
-    /// The next offset, for whoever looks for the end meanwhile.
+    /// The next offset, shared with the thread that probes the end.
     position: Arc<AtomicI64>,
     newest: Option<Timestamp>,
-    /// When the last label was read, or the lane began.
-    heard_at: Timestamp,
+    /// When the last label was read, or the lane was opened.
+    last_read_at: Timestamp,
     read_to: Option<Timestamp>,
-    /// When the end was asked for, and whether that is unanswered.
-    asked_at: Option<Timestamp>,
-    is_asked: bool,
-    said: Option<LabelWatermark>,
+    /// When the end was last probed, and whether that probe is unanswered.
+    probed_at: Option<Timestamp>,
+    is_probing: bool,
+    published: Option<LabelWatermark>,
 }
 
-/// Up to where a partition was read: all that stood in it at a time stands before an offset.
+/// How far a partition was read: every record that existed at a time has a smaller offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadTo {
-    /// The time at which its broker was asked, by the clock on the wall.
+    /// When the broker was asked, in wall-clock time.
     pub at: Timestamp,
     /// The offset.
     pub next: i64,
 }
 
 impl LabelLane {
-    /// Begins at an offset; up to another one there are records that nobody has read yet.
+    /// Opens the partition at offset `next`; the records below `unread` existed before.
     pub fn new(partition: i32, next: i64, unread: i64, now: Timestamp) -> Self {
         Self {
             next,
@@ -65,15 +66,15 @@ impl LabelLane {
             unread,
             position: Arc::new(AtomicI64::new(next)),
             newest: None,
-            heard_at: now,
+            last_read_at: now,
             read_to: None,
-            asked_at: None,
-            is_asked: false,
-            said: None,
+            probed_at: None,
+            is_probing: false,
+            published: None,
         }
     }
 
-    /// Takes what stands at an offset, unless it was taken before.
+    /// Adds the label at an offset, unless it was added before.
     pub fn take(&mut self, now: Timestamp, offset: i64, label: Result<Label, DeadLetter>) {
         if !self.pass(now, offset) {
             return;
@@ -84,7 +85,7 @@ impl LabelLane {
         self.backlog.push((offset, label));
     }
 
-    /// Goes past what stands at an offset and is another model's; returns whether it was not taken before.
+    /// Passes a label of another model; returns whether the offset is new.
     pub fn pass(&mut self, now: Timestamp, offset: i64) -> bool {
         if offset < self.next {
             return false;
@@ -92,62 +93,62 @@ impl LabelLane {
         self.next = offset + 1;
         self.position.store(self.next, Ordering::Relaxed);
         self.is_touched = true;
-        self.heard_at = now;
+        self.last_read_at = now;
         true
     }
 
-    /// Returns whether records that were there when the lane began are still unread.
+    /// Returns whether records that existed when the partition was opened are still unread.
     pub fn is_behind(&self) -> bool {
         self.next < self.unread
     }
 
-    /// Returns the lane's position, which moves as it reads, where the end must be looked for now: at every beat, and where no label has come
-    /// for a while every so often.
-    pub fn ask(&mut self, now: Timestamp, asleep_every: Span) -> Option<Arc<AtomicI64>> {
-        let every = if now - self.heard_at < ASLEEP_AFTER { BEAT } else { asleep_every };
-        let is_due = self.asked_at.is_none_or(|x| x + every <= now);
-        if self.is_asked || self.is_behind() || !is_due {
+    /// Returns the shared position if the end must be probed now: every `WATERMARK_EVERY` while labels arrive, else every `slow_every`.
+    pub fn probe(&mut self, now: Timestamp, slow_every: Span) -> Option<Arc<AtomicI64>> {
+        let every =
+            if now - self.last_read_at < SLOW_PROBES_AFTER { WATERMARK_EVERY } else { slow_every };
+        let is_due = self.probed_at.is_none_or(|x| x + every <= now);
+        if self.is_probing || self.is_behind() || !is_due {
             return None;
         }
-        (self.asked_at, self.is_asked) = (Some(now), true);
+        (self.probed_at, self.is_probing) = (Some(now), true);
         Some(Arc::clone(&self.position))
     }
 
-    /// Takes the answer. One to a question of an earlier owner of the partition, who had read further, says nothing.
+    /// Applies the answer of a probe. An answer beyond our position belongs to an earlier owner of the partition and is ignored.
     pub fn answered(&mut self, answer: ReadTo) {
-        self.is_asked = false;
+        self.is_probing = false;
         if answer.next <= self.next {
             self.read_to = self.read_to.max(Some(answer.at));
         }
     }
 
-    /// Returns what the analysts must hear of this partition now, after the labels of the backlog have been put in their places.
-    pub fn mark(&mut self, now: Timestamp) -> Option<LabelWatermark> {
+    /// Returns the watermark to publish now, behind the labels of the backlog; nothing if none is due.
+    pub fn watermark(&mut self, now: Timestamp) -> Option<LabelWatermark> {
         let Self { partition: source, newest, read_to, .. } = *self;
-        let is_quiet = read_to.is_some_and(|x| x - self.heard_at >= QUIET_AFTER);
-        let mark = LabelWatermark { source, said_at: now, newest, read_to, is_quiet };
-        let is_due = self.said.is_none_or(|said| {
-            let is_news = LabelWatermark { said_at: now, ..said } != mark;
-            is_news && said.said_at + BEAT <= now
+        let is_quiet = read_to.is_some_and(|x| x - self.last_read_at >= QUIET_AFTER);
+        let watermark = LabelWatermark { source, said_at: now, newest, read_to, is_quiet };
+        let is_due = self.published.is_none_or(|last| {
+            let has_changed = LabelWatermark { said_at: now, ..last } != watermark;
+            has_changed && last.said_at + WATERMARK_EVERY <= now
         });
         if !is_due {
             return None;
         }
-        self.said = Some(mark);
-        Some(mark)
+        self.published = Some(watermark);
+        Some(watermark)
     }
 }
 
-/// Returns how often the end of a partition is asked for to which no labels come: seldom beside the windows that wait for it.
-pub fn ask_every(view: &ModelView) -> Span {
+/// Returns the interval of end probes without labels: a twentieth of the shortest maturity that waits for them.
+pub fn probe_every(view: &ModelView) -> Span {
     let windows = view.rollouts.values().filter(|x| x.is_live).map(|x| x.plan.maturity);
     let window = windows.min().unwrap_or(WINDOW);
-    Span(window.0 / 20).clamp(BEAT, ASK_EVERY_MAX)
+    Span(window.0 / 20).clamp(WATERMARK_EVERY, PROBE_EVERY_MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ASLEEP_AFTER, BEAT, LabelLane, QUIET_AFTER, ReadTo};
+    use super::{LabelLane, QUIET_AFTER, ReadTo, SLOW_PROBES_AFTER, WATERMARK_EVERY};
     use serinus_core::domain::ids::RequestId;
     use serinus_core::domain::label::Label;
     use serinus_core::domain::time::{Span, Timestamp};
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_analysts_hear_of_news_at_every_beat() {
+    fn a_changed_watermark_is_published_once_an_interval() {
         let mut lane = LabelLane::new(3, 0, 0, START);
         lane.take(START, 0, Ok(label(START)));
         let first = LabelWatermark {
@@ -175,24 +176,24 @@ mod tests {
             read_to: None,
             is_quiet: false,
         };
-        assert_eq!(lane.mark(START), Some(first));
-        assert_eq!(lane.mark(START + BEAT), None, "there are no news");
+        assert_eq!(lane.watermark(START), Some(first));
+        assert_eq!(lane.watermark(START + WATERMARK_EVERY), None, "nothing has changed");
         lane.answered(read(START + Span(1), 1));
-        assert_eq!(lane.mark(START + Span(2)), None, "a beat has not passed");
+        assert_eq!(lane.watermark(START + Span(2)), None, "the interval has not passed");
         let read_to = Some(START + Span(1));
-        let second = LabelWatermark { said_at: START + BEAT, read_to, ..first };
-        assert_eq!(lane.mark(START + BEAT), Some(second));
+        let second = LabelWatermark { said_at: START + WATERMARK_EVERY, read_to, ..first };
+        assert_eq!(lane.watermark(START + WATERMARK_EVERY), Some(second));
     }
 
     #[test]
-    fn a_partition_is_quiet_when_no_label_came_for_a_while_before_the_time_it_was_read_to() {
+    fn a_partition_is_idle_after_a_second_without_labels_up_to_the_time_it_was_read_to() {
         let mut lane = LabelLane::new(0, 0, 0, START);
         let quiet_at = |lane: &mut LabelLane, now: Timestamp, at: Timestamp| {
             lane.answered(read(at, lane.next));
-            lane.mark(now).map(|x| x.is_quiet)
+            lane.watermark(now).map(|x| x.is_quiet)
         };
         let early = START + QUIET_AFTER - Span(1);
-        // However late it is now: what came meanwhile is not known.
+        // The current time does not matter: labels may have arrived since the probe.
         assert_eq!(quiet_at(&mut lane, START + Span::seconds(9), early), Some(false));
         let at = START + Span::seconds(10);
         assert_eq!(quiet_at(&mut lane, at, at), Some(true));
@@ -201,47 +202,51 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_asked_for_again_and_again_and_one_question_at_a_time() {
+    fn the_end_is_probed_repeatedly_with_one_probe_at_a_time() {
         let every = Span::seconds(2);
         let mut lane = LabelLane::new(0, 0, 0, START);
-        assert!(lane.ask(START, every).is_some());
-        assert!(lane.ask(START + Span::seconds(60), every).is_none(), "it is not answered yet");
+        assert!(lane.probe(START, every).is_some());
+        assert!(lane.probe(START + Span::seconds(60), every).is_none(), "the probe is unanswered");
         lane.answered(read(START, 0));
-        assert!(lane.ask(START + BEAT - Span(1), every).is_none());
-        assert!(lane.ask(START + BEAT, every).is_some());
-        lane.answered(read(START + BEAT, 0));
-        // No label has come for long.
-        let asleep = START + ASLEEP_AFTER;
-        assert!(lane.ask(asleep, every).is_some());
-        lane.answered(read(asleep, 0));
-        assert!(lane.ask(asleep + every - Span(1), every).is_none());
-        assert!(lane.ask(asleep + every, every).is_some());
-        lane.answered(read(asleep + every, 0));
-        lane.take(asleep + every, 0, Ok(label(START)));
-        assert!(lane.ask(asleep + every + BEAT, every).is_some());
+        assert!(lane.probe(START + WATERMARK_EVERY - Span(1), every).is_none());
+        assert!(lane.probe(START + WATERMARK_EVERY, every).is_some());
+        lane.answered(read(START + WATERMARK_EVERY, 0));
+        // No label has arrived for a long time.
+        let idle = START + SLOW_PROBES_AFTER;
+        assert!(lane.probe(idle, every).is_some());
+        lane.answered(read(idle, 0));
+        assert!(lane.probe(idle + every - Span(1), every).is_none());
+        assert!(lane.probe(idle + every, every).is_some());
+        lane.answered(read(idle + every, 0));
+        lane.take(idle + every, 0, Ok(label(START)));
+        assert!(lane.probe(idle + every + WATERMARK_EVERY, every).is_some());
     }
 
     #[test]
-    fn an_answer_about_more_than_was_read_says_nothing() {
+    fn an_answer_beyond_the_position_is_ignored() {
         let mut lane = LabelLane::new(0, 5, 5, START);
         lane.answered(read(START, 7));
-        assert_eq!(lane.mark(START).and_then(|x| x.read_to), None);
-        let position = lane.ask(START, BEAT).expect("it is asked again");
+        assert_eq!(lane.watermark(START).and_then(|x| x.read_to), None);
+        let position = lane.probe(START, WATERMARK_EVERY).expect("the end is probed again");
         lane.take(START, 6, Ok(label(START)));
         assert_eq!(position.load(std::sync::atomic::Ordering::Relaxed), 7);
         lane.answered(read(START + Span(7), 7));
-        assert_eq!(lane.mark(START + BEAT).and_then(|x| x.read_to), Some(START + Span(7)));
+        assert_eq!(
+            lane.watermark(START + WATERMARK_EVERY).and_then(|x| x.read_to),
+            Some(START + Span(7))
+        );
         lane.answered(read(START + Span(3), 7));
-        lane.take(START + BEAT, 7, Ok(label(START + Span(1))));
-        let mark = lane.mark(START + BEAT + BEAT).expect("there are news");
-        assert_eq!(mark.read_to, Some(START + Span(7)), "what was read stays read");
+        lane.take(START + WATERMARK_EVERY, 7, Ok(label(START + Span(1))));
+        let watermark =
+            lane.watermark(START + WATERMARK_EVERY + WATERMARK_EVERY).expect("it has changed");
+        assert_eq!(watermark.read_to, Some(START + Span(7)), "the watermark never goes back");
     }
 
     #[test]
-    fn while_what_was_there_at_the_start_is_unread_nothing_is_asked() {
+    fn the_end_is_not_probed_before_the_backlog_is_read() {
         let mut lane = LabelLane::new(0, 5, 7, START);
-        assert!(lane.is_behind() && lane.ask(START, BEAT).is_none());
+        assert!(lane.is_behind() && lane.probe(START, WATERMARK_EVERY).is_none());
         lane.take(START, 6, Ok(label(START)));
-        assert!(!lane.is_behind() && lane.ask(START, BEAT).is_some());
+        assert!(!lane.is_behind() && lane.probe(START, WATERMARK_EVERY).is_some());
     }
 }

@@ -75,7 +75,7 @@ impl Past<'_> {
                     group,
                     set,
                     next,
-                    "the group's offset is gone or was set by another program; the journal counts"
+                    "group offset gone or set by another program; resuming from the journal"
                 );
             }
             recalled.requests = Some(next);

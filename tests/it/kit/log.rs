@@ -13,13 +13,13 @@ pub const ROUTING_KNOWN: &str = "routing updated";
 pub const NO_MODEL: &str = "no model found";
 pub const SPEC_RETRIED: &str = "spec not sent yet, trying again";
 pub const STATE_LOST: &str = "model state lost: rebuilt from its events";
-pub const CASES_WAIT: &str = "cases wait";
-pub const LABELS_UNCONFIRMED: &str = "whether all labels were read is not known";
+pub const CASES_WAIT: &str = "maturity is on hold";
+pub const LABELS_UNCONFIRMED: &str = "cannot confirm that all labels were read";
 pub const OFFSETS_WITHHELD: &str = "the broker has withheld the group's committed offsets";
 pub const OFFSETS_FROM_JOURNALS: &str = "using the previous offsets and the journals";
-pub const JOURNAL_WINS: &str = "the journal counts";
+pub const JOURNAL_WINS: &str = "resuming from the journal";
 pub const RECORDS_DELETED: &str = "records were deleted before they were read";
-pub const SNAPSHOT_NOT_SAVED: &str = "the lane could not be saved; a restart takes longer";
+pub const SNAPSHOT_NOT_SAVED: &str = "snapshot not written; a restart takes longer";
 
 const ALL: &[&str] = &[
     LANE_READY,

@@ -161,7 +161,7 @@ impl Reading {
             let next = i64::try_from(end).expect("there are few");
             self.lane.answered(ReadTo { at, next });
         }
-        if self.lane.ask(now, Span(500)).is_some() {
+        if self.lane.probe(now, Span(500)).is_some() {
             let known = step + i64::try_from(answer).expect("it is small");
             self.asked = Some((now, there, known));
         }
@@ -171,7 +171,7 @@ impl Reading {
             .filter_map(|(_, label)| label.ok())
             .map(|label| Event::Label { offset: 0, source: Some(source), label: Box::new(label) })
             .collect();
-        placed.extend(self.lane.mark(now).map(|mark| Event::Watermark { offset: 0, mark }));
+        placed.extend(self.lane.watermark(now).map(|mark| Event::Watermark { offset: 0, mark }));
         placed
     }
 }

@@ -1,4 +1,4 @@
-//! Restores an analyst lane: from its file, from its journal, or from what its topics show where neither is left.
+//! Restores an analyst lane from its snapshot, else from its journal, else from what its topics show.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use serinus_core::domain::ids::RolloutName;
 use serinus_core::engine::partial::{self, Partial};
 
 impl AnalystLane {
-    /// Builds the lane as it was at the committed offsets: from its file where that can be used, and the turns since.
+    /// Builds the lane as it was at the committed offsets: from a usable snapshot or from nothing, plus the turns since.
     pub fn restore(
         view: &ModelView,
         (partition, partitions, sources): (i32, i32, i32),
@@ -53,23 +53,23 @@ impl AnalystLane {
                 let turns = if let Some(turns) = lane.read_file(start, topics, replay, store)? {
                     Some(turns)
                 } else {
-                    // A damaged file may have left something in it.
+                    // A damaged snapshot may have left something in the lane.
                     lane = Self::empty(view, partition, partitions);
-                    // Without the sums that were published, everything is counted again from the first turn on.
+                    // Without the published partials, count everything again from the first turn.
                     let first = ReplayStart { next: start.next, ..ReplayStart::default() };
                     let from = if published.has_lost_some { first } else { start };
                     let mut turns = lane.begin_at(from, topics, replay)?;
                     if turns.is_none() && published.has_lost_some {
                         lane = Self::empty(view, partition, partitions);
                         turns = lane.begin_at(start, topics, replay)?;
-                        warn!(model = %lane.plan.name, partition, "published sums are gone, and so are the turns that gave them; evidence begins again");
+                        warn!(model = %lane.plan.name, partition, "published evidence and its turns are gone; evidence restarts from zero");
                     }
                     turns
                 };
                 if let Some(turns) = turns {
                     let labels = to.1.or(turns.last().map(|t| t.labels));
                     let to = (to.0, labels.unwrap_or(lane.labels));
-                    lane.retry_in_new_transaction(&turns, to, topics, published.sums, replay)?;
+                    lane.replay_turns(&turns, to, topics, published.sums, replay)?;
                 } else {
                     let lost = Lost { plan: &view.plan, partition, topics, replay };
                     let labels = match to.1 {
@@ -81,7 +81,7 @@ impl AnalystLane {
                 }
             }
         }
-        // What came while nobody read must be read before event time may flow on.
+        // Event time stands still until the records that arrived while nobody read are read.
         lane.unread = (
             replay.end(&lane.plan.topics.predictions, partition, lane.predictions)?,
             replay.end(&topics.labels, partition, lane.labels)?,
@@ -91,7 +91,7 @@ impl AnalystLane {
         Ok(lane)
     }
 
-    /// Fills the lane with what its inputs and its rows show, where no turn is left that could be done again.
+    /// Rebuilds the lane from its inputs and rows, because no turns are left to replay.
     fn refill(
         &mut self,
         stretch: Stretch,
@@ -102,7 +102,7 @@ impl AnalystLane {
         let remains = lost.read(stretch, sums.into_values().collect())?;
         let known = remains.cases.iter().filter(|c| c.row.is_some()).count();
         let now = clock::now();
-        // What it holds came before the turns that follow.
+        // The rebuilt cases precede the turns that follow.
         self.turn = next.max(1) - 1;
         self.machine.turn_is(self.turn);
         self.machine.rebuild(now, remains);
@@ -117,12 +117,12 @@ impl AnalystLane {
             partition = self.partition,
             cases = self.machine.cases(),
             known,
-            "the analysts' journal does not hold the turns of the cases that wait; they were joined again from predictions, labels and rows"
+            "journal incomplete: pending cases rebuilt from predictions, labels and rows"
         );
         Ok(())
     }
 
-    /// Takes what the lane's file holds, and returns the turns that were taken since; nothing where there is no file of use.
+    /// Loads the lane's snapshot and returns the turns since; nothing without a usable snapshot.
     fn read_file(
         &mut self,
         start: ReplayStart,
@@ -134,12 +134,12 @@ impl AnalystLane {
         let Some(file) = store.open(model, partition) else { return Ok(None) };
         let last = file.header().last.clone();
         if last.turn >= start.next {
-            return Ok(store.refuse(model, partition, "it is ahead of what was committed"));
+            return Ok(store.refuse(model, partition, "it is newer than the committed offsets"));
         }
         let from = ReplayStart { turn: last.turn, now: last.now(), ..start };
         let mut turns = replay.turns(&topics.analyst_journal, partition, from, read_turn)?;
         if turns.first() != Some(&last) {
-            let why = "the journal does not hold the turn after which it was written";
+            let why = "the journal lacks the turn after which it was written";
             return Ok(store.refuse(model, partition, why));
         }
         let place = match file.read_into(&mut self.machine) {
@@ -155,7 +155,7 @@ impl AnalystLane {
         Ok(Some(turns.split_off(1)))
     }
 
-    /// Begins with nothing where the oldest that is still held came, and returns the turns that were taken since, where all are there.
+    /// Starts empty at the turn of the oldest pending case; returns the turns since, if the journal still has all of them.
     fn begin_at(
         &mut self,
         start: ReplayStart,
@@ -183,8 +183,8 @@ impl AnalystLane {
         Ok(Some(turns))
     }
 
-    /// Does turns once more that were taken before the restart, up to these offsets of the two inputs.
-    fn retry_in_new_transaction(
+    /// Replays the turns before the restart, up to these offsets of the two inputs.
+    fn replay_turns(
         &mut self,
         turns: &[AnalystTurn],
         to: (i64, i64),
@@ -194,7 +194,7 @@ impl AnalystLane {
     ) -> Result<(), ShellError> {
         self.machine.turn_is(self.turn);
         for (_, partial) in partials {
-            // What was published before a file was written is in it.
+            // A snapshot contains the partials that were published before it.
             if self.last.is_none() || partial.turn >= self.turn {
                 self.machine.sums_restored_from(partial);
             }
@@ -205,7 +205,7 @@ impl AnalystLane {
             let mut inputs = Inputs::read(&self.plan, self.partition, topics, (from, to), replay)?;
             let mut dropped = Vec::new();
             for turn in turns {
-                self.again(turn, &mut inputs, None, &mut dropped);
+                self.replay(turn, &mut inputs, None, &mut dropped);
                 dropped.clear();
             }
             self.last = turns.last().cloned();

@@ -1,7 +1,7 @@
-//! Opens the cases of a serving lane again whose turns its journal no longer holds.
+//! Reopens the cases of a serving lane if its journal no longer has their turns.
 //!
-//! What the lane has written shows which requests are open: the prediction of a closed case is on the prediction log, the answer to its
-//! caller on the served topic, and the copies that were sent on the topics of the versions.
+//! The lane's outputs show which cases are open: a closed case has a record on the prediction log, a served one has its answer on the
+//! served topic, and a routed one has copies on the versions' topics.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,41 +23,41 @@ use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::case_recovery::{Answered, Copied, Traces};
 use serinus_core::engine::serving::{Forward, ServingEffect, ServingEvent, ServingLane};
 
-/// Clocks of instances and brokers may differ by this much, so that reading starts earlier by it.
+/// Largest clock difference between instances and brokers; reading starts that much earlier.
 const SLACK: Span = Span::seconds(60);
-/// A copy has the time at which its own process sent it, which is not before the turn that asked for it.
+/// Slack for the times of copies: each has the time at which its process sent it, which is not before the turn that asked for it.
 const COPY_SLACK: Span = Span::seconds(1);
 
-/// The part of a lane's past of which no turn is known.
+/// A range of a lane's inputs whose turns are not in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The oldest request that may be open; nothing where only the copies show it.
+    /// The oldest request that may be open; nothing if only the copies can show it.
     pub first: Option<i64>,
-    /// The next request that nobody has taken in.
+    /// The next request for the lane's next turn.
     pub next: i64,
     /// The oldest open case was routed at this time or later.
     pub since: Timestamp,
-    /// The first answer that may belong to an open case, where that is known.
+    /// The first answer that may belong to an open case, if that is known.
     pub answers_from: Option<i64>,
-    /// The next answer that nobody has taken in.
+    /// The next answer for the lane's next turn.
     pub answers_to: i64,
 }
 
-/// What was found and done.
+/// The cases that were reopened.
 #[derive(Debug, Default)]
 pub struct Reopened {
-    /// The oldest case that is open now.
+    /// The oldest open case.
     pub oldest: Option<i64>,
-    /// What the cases ask of the world; it belongs to the lane's next turn.
+    /// The effects of the cases, for the lane's next turn.
     pub effects: Vec<ServingEffect>,
 }
 
-/// What a lane has written about its cases.
+/// The lane's outputs for its cases.
 #[derive(Default)]
 struct Written {
     closed: BTreeSet<i64>,
     copies: BTreeMap<i64, BTreeMap<usize, Copied>>,
-    /// By request id, in the order of the served topic: the answers that belong to cases that are not closed.
+    /// By request id, in the order of the served topic: answers of cases that are not closed.
     answered: BTreeMap<String, VecDeque<Answered>>,
 }
 
@@ -68,11 +68,11 @@ impl Written {
         since: Timestamp,
         replay: &PartitionReader,
     ) -> Result<Self, ShellError> {
-        let mut it = Self::default();
-        it.read_served(view, partition, since, replay)?;
-        it.read_predictions(view, partition, since, replay)?;
-        it.read_copies(view, partition, since, replay)?;
-        Ok(it)
+        let mut written = Self::default();
+        written.read_served(view, partition, since, replay)?;
+        written.read_predictions(view, partition, since, replay)?;
+        written.read_copies(view, partition, since, replay)?;
+        Ok(written)
     }
 
     fn read_served(
@@ -93,7 +93,7 @@ impl Written {
         })
     }
 
-    /// Reads which cases are closed; the answers to these are not those of an open case with the same id.
+    /// Reads which cases are closed, and drops their answers: an open case may have the same request id.
     fn read_predictions(
         &mut self,
         view: &ModelView,
@@ -153,12 +153,12 @@ impl Written {
     }
 }
 
-/// Returns those of some copies that stand on no topic of a version. Copies go out beside the transaction, so that the turn which asked for
-/// them may be committed although its process ended before a broker took them.
+/// Returns the copies that are missing from their version's topic. Copies are sent outside of the transaction, so a turn may be committed
+/// although its process died before the copies were delivered.
 ///
 /// # Errors
 ///
-/// When a topic cannot be read.
+/// A topic cannot be read.
 pub fn not_sent(
     view: &ModelView,
     partition: i32,
@@ -180,16 +180,16 @@ pub fn not_sent(
     });
     if !forwards.is_empty() {
         let (model, copies) = (&view.plan.name, forwards.len());
-        info!(%model, partition, copies, "copies that no broker had taken are sent again");
+        info!(%model, partition, copies, "undelivered copies resent");
     }
     Ok(forwards.into_iter().map(ServingEffect::Forward).collect())
 }
 
-/// Opens again what is open in a gap.
+/// Reopens the open cases of a gap.
 ///
 /// # Errors
 ///
-/// `OpenTransaction` where something that was written is not decided yet: whether a case is open cannot be known before.
+/// `OpenTransaction` while an open transaction hides outputs: they decide whether a case is open.
 pub fn reopen(
     view: &ModelView,
     (partition, machine): (i32, &mut ServingLane),
@@ -216,7 +216,7 @@ pub fn reopen(
         }
         let traces = written.traces(&request);
         if traces.is_empty() {
-            // Nobody can see that it was routed, and nobody has answered it.
+            // No output shows that the request was routed or answered: route it now.
             asked += 1;
             let at = request.requested_at.max(gap.since).min(now);
             machine.handle(at, ServingEvent::Request(request), &mut done.effects);
@@ -238,18 +238,18 @@ pub fn reopen(
             machine.handle(at, ServingEvent::Answer(answer), &mut done.effects);
         }
     })?;
-    // They were counted when they were read for the first time.
+    // These events were counted when they first happened.
     done.effects.retain(|e| !matches!(e, ServingEffect::Count(_)));
     done.oldest = machine.oldest_open();
     let model = &view.plan.name;
-    info!(%model, partition, again, asked, "cases that the journal does not hold were opened again from what was written");
+    info!(%model, partition, again, asked, "journal incomplete: cases reopened from the lane's outputs");
     if gone > 0 {
-        warn!(%model, partition, gone, "requests were deleted while they were open: retention is too short, and nobody can answer them");
+        warn!(%model, partition, gone, "open requests were deleted before they were answered: the topic's retention is too short");
     }
     Ok(done)
 }
 
-/// Returns the topics of all versions that may have been asked.
+/// Returns the topics of all versions that may have received copies.
 fn version_topics(view: &ModelView) -> BTreeSet<String> {
     let routings = view.history.values().chain([&view.routing]);
     let versions = routings.flat_map(|r| {

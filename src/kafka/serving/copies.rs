@@ -1,4 +1,4 @@
-//! The topics of all versions that are asked: which are there, which take copies, and what became of those that were not sent.
+//! The topics of all versions that get copies of requests: which exist, which accept records, and which copies failed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,31 +15,31 @@ use crate::kafka::lanes::run_options::RunOptions;
 use crate::kafka::process::clock;
 use crate::kafka::process::metrics::MetricsRegistry;
 use crate::kafka::process::wait::Deadline;
-use crate::kafka::serving::copy_producer::{Courier, Failure, Handed};
+use crate::kafka::serving::copy_producer::{Failure, Handed, TopicProducer};
 use crate::kafka::serving::write_failures::{Notice, Notices};
 use serinus_core::domain::ids::{CaseId, ModelName, Version};
 use serinus_core::domain::time::Timestamp;
 use serinus_core::plan::rollout::ModelPlan;
 
-/// Errors of a topic that is not there any more, or has other partitions.
+/// Errors of a topic that was deleted, or whose number of partitions changed.
 const GONE: [RDKafkaErrorCode; 3] = [
     RDKafkaErrorCode::UnknownTopic,
     RDKafkaErrorCode::UnknownTopicOrPartition,
     RDKafkaErrorCode::UnknownPartition,
 ];
-/// Time after which a topic that is not there is looked up again.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Interval of looking at deliveries where nothing is committed.
-const TEND_EVERY: Duration = Duration::from_millis(200);
-/// Interval of saying again that a topic takes no copies.
-const SAY_EVERY: Duration = Duration::from_secs(10);
-/// Bounds of how long a commit waits for copies that are on their way; see `wait_for`.
+/// Interval of looking up a missing topic.
+const LOOKUP_EVERY: Duration = Duration::from_secs(2);
+/// Interval of checking deliveries while nothing is committed.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
+/// Interval of repeating the log line about an unwritable topic.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+/// Bounds of the time that a commit waits for copies in flight; see `commit_wait`.
 const WAIT_MIN: Duration = Duration::from_millis(10);
 const WAIT_MAX: Duration = Duration::from_millis(250);
-/// How long copies may take that are on their way when a session ends.
+/// Time for copies in flight when the role ends after a failure.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// A version, and where it is asked.
+/// A version and its topic.
 #[derive(Clone, Copy, Debug)]
 pub struct Address<'a> {
     /// The model.
@@ -57,7 +57,7 @@ pub struct TooLarge {
     pub model: ModelName,
     /// The request.
     pub case: CaseId,
-    /// Why, for people.
+    /// Why the copy was refused.
     pub reason: String,
 }
 
@@ -65,22 +65,22 @@ pub struct TooLarge {
 struct Route {
     model: ModelName,
     version: Version,
-    /// How many partitions the topic has, or when it was last found that it is not there.
+    /// The number of partitions, or when the topic was last found missing.
     partitions: Option<Result<i32, Instant>>,
-    courier: Option<Courier>,
-    /// Whether the topic's limit is another than when its courier set out.
+    producer: Option<TopicProducer>,
+    /// Whether the producer must be replaced: the topic's limit changed, or the client gave up.
     is_outdated: bool,
     not_sent: u64,
-    /// The last refusal of a copy for its size.
+    /// When a copy was last refused for its size, and the message.
     too_large: Option<(Instant, String)>,
     trouble: Option<Trouble>,
 }
 
-/// Why a topic takes no copies, since when, and when that was last said.
+/// Why and since when a topic is unwritable, and when that was last logged.
 struct Trouble {
     reason: String,
     since: Timestamp,
-    said_at: Instant,
+    logged_at: Instant,
 }
 
 /// All topics of versions.
@@ -91,12 +91,12 @@ pub struct Forwards<'a> {
     routes: BTreeMap<String, Route>,
     notices: Notices,
     wait: Duration,
-    looked_at: Option<Instant>,
+    checked_at: Option<Instant>,
     too_large: Vec<TooLarge>,
 }
 
 impl<'a> Forwards<'a> {
-    /// Begins with no topics.
+    /// Starts with no topics.
     pub fn new(options: &'a RunOptions, board: &'a MetricsRegistry) -> Self {
         Self {
             options,
@@ -105,12 +105,12 @@ impl<'a> Forwards<'a> {
             routes: BTreeMap::new(),
             notices: Notices::new(&options.settings),
             wait: WAIT_MAX,
-            looked_at: None,
+            checked_at: None,
             too_large: Vec::new(),
         }
     }
 
-    /// Asks for the limits of all topics of versions that are asked now, and of others, and returns those of the others.
+    /// Reads the record-size limits of the versions' topics and of `others`; returns those of `others`.
     pub fn limits<'v>(
         &mut self,
         views: impl Iterator<Item = &'v ModelView>,
@@ -122,30 +122,30 @@ impl<'a> Forwards<'a> {
         self.limits.among(others)
     }
 
-    /// Sets out for every version that is asked now, so that the first copy need not wait for a connection.
+    /// Connects to the topic of every version in routing, so that the first copy need not wait.
     pub fn follow<'v>(
         &mut self,
         views: impl Iterator<Item = &'v ModelView> + Clone,
         outbox: &TransactionalProducer,
     ) -> Result<(), ShellError> {
-        self.wait = wait_for(views.clone().map(|view| &*view.plan));
+        self.wait = commit_wait(views.clone().map(|view| &*view.plan));
         for view in views {
             for version in asked(view) {
                 let topic = view.plan.topics.of_version(version);
                 let address = Address { plan: &view.plan, version, topic: &topic };
                 if self.partitions(address, outbox)? > 0 {
-                    self.courier(address)?;
+                    self.producer(address)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Returns how many partitions a version's topic has; 0 while it is not there.
+    /// Returns the number of partitions of a version's topic; 0 while the topic is missing.
     ///
     /// # Errors
     ///
-    /// When the brokers do not say.
+    /// The brokers do not answer.
     pub fn partitions(
         &mut self,
         address: Address<'_>,
@@ -154,29 +154,29 @@ impl<'a> Forwards<'a> {
         let route = route(&mut self.routes, address);
         match route.partitions {
             Some(Ok(count)) => return Ok(count),
-            Some(Err(asked)) if asked.elapsed() < LOOK_EVERY => return Ok(0),
+            Some(Err(asked)) if asked.elapsed() < LOOKUP_EVERY => return Ok(0),
             Some(Err(_)) | None => {}
         }
         let count = outbox.partitions(address.topic)?;
         route.partitions = Some(if count > 0 { Ok(count) } else { Err(clock::moment()) });
         if count == 0 {
-            // Whatever it has learnt of the topic that was there is over.
-            route.courier = None;
+            // The producer holds state of the deleted topic.
+            route.producer = None;
         }
         Ok(count)
     }
 
-    /// Hands a copy over that goes to a version's topic; one that is not sent is counted.
-    pub fn hand(
+    /// Sends a copy to a version's topic; a copy that is not sent is counted.
+    pub fn send(
         &mut self,
         address: Address<'_>,
         outgoing: &Outgoing<'_>,
         case: CaseId,
     ) -> Result<(), ShellError> {
         let wait = self.wait;
-        let handed = self.courier(address)?.hand(outgoing, case, wait);
+        let handed = self.producer(address)?.send(outgoing, case, wait);
         match handed {
-            Handed::Over => {}
+            Handed::InFlight => {}
             Handed::Refused(code) => {
                 let length = |o: Option<&[u8]>| o.map_or(0, <[u8]>::len);
                 let bytes = length(outgoing.key) + length(outgoing.value);
@@ -186,64 +186,65 @@ impl<'a> Forwards<'a> {
         Ok(())
     }
 
-    /// Notes a copy that was not sent because its topic is not there.
+    /// Counts a copy that was not sent because its topic is missing.
     pub fn absent(&mut self, address: Address<'_>) {
         route(&mut self.routes, address).not_sent += 1;
     }
 
-    /// Looks now and then what became of copies, also while nothing is committed.
-    pub fn tend(&mut self) {
-        if self.looked_at.is_none_or(|at| at.elapsed() >= TEND_EVERY) {
-            self.look();
+    /// Checks the deliveries at intervals, even while nothing is committed.
+    pub fn check_if_due(&mut self) {
+        if self.checked_at.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
+            self.check();
         }
     }
 
-    /// Waits for what is on its way, unless its topic is slow; afterwards it is known what became of it.
-    pub fn settle(&mut self) {
+    /// Waits for copies in flight, except to slow topics, and checks all deliveries.
+    pub fn flush(&mut self) {
         let deadline = Deadline::after(self.wait);
         for route in self.routes.values_mut() {
-            if let Some(courier) = &mut route.courier {
-                courier.settle(deadline);
+            if let Some(producer) = &mut route.producer {
+                producer.flush(deadline);
             }
         }
-        self.look();
+        self.check();
     }
 
-    /// The same at the end of a session, where what is still on its way is lost.
-    pub fn finish(&mut self) {
+    /// Like `flush`, with a longer deadline, before the producers are dropped: copies still in flight are then lost.
+    pub fn flush_last(&mut self) {
         let deadline = Deadline::after(LAST_WAIT);
-        for courier in self.routes.values_mut().filter_map(|route| route.courier.as_mut()) {
-            courier.settle(deadline);
+        for producer in self.routes.values_mut().filter_map(|route| route.producer.as_mut()) {
+            producer.flush(deadline);
         }
-        self.look();
+        self.check();
     }
 
-    /// Returns the copies that were too large for their topics, since the last call.
+    /// Returns the copies that were refused for their size since the last call.
     pub fn take_too_large(&mut self) -> Vec<TooLarge> {
         std::mem::take(&mut self.too_large)
     }
 
-    /// Looks what became of copies, and says which topics take none.
-    fn look(&mut self) {
-        self.looked_at = Some(clock::moment());
+    /// Checks all deliveries, and reports topics that became unwritable or writable.
+    fn check(&mut self) {
+        self.checked_at = Some(clock::moment());
         let mut failed = Vec::new();
         let mut found = Vec::new();
         for (topic, route) in &mut self.routes {
-            let deliveries = route.courier.as_mut().map(Courier::look).unwrap_or_default();
+            let deliveries =
+                route.producer.as_mut().map(TopicProducer::deliveries).unwrap_or_default();
             failed.push((topic.clone(), deliveries.failed));
             let is_absent = matches!(route.partitions, Some(Err(_))) && route.not_sent > 0;
-            let absent = is_absent.then(|| "the topic is not there".to_owned());
+            let absent = is_absent.then(|| "the topic does not exist".to_owned());
             found.push((topic.clone(), absent.or(deliveries.trouble)));
         }
         for (topic, failures) in failed {
             self.fail(&topic, &failures);
         }
         for (topic, trouble) in found {
-            self.say(&topic, trouble);
+            self.report(&topic, trouble);
         }
     }
 
-    /// Counts copies that were not sent, and finds out why.
+    /// Counts failed copies, and reacts to the causes.
     fn fail(&mut self, topic: &str, failures: &[Failure]) {
         let Some(route) = self.routes.get_mut(topic) else { return };
         route.not_sent += failures.len() as u64;
@@ -253,9 +254,9 @@ impl<'a> Forwards<'a> {
         for Failure { case, bytes, code } in failures {
             if *code == RDKafkaErrorCode::MessageSizeTooLarge {
                 let is_known =
-                    route.too_large.as_ref().is_some_and(|(at, _)| at.elapsed() < SAY_EVERY);
+                    route.too_large.as_ref().is_some_and(|(at, _)| at.elapsed() < LOG_EVERY);
                 if !is_known {
-                    // It may have been changed since.
+                    // The limit may have changed.
                     let before = self.limits.of(topic);
                     route.is_outdated |= self.limits.renew(&self.options.settings, topic) != before;
                 }
@@ -272,29 +273,29 @@ impl<'a> Forwards<'a> {
                     route.version
                 );
                 if !is_known {
-                    let said = format!("it refuses copies for their size: {limit}");
-                    route.too_large = Some((clock::moment(), said));
+                    let message = format!("copies refused for their size: {limit}");
+                    route.too_large = Some((clock::moment(), message));
                 }
                 self.too_large.push(TooLarge { model: route.model.clone(), case: *case, reason });
             } else if GONE.contains(code) {
                 route.partitions = None;
             }
-            // A producer that its client has given up for good is replaced.
+            // After a fatal error of the client only a new producer helps.
             route.is_outdated |= *code == RDKafkaErrorCode::Fatal;
         }
     }
 
-    /// Says when a topic begins or ceases to take no copies, and now and then in between.
-    fn say(&mut self, topic: &str, found: Option<String>) {
+    /// Reports when a topic becomes unwritable or writable, and repeats the report while it is unwritable.
+    fn report(&mut self, topic: &str, found: Option<String>) {
         let Some(route) = self.routes.get_mut(topic) else { return };
-        let too_large = route.too_large.as_ref().filter(|(at, _)| at.elapsed() < SAY_EVERY);
-        let found = found.or_else(|| too_large.map(|(_, said)| said.clone()));
+        let too_large = route.too_large.as_ref().filter(|(at, _)| at.elapsed() < LOG_EVERY);
+        let found = found.or_else(|| too_large.map(|(_, message)| message.clone()));
         let now = clock::now();
         let (model, version, not_sent) = (&route.model, &route.version, route.not_sent);
         let is_new = match (&found, &route.trouble) {
             (None, None) => return,
             (Some(found), Some(trouble))
-                if trouble.reason == *found && trouble.said_at.elapsed() < SAY_EVERY =>
+                if trouble.reason == *found && trouble.logged_at.elapsed() < LOG_EVERY =>
             {
                 return;
             }
@@ -304,11 +305,13 @@ impl<'a> Forwards<'a> {
         let since = route.trouble.as_ref().map_or(now, |trouble| trouble.since);
         match &found {
             Some(reason) if is_new => {
-                warn!(%model, %version, topic, reason, not_sent, "copies not sent; the version's topic cannot be written");
+                warn!(%model, %version, topic, reason, not_sent, "version topic unwritable: copies not sent");
             }
-            Some(reason) => info!(%model, %version, topic, reason, not_sent, "copies not sent"),
+            Some(reason) => {
+                info!(%model, %version, topic, reason, not_sent, "version topic still unwritable")
+            }
             None => {
-                info!(%model, %version, topic, not_sent, "the version's topic can be written again");
+                info!(%model, %version, topic, not_sent, "version topic writable again");
             }
         }
         self.notices.write(Notice {
@@ -321,28 +324,28 @@ impl<'a> Forwards<'a> {
             since: since.0,
             at: now.0,
         });
-        route.trouble = found.map(|reason| Trouble { reason, since, said_at: clock::moment() });
+        route.trouble = found.map(|reason| Trouble { reason, since, logged_at: clock::moment() });
     }
 
-    /// Returns the way to a version's topic, which sets out with the first copy.
-    fn courier(&mut self, address: Address<'_>) -> Result<&mut Courier, ShellError> {
+    /// Returns the producer of a version's topic, and creates it for the first copy.
+    fn producer(&mut self, address: Address<'_>) -> Result<&mut TopicProducer, ShellError> {
         let route = route(&mut self.routes, address);
-        if route.is_outdated && route.courier.as_ref().is_some_and(Courier::is_clear) {
-            (route.courier, route.is_outdated) = (None, false);
+        if route.is_outdated && route.producer.as_ref().is_some_and(TopicProducer::is_idle) {
+            (route.producer, route.is_outdated) = (None, false);
         }
-        if route.courier.is_none() {
+        if route.producer.is_none() {
             let limit = self.limits.of(address.topic);
             let lifetime = address.plan.timeout.max(address.plan.shadow_timeout);
-            route.courier = Some(Courier::new(&self.options.settings, limit, lifetime)?);
+            route.producer = Some(TopicProducer::new(&self.options.settings, limit, lifetime)?);
         }
         route
-            .courier
+            .producer
             .as_mut()
-            .ok_or_else(|| ShellError::Missing("the producer of copies is gone".to_owned()))
+            .ok_or_else(|| ShellError::Missing("the producer of copies is missing".to_owned()))
     }
 }
 
-/// Returns the versions of a model that are asked now.
+/// Returns the versions of a model that get copies under the current routing.
 fn asked(view: &ModelView) -> impl Iterator<Item = &Version> {
     let routing = &view.routing;
     let serving = routing.slices.iter().map(|slice| &slice.version);
@@ -355,7 +358,7 @@ fn route<'r>(routes: &'r mut BTreeMap<String, Route>, address: Address<'_>) -> &
         model: address.plan.name.clone(),
         version: address.version.clone(),
         partitions: None,
-        courier: None,
+        producer: None,
         is_outdated: false,
         not_sent: 0,
         too_large: None,
@@ -363,9 +366,9 @@ fn route<'r>(routes: &'r mut BTreeMap<String, Route>, address: Address<'_>) -> &
     })
 }
 
-/// Returns how long a commit waits for copies at most: a quarter of the shortest deadline, so that the first copy that hangs leaves
-/// every model's answers the rest of theirs.
-fn wait_for<'p>(plans: impl Iterator<Item = &'p ModelPlan>) -> Duration {
+/// Returns the longest time that a commit waits for copies: a quarter of the shortest deadline, so that a hanging copy leaves every
+/// model's answers the other three quarters.
+fn commit_wait<'p>(plans: impl Iterator<Item = &'p ModelPlan>) -> Duration {
     let shortest = plans.map(|plan| plan.timeout.0).min();
     let quarter =
         shortest.map_or(WAIT_MAX, |ms| Duration::from_millis(u64::try_from(ms / 4).unwrap_or(0)));

@@ -1,4 +1,4 @@
-//! From the serving machine's effects to records.
+//! Writes the effects of the serving machine: served answers, predictions, and copies of requests for the versions.
 
 use hashbrown::HashMap;
 
@@ -29,7 +29,7 @@ pub struct Emitter {
 }
 
 impl Emitter {
-    /// Writes what one lane asked for.
+    /// Writes the effects of one lane.
     pub fn emit(
         &mut self,
         plan: &ModelPlan,
@@ -51,8 +51,8 @@ impl Emitter {
         Ok(())
     }
 
-    /// Sends copies that were too large for their version's topic to the dead letters. Their callers are answered at the deadline, as with
-    /// any version that does not answer.
+    /// Sends a copy that was too large for its version's topic to the dead letters. The case is answered at its deadline, as with any
+    /// version that does not answer.
     pub fn send_copy_to_dead_letters(
         &mut self,
         plan: &ModelPlan,
@@ -63,7 +63,7 @@ impl Emitter {
         cx.send_to_dead_letters(plan, &lost(plan, copy.case, &copy.reason))
     }
 
-    /// Writes a case's record; where it does not fit, without the answers' values, so that the case is joined all the same.
+    /// Writes the prediction of a case; if it is too large, without the answers' values, so that the case can still be joined.
     fn predict(
         &mut self,
         plan: &ModelPlan,
@@ -113,7 +113,7 @@ impl Emitter {
         let address = Address { plan, version: &forward.version, topic };
         let count = forwards.partitions(address, &cx.producer)?;
         if count == 0 {
-            // Nobody can be asked: the deadline decides, as with any version that does not answer.
+            // The version's topic does not exist: the case ends at its deadline, as with any version that does not answer.
             cx.counts.add(&plan.name, Counter::VersionAbsent, 1);
             forwards.absent(address);
             return Ok(());
@@ -149,10 +149,10 @@ impl Emitter {
             headers: &ours,
             at: None,
         };
-        forwards.hand(address, &outgoing, request.case)
+        forwards.send(address, &outgoing, request.case)
     }
 
-    /// Sends an answer to the partition that it belongs to, or to the dead letters where it cannot go there.
+    /// Sends an answer to the partition of its case, or to the dead letters if that is impossible.
     fn pass_on(
         &mut self,
         plan: &ModelPlan,
@@ -197,7 +197,7 @@ impl Emitter {
     }
 }
 
-/// Serves a request, whatever its size: what does not fit is left out and said.
+/// Serves a request regardless of size: parts that do not fit are left out, and the error header says so.
 fn serve_answer(
     plan: &ModelPlan,
     serve: &Serve,
@@ -241,7 +241,7 @@ fn serve_answer(
         (id, error, key, &request.headers[..]),
         (id, error, key, &[]),
         (size_limit::cut(id), error, None, &[]),
-        // Where the topic takes next to nothing.
+        // The topic accepts only tiny records.
         (size_limit::cut_short(id), error.map(size_limit::cut_short), None, &[]),
     ];
     for (id, error, key, carried) in left {
@@ -252,12 +252,12 @@ fn serve_answer(
     Err(ShellError::TooLarge { topic: plan.topics.served.clone() })
 }
 
-/// Makes a dead letter of a request of which something does not fit into one message.
+/// Makes a dead letter of a request with an output that does not fit into one message.
 fn lost(plan: &ModelPlan, case: CaseId, reason: &str) -> DeadLetter {
     DeadLetter::left(&plan.topics.requests, (case.partition, case.offset), reason)
 }
 
-/// Spreads requests without a key over the workers' partitions, the same on every instance.
+/// Spreads requests without a key over the workers' partitions, in the same way on every instance.
 fn spread(partition: i32, offset: i64, count: i32) -> i32 {
     let sum = i64::from(partition).wrapping_add(offset);
     i32::try_from(sum.rem_euclid(i64::from(count))).unwrap_or(0)

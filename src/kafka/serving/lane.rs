@@ -1,4 +1,4 @@
-//! One serving lane in the shell: its machine, how far it has read, and where a replay of it would start.
+//! One serving lane: its machine with the open cases and their deadlines, how far it has read, and where a replay would start.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ use serinus_core::plan::rollout::ModelPlan;
 /// Gauge: cases whose request has no served answer yet.
 pub const OPEN_CASES: &str = "open_cases";
 
-/// What has been read for a lane and not yet been taken in.
+/// Records for the lane's next turn.
 #[derive(Debug, Default)]
 pub struct Backlog {
     /// Requests.
@@ -42,11 +42,11 @@ pub struct ServingPartition {
     pub plan: Arc<ModelPlan>,
     /// The partition.
     pub partition: i32,
-    /// What waits to be taken in.
+    /// Records for the next turn.
     pub backlog: Backlog,
-    /// Whether the partition's requests are not read on because the lane is full.
+    /// Whether reading of requests is paused because the lane is full.
     pub is_paused: bool,
-    /// Whether something was done since the last commit.
+    /// Whether it took a turn since the last commit.
     pub is_touched: bool,
     machine: ServingLane,
     record_bytes_max: usize,
@@ -56,21 +56,21 @@ pub struct ServingPartition {
     requests: i64,
     responses: i64,
     replay_window: ReplayWindow,
-    /// What cases that were opened again ask of the world; it belongs to the next turn.
+    /// Effects of reopened cases, for the next turn.
     effects: Vec<ServingEffect>,
-    /// A hash of the last request that the turn took in.
+    /// A hash of the last request of the turn.
     last: Option<u64>,
 }
 
-/// Returns how long a case may be open.
-fn longest(view: &ModelView) -> Span {
+/// Returns the longest time that a case may be open.
+fn case_duration_max(view: &ModelView) -> Span {
     let routings = view.history.values().chain([&view.routing]);
     let spans = routings.map(|r| r.timeout.max(r.shadow_timeout));
     spans.max().unwrap_or(Span::ZERO)
 }
 
 impl ServingPartition {
-    /// Builds the lane as it was at the committed offsets: the same turns over the same inputs, their effects thrown away.
+    /// Builds the lane as it was at the committed offsets: the same turns over the same inputs, with their effects dropped.
     pub fn restore(
         view: &ModelView,
         (partition, record_bytes_max): (i32, usize),
@@ -99,7 +99,7 @@ impl ServingPartition {
             last: None,
         };
         if let Some(recalled) = recalled {
-            lane.go_on(view, recalled, committed, replay)?;
+            lane.resume_from_journal(view, recalled, committed, replay)?;
             return Ok(lane);
         }
         let mut start = committed.first.as_ref().and_then(|r| ReplayStart::from_metadata(&r.1));
@@ -114,18 +114,18 @@ impl ServingPartition {
             lane.turn = start.next;
             lane.now = start.now;
             if committed.second.is_none() && committed.is_certain {
-                // Answers that were read before are read again, which changes nothing.
+                // Answers are read again, which changes nothing.
                 lane.responses = start.second;
             }
             if start.turn < start.next {
-                lane.retry_in_new_transaction(view, start, journal, replay)?;
+                lane.replay_journal(view, start, journal, replay)?;
             }
         }
         Ok(lane)
     }
 
-    /// Goes on where the journal says, whose oldest open case nobody knows.
-    fn go_on(
+    /// Resumes at the end of the journal. Without our offsets, nothing says which case is the oldest open one.
+    fn resume_from_journal(
         &mut self,
         view: &ModelView,
         recalled: Recalled,
@@ -142,15 +142,15 @@ impl ServingPartition {
         let gap = Gap {
             first: None,
             next: requests,
-            since: recalled.now - longest(view),
+            since: recalled.now - case_duration_max(view),
             answers_from: None,
             answers_to: self.responses,
         };
-        self.fill(view, gap, replay)
+        self.reopen_gap(view, gap, replay)
     }
 
-    /// Opens again what is open in a part of the past of which the journal holds nothing.
-    fn fill(
+    /// Reopens the open cases of a range that the journal does not cover.
+    fn reopen_gap(
         &mut self,
         view: &ModelView,
         gap: Gap,
@@ -172,7 +172,8 @@ impl ServingPartition {
         Ok(())
     }
 
-    fn retry_in_new_transaction(
+    /// Replays the turns since the oldest open case, or reopens its cases if the journal lacks turns.
+    fn replay_journal(
         &mut self,
         view: &ModelView,
         start: ReplayStart,
@@ -180,7 +181,7 @@ impl ServingPartition {
         replay: &PartitionReader,
     ) -> Result<(), ShellError> {
         let partition = self.partition;
-        // After a crash of a process whose transaction was thrown away its turns are not here: only committed ones are.
+        // Turns of an aborted transaction are not in the journal: only committed ones are.
         let turns = replay.turns(journal, partition, start, read_turn)?;
         let is_whole = turns.first().is_some_and(|t| t.turn == start.turn)
             && turns
@@ -195,7 +196,7 @@ impl ServingPartition {
                 answers_from: (start.second > 0).then_some(start.second),
                 answers_to: self.responses,
             };
-            return self.fill(view, gap, replay);
+            return self.reopen_gap(view, gap, replay);
         }
         if let Some(last) = turns.last() {
             self.responses = last.responses;
@@ -220,14 +221,14 @@ impl ServingPartition {
                 answers.push_back((r.offset(), decode::answer(r)));
             },
         )?;
-        let forwards = self.run_again(view, start, &turns, requests, answers);
+        let forwards = self.replay_turns(view, start, &turns, requests, answers);
         self.effects = case_recovery::not_sent(view, partition, forwards, start.now, replay)?;
         info!(model = %self.plan.name, partition, turns = turns.len(), open = self.machine.open_cases(), "lane restored");
         Ok(())
     }
 
-    /// Takes the turns again; returns the copies that are still to be answered.
-    fn run_again(
+    /// Replays turns; returns the copies whose answers are still awaited.
+    fn replay_turns(
         &mut self,
         view: &ModelView,
         start: ReplayStart,

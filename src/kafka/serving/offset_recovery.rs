@@ -1,6 +1,6 @@
-//! Where a serving lane goes on whose group has no offset of ours: offsets expire, groups are deleted, and operators set offsets.
+//! Where a serving lane resumes if the group has no offset of ours: offsets expire, and operators delete groups or set offsets.
 //!
-//! The journal says how far the lane was. Without a journal nothing but the served topic shows whether the lane has ever done anything.
+//! The journal says how far the lane was. Without a journal, only the served topic shows whether the lane ever answered a request.
 
 use std::collections::BTreeMap;
 
@@ -21,23 +21,23 @@ use crate::wire::prediction;
 use serinus_core::domain::record::Request;
 use serinus_core::domain::time::Timestamp;
 
-/// This many of the newest offsets of a journal are read first: the newest turn is nearly always among them.
+/// Number of newest journal offsets that are read first: the newest turn is nearly always among them.
 const TAIL: i64 = 4_000;
 
-/// Where a lane is, by its journal alone.
+/// The position of a lane according to its journal alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recalled {
     /// The number of the next turn.
     pub turn: u64,
-    /// The clock's reading of the last one.
+    /// The time of the last turn.
     pub now: Timestamp,
-    /// The next request; nothing where the topic was made again, so that offsets of the old one mean nothing.
+    /// The next request; nothing if the topic was deleted and created again, so that its old offsets mean nothing.
     pub requests: Option<i64>,
     /// The next answer.
     pub responses: i64,
 }
 
-/// The partition whose past is looked for, and the group that reads it.
+/// A partition to recover, and the group that reads it.
 pub struct Past<'a> {
     /// The model.
     pub view: &'a ModelView,
@@ -45,14 +45,14 @@ pub struct Past<'a> {
     pub partition: i32,
     /// The group.
     pub group: &'a str,
-    /// The lanes' journal.
+    /// The journal.
     pub journal: &'a str,
-    /// Reads topics again.
+    /// Reads the topics.
     pub replay: &'a PartitionReader,
 }
 
 impl Past<'_> {
-    /// Returns where the lane goes on, from the group's offsets where they are ours, else from what was written.
+    /// Returns where the lane resumes: nothing if the group's offsets are ours, else the end of its journal.
     pub fn recall(&self, committed: &LaneOffsets) -> Result<Recall<Option<Recalled>>, ShellError> {
         let set = match &committed.first {
             Some((_, metadata)) if ReplayStart::from_metadata(metadata).is_some() => {
@@ -80,7 +80,10 @@ impl Past<'_> {
             }
             recalled.requests = Some(next);
         } else {
-            warn!(topic, partition, "the topic was made again; it is read from its beginning");
+            warn!(
+                topic,
+                partition, "topic deleted and created again; reading it from the beginning"
+            );
         }
         Ok(Recall::Known(Some(recalled)))
     }
@@ -89,7 +92,7 @@ impl Past<'_> {
         &self.view.plan.topics.requests
     }
 
-    /// Returns the newest turn that the journal shows, with the newest hash of a request that it shows.
+    /// Returns the newest turn of the journal, and the newest request whose hash it has.
     fn newest_turn(&self) -> Result<Option<NewestTurn>, ShellError> {
         let (low, high) = self.replay.bounds(self.journal, self.partition)?;
         for from in [(high - TAIL).max(low), low] {
@@ -107,7 +110,7 @@ impl Past<'_> {
         Ok(None)
     }
 
-    /// Returns whether the requests are those that the journal speaks of.
+    /// Returns whether the request topic is still the one that the journal refers to.
     fn is_same_topic(&self, newest: &NewestTurn) -> Result<bool, ShellError> {
         let (low, high) = self.replay.bounds(self.requests(), self.partition)?;
         if newest.requests > high {
@@ -130,9 +133,9 @@ impl Past<'_> {
         Ok(is_same)
     }
 
-    /// A lane that nobody has ever served begins at the beginning, or where the operator says.
+    /// Starts a lane that never answered a request at the beginning, or at the offset that an operator set.
     fn without_journal(&self, set: Option<i64>) -> Result<Recall<Option<Recalled>>, ShellError> {
-        // Where nobody has asked, nothing can have been answered.
+        // Without requests there are no answers.
         let has_requests = self.replay.bounds(self.requests(), self.partition)?.1 > 0;
         if !has_requests || !self.has_served()? {
             return Ok(Recall::Known(None));
@@ -142,23 +145,23 @@ impl Past<'_> {
         let served = &self.view.plan.topics.served;
         let remedy = format!(
             "kafka-consumer-groups --group {group} --topic {topic}:{partition} --reset-offsets --to-offset {next} --execute \
-             sets it behind the newest request that `{served}` shows an answer to"
+             sets it behind the newest request that has an answer on `{served}`"
         );
         match set {
             Some(_) if twice == 0 => Ok(Recall::Known(None)),
             Some(offset) => Ok(Recall::Unknown(format!(
-                "the offset {offset} that was set for group `{group}` is not used: {twice} requests from there on have an answer on \
-                 `{served}` and would be answered a second time; {remedy}"
+                "offset {offset} of group `{group}` was set by another program and is not used: {twice} requests from there on have an \
+                 answer on `{served}` and would be answered twice; {remedy}"
             ))),
             None => Ok(Recall::Unknown(format!(
-                "group `{group}` has no offset of `{topic}`, the journal `{}` has no record, and `{served}` shows that requests were \
-                 answered, so where it went on cannot be known; {remedy}",
+                "group `{group}` has no offset of `{topic}`, the journal `{}` is empty, and `{served}` shows that requests were answered, \
+                 so nothing shows where to resume; {remedy}",
                 self.journal
             ))),
         }
     }
 
-    /// Returns whether anything shows that requests of the partition were answered.
+    /// Returns whether any topic shows that requests of the partition were answered.
     fn has_served(&self) -> Result<bool, ShellError> {
         let topics = &self.view.plan.topics;
         let (low, _) = self.replay.bounds(&topics.served, self.partition)?;
@@ -176,7 +179,7 @@ impl Past<'_> {
         Ok(false)
     }
 
-    /// Returns how many requests from an offset on have an answer, and the offset after the newest request that has one.
+    /// Returns the number of answered requests from an offset on, and the offset after the newest answered request.
     fn served_from(&self, offset: i64) -> Result<(usize, i64), ShellError> {
         let mut answers: BTreeMap<String, usize> = BTreeMap::new();
         let topics = &self.view.plan.topics;
@@ -204,7 +207,7 @@ impl Past<'_> {
 
 struct NewestTurn {
     turn: ServingTurn,
-    /// The newest request of which a hash is known, with the hash.
+    /// The newest request whose hash the journal has, with the hash.
     last: Option<(i64, u64)>,
 }
 
@@ -216,7 +219,7 @@ impl std::ops::Deref for NewestTurn {
     }
 }
 
-/// Returns a hash by which a request is known again.
+/// Returns a hash that identifies a request.
 pub fn hash_of(request: &Request) -> u64 {
     let mut bytes = request.requested_at.0.to_be_bytes().to_vec();
     for part in [request.key.as_deref(), request.value.as_deref()] {

@@ -199,19 +199,19 @@ impl PartitionRole for ServingRole<'_> {
             }
         }
         self.refresh_offsets(cx, lanes, now)?;
-        self.forwards.tend();
+        self.forwards.check_if_due();
         self.send_large_copies_to_dead_letters(cx)
     }
 
     fn before_commit(&mut self, cx: &mut RoleContext<'_>) -> Result<(), ShellError> {
         // The committed turns count on their copies, so deliver those first where their topics take them.
-        self.forwards.settle();
+        self.forwards.flush();
         self.send_large_copies_to_dead_letters(cx)
     }
 
     fn fail(&mut self) {
         // Copies of turns that are committed must still be delivered.
-        self.forwards.finish();
+        self.forwards.flush_last();
     }
 
     fn lane_topics(app: &str, plan: &ModelPlan) -> LaneTopics {

@@ -1,6 +1,6 @@
-//! Topics of versions that an instance cannot write, for whoever asks how a rollout stands: one record for each in a compacted topic.
+//! Publishes which version topics an instance cannot write, for `serinus status`: one record for each topic, in a compacted topic.
 //!
-//! The records are written beside the loop, by a thread of their own: whoever has trouble with one topic must not wait for another.
+//! A thread of its own writes the records: the loop must not wait for a broker in order to report trouble with another.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -17,14 +17,14 @@ use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_reader::KeyedWriter;
 use crate::kafka::client::topic_scan::{self, Scanned};
 
-/// What stands before the keys of these records, which share a topic with the names of instances.
+/// Prefix of the keys of these records, which share a topic with instance leases.
 const PREFIX: &str = "unwritable/";
-/// How long a broker may take to accept a record.
+/// Timeout of writing a record.
 const WRITE_MAX: Duration = Duration::from_secs(10);
-/// How many records may wait for the thread: each is about one topic, and a newer one says more.
+/// Most records that the thread takes at once; of several about one topic it writes the newest.
 const WAITING_MAX: usize = 1_000;
 
-/// The private record of one topic of a version, as one instance finds it.
+/// The private record about one version topic, as one instance sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// The model.
@@ -33,11 +33,11 @@ pub struct Notice {
     pub version: String,
     /// The topic.
     pub topic: String,
-    /// Who says it.
+    /// The instance.
     pub instance: String,
-    /// Why it takes no copies; null once it takes them again.
+    /// Why the topic is unwritable; null once it is writable again.
     pub reason: Option<String>,
-    /// How many copies were not sent since the instance began to serve.
+    /// Copies that were not sent since the instance began to serve.
     pub not_sent: u64,
     /// Since when, in Unix ms.
     pub since: i64,
@@ -51,7 +51,7 @@ impl Notice {
     }
 }
 
-/// Writes notices down.
+/// Writes notices.
 #[derive(Debug)]
 pub struct Notices {
     settings: Settings,
@@ -59,15 +59,15 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Begins with nothing to say, and nobody to say it.
+    /// Starts without a thread; the first notice starts it.
     pub fn new(settings: &Settings) -> Self {
         Self { settings: settings.clone(), thread: None }
     }
 
-    /// Has a notice written down.
+    /// Queues a notice for the thread.
     pub fn write(&mut self, notice: Notice) {
         let thread = self.thread.take().or_else(|| start(&self.settings));
-        // The thread ends only with this, unless it panicked; then the next one begins another.
+        // If the thread has panicked, the next notice starts another one.
         self.thread = thread.filter(|t| t.send(notice).is_ok());
     }
 }
@@ -79,13 +79,13 @@ fn start(settings: &Settings) -> Option<Sender<Notice>> {
     match thread.spawn(move || work(&settings, &notices)) {
         Ok(_) => Some(sender),
         Err(error) => {
-            warn!(%error, "no thread to write down which topics take no copies");
+            warn!(%error, "thread for write-failure notices not started");
             None
         }
     }
 }
 
-/// Writes what it is given until nobody gives it anything; what cannot be written is said again soon.
+/// Writes queued notices until the sender is dropped. A notice that fails is not retried: the next report replaces it.
 fn work(settings: &Settings, notices: &Receiver<Notice>) {
     let mut writer: Option<KeyedWriter> = None;
     while let Ok(first) = notices.recv() {
@@ -100,8 +100,8 @@ fn work(settings: &Settings, notices: &Receiver<Notice>) {
             );
             let Ok(value) = serde_json::to_vec(&notice) else { continue };
             match made.and_then(|m| m.write(&key, &value).map(|()| m)) {
-                Ok(it) => writer = Some(it),
-                Err(error) => debug!(%error, key, "a notice was not written"),
+                Ok(ready) => writer = Some(ready),
+                Err(error) => debug!(%error, key, "notice not written"),
             }
         }
     }

@@ -32,7 +32,7 @@ impl Sums {
     pub fn take(
         &mut self,
         settings: &Settings,
-        (beat, replay): (&Heartbeat, &PartitionReader),
+        (heartbeat, replay): (&Heartbeat, &PartitionReader),
         topic: &str,
         (model, partition): &LaneKey,
         resume: &ResumePoint,
@@ -50,7 +50,7 @@ impl Sums {
         }
         let (sums, shown) = replay.read_when_visible(topic, PARTITION, || {
             if !self.0.contains_key(model) {
-                self.0.insert(model.clone(), read(settings, beat, topic)?);
+                self.0.insert(model.clone(), read(settings, heartbeat, topic)?);
             }
             let of_model = self.0.get_mut(model);
             let found = of_model.and_then(|o| o.remove(partition)).unwrap_or_default();
@@ -67,11 +67,11 @@ impl Sums {
 
 fn read(
     settings: &Settings,
-    beat: &Heartbeat,
+    heartbeat: &Heartbeat,
     topic: &str,
 ) -> Result<BTreeMap<i32, OfLane>, ShellError> {
     let mut newest: BTreeMap<i32, OfLane> = BTreeMap::new();
-    topic_scan::scan(settings, topic, Some(beat), |message| {
+    topic_scan::scan(settings, topic, Some(heartbeat), |message| {
         let read = message.payload().and_then(|p| PartialRecord::read(p).ok());
         if let Some(partial) = read.and_then(|p| p.partial().ok()) {
             let of_partition = newest.entry(partial.partition).or_default();

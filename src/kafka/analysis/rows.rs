@@ -14,13 +14,13 @@ pub(crate) fn write_row(
     plan: &ModelPlan,
     row: &Row,
     count: i32,
-    outbox: &mut TransactionalProducer,
+    producer: &mut TransactionalProducer,
 ) -> Result<Sent, ShellError> {
     let mut record = AnalysisRecord::from(row);
     let mut offer = |record: &AnalysisRecord| {
         let key = record.key().as_bytes();
         let to = placement::partition(key, count);
-        outbox.offer(plain(&plan.topics.analysis, to, key, &record.encode(plan.format)))
+        producer.offer(plain(&plan.topics.analysis, to, key, &record.encode(plan.format)))
     };
     let mut fit = offer(&record)?;
     for leave_out in [size_limit::without_row_values, size_limit::without_row_texts] {

@@ -1,6 +1,6 @@
 //! Repartitions labels: from the topics in which others write them to the partition of the prediction of the same request id.
 //!
-//! Every analyst lane reads labels by request id from an internal topic with as many partitions as the predictions. Whoever owns a
+//! Every analyst lane reads labels by request id from an internal topic with as many partitions as the predictions. The owner of a
 //! partition of a label topic copies its labels there, followed by watermarks that say how far the source partition was read. If
 //! several models name the same label topic, each of them gets its own copy.
 

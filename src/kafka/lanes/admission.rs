@@ -135,10 +135,10 @@ impl LaneCheck<'_> {
     /// Returns why the lane cannot be opened; nothing if it can.
     pub fn blocking_reason(
         &self,
-        outbox: &TransactionalProducer,
+        producer: &TransactionalProducer,
         replay: &PartitionReader,
     ) -> Result<Option<String>, ShellError> {
-        if let Some(why) = missing_partner(self.partition, &self.partners, outbox)? {
+        if let Some(why) = missing_partner(self.partition, &self.partners, producer)? {
             return Ok(Some(why));
         }
         for (topic, committed) in self.inputs {
@@ -155,10 +155,10 @@ impl LaneCheck<'_> {
 fn missing_partner(
     partition: i32,
     partners: &[&str],
-    outbox: &TransactionalProducer,
+    producer: &TransactionalProducer,
 ) -> Result<Option<String>, ShellError> {
     for topic in partners {
-        let count = outbox.partitions(topic)?;
+        let count = producer.partitions(topic)?;
         if count <= partition {
             return Ok(Some(format!(
                 "topic `{topic}` has {count} partitions and lacks partition {partition}, which the model's inputs have; \

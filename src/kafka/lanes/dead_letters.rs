@@ -88,12 +88,12 @@ impl DeadLetterWriter {
         &mut self,
         plan: &ModelPlan,
         dead: &DeadLetter,
-        outbox: &mut TransactionalProducer,
+        producer: &mut TransactionalProducer,
         counts: &mut PendingCounts,
     ) -> Result<(), ShellError> {
         counts.add(&plan.name, Counter::Refused, 1);
         let topic = &plan.topics.dead_letters;
-        let count = self.partitions.of(topic, outbox)?;
+        let count = self.partitions.of(topic, producer)?;
         let (partition, offset) = (dead.partition.to_string(), dead.offset.to_string());
         let (mut left_out, mut is_short) = (dead.left_out, false);
         loop {
@@ -118,7 +118,7 @@ impl DeadLetterWriter {
             ];
             ours.extend(left_out.words().map(|w| (headers::DEAD_LEFT_OUT, w)));
             let partition = dead.partition % count.max(1);
-            let fit = outbox.offer(Outgoing {
+            let fit = producer.offer(Outgoing {
                 topic,
                 partition,
                 key,

@@ -258,7 +258,7 @@ pub fn run<R: PartitionRole>(
     let _span = info_span!("role", name = R::ROLE).entered();
     let settings = &options.settings;
     let transactional_id = format!("{}.{}.{}", settings.app, R::ROLE, options.instance);
-    // Fence first, then read: otherwise a predecessor could still commit behind our back.
+    // Fence first, then read: otherwise a predecessor could commit after we read.
     let heartbeat = metrics.liveness.role(R::ROLE);
     let mut producer =
         TransactionalProducer::fence(settings, &transactional_id, heartbeat.clone())?;

@@ -126,14 +126,14 @@ impl<'a> Forwards<'a> {
     pub fn follow<'v>(
         &mut self,
         views: impl Iterator<Item = &'v ModelView> + Clone,
-        outbox: &TransactionalProducer,
+        producer: &TransactionalProducer,
     ) -> Result<(), ShellError> {
         self.wait = commit_wait(views.clone().map(|view| &*view.plan));
         for view in views {
             for version in asked(view) {
                 let topic = view.plan.topics.of_version(version);
                 let address = Address { plan: &view.plan, version, topic: &topic };
-                if self.partitions(address, outbox)? > 0 {
+                if self.partitions(address, producer)? > 0 {
                     self.producer(address)?;
                 }
             }
@@ -149,7 +149,7 @@ impl<'a> Forwards<'a> {
     pub fn partitions(
         &mut self,
         address: Address<'_>,
-        outbox: &TransactionalProducer,
+        producer: &TransactionalProducer,
     ) -> Result<i32, ShellError> {
         let route = route(&mut self.routes, address);
         match route.partitions {
@@ -157,7 +157,7 @@ impl<'a> Forwards<'a> {
             Some(Err(asked)) if asked.elapsed() < LOOKUP_EVERY => return Ok(0),
             Some(Err(_)) | None => {}
         }
-        let count = outbox.partitions(address.topic)?;
+        let count = producer.partitions(address.topic)?;
         route.partitions = Some(if count > 0 { Ok(count) } else { Err(clock::moment()) });
         if count == 0 {
             // The producer holds state of the deleted topic.

@@ -197,7 +197,7 @@ impl Emitter {
     }
 }
 
-/// Serves a request regardless of size: parts that do not fit are left out, and the error header says so.
+/// Serves a request regardless of size: parts that do not fit are left out, and the error header names a dropped answer.
 fn serve_answer(
     plan: &ModelPlan,
     serve: &Serve,

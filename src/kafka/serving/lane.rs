@@ -70,7 +70,7 @@ fn case_duration_max(view: &ModelView) -> Span {
 }
 
 impl ServingPartition {
-    /// Builds the lane as it was at the committed offsets: the same turns over the same inputs, with their effects dropped.
+    /// Rebuilds the lane at the committed offsets: the same turns over the same inputs, with their effects dropped.
     pub fn restore(
         view: &ModelView,
         (partition, record_bytes_max): (i32, usize),

@@ -19,7 +19,7 @@ use serinus_core::domain::ids::RolloutName;
 use serinus_core::engine::partial::{self, Partial};
 
 impl AnalystLane {
-    /// Builds the lane as it was at the committed offsets: from a usable snapshot or from nothing, plus the turns since.
+    /// Rebuilds the lane at the committed offsets: from a usable snapshot or from nothing, plus the turns since.
     pub fn restore(
         view: &ModelView,
         (partition, partitions, sources): (i32, i32, i32),
@@ -81,7 +81,7 @@ impl AnalystLane {
                 }
             }
         }
-        // Event time stands still until the records that arrived while nobody read are read.
+        // Event time stands still until the records that arrived during the downtime are read.
         lane.unread = (
             replay.end(&lane.plan.topics.predictions, partition, lane.predictions)?,
             replay.end(&topics.labels, partition, lane.labels)?,

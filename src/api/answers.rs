@@ -1,4 +1,4 @@
-//! What is answered over HTTP: pure functions of what the roles are doing and of what was counted.
+//! The responses of the HTTP API: pure functions of the role states and the metrics.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,37 +15,38 @@ use serinus_core::engine::counter::Counter;
 /// The states of an instance's roles.
 pub type RoleStatuses = BTreeMap<Role, RoleStatus>;
 
-/// Returns whether every role comes round, and which does not.
-pub fn livez(vitals: &RoleStatuses, now: Instant) -> (bool, Value) {
-    let overdue: Vec<Value> = vitals
+/// Returns whether every role makes progress, and which do not.
+pub fn livez(statuses: &RoleStatuses, now: Instant) -> (bool, Value) {
+    let overdue: Vec<Value> = statuses
         .iter()
-        .filter(|(_, vital)| judge(vital, now, vital.seen) != Verdict::Alive)
-        .map(|(role, vital)| describe(role, vital, now))
+        .filter(|(_, status)| judge(status, now, status.seen) != Verdict::Alive)
+        .map(|(role, status)| describe(role, status, now))
         .collect();
     (overdue.is_empty(), json!({ "live": overdue.is_empty(), "overdue": overdue }))
 }
 
-/// Returns whether every role does its work, with nothing left to be restored, and what each is doing.
-pub fn readyz(vitals: &RoleStatuses, now: Instant) -> (bool, Value) {
-    let is_ready = !vitals.is_empty() && vitals.values().all(|v| v.is_ready);
-    let roles: Vec<Value> = vitals.iter().map(|(role, vital)| describe(role, vital, now)).collect();
+/// Returns whether every role is running and has restored its partitions, and the activity of each.
+pub fn readyz(statuses: &RoleStatuses, now: Instant) -> (bool, Value) {
+    let is_ready = !statuses.is_empty() && statuses.values().all(|v| v.is_ready);
+    let roles: Vec<Value> =
+        statuses.iter().map(|(role, status)| describe(role, status, now)).collect();
     (is_ready, json!({ "ready": is_ready, "roles": roles }))
 }
 
-fn describe(role: &str, vital: &RoleStatus, now: Instant) -> Value {
+fn describe(role: &str, status: &RoleStatus, now: Instant) -> Value {
     let ms = |since: Instant| {
         u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX)
     };
     let mut said = json!({
         "role": role,
-        "ready": vital.is_ready,
-        "state": vital.activity.word(),
-        "doing": vital.activity.words(),
-        "since_ms": ms(vital.since),
-        "seen_ms": ms(vital.seen),
-        "begins": vital.begins,
+        "ready": status.is_ready,
+        "state": status.activity.word(),
+        "doing": status.activity.words(),
+        "since_ms": ms(status.since),
+        "seen_ms": ms(status.seen),
+        "begins": status.begins,
     });
-    if let Activity::Restoring { topic, partition, done, total } = &vital.activity {
+    if let Activity::Restoring { topic, partition, done, total } = &status.activity {
         said["topic"] = json!(topic);
         said["partition"] = json!(partition);
         said["done"] = json!(done);
@@ -54,30 +55,24 @@ fn describe(role: &str, vital: &RoleStatus, now: Instant) -> Value {
     said
 }
 
-/// What is held now, with the help text that people see.
+/// The gauges with their help texts.
 const LEVELS: [(&str, &str); 7] = [
     ("open_cases", "requests that are not closed yet"),
     ("serving_lanes", "partitions of requests that this instance serves"),
-    (
-        "serving_lanes_waiting",
-        "partitions of requests that are this instance's and are not served yet",
-    ),
-    ("pending_cases", "predictions that are held for their labels"),
+    ("serving_lanes_waiting", "assigned partitions of requests that are not served yet"),
+    ("pending_cases", "predictions that wait for their labels"),
     ("analyst_lanes", "partitions of predictions that this instance joins"),
-    (
-        "analyst_lanes_waiting",
-        "partitions of predictions that are this instance's and are not joined yet",
-    ),
+    ("analyst_lanes_waiting", "assigned partitions of predictions that are not joined yet"),
     (
         "cases_without_plan",
-        "predictions that are in no evidence yet since the plan that they were routed by was not read",
+        "predictions that are in no evidence yet because the plan that routed them was not read",
     ),
 ];
 
-/// Returns everything counted, held and done in the text format of Prometheus, version 0.0.4.
+/// Returns all counters, gauges, and role states in the text format of Prometheus, version 0.0.4.
 ///
-/// Three kinds of lines do not need a library: names are ours, and a label's value is a model's or a role's name.
-pub fn metrics(counts: &ValuesByModel, levels: &ValuesByModel, vitals: &RoleStatuses) -> String {
+/// The three kinds of lines need no library: names are ours, and a label's value is the name of a model or a role.
+pub fn metrics(counts: &ValuesByModel, levels: &ValuesByModel, statuses: &RoleStatuses) -> String {
     let mut text = String::new();
     for counter in Counter::ALL {
         let (name, help) = counter.describe();
@@ -89,18 +84,18 @@ pub fn metrics(counts: &ValuesByModel, levels: &ValuesByModel, vitals: &RoleStat
         family(&mut text, (&format!("serinus_{name}"), help, "gauge"), "model", &rows);
     }
     let of_roles = |value: fn(&RoleStatus) -> u64| -> Vec<(String, u64)> {
-        vitals.iter().map(|(role, vital)| ((*role).to_owned(), value(vital))).collect()
+        statuses.iter().map(|(role, status)| ((*role).to_owned(), value(status))).collect()
     };
     let ready = of_roles(|o| u64::from(o.is_ready));
-    let help = "whether a role does its work, with nothing left to be restored";
+    let help = "whether a role is running and has restored its partitions";
     family(&mut text, ("serinus_role_ready", help, "gauge"), "role", &ready);
     let begins = of_roles(|o| o.begins);
-    let help = "how often a role began, for the first time or anew";
+    let help = "number of starts of a role, including the first";
     family(&mut text, ("serinus_role_begins_total", help, "counter"), "role", &begins);
     text
 }
 
-/// Returns, in the same format, how many copies of requests were not sent to each version.
+/// Returns the number of rejected copies of requests by version, in the same format.
 pub fn unsent(failed: &BTreeMap<(ModelName, Version), u64>) -> String {
     let mut text = String::new();
     if failed.is_empty() {
@@ -110,7 +105,7 @@ pub fn unsent(failed: &BTreeMap<(ModelName, Version), u64>) -> String {
     let mut line = |s: String| {
         writeln!(text, "{s}").expect("a text takes what is written into it");
     };
-    line(format!("# HELP {name} copies not sent because the version's topic did not take them"));
+    line(format!("# HELP {name} copies not sent because the version's topic rejected them"));
     line(format!("# TYPE {name} counter"));
     for ((model, version), n) in failed {
         let (model, version) = (escaped(model.as_str()), escaped(version.as_str()));
@@ -119,7 +114,7 @@ pub fn unsent(failed: &BTreeMap<(ModelName, Version), u64>) -> String {
     text
 }
 
-/// Returns a label's value as the format wants it.
+/// Escapes the value of a label.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -191,7 +186,7 @@ mod tests {
         board.add_failed_forwards(&"m".into(), &"v2".into(), 2);
         board.add_failed_forwards(&"m".into(), &"v2".into(), 3);
         insta::assert_snapshot!(super::unsent(&board.failed_forwards()), @r#"
-        # HELP serinus_forward_failed_total copies not sent because the version's topic did not take them
+        # HELP serinus_forward_failed_total copies not sent because the version's topic rejected them
         # TYPE serinus_forward_failed_total counter
         serinus_forward_failed_total{model="m",version="v2"} 5
         "#);
@@ -210,10 +205,10 @@ mod tests {
         # HELP serinus_open_cases requests that are not closed yet
         # TYPE serinus_open_cases gauge
         serinus_open_cases{model="m"} 3
-        # HELP serinus_role_ready whether a role does its work, with nothing left to be restored
+        # HELP serinus_role_ready whether a role is running and has restored its partitions
         # TYPE serinus_role_ready gauge
         serinus_role_ready{role="serving"} 1
-        # HELP serinus_role_begins_total how often a role began, for the first time or anew
+        # HELP serinus_role_begins_total number of starts of a role, including the first
         # TYPE serinus_role_begins_total counter
         serinus_role_begins_total{role="serving"} 0
         "#);

@@ -1,4 +1,6 @@
-//! HTTP, for probes and for those who gather metrics: what an instance is doing and what it has counted.
+//! The HTTP API of an instance: liveness and readiness probes, and metrics for Prometheus.
+//!
+//! A new endpoint: its function in `answers`, its route in `server`.
 
 pub mod answers;
 pub mod server;

@@ -1,4 +1,4 @@
-//! The HTTP server of an instance, on a thread of its own: nobody who asks can hold a role up.
+//! The HTTP server of an instance, on its own thread, so that a request cannot delay a role.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -17,10 +17,10 @@ use crate::api::answers;
 use crate::kafka::process::clock;
 use crate::kafka::process::metrics::MetricsRegistry;
 
-/// Listens at an address and answers until the process ends; port 0 takes any that is free.
+/// Listens on an address until the process ends. Port 0 picks a free port.
 ///
 /// # Errors
-/// The address is taken, or is not one of this machine.
+/// The address is in use, or does not belong to this machine.
 pub fn listen(address: SocketAddr, board: &MetricsRegistry) -> io::Result<()> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
@@ -33,7 +33,7 @@ pub fn listen(address: SocketAddr, board: &MetricsRegistry) -> io::Result<()> {
             axum::serve(listener, router(board)).await
         });
         if let Err(error) = served {
-            error!(%error, "http is not served any more");
+            error!(%error, "http server stopped");
         }
     })?;
     Ok(())

@@ -1,7 +1,7 @@
-//! Recomputes what an application published from what it was told, and compares the two byte for byte.
+//! Recomputes what an application published from its inputs, and compares both byte for byte.
 //!
-//! A judge's steps and an analyst's turns stand in journals, with the one reading of the clock of each. The same machines are told the
-//! same things again: as if nothing had ever crashed, so that what a restart changed, if it ever did, shows as a difference.
+//! The journals hold the steps of a judge and the turns of an analyst, each with its reading of the clock. The audit runs
+//! the same state machines on the same inputs without any restart, so a change caused by a restart shows as a difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -350,7 +350,7 @@ impl Archive {
             }
             let (known, format) =
                 judge.as_mut().ok_or("the journal of its judge has no beginning")?;
-            self.tell(known, format, step, partials, &mut out)?;
+            self.replay_step(known, format, step, partials, &mut out)?;
             for it in records::records(&out, *format) {
                 published.entry((it.place, it.key)).or_default().push(it.value);
             }
@@ -364,8 +364,8 @@ impl Archive {
         Ok(published)
     }
 
-    /// Tells a judge what it was told in one step.
-    fn tell(
+    /// Gives a judge the input of one step.
+    fn replay_step(
         &self,
         judge: &mut Judge,
         format: &mut Option<Format>,

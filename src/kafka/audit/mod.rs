@@ -1,3 +1,3 @@
-//! The audit: recomputes every decision from the topics and compares byte for byte.
+//! The audit: recomputes every decision from the journals and compares it with the topics byte for byte.
 
 pub mod audit;

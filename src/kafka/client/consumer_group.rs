@@ -1,9 +1,9 @@
-//! A member of a consumer group that changes its partitions between two turns, never inside of a poll.
+//! A member of a consumer group whose assignment changes between two turns, never inside a poll.
 //!
-//! The client's callback only takes notes. The loop acts on them: what is to go away is committed while it is still ours and given up
-//! then; what came is restored first and read from the offset that it was restored to. A partition's companion, the same partition of
-//! another topic that the group does not subscribe to, comes and goes with it: so a pair can never be split over two members, and no
-//! key has to agree with anything.
+//! The rebalance callback only records the event; the role's loop processes it. Revoked partitions are committed while
+//! they are still ours and then released. Assigned partitions are restored and then read from the restored offset. The
+//! companion of a partition is the partition with the same number in a topic that the group does not subscribe to. It is
+//! assigned and released together with the partition, so that two members never share a pair.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,30 +28,30 @@ use crate::kafka::client::instance_lease::InstanceLease;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::process::liveness::Activity;
 
-/// What the group has given or taken since it was last asked.
+/// A rebalance event that the loop must process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RebalanceEvent {
-    /// These partitions of subscribed topics are ours once we `accept` them.
+    /// We own these partitions of subscribed topics once we `accept` them.
     Assigned(Vec<(String, i32)>),
-    /// These are to go away, and are ours until we `release` them.
+    /// We own these partitions until we `release` them.
     Revoked(Vec<(String, i32)>),
-    /// These are ours no more: others may have them already.
+    /// We no longer own these partitions: other members may own them already.
     Lost(Vec<(String, i32)>),
 }
 
-/// How long looking a topic up may take.
+/// Timeout of a metadata request and of a seek.
 const METADATA_WAIT: Duration = Duration::from_secs(5);
-/// How long leaving a group may take.
+/// Timeout of leaving a group.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
-/// A partition, and where reading begins.
+/// A topic, a partition, and the offset from which it is read.
 pub type ReadFrom<'a> = (&'a str, i32, Offset);
 
-/// Takes notes for the loop to act on.
+/// Records rebalance events for the loop.
 #[derive(Clone, Debug, Default)]
 pub struct RebalanceNotes {
     rebalanced: Arc<Mutex<Vec<RebalanceEvent>>>,
-    /// Nobody acts on notes any more: what is to go away goes at once.
+    /// The loop has ended: the callback processes events itself.
     is_closing: Arc<AtomicBool>,
 }
 
@@ -76,14 +76,14 @@ impl ConsumerContext for RebalanceNotes {
             let done = if is_assigning {
                 change(consumer, Change::Assign, &empty)
             } else {
-                // The whole assignment goes, companions included.
+                // Release the whole assignment, including companions.
                 match consumer.assignment() {
                     Ok(all) => change(consumer, Change::Unassign, &all),
                     Err(error) => Err(error),
                 }
             };
             if let Err(error) = done {
-                debug!(%error, "partitions were not given up in an orderly way");
+                debug!(%error, "partitions not released");
             }
             return;
         }
@@ -131,19 +131,19 @@ fn change(
 
 /// A member of a consumer group.
 ///
-/// A static member that comes back is given what its group had given it before, and nothing is assigned anew. What it was to hand
-/// over when it went, and had not yet said that it did, would belong to nobody from then on. A change of subscription makes the group
-/// assign everything anew: so a static member subscribes to one topic more once it has joined, of which it takes nothing.
+/// A static member that rejoins gets its previous assignment without a rebalance. A partition that it was about to release
+/// when it stopped would then have no owner. A changed subscription triggers a rebalance, so a static member subscribes
+/// to one more topic once it has joined, and reads nothing from it.
 pub struct GroupMember {
-    /// There as long as the member is.
+    /// `None` only while the member is dropped.
     consumer: Option<BaseConsumer<RebalanceNotes>>,
     offsets: GroupOffsets,
     notes: RebalanceNotes,
     subscribed: Vec<String>,
-    /// A static member's one topic more.
+    /// The additional topic of a static member.
     extra: Option<String>,
     has_joined: Cell<bool>,
-    /// What the group waits for.
+    /// The answer that the group waits for.
     owed: Cell<Option<Change>>,
 }
 
@@ -155,26 +155,26 @@ impl Drop for GroupMember {
         let (done, is_done) = mpsc::channel();
         let closing = thread::spawn(move || {
             close(consumer, owed);
-            // Nobody waits any more where this took too long.
+            // The receiver is gone after the timeout.
             done.send(()).ok();
         });
         match is_done.recv_timeout(CLOSE_MAX) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {
-                // A thread that panicked has said so.
+                // A panic of the thread has been logged.
                 closing.join().ok();
             }
             Err(RecvTimeoutError::Timeout) => {
-                warn!("leaving a group takes too long; nobody waits for it");
+                warn!("leaving the group timed out");
             }
         }
     }
 }
 
-/// Gives up what is held and leaves the group.
+/// Releases all partitions and leaves the group.
 ///
-/// The client may wait here for an answer of its own that never comes, when it is asked to leave in the middle of a rebalance.
+/// If the member leaves during a rebalance, the client may block here forever.
 fn close(consumer: BaseConsumer<RebalanceNotes>, owed: Option<Change>) {
-    // What waits for our word must have it, or closing waits for ever.
+    // Answer the pending rebalance first; otherwise `close` blocks forever.
     let done = match owed {
         None => Ok(()),
         Some(Change::Assign) => change(&consumer, Change::Assign, &TopicPartitionList::new()),
@@ -183,13 +183,13 @@ fn close(consumer: BaseConsumer<RebalanceNotes>, owed: Option<Change>) {
         }
     };
     if let Err(error) = done {
-        debug!(%error, "partitions were not given up in an orderly way");
+        debug!(%error, "partitions not released");
     }
     drop(consumer);
 }
 
 impl GroupMember {
-    /// Joins nothing yet.
+    /// Creates a member that has not joined its group.
     pub fn new(settings: &Settings, group: &str, slot: Option<&str>) -> Result<Self, ShellError> {
         let notes = RebalanceNotes::default();
         let mut config = settings.consumer(group);
@@ -216,9 +216,9 @@ impl GroupMember {
         self.consumer.as_ref().expect("it is taken only when the member is dropped")
     }
 
-    /// Subscribes to these topics, each once, unless they are what it is subscribed to.
+    /// Subscribes to these topics unless the subscription is the same.
     pub fn subscribe(&mut self, mut names: Vec<String>) -> Result<(), ShellError> {
-        // The client refuses a subscription that names a topic twice.
+        // The client rejects a subscription with duplicates.
         names.sort_unstable();
         names.dedup();
         if names == self.subscribed || names.is_empty() {
@@ -232,17 +232,17 @@ impl GroupMember {
     fn subscribe_as_far_as_joined(&self) -> Result<(), ShellError> {
         let extra = self.extra.iter().filter(|_| self.has_joined.get());
         for topic in extra.clone() {
-            // A topic that the client finds out about later makes the group assign anew once more, in the middle of the work.
+            // A topic that the client discovers later triggers another rebalance while the roles work.
             let found = self.consumer().fetch_metadata(Some(topic), METADATA_WAIT);
             if let Err(error) = found {
-                debug!(%error, topic, "the topic is looked up later");
+                debug!(%error, topic, "topic metadata not available yet");
             }
         }
         let names: Vec<&str> = self.subscribed.iter().chain(extra).map(String::as_str).collect();
         self.consumer().subscribe(&names).map_err(ShellError::kafka("subscribe"))
     }
 
-    /// Returns what a role does that goes round with this member: it waits until the group has answered, where it was asked.
+    /// Returns the activity of a role between two turns: joining until the first assignment, then running.
     pub fn activity(&self) -> Activity {
         if self.has_joined.get() || self.subscribed.is_empty() {
             Activity::Running
@@ -256,7 +256,7 @@ impl GroupMember {
         self.consumer().poll(wait)
     }
 
-    /// Returns what the group has given and taken, in order; each must be answered by `accept` or `release`.
+    /// Returns the rebalance events in order. Each must be answered by `accept` or `release`.
     pub fn rebalanced(&self) -> Vec<RebalanceEvent> {
         let mut notes = self.notes.take();
         if let Some(last) = notes.last() {
@@ -271,7 +271,7 @@ impl GroupMember {
         notes
     }
 
-    /// Takes partitions that the group has given, companions included, and reads them from these offsets.
+    /// Accepts assigned partitions, including companions, and reads them from these offsets.
     pub fn accept(&self, partitions: &[ReadFrom<'_>]) -> Result<(), ShellError> {
         let mut list = TopicPartitionList::new();
         for (topic, partition, from) in partitions {
@@ -280,7 +280,7 @@ impl GroupMember {
         }
         self.owed.set(None);
         change(self.consumer(), Change::Assign, &list)
-            .map_err(ShellError::kafka("take partitions"))?;
+            .map_err(ShellError::kafka("accept partitions"))?;
         let is_first = !self.has_joined.replace(true);
         if is_first && self.extra.is_some() {
             self.subscribe_as_far_as_joined()?;
@@ -288,38 +288,38 @@ impl GroupMember {
         Ok(())
     }
 
-    /// Gives partitions up, companions included.
+    /// Releases partitions, including companions.
     pub fn release(&self, partitions: &[(&str, i32)]) -> Result<(), ShellError> {
         let held = self.consumer().assignment().map_err(ShellError::kafka("list partitions"))?;
         let mut list = TopicPartitionList::new();
         for (topic, partition) in partitions {
-            // One that was given but could not be taken yet is not among them.
+            // A partition that was assigned but not accepted is not held.
             if held.find_partition(topic, *partition).is_some() {
                 list.add_partition(topic, *partition);
             }
         }
         self.owed.set(None);
         change(self.consumer(), Change::Unassign, &list)
-            .map_err(ShellError::kafka("give partitions up"))
+            .map_err(ShellError::kafka("release partitions"))
     }
 
-    /// Reads a partition that is ours again from its beginning.
+    /// Reads an assigned partition again from its beginning.
     pub fn rewind(&self, topic: &str, partition: i32) -> Result<(), ShellError> {
         self.consumer()
             .seek(topic, partition, Offset::Beginning, METADATA_WAIT)
             .map_err(ShellError::kafka("read a partition again"))
     }
 
-    /// Returns the group's metadata, with which offsets are fenced.
+    /// Returns the group's metadata, which fences offset commits of previous owners.
     pub fn metadata(&self) -> Result<ConsumerGroupMetadata, ShellError> {
         self.consumer()
             .group_metadata()
             .ok_or_else(|| ShellError::Missing("the consumer has no group metadata".to_owned()))
     }
 
-    /// Returns what is the matter when a record could not be read, or nothing where the client mends it by itself.
+    /// Converts a poll error, or returns `None` if the client retries by itself.
     pub fn failure(&self, doing: &'static str, error: KafkaError) -> Option<ShellError> {
-        // The client says what is fatal only when it is asked.
+        // The client reports the fatal error only on request.
         let fatal = self.consumer().client().fatal_error().map(|f| f.0);
         match fatal {
             Some(code) => {
@@ -327,19 +327,19 @@ impl GroupMember {
                 Some(ShellError::Kafka { doing, source })
             }
             None if is_retriable_by_role(&error) => {
-                debug!(%error, "{doing}: the client tries again");
+                debug!(%error, doing, "client retries");
                 None
             }
             None => Some(ShellError::Kafka { doing, source: error }),
         }
     }
 
-    /// Returns the committed offset and its metadata of each of these partitions; nothing where none was committed.
+    /// Returns the committed offset and metadata of each of these partitions, if any.
     pub fn committed(&self, partitions: &[(&str, i32)]) -> Result<Offsets, ShellError> {
         self.offsets.read(partitions)
     }
 
-    /// Stops or resumes reading of one partition.
+    /// Pauses or resumes one partition.
     pub fn pause(&self, topic: &str, partition: i32, is_paused: bool) -> Result<(), ShellError> {
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
@@ -351,7 +351,7 @@ impl GroupMember {
     }
 }
 
-/// Returns where reading goes on: at what follows, or at the beginning where nothing was ever committed or read.
+/// Returns the offset from which to read: `next`, or the beginning if nothing was ever committed or read.
 pub fn read_from(committed: Option<&(i64, String)>, next: i64) -> Offset {
     if committed.is_none() && next == 0 { Offset::Beginning } else { Offset::Offset(next) }
 }

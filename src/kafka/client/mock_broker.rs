@@ -1,8 +1,8 @@
-//! A broker inside the process, for the demonstration: the Kafka client library's own mock cluster.
+//! A broker inside the process, for the demonstration: the mock cluster of librdkafka.
 //!
-//! It speaks Kafka to every client that reaches its address. It keeps 5 MiB a partition in memory, shows what a transaction has
-//! written before its commit, forgets offsets that are committed in transactions, and has no administration: right to watch a rollout
-//! in, and no proof of anything that needs a real one.
+//! It speaks the Kafka protocol to every client that reaches its address. It keeps 5 MiB per partition in memory, returns
+//! uncommitted records, loses offsets that are committed in transactions, and has no admin API. That suffices to watch a
+//! rollout and proves nothing that needs a real broker.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::kafka::client::error::ShellError;
 use crate::kafka::client::ffi::set_initial_rebalance_delay;
 use crate::kafka::client::settings::Settings;
 
-/// How long a new consumer group waits for more members.
+/// Initial rebalance delay of a consumer group.
 const GROUP_WAIT: Duration = Duration::from_millis(100);
 
 /// A running broker; it ends when dropped.
@@ -40,17 +40,17 @@ impl MockBroker {
         Ok(Self { client, bootstrap })
     }
 
-    /// Returns its address, for any client on this machine.
+    /// Returns its address for clients on this machine.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// Returns its controls, for whoever wants to see it fail; absent where the client was built without it.
+    /// Returns the controls that inject failures, unless the client was built without the mock cluster.
     pub fn controls(&self) -> Option<MockCluster<'_, LogContext>> {
         self.client.client().mock_cluster()
     }
 
-    /// Makes topics with the partitions that they want; it knows no settings.
+    /// Creates topics with their partition counts. The mock cluster ignores topic settings.
     pub fn create(&self, wanted: &[RequiredTopic]) -> Result<(), ShellError> {
         let Some(cluster) = self.controls() else { return Ok(()) };
         for it in wanted {

@@ -1,4 +1,8 @@
-//! Around the Kafka client: settings, errors, consumers, the transactional producer and the admin client.
+//! The Kafka client as the roles use it.
+//!
+//! `settings` holds every property that we rely on, `error` every failure and the codes that a retry can cure. Roles read
+//! through `consumer_group` and write through `transaction`. A restore reads ranges with `partition_reader`, commands of
+//! the CLI read with `topic_reader`; both use the one loop in `partition_scan`.
 
 pub mod client_log;
 pub mod error;

@@ -1,4 +1,4 @@
-//! What a judge is input of a command: read, bounded, and its document understood; the same wherever the command is read.
+//! Converts a command record to the command that a judge receives. The audit uses the same conversion.
 
 use serde_json::Value;
 
@@ -13,10 +13,10 @@ use serinus_core::domain::time::Span;
 use serinus_core::engine::judge::command::{Command, Parsed};
 use serinus_core::plan::rollout::{Format, LabelMap, ModelPlan, ModelTopics, Source};
 
-/// The largest command whose spec is taken in: a state holds those of the model and of its rollouts.
+/// Maximum size of a command with a spec. A state record holds the specs of a model and of its rollouts.
 const COMMAND_BYTES_MAX: usize = 200_000;
 
-/// Reads a command, and cuts what would not fit into the records that answer it: they carry its words and its spec.
+/// Converts a command, and truncates texts that would not fit into the records that answer it.
 pub fn bounded(mut record: CommandRecord, parse: impl FnOnce(Value) -> Parsed) -> Command {
     for text in [&mut record.by, &mut record.reason] {
         text.truncate(size_limit::cut(text).len());
@@ -32,7 +32,7 @@ pub fn bounded(mut record: CommandRecord, parse: impl FnOnce(Value) -> Parsed) -
     })
 }
 
-/// Returns what a judge begins with: the first spec of a model makes it; anything else is answered by one that knows nothing.
+/// Returns the plan of a new judge: that of the command, or that of an unknown model.
 pub fn first_plan(command: &Command) -> ModelPlan {
     match &command.spec {
         Some(Parsed::Model(written)) => written.plan.clone(),

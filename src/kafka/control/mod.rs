@@ -1,4 +1,7 @@
-//! The control role: the judges of the models, by partition of commands.
+//! The control role: judges rollouts and carries out commands.
+//!
+//! Each partition of commands is a `shard` with one transactional producer and one judge per model. The role feeds
+//! commands and partial evidence to the judges and publishes states, events, and metrics in one transaction.
 
 pub mod topic_ownership;
 

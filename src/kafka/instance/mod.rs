@@ -1,4 +1,4 @@
-//! One running instance: its roles and the watchdog over them.
+//! One running instance: `run` starts and restarts the roles, `watchdog` exits the process if one hangs.
 
 pub mod run;
 pub mod watchdog;

@@ -22,15 +22,15 @@ use crate::kafka::process::shutdown::Shutdown;
 use crate::kafka::process::wait::Deadline;
 use crate::wire::headers;
 
-/// How many answers may be on their way.
+/// Maximum number of undelivered answers.
 const IN_FLIGHT_MAX: usize = 2000;
-/// How long the loop sleeps at the most when nothing happens.
+/// Maximum time for which one iteration of the loop waits.
 const WAIT_MAX: Duration = Duration::from_millis(100);
-/// How often offsets are committed.
+/// Interval between offset commits.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
-/// How long the brokers may take to say what partitions a topic has.
+/// Timeout of a metadata request.
 const METADATA_WAIT: Duration = Duration::from_secs(5);
-/// How long the last answers may take when it stops.
+/// Time for the last answers to be delivered at shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Which requests are read.
@@ -63,7 +63,7 @@ pub type AnswerOf<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, String> + 'a;
 /// A request's place: partition and offset.
 type Place = (i32, i64);
 
-/// Hears of deliveries on the client's thread, and passes them on.
+/// Forwards delivery reports from the client's thread.
 struct Receipts(Sender<(Place, bool)>);
 
 forward_client_log!(Receipts);
@@ -77,7 +77,7 @@ impl ProducerContext for Receipts {
     }
 }
 
-/// Takes notes of partitions that go away.
+/// Records revoked partitions.
 #[derive(Clone, Debug, Default)]
 struct Revoked(Arc<Mutex<Vec<i32>>>);
 
@@ -137,13 +137,13 @@ pub fn answer_all(
     answer: &mut AnswerOf<'_>,
 ) -> Result<Tally, ShellError> {
     let mut session = Session::open(settings, requests)?;
-    info!(topic = requests.topic, group = requests.group, "answering");
+    info!(topic = requests.topic, group = requests.group, "worker started");
     while !stop.is_requested() {
         session.step(answer)?;
     }
     session.close();
     let Tally { answered, failed, unaddressed, undelivered } = session.tally;
-    info!(answered, failed, unaddressed, undelivered, "stopped answering");
+    info!(answered, failed, unaddressed, undelivered, "worker stopped");
     Ok(session.tally)
 }
 
@@ -195,25 +195,25 @@ impl<'a> Session<'a> {
                 })
             });
             wait = Duration::ZERO;
-            self.forget_revoked();
+            self.drop_revoked();
             match polled {
                 None => break,
-                Some(Ok((place, sent))) => self.took(place, sent),
+                Some(Ok((place, sent))) => self.add(place, sent),
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                     return Err(ShellError::Kafka { doing: "read requests", source: error });
                 }
                 // The client mends its connections itself; a topic that is not there may be made yet.
                 Some(Err(error)) => {
-                    debug!(%error, "requests cannot be read just now");
+                    debug!(%error, "failed to read requests: client retries");
                     break;
                 }
             }
-            self.hear(Duration::ZERO);
+            self.take_receipts(Duration::ZERO);
         }
         if self.in_flight() >= IN_FLIGHT_MAX {
-            self.hear(WAIT_MAX);
+            self.take_receipts(WAIT_MAX);
         }
-        self.hear(Duration::ZERO);
+        self.take_receipts(Duration::ZERO);
         if self.committed_at.elapsed() >= COMMIT_EVERY {
             self.commit(CommitMode::Async);
         }
@@ -224,7 +224,7 @@ impl<'a> Session<'a> {
         self.windows.values().map(|u| u.open.len()).sum()
     }
 
-    fn took(&mut self, (partition, offset): Place, sent: Sent) {
+    fn add(&mut self, (partition, offset): Place, sent: Sent) {
         let window = self.windows.entry(partition).or_default();
         // A partition that came back begins where its offsets were committed.
         while window.open.back().is_some_and(|b| b.0 >= offset) {
@@ -239,27 +239,26 @@ impl<'a> Session<'a> {
                 if self.tally.unaddressed == 1 {
                     warn!(
                         partition,
-                        offset,
-                        "a request does not say where its answer belongs; more are only counted"
+                        offset, "request without a reply topic; further ones are only counted"
                     );
                 }
                 window.settle(offset);
             }
             Sent::Refused(error) => {
                 self.tally.undelivered += 1;
-                debug!(partition, offset, %error, "an answer was refused");
+                debug!(partition, offset, %error, "answer rejected");
                 window.settle(offset);
             }
         }
     }
 
-    /// Hears which answers were delivered, waiting for the first.
-    fn hear(&mut self, wait: Duration) {
+    /// Processes delivery reports, waiting up to `wait` for the first.
+    fn take_receipts(&mut self, wait: Duration) {
         let mut wait = wait;
         loop {
             match self.receipts.recv_timeout(wait) {
                 Ok(((partition, offset), is_delivered)) => {
-                    // An answer that no broker takes is late for long: its request is not asked for again.
+                    // An undelivered answer is late already: the request is not answered again.
                     if !is_delivered {
                         self.tally.undelivered += 1;
                     }
@@ -273,8 +272,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Whoever has the partition now commits its offsets.
-    fn forget_revoked(&mut self) {
+    /// Drops revoked partitions: their new owner commits the offsets.
+    fn drop_revoked(&mut self) {
         let gone =
             std::mem::take(&mut *self.revoked.0.lock().unwrap_or_else(PoisonError::into_inner));
         for partition in gone {
@@ -291,21 +290,21 @@ impl<'a> Session<'a> {
             if let Err(error) =
                 offsets.add_partition_offset(topic, *partition, Offset::Offset(next))
             {
-                debug!(%error, "an offset cannot be listed");
+                debug!(%error, "failed to list an offset");
             }
         }
-        // What is not committed is answered once more after a restart, which changes nothing.
+        // Requests behind the committed offset are answered again after a restart, which changes nothing.
         if offsets.count() > 0
             && let Err(error) = self.consumer.commit(&offsets, mode)
         {
-            debug!(%error, "offsets were not committed");
+            debug!(%error, "failed to commit offsets");
         }
     }
 
     fn close(&mut self) {
         let deadline = Deadline::after(DRAIN_MAX);
         while self.in_flight() > 0 && !deadline.is_over() {
-            self.hear(deadline.left().min(WAIT_MAX));
+            self.take_receipts(deadline.left().min(WAIT_MAX));
         }
         self.commit(CommitMode::Sync);
         self.consumer.unsubscribe();

@@ -1,3 +1,3 @@
-//! The worker that answers requests with a model in this process.
+//! The Kafka side of a model worker: reads requests, writes responses, and commits offsets once they are delivered.
 
 pub mod answering;

@@ -1,13 +1,13 @@
-//! Places at which a test lets the process die: around every call of a transaction, and wherever else the order of two things matters.
+//! Failpoints: places at which a test can crash the process, around every call of a transaction and wherever order matters.
 //!
-//! `SERINUS_CRASH_AT=ROLE/NAME:N` aborts the process when that role comes to the place of that name for the N-th time. A release build
-//! has none of this.
+//! `SERINUS_CRASH_AT=ROLE/NAME:N` aborts the process when that role reaches the failpoint for the N-th time. A release
+//! build has no failpoints.
 
 #[cfg(debug_assertions)]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The places, in the order in which a transaction comes to them.
-// A new place: its variant, its line in `ALL`, its name below; the test of all crash points finds it there.
+/// The failpoints, in the order in which a transaction reaches them.
+// A new failpoint: its variant, its line in `ALL`, its name below; the test of all crash points finds it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failpoint {
     /// Before the slot's former owner is fenced.
@@ -45,7 +45,6 @@ pub enum Failpoint {
 }
 
 impl Failpoint {
-    /// Every place.
     pub const ALL: [Self; 16] = [
         Self::BeforeFence,
         Self::AfterFence,
@@ -65,12 +64,11 @@ impl Failpoint {
         Self::AfterSave,
     ];
 
-    /// Returns whether it is a place around the writing of a file, which only the analysis role comes to.
+    /// Returns whether the failpoint surrounds the writing of a snapshot, which only the analysis role does.
     pub fn is_of_files(self) -> bool {
         matches!(self, Self::BeforeSave | Self::BeforeRename | Self::AfterSave)
     }
 
-    /// Returns its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::BeforeFence => "before-fence",
@@ -93,10 +91,10 @@ impl Failpoint {
     }
 }
 
-/// The role whose thread this is, so that a crash can be asked of one role alone: `serving/after-commit`.
+/// The name of a role, as in `serving/after-commit`.
 pub type Role = &'static str;
 
-/// Dies here, if that was asked for.
+/// Aborts the process here if `SERINUS_CRASH_AT` asks for it.
 #[cfg(debug_assertions)]
 pub fn at(role: Role, point: Failpoint) {
     static WISH: std::sync::OnceLock<Option<(String, u64)>> = std::sync::OnceLock::new();
@@ -110,11 +108,11 @@ pub fn at(role: Role, point: Failpoint) {
         && place.split_once('/') == Some((role, point.name()))
         && COUNT.fetch_add(1, Ordering::Relaxed) + 1 == *nth
     {
-        tracing::warn!(role, point = point.name(), nth, "dying, as was asked for");
+        tracing::warn!(role, point = point.name(), nth, "aborting at a failpoint");
         std::process::abort();
     }
 }
 
-/// Does nothing: a release build does not die on request.
+/// Does nothing: a release build has no failpoints.
 #[cfg(not(debug_assertions))]
 pub fn at(_: Role, _: Failpoint) {}

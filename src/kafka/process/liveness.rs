@@ -1,4 +1,4 @@
-//! What each role of an instance is doing, for the watchdog and for whoever asks whether the instance is ready.
+//! The activity of each role, for the watchdog and for readiness probes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,38 +7,39 @@ use std::time::{Duration, Instant};
 use crate::kafka::process::clock;
 use crate::kafka::process::failpoints::Role;
 
-/// After how long without a sign of life a role is overdue.
+/// Time without a heartbeat after which a role is overdue.
 pub const OVERDUE_AFTER: Duration = Duration::from_mins(1);
-/// After how long nobody may believe any more that it comes round again.
+/// Time without a heartbeat after which a role cannot be expected to recover.
 pub const HOPELESS_AFTER: Duration = Duration::from_mins(5);
-/// The same of a call of the client: each has a limit of 30 s at the most, and one that does not keep to it never comes back.
+/// The same during a call of the client. Each call has a timeout of at most 30 s; one that exceeds it three times never
+/// returns.
 pub const CALL_HOPELESS_AFTER: Duration = Duration::from_secs(90);
 
-/// What a role is doing.
+/// The current activity of a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Activity {
     /// It begins.
     Starting,
-    /// It waits for its group to give it partitions.
+    /// It waits for its first assignment.
     Joining,
-    /// It reads again what a partition must know: so many of the records so far, and how many there are where that is known.
+    /// It reads the records from which the state of a partition is rebuilt.
     Restoring {
         /// The topic.
         topic: String,
         /// The partition.
         partition: i32,
-        /// How many offsets were read.
+        /// Number of offsets read so far.
         done: i64,
-        /// Of how many.
+        /// Number of offsets to read, if known.
         total: Option<i64>,
     },
-    /// It goes round and round, as it should.
+    /// Its loop is running.
     Running,
-    /// It waits for an answer of the brokers.
+    /// It waits for a response of the brokers.
     Calling(&'static str),
-    /// Something broke, and it begins anew in a moment.
+    /// It failed and restarts after a pause.
     Pausing {
-        /// What broke.
+        /// The error.
         why: String,
     },
     /// It has ended.
@@ -46,12 +47,12 @@ pub enum Activity {
 }
 
 impl Activity {
-    /// Returns what a role does when it begins to restore a partition.
+    /// Returns the activity of a role that begins to restore a partition.
     pub fn begin(topic: &str, partition: i32) -> Self {
         Self::Restoring { topic: topic.to_owned(), partition, done: 0, total: None }
     }
 
-    /// Returns the word for it.
+    /// Returns its name in the API.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -64,7 +65,7 @@ impl Activity {
         }
     }
 
-    /// Says it in a few words.
+    /// Returns a description for people.
     pub fn words(&self) -> String {
         match self {
             Self::Restoring { topic, partition, done, total: Some(total) } => {
@@ -85,13 +86,13 @@ impl Activity {
 pub struct RoleStatus {
     /// What it is doing.
     pub activity: Activity,
-    /// Its last sign of life.
+    /// Time of its last heartbeat.
     pub seen: Instant,
-    /// When it last went from being ready to not being ready, or back.
+    /// Time at which its readiness last changed.
     pub since: Instant,
-    /// How often it began.
+    /// Number of starts, including the first.
     pub begins: u64,
-    /// Whether it has come round since it last began: calls are part of the work then.
+    /// Whether its loop has run since the last start. Calls do not change that.
     pub is_ready: bool,
 }
 
@@ -105,13 +106,13 @@ impl Liveness {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns what a role gives its signs of life by.
+    /// Returns the heartbeat of a role.
     pub fn role(&self, role: Role) -> Heartbeat {
         Heartbeat { role, pulse: self.clone() }
     }
 }
 
-/// One role's signs of life.
+/// The handle with which a role reports its activity.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     /// The role.
@@ -120,7 +121,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Says what the role is doing now.
+    /// Reports the current activity, which also counts as a sign of life.
     pub fn report(&self, activity: Activity) {
         let now = clock::moment();
         let mut all = self.pulse.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,19 +149,19 @@ impl Heartbeat {
     }
 }
 
-/// What the watchdog makes of a role.
+/// The watchdog's verdict on a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a role that hangs must be seen to"]
+#[must_use = "a hanging role must be handled"]
 pub enum Verdict {
-    /// It lives.
     Alive,
-    /// It has not been heard of for long.
+    /// It has sent no heartbeat for `OVERDUE_AFTER`.
     Overdue,
-    /// It will not come round again: the process must be started anew.
+    /// It cannot recover: the process must restart.
     Hopeless,
 }
 
-/// Judges a role by how long ago its last sign of life was; the time before `awake_since`, when the whole process slept, does not count.
+/// Judges a role by the age of its last heartbeat. Time before `awake_since`, while the process was suspended, does not
+/// count.
 pub fn judge(vital: &RoleStatus, now: Instant, awake_since: Instant) -> Verdict {
     let silent = now.saturating_duration_since(vital.seen.max(awake_since));
     let hopeless_after = match vital.activity {
@@ -198,13 +199,13 @@ mod tests {
         let restoring =
             Activity::Restoring { topic: "t".to_owned(), partition: 0, done: 1, total: Some(2) };
         check(Activity::Starting, false);
-        check(Activity::Calling("fence the slot"), false);
+        check(Activity::Calling("fence the previous owner"), false);
         check(Activity::Joining, false);
         check(restoring.clone(), false);
         check(Activity::Running, true);
         check(Activity::Calling("commit"), true);
         check(Activity::Running, true);
-        // A partition came: until it is restored its requests wait.
+        // A partition was assigned: its requests wait until it is restored.
         check(restoring, false);
         check(Activity::Running, true);
         check(Activity::Pausing { why: "the brokers are away".to_owned() }, false);
@@ -221,7 +222,7 @@ mod tests {
             let vital = &pulse.read()["serving"];
             let now = vital.seen + Duration::from_secs(seconds);
             assert_eq!(judge(vital, now, vital.seen), expected);
-            // As soon as it wakes up nobody can have been heard of.
+            // Right after the process wakes up no role can have sent a heartbeat.
             assert_eq!(judge(vital, now, now), Verdict::Alive);
         };
         check(Activity::Running, 59, Verdict::Alive);

@@ -1,4 +1,4 @@
-//! Counters by model, shared with whoever shows them.
+//! Counters and gauges by model, which the roles update and the API reads.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,46 +10,43 @@ use serinus_core::engine::counter::Counter;
 /// Numbers by model and name.
 pub type ValuesByModel = BTreeMap<(ModelName, &'static str), u64>;
 
-/// What all roles of an instance have counted, what they hold now, and what they are doing.
+/// The counters and gauges of an instance, and the activity of its roles.
 #[derive(Clone, Debug, Default)]
 pub struct MetricsRegistry {
     counters: Arc<Mutex<ValuesByModel>>,
     gauges: Arc<Mutex<ValuesByModel>>,
     unsent: Arc<Mutex<BTreeMap<(ModelName, Version), u64>>>,
-    /// What the roles are doing.
+    /// The activity of each role.
     pub liveness: Liveness,
 }
 
 impl MetricsRegistry {
-    /// Returns everything counted so far.
     pub fn counters(&self) -> ValuesByModel {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns how much of everything is held now.
     pub fn gauges(&self) -> ValuesByModel {
         self.gauges.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Says how much of the named things is held now, by model; models that are not named hold nothing of them.
+    /// Replaces all values of the named gauges. A model without a value no longer has the gauge.
     pub fn set_gauges(&self, names: &[&'static str], held: ValuesByModel) {
         let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.retain(|(_, name), _| !names.contains(name));
         gauges.extend(held);
     }
 
-    /// Counts copies of requests that were not sent to a version because its topic did not take them.
+    /// Counts copies of requests that the topic of a version rejected.
     pub fn add_failed_forwards(&self, model: &ModelName, version: &Version, n: u64) {
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         *unsent.entry((model.clone(), version.clone())).or_default() += n;
     }
 
-    /// Returns how many copies were not sent, by model and version.
+    /// Returns the number of rejected copies by model and version.
     pub fn failed_forwards(&self) -> BTreeMap<(ModelName, Version), u64> {
         self.unsent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds to a counter by its name.
     pub fn add(&self, model: &ModelName, name: &'static str, n: u64) {
         *self
             .counters
@@ -60,14 +57,13 @@ impl MetricsRegistry {
     }
 }
 
-/// What one role has counted since it last told the board: no lock on the way of the data.
+/// Counts of one role since its last commit. They need no lock.
 #[derive(Debug, Default)]
 pub struct PendingCounts {
     rows: BTreeMap<ModelName, [u64; Counter::ALL.len()]>,
 }
 
 impl PendingCounts {
-    /// Adds to a counter.
     pub fn add(&mut self, model: &ModelName, counter: Counter, n: u64) {
         if !self.rows.contains_key(model) {
             self.rows.insert(model.clone(), [0; Counter::ALL.len()]);
@@ -77,7 +73,7 @@ impl PendingCounts {
         }
     }
 
-    /// Tells the board, after a commit: what was thrown away was not done.
+    /// Adds the counts to the registry. Call it after a commit: aborted work must not be counted.
     pub fn flush_to(&mut self, board: &MetricsRegistry) {
         for (model, row) in std::mem::take(&mut self.rows) {
             for (counter, n) in Counter::ALL.into_iter().zip(row) {
@@ -88,7 +84,7 @@ impl PendingCounts {
         }
     }
 
-    /// Forgets what was not committed.
+    /// Drops the counts of an aborted transaction.
     pub fn discard(&mut self) {
         self.rows.clear();
     }

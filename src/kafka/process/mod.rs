@@ -1,4 +1,6 @@
-//! What the process as a whole has: the clock, shutdown, liveness, failpoints and metrics.
+//! Process-wide services: the clock, deadlines, shutdown, liveness, failpoints, and metrics.
+//!
+//! Roles report to `liveness` and `metrics`; the HTTP API and the watchdog read both. Only `clock` reads the time.
 
 pub mod clock;
 pub mod wait;

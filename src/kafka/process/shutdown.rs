@@ -1,4 +1,4 @@
-//! Asking an instance to stop.
+//! A request to stop, shared by all threads of an instance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,29 +7,28 @@ use std::time::Duration;
 
 use crate::kafka::process::wait::Deadline;
 
-/// A request to stop, shared by all threads of an instance.
+/// A flag that asks every thread to stop.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown(Arc<AtomicBool>);
 
 impl Shutdown {
-    /// How often a wait looks up: a signal handler can only set a flag.
-    const LOOK_EVERY: Duration = Duration::from_millis(50);
+    /// Interval at which a wait checks the flag: a signal handler can only set it.
+    const CHECK_EVERY: Duration = Duration::from_millis(50);
 
-    /// Asks everyone who holds it to finish and stop.
+    /// Asks every holder to finish and stop.
     pub fn request(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Returns whether someone asked.
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Waits until someone asks, but not longer than this; returns whether someone did.
+    /// Waits for a request for at most `wait`. Returns whether there was one.
     pub fn wait(&self, wait: Duration) -> bool {
         let deadline = Deadline::after(wait);
         while !self.is_requested() && !deadline.is_over() {
-            thread::park_timeout(deadline.left().min(Self::LOOK_EVERY));
+            thread::park_timeout(deadline.left().min(Self::CHECK_EVERY));
         }
         self.is_requested()
     }

@@ -308,7 +308,7 @@ impl<'a> Forwards<'a> {
                 warn!(%model, %version, topic, reason, not_sent, "version topic unwritable: copies not sent");
             }
             Some(reason) => {
-                info!(%model, %version, topic, reason, not_sent, "version topic still unwritable")
+                info!(%model, %version, topic, reason, not_sent, "version topic still unwritable");
             }
             None => {
                 info!(%model, %version, topic, not_sent, "version topic writable again");

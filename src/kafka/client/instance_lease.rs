@@ -1,8 +1,8 @@
-//! Whose an instance's name is: the process that was started last has it.
+//! The lease of an instance name: the process that started last owns it.
 //!
-//! A process that slept through its session, or whose transaction took too long, is fenced just like one whose name was taken by another
-//! process; and were it to join its groups again, it would throw the other one out. So each process writes down that it begins, and
-//! before a role begins, again or for the first time, it looks whether its own record is still the newest.
+//! A process that was suspended past its session, or whose transaction timed out, is fenced exactly like a process whose
+//! name another process took. If it rejoined its groups, it would remove the new owner. So each process writes a record
+//! when it starts, and checks that its record is the newest before it starts or restarts a role.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use crate::kafka::client::topic_reader::KeyedWriter;
 use crate::kafka::client::topic_scan;
 use crate::kafka::process::clock;
 
-/// How long the record of a begin may take.
+/// Timeout of writing the start record.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// An instance's name, held by this process.
+/// The claim of this process on an instance name.
 #[derive(Debug)]
 pub struct InstanceLease {
     instance: String,
     process: String,
 }
 
-/// The private record of a begin.
+/// The record that a process writes when it starts.
 #[derive(Debug, Serialize, Deserialize)]
 struct Begin {
     process: String,
@@ -34,27 +34,28 @@ struct Begin {
 }
 
 impl InstanceLease {
-    /// Makes the claim of this process; nobody knows of it yet.
+    /// Creates a claim that is not written yet.
     pub fn new(instance: &str) -> Self {
         Self { instance: instance.to_owned(), process: Uuid::now_v7().to_string() }
     }
 
-    /// Returns the name of the topic that keeps the newest begin of each name.
+    /// Returns the compacted topic with the newest start record of each name.
     pub fn topic(settings: &Settings) -> String {
         settings.topic("internal.slots")
     }
 
-    /// Writes down that this process begins: whoever had the name before leaves when it finds out.
+    /// Writes the start record. The previous owner stops at its next check.
     pub fn take(&self, settings: &Settings) -> Result<(), ShellError> {
         let begin = Begin { process: self.process.clone(), at: clock::now().0 };
-        let value = serde_json::to_vec(&begin)
-            .map_err(|error| ShellError::Missing(format!("failed to write a begin: {error}")))?;
+        let value = serde_json::to_vec(&begin).map_err(|error| {
+            ShellError::Missing(format!("failed to encode the start record: {error}"))
+        })?;
         KeyedWriter::new(settings, Self::topic(settings), WAIT)
             .and_then(|s| s.write(&self.instance, &value))
-            .map_err(ShellError::read("take the instance's name"))
+            .map_err(ShellError::read("take the instance name"))
     }
 
-    /// Fails where another process has begun under this name since.
+    /// Fails if another process has started under this name since.
     pub fn check(&self, settings: &Settings) -> Result<(), ShellError> {
         let mut newest = None;
         let topic = Self::topic(settings);

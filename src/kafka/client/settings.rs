@@ -1,18 +1,18 @@
-//! How each of our Kafka clients is set up: every property that we rely on, explicitly.
+//! The properties of each Kafka client: every property that we rely on, set explicitly.
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 use crate::kafka::client::guarded_properties::TRANSACTION_TIMEOUT_MS;
 
-/// Where Kafka is, which application this is, and what the operator wants set beyond that.
+/// The cluster, the application id, and the properties that the operator sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The brokers to ask first: `HOST:PORT`, several with commas.
+    /// Bootstrap brokers: `HOST:PORT`, separated by commas.
     pub bootstrap: String,
     /// The application id: instances with one id share the work.
     pub app: String,
-    /// Properties of the Kafka client that win over ours, in order.
+    /// Client properties that override ours; the last one wins.
     pub overrides: Vec<(String, String)>,
 }
 
@@ -27,7 +27,7 @@ impl Settings {
         format!("{}.{name}", self.app)
     }
 
-    /// Returns a consumer's properties for the processing of a group; offsets are committed by transactions only.
+    /// Returns the properties of a group member. Only transactions commit its offsets.
     pub fn consumer(&self, group: &str) -> ClientConfig {
         self.client(&[
             ("group.id", group),
@@ -36,10 +36,10 @@ impl Settings {
             ("auto.offset.reset", "earliest"),
             ("isolation.level", "read_committed"),
             ("enable.partition.eof", "false"),
-            // A dead member's partitions and its open transaction block others for as long.
+            // The partitions of a crashed member have no owner for this long.
             ("session.timeout.ms", "10000"),
             ("heartbeat.interval.ms", "2000"),
-            // A lane that is restored for minutes does not poll; that it comes round at all the watchdog sees to.
+            // A role that restores a lane for minutes does not poll; the watchdog checks its progress instead.
             ("max.poll.interval.ms", "900000"),
             ("fetch.wait.max.ms", "10"),
             // The client waits this long before it fetches again for a full queue; its default of a second stalls a lane.
@@ -48,31 +48,31 @@ impl Settings {
         ])
     }
 
-    /// Returns a consumer's properties for looking: assigned by hand, committing nothing, told of each partition's end.
+    /// Returns the properties of a reader: manual assignment, no commits, and `PartitionEOF` at each end.
     pub fn reader(&self) -> ClientConfig {
-        // A group id must be there for `assign`; nothing joins the group.
+        // `assign` requires a group id; nothing joins the group.
         let group = format!("{}.readers", self.app);
         let mut config = self.consumer(&group);
         config.set("enable.partition.eof", "true");
         self.overridden(config)
     }
 
-    /// Returns a reader's properties for one that stays at the end of a quiet topic: every broker is asked in vain as often as a fetch may wait.
+    /// Returns the properties of a reader that follows a quiet topic: a longer fetch wait saves empty fetches.
     pub fn follower(&self) -> ClientConfig {
         let mut config = self.reader();
         config.set("fetch.wait.max.ms", "100");
         self.overridden(config)
     }
 
-    /// Returns a consumer's properties for a model's worker: it reads what is not committed yet, since an answer to a request that is
-    /// taken back changes nothing, and so one commit less is waited for.
+    /// Returns the properties of a model worker's consumer. It reads uncommitted requests, which saves the wait for one
+    /// commit: an answer to an aborted request changes nothing.
     pub fn worker(&self, group: &str) -> ClientConfig {
         let mut config = self.consumer(group);
         config.set("isolation.level", "read_uncommitted");
         self.overridden(config)
     }
 
-    /// Returns a producer's properties: idempotent, placed by explicit partition.
+    /// Returns the properties of an idempotent producer that sets every partition explicitly.
     pub fn producer(&self) -> ClientConfig {
         self.client(&[
             ("enable.idempotence", "true"),
@@ -81,12 +81,12 @@ impl Settings {
             ("linger.ms", "1"),
             ("queue.buffering.max.messages", "500000"),
             ("message.timeout.ms", "30000"),
-            // A broker takes batches of 1,048,588 bytes; the rest is room for the batch around a single record.
+            // A broker accepts batches of 1,048,588 bytes; the difference is room for the batch header.
             ("message.max.bytes", "1000000"),
         ])
     }
 
-    /// Returns how large a record may be that the producers take.
+    /// Returns the maximum size of a record that the producers accept.
     pub fn record_bytes_max(&self) -> usize {
         let said = self.producer().get("message.max.bytes").and_then(|p| p.parse().ok());
         said.unwrap_or(usize::MAX)
@@ -94,12 +94,12 @@ impl Settings {
 
     /// Returns a transactional producer's properties.
     ///
-    /// In a transaction a failed delivery fails the commit, so that reports of success would only cost.
+    /// A failed delivery fails the commit, so that reports of success are not needed.
     pub fn transactional(&self, id: &str) -> ClientConfig {
         self.transactional_within(id, None)
     }
 
-    /// The same for topics whose batches may not have more bytes than this.
+    /// The same, with batches of at most `limit` bytes.
     pub fn transactional_within(&self, id: &str, limit: Option<usize>) -> ClientConfig {
         let mut config = self.producer();
         let timeout = config.get("transaction.timeout.ms").and_then(|c| c.parse().ok());
@@ -107,30 +107,28 @@ impl Settings {
         config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", timeout.to_string())
-            // In `send offsets` the client waits, with no limit, for a connection to change before it asks anew who coordinates the group.
-            // Where nothing else happens, a connection that is closed for being idle is that change.
+            // While it sends offsets, the client waits without a limit for a connection to change before it looks up the
+            // group's coordinator again. Closing an idle connection is such a change.
             .set("connections.max.idle.ms", "12000")
-            // The client asks again for the end of a transaction 100 ms before its time is over, or over the next connection: an outbox waits
-            // less, see `patience` there.
             // No message may outlive its transaction.
             .set("message.timeout.ms", timeout.min(TRANSACTION_TIMEOUT_MS).to_string())
             .set("delivery.report.only.error", "true");
         narrowed(self.overridden(config), limit)
     }
 
-    /// Returns the properties of a producer of copies for one topic, each of which is tried for so many milliseconds; `limit` is how many
-    /// bytes a batch of the topic may have, where that is known.
+    /// Returns the properties of a producer of copies for one topic. Each copy is retried for `lifetime_ms`; `limit` is the
+    /// maximum size of a batch, if known.
     pub fn courier(&self, limit: Option<usize>, lifetime_ms: i64) -> ClientConfig {
         let mut config = self.producer();
         config
             .set("message.timeout.ms", lifetime_ms.to_string())
-            // A topic that takes nothing must not take the memory of the rest.
+            // An unwritable topic must not use the memory of the others.
             .set("queue.buffering.max.messages", "10000")
             .set("queue.buffering.max.kbytes", "65536");
         narrowed(self.overridden(config), limit)
     }
 
-    /// Returns the properties of the client that makes and describes topics.
+    /// Returns the properties of the admin client.
     pub fn admin(&self) -> ClientConfig {
         self.client(&[])
     }
@@ -141,11 +139,11 @@ impl Settings {
             .set_log_level(RDKafkaLogLevel::Info)
             .set("bootstrap.servers", &self.bootstrap)
             .set("client.id", &self.app)
-            // Small records on a quiet link must not wait for their neighbours.
+            // Small records on a quiet connection must not wait for more.
             .set("socket.nagle.disable", "true")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
-            // No client of ours makes a topic by asking for it, whatever the brokers allow; a producer would by default.
+            // A metadata request must not create a topic; a producer would by default.
             .set("allow.auto.create.topics", "false")
             .set("topic.metadata.refresh.interval.ms", "10000");
         for (key, value) in properties {
@@ -162,7 +160,7 @@ impl Settings {
     }
 }
 
-/// Returns a producer's properties with batches of at most so many bytes: brokers hold whole batches to a topic's limit.
+/// Limits the batch size: brokers apply the limit of a topic to whole batches.
 fn narrowed(mut config: ClientConfig, limit: Option<usize>) -> ClientConfig {
     if let Some(limit) = limit {
         let batch = config.get("batch.size").and_then(|c| c.parse().ok());
@@ -171,7 +169,7 @@ fn narrowed(mut config: ClientConfig, limit: Option<usize>) -> ClientConfig {
     config
 }
 
-/// The client's default of `batch.size`.
+/// Default of `batch.size` in librdkafka.
 pub const BATCH_BYTES: usize = 1_000_000;
 
 #[cfg(test)]

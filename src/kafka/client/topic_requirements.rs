@@ -1,29 +1,29 @@
-//! What is asked of the settings of a topic, and what it means where one differs.
+//! Requirements on the settings of topics, and the severity of a mismatch.
 
 use std::fmt;
 
 use serinus_core::domain::time::Span;
 
-/// Everything that a topic keeps: records carry event time, which may be long ago, so that age would delete them at once.
+/// Unlimited retention: records carry event time, which may be old, so a limit by age could delete them at once.
 pub(crate) const KEEP_ALL: &str = "-1";
 
-/// What is asked of a setting of a topic that is already there.
+/// The requirement on a setting of an existing topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    /// Nothing: a new topic gets our value, an old one may differ.
+    /// None: a new topic gets our value, an existing one may differ.
     Nothing,
     /// Our value.
     Equal,
-    /// No limit, or at least so long.
+    /// No limit, or at least this span.
     AtLeast(Span),
     /// No limit.
     Unlimited,
-    /// Our value; another one is worth a warning.
+    /// Our value; any other causes a warning.
     Preferred,
 }
 
 impl Requirement {
-    /// Returns the stricter of two demands on one setting.
+    /// Returns the stricter of two requirements on one setting.
     pub(crate) fn or_stricter(self, other: &Self) -> Self {
         match (self, other) {
             (Self::Equal, _) | (_, Self::Equal) => Self::Equal,
@@ -37,12 +37,12 @@ impl Requirement {
     }
 }
 
-/// What a mismatch means for a start.
+/// The effect of a mismatch on a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// Records could be lost or changed: it stops the start.
+    /// Records could be lost or changed: the start fails.
     Error,
-    /// It costs something else: it is a warning.
+    /// Records are safe: the start logs a warning.
     Warning,
 }
 
@@ -53,11 +53,11 @@ pub struct Setting {
     pub key: &'static str,
     /// What a new topic gets.
     pub value: String,
-    /// What is asked of one that is there.
+    /// The requirement on an existing topic.
     pub demand: Requirement,
 }
 
-/// Something about a topic that is not as it must be.
+/// A setting of a topic that does not meet its requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     /// The topic.
@@ -68,7 +68,7 @@ pub struct Mismatch {
     pub found: String,
     /// What must be.
     pub wanted: String,
-    /// What it means for a start.
+    /// The effect on a start.
     pub severity: Severity,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Returns what is asked of a setting that has this value, and what the difference means, where the value does not do.
+/// Returns what a setting requires, and the severity, if this value does not meet the requirement.
 pub(crate) fn unmet(setting: &Setting, value: &str) -> Option<(String, Severity)> {
     let number = || value.parse::<i64>().unwrap_or(0);
     match &setting.demand {
@@ -101,7 +101,7 @@ pub(crate) fn unmet(setting: &Setting, value: &str) -> Option<(String, Severity)
     }
 }
 
-/// Parts mismatches into those that stop a start and those that are worth a warning.
+/// Splits mismatches into errors and warnings.
 pub fn split_by_severity(mismatches: Vec<Mismatch>) -> (Vec<Mismatch>, Vec<Mismatch>) {
     mismatches.into_iter().partition(|m| match m.severity {
         Severity::Error => true,

@@ -233,8 +233,7 @@ impl Session<'_> {
             // Commit at once, so that a withheld offset is the older one and cannot return.
             is_touched: heard.is_read() && next > 0,
             judges: BTreeMap::new(),
-            counts: BTreeMap::new(),
-            refused: PendingCounts::default(),
+            counts: PendingCounts::default(),
         };
         for (model, state) in states {
             if placement::partition(model.as_bytes(), count) == partition {

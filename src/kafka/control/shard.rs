@@ -96,8 +96,7 @@ pub(crate) struct CommandShard {
     pub(crate) next: i64,
     pub(crate) is_touched: bool,
     pub(crate) judges: BTreeMap<ModelName, ModelJudge>,
-    pub(crate) counts: BTreeMap<(ModelName, &'static str), u64>,
-    pub(crate) refused: PendingCounts,
+    pub(crate) counts: PendingCounts,
 }
 
 /// Publishes the effects of one judge step, and journals the step.
@@ -126,7 +125,7 @@ pub(crate) fn publish(
             }
             Effect::Metrics(_) => {}
             Effect::Count(counter, n) => {
-                *shard.counts.entry((model.clone(), counter.describe().0)).or_default() += n;
+                shard.counts.add(&model, *counter, *n);
             }
         }
     }
@@ -185,10 +184,7 @@ pub(crate) fn commit(
     shard.producer.commit(&offsets, || member.metadata())?;
     shard.is_touched = false;
     shard.judges.values_mut().for_each(|f| f.is_touched = false);
-    shard.refused.flush_to(board);
-    for ((model, name), n) in std::mem::take(&mut shard.counts) {
-        board.add(&model, name, n);
-    }
+    shard.counts.flush_to(board);
     Ok(())
 }
 
@@ -342,10 +338,10 @@ pub(crate) fn refuse(
             &model_judge.plan,
             dead,
             &mut shard.producer,
-            &mut shard.refused,
+            &mut shard.counts,
         );
     }
-    shard.refused.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
+    shard.counts.add(&ModelName::new(NO_MODEL), Counter::CommandUnreadable, 1);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The command line as its users meet it: the built program, its stdout, its stderr and its exit codes.
+//! The command line as users meet it: the built program, its stdout, stderr and exit codes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -22,7 +22,7 @@ use crate::kit::process;
 
 const WAIT: Duration = Duration::from_secs(20);
 
-/// What a run of the program left.
+/// Output and exit code of a run.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -58,7 +58,7 @@ fn fed(args: &[&str], input: &str) -> Ran {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    // A program that does not read its stdin may have ended by now.
+    // A program that does not read its stdin may have exited already.
     child.stdin.take().expect("stdin is piped").write_all(input.as_bytes()).ok();
     let output = child.wait_with_output().expect("the program ends");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints text");
@@ -92,12 +92,12 @@ fn a_wrong_spec_is_exit_2_with_place_line_and_suggestion() {
       = did you mean `timeout`?
     ");
     assert_eq!(ran.stdout, "");
-    // The same before anything is asked of Kafka.
+    // The same check happens before the program connects to Kafka.
     fed(&["apply", "-f", "-", "--bootstrap", "127.0.0.1:1"], spec).check(2);
     fed(&["run", "--apply", "-", "--bootstrap", "127.0.0.1:1"], spec).check(2);
 }
 
-/// What one file shows, or several together, is refused without any Kafka.
+/// Errors within one file or across several files are refused without Kafka.
 #[test]
 fn a_topic_of_two_uses_is_exit_2_and_names_both() {
     let model = |name: &str, topics: &str| {
@@ -147,7 +147,7 @@ fn a_wrong_command_line_is_exit_2() {
     check(&["schema", "spec", "--avro"], "never written in Avro");
 }
 
-/// Every command takes `-X`, and each refuses what a guarantee rests on before it reaches for a cluster.
+/// Every command accepts `-X`, and refuses values that would break a guarantee before it connects.
 #[test]
 fn a_property_that_a_guarantee_rests_on_is_exit_2_and_named() {
     let check = |args: &[&str], property: &str| {
@@ -192,7 +192,7 @@ fn a_property_that_a_guarantee_rests_on_is_exit_2_and_named() {
     ] {
         check(&["run"], property);
     }
-    // Each by itself is within bounds; together they are not.
+    // Each value alone is valid; the combination is not.
     let both = ["-X", "transaction.timeout.ms=5000"];
     let ran = serinus(
         &[&["list", "--bootstrap", "127.0.0.1:1", "-X", "message.timeout.ms=6000"], &both[..]]
@@ -244,7 +244,7 @@ fn a_closed_stdout_is_not_an_error() {
     );
 }
 
-/// A broker inside this process. It shows wiring; it proves nothing of transactions, and nothing here claims so.
+/// A broker inside this process. It tests wiring only; it proves nothing about transactions.
 pub(crate) struct World {
     pub(crate) cluster: MockCluster<'static, DefaultProducerContext>,
     producer: Arc<BaseProducer>,
@@ -292,7 +292,7 @@ impl World {
         self.put("serinus.rollouts", 0, "flights", &state(phase, stage, share), &[]);
     }
 
-    /// Answers every command as an instance would: an event that names it, and a state where something changes.
+    /// Answers every command like an instance: an event that names the command, and a state if something changes.
     pub(crate) fn answers(&self, verdict: &'static str) -> Answers {
         let stop = Arc::new(AtomicBool::new(false));
         let settings = Settings::new(self.cluster.bootstrap_servers(), "serinus");
@@ -330,7 +330,7 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Ends it and returns the commands that it saw.
+    /// Ends it and returns the received commands.
     pub(crate) fn end(mut self) -> Vec<Value> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("it is ended once").join().expect("it did not panic")
@@ -416,7 +416,7 @@ fn a_wait_sees_what_comes_after_it_began() {
     let waiting = std::thread::spawn(move || {
         serinus(&["status", "flights", "--wait", "--timeout", "60s", "--bootstrap", &bootstrap])
     });
-    // Whether the program has read the first state by now or not, it ends by the second.
+    // Whether or not the program has read the first state by now, the second one ends it.
     world.put_state("Aborted", 1, 0.0);
     waiting.join().expect("it did not panic").check(3);
 }
@@ -533,7 +533,7 @@ fn a_watch_ends_with_the_rollout() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    // It says where the rollout stands once it follows what comes.
+    // It prints where the rollout stands once it follows new records.
     let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
     let mut headline = String::new();
     stderr.read_line(&mut headline).expect("it says something");
@@ -552,12 +552,12 @@ fn a_watch_ends_with_the_rollout() {
     let abort = "1970-01-01 00:00:00  ABORT by judge: Progressing -> Aborted, v1 100% (stable)";
     assert!(said.lines().any(|s| s == abort), "{said}");
     assert!(!said.contains("trips"), "{said}");
-    // Whoever comes too late is told at once.
+    // A command that comes too late fails immediately.
     world.put_state("Aborted", 1, 0.0);
     world.run(&["watch", "flights-v2"]).check(3);
 }
 
-/// The broker takes the connection and says nothing, for as long as anybody waits.
+/// The broker accepts the connection and never responds.
 #[test]
 fn an_instance_that_is_stopped_while_it_starts_leaves_at_once() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port is free");

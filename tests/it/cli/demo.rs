@@ -1,4 +1,4 @@
-//! The demonstration as a visitor starts it, on its broker inside the process.
+//! The demo as a visitor starts it, on its in-process broker.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::kit::process::{Process, folder, serinus};
 
 fn start(arguments: &[&str], log: &str) -> Process {
     let path = folder("demo").join(log);
-    // The address is read from it, and must be this run's.
+    // The address is read from the log, which must be of this run.
     std::fs::remove_file(&path).ok();
     let mut command = serinus();
     command.arg("demo").args(arguments).env_remove("SERINUS_BOOTSTRAP");
@@ -64,7 +64,7 @@ fn the_broken_build_is_stopped_on_an_external_broker() {
         serde_json::from_slice(&ask(&["status", "flights-v3"])).expect("status is JSON");
     let state = &status["state"];
     assert_eq!((&state["phase"], &state["stable"]), (&"Aborted".into(), &"v2".into()), "{state}");
-    // What the screen said is what the topic says.
+    // The screen and the topic agree.
     let reason = state["reason"].as_str().expect("there is a reason");
     assert!(reason.starts_with("v3 is worse: ") && text.contains(reason), "{reason}\n{text}");
     let auc = |v: &Value| v["name"] == "auc" && v["verdict"] == "harmful";

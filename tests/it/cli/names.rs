@@ -1,4 +1,4 @@
-//! How rollouts are named on the command line: two models with one name, rollouts that are over, that wait, or were refused.
+//! Rollout names on the command line: two models with one name, and rollouts that are over, waiting or refused.
 
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ fn a_rollout_that_is_over_is_known_by_its_events() {
             json!({"rollout": rollout, "model": "flights", "tick": 1, "reason": "its evidence"});
         world.put("serinus.rollout-metrics", 0, rollout, &metrics, &[]);
     }
-    // Refused commands about what is over change nothing of how it ended.
+    // Refused commands after the end of a rollout do not change how it ended.
     let late = event(9, "r2", "conflict", "Progressing", "the rollout of this model is `r4`");
     world.put("serinus.rollout-events", 0, "r2", &late, &[]);
     for (rollout, _, phase, code) in ends {
@@ -119,7 +119,7 @@ fn a_wait_for_a_rollout_that_waited_and_was_refused_ends_with_the_refusal() {
     let bootstrap = world.cluster.bootstrap_servers();
     let waiting =
         std::thread::spawn(move || serinus(&[&wait[..], &["--bootstrap", &bootstrap]].concat()));
-    // A refused command about it is not its refusal.
+    // A refused command on the rollout is not a refusal of the rollout.
     let mut paused = event(6, "r3", "conflict", "Progressing", "the rollout of this model is `r2`");
     paused["command_id"] = "another".into();
     put_event(paused);

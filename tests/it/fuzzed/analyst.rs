@@ -1,4 +1,4 @@
-//! Any bytes as the history of an analyst lane: five bytes a step, of which the first says its kind and whether the lane is killed.
+//! Any bytes as the history of an analyst lane: five bytes per step; the first selects its kind and whether the lane is killed.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
     true
 }
 
-/// Reads the records, and after which turns the lane is killed, and after which saved; the rollout may end on the way.
+/// Parses the records and the turns after which the lane is killed or saved; the rollout may end in between.
 fn read(bytes: &[u8]) -> (Vec<Record>, BTreeSet<usize>, BTreeSet<usize>) {
     let (chunks, _) = bytes.as_chunks::<5>();
     let chunks = &chunks[..chunks.len().min(STEPS_MAX)];
@@ -36,9 +36,9 @@ fn read(bytes: &[u8]) -> (Vec<Record>, BTreeSet<usize>, BTreeSet<usize>) {
     }
 }
 
-/// Reads a step; nothing where the rollout ends.
+/// Parses a step; `None` if the rollout ends there.
 fn step([kind, wait, a, b, c]: [u8; 5]) -> Option<Step> {
-    // Thousandths of a second, up to a window and a half.
+    // Milliseconds, up to a window and a half.
     let wait_ms = match i64::from(wait) {
         short @ 0..200 => 2 * short,
         long => 110 * (long - 199),
@@ -50,7 +50,7 @@ fn step([kind, wait, a, b, c]: [u8; 5]) -> Option<Step> {
             let age_ms = if kind & 0x38 == 0x38 { age_ms + LONG_AGO_MS } else { age_ms };
             Some(Step::Case { wait_ms, age_ms, fails: a % 6, score: b % 101, is_twin: c & 1 == 1 })
         }
-        // A label's time may be in the future too.
+        // A label may also be dated in the future.
         3..6 => Some(Step::Label {
             wait_ms,
             of,

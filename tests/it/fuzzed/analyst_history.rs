@@ -1,4 +1,4 @@
-//! Histories of an analyst lane: steps become what two topics hold, and the lane is run over them whole or through crashes.
+//! Histories of an analyst lane: steps become the records of two topics, and the lane processes them with or without crashes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use serinus_core::plan::rollout::RolloutPlan;
 
 use crate::scenarios::plans::{self, MIDNIGHT};
 
-/// As old as a case with a wrong date: what follows comes after a longer gap than there may be in what counts.
+/// As old as a case with a wrong date: the gap to the next record exceeds the longest gap within valid records.
 pub(crate) const LONG_AGO_MS: i64 = 40 * 24 * 3_600_000;
 
-/// One record of a history, and how long after the one before it comes.
+/// One record of a history, and its delay after the previous one.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Case {
@@ -49,7 +49,7 @@ pub(crate) enum Step {
         wait_ms: i64,
         of: usize,
     },
-    /// How far one of two partitions of labels was read, said by whoever reads it.
+    /// A report of how far one of two label partitions was read.
     Watermark(MarkStep),
 }
 
@@ -75,7 +75,7 @@ impl MarkStep {
     }
 }
 
-/// A record as a lane gets it.
+/// A record as a lane receives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) now: Timestamp,
@@ -161,7 +161,7 @@ pub(crate) fn prediction(n: usize, id: &str, now: Timestamp, fails: u8, score: u
     }
 }
 
-/// Turns steps into what two topics would hold, in the order of arrival.
+/// Turns steps into the records of two topics, in order of arrival.
 pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
     let mut now = MIDNIGHT;
     let mut records: Vec<Record> = Vec::new();
@@ -189,7 +189,7 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
                 Event::Prediction { offset: predictions, prediction: Box::new(prediction) }
             }
             Step::Label { of, late, version, age_ms, retract, .. } => {
-                // Beyond the newest case: a label that comes before its prediction.
+                // Past the newest case: a label that arrives before its prediction.
                 let nth = (cases + 3).saturating_sub(*of).max(1);
                 let label = Label {
                     request_id: format!("id{nth}").as_str().into(),
@@ -216,7 +216,7 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
         records.push(Record { now, event });
     }
     if has_marks {
-        // In the end all labels were read: no case waits for ever.
+        // At the end all labels were read, so no case waits forever.
         for source in 0..2 {
             labels += 1;
             let read_to = Some(now + Span::seconds(3_600));
@@ -228,12 +228,12 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Record> {
     records
 }
 
-/// A lane knows a record again for as long as it holds it: the window and the keep time.
+/// A lane recognizes a duplicate for as long as it holds the case: the window plus the keep time.
 pub(crate) fn is_known_again(record: &Record, now: Timestamp) -> bool {
     since(record) + Span::seconds(5) > now
 }
 
-/// Since when a record counts; a case that comes again and again is held no longer for it.
+/// Start of the time for which a record counts; duplicates of a case do not extend it.
 fn since(record: &Record) -> Timestamp {
     match &record.event {
         Event::Prediction { prediction, .. } => prediction.event_time(),
@@ -246,7 +246,7 @@ fn since(record: &Record) -> Timestamp {
     }
 }
 
-/// The same record once more, at the end of its topic.
+/// The same record again, at the end of its topic.
 fn again(event: &Event, predictions: &mut i64, labels: &mut i64) -> Event {
     let mut event = event.clone();
     match &mut event {
@@ -271,7 +271,7 @@ pub(crate) fn lane() -> Analyst {
     lane
 }
 
-/// Everything a lane does with a history, and then with nothing for a while.
+/// Every effect of a lane on a history followed by silence.
 pub(crate) fn told(records: &[Record], extra_ticks: usize) -> Vec<Effect> {
     let mut lane = lane();
     let mut out = Vec::new();
@@ -285,7 +285,7 @@ pub(crate) fn told(records: &[Record], extra_ticks: usize) -> Vec<Effect> {
     out
 }
 
-/// How long a lane is looked at after the last record: every case is then long forgotten.
+/// How long the lane runs after the last record: every case has expired long before.
 pub(crate) const QUIET_SECONDS: i64 = 30;
 
 fn finish(lane: &mut Analyst, records: &[Record], out: &mut Vec<Effect>) {
@@ -304,13 +304,13 @@ pub(crate) fn last_sums(effects: &[Effect]) -> Evidence {
     last.unwrap_or_default()
 }
 
-/// The same effects but for what is only counted.
+/// The effects without those that are only counted.
 pub(crate) fn without_counts(effects: &[Effect]) -> Vec<&Effect> {
     effects.iter().filter(|e| !matches!(e, Effect::Count(..))).collect()
 }
 
-/// Runs a history in turns, killing the lane after some of them and replaying as the shell does: from the newest file, where one was
-/// saved, else from the oldest turn of which something is held.
+/// Runs a history in turns, kills the lane after some of them and replays like the program: from the newest snapshot if there is
+/// one, else from the oldest turn of which something is held.
 pub(crate) fn told_with_crashes(
     records: &[Record],
     crashes: &BTreeSet<usize>,
@@ -345,7 +345,7 @@ pub(crate) fn told_with_crashes(
     written
 }
 
-/// The same history, in which the rollout ends after so many records.
+/// The same history, in which the rollout ends after this many records.
 pub(crate) fn ending(records: &[Record], after: usize) -> Vec<Record> {
     let mut records = records.to_vec();
     let at = after.min(records.len());
@@ -355,7 +355,7 @@ pub(crate) fn ending(records: &[Record], after: usize) -> Vec<Record> {
     records
 }
 
-/// The same history, in which another routing holds after so many records, and the lane hears of it so many records later.
+/// The same history, in which the routing changes after some records and the lane learns of it some records later.
 pub(crate) fn revised(records: &[Record], after: usize, late: usize) -> Vec<Record> {
     let mut records = records.to_vec();
     let after = after.min(records.len());
@@ -385,7 +385,7 @@ fn replayed(
     file: Option<&(u64, Vec<u8>)>,
 ) -> Analyst {
     let mut lane = Analyst::new(Settings::new("m".into(), 0, 1));
-    // The shell does its last turn again even where nothing is held.
+    // The program repeats its last turn even if nothing is held.
     let from = file.map_or(from.clamp(1, to), |(saved, _)| saved + 1);
     if file.is_none() {
         let written = journal.iter().find(|(turn, _)| *turn == from);
@@ -394,7 +394,7 @@ fn replayed(
     }
     lane.turn_is(from);
     let mut dropped = Vec::new();
-    // What the events say of the rollout is known before anything is replayed.
+    // Events are read before anything is replayed.
     let mut plan = planned();
     for (_, record) in (1..=to).zip(records) {
         if let Event::Plan(it) = &record.event {
@@ -406,7 +406,7 @@ fn replayed(
         let reader = snapshot::SnapshotReader::open(&bytes[..]).expect("it was just written");
         reader.read_into(&mut lane).expect("it was just written");
     }
-    // Sums that were published before the file was written are in it.
+    // Sums published before the snapshot are part of it.
     if let Some(partial) = newest.filter(|n| file.is_none() || n.turn >= from) {
         lane.sums_restored_from(partial);
     }
@@ -424,7 +424,7 @@ fn replayed(
     lane
 }
 
-/// The file of a lane that has taken so many turns.
+/// The snapshot of a lane after this many turns.
 pub(crate) fn file_of(lane: &Analyst, turn: u64) -> Vec<u8> {
     let last = AnalystTurn {
         turn,
@@ -458,7 +458,7 @@ fn read_before(records: &[Record], turn: u64) -> Inputs {
     inputs
 }
 
-/// Everything a lane does that is woken whenever it asks to be, and not only when a record comes.
+/// Every effect of a lane that also runs at each of its wake times, not only when a record arrives.
 pub(crate) fn told_awake(records: &[Record]) -> Vec<Effect> {
     let mut lane = lane();
     let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! Laws of the analyst lane, for a history from anywhere: nothing depends on batches and restarts, and a naive fold gives the same.
+//! Laws of the analyst lane for any history: batches and restarts change nothing, and a naive fold gives the same result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,12 +11,12 @@ use crate::fuzzed::analyst_history::{
 };
 use crate::fuzzed::analyst_naive::{Naive, NaiveRow};
 
-/// More ticks between the records change nothing.
+/// Additional ticks between records change nothing.
 pub(crate) fn batch_size_never_matters(records: &[Record]) {
     assert_eq!(told(records, 0), told(records, 2));
 }
 
-/// A lane that is killed after some of its turns, was saved after others, and replays as the shell does, goes on as if nothing had been.
+/// A lane that is killed after some turns, saved after others, and replayed like the program, continues as if nothing had happened.
 pub(crate) fn a_restart_anywhere_never_matters(
     records: &[Record],
     crashes: &BTreeSet<usize>,
@@ -31,7 +31,7 @@ pub(crate) fn a_restart_anywhere_never_matters(
     assert_eq!(whole.len(), broken.len());
 }
 
-/// Every record may come twice that is still known.
+/// Every record may be repeated while its case is held.
 pub(crate) fn a_record_twice_changes_nothing(records: &[Record]) {
     let times = |r: &Record| 1 + usize::from(is_known_again(r, r.now));
     let twice: Vec<Record> =
@@ -40,7 +40,7 @@ pub(crate) fn a_record_twice_changes_nothing(records: &[Record]) {
     assert_eq!(without_counts(&once), without_counts(&twice));
 }
 
-/// Rows are numbered without a gap, the first is the final one, and a row has a truth where its status says so.
+/// Row versions have no gaps, the first row is the final one, and a row has a truth if its status says so.
 pub(crate) fn every_case_has_one_final_row_and_its_newest_truth(records: &[Record]) {
     let effects = told(records, 0);
     let rows = rows(&effects);
@@ -64,7 +64,7 @@ pub(crate) fn every_case_has_one_final_row_and_its_newest_truth(records: &[Recor
     }
 }
 
-/// Rows and sums are those of a model that keeps everything and looks at the whole history at once, however often the lane is woken.
+/// Rows and sums equal those of a model that keeps the whole history, regardless of wake times.
 pub(crate) fn rows_and_sums_are_those_of_a_naive_fold(records: &[Record]) {
     let naive = Naive::of(records);
     for effects in [told(records, 0), told_awake(records)] {
@@ -76,7 +76,7 @@ pub(crate) fn rows_and_sums_are_those_of_a_naive_fold(records: &[Record]) {
         let sums = last_sums(&effects);
         naive.assert_counts(&sums);
         let expected = naive.sums();
-        // Part by part, since all of it is hard to read.
+        // Compared part by part, because a difference of the whole is unreadable.
         assert_eq!(sums.arms, expected.arms);
         assert_eq!(sums.units, expected.units);
         assert_eq!(sums.scores, expected.scores);

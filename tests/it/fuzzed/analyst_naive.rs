@@ -1,4 +1,4 @@
-//! A naive analyst that keeps everything: it looks at the whole history once for every case, and forgets and batches nothing.
+//! A naive analyst: it evaluates each case once over the whole history, without batches and without expiry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,10 @@ use serinus_core::join::entry::{Joined, LabelStatus, Truth};
 use crate::fuzzed::analyst_history::{QUIET_SECONDS, Record, planned};
 use crate::scenarios::plans::MIDNIGHT;
 
-/// After how long without a record an input counts as idle.
+/// Time without a record after which an input is idle.
 const IDLE_AFTER: Span = Span(1000);
 
-/// What one row should say.
+/// The expected content of one row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NaiveRow {
     status: LabelStatus,
@@ -30,30 +30,30 @@ pub(crate) struct NaiveRow {
     row_version: u32,
 }
 
-/// What should become of a history.
+/// The expected result of a history.
 pub(crate) struct Naive {
     /// The rows of each case, in the order in which they are written.
     pub(crate) rows: BTreeMap<CaseId, Vec<NaiveRow>>,
-    /// Every case, with how far the predictions had come when it was read, in the order of reading.
+    /// Every case with the position of the predictions at its reading, in reading order.
     cases: Vec<(Prediction, Timestamp)>,
-    /// Before which of the cases, and after what date, the rollout begins anew: a wrong date stood before.
+    /// The case before which, and the date after which, the rollout starts again because of a wrong date.
     begins: Vec<(usize, Timestamp)>,
-    /// The cases in the order in which they are mature, as places in `cases`: of a unit's cases the first counts.
+    /// The cases in order of maturity, as indexes into `cases`: the first case of a unit counts.
     mature: Vec<usize>,
 }
 
-/// The clocks at an instant at which the lane looks at its cases, and how many records it has read by then.
+/// The watermarks at a time at which the lane evaluates its cases, and the number of records read by then.
 struct Look {
     read: usize,
     predictions: Timestamp,
     labels: Timestamp,
-    /// The same where labels whose times stand still are not waited for.
+    /// The same without waiting for stalled labels.
     standing: Timestamp,
-    /// Every label that stood on Kafka at this time has come.
+    /// Every label written before this time has arrived.
     read_to: Timestamp,
 }
 
-/// What is known of a partition that labels come from.
+/// The state of one label partition.
 struct Source {
     complete_to: Timestamp,
     standing: Timestamp,
@@ -68,9 +68,9 @@ impl From<&Joined> for NaiveRow {
 }
 
 impl Naive {
-    /// Looks at a history of one rollout.
+    /// Evaluates a history of one rollout.
     pub(crate) fn of(records: &[Record]) -> Self {
-        // A lane looks before and after it takes a record, and then at nothing for a while.
+        // A lane evaluates its cases before and after each record, and then at the end of a silence.
         let mut looks: Vec<Look> = Vec::new();
         for (nth, record) in records.iter().enumerate() {
             looks.push(Look::at(&records[..nth], record.now));
@@ -133,7 +133,7 @@ impl Naive {
         book.sums().clone()
     }
 
-    /// Compares what can be counted on fingers, without the book that the lane itself keeps.
+    /// Compares the counters, without the lane's own accumulator.
     pub(crate) fn assert_counts(&self, sums: &Evidence) {
         let mut counts: BTreeMap<(Version, Part), [u64; 6]> = BTreeMap::new();
         let mut hits: BTreeMap<(Version, Part), (u64, u64)> = BTreeMap::new();
@@ -186,11 +186,11 @@ impl Naive {
 }
 
 impl Look {
-    /// Tells the clocks from all that was read, by the clock on the wall.
+    /// Computes the watermarks at a wall-clock time from everything read.
     fn at(read: &[Record], now: Timestamp) -> Self {
         let (mut newest, mut arrived) = (None, MIDNIGHT);
         let (mut predictions, mut labels) = (Timestamp::MIN, Timestamp::MIN);
-        // While no predictions come, their clock goes on with the wall's from the newest that came.
+        // Without new predictions, their watermark advances with the wall clock from the newest prediction.
         let flowed = |newest: Option<Timestamp>, arrived: Timestamp, now: Timestamp| match newest {
             Some(newest) if now >= arrived + IDLE_AFTER => newest + (now - (arrived + IDLE_AFTER)),
             Some(_) | None => Timestamp::MIN,
@@ -218,7 +218,7 @@ impl Look {
         let predictions = predictions.max(flowed(newest, arrived, now));
         let sources: Vec<Source> = (0..2).filter_map(|s| Source::at(s, read)).collect();
         let least = |of: fn(&Source) -> Timestamp| sources.iter().map(of).min();
-        // Labels that are silent have said all they have to say, unless it is reported how far their partitions were read.
+        // Silent labels are complete, unless reading positions of their partitions were reported.
         if now >= labels_arrived + IDLE_AFTER {
             labels = Timestamp::MAX;
         }
@@ -232,7 +232,7 @@ impl Look {
     }
 
     /// Returns whether a case is mature: both clocks have passed its window, or twice the window where labels stand still, and the labels
-    /// have come that stood on Kafka when it was closed.
+    /// that were written when the case was closed.
     fn shows_mature(&self, case: &Prediction) -> bool {
         let window = planned().plan.maturity;
         let due = case.event_time() + window;
@@ -243,9 +243,9 @@ impl Look {
 }
 
 impl Source {
-    /// Tells from all that was reported of a partition, if anything was.
+    /// Computes the watermark of a partition from its reports, if there are any.
     fn at(source: i32, read: &[Record]) -> Option<Self> {
-        // When, the newest label by then, and the mark that said so, unless it was a label.
+        // Time, newest label by then, and the report behind it unless it was a label.
         let told: Vec<(Timestamp, Option<Timestamp>, Option<&LabelWatermark>)> = read
             .iter()
             .filter_map(|t| match &t.event {
@@ -310,7 +310,7 @@ fn matured(records: &[Record], looks: &[Look]) -> Vec<(CaseId, usize)> {
     mature
 }
 
-/// The rows of a case that is mature at the look in this place.
+/// The rows of a case that matures at this evaluation.
 fn rows_of(case: &Prediction, place: usize, records: &[Record], looks: &[Look]) -> Vec<NaiveRow> {
     let plan = planned().plan;
     let (at, window) = (case.event_time(), plan.maturity);
@@ -325,7 +325,7 @@ fn rows_of(case: &Prediction, place: usize, records: &[Record], looks: &[Look]) 
     let mut rows = vec![first];
     follow(&mut rows, truth(&known, Timestamp::MAX));
     for read in mature.read..records.len() {
-        // What comes for a case that is forgotten says nothing of it.
+        // Labels of an expired case do not count.
         if looks[2 * read].predictions < due + plan.keep {
             follow(&mut rows, truth(&labels(read + 1), Timestamp::MAX));
         }
@@ -333,7 +333,7 @@ fn rows_of(case: &Prediction, place: usize, records: &[Record], looks: &[Look]) 
     rows
 }
 
-/// Adds a row where the truth is another than the last row says.
+/// Adds a row if the truth differs from the last row.
 fn follow(rows: &mut Vec<NaiveRow>, truth: Option<Truth>) {
     let last = rows.last().expect("the final row is there");
     if last.truth == truth {
@@ -348,7 +348,7 @@ fn follow(rows: &mut Vec<NaiveRow>, truth: Option<Truth>) {
     rows.push(NaiveRow { status, truth, before, known_by: [false; 2], row_version });
 }
 
-/// The labels of a case's request; of two with one version the first counts, and one that takes back counts beside it.
+/// The labels of a case's request; of two with one version the first counts, and a retraction counts as well.
 fn labels_of<'a>(case: &Prediction, read: &'a [Record]) -> Vec<&'a Label> {
     let mut labels: Vec<&Label> = Vec::new();
     for record in read {

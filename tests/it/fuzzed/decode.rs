@@ -1,4 +1,4 @@
-//! Any bytes as records of every kind: no decoder panics, and what it reads it writes and reads the same.
+//! Any bytes as records of every kind: no decoder panics, and every decoded record encodes to the same record.
 
 use serinus::wire::analysis::AnalysisRecord;
 use serinus::wire::any::json_of;
@@ -21,7 +21,7 @@ use serinus_core::plan::rollout::{Format, LabelMap, Source};
 
 use crate::fuzzed::{Target, analyst_history};
 
-/// Reads, and holds what was read to the law: written and read again it is the same.
+/// Decodes, and asserts that encoding and decoding again gives the same value.
 macro_rules! record {
     ($record:ty) => {
         |bytes| {
@@ -33,7 +33,7 @@ macro_rules! record {
     };
 }
 
-// A new decoder: its line at the end, for the corpus counts them; and records that it reads in `decoders.rs`.
+// A new decoder: append its line, because the corpus selects decoders by index, and add sample records to `decoders.rs`.
 pub(crate) const DECODERS: [(&str, Target); 19] = [
     ("command", record!(CommandRecord)),
     ("event", record!(EventRecord)),
@@ -56,17 +56,17 @@ pub(crate) const DECODERS: [(&str, Target); 19] = [
     ("model", models),
 ];
 
-/// Takes the first byte for a decoder, `a` for the first of them, and the rest for a record.
+/// The first byte selects the decoder, `a` for the first; the rest is the record.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((nth, record)) = bytes.split_first() else { return false };
     let decoder = DECODERS.get(usize::from(nth.wrapping_sub(b'a')));
     decoder.is_some_and(|(_, target)| target(record))
 }
 
-/// Answers need no more than to be there, and to be the same again: whether they are right is known of models that somebody meant.
+/// Answers only need to exist and be repeatable; their correctness is tested with real models.
 fn models(bytes: &[u8]) -> bool {
     let Ok(model) = Model::from_bytes(bytes) else { return false };
-    // A model of any width can be written in a few bytes, and is never asked.
+    // A few bytes can describe a model of any width; such a model is not evaluated.
     let Some(features) = [0.0, 0.5, -1.0].repeat(100).get(..model.inputs()).map(<[f32]>::to_vec)
     else {
         return true;
@@ -103,7 +103,7 @@ fn partials(bytes: &[u8]) -> bool {
     let Ok(record) = PartialRecord::read(bytes) else { return false };
     let again = PartialRecord::read(&record.write()).expect("what was written can be read");
     assert_eq!(again, record, "read, written and read again");
-    // A record of the right shape may still hold sums that are none.
+    // A well-formed record may hold invalid sums.
     let Ok(partial) = record.partial() else { return false };
     let again =
         PartialRecord::from(&partial).partial().expect("sums can be read that were written");

@@ -1,4 +1,4 @@
-//! Any bytes as the history of a judge: six bytes a step, of which the first says its kind and whether the judge is killed after it.
+//! Any bytes as the history of a judge: six bytes per step; the first selects its kind and whether the judge is killed after it.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ pub(crate) fn deeds(bytes: &[u8]) -> BTreeSet<&'static str> {
     laws::changes(&out).map(|o| o.deed.word()).collect()
 }
 
-/// Reads the steps, and after which of them the judge is killed.
+/// Parses the steps and the indexes after which the judge is killed.
 fn read(bytes: &[u8]) -> (Vec<Step>, BTreeSet<usize>) {
     let (chunks, _) = bytes.as_chunks::<6>();
     let chunks = &chunks[..chunks.len().min(STEPS_MAX)];

@@ -1,4 +1,4 @@
-//! Laws of the judge, for a history from anywhere: decisions follow from what it was told, and from nothing else.
+//! Laws of the judge for any history: its decisions follow from its inputs and from nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +15,9 @@ use serinus_core::evidence::sums::Tally;
 
 use crate::fuzzed::judge_history::{History, PARTITIONS, Told, new_judge, restarted, tell};
 
-/// A judge that is killed after some of its steps, and restored as the shell does, decides what one does that never was.
+/// A judge that is killed after some steps and restored like the program decides the same as one that never stopped.
 ///
-/// Both are told that one begins: silence is counted from there.
+/// Both receive a start event, from which silence is measured.
 pub(crate) fn a_restart_anywhere_never_matters(history: &History, crashes: &BTreeSet<usize>) {
     let (mut whole, mut broken) = (new_judge(), new_judge());
     let mut state = None;
@@ -31,7 +31,7 @@ pub(crate) fn a_restart_anywhere_never_matters(history: &History, crashes: &BTre
                 state = Some(StateRecord::from(&**standing).write());
             }
         }
-        // A judge that knows nothing yet is made anew with the next command, which numbers from the beginning.
+        // A judge without any state is created again by the next command, and numbers from the beginning.
         if crashes.contains(&step) && state.is_some() {
             broken = restarted(&history[..=step], state.as_deref(), &broken);
             whole.open(*now, PARTITIONS);
@@ -40,7 +40,7 @@ pub(crate) fn a_restart_anywhere_never_matters(history: &History, crashes: &BTre
     }
 }
 
-/// Changes are numbered without a gap, each begins where the one before it ended, and no routing is one that nobody may serve.
+/// Events are numbered without gaps, each starts in the state in which the previous one ended, and no routing has an unknown version.
 pub(crate) fn every_event_follows_from_the_one_before(history: &History) {
     let mut judge = new_judge();
     let mut at: Option<Position> = None;
@@ -55,7 +55,7 @@ pub(crate) fn every_event_follows_from_the_one_before(history: &History) {
                 assert_eq!(change.from.as_ref(), Some(at), "{change:?}");
             }
             follows(change, at.as_ref());
-            // What waits or is taken out of the queue moves nothing.
+            // Waiting in the queue and leaving it change no routing.
             if !is_of_the_queue(change) && judge.standing().is_some() {
                 at = Some(change.to.clone());
             }
@@ -65,7 +65,7 @@ pub(crate) fn every_event_follows_from_the_one_before(history: &History) {
     }
 }
 
-/// An answer about a rollout that is not the one in routing.
+/// The answer to a command about a rollout that is not in routing.
 fn is_of_the_queue(change: &RolloutEvent) -> bool {
     let waits = change.to.phase == Phase::Pending;
     let is_out = change.reason == "taken out of the queue";
@@ -91,7 +91,7 @@ fn follows(change: &RolloutEvent, at: Option<&Position>) {
     }
     let same_rollout = routing.rollout.is_some() && routing.rollout == before.rollout;
     if same_rollout && change.deed != Action::Advance {
-        // Without a step nobody is given more traffic.
+        // Traffic increases only with a stage change.
         for slice in &routing.slices {
             let had = before.slices.iter().find(|s| s.version == slice.version);
             let had = had.map_or(0, |h| h.share.millionths());
@@ -102,13 +102,13 @@ fn follows(change: &RolloutEvent, at: Option<&Position>) {
     }
 }
 
-/// A version with traffic or copies; one that was taken out keeps its place without.
+/// A version with traffic or copies; one that was removed keeps its slice without traffic.
 fn is_candidate(routing: &Routing, version: &Version) -> bool {
     routing.slices.iter().any(|s| s.version == *version)
         || routing.shadows.iter().any(|s| s.version == *version)
 }
 
-/// Pause, resume, abort and their refusals are those of a table of five lines.
+/// Pause, resume, abort and their refusals follow a table of five lines.
 pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
     let mut judge = new_judge();
     for (now, told) in history {
@@ -155,7 +155,7 @@ fn steered(command: &Command, phase: Option<Phase>, is_ours: bool, queued: bool)
     }
 }
 
-/// What is published of an arm is the sum of the newest that each partition has sent of the rollout.
+/// The published evidence of an arm is the sum of the newest partials of all partitions.
 pub(crate) fn evidence_is_the_sum_of_the_newest(history: &History) {
     let mut judge = new_judge();
     let mut newest: BTreeMap<_, Partial> = BTreeMap::new();
@@ -193,7 +193,7 @@ pub(crate) fn evidence_is_the_sum_of_the_newest(history: &History) {
     }
 }
 
-/// A command that is delivered twice is done once, and sums that are delivered twice are judged once.
+/// A duplicate command is executed once, and duplicate sums are judged once.
 pub(crate) fn a_word_twice_changes_nothing(history: &History) {
     let mut judge = new_judge();
     for (now, told) in history {

@@ -1,6 +1,6 @@
-//! What a fuzz target does with bytes: `make fuzz` runs these guided by coverage, the tests run the committed corpus through them.
+//! Fuzz targets: `make fuzz` runs them guided by coverage, and the tests run the committed corpus through them. Each target has histories (`*_history`) and laws (`*_laws`).
 //!
-//! `fuzz/` compiles this folder too, so nothing here needs Kafka or a dependency of the tests alone.
+//! `fuzz/` compiles this folder too, so nothing here needs Kafka or a dev-dependency.
 
 pub(crate) mod decode;
 pub(crate) mod spec;
@@ -18,10 +18,10 @@ pub(crate) mod judge;
 pub(crate) mod judge_history;
 pub(crate) mod judge_laws;
 
-/// Takes any bytes, holds what becomes of them to its laws and panics where one is broken; returns whether there was anything to hold.
+/// Takes any bytes, checks the laws and panics if one is broken; returns whether the input exercised a law.
 pub(crate) type Target = fn(&[u8]) -> bool;
 
-// A new target: its line here, its line in `fuzz/Cargo.toml` and its file in `fuzz/targets/`, and a corpus in `fuzz/corpus/`.
+// A new target: a line here, a line in `fuzz/Cargo.toml`, a file in `fuzz/targets/`, and a corpus in `fuzz/corpus/`.
 pub(crate) const TARGETS: [(&str, Target); 5] = [
     ("decode", decode::run),
     ("spec", spec::run),

@@ -1,4 +1,4 @@
-//! Any bytes as the history of a serving lane: five bytes a step, of which the first says its kind and whether the lane is killed.
+//! Any bytes as the history of a serving lane: five bytes per step; the first selects its kind and whether the lane is killed.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
     true
 }
 
-/// Reads the steps, and after which turns the lane is killed.
+/// Parses the steps and the turns after which the lane is killed.
 fn read(bytes: &[u8]) -> (Vec<Step>, BTreeSet<usize>) {
     let (chunks, _) = bytes.as_chunks::<5>();
     let chunks = &chunks[..chunks.len().min(STEPS_MAX)];

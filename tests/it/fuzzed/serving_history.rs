@@ -1,4 +1,4 @@
-//! Histories of a serving lane: steps become what the lane reads, and the lane is run over them whole, in batches or through crashes.
+//! Histories of a serving lane: steps become its inputs, which the lane processes whole, in batches or through crashes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use serinus_core::engine::serving::{ServingEffect, ServingLane, Turn};
 
 use crate::scenarios::plans::{self, MIDNIGHT};
 
-/// Records come at whole hundredths of a second and nothing falls due at one: what is read in the very millisecond of a deadline is in
-/// time or not by the turn that it is read in, and the journal keeps the turns.
+/// Records arrive at whole hundredths of a second, and deadlines fall in between: a record in the exact millisecond of a deadline is in
+/// time or not depending on its turn, which only the journal knows.
 const STEP_MS: i64 = 10;
 pub(crate) const TIMEOUT: Span = Span(2003);
 pub(crate) const SHADOW_TIMEOUT: Span = Span(5007);
 
-/// One thing that happens, and how long after the one before it.
+/// One step, and its delay after the previous one.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Request { wait: i64, unit: u8 },
@@ -28,14 +28,14 @@ pub(crate) enum Step {
     Routing { wait: i64, kind: u8 },
 }
 
-/// One turn as the journal keeps it.
+/// One turn, as the journal keeps it.
 #[derive(Clone, Debug)]
 pub(crate) struct Played {
     pub(crate) now: Timestamp,
     pub(crate) turn: Turn,
 }
 
-/// What a history did, and when.
+/// The effects of a history, with their times.
 pub(crate) type Told = Vec<(Timestamp, ServingEffect)>;
 
 fn percent(percent: u32) -> Share {
@@ -116,9 +116,9 @@ fn answer(n: usize, offset: i64, ask: usize, version: Version, fails: bool) -> A
     }
 }
 
-/// Turns steps into what the lane would read, each record in a turn of its own, and its deadlines in turns of theirs.
+/// Turns steps into the inputs of the lane, each record in its own turn, and deadlines in separate turns.
 ///
-/// Workers answer what they were really asked, so the history is made along with a lane. A full lane is given no requests: the shell
+/// Workers answer actual requests, so the history is built while a lane runs. A full lane receives no requests: the program
 /// leaves them on their topic.
 pub(crate) fn history(steps: &[Step], open_cases_max: usize) -> Vec<Played> {
     let mut lane = lane(open_cases_max);
@@ -203,7 +203,7 @@ pub(crate) fn take(lane: &mut ServingLane, played: &Played, told: &mut Told) {
     told.extend(out.into_iter().map(|o| (played.now, o)));
 }
 
-/// Puts what was read at one time into one turn, as long as a turn's order is the order of reading.
+/// Merges inputs of one time into one turn if the order within a turn is the reading order.
 pub(crate) fn in_batches(played: &[Played]) -> Vec<Played> {
     let mut batches: Vec<Played> = Vec::new();
     for it in played {
@@ -230,7 +230,7 @@ pub(crate) fn count(told: &Told, counter: Counter) -> usize {
     told.iter().filter(|(_, t)| *t == ServingEffect::Count(counter)).count()
 }
 
-/// A lane that was killed after turn `last`, and did again what the shell does again: from the turn that opened its oldest open case.
+/// A lane that was killed after turn `last` and replayed like the program: from the turn that opened its oldest open case.
 pub(crate) fn replayed(
     played: &[Played],
     last: usize,
@@ -254,7 +254,7 @@ pub(crate) fn replayed(
     lane
 }
 
-/// Small enough that histories come to its half, where copies to shadows are shed.
+/// Small enough that histories reach half of it, at which copies to shadows are shed.
 pub(crate) const MAX: usize = 12;
-/// Large enough that no history comes near it.
+/// Larger than any history.
 pub(crate) const AMPLE: usize = 1000;

@@ -1,4 +1,4 @@
-//! Laws of the serving lane, for a history from anywhere: one answer each, as a naive model that sees the whole history says.
+//! Laws of the serving lane for any history: one answer per request, equal to that of a naive model that sees the whole history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::fuzzed::serving_history::{
     replayed, routing, take, told, without_counts,
 };
 
-/// The same records in other turns are acted on in the same way.
+/// The same records in other turns have the same effects.
 pub(crate) fn batch_size_never_matters(steps: &[Step]) {
     let single = history(steps, MAX);
     let batches = in_batches(&single);
     assert_eq!(told(&single, MAX), told(&batches, MAX));
 }
 
-/// A turn with nothing in it, before anything is due, does nothing.
+/// An empty turn before any deadline has no effect.
 pub(crate) fn a_look_too_early_never_matters(steps: &[Step], early: i64) {
     let played = history(steps, MAX);
     let mut lane = lane(MAX);
@@ -39,7 +39,7 @@ pub(crate) fn a_look_too_early_never_matters(steps: &[Step], early: i64) {
     assert_eq!(looked, told(&played, MAX));
 }
 
-/// A lane that is killed after some of its turns, and replays as the shell does, is the lane that it was.
+/// A lane that is killed after some turns and replayed like the program ends in the same state.
 pub(crate) fn a_restart_anywhere_never_matters(steps: &[Step], crashes: &BTreeSet<usize>) {
     let played = in_batches(&history(steps, MAX));
     let mut lane = lane(MAX);
@@ -56,7 +56,7 @@ pub(crate) fn a_restart_anywhere_never_matters(steps: &[Step], crashes: &BTreeSe
     assert_eq!(broken, told(&played, MAX));
 }
 
-/// Every answer may come twice: it is used once, and the other is counted.
+/// Every answer may be duplicated: one is used, the other is counted.
 pub(crate) fn an_answer_twice_changes_nothing(steps: &[Step]) {
     let once = history(steps, AMPLE);
     let twice: Vec<Played> = once
@@ -76,7 +76,7 @@ pub(crate) fn an_answer_twice_changes_nothing(steps: &[Step]) {
     assert_eq!(2 * misdirected, count(&twice, Counter::AnswerMisdirected));
 }
 
-/// Each request is forwarded as the assignment says, served once and in time, and its prediction says what was served.
+/// Each request is forwarded as assigned, served once and in time, and its prediction records the served answer.
 pub(crate) fn every_request_is_served_once_as_a_naive_model_says(steps: &[Step]) {
     let played = history(steps, AMPLE);
     let told = told(&played, AMPLE);
@@ -121,14 +121,14 @@ pub(crate) fn every_request_is_served_once_as_a_naive_model_says(steps: &[Step])
             .map(|u| count(&told, u))
             .iter()
             .sum();
-    // A late answer is used when its case is still open, and only counted when it is closed.
+    // A late answer is used while its case is open, and only counted after that.
     let late = count(&told, Counter::AnswerLate);
     let late_used: usize = expected.values().map(|e| e.late).sum();
     assert_eq!(used + unused + late - late_used, answers, "every answer is used or counted");
     assert_eq!(count(&told, Counter::Requests), expected.len());
 }
 
-/// What should become of one request.
+/// The expected outcome of one request.
 struct Expected {
     at: Timestamp,
     version: Option<Version>,
@@ -139,7 +139,7 @@ struct Expected {
     late: usize,
 }
 
-/// One ask of the naive model, with the place of the first answer to it in the history.
+/// One ask of the naive model, with the index of its first answer in the history.
 struct Asked {
     version: Version,
     role: Role,
@@ -147,7 +147,7 @@ struct Asked {
     first: Option<usize>,
 }
 
-/// Says what should become of every request by looking at the whole history at once, one request at a time.
+/// Computes the expected outcome of every request from the whole history, one request at a time.
 fn naive(played: &[Played]) -> BTreeMap<i64, Expected> {
     let mut by = routing(1, 1);
     let mut expected = BTreeMap::new();
@@ -166,7 +166,7 @@ fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played
     let route = assignment::route(by, request.unit_bytes());
     let deadline = opened + TIMEOUT;
     let close = opened + SHADOW_TIMEOUT;
-    // The first answer to an ask, among what was read after a place and while the case can be open.
+    // The first answer to an ask among the records read after an index and while the case can be open.
     let first = |ask: usize, version: &Version, from: usize| {
         after.iter().enumerate().skip(from).find_map(|(place, f)| {
             let is_it =
@@ -194,7 +194,7 @@ fn become_of(request: &Request, by: &Routing, opened: Timestamp, after: &[Played
     let is_quick = own.is_some_and(|(at, _)| at < hedge);
     let may_fall_back = by.on_failure == OnFailure::Stable && *arm != by.stable;
     let fallback = if may_fall_back && !(is_quick && is_fine(own)) {
-        // The stable version is asked when the candidate fails, or at half time.
+        // The stable version is asked if the candidate fails, or at half of the timeout.
         let asked_at = match asks[0].first {
             Some(place) if is_quick => place + 1,
             Some(_) | None => after.iter().position(|a| a.now >= hedge).unwrap_or(after.len()),

@@ -1,4 +1,4 @@
-//! Any bytes as a spec file: reading it never panics, and a plan is the same from the JSON in which its document travels.
+//! Any bytes as a spec file: parsing never panics, and the JSON form of a document gives the same plan.
 
 use serinus_core::spec::plan::{Document, load, model_from_json, rollout_from_json};
 
@@ -7,7 +7,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
     let documents = match load("fuzzed.yaml", &text) {
         Ok(documents) => documents,
         Err(errors) => {
-            // The message quotes the file, and that must not panic either.
+            // The error message quotes the file, which must not panic either.
             assert!(!errors.to_string().is_empty());
             return false;
         }

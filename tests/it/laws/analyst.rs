@@ -1,6 +1,6 @@
 //! Laws of the analyst lane and the judge: batches, restarts and repetitions change nothing.
 //!
-//! The lane's laws themselves stand in `fuzzed/analyst_laws.rs`; here they are held to drawn histories.
+//! The laws are in `fuzzed/analyst_laws.rs`; here they are checked on random histories.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 1..120)
 }
 
-/// Steps among which somebody says how far two partitions of labels were read.
+/// Steps that include reports of how far two label partitions were read.
 fn marked_steps() -> impl Strategy<Value = Vec<Step>> {
     let age = || prop_oneof![2 => Just(0), 1 => -1_000_i64..8_000];
     let read_age = prop::option::of(prop_oneof![2 => 0_i64..1_000, 1 => 0_i64..8_000]);
@@ -187,7 +187,7 @@ proptest! {
         };
         let (even, odd): (Vec<_>, Vec<_>) = records.iter().partition::<Vec<_>, _>(is_even);
         let owned = |v: Vec<&Record>| v.into_iter().cloned().collect::<Vec<_>>();
-        // Without idle clocks that depend on what else came, every case is joined with what came for it.
+        // Without idle timers, which depend on other records, every case is joined with all of its labels.
         let settle = |r: &[Record]| last_sums(&told(r, 0));
         let (even, odd) = (owned(even), owned(odd));
         let mut merged = settle(&even);
@@ -216,7 +216,7 @@ proptest! {
 
 #[test]
 fn a_lane_restored_long_after_its_last_case_knows_how_far_it_had_read() {
-    // The case is forgotten when the label comes, so that the replay begins after everything that was read of the predictions.
+    // The case expires when the label arrives, so the replay starts after all predictions that were read.
     let records = history(&[
         Step::Case { wait_ms: 0, age_ms: 0, fails: 5, score: 90, is_twin: false },
         Step::Label { wait_ms: 12_000, of: 3, late: 1, version: 1, age_ms: 0, retract: false },

@@ -1,4 +1,4 @@
-//! The corpus that fuzzing has grown, and what once broke a law: every file of it through its target, on every change.
+//! The fuzz corpus: every change runs each of its files through its target.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,14 +8,14 @@ use serinus_core::engine::judge::event::Action;
 
 use crate::fuzzed::{TARGETS, judge};
 
-/// Laws that hold of histories in which nothing happens say little.
+/// Laws hold trivially for histories without outcomes, so each history must have them.
 #[test]
 fn the_judges_of_the_corpus_do_all_that_a_judge_does() {
     let done: BTreeSet<&str> = files("judge_machine")
         .iter()
         .flat_map(|f| judge::deeds(&fs::read(f).expect("it can be read")))
         .collect();
-    // A rollback is refused, and these histories have no labels that come after their decision.
+    // A rollback is refused, and these histories have no labels after their decision.
     let all = Action::ALL.iter().filter(|i| !matches!(i, Action::Rollback | Action::Contested));
     let missing: Vec<&str> = all.map(|s| s.word()).filter(|w| !done.contains(w)).collect();
     assert!(missing.is_empty(), "no judge of the corpus did {missing:?}");
@@ -64,11 +64,11 @@ fn every_target_holds_its_laws_on_its_corpus() {
         let files = files(name);
         let mut held = 0;
         for file in &files {
-            // Said only where the target panics, so that the file is known.
+            // Printed only if the target panics, to name the file.
             println!("{}", file.display());
             held += usize::from(target(&fs::read(file).expect("it can be read")));
         }
-        // Most of what coverage leads a decoder to is no whole record, but some of it is.
+        // Coverage leads decoders to many malformed records; some must be well-formed.
         assert!(files.len() >= 100, "{name}: {} files", files.len());
         assert!(held >= 5, "{name}: {held} of {} files hold anything", files.len());
     }

@@ -1,7 +1,7 @@
-//! Every decoder on bytes that nobody meant for it: it never panics, and what it reads it writes and reads the same.
+//! Every decoder on arbitrary bytes: it never panics, and every decoded record encodes to the same record.
 //!
-//! Real records are cut, flipped and spliced, from a seed that a failure prints; `SERINUS_FUZZ_SEED` repeats it and `SERINUS_FUZZ_ROUNDS` goes on for
-//! longer. The same decoders under the guidance of coverage are `make fuzz`.
+//! Real records are truncated, flipped and spliced with a seed that a failure prints; `SERINUS_FUZZ_SEED` repeats it and `SERINUS_FUZZ_ROUNDS`
+//! sets the number of rounds. `make fuzz` runs the same decoders guided by coverage.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -19,7 +19,7 @@ use crate::fuzzed::analyst_history::{Record, Step, file_of, history, lane, told}
 use crate::fuzzed::decode::DECODERS;
 use crate::fuzzed::{Target, spec};
 
-/// Every decoder, with records that it reads.
+/// Every decoder with valid records.
 fn targets() -> Vec<(&'static str, Target, Vec<Vec<u8>>)> {
     let spec_files = vec![
         include_bytes!("../../../examples/model.yaml").to_vec(),
@@ -121,7 +121,7 @@ fn no_decoder_panics_and_what_is_read_is_written_the_same() {
     };
     let seed = number("SERINUS_FUZZ_SEED", RandomState::new().hash_one(0) % 1_000_000);
     let rounds = number("SERINUS_FUZZ_ROUNDS", 1500);
-    // Shown with a failure.
+    // Printed with a failure.
     println!("SERINUS_FUZZ_SEED={seed}");
     let mut random = Random::seed_from_u64(seed);
     for (name, target, records) in targets() {
@@ -135,7 +135,7 @@ fn no_decoder_panics_and_what_is_read_is_written_the_same() {
     }
 }
 
-/// Cuts, flips, doubles and splices.
+/// Truncates, flips, duplicates and splices.
 fn mutated(record: &[u8], random: &mut Random) -> Vec<u8> {
     const WORDS: [&[u8]; 12] = [
         b"null",
@@ -165,7 +165,7 @@ fn mutated(record: &[u8], random: &mut Random) -> Vec<u8> {
                 bytes.splice(from..from, part);
             }
             4 => {
-                // A number, or a word, in the place of another.
+                // Replaces one number or word with another.
                 let is_digit = |u: &u8| u.is_ascii_digit();
                 let start = bytes[from..].iter().position(is_digit).map_or(from, |f| from + f);
                 let end = bytes[start..]

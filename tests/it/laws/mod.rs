@@ -1,4 +1,4 @@
-//! Laws that hold for any input: generated histories against naive models, and decoders on any bytes.
+//! Laws that hold for any input: random histories against naive models (`analyst`, `serving`, `plans`, `reading`), decoders on arbitrary bytes, and the fuzz corpus.
 
 pub(crate) mod analyst;
 pub(crate) mod corpus;

@@ -1,4 +1,4 @@
-//! Laws of what lanes know of a model's rollouts: whatever changes the routing, and whenever they hear of it, no case goes uncounted.
+//! Laws of plan changes: whatever changes the routing, and whenever lanes learn of it, every case is counted.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +17,16 @@ use crate::statistics::world::{Answer, World};
 const MODEL: &str = "m";
 const NAMES: [&str; 4] = ["c", "d", "e", "f"];
 
-/// One thing that happens.
+/// One step.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Requests, a second apart, with labels; of these versions the second fails or not.
+    /// Requests, a second apart, with labels; the second of these versions may fail.
     Cases { n: u8, fails: bool },
     /// The model is applied with this deadline.
     Model { timeout_ms: i64 },
-    /// The rollout of this number is applied: another name, candidates, and what it does beside another.
+    /// The rollout with this number is applied: another name, other candidates, another conflict rule.
     Rollout { which: usize },
-    /// Somebody steers the rollout of this number.
+    /// An operator command on the rollout with this number.
     Steer { verb: Verb, which: usize },
 }
 
@@ -46,7 +46,7 @@ fn model(timeout_ms: i64) -> Parsed {
     Parsed::Model(Box::new(Written { plan, document: json!({"timeout": timeout_ms}) }))
 }
 
-/// The first is refused beside another, the second waits for it, the third takes its place.
+/// The first is refused during another rollout, the second waits for it, the third replaces it.
 fn rollout(which: usize) -> Parsed {
     let name = NAMES[which];
     let candidates = [["v2", "v3"], ["v4", "v5"], ["v2", "v3"], ["v3", "v4"]][which];
@@ -72,11 +72,11 @@ fn rollout(which: usize) -> Parsed {
     Parsed::Rollout(Box::new(plans::written(plan, name)))
 }
 
-/// What a history came to.
+/// The result of a history.
 struct Came {
     world: World,
     cases: usize,
-    /// Of each rollout, how many times each version was asked while it was in routing.
+    /// For each rollout, the number of asks of each version while it was in routing.
     asked: BTreeMap<(RolloutName, Version), u64>,
 }
 
@@ -169,7 +169,7 @@ fn a_rollout_that_waited_is_compared_with_the_version_that_is_stable_when_it_beg
     came.check();
     let report = came.world.report.as_ref().expect("a rollout runs");
     assert_eq!(report.rollout, "d".into());
-    // All answers are alike: only bets on one arm alone would say that one is better.
+    // All answers are equal: only bets on one arm alone could find a difference.
     let brier = report.findings.iter().filter(|f| f.metric.as_str() == "brier");
     let superior: Vec<_> = brier.filter_map(|b| b.log_e).map(|l| l.superior).collect();
     assert_eq!(superior.len(), 2, "two candidates are compared");

@@ -1,7 +1,7 @@
-//! Laws of reading labels: however fast or slow each partition is read, what stood on Kafka in time counts, and every label is accounted for.
+//! Laws of label reading: at any reading speed of each partition, every label written in time counts, and every label is accounted for.
 //!
-//! A small world in steps of a tenth of a second: partitions of labels and of predictions, a reader for each, of which every one takes a drawn
-//! number of records a step, owners of label partitions that change, brokers that take their time to say where a partition ends.
+//! A small world in steps of a tenth of a second: partitions of labels and predictions, readers with random speeds, label partitions
+//! that change owners, and brokers that delay the answer to an end offset request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,36 +20,36 @@ use serinus_core::join::entry::LabelStatus;
 use crate::fuzzed::analyst_history::{lane, planned, prediction};
 use crate::scenarios::plans::MIDNIGHT;
 
-/// When the program starts: what is older stands on Kafka then.
+/// The start of the program; older records are already on Kafka.
 const START: Timestamp = Timestamp(MIDNIGHT.0 + 4 * 3_600_000);
 const STEP: Span = Span(100);
 const PARTITIONS: usize = 3;
-/// How many steps something new may come for.
+/// The number of steps in which new records may appear.
 const STEPS: i64 = 200;
 
 /// A case and its label.
 #[derive(Clone, Debug)]
 struct Drawn {
-    /// When it was requested: before the start, or after it.
+    /// The request time, relative to the start.
     requested_ms: i64,
-    /// How long after that, or after the start, it is closed.
+    /// The delay from then, or from the start, until it is closed.
     closed_after_ms: i64,
-    /// When its label comes to Kafka, counted from when the case is closed; far below 0 it stands there at the start.
+    /// The time at which its label is written, relative to the close of the case; far below 0, it is there from the start.
     label_ms: i64,
-    /// How long after the request its label was observed.
+    /// The observation time of its label, relative to the request.
     observed_after_ms: i64,
     partition: usize,
 }
 
-/// How many records each reader takes in each step, again and again.
+/// The number of records that each reader takes per step, repeated.
 #[derive(Clone, Debug)]
 struct Paces {
     labels: Vec<Vec<usize>>,
     placed: Vec<usize>,
     predictions: Vec<usize>,
-    /// How many steps a broker takes to say where a partition ends.
+    /// The number of steps that a broker takes to answer with an end offset.
     answer: usize,
-    /// The steps at which a partition of labels has a new owner.
+    /// The steps at which a label partition changes its owner.
     owners: BTreeSet<(i64, usize)>,
 }
 
@@ -70,7 +70,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
 
 fn pace() -> impl Strategy<Value = Vec<usize>> {
     let taken = prop_oneof![2 => Just(0_usize), 2 => 1_usize..3, 1 => Just(100_usize)];
-    // Each goes on in the end.
+    // Each reader makes progress eventually.
     prop::collection::vec(taken, 1..30).prop_map(|mut pace| {
         pace.push(3);
         pace
@@ -91,7 +91,7 @@ fn paces() -> impl Strategy<Value = Paces> {
     )
 }
 
-/// What stands on the topics, each record with the time at which it comes there.
+/// The records of the topics with their write times.
 struct Topics {
     labels: Vec<Vec<(Timestamp, Label)>>,
     predictions: Vec<(Timestamp, Prediction)>,
@@ -125,12 +125,12 @@ impl Topics {
     }
 }
 
-/// One partition of labels as somebody reads it.
+/// One label partition with its reader.
 struct Reading {
     source: i32,
     lane: LabelLane,
     next: usize,
-    /// When it was asked where the partition ends, where that was, and in which step that is known.
+    /// The time of the end offset request, the end offset, and the step of its answer.
     asked: Option<(Timestamp, usize, i64)>,
 }
 
@@ -143,7 +143,7 @@ impl Reading {
         Self { source, lane, next, asked: None }
     }
 
-    /// Reads so many records, and returns what is put among the labels by request id for it.
+    /// Reads up to `count` records; returns the labels as stored under their request ids.
     fn step(
         &mut self,
         (step, now): (i64, Timestamp),
@@ -176,7 +176,7 @@ impl Reading {
     }
 }
 
-/// Runs the world, and returns all that the analyst did.
+/// Runs the world; returns all effects of the analyst.
 fn run(topics: &Topics, paces: &Paces) -> Vec<Effect> {
     let mut analyst = lane();
     let mut out = Vec::new();
@@ -185,7 +185,7 @@ fn run(topics: &Topics, paces: &Paces) -> Vec<Effect> {
     let mut readings: Vec<Reading> =
         (0..PARTITIONS).map(|x| Reading::begin(x, 0, &topics.labels[x], START)).collect();
     let (mut placed, mut taken, mut predictions): (Vec<Event>, usize, usize) = (Vec::new(), 0, 0);
-    // In the end everybody reads everything, and everything is forgotten.
+    // In the end every reader reads everything, and every case expires.
     let at = |pace: &[usize], step: i64| {
         let nth = usize::try_from(step).expect("it counts");
         if step < 2 * STEPS { pace[nth % pace.len()] } else { 1_000_000 }

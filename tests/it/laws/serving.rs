@@ -1,6 +1,6 @@
-//! Laws of the serving lane: one answer each, as a naive model says, whatever the batches, the restarts and the workers do.
+//! Laws of the serving lane: one answer per request, equal to that of a naive model, for any batches, restarts and workers.
 //!
-//! The laws themselves stand in `fuzzed/serving_laws.rs`; here they are held to drawn histories.
+//! The laws are in `fuzzed/serving_laws.rs`; here they are checked on random histories.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -102,7 +102,7 @@ proptest! {
     }
 }
 
-/// The histories above come to what they are meant to try.
+/// The random histories reach every outcome that they are meant to test.
 #[test]
 fn histories_hold_every_outcome() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();

@@ -1,4 +1,4 @@
-//! The compose file and the image, checked where no docker engine is: structure, references, versions.
+//! Checks the compose file and the image without a docker engine: structure, references, versions.
 
 use std::fs;
 use std::path::Path;
@@ -100,7 +100,7 @@ fn the_broker_is_reached_from_inside_and_outside() {
             "{bootstrap} is not advertised in {advertised:?}"
         );
     }
-    // The port outside is the advertised one, also where kafka.sh chose another.
+    // The published port is the advertised one, even if kafka.sh chose another.
     let outside = advertised
         .iter()
         .find_map(|a| a.strip_prefix("OUTSIDE://localhost:"))
@@ -161,7 +161,7 @@ fn services(compose: &Value) -> Map<String, Value> {
     compose["services"].as_object().expect("there are services").clone()
 }
 
-/// Holds one key of a service to the type that the compose specification gives it; a key that is not listed is a typing error.
+/// Checks the type of one key of a service against the compose specification; an unlisted key is a typo.
 fn check_key(service: &str, key: &str, value: &Value) {
     let is_text_list = |value: &Value| {
         value
@@ -172,7 +172,7 @@ fn check_key(service: &str, key: &str, value: &Value) {
         "image" | "hostname" | "build" | "restart" => value.is_string(),
         "tty" => value.is_boolean(),
         "command" | "ports" | "volumes" | "profiles" => is_text_list(value),
-        // Numbers and booleans would be taken for YAML's own: every value is a string.
+        // YAML would parse bare numbers and booleans: every value is a string.
         "environment" => {
             value.as_object().is_some_and(|a| !a.is_empty() && a.values().all(Value::is_string))
         }

@@ -1,4 +1,4 @@
-//! What the project depends on: licences, sources, and versions that are there twice.
+//! The dependencies of the project: licenses, sources, and duplicate versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::repository::{read, root};
 #[test]
 fn dependencies_are_free_and_from_one_registry() {
     let output = Command::new(env!("CARGO"))
-        // Only what this machine builds: the crates of other platforms are not there, and a test downloads nothing.
+        // Only crates that this machine builds: those of other platforms are not downloaded, and a test downloads nothing.
         .args([
             "metadata",
             "--format-version",
@@ -45,7 +45,7 @@ fn dependencies_are_free_and_from_one_registry() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A test of the behaviour would pass without it: the tests' own dependencies ask for the feature, the program's do not.
+/// A test of the behavior would pass without it, because dev-dependencies enable the feature and the program's dependencies do not.
 #[test]
 fn the_program_reads_numbers_to_the_bit() {
     let manifest = read("Cargo.toml");
@@ -74,7 +74,7 @@ fn licence_expressions_are_understood() {
     check("Apache-2.0", false);
 }
 
-/// The triple of this machine, as the compiler names it.
+/// The target triple of this machine, from the compiler.
 fn host() -> String {
     let output = Command::new("rustc").arg("-vV").current_dir(root()).output().expect("rustc runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -92,7 +92,7 @@ fn allowed_licences() -> BTreeSet<String> {
     list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Whether an SPDX expression can be met with the allowed licences. `/` is an old way to write `OR`.
+/// Whether the allowed licenses satisfy an SPDX expression. `/` is an old spelling of `OR`.
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut tokens: Vec<&str> = spaced.split_whitespace().rev().collect();
@@ -130,10 +130,10 @@ fn one(tokens: &mut Vec<&str>, allowed: &BTreeSet<String>) -> bool {
     tokens.pop().is_some_and(|exception| allowed.contains(&format!("{first} WITH {exception}")))
 }
 
-/// Two dependencies of one name and different versions are two copies in the binary: each pair is known by name.
+/// Two versions of one dependency are two copies in the binary: each pair is listed.
 #[test]
 fn doubled_dependencies_are_known() {
-    // Each waits for the crate that pulls the older one: heck (strum), syn (half of the derive macros), getrandom and r-efi
+    // Each waits for the crate that needs the older one: heck (strum), syn (half of the derive macros), getrandom and r-efi
     // (ahash, tempfile), base64 (serde-saphyr). embedded-io is an option of postcard, in the lock file only.
     const KNOWN: &[&str] = &["base64", "embedded-io", "getrandom", "heck", "r-efi", "syn"];
     let lock = read("Cargo.lock");

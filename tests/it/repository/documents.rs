@@ -1,4 +1,4 @@
-//! The documents name what exists, and their links lead somewhere.
+//! Documents name files and tests that exist, and their links have targets.
 
 use std::path::{Path, PathBuf};
 
@@ -75,7 +75,7 @@ fn the_examples_are_there_and_the_readme_names_them() {
     }
 }
 
-/// True for `crates/serinus-core/src/join/open_cases.rs`, `tests/it/repository/rooms.rs::name`, `Makefile` and the like; false for commands and topic names.
+/// True for paths such as `crates/serinus-core/src/join/open_cases.rs`, `tests/it/repository/rooms.rs::name` and `Makefile`; false for commands and topic names.
 fn names_a_file(word: &str) -> bool {
     let folders = [
         "src/",

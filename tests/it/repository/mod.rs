@@ -1,4 +1,4 @@
-//! The rules of the repository that no compiler and no lint holds: rooms, documents, dependencies.
+//! Rules of the repository that no compiler and no lint checks: imports (`rooms`), texts (`prose`, `messages`, `documents`), dependencies, compose file and scripts.
 
 use std::fs;
 use std::path::{Path, PathBuf};

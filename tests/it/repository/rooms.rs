@@ -1,4 +1,4 @@
-//! Rooms and crates: who may import whom, what a pure room never names, and how long a file may be.
+//! Rooms and crates: allowed imports, names that a pure room must not use, and limits on the length of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::repository::{code_lines, product_lines, read, root, sources};
 
-/// A room: its name, its folder, and the rooms that it may import. ARCHITECTURE.md has the same table; a test compares them.
+/// A room: its name, its folder, and the rooms that it may import. A test compares this table with the one in ARCHITECTURE.md.
 ///
-/// A new room: its line here, its row there, its `mod` line in the `lib.rs` of its crate.
+/// A new room: a line here, a row there, and a `mod` line in the `lib.rs` of its crate.
 const ROOMS: &[(&str, &str, &[&str])] = &[
     ("stats", "crates/serinus-stats/src", &[]),
     ("domain", "crates/serinus-core/src/domain", &[]),
@@ -55,7 +55,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("demo", "src/demo", &["domain", "plan", "spec", "wire", "kafka", "worker", "cli"]),
 ];
 
-/// The rooms of the machines and of what they are made of: no clock, no randomness, no I/O, no lock, no log.
+/// The rooms of the state machines and their building blocks: no clock, no randomness, no I/O, no lock, no log.
 const PURE: &[&str] = &[
     "stats",
     "domain",
@@ -69,11 +69,11 @@ const PURE: &[&str] = &[
     "wire",
 ];
 
-/// The pure rooms whose types are not serialisable.
+/// The pure rooms whose types are not serializable.
 const UNSERIALISED: &[&str] =
     &["stats", "domain", "plan", "evidence", "inference", "decision", "join", "engine"];
 
-/// What a pure room never names, outside its tests.
+/// Names that a pure room must not use outside its tests.
 const IMPURE: &[&str] = &[
     "std::time",
     "std::fs",
@@ -127,7 +127,7 @@ fn no_two_files_import_each_other() {
             .iter()
             .map(|(file, named)| (file, named.iter().filter(|n| *n != file).collect()))
             .collect();
-        // Files that import nothing that is left stand in no circle; what remains in the end does, or leads into one.
+        // Removes files that import no remaining file; what is left is in a circle or leads into one.
         loop {
             let done: BTreeSet<&PathBuf> =
                 open.iter().filter(|(_, named)| named.is_empty()).map(|(file, _)| *file).collect();
@@ -215,7 +215,7 @@ fn imports_take_the_full_path() {
                     wrong.push(format!("{}:{number}: {what}: {instead}", path.display()));
                 }
             }
-            // A test module may take its parent whole; nothing else hides where a name comes from.
+            // A test module may import its parent with a glob; everything else names what it imports.
             let is_glob = line.trim_start().trim_start_matches("pub ").starts_with("use ")
                 && line.contains("::*");
             if is_glob && line.trim() != "use super::*;" {
@@ -363,7 +363,7 @@ fn a_mod_file_is_a_map() {
 
 #[test]
 fn files_are_read_at_a_sitting() {
-    // Past this there are two things in one file. A list of data that is one thing says so here.
+    // A longer file has two subjects. A table of data that is one subject is listed here.
     const LINES_MAX: usize = 600;
     let long: Vec<String> = ["src", "crates", "tests"]
         .iter()
@@ -396,13 +396,13 @@ fn the_room_table_is_the_documented_one() {
     assert_eq!(documented, held, "ARCHITECTURE.md's table on the left, ROOMS on the right");
 }
 
-/// The numbers of the lines that make something serialisable, apart from enums whose variants hold nothing.
+/// Returns the numbers of the lines that make a type serializable, except enums without data.
 fn serialisable(lines: &[(usize, &str)]) -> Vec<usize> {
     let mut wrong = Vec::new();
     let mut rest = lines;
     while let Some(((number, line), after)) = rest.split_first() {
         rest = after;
-        // A value of the user's own shape is carried as it is; reading and writing bytes is left to `wire`.
+        // A user-defined value is passed on unchanged; `wire` reads and writes bytes.
         let line = line.replace("serde_json::Value", "");
         let is_named = [
             "serde::",
@@ -425,7 +425,7 @@ fn serialisable(lines: &[(usize, &str)]) -> Vec<usize> {
     wrong
 }
 
-/// Whether the item that follows, after the rest of its attributes, is an enum whose variants hold nothing.
+/// Whether the item after these attributes is an enum without data.
 fn is_on_plain_enum(lines: &[(usize, &str)]) -> bool {
     let mut lines = lines.iter().map(|(_, line)| *line);
     let is_attribute = |line: &str| {
@@ -454,7 +454,7 @@ fn of_rooms(rooms: &[&str]) -> Vec<(PathBuf, String)> {
     wanted.flat_map(|(_, folder, _)| sources(folder)).collect()
 }
 
-/// The rooms that a line of a file in this folder names: of its own crate, and of the two below it.
+/// The rooms that a line of a file in this folder names: of its own crate, and of the two crates below it.
 fn rooms_named(folder: &str, line: &str) -> Vec<String> {
     let mut named = Vec::new();
     if !folder.starts_with("crates/serinus-stats") {
@@ -465,7 +465,7 @@ fn rooms_named(folder: &str, line: &str) -> Vec<String> {
     named
 }
 
-/// The names that stand behind a prefix.
+/// The names behind a prefix.
 fn after(line: &str, prefix: &str) -> Vec<String> {
     line.split(prefix)
         .skip(1)
@@ -473,7 +473,7 @@ fn after(line: &str, prefix: &str) -> Vec<String> {
         .collect()
 }
 
-/// Which files of a crate each of its files imports, outside its tests.
+/// The files that each file of a crate imports, outside its tests.
 fn imports_of(folder: &str) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
     let files = sources(folder);
     let by_module: BTreeMap<String, &PathBuf> =
@@ -501,7 +501,7 @@ fn imports_of(folder: &str) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
     imports
 }
 
-/// The path of a file's module inside its crate.
+/// The module path of a file within its crate.
 fn module(folder: &str, path: &Path) -> String {
     let inside =
         path.strip_prefix(folder).expect("the file is below the folder").with_extension("");
@@ -513,7 +513,7 @@ fn module(folder: &str, path: &Path) -> String {
     segments.join("::")
 }
 
-/// The words of a cell of a table.
+/// The words of a table cell.
 fn words(cell: &str) -> Vec<String> {
     cell.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
         .filter(|word| !word.is_empty())

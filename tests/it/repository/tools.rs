@@ -1,4 +1,4 @@
-//! The script that installs what the tests use beside cargo.
+//! The script that installs the tools of the tests.
 
 use std::fs;
 use std::os::unix::fs::symlink;

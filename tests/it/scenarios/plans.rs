@@ -1,4 +1,4 @@
-//! Reads the head of a scenario: models and rollouts in a few words a line.
+//! Parses the head of a scenario: models and rollouts, one line each.
 
 use serde_json::{Value, json};
 
@@ -13,10 +13,10 @@ use serinus_core::plan::rollout::{
     RolloutPlan, Source, Stage, StrategyKind, WhenInconclusive, WhenNoData,
 };
 
-/// Midnight of the day on which scenarios and histories begin.
+/// The midnight at which scenarios and histories start.
 pub(crate) const MIDNIGHT: Timestamp = Timestamp(1_700_006_400_000);
 
-/// A model whose unit is the request's key.
+/// A model whose unit is the key of the request.
 pub(crate) fn model(name: &str, stable: &str) -> Written<ModelPlan> {
     let plan = ModelPlan {
         name: name.into(),
@@ -41,7 +41,7 @@ pub(crate) fn model(name: &str, stable: &str) -> Written<ModelPlan> {
     Written { plan, document: json!({"model": name, "stable": stable}) }
 }
 
-/// Changes a model in a few words: `timeout=2s unit=json:/tail`; with another document, as another spec has.
+/// Changes a model: `timeout=2s unit=json:/tail`; gives it another document, as a changed spec has.
 pub(crate) fn changed(model: Written<ModelPlan>, words: &[&str]) -> Written<ModelPlan> {
     let Written { mut plan, mut document } = model;
     for word in words {
@@ -72,7 +72,7 @@ pub(crate) fn changed(model: Written<ModelPlan>, words: &[&str]) -> Written<Mode
     Written { plan, document }
 }
 
-/// A rollout with nothing in it yet, as a scenario's `rollout NAME STRATEGY CANDIDATE...` begins it.
+/// An empty rollout, as `rollout NAME STRATEGY CANDIDATE...` starts it in a scenario.
 pub(crate) fn rollout(model: &str, name: &str, strategy: &str, candidates: &[&str]) -> RolloutPlan {
     let strategy = match strategy {
         "shadow" => StrategyKind::Shadow,
@@ -252,7 +252,7 @@ fn decide(decide: &mut Decide, word: &str) {
     }
 }
 
-/// Reads `5%` or `0.05`.
+/// Parses `5%` or `0.05`.
 pub(crate) fn fraction(text: &str) -> f64 {
     match text.strip_suffix('%') {
         Some(percent) => percent.parse::<f64>().expect("a percentage") / 100.0,
@@ -260,7 +260,7 @@ pub(crate) fn fraction(text: &str) -> f64 {
     }
 }
 
-/// Reads `90s`, `5m`, `2h` or `1d`.
+/// Parses `90s`, `5m`, `2h` or `1d`.
 pub(crate) fn span(text: &str) -> Span {
     let (number, unit) = text.split_at(text.len() - 1);
     let number: i64 = number.parse().expect("a whole number");

@@ -1,4 +1,4 @@
-//! Runs every `tests/scenarios/*.txt` through lanes and judge; `UPDATE=1` rewrites what they say happens.
+//! Runs every `tests/scenarios/*.txt` through lanes and judge; `UPDATE=1` rewrites the effects.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use serinus_core::plan::rollout::RolloutPlan;
 use crate::scenarios::plans::{self, MIDNIGHT};
 use crate::statistics::world::{Answer, World};
 
-/// How many rows a step may bring that are told one by one.
+/// The number of rows per step up to which each row is listed.
 const ROWS_TOLD_MAX: usize = 4;
 
 #[test]
@@ -25,7 +25,7 @@ fn every_scenario_has_its_written_effects() {
     happen_as_written("tests/scenarios", run);
 }
 
-/// Runs every scenario of a folder, and says where it is not as it is written, or writes it anew.
+/// Runs every scenario of a folder and reports differences, or rewrites the effects.
 pub(crate) fn happen_as_written(folder: &str, run: impl Fn(&str) -> String) {
     let mut wrong = Vec::new();
     for path in scenarios(folder) {
@@ -120,7 +120,7 @@ struct Scenario {
     seen_changes: usize,
     seen_rows: usize,
     cases: u64,
-    /// What traffic there was: each case's id, who served it, and what its label said.
+    /// The traffic so far: the id, the serving version and the label of each case.
     sent: Vec<(String, Version, bool)>,
 }
 
@@ -219,10 +219,10 @@ impl Scenario {
         Vec::new()
     }
 
-    /// Sends requests evenly over a span; each version is right, and fails, as often as it is said.
+    /// Sends requests evenly over a span; each version is right, or fails, at its given rate.
     ///
-    /// `v2=85%` is right, `v2!=1%` fails, `v2-=10%` never comes to the log; `labels` and `delay` of one arm are `v2.labels` and
-    /// `v2.delay`; `units` is how many units come again and again.
+    /// `v2=85%` is right, `v2!=1%` fails, `v2-=10%` is missing from the log; `labels` and `delay` of one arm are `v2.labels` and
+    /// `v2.delay`; `units` is the number of units that return.
     fn traffic(&mut self, n: &str, span: &str, words: &[&str]) {
         let n: i64 = n.parse().expect("a whole number");
         let span = plans::span(span);
@@ -270,7 +270,7 @@ impl Scenario {
         self.world().wait_until(start + span);
     }
 
-    /// Corrects the labels of that share of all traffic that a version served so far to their opposites.
+    /// Inverts the labels of this share of the traffic that a version served so far.
     fn relabel(&mut self, version: &str, share: f64) {
         for (id, arm, is_late) in std::mem::take(&mut self.sent) {
             if arm.as_str() != version || chance(&id, "relabel") >= share {

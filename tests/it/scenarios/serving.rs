@@ -1,4 +1,4 @@
-//! Runs every `tests/scenarios/serving/*.txt` through a serving lane; `UPDATE=1` rewrites what they say happens.
+//! Runs every `tests/scenarios/serving/*.txt` through a serving lane; `UPDATE=1` rewrites the effects.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn every_serving_scenario_has_its_written_effects() {
     });
 }
 
-/// A lane, and what is known of the requests so far; times are milliseconds from the start.
+/// A lane and its requests so far; times are milliseconds since the start.
 #[derive(Default)]
 struct Scenario {
     lane: Option<ServingLane>,
@@ -31,7 +31,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Takes `lane max=N`, or `<ms> STEP`: `routing`, `request`, `answer`, `wait`.
+    /// Parses `lane max=N`, or `<ms> STEP`: `routing`, `request`, `answer`, `wait`.
     fn line(&mut self, line: &str) -> Vec<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
@@ -49,7 +49,7 @@ impl Scenario {
         }
     }
 
-    /// Lets time pass up to, but not with, a moment.
+    /// Advances time up to, but not including, `until`.
     fn until(&mut self, now: Timestamp) -> Vec<String> {
         let mut told = Vec::new();
         while let Some(due) =
@@ -116,7 +116,7 @@ impl Scenario {
     }
 }
 
-/// Reads `v2=30%`, `copies:v3=100%`, `timeout=500`, `shadow_timeout=5000`, `fails=stable|default|error` and `default=VALUE`.
+/// Parses `v2=30%`, `copies:v3=100%`, `timeout=500`, `shadow_timeout=5000`, `fails=stable|default|error` and `default=VALUE`.
 fn routing(stable: &str, words: &[&str], revision: u64) -> Routing {
     let share = |s: &str| Share::from_fraction(plans::fraction(s)).expect("a share");
     let mut routing = Routing {

@@ -1,4 +1,4 @@
-//! Every mistake in a spec is named where it stands, with what would do.
+//! Every mistake in a spec is reported at its position, with a fix.
 
 use serinus_core::spec::plan::{load, model_from_json, rollout_from_json};
 
@@ -7,7 +7,7 @@ const SHADOW: &str = include_str!("../../../examples/shadow.yaml");
 const AB: &str = include_str!("../../../examples/ab.yaml");
 const CANARY: &str = include_str!("../../../examples/canary.yaml");
 
-/// Holds what is said of a spec against what should be.
+/// Compares the error with the expected one.
 pub(crate) fn check(said: &str, expected: &str) {
     assert_eq!(said.trim(), expected.trim(), "\n--- it said:\n{said}\n---");
 }
@@ -28,7 +28,7 @@ spec.timeout: `soon` is not a span of time
     check(&errors.to_string(), "kind: this is a Model\n  = a Rollout is wanted here");
 }
 
-/// Puts a mistake into an example and returns what is said of it.
+/// Puts a mistake into an example and returns the error.
 pub(crate) fn mistake(example: &str, right: &str, wrong: &str) -> String {
     assert!(example.contains(right), "the example has no {right:?}");
     match load("flights.yaml", &example.replacen(right, wrong, 1)) {

@@ -1,4 +1,4 @@
-//! The examples load as they are meant.
+//! The examples load with their intended meaning.
 
 use serinus_core::domain::ids::{StageIndex, Version};
 use serinus_core::domain::routing::OnFailure;

@@ -1,4 +1,4 @@
-//! Specs: what loads, and what is refused with which words.
+//! Tests of specs: `examples` load, `errors` are reported with position and fix, ambiguous `shares` are refused.
 
 pub(crate) mod errors;
 pub(crate) mod examples;

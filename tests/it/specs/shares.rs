@@ -1,4 +1,4 @@
-//! A share or a limit that can be read in two ways is refused with both.
+//! A share or limit with two readings is refused, and the error names both.
 
 use serinus_core::spec::plan::load;
 

@@ -1,4 +1,4 @@
-//! What is comparable: every row of the table in docs/statistics.md, as an answer, a label, and what a metric makes of them.
+//! Comparable values: every row of the table in docs/statistics.md as an answer, a label and the resulting score.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ fn answer(bytes: &str) -> CaseAnswer {
     }
 }
 
-/// Says what a metric makes of an answer's score and a label's value: a number, or why there is none.
+/// Returns the score of an answer and a label, or the reason why there is none.
 fn scored(metric: &Metric, answer: &CaseAnswer, truth: Truth<'_>) -> String {
     let read = Read::of(answer);
     let scored = match metric.kind {

@@ -1,4 +1,4 @@
-//! What deciding costs: a look at a large rollout, and a labelled row. Printed, with bounds that only a mistake would break.
+//! Costs of deciding: an interim analysis of a large rollout, and a labelled row. Prints both, with generous bounds.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -37,7 +37,7 @@ fn plan(metrics: &[&str]) -> RolloutPlan {
     plan
 }
 
-/// Cases of every stage, as the prediction log holds them.
+/// Cases of every stage, as in the prediction log.
 fn cases(plan: &RolloutPlan) -> Vec<Prediction> {
     let model = plans::model("m", "v1").plan;
     let mut cases = Vec::new();
@@ -82,7 +82,7 @@ fn cases(plan: &RolloutPlan) -> Vec<Prediction> {
     cases
 }
 
-/// Returns the sums of all cases, and how many labelled rows a second went in.
+/// Returns the sums of all cases, and the number of labelled rows per second.
 fn sums(plan: &RolloutPlan) -> (Evidence, f64) {
     let cases = cases(plan);
     let watch = Watch { partition: 0, partitions: 1, oldest: Timestamp::MIN };

@@ -1,4 +1,4 @@
-//! The published interval says the same as the verdict: for every kind of metric, whatever the evidence.
+//! The published interval agrees with the verdict, for every kind of metric and any evidence.
 
 use std::sync::Arc;
 
@@ -36,18 +36,18 @@ const KINDS: [&str; 9] = [
     "latency",
 ];
 
-/// What is drawn: each version's level in [0, 1], and how cases come.
+/// Random parameters: the level of each version in [0, 1], and the structure of the cases.
 #[derive(Clone, Copy, Debug)]
 struct Nature {
     theirs: f64,
     ours: f64,
     cases: usize,
-    /// How many cases of a unit agree.
+    /// The number of equal cases of a unit.
     cases_a_unit: usize,
     seed: u64,
 }
 
-/// A rollout with one metric, and what is known of it.
+/// A rollout with one metric, and its evidence.
 struct World {
     plan: Arc<RolloutPlan>,
     design: Design,
@@ -69,7 +69,7 @@ impl World {
         Self { plan, design, book, rng, unit: 0 }
     }
 
-    /// Draws the cases of one unit, which is in one arm.
+    /// Draws the cases of one unit, which belongs to one arm.
     fn unit(&mut self, nature: &Nature) {
         self.unit += 1;
         let hash = self.rng.random::<u64>();
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// Freezes thresholds of latency at every sixteenth unit.
+    /// Freezes latency thresholds at every sixteenth unit.
     fn freeze(&mut self) {
         if self.unit.is_multiple_of(16) {
             let (sums, stable) = (self.book.sums().clone(), Version::from("v1"));
@@ -187,7 +187,7 @@ impl World {
     }
 }
 
-/// Returns the ends of the interval and the estimate between them, turned so that more is worse.
+/// Returns the interval and its estimate, oriented so that larger is worse.
 fn ends(finding: &Finding) -> Option<[f64; 3]> {
     let difference = finding.difference?;
     let low = difference.low.unwrap_or(f64::NEG_INFINITY);
@@ -263,7 +263,7 @@ proptest! {
         } else {
             "stage share=20%"
         };
-        // A latency without a margin would be proved by ties.
+        // Ties alone would prove a latency without a margin.
         let margin = if kind == "latency" { "margin=20%" } else { margin };
         let mut world = World::new(&format!("metric m {kind} guardrail {margin}"), stage, nature.seed);
         let mut drawn = 0;
@@ -279,7 +279,7 @@ proptest! {
     }
 }
 
-/// Returns the share of worlds in which the true difference was ever outside of the interval.
+/// Returns the share of worlds in which the interval ever missed the true difference.
 fn missed(metric: &str, stage: &str, nature: Nature, truth: f64) -> f64 {
     const WORLDS: u64 = 200;
     let mut missed = 0;
@@ -313,7 +313,7 @@ fn the_interval_covers_at_its_level() {
         (brier, split, nature(0.2, 0.25), 0.05),
     ] {
         let missed = missed(metric, stage, nature, truth);
-        // 5 % on either side, and three standard errors of 200 worlds.
+        // 5 % on either side, plus three standard errors of 200 worlds.
         assert!(missed <= 0.1 + 0.064, "{metric}, {stage}: {nature:?} is missed in {missed}");
     }
 }

@@ -1,4 +1,4 @@
-//! Every metric kind, from answers and labels to a verdict: what is as good is promoted, what is worse is aborted by that metric.
+//! Every metric kind from answers and labels to a verdict: an equally good candidate is promoted, a worse one is aborted by that metric.
 
 use serde_json::{Value, json};
 
@@ -11,25 +11,25 @@ use serinus_core::spec::plan::{Document, load};
 use crate::scenarios::plans::MIDNIGHT;
 use crate::statistics::world::{Answer, World};
 
-/// Requests in a run, ten a second.
+/// Requests per run, ten per second.
 const REQUESTS: u64 = 2_000;
 
-/// What one version draws for one request.
+/// The random input of one version for one request.
 #[derive(Clone, Copy)]
 struct Draw {
     is_worse: bool,
     is_positive: bool,
-    /// Two numbers in [0, 1), the version's own.
+    /// Two numbers in [0, 1), different for each version.
     luck: f64,
     noise: f64,
 }
 
-/// One kind: its metric as a user writes it, and how versions do in it.
+/// One kind: its metric as written in a spec, and the answers of its versions.
 struct Kind {
     metric: &'static str,
     stages: &'static str,
     answer: fn(Draw) -> Answer,
-    /// What the label says of money, given what was served.
+    /// The value in the label, given the served version.
     worth: fn(Draw) -> f64,
 }
 
@@ -112,7 +112,7 @@ const KINDS: [Kind; 17] = [
             },
         )
     },
-    // The stable version itself answers one request in ten otherwise: only what goes beyond that is the candidate's.
+    // The stable version itself disagrees in one request of ten: only the excess counts against the candidate.
     Kind {
         stages: COPIES,
         ..kind("kind: disagreement, prediction: json:/score, twin: v1b, margin: 10%", |draw| {
@@ -142,7 +142,7 @@ fn draw(request: u64, of: u64) -> f64 {
     (hash >> 11) as f64 * f64::exp2(-53.0)
 }
 
-/// Returns the phase in which a rollout of this metric ends, and why.
+/// Returns the final phase of a rollout with this metric, and its reason.
 fn outcome(kind: &Kind, is_worse: bool) -> (Phase, String) {
     let text = spec(kind);
     let mut world = World::new("m", 2);
@@ -181,7 +181,7 @@ fn outcome(kind: &Kind, is_worse: bool) -> (Phase, String) {
             version: 1,
             retract: false,
         };
-        // What needs no label must not wait for one.
+        // Metrics without labels must not wait for labels.
         if kind.metric.contains("label:") {
             world.label_later(label);
         }

@@ -1,4 +1,4 @@
-//! Latency thresholds: frozen on a cold start, frozen again when they turn out far off and in each stage, and valid all the same.
+//! Latency thresholds: frozen after a cold start, frozen again if they are far off and in each stage, and valid throughout.
 
 use std::cell::Cell;
 
@@ -9,7 +9,7 @@ use serinus_core::evidence::design::{Block, Thresholds};
 use crate::scenarios::plans;
 use crate::statistics::world::{Answer, World};
 
-/// Begins a rollout of v2 that is judged by its latency.
+/// Starts a rollout of v2 with a latency metric.
 fn world(stages: &[&str]) -> World {
     let mut world = World::new("m", 1);
     let spec = Parsed::Model(Box::new(plans::model("m", "v1")));
@@ -23,9 +23,9 @@ fn world(stages: &[&str]) -> World {
     world
 }
 
-/// Answers `requests`, twenty a second, until the rollout is over, and returns the thresholds that it had last.
+/// Answers `requests`, twenty per second, until the rollout is over; returns its last thresholds.
 ///
-/// `latency_ms` is told the version, and how many answers it gave.
+/// `latency_ms` receives the version and the number of its answers so far.
 fn answer(
     world: &mut World,
     requests: std::ops::Range<u64>,
@@ -47,7 +47,7 @@ fn answer(
         world.case(&id, &id, |version| {
             let count = if version.as_str() == "v1" { &of_stable } else { &of_candidate };
             count.set(count.get() + 1);
-            // A spread of a quarter, by a draw of its own.
+            // A spread of a quarter, drawn independently.
             let luck =
                 i64::try_from(xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % 51).expect("small");
             let ms = latency_ms(version.as_str(), count.get());
@@ -61,7 +61,7 @@ fn deeds(world: &World) -> Vec<&'static str> {
     world.changes.iter().map(|c| c.deed.word()).collect()
 }
 
-/// Returns the median of each set of thresholds, in their order.
+/// Returns the median of each set of thresholds, in order.
 fn medians(thresholds: &[Thresholds]) -> Vec<f64> {
     thresholds.iter().map(|t| t.latency_ms[0]).collect()
 }
@@ -93,7 +93,7 @@ fn a_stage_has_thresholds_of_its_own_and_earlier_blocks_keep_theirs() {
     let mut world = world(&["stage share=20% hold=2m", "stage share=50% hold=10h"]);
     let before = answer(&mut world, 0..8_000, |_, _| 20).len();
     assert_eq!(deeds(&world), ["apply", "apply", "advance"]);
-    // More load: both are ten times slower, and the candidate more than that in the end.
+    // Higher load: both are ten times slower, and the candidate even slower at the end.
     let blocks = answer(&mut world, 8_000..16_000, |_, _| 200);
     assert_eq!(deeds(&world).len(), 3, "{:?}", world.report);
     assert!(blocks.len() > before, "{:?}", medians(&blocks));

@@ -1,4 +1,4 @@
-//! What is measured and proved, without Kafka: against reference figures, and through lanes and judge.
+//! Tests of the statistics without Kafka: against reference values (`reference`, `scipy_check`), and through lanes and judge (`kinds`, `latency`, `unscored`, `unusable`, `segments`, `split_check`, all on `world`).
 
 pub(crate) mod comparable;
 pub(crate) mod costs;

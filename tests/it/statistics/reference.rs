@@ -1,4 +1,4 @@
-//! The statistics against figures computed elsewhere: closed forms, mpmath, scipy, statsmodels, confseq, gbstats, ddsketch.
+//! The statistics against independent values: closed forms, mpmath, scipy, statsmodels, confseq, gbstats, ddsketch.
 //!
 //! `SERINUS_STAT_REFERENCE`, `SERINUS_STAT_EDGES` and `SERINUS_STAT_STREAMS` name other files of the same form.
 
@@ -13,11 +13,11 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
-/// Computes what a case expects from its input.
+/// Computes the results of a case from its input.
 type Function = fn(&Value) -> Value;
 
-/// Returns the function of this name, if it is known.
-// A new function of the reference: its line in one of these tables.
+/// Returns the function with this name.
+// A new function: a line in one of these tables.
 fn function(name: &str) -> Option<Function> {
     [betting::TABLE, boundaries::TABLE, means::TABLE, rates::TABLE, samples::TABLE]
         .iter()
@@ -36,7 +36,7 @@ fn reference_cases_are_met() {
     assert_met(&path("SERINUS_STAT_REFERENCE", "stat-reference-public.json"));
 }
 
-/// Nothing counted, one value, all equal, ties alone, identical samples, one arm without events.
+/// Edge cases: no data, one value, all equal, only ties, identical samples, one arm without events.
 #[test]
 fn reference_cases_at_the_edges_are_met() {
     assert_met(&path("SERINUS_STAT_EDGES", "stat-reference-edges.json"));
@@ -72,7 +72,7 @@ struct Tolerance {
     absolute: f64,
 }
 
-/// Compares all that is expected; what is computed beyond it is not looked at.
+/// Compares all expected values; additional computed values are ignored.
 fn compare(
     at: &str,
     got: &Value,
@@ -112,7 +112,7 @@ fn compare(
     }
 }
 
-/// A number as the reference writes it.
+/// A number as written in the reference.
 fn number(value: f64) -> Value {
     if value.is_nan() {
         json!("NaN")
@@ -137,7 +137,7 @@ fn list(values: &[f64]) -> Value {
     Value::Array(values.iter().map(|f| number(*f)).collect())
 }
 
-/// Reads a number, which may be written as `"inf"`.
+/// Parses a number, which may be written as `"inf"`.
 fn f(value: &Value) -> f64 {
     match value {
         Value::Number(it) => it.as_f64().expect("numbers fit an f64"),

@@ -1,6 +1,6 @@
-//! A stranger's check: every two-sample test of fixed size, on inputs drawn anew, against scipy and statsmodels.
+//! Every fixed-horizon two-sample test on random inputs against scipy and statsmodels.
 //!
-//! `SERINUS_PYTHON` names the Python that has both (`pip install scipy statsmodels`); `SERINUS_SEED` repeats a run.
+//! `SERINUS_PYTHON` names a Python that has both (`pip install scipy statsmodels`); `SERINUS_SEED` repeats a run.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
@@ -20,13 +20,13 @@ use serinus_stats::two_sample::{self, Rate};
 
 use crate::kit::kafka::skip;
 
-/// Draws the input of a round: the first rounds of each turn are the edges.
+/// Draws the input of a round: the first rounds of each turn are edge cases.
 type Draw = fn(&mut Random, usize) -> Value;
-/// Computes our figures from an input.
+/// Computes our results for an input.
 type Compute = fn(&Value) -> Value;
 
-/// Each test, in how many rounds it is tried, its inputs and our figures.
-// A new test: its line here, its function in `tests/reference/scipy_check.py`.
+/// Each test with its number of rounds, its inputs and our results.
+// A new test: a line here, and a function in `tests/reference/scipy_check.py`.
 const TABLE: &[(&str, usize, Draw, Compute)] = &[
     ("two_proportion_z", 80, rates, two_proportion_z),
     ("score", 120, rates_and_margin, score),
@@ -68,7 +68,7 @@ fn two_sample_tests_agree_with_scipy_and_statsmodels() {
         let compared = report.of_test(test);
         assert!(compared >= *rounds, "{test}: {compared} comparisons in {rounds} rounds");
     }
-    // Not `println!`, which a test that passes keeps to itself.
+    // Not `println!`, which is captured when the test passes.
     writeln!(std::io::stderr(), "scipy and statsmodels: {} comparisons", report.compared)
         .expect("stderr is open");
 }
@@ -92,7 +92,7 @@ fn a_wrong_figure_is_told() {
     assert!(second.starts_with("interval.wilson_low: nan is not 0.107"), "{second}");
 }
 
-/// Returns the Python that has both packages; says so where there is none.
+/// Returns the Python that has both packages, or prints that there is none.
 fn python() -> Option<String> {
     let python = std::env::var("SERINUS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_both = Command::new(&python)
@@ -110,11 +110,11 @@ fn python() -> Option<String> {
     None
 }
 
-/// What the script has said.
+/// The output of the script.
 struct Report {
-    /// A line for each figure that differs.
+    /// A line for each difference.
     differences: Vec<String>,
-    /// How many figures were compared of each test, as `name count`.
+    /// The number of compared values per test, as `name count`.
     by_test: Vec<String>,
     compared: usize,
 }
@@ -170,7 +170,7 @@ fn alpha(random: &mut Random) -> f64 {
     one_of(random, &[0.01, 0.05, 0.2])
 }
 
-/// Two arms of sizes of their own, the common rate anywhere but rather small; one round in two has all or none in some arm.
+/// Two arms of different sizes with a mostly small common rate; in every other round some arm has all or no events.
 fn rates_up_to(random: &mut Random, round: usize, sizes: &[u64]) -> Value {
     let base = random.random::<f64>().powi(2);
     let mut arm = |share: Option<f64>| {
@@ -219,8 +219,8 @@ fn rate_and_alpha(random: &mut Random, round: usize) -> Value {
     json!({"x": input["x1"], "n": input["n1"], "alpha": alpha(random)})
 }
 
-/// Two samples of sizes of their own: all equal in both, all equal in each, all equal in one, with ties, one value against
-/// some or against one, the same values twice, without any of this.
+/// Two samples of different sizes: all equal in both, all equal in each, all equal in one, with ties, one value against
+/// some or against one, the same values twice, or none of these.
 fn samples(random: &mut Random, round: usize) -> Value {
     let most = one_of(random, &[6, 30, 150]);
     let (n1, n0) = (random.random_range(2..=most), random.random_range(2..=most));
@@ -289,7 +289,7 @@ fn scored(random: &mut Random, round: usize) -> Value {
         };
         labels.iter().map(score).collect()
     };
-    // No skill errs, and so much of it that the classes part entirely.
+    // No noise separates the classes completely.
     let (first, second) = match round % 10 {
         0 => (scores(100.0), scores(100.0)),
         1 => (scores(100.0), scores(1.2)),
@@ -302,7 +302,7 @@ fn scored(random: &mut Random, round: usize) -> Value {
     json!({"labels": labels, "first": first, "second": second})
 }
 
-/// A square table of classes; some cells, and in one round all but one, are empty.
+/// A square table of classes with some empty cells; in one round all cells but one are empty.
 fn cells(random: &mut Random, round: usize) -> Value {
     let classes = random.random_range(2..=4);
     let most = one_of(random, &[3, 50, 5_000]);
@@ -340,7 +340,7 @@ fn counts_and_weights(random: &mut Random, round: usize) -> Value {
     json!({"counts": counts, "weights": weights})
 }
 
-// Our figures; what is not a number, or not finite, is null.
+// Our results; a value that is undefined or not finite is null.
 
 fn number(input: &Value) -> f64 {
     input.as_f64().expect("a number")
@@ -417,7 +417,7 @@ fn paired_t(input: &Value) -> Value {
     json!({"t": test.t, "p": test.p})
 }
 
-/// Counts in bins as narrow as values are apart.
+/// Counts in bins as narrow as the distance between values.
 fn binned(values: &[f64], of: &[f64]) -> Vec<u64> {
     // -0 and 0 are one bin.
     let mut bins: Vec<f64> = of.iter().map(|o| o + 0.0).collect();

@@ -1,4 +1,4 @@
-//! Segments: from the spec over the prediction log to an alert that decides nothing.
+//! Segments: from the spec through the prediction log to an alert, which decides nothing.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ spec:
 ";
 const CARRIERS: [&str; 4] = ["AA", "DL", "UA", "WN"];
 
-/// Applies what a file holds; its text stands for the documents.
+/// Applies the documents of a file.
 fn apply(world: &mut World, text: &str) {
     for document in load("segments.yaml", text).unwrap_or_else(|t| panic!("{t}")) {
         let (name, parsed) = match document {

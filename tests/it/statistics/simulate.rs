@@ -1,4 +1,4 @@
-//! The acceptance protocol on few worlds, and `simulate` as its users meet it.
+//! The acceptance protocol with few worlds, and the command `simulate`.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use serinus_core::simulate::acceptance::{Expected, check, scenarios};
 use serinus_core::simulate::survey::Ending;
 
-/// The scenarios that the tests have time for; all of them run by `serinus simulate --acceptance`.
+/// The scenarios of this test; `serinus simulate --acceptance` runs all of them.
 const CHOSEN: [&str; 17] = [
     "T1",
     "T2",
@@ -40,7 +40,7 @@ fn the_acceptance_protocol_holds_on_a_tenth_of_its_worlds() {
 
 #[test]
 fn the_protocol_would_notice_a_test_that_errs() {
-    // What is expected of a healthy candidate is asked of one that is twice as bad: a check that cannot fail shows here.
+    // A candidate that is twice as bad must fail the checks for a healthy one; otherwise the checks are vacuous.
     let mut scenario = scenarios().into_iter().find(|s| s.name == "T4").expect("it is there");
     scenario.expected = Expected::AtMost(0.05, &[Ending::Aborted]);
     let it = check(scenario, true, 11).expect("its spec is right");
@@ -104,7 +104,7 @@ fn a_spec_is_simulated_and_the_same_seed_says_the_same() {
     };
     let once = run(&[]);
     assert_eq!(once, run(&[]), "the same seed, the same worlds");
-    // Halfway to the margin chance decides.
+    // Halfway to the margin the outcome is random.
     let chance = |seed| run(&["--effect", "brier=0.005", "--seed", seed])["scenarios"].clone();
     assert_ne!(chance("1"), chance("2"), "another seed, other worlds");
     let names: Vec<&str> = once["scenarios"]

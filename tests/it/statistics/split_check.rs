@@ -1,4 +1,4 @@
-//! The check of the split: losses that begin late, units that come once, units that come again, one unit that comes all the time.
+//! The sample ratio check: losses that begin late, units that occur once, units that return, and one unit with most of the traffic.
 
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::judge::command::{Parsed, Verb};
@@ -13,7 +13,7 @@ struct Request {
     is_lost: bool,
 }
 
-/// Sends requests, a hundred a second, through half a canary over `partitions`; returns what the checks say at the end.
+/// Sends a hundred requests per second through half a canary over `partitions`; returns the final checks.
 fn health(partitions: i32, requests: impl Iterator<Item = Request>) -> Health {
     let mut world = World::new("m", partitions);
     let spec = Parsed::Model(Box::new(plans::model("m", "v1")));
@@ -28,7 +28,7 @@ fn health(partitions: i32, requests: impl Iterator<Item = Request>) -> Health {
         if n.is_multiple_of(100) {
             world.wait_until(Timestamp(world.now.0 + 1000));
         }
-        // The n-th id of some, so that ids fall to every partition.
+        // The n-th id in a spread sequence, so that every partition gets ids.
         world.case(&format!("q{n}"), &request.unit, |version| {
             if request.is_lost && version.as_str() == "v2" {
                 Answer::Nothing
@@ -50,7 +50,7 @@ fn assert_units_are_lost(health: &Health) {
 #[test]
 fn answers_lost_from_the_1025th_request_on_are_found_where_units_come_once() {
     let requests = (0..50_000_u64).map(|n| Request {
-        // Without a key the request's id is the unit.
+        // Without a key the unit is the request id.
         unit: format!("q{n}"),
         is_lost: n >= 1_024 && n % 20 == 7,
     });
@@ -66,7 +66,7 @@ fn answers_lost_late_are_found_over_several_partitions() {
 
 #[test]
 fn units_that_begin_late_and_are_lost_are_found_where_units_come_again() {
-    // Three requests each; from the 1,025th user on a third of them never get an answer of v2.
+    // Three requests per user; after 1,024 users a third of them never get an answer from v2.
     let requests = (0..45_000_u64).map(|n| {
         let user = n / 150 * 50 + n % 50;
         Request { unit: format!("user-{user}"), is_lost: user >= 1_024 && user % 3 == 1 }
@@ -84,7 +84,7 @@ fn a_few_answers_lost_at_a_start_hold_nothing() {
 
 #[test]
 fn a_right_split_holds_nothing_however_units_come() {
-    // Once; three times; a few users with very many; and one user who brings a third of what else comes once.
+    // Once; three times; few users with many requests; and one user with a third of the other traffic.
     let units: [fn(u64) -> String; 4] = [
         |n| format!("q{n}"),
         |n| format!("user-{}", n / 150 * 50 + n % 50),

@@ -1,4 +1,4 @@
-//! Rollouts with answers or labels that cannot be scored, through lanes and judge: they hold, and say why.
+//! Rollouts with unscorable answers or labels, through lanes and judge: they hold and give the reason.
 
 use serde_json::{Value, json};
 
@@ -13,13 +13,13 @@ use serinus_core::spec::plan::{Document, load};
 use crate::scenarios::plans::MIDNIGHT;
 use crate::statistics::world::{Answer, World};
 
-/// Requests in a run, ten a second.
+/// Requests per run, ten per second.
 const REQUESTS: u64 = 1_500;
 
 const SPLIT: &str = "strategy: canary, stages: [{share: 50%, hold: 30s}]";
 const COPIES: &str = "strategy: shadow, stages: [{shadow: 100%, hold: 30s}]";
 
-/// One case: what is true of it, and two numbers in [0, 1) that are each version's own.
+/// One case: its truth, and two random numbers in [0, 1) per version.
 #[derive(Clone, Copy)]
 struct Case {
     is_positive: bool,
@@ -27,7 +27,7 @@ struct Case {
     noise: f64,
 }
 
-/// A rollout: its metric, what labels say, and what the two versions answer at `/score`, as JSON text.
+/// A rollout: its metric, its labels, and the answers of both versions at `/score`, as JSON text.
 struct Run {
     stages: &'static str,
     metric: &'static str,
@@ -36,9 +36,9 @@ struct Run {
     v2: fn(Case) -> String,
 }
 
-/// What must come of a rollout.
+/// The expected result of a rollout.
 enum Expected {
-    /// It goes on, and holds for this gap: version, reason, and about which share.
+    /// It continues and holds for this gap: version, reason, and approximate share.
     Holds(&'static str, Reason, f64),
     /// It ends.
     Ends(Phase),
@@ -46,7 +46,7 @@ enum Expected {
 
 use Expected::{Ends, Holds};
 
-/// Right in 85 % of all cases, and never sure.
+/// Right in 85 % of all cases, and never certain.
 fn calibrated(case: Case) -> String {
     let is_right = case.luck < 0.85;
     if is_right == case.is_positive { "0.85" } else { "0.15" }.to_owned()
@@ -120,7 +120,7 @@ fn begin(text: &str) -> World {
     world
 }
 
-/// Runs a rollout to its end, or as long as there are requests.
+/// Runs a rollout to its end, or until the requests are used up.
 fn played(run: &Run) -> World {
     let mut world = begin(&spec(run));
     for request in 0..REQUESTS {
@@ -154,7 +154,7 @@ fn played(run: &Run) -> World {
     world
 }
 
-/// Returns what is wrong with a rollout's end.
+/// Returns the differences from the expected end.
 fn fault(name: &str, run: &Run, expected: &Expected) -> Option<String> {
     let world = played(run);
     let phase = world.standing().position.phase;
@@ -184,7 +184,7 @@ fn check(runs: &[(&str, Run, Expected)]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Half of the tools of this trade write labels as -1 and +1; a version that says 1 to everything looks perfect on the rest.
+/// Many tools write labels as -1 and +1; a version that always answers 1 looks perfect on the scorable rest.
 #[test]
 fn labels_that_are_no_outcomes_promote_nobody() {
     let half = || Holds("v1", Reason::LabelNoOutcome, 0.5);
@@ -230,7 +230,7 @@ fn a_declared_positive_decides_as_any_outcome() {
     ]);
 }
 
-/// Python's JSON writes `NaN`; a version that writes it where it would be wrong must not look better.
+/// Python's JSON module writes `NaN`; a version that returns it where it would be wrong must not look better.
 #[test]
 fn answers_that_cannot_be_scored_promote_nobody() {
     let hidden = |case: Case| if case.is_positive { "0.9".to_owned() } else { "NaN".to_owned() };

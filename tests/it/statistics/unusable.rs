@@ -1,4 +1,4 @@
-//! Answers that cannot be scored neither prove a candidate better nor worse, whatever the metric.
+//! Unscorable answers prove a candidate neither better nor worse, for every metric.
 
 use serde_json::{Value, json};
 
@@ -22,19 +22,19 @@ apiVersion: serinus/v1
 kind: Rollout
 metadata: {name: r}
 ";
-/// What a log e-value has to reach at the default alpha.
+/// The log e-value that rejects at the default alpha.
 const BAR: f64 = 2.995_732_273_553_991;
 
-/// What a rollout showed while it ran.
+/// The observations of a rollout while it ran.
 struct Shown {
     world: World,
-    /// The greatest log e-values of the first metric at any tick.
+    /// The largest log e-values of the first metric over all ticks.
     most: LogE,
     last: Finding,
 }
 
 impl Shown {
-    /// Returns what the judge did by itself, without the commands that began it.
+    /// Returns the judge's own decisions, without the commands that started it.
     fn deeds(&self) -> Vec<String> {
         self.world.changes.iter().skip(2).map(|c| c.deed.word().to_owned()).collect()
     }
@@ -44,7 +44,7 @@ impl Shown {
     }
 }
 
-/// Runs a rollout of so many cases, ten a second; answers and labels as they are given for each case.
+/// Runs a rollout with the given cases, ten per second, with the given answers and labels.
 fn run(
     spec: &str,
     cases: u64,
@@ -102,7 +102,7 @@ const HALF: &str = "spec: {model: m, candidates: [v2], strategy: ab, stages: [{s
   labels: {maturity: 10s},
   decide: {tick: 5s}}";
 
-/// Both versions always answer 0.5 and everything happens: Brier is 0.25 wherever there is an answer.
+/// Both versions always answer 0.5 and every label is true: Brier is 0.25 for every answer.
 fn equal_scores(spec: &str, who: &'static str, leaves_out: impl Fn(u64) -> bool) -> Shown {
     let answer = |case, version: &str| {
         if version == who && leaves_out(case) { Answer::Nothing } else { Answer::Score(0.5) }
@@ -138,7 +138,7 @@ fn the_interval_contains_whatever_the_answers_left_out_would_have_been() {
     let shown = equal_scores(HALF, "v2", |case| case % 3 == 0);
     let difference = shown.last.difference.expect("there are cases");
     assert!(difference.value.abs() < 1e-9, "the estimate is of the scored cases: {difference:?}");
-    // A third of the answers lies anywhere between 0 and 1.
+    // A third of the answers is anywhere between 0 and 1.
     let (lowest, highest) = (0.25 * 2.0 / 3.0 - 0.25, 0.25 * 2.0 / 3.0 + 1.0 / 3.0 - 0.25);
     assert!(difference.low < Some(lowest + 0.02), "{difference:?}");
     assert!(difference.high > Some(highest - 0.02), "{difference:?}");
@@ -160,7 +160,7 @@ fn the_hold_says_that_left_out_answers_are_in_the_way() {
     );
 }
 
-/// Each metric with the answers of the two versions, where v2 leaves out the cases in which v1 does worst.
+/// Each metric with the answers of both versions; v2 leaves out the cases in which v1 does worst.
 #[test]
 fn leaving_out_the_hard_cases_makes_no_metric_better() {
     let kinds = [
@@ -202,7 +202,7 @@ fn leaving_out_the_hard_cases_makes_no_metric_better() {
             let shown = run(&spec, 3_000, answer, |case| json!({"late": u8::from(late(case))}));
             let what = format!("{kind}, {stage}: {:?}, {}", shown.most, shown.reason());
             assert!(shown.most.superior < BAR && shown.most.harm < BAR, "{what}");
-            // Where both answer each case, one that v1 got wrong cannot be worse in v2.
+            // If both answer every case, v2 cannot be worse in a case that v1 got wrong.
             let is_split = stage != "shadow";
             assert!(!is_split || shown.most.non_inferior < BAR, "{what}");
             assert!(!is_split || shown.last.proof == Proof::Open, "{what}");
@@ -218,7 +218,7 @@ fn answers_that_do_not_come_are_not_fast_and_do_not_agree() {
   metrics: [{{kind: {metric}, role: goal, margin: {limit}}}],
   decide: {{tick: 5s, promote: non_inferior}}}}"
         );
-        // Half of v2's answers are as v1's and much faster; the others never come.
+        // Half of v2's answers equal v1's and are much faster; the others never arrive.
         let answer = |case, version: &str| match version {
             "v2" if case % 2 == 0 => Answer::Nothing,
             "v2" => Answer::After(0.5, 5 + i64::try_from(case % 7).expect("small")),

@@ -1,4 +1,4 @@
-//! A whole model without Kafka: requests are routed and answered at once, lanes and judge run on one clock of the test's own.
+//! A whole model without Kafka: requests are routed and answered immediately; lanes and judge run on the test's own clock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ use crate::wire::schemas::assert_as_published;
 pub(crate) enum Answer {
     /// With this score.
     Score(f64),
-    /// With this score, after so many milliseconds.
+    /// With this score, after this many milliseconds.
     After(f64, i64),
     /// With these bytes.
     Raw(String),
@@ -51,10 +51,10 @@ pub(crate) enum Answer {
     Nothing,
 }
 
-/// A model, its lanes, its judge, and everything that they asked for.
+/// A model with its lanes, its judge, and everything they requested.
 pub(crate) struct World {
     pub(crate) now: Timestamp,
-    /// How far the clocks of those who ask are behind.
+    /// How far the clocks of the callers are behind.
     pub(crate) behind: Span,
     model: ModelName,
     lanes: Vec<Analyst>,
@@ -66,18 +66,18 @@ pub(crate) struct World {
     requests: i64,
     commands: u32,
     due_labels: BTreeMap<Timestamp, VecDeque<Label>>,
-    /// What was applied, so that documents can be read back.
+    /// The applied documents, so that they can be read back.
     specs: Vec<Parsed>,
     known: ModelCatalog,
-    /// How long after they are written the lanes hear of events.
+    /// The delay with which lanes learn of events.
     pub(crate) hears_after: Span,
     coming: VecDeque<(Timestamp, EventRecord)>,
-    /// How many cases were joined without their rollout's plan.
+    /// The number of cases joined without the plan of their rollout.
     pub(crate) unplanned: u64,
     pub(crate) changes: Vec<RolloutEvent>,
     pub(crate) rows: Vec<Row>,
     pub(crate) report: Option<RolloutMetrics>,
-    /// What the next requests are part of.
+    /// The segment values of the next requests.
     pub(crate) segments: Segments,
 }
 
@@ -116,7 +116,7 @@ impl World {
         }
     }
 
-    /// Sends a command, as the command line would.
+    /// Sends a command like the command line does.
     pub(crate) fn command(
         &mut self,
         verb: Verb,
@@ -141,7 +141,7 @@ impl World {
         self.obey(out);
     }
 
-    /// Kills the judge and starts another one, that knows the newest state and the partials that were judged.
+    /// Kills the judge and starts another one from the newest state and the judged partials.
     pub(crate) fn restart_judge(&mut self) {
         let Some(kept) = &self.kept else { return };
         let documents = documents(self.standing());
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// Returns how often the newest sums of all lanes say that each version was asked, by rollout.
+    /// Returns the number of asks per version in the newest sums of all lanes, by rollout.
     pub(crate) fn counted(&self) -> BTreeMap<(RolloutName, Version), u64> {
         let newest: BTreeMap<_, _> =
             self.partials.iter().map(|p| ((p.rollout.clone(), p.partition), p)).collect();
@@ -166,7 +166,7 @@ impl World {
         counted
     }
 
-    /// Returns the present routing, once there is a model.
+    /// Returns the current routing, once there is a model.
     pub(crate) fn routing(&self) -> &Routing {
         &self.judge.standing().expect("a model was applied").position.routing
     }
@@ -175,18 +175,18 @@ impl World {
         self.judge.standing().expect("a model was applied")
     }
 
-    /// Routes a unit as the serving lane does.
+    /// Routes a unit like the serving lane does.
     pub(crate) fn route(&self, unit: &str) -> Route {
         assignment::route(self.routing(), unit.as_bytes())
     }
 
-    /// Answers a request with `answer` for every version asked, and logs the prediction.
+    /// Answers a request with `answer` for every asked version, and logs the prediction.
     pub(crate) fn case(&mut self, id: &str, unit: &str, answer: impl Fn(&Version) -> Answer) {
         let route = self.route(unit);
         self.case_by(route, id, unit, answer);
     }
 
-    /// The same for a request that went another way than it should.
+    /// The same for a request on a wrong route.
     pub(crate) fn case_by(
         &mut self,
         route: Route,
@@ -231,7 +231,7 @@ impl World {
         self.log(prediction);
     }
 
-    /// Puts a prediction into the log.
+    /// Appends a prediction to the log.
     pub(crate) fn log(&mut self, prediction: Prediction) {
         let lane = self.lane_of(&prediction.request_id);
         self.offsets[lane].0 += 1;
@@ -248,12 +248,12 @@ impl World {
         self.tell(lane, LaneEvent::Label { offset, source: None, label: Box::new(label) });
     }
 
-    /// Sends a label when its time has come.
+    /// Sends a label at its time.
     pub(crate) fn label_later(&mut self, label: Label) {
         self.due_labels.entry(label.observed_at).or_default().push_back(label);
     }
 
-    /// Lets time pass, a second at a time.
+    /// Advances time in steps of a second.
     pub(crate) fn wait_until(&mut self, until: Timestamp) {
         while self.now < until {
             self.now = until.min(self.now + Span::seconds(1));
@@ -358,7 +358,7 @@ impl World {
         }
     }
 
-    /// Tells the lanes what the followers of the events tell them.
+    /// Sends the lanes what event followers send them.
     fn follow(&mut self) {
         while let Some((_, event)) = self.coming.pop_front_if(|(at, _)| *at <= self.now) {
             let spec = event.spec.as_ref().map(|document| self.understood(document));
@@ -375,7 +375,7 @@ impl World {
         }
     }
 
-    /// Reads a document as it was meant when it was applied.
+    /// Parses a document like the program does.
     fn understood(&self, document: &Value) -> Parsed {
         let is_it = |spec: &&Parsed| match spec {
             Parsed::Model(it) => it.document == *document,
@@ -386,7 +386,7 @@ impl World {
     }
 }
 
-/// Returns what reads a state's documents back into the plans that they came from.
+/// Returns a function that parses the documents of a state into their plans.
 fn documents(standing: &ModelState) -> impl Fn(&Value) -> Parsed + use<> {
     let model = standing.model.clone();
     let rollouts: Vec<_> = standing

@@ -1,4 +1,4 @@
-//! The records of the contract: its own examples can be read, and what we write has their shape.
+//! The examples of the contract can be read, and written records have their shape.
 
 use serinus::wire::analysis::AnalysisRecord;
 use serinus::wire::command::CommandRecord;

@@ -1,4 +1,4 @@
-//! The published records: schemas, examples, and the assignment.
+//! Tests of the published records: schemas, the examples of the contract, and the assignment.
 
 pub(crate) mod assignment;
 pub(crate) mod examples;

@@ -1,4 +1,4 @@
-//! Published schemas are fresh, the records are of them, and what is written is read back.
+//! Published schemas are fresh, records match them, and written records are read back.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ fn every_published_schema_is_one() {
     }
 }
 
-/// What we print of an enum is what stands in its records.
+/// The printed form of an enum is the form in its records.
 #[test]
 fn words_are_those_of_the_records() {
     for phase in Phase::ALL {
@@ -68,7 +68,7 @@ fn words_are_those_of_the_records() {
     }
 }
 
-/// Holds a record that was made elsewhere against its published schemas: JSON is valid, Avro comes back as the same JSON.
+/// Checks an external record against its published schemas: JSON validates, Avro decodes to the same JSON.
 pub(crate) fn assert_as_published(name: &str, record: &impl serde::Serialize) {
     static VALIDATORS: LazyLock<BTreeMap<&str, jsonschema::Validator>> =
         LazyLock::new(|| schema::PUBLISHED.iter().map(|s| (s.name, validator(s.name))).collect());
@@ -138,7 +138,7 @@ fn one_name_means_one_thing_in_all_avro_schemas() {
     let mut named = BTreeMap::new();
     for published in schema::PUBLISHED {
         if let Some(avro_schema) = published.avro_schema() {
-            // The two shapes of a field's order are no matter between records.
+            // Records may write the fields of either shape in any order.
             let mut of_this = BTreeMap::new();
             collect(avro_schema, &mut of_this);
             for (name, fields) in of_this {
@@ -259,7 +259,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|i| [digit(i >> 4), digit(i & 15)]).collect()
 }
 
-/// What records in Avro begin with: the marker of single objects and the schema's fingerprint, computed by Python of the published files.
+/// The prefix of Avro records: the single-object marker and the schema fingerprint, computed in Python from the published files.
 pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
     ("label", "c301b31588e651e2108a"),
     ("prediction", "c3015f40613552893fa9"),
@@ -272,7 +272,7 @@ pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
 
 #[test]
 fn the_avro_fingerprints_are_those_that_other_languages_compute() {
-    // From Python, of the published files. Another fingerprint means another schema, which readers of old topics do not know.
+    // From Python. A changed fingerprint means a changed schema, which readers of old topics do not know.
     let prediction = prediction::encode(Format::Avro, &ModelName::new("flights"), &flight());
     assert_eq!(hex(&prediction[..10]), "c3015f40613552893fa9");
     let label = label::encode(Format::Avro, &truth(json!({"late": 1})));
@@ -285,7 +285,7 @@ fn the_avro_fingerprints_are_those_that_other_languages_compute() {
 
 #[test]
 fn an_avro_prediction_is_bytes_that_other_languages_read() {
-    // Read by fastavro into the same fields as `flight` has.
+    // fastavro decodes this into the fields of `flight`.
     let datum = "0472310e666c69676874730214666c69676874732d76320e04020c4e31343232380000047632000000000000d03f0204763200020412\
                  040476320000020000000000001840021c7b2273636f7265223a302e31327d00000476310206000000000006a410";
     let bytes = prediction::encode(Format::Avro, &ModelName::new("flights"), &flight());
@@ -308,7 +308,7 @@ prop_compose! {
     ) -> CaseAnswer {
         CaseAnswer {
             version: Version::new(version), role, status, latency: latency.map(Span),
-            // White space around JSON is the one thing that a record does not keep.
+            // White space around JSON is the only thing that a record does not preserve.
             value: value.map(|v| v.trim_ascii().into()), error: error.map(Arc::from),
         }
     }
@@ -476,7 +476,7 @@ fn what_is_not_a_label_says_why() {
     check(Some(&deep), NotALabel::BadValue);
 }
 
-/// The ids of the requests and of the labels are read alike: as they are written.
+/// Ids of requests and of labels are both read as written.
 #[test]
 fn ids_are_what_is_written() {
     let read = |label: &str| {
@@ -560,7 +560,7 @@ fn a_time_in_another_unit_names_the_unit() {
     {
         assert!(read(&format!(r#","observed_at":{time}"#), NOW).is_ok(), "{time}");
     }
-    // Without a time in the label its record's counts.
+    // Without a time in the label, the record's time counts.
     assert_eq!(read("", NOW - 5).expect("it is a label").observed_at.0, NOW - 5);
     assert_eq!(read(r#","observed_at":null"#, NOW).expect("it is a label").observed_at.0, NOW);
     for recorded_at in [0, 1_764_288_000] {

@@ -67,7 +67,7 @@ fn paired_bet_log_e(input: &Value) -> Value {
     numbers([("log_e", paired_bet::log_e(&[stratum], null, &Prior::planned(f(&input["mde"]))))])
 }
 
-/// Sums the factors as they are, and holds the fixed-point sums to them: below by at most 2^-40 an observation.
+/// Sums the exact factors and checks the fixed-point sums: below them by at most 2^-40 per observation.
 fn bounded_bet_log_e(input: &Value) -> Value {
     let (ys, zs) = (fs(&input["y"]), fs(&input["z"]));
     let range = Range { low: 0.0, high: 1.0, centre: f(&input["c"]), variance: 0.25 };

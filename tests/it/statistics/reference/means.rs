@@ -33,7 +33,7 @@ fn merge_moments(input: &Value) -> Value {
 fn delong(input: &Value) -> Value {
     let labels: Vec<bool> = fs(&input["labels"]).iter().map(|i| *i > 0.5).collect();
     let test = roc::paired(&labels, &fs(&input["scores_a"]), &fs(&input["scores_b"]));
-    // One area alone must be the same by the other road.
+    // One area computed in two ways gives the same value.
     let alone = roc::exact(&labels, &fs(&input["scores_a"]));
     assert_eq!(json!(alone.area), json!(test.first.area));
     numbers([

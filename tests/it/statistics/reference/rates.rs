@@ -63,9 +63,9 @@ fn newcombe_diff_ci(input: &Value) -> Value {
     numbers([("lo", interval.low), ("hi", interval.high)])
 }
 
-/// With a margin of 0 the figures are those of the restricted maximum likelihood estimate, and ours. With another margin they are
-/// those of statsmodels, whose cubic has `count0` where Miettinen and Nurminen (1985) have `nobs0`: its rate is not the most
-/// likely one. So ours is held to the likelihood, and the statistic to the figures at the rate that they were computed with.
+/// With a margin of 0 the reference values are the restricted maximum likelihood estimate, like ours. With another margin they are
+/// those of statsmodels, whose cubic has `count0` where Miettinen and Nurminen (1985) have `nobs0`: its rate does not maximize the
+/// likelihood. So our rate is checked against the likelihood, and the statistic against the values at their rate.
 fn score_test_diff(input: &Value) -> Value {
     let (treated, control) = (rate(input, "x1", "n1"), rate(input, "x0", "n0"));
     let margin = f(&input["margin"]);
@@ -165,9 +165,9 @@ fn fisher_exact(input: &Value) -> Value {
     numbers([("p_two", test.p), ("p_greater", test.p_greater), ("p_less", test.p_less)])
 }
 
-/// The figures come of a table handed to scipy by rows where it takes groups by columns: they compare the treated share among
-/// events with that among non-events. Our functions are asked the same question, and to compare statistics to the last bit as scipy
-/// does, which leaves out tables that tie but for rounding (8/15 and 6/11 where 7/15 and 5/11 were seen).
+/// The reference passed tables to scipy by rows where it takes groups by columns, so its values compare the treated share among
+/// events with that among non-events. Our functions get the same tables, and compare statistics to the last bit like scipy
+/// does, which drops tables that tie up to rounding (8/15 and 6/11 where 7/15 and 5/11 were seen).
 fn barnard_exact(input: &Value) -> Value {
     let (first, second) = (rate(input, "x1", "n1"), rate(input, "x0", "n0"));
     let events = first.events + second.events;
@@ -177,8 +177,8 @@ fn barnard_exact(input: &Value) -> Value {
     numbers([("p_barnard", p_barnard), ("p_boschloo", exact::boschloo(treated, control))])
 }
 
-/// The figures for `P(p1 > p0)` leave out what lies more than 12 standard deviations above the mean of `p1`: half a millionth for
-/// an arm without events, where the truth is a fraction (61/112 for 0 of 50 against 0 of 60). The same is left out of ours here.
+/// The reference values for `P(p1 > p0)` drop the part more than 12 standard deviations above the mean of `p1`: half a millionth for
+/// an arm without events, where the truth is a fraction (61/112 for 0 of 50 against 0 of 60). Ours drops the same part here.
 fn beta_ab(input: &Value) -> Value {
     let (treated, control) = (rate(input, "x1", "n1"), rate(input, "x0", "n0"));
     let (a, b) = (f(&input["prior_a"]), f(&input["prior_b"]));

@@ -96,7 +96,7 @@ fn order_stat_ci(input: &Value) -> Value {
 
 fn ddsketch(input: &Value) -> Value {
     let values = fs(&input["values"]);
-    // In two halves that are merged: the same as whole.
+    // Merging two halves gives the same result.
     let mut whole = Sketch::default();
     let (left, right) = values.split_at(values.len() / 2);
     for half in [left, right] {

@@ -16,7 +16,7 @@ use serinus_stats::two_sample::{self, Rate};
 
 use super::{f, items, n, ns, path};
 
-/// What a scenario fixes before its data.
+/// The fixed parameters of a scenario.
 struct Plan {
     batch: u64,
     rho: f64,
@@ -26,7 +26,7 @@ struct Plan {
     alpha: f64,
 }
 
-/// A method's verdict at a look: its log e-value, against the bar of 1 / alpha.
+/// The verdict of a method at a look: its log e-value, compared with 1 / alpha.
 type Method = Box<dyn Fn(&Counts) -> f64>;
 
 fn ipw(plan: &Plan, null: Null) -> impl Fn(&Counts) -> f64 + use<> {
@@ -52,7 +52,7 @@ fn rr(plan: &Plan, side: Side) -> impl Fn(&Counts) -> f64 + use<> {
     }
 }
 
-/// Rates as plug-in methods see them.
+/// Rates as plug-in methods estimate them.
 struct Rates {
     difference: f64,
     error: f64,
@@ -73,7 +73,7 @@ fn rates(counts: &Counts) -> Option<Rates> {
     })
 }
 
-/// Returns the method of this name, if it is known.
+/// Returns the method with this name.
 fn method(name: &str, plan: &Plan) -> Option<Method> {
     let (greater, less) = (Null::greater(0.0), Null::less(0.0));
     Some(match name {
@@ -90,7 +90,7 @@ fn method(name: &str, plan: &Plan) -> Option<Method> {
         "growthbook_two_sided_abs" => {
             let tuning = Tuning { alpha: plan.alpha, n_star: plan.n_star };
             Box::new(move |counts| match rates(counts) {
-                // As `GrowthBook` has it: no answer while an arm has no variance or the control no mean.
+                // As in `GrowthBook`: no result while an arm has no variance or the control has no mean.
                 Some(it) if it.variances.iter().all(|v| *v > 0.0) => {
                     let n = (counts.treated + counts.control) as f64;
                     let error = it.error;
@@ -113,7 +113,7 @@ fn method(name: &str, plan: &Plan) -> Option<Method> {
                     Rate { events: counts.treated_events, n: counts.treated },
                     Rate { events: counts.control_events, n: counts.control },
                 );
-                // No e-value: whether it is significant at this look, on the scale of one.
+                // Not an e-value: significance at this look, on the scale of one.
                 if test.p_pooled < alpha { f64::INFINITY } else { 0.0 }
             })
         }

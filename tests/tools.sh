@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Installs what the tests use beside cargo: a C compiler, Kafka's JVM, kcat, and a Python with a Kafka client, scipy and statsmodels.
+# Installs the tools of the tests other than cargo: a C compiler, Kafka's JVM, kcat, and a Python with a Kafka client, scipy and statsmodels.
 #
-#   tools.sh install          installs what is missing; one line at the end says what cannot be had
+#   tools.sh install          installs missing tools; the last line lists what could not be installed
 #   tools.sh python           prints the Python that has most of the packages, if there is one
-#   tools.sh with CMD...      installs, runs CMD with SERINUS_PYTHON set, and says at the end what could not be had; the exit
-#                             code is CMD's
+#   tools.sh with CMD...      installs, runs CMD with SERINUS_PYTHON set, and lists at the end what could not be installed;
+#                             exits with CMD's exit code
 #
-# Debian's packages are installed where apt-get and root are at hand, the Python packages into target/python. Nothing here
-# fails for want of a tool: each test that needs one says that it was skipped.
-# A SERINUS_PYTHON that is set already is used as it is. stdout is data, stderr is talk.
+# Installs Debian packages if apt-get and root are available, and Python packages into target/python. A missing tool is not
+# an error: each test that needs one reports that it was skipped.
+# An existing SERINUS_PYTHON is used unchanged. stdout is data, stderr is progress.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -20,7 +20,7 @@ say() { echo "tools.sh: $*" >&2; }
 has() { command -v "$1" >/dev/null; }
 imports() { "$1" -c "import $2" 2>/dev/null; }
 
-# A command that the tests use, and the Debian packages that bring it. Maven fetches a broker only where there is no docker.
+# A command that the tests use, and its Debian packages. Maven is needed to fetch a broker only if there is no docker.
 commands=(cc c++ make java kcat python3)
 { has docker && docker info >/dev/null 2>&1; } || commands+=(mvn)
 package_of() {
@@ -33,7 +33,7 @@ package_of() {
   esac
 }
 
-# One package that the mirror does not have must not cost the others.
+# A package missing from the mirror must not prevent the others.
 apt_install() {
   export DEBIAN_FRONTEND=noninteractive
   apt-get install -y -qq "$@" >/dev/null 2>&1 && return
@@ -47,7 +47,7 @@ install_debian() {
     # shellcheck disable=SC2207
     has "$command" || missing+=($(package_of "$command"))
   done
-  # Debian's python3 makes no virtual environment without it.
+  # Debian's python3 needs it for virtual environments.
   ! has python3 || imports python3 ensurepip || missing+=(python3-venv)
   has python3 || missing+=(python3-venv)
   ((${#missing[@]})) || return 0
@@ -59,7 +59,7 @@ install_debian() {
   for command in "${commands[@]}"; do has "$command" || wanting+=("$command"); done
 }
 
-# The Python worker of the examples runs with Confluent's client, the check of the statistics with scipy and statsmodels.
+# Confluent's client is for the Python worker of the examples, scipy and statsmodels for the tests of the statistics.
 install_python() {
   local module package
   if [[ -z ${SERINUS_PYTHON:-} ]] && has python3 && ! imports "$venv/bin/python3" 'confluent_kafka, scipy, statsmodels'; then
@@ -75,7 +75,7 @@ install_python() {
   done
 }
 
-# The one that is named, else that of target, else the system's.
+# SERINUS_PYTHON, else the one in target, else the system's.
 python() {
   if [[ -n ${SERINUS_PYTHON:-} ]]; then
     echo "$SERINUS_PYTHON"
@@ -90,7 +90,7 @@ report() {
   ((${#wanting[@]})) || return 0
   local list
   printf -v list '%s, ' "${wanting[@]}"
-  say "not to be had here: ${list%, }; the tests that need them are skipped"
+  say "could not be installed: ${list%, }; the tests that need them are skipped"
 }
 
 case ${1:-} in

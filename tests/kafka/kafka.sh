@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Finds or starts the real Kafka that the tests, the benchmarks and the curious use.
+# Finds or starts the real Kafka of the tests and the benchmarks.
 #
-#   kafka.sh start            prints the bootstrap address of a Kafka that is up (starts one if need be)
-#   kafka.sh address          prints the address of the one that is up, or fails
-#   kafka.sh stop             stops what start started
-#   kafka.sh kill [NODE]      ends broker NODE (1, if none is named) as a crash would (kill -9); its data and its ports stay
-#   kafka.sh revive [NODE]    starts a killed broker again on the same data and ports, and waits until it listens
-#   kafka.sh with CMD...      runs CMD with KAFKA_BOOTSTRAP set, and stops what it started; the exit code is CMD's
+#   kafka.sh start            prints the bootstrap address of a running Kafka; starts one if there is none
+#   kafka.sh address          prints the address of the running Kafka, or fails
+#   kafka.sh stop             stops the Kafka that `start` started
+#   kafka.sh kill [NODE]      kills broker NODE (default 1) with kill -9; its data and ports are kept
+#   kafka.sh revive [NODE]    restarts a killed broker on the same data and ports, and waits until it listens
+#   kafka.sh with CMD...      runs CMD with KAFKA_BOOTSTRAP set, then stops what it started; exits with CMD's exit code
 #   kafka.sh TOOL ARGS...     runs one of Kafka's own tools, for example:
 #                             kafka.sh console-consumer --bootstrap-server "$(kafka.sh address)" --topic flights.served
 #
-# In this order: the cluster that KAFKA_BOOTSTRAP names; a docker engine with docker-compose.yml; a JVM with Maven.
-# stdout is data, stderr is talk. SERINUS_SKIP_KAFKA=1 makes `with` run CMD without any Kafka.
+# It uses the first of: the cluster in KAFKA_BOOTSTRAP; a docker engine with docker-compose.yml; a JVM with Maven.
+# stdout is data, stderr is progress. SERINUS_SKIP_KAFKA=1 makes `with` run CMD without Kafka.
 #
-# KAFKA_RUN=NAME kafka.sh start|stop|address|kill|revive means a broker of that name beside the shared one, with ports and data of its
-# own, for a test that breaks its broker. It always runs on a JVM; without one, start ends with exit code 77, which means: skip.
-# KAFKA_NODES=3 beside it makes it a cluster of three, every partition on all of them, two of which must have a record.
-# A plain stop takes the named ones of this checkout with it.
+# With KAFKA_RUN=NAME, start|stop|address|kill|revive manage a separate cluster of that name with its own ports and data,
+# for a test that breaks its brokers. It always runs on a JVM; without one, start exits with code 77, which means: skip.
+# KAFKA_NODES=3 sets its number of brokers; every partition has three replicas, of which two must have a record.
+# `stop` without a name also stops the named clusters of this checkout.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -25,11 +25,11 @@ target=${CARGO_TARGET_DIR:-$root/target}
 version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")
 jars=$target/kafka/jars-$version
 archive=$jars/broker.jsa
-# One broker a checkout, also where several checkouts share a target folder.
+# One Kafka per checkout, even if several checkouts share a target folder.
 shared=$target/kafka/run-$(printf '%s' "$root" | cksum | cut -d' ' -f1)
 run=$shared${KAFKA_RUN:+-$KAFKA_RUN}
 nodes=${KAFKA_NODES:-1}
-# A named broker is never the one that somebody else runs.
+# A named cluster is never an external one.
 [[ -z ${KAFKA_RUN:-} ]] || unset KAFKA_BOOTSTRAP
 
 say() { echo "kafka.sh: $*" >&2; }
@@ -40,7 +40,7 @@ has_java() { command -v java >/dev/null; }
 has_maven() { command -v mvn >/dev/null; }
 compose() { docker compose --project-name "serinus-tests-${shared##*-}" --file "$root/docker-compose.yml" "$@"; }
 
-# True where something listens on the port of this machine.
+# True if something listens on this local port.
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # Outside the usual range of ephemeral ports, so that no client socket takes it before the broker does.
@@ -53,7 +53,7 @@ free_port() {
   die "no free port found between 20000 and 30000"
 }
 
-# True while a process runs; one that ended and was not waited for yet does not.
+# True while a process runs; false for a zombie.
 runs() { kill -0 "$1" 2>/dev/null && [[ $(ps -o stat= -p "$1" 2>/dev/null) != Z* ]]; }
 
 any_runs() { local pid; for pid; do ! runs "$pid" || return 0; done; return 1; }
@@ -112,9 +112,9 @@ group.min.session.timeout.ms=1000
 transaction.max.timeout.ms=900000
 log.retention.check.interval.ms=300000
 EOF
-  # Another broker of the cluster leads soon where one was killed. A lone one under load must not lose its partitions for it.
-  # What a killed one had not flushed, all of the segments that were open, it reads again before it listens: less of it, and many at once
-  # since each waits for the disk, the sooner.
+  # In a cluster, another broker takes over soon after a kill. A single broker under load must not lose its partitions.
+  # A killed broker recovers all segments that were open before it listens: small segments and many recovery threads make
+  # this faster.
   ((nodes == 1)) || cat >>"$run/$1/server.properties" <<EOF
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
@@ -126,10 +126,10 @@ EOF
 
 java_kafka() { java -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$jars/*" "$@"; }
 
-# Keeps what a broker's JVM loads and links at its start, so that every later one has half of the work. Who cannot have it goes without.
+# Writes a class data archive of the broker's startup, which halves the startup of later brokers. Optional.
 learn() {
   [[ ! -f $archive ]] || return 0
-  say "keeping what a broker loads at its start (once)"
+  say "archiving the classes of a broker's startup (once)"
   (
     run=$run/learning nodes=1
     mkdir -p "$run/1"
@@ -140,7 +140,7 @@ learn() {
     await 1
     end_all "$(cat "$run/1/pid")"
     mv "$run/broker.jsa" "$archive"
-  ) || say 'brokers start without it'
+  ) || say 'no class archive: brokers start more slowly'
   rm -rf "$run/learning"
 }
 
@@ -170,23 +170,23 @@ start_jvm() {
     format "$node" "$id"
   done
   echo jvm >"$run/kind"
-  # All before any is waited for: none is up before most of them are.
+  # All are launched first: none is up before a majority is.
   for ((node = 1; node <= nodes; node++)); do launch "$node"; done
   for ((node = 1; node <= nodes; node++)); do await "$node"; done
   echo "$bootstrap" >"$run/address"
 }
 
-# Starts the node whose properties and data stand in the run's folder.
+# Starts the node with the properties and data in the run's folder.
 launch() { # node, options of the JVM
   local first=() options=("${@:2}")
   [[ ! -f $archive ]] || options+=("-XX:SharedArchiveFile=$archive")
   if ((nodes > 1)); then
-    # The brokers of a cluster would have machines of their own: here they go before those who use them. Who may not order that is told in the log.
+    # In production brokers have their own machines: here they get a higher CPU priority. Without the right to set it, nice logs an error.
     first=(nice -n -10)
-    # None lives long enough for code that is compiled twice to pay.
+    # Brokers are short-lived, so optimizing compilation does not pay.
     options+=(-XX:TieredStopAtLevel=1)
   fi
-  # exec: the pid is the broker's own. setsid: a Ctrl-C meant for the tests does not reach it before they have ended.
+  # exec: the pid is the broker's own. setsid: Ctrl-C reaches the tests only, and the broker ends after them.
   setsid "${first[@]}" bash -c 'exec java "${@:3}" -Xms256m -Xmx1g -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$1/*" kafka.Kafka "$2"' \
     kafka "$jars" "$run/$1/server.properties" "${options[@]}" </dev/null >>"$run/$1/server.log" 2>&1 &
   echo $! >"$run/$1/pid"
@@ -197,7 +197,7 @@ await() { # node
   local pid deadline=$((SECONDS + 180))
   pid=$(cat "$run/$1/pid")
   while ((SECONDS < deadline)); do
-    runs "$pid" || { tail -n 20 "$run/$1/server.log" >&2; die "the broker ended at once, see $run/$1/server.log"; }
+    runs "$pid" || { tail -n 20 "$run/$1/server.log" >&2; die "the broker exited during startup, see $run/$1/server.log"; }
     ! listens "$(port "$1")" || return 0
     sleep 0.1
   done
@@ -212,7 +212,7 @@ start() {
   mkdir -p "$run"
   if [[ -n ${KAFKA_RUN:-} ]]; then
     if ! has_java || ! fetch_jars; then
-      say "a broker of a test's own needs a JVM (17 or newer) and Maven"
+      say "a dedicated cluster needs a JVM (17 or newer) and Maven"
       exit 77
     fi
     start_jvm
@@ -243,7 +243,7 @@ stop() {
       end_all $pids
       ;;
   esac
-  # The logs stay, for whoever asks why a test failed.
+  # The logs are kept for the analysis of failures.
   rm -rf "$run/address" "$run"/*/pid "$run"/*/data
 }
 
@@ -251,13 +251,13 @@ end_all() { # pids
   local pid
   for pid; do kill "$pid" 2>/dev/null || true; done
   for _ in {1..150}; do any_runs "$@" || break; sleep 0.1; done
-  # A broker that is still there after 15 s holds nothing that a test needs, and the last of a cluster waits for the others.
+  # A broker still running after 15 s holds nothing that a test needs; the last one of a cluster waits for the others.
   for pid; do ! runs "$pid" || kill -9 "$pid"; done
 }
 
 kill_broker() { # node
   is_up || die "there is no broker to kill"
-  [[ $(cat "$run/kind") == jvm ]] || die "only a broker on a JVM is killed: KAFKA_RUN=NAME starts one"
+  [[ $(cat "$run/kind") == jvm ]] || die "only brokers on a JVM can be killed: KAFKA_RUN=NAME starts one"
   kill -9 "$(cat "$run/$1/pid")"
   for _ in {1..100}; do listens "$(port "$1")" || return 0; sleep 0.1; done
   die "something still listens on port $(port "$1")"
@@ -280,7 +280,7 @@ address() {
 
 with() {
   if [[ ${SERINUS_SKIP_KAFKA:-} == 1 ]]; then
-    say "SERINUS_SKIP_KAFKA=1: the tests that need Kafka are skipped, each says so"
+    say "SERINUS_SKIP_KAFKA=1: the tests that need Kafka are skipped and report it"
     exec "$@"
   fi
   if [[ -z ${KAFKA_BOOTSTRAP:-} ]] && ! is_up; then trap stop EXIT; fi

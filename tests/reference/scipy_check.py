@@ -20,9 +20,9 @@ from scipy import optimize, special, stats
 from statsmodels.stats import contingency_tables, inter_rater, proportion, weightstats
 
 warnings.filterwarnings("ignore")
-# Relative and absolute; a test with another pair says so beside its figures.
+# Relative and absolute tolerance; a test with another pair passes it with its values.
 CLOSE = (1e-7, 1e-10)
-# Both sides look for a maximum over a rate numerically.
+# Both sides maximize over a rate numerically.
 MAXIMISED = (1e-6, 1e-7)
 
 
@@ -66,7 +66,7 @@ def restricted_rate(x1, n1, x0, n0, margin):
         q = high
     else:
         q = optimize.brentq(slope, first, last, xtol=1e-300, rtol=1e-15)
-    # The slope is our own idea too; the likelihood is not.
+    # The slope is our own definition; the likelihood is not.
     best = np.nanmax(likelihood(np.linspace(first, last, 1001)))
     assert likelihood(min(max(q, first), last)) >= best - 1e-9 * (1 + abs(best)), (x1, n1, x0, n0, margin, q)
     return q
@@ -76,7 +76,7 @@ def score(x1, n1, x0, n0, margin):
     if margin == 0.0:
         if x1 + x0 in (0, n1 + n0):
             return without_error(0.0, "z", "p", 0.5) | without_error(0.0, "z_mn", "p_mn", 0.5)
-        # statsmodels' own; with a margin its cubic is not that of the most likely rate.
+        # statsmodels' own; with a margin, its cubic does not give the most likely rate.
         theirs = {}
         for name, correction in (("", False), ("_mn", True)):
             test = proportion.test_proportions_2indep(
@@ -123,7 +123,7 @@ def unconditional(x1, n1, x0, n0):
     columns = np.array(table(x1, n1, x0, n0)).T
     return {
         "barnard": barnard(x1, n1, x0, n0),
-        # scipy loses tables that tie but for rounding; ours does the same sums where it is told to.
+        # scipy drops tables that tie up to rounding; ours does the same if requested.
         "barnard_rounded": stats.barnard_exact(columns, n=128).pvalue,
         "boschloo": stats.boschloo_exact(columns, n=128).pvalue,
     }, MAXIMISED
@@ -135,10 +135,10 @@ def no_spread(*samples):
 
 def welch(x, y):
     if min(len(x), len(y)) < 2:
-        # One value has no variance; scipy says so too, but gives one degree of freedom.
+        # One value has no variance. scipy agrees, but reports one degree of freedom.
         return dict.fromkeys(("t", "p", "df", "low", "high"), math.nan)
     if no_spread(x, y):
-        # The interval is the whole line, whose ends JSON has no word for.
+        # The interval is the whole line, whose ends JSON cannot express.
         theirs = {"df": math.nan, "low": math.nan, "high": math.nan}
         return theirs | without_error(x[0] - y[0], "t", "p")
     test = stats.ttest_ind(x, y, equal_var=False)
@@ -158,7 +158,7 @@ def paired_t(x, y):
         return {"t": math.nan, "p": math.nan}
     differences = np.subtract(x, y)
     if np.std(differences) <= 4 * np.finfo(float).eps * abs(differences.mean()):
-        # Equal, or apart by what rounding leaves, where scipy warns of lost precision.
+        # Equal, or different by rounding, where scipy warns of lost precision.
         return without_error(x[0] - y[0], "t", "p")
     test = stats.ttest_rel(x, y)
     return {"t": test.statistic, "p": test.pvalue}
@@ -186,7 +186,7 @@ def mcnemar(b, c):
     exact = contingency_tables.mcnemar(cells, exact=True).pvalue
     theirs = {
         "p_exact": exact,
-        # Fagerland, Lydersen and Laake 2013: where both tails meet at one count, it is 1.
+        # Fagerland, Lydersen and Laake 2013: if both tails meet at one count, it is 1.
         "p_mid": 1.0 if b == c else exact - stats.binom.pmf(min(b, c), b + c, 0.5),
     }
     for name, correction in (("", False), ("_corrected", True)):
@@ -215,7 +215,7 @@ def delong(labels, first, second):
     shared = covariance(a, b)
     own = covariance(a, a) + covariance(b, b)
     variance = own - 2 * shared
-    # Scores that rank alike do not differ; else a difference needs a variance, beyond what rounding leaves.
+    # Equally ranked scores do not differ; otherwise a difference needs a variance beyond rounding errors.
     z = 0.0 if (a == b).all() else math.nan
     if variance > 1e-13 * own:
         z = (b.mean() - a.mean()) / math.sqrt(variance)
@@ -231,7 +231,7 @@ def kappa(cells):
     total = np.array(cells, dtype=float)
     agreement = np.trace(total) / total.sum()
     figures = {"agreement": agreement, "kappa": theirs.kappa, "error": theirs.std_kappa, "error_null": theirs.std_kappa0}
-    # Where all agree the error is the root of what rounding leaves of 0: nothing, a little, or less than nothing.
+    # If all agree, the error is the root of a rounding error around 0, possibly negative.
     chance = total.sum(axis=0) @ total.sum(axis=1) / total.sum()**2
     if chance < 1 and not theirs.var_kappa * total.sum() * (1 - chance)**2 > 1e-12:
         del figures["error"]
@@ -243,7 +243,7 @@ def interval(x, n, alpha):
     (wilson_low, wilson_high), (exact_low, exact_high) = of("wilson"), of("beta")
     return {
         "wilson_low": wilson_low, "wilson_high": wilson_high,
-        # Among all or none one bound is known without a quantile, which scipy gives as not a number.
+        # With none or all successes one bound is known without a quantile, where scipy returns nan.
         "exact_low": 0.0 if x == 0 else exact_low, "exact_high": 1.0 if x == n else exact_high,
     }
 

@@ -40,7 +40,7 @@ pub(crate) fn a_record_twice_changes_nothing(records: &[Record]) {
     assert_eq!(without_counts(&once), without_counts(&twice));
 }
 
-/// Row versions have no gaps, the first row is the final one, and a row has a truth if its status says so.
+/// Row versions have no gaps, the first row is the final one, and a row has a truth if its status requires one.
 pub(crate) fn every_case_has_one_final_row_and_its_newest_truth(records: &[Record]) {
     let effects = told(records, 0);
     let rows = rows(&effects);

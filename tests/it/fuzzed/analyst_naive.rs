@@ -104,7 +104,7 @@ impl Naive {
         Self { rows, cases, begins, mature: mature.iter().map(|(case, _)| known[case]).collect() }
     }
 
-    /// Returns the sums of all cases: first what came, then what was mature.
+    /// Returns the sums of all cases: first all cases, then the mature ones.
     pub(crate) fn sums(&self) -> Evidence {
         let planned = planned();
         let tick = planned.plan.tick;
@@ -231,8 +231,8 @@ impl Look {
         }
     }
 
-    /// Returns whether a case is mature: both clocks have passed its window, or twice the window where labels stand still, and the labels
-    /// that were written when the case was closed.
+    /// Returns whether a case is mature: both watermarks have passed its window, or twice the window if labels are stalled, and all labels
+    /// that were written when the case was closed have arrived.
     fn shows_mature(&self, case: &Prediction) -> bool {
         let window = planned().plan.maturity;
         let due = case.event_time() + window;

@@ -225,7 +225,7 @@ fn apply(what: usize, number: usize) -> Told {
 }
 
 fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> Told {
-    let names = ["c", "d", "a", "s", "nobody"];
+    let names = ["c", "d", "a", "s", "unknown"];
     let mut told = command(verb, names.get(of).map(|o| (*o).into()), number, None);
     if let (Told::Event(Event::Command(it)), 0) = (&mut told, expects) {
         let revision = judge.standing().map_or(0, |s| s.position.routing.revision.0);
@@ -352,7 +352,7 @@ fn bet(
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a few thousand at the most"
+    reason = "at most a few thousand"
 )]
 fn whole(number: f64) -> u64 {
     number.round() as u64

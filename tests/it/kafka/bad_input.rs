@@ -225,9 +225,9 @@ fn bad_labels() -> Vec<(Bad, Expected)> {
             label(json!({"request_id": "a", "label": 1, "retract": "yes"})),
             Expected::Dead("field retract"),
         ),
-        (label(json!({"request_id": "nobody", "label": 1, "observed_at": now})), Expected::Taken),
+        (label(json!({"request_id": "unknown", "label": 1, "observed_at": now})), Expected::Taken),
         (
-            label(json!({"request_id": "nobody", "retract": true, "observed_at": now})),
+            label(json!({"request_id": "unknown", "retract": true, "observed_at": now})),
             Expected::Taken,
         ),
         (

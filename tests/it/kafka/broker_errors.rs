@@ -186,7 +186,7 @@ fn transient_errors_are_retried() {
         instance.fail(request, &[error, error]);
         instance.ask();
     }
-    assert_eq!(instance.forwarded(), [1; 6], "no role was started anew");
+    assert_eq!(instance.forwarded(), [1; 6], "no role restarted");
     assert_eq!(instance.begins(), begins);
     instance.stop();
 }

@@ -126,7 +126,7 @@ impl Trial {
         let begun = self.restarts() - before;
         assert!(
             begun >= restarts && (begun == 0 || cure != Cure::AskAgain),
-            "roles that began anew, {restarts} expected, after {faults:?}:\n{}",
+            "role restarts, {restarts} expected, after {faults:?}:\n{}",
             self.run.log_text()
         );
     }

@@ -322,7 +322,7 @@ fn the_ledger_accepts_only_failures_that_the_prediction_explains() {
     check(|ledger| ledger.promise = Promise::Answered, Some("instead of v2, ok"));
     check(
         |ledger| ledger.promise = Promise::Explained { default: None },
-        Some("instead of nobody, error"),
+        Some("instead of none, error"),
     );
     check(
         |ledger| set_json(&mut ledger.predictions[0], "/answers/0/status", json!("ok")),
@@ -330,7 +330,7 @@ fn the_ledger_accepts_only_failures_that_the_prediction_explains() {
     );
     check(
         |ledger| set_json(&mut ledger.predictions[0], "/answers/1/status", json!("late")),
-        Some("instead of nobody, default"),
+        Some("instead of none, default"),
     );
     check(|ledger| ledger.served[0].value.push(b' '), Some("served other bytes"));
     check(|ledger| ledger.served[1].value.push(b' '), Some("served other bytes"));

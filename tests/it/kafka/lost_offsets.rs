@@ -70,7 +70,7 @@ fn assert_served_once(world: &World, sent: &[Sent], run: &mut Process) -> BTreeM
         let of = found.get(&request.id).map_or(0, Vec::len);
         assert_eq!(of, 1, "answers to {}; the log:\n{}", request.id, run.log_end());
     }
-    assert_eq!(found.len(), sent.len(), "answers to nobody");
+    assert_eq!(found.len(), sent.len(), "answers to unknown requests");
     found.into_iter().map(|(id, mut f)| (id, f.remove(0))).collect()
 }
 
@@ -108,7 +108,7 @@ fn lost_serving_offsets_are_found_in_the_journal() {
     let outcomes = assert_served_once(&world, &sent, &mut run);
     assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     let copies = kafka.read_all(&world.topic("v1.requests"));
-    assert_eq!(copies.len(), sent.len(), "nobody is asked twice");
+    assert_eq!(copies.len(), sent.len(), "no version is asked twice");
     run.stop();
 }
 
@@ -244,7 +244,7 @@ fn a_truncated_journal_leaves_no_request_unanswered() {
     assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     for version in ["v1", "v2"] {
         let copies = kafka.read_all(&world.topic(&format!("{version}.requests")));
-        assert_eq!(copies.len(), sent.len(), "nobody is asked twice");
+        assert_eq!(copies.len(), sent.len(), "no version is asked twice");
     }
     assert_one_prediction_each(&world, &sent, &mut run);
     run.stop();

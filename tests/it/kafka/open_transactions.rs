@@ -129,7 +129,7 @@ fn hidden_labels_are_waited_for_beyond_maturity() {
         run.log_text().contains(log::LABELS_UNCONFIRMED)
     });
     let rows = kafka.read_all(&world.topic("analysis"));
-    assert!(rows.is_empty(), "rows of cases whose labels nobody has read: {}", rows.len());
+    assert!(rows.is_empty(), "rows of cases whose labels were not read: {}", rows.len());
     open.abort();
     finish(&world, run, workers, sent);
 }

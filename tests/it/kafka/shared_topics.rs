@@ -186,7 +186,7 @@ fn topics_of_another_model_are_refused() {
     let (code, text) = said(&a, &["topics", "create", &file]);
     assert_eq!(code, Some(0), "{text}");
     let (code, text) = said(&a, &["apply", &file]);
-    assert_eq!(code, Some(0), "nobody else has it yet: {text}");
+    assert_eq!(code, Some(0), "no other model uses it: {text}");
     let rollout = specs::shadow("  timeout: 5s", "3s").replace("MODEL", &app).replace("v2", "v9");
     let rollout = rollout.split("---").nth(1).expect("the rollout comes last");
     let file = write(&a, "v9", &rollout.replace("spec:\n", "spec:\n  onConflict: replace\n"));

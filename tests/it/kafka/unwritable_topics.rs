@@ -153,7 +153,7 @@ fn a_deleted_shadow_topic_stops_no_model_and_status_names_it() {
             + figure(&address, "serinus_version_absent_total")
     };
     assert!(not_sent() > 0);
-    assert_eq!(kafka.partitions(&deleted), 0, "nobody made it again");
+    assert_eq!(kafka.partitions(&deleted), 0, "it was not recreated");
     // The recreated topic is used again.
     kafka.create_topic(&deleted, PARTITIONS, &[]);
     let mut copies = Reader::open(&kafka, &deleted);

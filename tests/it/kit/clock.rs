@@ -9,7 +9,7 @@ pub struct Deadline(Instant);
 impl Deadline {
     #[expect(
         clippy::disallowed_methods,
-        reason = "processes outside run by the real clock, and a test must not wait for ever"
+        reason = "processes outside run by the real clock, and a test must not wait forever"
     )]
     pub fn after(wait: Duration) -> Self {
         Self(Instant::now() + wait)

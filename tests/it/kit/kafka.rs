@@ -250,7 +250,7 @@ impl Kafka {
             .fold(0_i32, |e, unit| e.wrapping_mul(31).wrapping_add(unit.into()));
         let place = (hash & i32::MAX) % i32::try_from(partitions.len()).expect("there are few");
         let led = partitions.iter().find(|p| p.id() == place).expect("it is one of them");
-        usize::try_from(led.leader()).expect("somebody leads it")
+        usize::try_from(led.leader()).expect("it has a leader")
     }
 
     pub fn config(&self) -> ClientConfig {

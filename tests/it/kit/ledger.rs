@@ -361,7 +361,7 @@ fn check_served(
     if (version, outcome) != (expected.version.as_deref(), Some(expected.outcome)) {
         fault(format!(
             "served by {version:?}, outcome {outcome:?}, instead of {}, {}",
-            expected.version.as_deref().unwrap_or("nobody"),
+            expected.version.as_deref().unwrap_or("none"),
             expected.outcome
         ));
     }

@@ -94,7 +94,7 @@ fn the_broker_is_reached_from_inside_and_outside() {
         let bootstrap = service["environment"]["SERINUS_BOOTSTRAP"]
             .as_str()
             .or_else(|| service["command"][2].as_str())
-            .expect("it is told the broker");
+            .expect("it has the address of the broker");
         assert!(
             advertised.iter().any(|a| a.ends_with(&format!("://{bootstrap}"))),
             "{bootstrap} is not advertised in {advertised:?}"

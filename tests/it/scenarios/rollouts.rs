@@ -89,7 +89,7 @@ fn run(text: &str) -> String {
     with_effects(text, |line| scenario.line(line))
 }
 
-/// Returns a scenario as it should have been written: each line with what came of it.
+/// Returns a scenario with the actual effects of each line.
 pub(crate) fn with_effects(text: &str, mut step: impl FnMut(&str) -> Vec<String>) -> String {
     let mut happened = String::new();
     for line in text.lines() {
@@ -174,8 +174,7 @@ impl Scenario {
             ["route", unit] => {
                 let route = self.world().route(unit);
                 let copies: Vec<String> = route.shadows.iter().map(ToString::to_string).collect();
-                let copies =
-                    if copies.is_empty() { "nobody".to_owned() } else { copies.join(", ") };
+                let copies = if copies.is_empty() { "none".to_owned() } else { copies.join(", ") };
                 let serve = route.serve;
                 return vec![format!(
                     "{} serves {unit} (share {:.2}), copies to {copies}",

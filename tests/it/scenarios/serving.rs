@@ -167,8 +167,7 @@ fn effect(effect: &ServingEffect) -> String {
             format!("ask {} of {id}: {version} to {role} by {}", it.ask, it.deadline.0)
         }
         ServingEffect::Serve(it) => {
-            let whose =
-                it.version.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            let whose = it.version.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
             let value = it.value.as_deref().map_or("nothing".into(), String::from_utf8_lossy);
             let error = it.error.as_deref().map_or_else(String::new, |n| format!(": {n}"));
             format!(

@@ -299,13 +299,13 @@ impl World {
                     let sent = AnalysisRecord::from(&*row);
                     assert_as_published("analysis", &sent);
                     let read = AnalysisRecord::read(&sent.encode(Format::Avro));
-                    assert_eq!(read, Ok(sent), "a row comes back as it was sent");
+                    assert_eq!(read, Ok(sent), "a row is read back as sent");
                     self.rows.push(*row);
                 }
                 LaneEffect::Partial(partial) => {
                     let sent = PartialRecord::from(&*partial).write();
                     let read = PartialRecord::read(&sent).and_then(|s| s.partial());
-                    assert_eq!(read.as_ref(), Ok(&*partial), "a partial comes back as it was sent");
+                    assert_eq!(read.as_ref(), Ok(&*partial), "a partial is read back as sent");
                     self.partials.push((*partial).clone());
                     let mut out = Vec::new();
                     self.judge.handle(self.now, Event::Partial(partial), &mut out);
@@ -324,7 +324,7 @@ impl World {
                 Effect::Event(change) => {
                     let sent = EventRecord::from(&*change);
                     let read = EventRecord::read(&sent.write()).expect("an event can be read");
-                    assert_eq!(read, sent, "an event comes back as it was sent");
+                    assert_eq!(read, sent, "an event is read back as sent");
                     let read = EventRecord::read(&sent.encode(Format::Avro));
                     assert_eq!(read.as_ref(), Ok(&sent), "an event in Avro");
                     assert_as_published("rollout-event", &sent);
@@ -335,7 +335,7 @@ impl World {
                 Effect::State(standing) => {
                     let sent = StateRecord::from(&*standing);
                     let read = StateRecord::read(&sent.write()).expect("a state can be read");
-                    assert_eq!(read, sent, "a state comes back as it was sent");
+                    assert_eq!(read, sent, "a state is read back as sent");
                     let in_avro = StateRecord::read(&sent.encode(Format::Avro));
                     assert_eq!(in_avro.as_ref(), Ok(&sent), "a state in Avro");
                     assert_as_published("rollout-state", &sent);

@@ -17,8 +17,8 @@ use crate::kit::world::{Sent, WAIT, World};
 
 /// Additional lines of the model and of the rollout.
 const MODEL: &str = "
-  timeout: 60s
-  shadowTimeout: 90s
+  timeout: 300s
+  shadowTimeout: 400s
   onFailure: stable
 ";
 const ROLLOUT: &str = "

@@ -79,7 +79,7 @@ struct Trial {
 
 impl Trial {
     fn start(kafka: &Kafka, what: &str) -> Self {
-        let world = World::new(kafka, what, &ledger::spec(ROLLOUT));
+        let world = World::new(kafka, what, &slow_spec());
         let proxy = Proxy::start(&kafka.bootstrap);
         let mut run = run(&world, &proxy);
         world.await_phase("Progressing", &mut run);
@@ -191,6 +191,13 @@ fn once(kind: Kind, effect: Effect) -> Fault {
 /// The broker rejects the request with this error code, this many times in a row.
 fn refused(kind: Kind, of: &'static str, code: i16, times: usize) -> Fault {
     Fault { times, ..Fault::once(kind, of, Effect::Error(code)) }
+}
+
+/// Half of the timeout must outlast the longest outage: then the stable version is asked as well.
+fn slow_spec() -> String {
+    ledger::spec(ROLLOUT)
+        .replace("shadowTimeout: 90s", "shadowTimeout: 400s")
+        .replace("timeout: 60s", "timeout: 300s")
 }
 
 #[test]
@@ -324,7 +331,7 @@ fn an_unavailable_group_coordinator_is_looked_up_again() {
 #[test]
 fn a_spec_that_brokers_reject_is_sent_again() {
     let Some(kafka) = Kafka::find() else { return };
-    let world = World::new(&kafka, "spec", &ledger::spec(ROLLOUT));
+    let world = World::new(&kafka, "spec", &slow_spec());
     let proxy = Proxy::start(&kafka.bootstrap);
     let slow = Fault { times: 2, ..Fault::once(Kind::Produce, ".commands", Effect::Delay(SLOW)) };
     let slow = proxy.plan(slow);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 mod compose;
 mod dependencies;
 mod documents;
+mod lexer;
+mod prose;
 mod rooms;
 mod tools;
 

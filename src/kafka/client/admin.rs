@@ -1,4 +1,4 @@
-//! The topics that an application and its models need: what they must be, what they are, and making the missing ones.
+//! The topics of an application and its models: what they require, how existing ones differ, and creating missing ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,22 +26,22 @@ use serinus_core::plan::rollout::ModelPlan;
 /// Retention of a new serving journal, in ms: 30 days. Replays need it for as long as a case is open, and a lane whose group offsets
 /// have expired, which takes Kafka 7 days of standstill, needs its newest record.
 const JOURNAL_MS: &str = "2592000000";
-/// What is at least kept beside the longest open case: clocks differ, and a restart takes its time.
+/// Retention beyond the longest open case, for clock differences and the duration of a restart.
 const OPEN_SLACK: Span = Span::seconds(60);
-/// What a lane keeps of cases for which no rollout says it, in ms; see the analyst's settings.
+/// Retention for cases that belong to no rollout; see the analyst's settings.
 const KEPT_MIN: Span = Span::seconds(3_660);
 
-/// How many partitions a topic must have.
+/// The required partition count of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Partitions {
-    /// This many: something else has as many and is paired with it.
+    /// Exactly this many: the topic is paired with another one.
     Exactly(i32),
     /// This many or more.
     AtLeast(i32),
 }
 
 impl Partitions {
-    /// Returns how many a new topic gets.
+    /// Returns the partition count of a new topic.
     pub fn count(self) -> i32 {
         match self {
             Self::Exactly(count) | Self::AtLeast(count) => count,
@@ -65,7 +65,7 @@ impl fmt::Display for Partitions {
     }
 }
 
-/// A topic that must be there.
+/// A topic that must exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequiredTopic {
     /// Its name.
@@ -74,9 +74,9 @@ pub struct RequiredTopic {
     pub partitions: Partitions,
     /// Its settings.
     pub config: Vec<Setting>,
-    /// Whether how many partitions it has decides how many others get.
+    /// Whether its partition count determines that of other topics.
     pub leads: bool,
-    /// Whether partitions may be added to it: nothing in it is placed by key.
+    /// Whether partitions may be added: no record is placed by its key.
     pub grows: bool,
 }
 
@@ -98,27 +98,27 @@ impl RequiredTopic {
         Self { grows: true, ..self }
     }
 
-    /// What others write: kept for ever where we make it, left alone where it is there.
+    /// Written for others: retained forever if we create it, unchanged if it exists.
     fn kept(self) -> Self {
         self.with("retention.ms", KEEP_ALL, Requirement::Nothing)
     }
 
-    /// What we write and no key replaces.
+    /// Never compacted.
     fn log(self) -> Self {
         self.with("cleanup.policy", "delete", Requirement::Equal)
     }
 
-    /// What others write and read beside us: it must stay as long as a case may be open.
+    /// Shared with other programs: retained while a case may be open.
     fn open_for(self, open: Span) -> Self {
         self.with("retention.ms", KEEP_ALL, Requirement::AtLeast(open))
     }
 
-    /// What must stay this long however much it is.
+    /// Retained for this span regardless of size.
     fn kept_for(self, kept: Span) -> Self {
         self.with("retention.ms", KEEP_ALL, Requirement::AtLeast(kept)).of_any_size()
     }
 
-    /// What must stay forever: nothing else says it.
+    /// Retained forever: no other topic holds the information.
     fn kept_forever(self) -> Self {
         self.with("retention.ms", KEEP_ALL, Requirement::Unlimited).of_any_size()
     }
@@ -127,7 +127,7 @@ impl RequiredTopic {
         self.with("retention.bytes", KEEP_ALL, Requirement::Unlimited)
     }
 
-    /// What audits and restarts without offsets read: less of it is worth a warning.
+    /// Read by audits and by restarts without offsets: shorter retention causes a warning.
     fn kept_for_audits(self) -> Self {
         self.with("retention.ms", KEEP_ALL, Requirement::Preferred)
     }
@@ -155,12 +155,12 @@ pub fn topics_of_app(app: &str) -> Vec<RequiredTopic> {
     ]
 }
 
-/// What of a model's topics depends on more than its plan.
+/// Inputs beyond a model's plan that its topics depend on.
 #[derive(Clone, Debug, Default)]
 pub struct ModelNeeds<'a> {
     /// The versions that are asked: the stable one and all candidates.
     pub versions: &'a [Version],
-    /// How long predictions and labels must be kept for the joins of the longest rollout.
+    /// Retention of predictions and labels that the longest rollout needs for its join.
     pub kept: Span,
     /// The cluster's topics with their partitions: what is there decides how many its partners get.
     pub found: BTreeMap<String, i32>,
@@ -168,7 +168,7 @@ pub struct ModelNeeds<'a> {
 
 /// Returns the topics of a model.
 ///
-/// Where the request topic is there, its number of partitions counts, not the plan's; the same for the prediction log.
+/// The partition count of an existing request or prediction topic overrides that of the plan.
 pub fn topics_of_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> Vec<RequiredTopic> {
     let topics = &plan.topics;
     let there = |topic: &str| needs.found.get(topic).copied().filter(|t| *t > 0);
@@ -220,7 +220,7 @@ pub fn topics_of_model(app: &str, plan: &ModelPlan, needs: &ModelNeeds<'_>) -> V
     wanted
 }
 
-/// Returns each topic once: what several models want of one is put together.
+/// Merges the requirements of all models on the same topic.
 ///
 /// # Errors
 ///
@@ -268,7 +268,7 @@ impl RequiredTopic {
     }
 }
 
-/// Why topics could not be looked at or made.
+/// A failure to inspect or create topics.
 #[derive(Debug, Error)]
 pub enum TopicError {
     /// The cluster could not be read.
@@ -298,7 +298,7 @@ pub enum TopicError {
 /// The settings of topics that are there.
 pub type Found = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Compares what is there with what must be; empty where all is well.
+/// Compares the existing topics with the requirements.
 pub fn check(
     settings: &Settings,
     wanted: &[RequiredTopic],
@@ -337,7 +337,7 @@ pub fn mismatches(
         }
         for setting in &it.config {
             let value = found.get(&it.name).and_then(|n| n.get(setting.key));
-            // A broker that does not tell its settings cannot be held to them.
+            // A broker may not return its settings; then there is nothing to compare.
             let Some(value) = value else { continue };
             if let Some((wanted, severity)) = unmet(setting, value) {
                 let it = differs(setting.key, value.clone(), wanted);
@@ -348,7 +348,7 @@ pub fn mismatches(
     wrong
 }
 
-/// Makes the topics that are missing, waits until the cluster shows them, and returns their names.
+/// Creates the missing topics, waits until the metadata shows them, and returns their names.
 pub fn create_missing(
     settings: &Settings,
     wanted: &[RequiredTopic],
@@ -375,7 +375,7 @@ pub fn create_missing(
     for result in results {
         match result {
             Ok(topic) => made.push(topic),
-            // Another instance was first.
+            // Another instance did it first.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(TopicError::Refused { topic, code }),
         }
@@ -413,7 +413,7 @@ pub fn grow(
     let results = pollster::block_on(admin.create_partitions(&new, &options)).map_err(failed)?;
     for result in results {
         match result {
-            // Another instance was first.
+            // Another instance did it first.
             Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
             Err((topic, code)) => return Err(TopicError::Refused { topic, code }),
         }

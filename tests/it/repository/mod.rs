@@ -7,6 +7,7 @@ mod compose;
 mod dependencies;
 mod documents;
 mod lexer;
+mod messages;
 mod prose;
 mod rooms;
 mod tools;

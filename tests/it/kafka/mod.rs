@@ -20,6 +20,7 @@ pub(crate) mod lost_records;
 pub(crate) mod odd_inputs;
 pub(crate) mod open_transactions;
 pub(crate) mod pressure;
+pub(crate) mod recorded_run;
 pub(crate) mod shared_topics;
 pub(crate) mod throughput;
 pub(crate) mod unscorable_inputs;

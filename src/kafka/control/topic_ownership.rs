@@ -190,18 +190,18 @@ fn uses_of(app: &str, user: &TopicUser<'_>) -> Vec<(String, Use)> {
         (&topics.dead_letters, "deadLetters"),
     ];
     let new = |field, version| Use { model: Some(plan.name.clone()), field, version };
-    let mut uses: Vec<(String, Use)> =
+    let mut found: Vec<(String, Use)> =
         fields.map(|(topic, field)| (topic.clone(), new(Some(field), None))).into();
-    uses.extend(versions.iter().map(|version| {
+    found.extend(versions.iter().map(|version| {
         (topics.of_version(version), new(Some("versionRequests"), Some(version.clone())))
     }));
-    let named: Vec<String> = uses.iter().map(|(topic, _)| topic.clone()).collect();
+    let named: Vec<String> = found.iter().map(|(topic, _)| topic.clone()).collect();
     let needs = ModelNeeds { versions, ..ModelNeeds::default() };
     let private = topics_of_model(app, plan, &needs).into_iter().map(|n| n.name);
-    uses.extend(
+    found.extend(
         private.filter(|topic| !named.contains(topic)).map(|topic| (topic, new(None, None))),
     );
-    uses
+    found
 }
 
 #[cfg(test)]

@@ -201,6 +201,10 @@ fn first(faults: &[String]) -> String {
     faults[..faults.len().min(20)].join("\n")
 }
 
+fn forward_to_stable(ledger: &mut Ledger) {
+    ledger.forwarded.entry("v1".to_owned()).or_default().push(ledger.served[0].clone());
+}
+
 /// Tests the ledger itself: correct records balance, and each wrong record is found.
 #[test]
 fn the_ledger_finds_every_kind_of_fault() {
@@ -239,12 +243,7 @@ fn the_ledger_finds_every_kind_of_fault() {
         |ledger| ledger.forwarded.entry("v2".to_owned()).or_default().clear(),
         "forwarded to v2 0 times",
     );
-    check(
-        |ledger| {
-            ledger.forwarded.entry("v1".to_owned()).or_default().push(ledger.served[0].clone())
-        },
-        "which had no part in it",
-    );
+    check(forward_to_stable, "which had no part in it");
     check(|ledger| drop(ledger.predictions.pop()), "0 records on `predictions`");
     check(|ledger| set_json(&mut ledger.predictions[0], "/source/offset", json!(99)), "source is");
     check(

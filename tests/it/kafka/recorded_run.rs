@@ -19,7 +19,7 @@ use crate::kit::process::serinus;
 
 const FIXTURE: &[u8] = include_bytes!("recorded_run.jsonl.gz");
 
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -88,12 +88,13 @@ fn fixture() -> (String, String, BTreeMap<String, OldTopic>) {
                 current = topic;
             }
             Line::Record(partition, offset, timestamp, key, value, headers) => {
-                let headers = headers.into_iter().map(|(name, value)| (name, value.map(bytes)));
+                let headers =
+                    headers.into_iter().map(|(name, value)| (name, value.as_deref().map(bytes)));
                 let record = Old {
                     offset,
                     timestamp,
-                    key: key.map(bytes),
-                    value: value.map(bytes),
+                    key: key.as_deref().map(bytes),
+                    value: value.as_deref().map(bytes),
                     headers: headers.collect(),
                 };
                 let topic = topics.get_mut(&current).expect("its topic comes first");
@@ -105,7 +106,7 @@ fn fixture() -> (String, String, BTreeMap<String, OldTopic>) {
     (app, model, topics)
 }
 
-fn bytes(text: String) -> Vec<u8> {
+fn bytes(text: &str) -> Vec<u8> {
     text.chars().map(|c| u8::try_from(u32::from(c)).expect("Latin-1")).collect()
 }
 

@@ -1,7 +1,7 @@
 //! The words that comments, messages and documents avoid.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::repository::lexer::pieces;
 use crate::repository::{files, read};
@@ -181,7 +181,7 @@ fn texts() -> Vec<PathBuf> {
 }
 
 /// The numbered lines of a file that are prose: comments and string literals of Rust, everything of other files.
-fn prose(path: &PathBuf) -> Vec<(usize, String)> {
+fn prose(path: &Path) -> Vec<(usize, String)> {
     let text = read(&path.display().to_string());
     if path.extension().is_some_and(|extension| extension == "rs") {
         let pieces = pieces(&text).into_iter();

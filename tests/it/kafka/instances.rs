@@ -147,7 +147,7 @@ fn added_request_partitions_are_served_once_their_counterparts_exist() {
         ..Record::default()
     };
     kafka.send(&requests, &[record]);
-    await_line(&run, "`serinus topics create` with the model's spec adds what is missing");
+    await_line(&run, "`serinus topics create` with the model's spec adds it");
     // The other partitions are served throughout.
     place.ask(100);
     let output = serinus()
@@ -198,10 +198,7 @@ fn foreign_offsets_are_refused_and_nothing_is_skipped() {
     let right = admin::offset(&kafka, &group, (&requests, 0)).expect("it was committed");
     commit(1_000_000, "");
     let run = place.world.run();
-    await_line(
-        &run,
-        "it was deleted and made again, or the application id is used for something else",
-    );
+    await_line(&run, "it was deleted and created again");
     run.kill();
     commit(right.0, "mine");
     let run = place.world.run();

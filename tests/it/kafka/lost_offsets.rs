@@ -139,7 +139,7 @@ fn without_offsets_and_journal_a_partition_is_blocked_with_advice() {
     admin::delete_group(&kafka, &group(&world, "serving"));
     admin::empty(&kafka, &internal(&world, "journal"));
     let mut run = start(&world);
-    await_line(&run, "where it went on cannot be known");
+    await_line(&run, "so nothing shows where to resume");
     sent.extend(world.send_requests(PART, 2 * PART));
     let mut served = Reader::open(&kafka, &world.topic("served"));
     served.read_for(Duration::from_secs(3));
@@ -151,7 +151,7 @@ fn without_offsets_and_journal_a_partition_is_blocked_with_advice() {
         admin::set_offset(&kafka, &group(&world, "serving"), (&requests, partition), 0);
     }
     run = start(&world);
-    await_line(&run, "would be answered a second time");
+    await_line(&run, "would be answered twice");
     run.stop();
     let place = |partition: i32| {
         let served = sent[..PART].iter().filter(|s| s.partition == partition);

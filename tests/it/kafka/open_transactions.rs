@@ -88,7 +88,8 @@ fn hidden_records_are_waited_for_and_not_treated_as_lost() {
     let waits = |run: &Process, topic: &str| {
         let log = run.log_text();
         let all = log.lines().filter(|l| l.contains("partition blocked"));
-        let of_topic = all.filter(|o| o.contains(&format!("is committed in {topic}[")));
+        let of_topic =
+            all.filter(|o| o.contains(&format!("hides the committed records of {topic}[")));
         of_topic.count()
     };
     let [of_serving, of_analysts, sums] = &journals;

@@ -18,8 +18,9 @@ use crate::wire::malformed::Malformed;
 use crate::wire::prediction::SourceRecord;
 use serinus_core::domain::case::{AnswerStatus, CaseAnswer, Outcome};
 use serinus_core::domain::routing::Role;
+use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::analyst::io::Row;
-use serinus_core::join::entry::LabelStatus;
+use serinus_core::join::entry::{LabelStatus, LabelWatermark, MaturedAt};
 use serinus_core::plan::rollout::Format;
 
 /// One joined row.
@@ -68,8 +69,25 @@ pub struct AnalysisRecord {
     pub label_delay_ms: Option<i64>,
     /// 1 for the final row, more for what came after it.
     pub row_version: u32,
+    /// How far the inputs had come when the case matured. Only the final row has it, and rows of older builds do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matured_at: Option<MaturedAtRecord>,
     /// What each version's answer scored in each metric.
     pub scores: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+/// How far the inputs had come when a case matured: why its label counted, or did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "MaturedAt")]
+pub struct MaturedAtRecord {
+    /// The watermark of the predictions, in event time.
+    pub prediction_watermark: i64,
+    /// The watermark of the labels: up to this time they were complete. Absent if the label input was idle and read to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_watermark: Option<i64>,
+    /// The partition of the label topic with the lowest watermark, which is `label_watermark`. Absent if no partition reported one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowest_label_partition: Option<i32>,
 }
 
 /// Which version was served, and how.
@@ -112,6 +130,17 @@ impl Record for AnalysisRecord {
     fn codec() -> Option<&'static Codec> {
         static CODEC: LazyLock<Codec> =
             LazyLock::new(|| Codec::new(avro_schema::of(&written_by_us::<AnalysisRecord>())));
+        Some(&CODEC)
+    }
+
+    fn former_codec() -> Option<&'static Codec> {
+        static CODEC: LazyLock<Codec> = LazyLock::new(|| {
+            let mut schema = avro_schema::of(&written_by_us::<AnalysisRecord>());
+            if let Some(fields) = schema["fields"].as_array_mut() {
+                fields.retain(|f| f["name"] != "matured_at");
+            }
+            Codec::new(schema)
+        });
         Some(&CODEC)
     }
 }
@@ -168,6 +197,7 @@ impl From<&Row> for AnalysisRecord {
             label_status: row.joined.status,
             label_delay_ms: truth.map(|t| (t.observed_at - case.event_time()).0),
             row_version: row.joined.row_version,
+            matured_at: row.joined.matured_at.map(Into::into),
             scores: row
                 .scores
                 .iter()
@@ -176,6 +206,18 @@ impl From<&Row> for AnalysisRecord {
                     (version.to_string(), scores.collect())
                 })
                 .collect(),
+        }
+    }
+}
+
+impl From<MaturedAt> for MaturedAtRecord {
+    fn from(matured: MaturedAt) -> Self {
+        let LabelWatermark { time, slowest } = matured.labels;
+        let is_known = time > Timestamp::MIN && time < Timestamp::MAX;
+        Self {
+            prediction_watermark: matured.event_time.0,
+            label_watermark: is_known.then_some(time.0),
+            slowest_label_partition: slowest,
         }
     }
 }
@@ -197,5 +239,54 @@ impl From<&CaseAnswer> for AnswerRecord {
             value_base64,
             error: answer.error.as_ref().map(ToString::to_string),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{AnalysisRecord, MaturedAtRecord};
+    use crate::wire::codec::Record;
+    use serinus_core::plan::rollout::Format;
+
+    fn row(matured_at: Option<MaturedAtRecord>) -> AnalysisRecord {
+        let row = json!({
+            "request_id": "r1", "model": "m", "rollout": null, "revision": 1, "stage": 0, "unit": null,
+            "arm": "v1", "propensity": 1.0, "served": {"version": "v1", "outcome": "ok"},
+            "requested_at": 1, "routed_at": 2, "served_at": 3, "answers": [],
+            "source": {"partition": 0, "offset": 7}, "label": {"late": 1}, "label_status": "labelled",
+            "label_delay_ms": 7, "row_version": 1, "scores": {},
+        });
+        let row: AnalysisRecord = serde_json::from_value(row).expect("a row without `matured_at`");
+        AnalysisRecord { matured_at, ..row }
+    }
+
+    #[test]
+    fn rows_say_how_far_the_inputs_had_come_when_the_case_matured() {
+        let matured = |label_watermark, slowest_label_partition| MaturedAtRecord {
+            prediction_watermark: 60_000,
+            label_watermark,
+            slowest_label_partition,
+        };
+        for matured_at in [None, Some(matured(None, None)), Some(matured(Some(59_000), Some(3)))] {
+            let row = row(matured_at);
+            assert_eq!(AnalysisRecord::read(&row.write()).as_ref(), Ok(&row));
+            assert_eq!(AnalysisRecord::read(&row.encode(Format::Avro)).as_ref(), Ok(&row));
+        }
+    }
+
+    #[test]
+    fn avro_rows_without_it_are_still_read() {
+        let former = AnalysisRecord::former_codec().expect("rows have a former schema");
+        assert_eq!(
+            former.header(),
+            [0xC3, 0x01, 0xE6, 0xC3, 0xAF, 0x9E, 0x9E, 0xE1, 0xC5, 0xC1],
+            "the schema that older builds wrote"
+        );
+        let row = row(None);
+        let json = serde_json::to_value(&row).expect("a row is JSON");
+        let written = former.encode_json(&json).expect("the row is of the former schema");
+        assert_eq!(AnalysisRecord::read(&written), Ok(row));
     }
 }

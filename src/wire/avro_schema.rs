@@ -18,7 +18,8 @@ const TUPLES: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Fields that are Unix milliseconds. Fields whose names end in `_at` are, too.
-const TIMES: &[&str] = &["at", "tick", "since", "judged", "eta"];
+const TIMES: &[&str] =
+    &["at", "tick", "since", "judged", "eta", "prediction_watermark", "label_watermark"];
 
 /// Returns the Avro schema of the record that a JSON Schema describes.
 ///

@@ -16,13 +16,20 @@ pub(crate) trait Record {
     fn codec() -> Option<&'static Codec> {
         None
     }
+
+    /// Returns the codec of the Avro schema before the newest field, which is optional, was added.
+    fn former_codec() -> Option<&'static Codec> {
+        None
+    }
 }
 
 /// Reads a record in either format: Avro begins with bytes that JSON cannot begin with.
 pub(crate) fn read<T: Record + DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
     let malformed = |error: serde_json::Error| Malformed::new(T::NAME, error.to_string());
     if is_single_object(bytes) {
-        let json = T::codec().and_then(|codec| codec.decode_json(bytes));
+        let json = T::codec()
+            .and_then(|codec| codec.decode_json(bytes))
+            .or_else(|| T::former_codec()?.decode_json(bytes));
         let other_schema = || Malformed::new(T::NAME, "it was written with another Avro schema");
         return serde_json::from_value(json.ok_or_else(other_schema)?).map_err(malformed);
     }

@@ -31,6 +31,7 @@ const ANALYSIS: &str = r#"{"request_id":"r1","model":"flights","rollout":"flight
  "answers":[{"version":"v2","role":"serve","status":"ok","latency_ms":6.1,"value":{"score":0.12}},
             {"version":"v1","role":"shadow","status":"timeout"}],
  "source":{"partition":3,"offset":1042},"label":{"late":1},"label_status":"labelled","label_delay_ms":7,"row_version":1,
+ "matured_at":{"prediction_watermark":1377993600000,"label_watermark":1377993590000,"slowest_label_partition":3},
  "scores":{"v1":{"brier":0.01},"v2":{"brier":0.02}}}"#;
 
 #[test]

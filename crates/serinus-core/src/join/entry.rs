@@ -6,9 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::case::Prediction;
+use crate::domain::ids::CaseId;
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
-use crate::join::twins::SmallMap;
+use crate::join::small_map::{Keyed, SmallMap};
 
 /// What is known of a case's truth.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +55,26 @@ pub struct Joined {
     pub status: LabelStatus,
     /// 1 for the final row, more for what came after it.
     pub row_version: u32,
+    /// How far the inputs had come when the case matured; only the final row has it.
+    pub matured_at: Option<MaturedAt>,
+}
+
+/// How far the inputs had come when a case matured: why its label counted, or did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaturedAt {
+    /// The watermark of the predictions, in event time.
+    pub event_time: Timestamp,
+    /// The watermark of the labels.
+    pub labels: LabelWatermark,
+}
+
+/// The time up to which the labels of a lane are complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabelWatermark {
+    /// The time. `Timestamp::MAX` if all labels were read and none arrives, `Timestamp::MIN` if the time is not known.
+    pub time: Timestamp,
+    /// The partition of the label topic with the lowest watermark, which is this one. Absent if no partition reports a watermark.
+    pub slowest: Option<i32>,
 }
 
 /// How far the inputs of a lane have come.
@@ -61,11 +82,11 @@ pub struct Joined {
 pub struct Progress {
     /// How far the predictions have come, in event time.
     pub predictions: Timestamp,
-    /// Up to which time the labels are complete.
-    pub labels: Timestamp,
-    /// The same where labels whose times stand still are not waited for.
-    pub standing: Timestamp,
-    /// Every label that stood on Kafka at this time, by the clock on the wall, has come.
+    /// The watermark of the labels.
+    pub labels: LabelWatermark,
+    /// The watermark of the labels that ignores partitions whose label times have stopped advancing.
+    pub labels_without_stalled: LabelWatermark,
+    /// Every label that was on Kafka at this wall-clock time has been read.
     pub read_to: Timestamp,
 }
 
@@ -127,7 +148,7 @@ pub struct Entry {
     /// Until when the labels are kept, whatever becomes of the cases: another case may have the same id.
     pub labels_until: Until,
     /// Its cases.
-    pub cases: SmallMap,
+    pub cases: SmallMap<Waiting>,
     /// Whether there ever was a case.
     pub had_case: bool,
 }
@@ -141,6 +162,14 @@ impl Default for Entry {
             cases: SmallMap::default(),
             had_case: false,
         }
+    }
+}
+
+impl Keyed for Waiting {
+    type Key = CaseId;
+
+    fn key(&self) -> CaseId {
+        self.prediction.case
     }
 }
 
@@ -181,6 +210,7 @@ impl Waiting {
             known_by: [false; 2],
             status,
             row_version: version + 1,
+            matured_at: None,
         })
     }
 }

@@ -12,7 +12,9 @@ use crate::domain::ids::{CaseId, RequestId};
 use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
 use crate::join::closed_ids::ClosedIds;
-use crate::join::entry::{Entry, Fresh, Joined, LabelStatus, Progress, Until, Waiting, truth};
+use crate::join::entry::{
+    Entry, Fresh, Joined, LabelStatus, LabelWatermark, MaturedAt, Progress, Until, Waiting, truth,
+};
 use crate::join::label_repeats::{Repeats, repeats};
 
 /// How much may be held.
@@ -195,16 +197,19 @@ impl LabelJoin {
     /// must not hold up everything forever. In both cases the labels must have come that stood on Kafka when the case was closed, which for
     /// a request out of a backlog is long after its window.
     pub fn mature(&mut self, progress: Progress) -> Option<(Joined, Option<Joined>)> {
-        let Progress { predictions, labels, standing, read_to } = progress;
-        let is_passed = |due: Timestamp, labels: Timestamp, case: CaseId| {
-            due <= predictions.min(labels) && self.closed_at(case).is_some_and(|c| c <= read_to)
+        let Progress { predictions, labels, labels_without_stalled, read_to } = progress;
+        let is_passed = |due: Timestamp, labels: LabelWatermark, case: CaseId| {
+            due <= predictions.min(labels.time)
+                && self.closed_at(case).is_some_and(|c| c <= read_to)
         };
-        let case = match (self.due.first(), self.due_without_labels.first()) {
-            (Some((due, case)), _) if is_passed(*due, labels, *case) => *case,
-            (_, Some((due, case))) if is_passed(*due, standing, *case) => *case,
+        let (case, labels) = match (self.due.first(), self.due_without_labels.first()) {
+            (Some((due, case)), _) if is_passed(*due, labels, *case) => (*case, labels),
+            (_, Some((due, case))) if is_passed(*due, labels_without_stalled, *case) => {
+                (*case, labels_without_stalled)
+            }
             (_, _) => return None,
         };
-        self.close(case)
+        self.close(case, MaturedAt { event_time: predictions, labels })
     }
 
     fn closed_at(&self, case: CaseId) -> Option<Timestamp> {
@@ -212,7 +217,7 @@ impl LabelJoin {
     }
 
     /// Reads the label state of a case.
-    fn close(&mut self, case: CaseId) -> Option<(Joined, Option<Joined>)> {
+    fn close(&mut self, case: CaseId, matured_at: MaturedAt) -> Option<(Joined, Option<Joined>)> {
         let id = self.ids.get(&case)?;
         let entry = self.entries.get_mut(id)?;
         let waiting = entry.cases.get_mut(case)?;
@@ -232,6 +237,7 @@ impl LabelJoin {
             known_by: waiting.known_by(&entry.labels),
             status,
             row_version: 1,
+            matured_at: Some(matured_at),
         };
         let newest = truth(&entry.labels, Timestamp::MAX);
         let follow_up = if newest == in_time {
@@ -352,9 +358,10 @@ impl LabelJoin {
     }
 
     /// Matures the oldest immature case before its time, because there is too much.
-    pub fn mature_oldest(&mut self) -> Option<(Joined, Option<Joined>)> {
+    pub fn mature_oldest(&mut self, progress: Progress) -> Option<(Joined, Option<Joined>)> {
         let (_, case) = self.due.first().copied()?;
-        self.close(case)
+        let Progress { predictions, labels, .. } = progress;
+        self.close(case, MaturedAt { event_time: predictions, labels })
     }
 
     fn remove(&mut self, case: CaseId, predictions: Timestamp) {

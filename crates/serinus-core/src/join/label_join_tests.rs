@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Evicted, Fresh, LabelJoin, LabelStatus, Limits, Progress, Until};
+use super::{Evicted, Fresh, LabelJoin, LabelStatus, LabelWatermark, Limits, Progress, Until};
 use crate::domain::case::{Outcome, Prediction};
 use crate::domain::ids::{CaseId, Revision, StageIndex};
 use crate::domain::label::Label;
@@ -66,8 +66,13 @@ fn until(predictions: i64, now: i64) -> Until {
 
 fn progress(predictions: i64, labels: i64, read_to: i64) -> Progress {
     let at = |seconds: i64| START + Span::seconds(seconds);
-    let (labels, read_to) = (at(labels), at(read_to));
-    Progress { predictions: at(predictions), labels, standing: read_to, read_to }
+    let labels_by = |seconds: i64| LabelWatermark { time: at(seconds), slowest: Some(3) };
+    Progress {
+        predictions: at(predictions),
+        labels: labels_by(labels),
+        labels_without_stalled: labels_by(read_to),
+        read_to: at(read_to),
+    }
 }
 
 fn mature(pending: &mut LabelJoin) -> (super::Joined, Option<super::Joined>) {
@@ -181,4 +186,20 @@ fn a_later_row_says_what_the_row_before_it_said() {
     let taken_back = pending.add_label(label(60, 0, 2, true), until(0, 0), 0);
     let super::Credited::Joined(rows) = taken_back else { panic!("{taken_back:?}") };
     assert_eq!((rows[0].before.clone(), rows[0].truth.clone()), (later.truth, None));
+}
+
+#[test]
+fn a_final_row_says_how_far_the_inputs_had_come_and_a_later_row_does_not() {
+    let at = |seconds: i64| START + Span::seconds(seconds);
+    let matured = mature(&mut held(&[])).0.matured_at.expect("the final row has it");
+    assert_eq!(matured.event_time, at(50));
+    assert_eq!(matured.labels, LabelWatermark { time: at(50), slowest: Some(3) });
+    // The label times have stopped advancing, and twice the window has passed.
+    let mut stalled = held(&[]);
+    assert_eq!(stalled.mature(progress(79, 10, 79)), None);
+    let (row, _) = stalled.mature(progress(80, 10, 85)).expect("the case is mature");
+    assert_eq!(row.matured_at.map(|m| (m.event_time, m.labels.time)), Some((at(80), at(85))));
+    let late = stalled.add_label(label(30, 1, 1, false), until(9000, 9000), 0);
+    let super::Credited::Joined(rows) = late else { panic!("the case is held: {late:?}") };
+    assert_eq!(rows.iter().map(|r| r.matured_at).collect::<Vec<_>>(), [None]);
 }

@@ -4,7 +4,7 @@ pub mod open_cases;
 
 pub mod entry;
 pub mod interner;
-pub mod twins;
+pub mod small_map;
 
 pub mod closed_ids;
 pub mod label_join;

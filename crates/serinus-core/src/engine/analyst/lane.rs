@@ -18,7 +18,9 @@ use crate::engine::analyst::watermark::{Checkpoint, InputWatermark, PartitionWat
 use crate::engine::counter::Counter;
 use crate::engine::partial::{Inputs, Partial};
 use crate::evidence::sums::GAP_MAX;
-use crate::join::entry::{Fresh, Joined, LabelStatus, Progress, Truth as KnownTruth, Until};
+use crate::join::entry::{
+    Fresh, Joined, LabelStatus, LabelWatermark, Progress, Truth as KnownTruth, Until,
+};
 use crate::join::interner::Interner;
 use crate::join::label_join::{Added, Credited, LabelJoin};
 use crate::plan::rollout::{MissingLabels, RolloutPlan};
@@ -357,7 +359,7 @@ impl Analyst {
         let evicted = self.pending.forget(progress.predictions, now);
         let mut too_many = evicted.kept;
         while self.pending.is_over_full() {
-            let Some((row, later)) = self.pending.mature_oldest() else { break };
+            let Some((row, later)) = self.pending.mature_oldest(progress) else { break };
             too_many += 1;
             self.write_final_row(row, out);
             if let Some(later) = later {
@@ -389,16 +391,26 @@ impl Analyst {
             let is_silent = are_read && self.labels.is_silent(now, idle_after);
             let labels = if is_silent { Timestamp::MAX } else { self.labels.reached };
             let read_to = if are_read { Timestamp::MAX } else { Timestamp::MIN };
-            return Progress { predictions, labels, standing: read_to, read_to };
+            let of_all = |time: Timestamp| LabelWatermark { time, slowest: None };
+            return Progress {
+                predictions,
+                labels: of_all(labels),
+                labels_without_stalled: of_all(read_to),
+                read_to,
+            };
         }
         let least = |of: &dyn Fn(&PartitionWatermark) -> Timestamp| {
-            self.sources.values().map(of).min().unwrap_or(Timestamp::MIN)
+            let slowest = self.sources.iter().map(|(id, s)| (of(s), *id)).min();
+            let time = slowest.map_or(Timestamp::MIN, |(time, _)| time);
+            LabelWatermark { time, slowest: slowest.map(|(_, id)| id) }
         };
         Progress {
             predictions,
             labels: least(&PartitionWatermark::complete_to),
-            standing: least(&|l| l.complete_beside_standing(idle_after.times(STILL_AFTER))),
-            read_to: least(&|l| l.read_to),
+            labels_without_stalled: least(&|s| {
+                s.complete_beside_standing(idle_after.times(STILL_AFTER))
+            }),
+            read_to: least(&|s| s.read_to).time,
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use serinus::cli::args::Cli;
+use serinus::cli::dispatch::Cli;
 use serinus::cli::dispatch::dispatch;
 use serinus::cli::error::CliError;
 use serinus::demo::show::show;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::args::duration;
 use crate::cli::context::{Context, value_of};
 use crate::cli::error::CliError;
+use crate::cli::global::duration;
 use crate::cli::output::talk;
 use crate::cli::state::shares;
 use crate::kafka::client::error::ReadError;

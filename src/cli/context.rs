@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::args::Global;
 use crate::cli::error::CliError;
+use crate::cli::global::Global;
 use crate::cli::output::Output;
 use crate::kafka::client::error::ReadError;
 use crate::kafka::client::guarded_properties;

@@ -1,31 +1,119 @@
-//! From the command line to the command.
+//! The command line: the list of commands, and the way to each.
 
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::apply;
-use crate::cli::args::{Cli, Command};
+use crate::cli::apply::ApplyArgs;
 use crate::cli::context::Context;
 use crate::cli::demo;
+use crate::cli::demo::DemoArgs;
 use crate::cli::demo::Show;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::explain;
+use crate::cli::explain::ExplainArgs;
+use crate::cli::global::Global;
 use crate::cli::inspect;
+use crate::cli::inspect::InspectArgs;
 use crate::cli::list;
+use crate::cli::list::GetArgs;
 use crate::cli::log::{self, Talk};
 use crate::cli::plan;
+use crate::cli::plan::PlanArgs;
 use crate::cli::replay;
+use crate::cli::replay::ReplayArgs;
 use crate::cli::report;
+use crate::cli::report::ReportArgs;
 use crate::cli::requeue;
+use crate::cli::requeue::RequeueArgs;
 use crate::cli::run;
+use crate::cli::run::RunArgs;
 use crate::cli::schema;
+use crate::cli::schema::{CompletionArgs, SchemaArgs};
 use crate::cli::simulate;
+use crate::cli::simulate::SimulateArgs;
 use crate::cli::status;
+use crate::cli::status::StatusArgs;
 use crate::cli::tail;
+use crate::cli::tail::TailArgs;
 use crate::cli::topics;
+use crate::cli::topics::TopicsArgs;
 use crate::cli::validate;
+use crate::cli::validate::ValidateArgs;
 use crate::cli::verbs;
+use crate::cli::verbs::{PromoteArgs, VerbArgs};
 use crate::cli::watch;
+use crate::cli::watch::WatchArgs;
 use crate::cli::worker;
+use crate::cli::worker::WorkerArgs;
+
+/// Safe rollouts of machine-learning models whose traffic runs over Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "serinus", version, about)]
+#[command(
+    after_help = "Exit codes: 0 reached the wanted state; 1 error; 2 usage or invalid spec; 3 aborted; 4 timed out; \
+                  5 paused, needs a person; 6 inconclusive or no data."
+)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an instance: route, join, decide
+    Run(RunArgs),
+    /// Show a rollout from its begin to its end, on real flights
+    Demo(DemoArgs),
+    /// Send specs to the application, and wait until they hold
+    Apply(ApplyArgs),
+    /// Check specs without any Kafka, and print what was understood
+    Validate(ValidateArgs),
+    /// List the models and their rollouts
+    List,
+    /// Print the state record of a rollout or model
+    Get(GetArgs),
+    /// Tell where a rollout stands and on what evidence
+    Status(StatusArgs),
+    /// Say in sentences what the evidence shows, and when each number may be believed
+    Report(ReportArgs),
+    /// Tell the way to a decision: from where, to where, why, and what it rests on
+    Explain(ExplainArgs),
+    /// Recompute every decision from the topics, and compare byte for byte
+    Replay(ReplayArgs),
+    /// Follow a rollout as it goes
+    Watch(WatchArgs),
+    /// Keep a rollout's routing as it is until it is resumed
+    Pause(VerbArgs),
+    /// Go on with a paused rollout, or approve its next stage
+    Resume(VerbArgs),
+    /// Move a rollout to its next stage, or with --full to its end
+    Promote(PromoteArgs),
+    /// Give all traffic back to the stable version
+    Abort(VerbArgs),
+    /// Show all that is known of one request
+    Inspect(InspectArgs),
+    /// Print the records of a topic
+    Tail(TailArgs),
+    /// Send dead letters back to the topics that they come from, after what was wrong is mended
+    Requeue(RequeueArgs),
+    /// Tell how long a rollout will take with this traffic, and what it can find
+    Plan(PlanArgs),
+    /// Let a spec decide over thousands of synthetic worlds: how often it errs, and how long it takes
+    Simulate(SimulateArgs),
+    /// Answer requests from a model in an ONNX file
+    Worker(WorkerArgs),
+    /// Check or create the topics that specs need
+    Topics(TopicsArgs),
+    /// Print the schema of a record or of the spec
+    Schema(SchemaArgs),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+}
 
 /// Carries one command out; `show` is the demonstration.
 pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {

@@ -5,8 +5,8 @@ use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::cli::args::LogFormat;
 use crate::cli::error::CliError;
+use crate::cli::global::LogFormat;
 use crate::kafka::client::client_log::SILENCED;
 
 /// How much is logged when `SERINUS_LOG` does not say.

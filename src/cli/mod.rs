@@ -1,7 +1,7 @@
 //! The command line, one file a command family.
 
-pub mod args;
 pub mod dispatch;
+pub mod global;
 
 pub mod error;
 mod log;

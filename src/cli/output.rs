@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
-use crate::cli::args::Format;
 use crate::cli::error::CliError;
+use crate::cli::global::Format;
 
 /// Where a command prints to.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::args::duration;
 use crate::cli::context::{Context, value_of};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::global::duration;
 use crate::cli::names::{self, Asked, Meant, NameArgs};
 use crate::cli::output::{columns, talk};
 use crate::cli::say;

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use serinus_core::domain::ids::{CaseId, StageIndex, Version};
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::engine::analyst::accumulator::EvidenceAccumulator;
-use serinus_core::engine::analyst::bets::{Pass, Spot, Worth};
+use serinus_core::engine::analyst::case_value::{Pass, Spot, Worth};
 use serinus_core::engine::analyst::score::Ranked;
 use serinus_core::evidence::design::{Design, Part, Stratum};
 use serinus_core::inference::bet_cache::BetCache;

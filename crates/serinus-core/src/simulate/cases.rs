@@ -10,7 +10,7 @@ use crate::domain::assignment;
 use crate::domain::ids::{CaseId, Version};
 use crate::domain::time::Span;
 use crate::engine::analyst::accumulator::EvidenceAccumulator;
-use crate::engine::analyst::bets::{Pass, Spot, Worth};
+use crate::engine::analyst::case_value::{Pass, Spot, Worth};
 use crate::engine::analyst::score::Ranked;
 use crate::evidence::bet_center::Order;
 use crate::evidence::design::{Part, Stratum};

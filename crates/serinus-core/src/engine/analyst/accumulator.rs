@@ -6,17 +6,17 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::case::{AnswerStatus, CaseAnswer, Outcome, Prediction};
-use crate::domain::ids::{MetricName, RequestId, Version};
+use crate::domain::ids::{MetricName, Version};
 use crate::domain::routing::Role;
 use crate::domain::time::Timestamp;
-use crate::engine::analyst::bets::{Pass, Spot, Worth};
+use crate::engine::analyst::case_value::{Pass, Spot, Worth, hash, part};
 use crate::engine::analyst::score::{self, Read, Scored, Truth};
 use crate::evidence::design::{ContrastKey, Design, Part, Stratum};
 use crate::evidence::sums::{Amended, Evidence, Scores, Values};
 use crate::plan::metric::{Metric, MetricKind, Shape};
 use crate::plan::rollout::RolloutPlan;
 use serinus_stats::bounded_bet::Bets;
-use serinus_stats::cluster::{Arm, Clusters};
+use serinus_stats::cluster::Clusters;
 
 /// What each version's answer scored, in the plan's order of metrics.
 pub type CaseScores = Vec<(Version, Vec<(MetricName, f64)>)>;
@@ -371,39 +371,6 @@ impl EvidenceAccumulator {
     ) -> &mut Scores {
         self.sums.scores.entry((stratum, version.clone(), part, metric.name.clone())).or_default()
     }
-}
-
-/// Returns a version's part in a case; the stable version's answer in place of a failed one is nobody's part.
-pub(crate) fn part(case: &Prediction, version: &Version, role: Role) -> Option<Part> {
-    match role {
-        Role::Serve if *version == case.arm => Some(Part::Chosen),
-        Role::Serve => None,
-        Role::Shadow => Some(Part::Copied),
-    }
-}
-
-/// Returns how much a case of this version counts in candidate minus stable; nothing where it is of neither.
-pub(crate) fn weight(
-    version: &Version,
-    candidate: &Version,
-    stable: &Version,
-    rho: f64,
-) -> Option<f64> {
-    if version == candidate {
-        Some(1.0 / rho)
-    } else {
-        (version == stable).then_some(-1.0 / (1.0 - rho))
-    }
-}
-
-/// Returns the arm of a case that was answered by the candidate or by the stable version.
-pub(crate) fn arm(version: &Version, candidate: &Version) -> Arm {
-    if version == candidate { Arm::Candidate } else { Arm::Stable }
-}
-
-/// Returns what the cases shown as samples are chosen by.
-pub(crate) fn hash(id: &RequestId) -> u64 {
-    xxh3_64(id.as_str().as_bytes())
 }
 
 /// Returns the bucket of a case's unit; a case without one is a unit of its own.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::domain::case::{AnswerStatus, Prediction};
 use crate::domain::ids::Version;
-use crate::engine::analyst::accumulator::{EvidenceAccumulator, arm, part, weight};
+use crate::engine::analyst::accumulator::EvidenceAccumulator;
+use crate::engine::analyst::case_value::{Pass, Spot, Worth, arm, part, weight};
 use crate::engine::analyst::score::{self, Read};
-use crate::evidence::bet_center::{Centre, Order};
+use crate::evidence::bet_center::Centre;
 use crate::evidence::bounds::{self, Sides, Whose};
 use crate::evidence::design::{Assumption, ContrastKey, Pairing, Part, Stratum};
 use crate::inference::planning;
@@ -16,47 +17,6 @@ use serinus_stats::cluster::{Arm, Case};
 use serinus_stats::ipw_bet;
 use serinus_stats::paired_bet::PairedDesign;
 use serinus_stats::prior::{GRID, MIDDLE};
-
-/// Where a case stands when its values are added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spot {
-    /// Its stratum.
-    pub stratum: Stratum,
-    /// The bucket of its unit.
-    pub bucket: usize,
-    /// Its place in the order in which centres are frozen.
-    pub order: Order,
-    /// Whether it is added to the evidence, or beside it.
-    pub pass: Pass,
-}
-
-/// How often a case was added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
-    /// It is new.
-    First,
-    /// It was added before, with another label.
-    Amended,
-}
-
-/// What an answer is worth to a metric, where the truth is known.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Worth<T = f64> {
-    /// This.
-    Value(T),
-    /// Nobody knows: it is missing, late, failed or cannot be scored.
-    Lost,
-}
-
-impl Worth {
-    /// Returns what each side takes it for.
-    fn sides(self, metric: &Metric, whose: Whose) -> Sides<f64> {
-        match self {
-            Self::Value(value) => Sides::both(value),
-            Self::Lost => bounds::value(metric, whose),
-        }
-    }
-}
 
 impl EvidenceAccumulator {
     /// Adds each version's value in a binary or bounded metric, and the comparisons that follow.

@@ -12,7 +12,7 @@ use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::analyst::accumulator::{CaseScores, EvidenceAccumulator, Watch};
 use crate::engine::analyst::io::{Effect, Event, Input, Planned, Row, Settings};
-use crate::engine::analyst::publish::Open;
+use crate::engine::analyst::rollout_book::RolloutBook;
 use crate::engine::analyst::score::Truth;
 use crate::engine::analyst::watermark::{Checkpoint, InputWatermark, PartitionWatermark};
 use crate::engine::counter::Counter;
@@ -42,7 +42,7 @@ pub struct Analyst {
     sources: BTreeMap<i32, PartitionWatermark>,
     is_idle: bool,
     pub(crate) pending: LabelJoin,
-    pub(crate) books: BTreeMap<RolloutName, Open>,
+    pub(crate) books: BTreeMap<RolloutName, RolloutBook>,
     closed: Vec<RolloutName>,
     newest: Option<Arc<RolloutPlan>>,
     pub(crate) names: Interner,
@@ -467,7 +467,7 @@ impl Analyst {
         out.push(Effect::Row(Box::new(Row { model, joined, scores })));
     }
 
-    fn book_of(&mut self, joined: &Joined) -> Option<&mut Open> {
+    fn book_of(&mut self, joined: &Joined) -> Option<&mut RolloutBook> {
         self.books.get_mut(joined.prediction.rollout.as_ref()?)
     }
 
@@ -480,7 +480,7 @@ impl Analyst {
         let tick = self.ticks.remove(&name);
         let replay_turn = self.oldest_turn().unwrap_or(self.turn).min(self.turn);
         let reached = self.predictions.reached;
-        let open = self.books.entry(name.clone()).or_insert_with(|| Open {
+        let open = self.books.entry(name.clone()).or_insert_with(|| RolloutBook {
             tick: tick.or((reached > Timestamp::MIN).then(|| reached.floor_to(plan.tick))),
             book: EvidenceAccumulator::new(Arc::clone(&plan), design.clone(), stable)
                 .of_lanes(self.settings.partitions),

@@ -7,11 +7,14 @@ pub mod document;
 pub mod number;
 pub mod score;
 
+pub mod case_value;
+
 pub mod accumulator;
 pub mod bets;
 pub mod ranking;
 
 pub mod publish;
+pub mod rollout_book;
 pub mod watermark;
 
 pub mod lane;

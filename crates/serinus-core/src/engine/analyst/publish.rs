@@ -2,36 +2,12 @@
 //!
 //! Sums of a rollout in progress are published at every tick of event time; those of one that is over, whenever they changed.
 
-use crate::domain::ids::{Revision, RolloutName};
+use crate::domain::ids::RolloutName;
 use crate::domain::time::Timestamp;
-use crate::engine::analyst::accumulator::EvidenceAccumulator;
 use crate::engine::analyst::io::Effect;
 use crate::engine::analyst::lane::Analyst;
 use crate::engine::partial::Partial;
 use crate::join::label_join::Clocks;
-
-/// A rollout's sums in one lane, and what was told of them.
-#[derive(Debug)]
-pub(crate) struct Open {
-    pub(crate) book: EvidenceAccumulator,
-    pub(crate) revision: Revision,
-    pub(crate) is_live: bool,
-    pub(crate) tick: Option<Timestamp>,
-    /// Whether the sums changed since they were last published.
-    pub(crate) is_changed: bool,
-    /// What was held when the sums were last published can change them until they are published again.
-    pub(crate) replay_turn: u64,
-}
-
-impl Open {
-    /// Notes that the sums changed. Those of a rollout that is over are published with the next tick, as seldom as they change.
-    pub(crate) fn touch(&mut self, reached: Timestamp) {
-        if !self.is_live && !self.is_changed && reached > Timestamp::MIN {
-            self.tick = self.tick.max(Some(reached.floor_to(self.book.plan().tick)));
-        }
-        self.is_changed = true;
-    }
-}
 
 impl Analyst {
     /// Takes the newest partial of a rollout that was published before a restart.

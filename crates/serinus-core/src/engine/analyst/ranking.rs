@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::domain::case::Prediction;
 use crate::domain::ids::Version;
-use crate::engine::analyst::accumulator::{EvidenceAccumulator, arm, hash, weight};
-use crate::engine::analyst::bets::Worth;
+use crate::engine::analyst::accumulator::EvidenceAccumulator;
+use crate::engine::analyst::case_value::{Worth, arm, hash, weight};
 use crate::engine::analyst::score::Ranked;
 use crate::evidence::design::{Pairing, Part, Stratum};
 use crate::evidence::unscored::Reason;

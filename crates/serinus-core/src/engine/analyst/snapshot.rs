@@ -3,7 +3,7 @@
 use crate::domain::ids::{RequestId, RolloutName};
 use crate::domain::time::Timestamp;
 use crate::engine::analyst::lane::{Analyst, Unplanned};
-use crate::engine::analyst::publish::Open;
+use crate::engine::analyst::rollout_book::RolloutBook;
 use crate::engine::analyst::watermark::Checkpoint;
 use crate::engine::partial::{Inputs, Partial};
 use crate::join::entry::Entry;
@@ -39,7 +39,7 @@ pub struct SavedBook {
 impl Analyst {
     /// Returns what is to be saved beside `entries`.
     pub fn save(&self) -> Saved {
-        let book = |(name, open): (&RolloutName, &Open)| {
+        let book = |(name, open): (&RolloutName, &RolloutBook)| {
             Some(SavedBook {
                 partial: self.partial(name, open.tick.unwrap_or(Timestamp::MIN), false)?,
                 tick: open.tick,

@@ -5,13 +5,11 @@ use crate::domain::ids::{RolloutName, StageIndex, Version};
 use crate::domain::time::Timestamp;
 use crate::engine::judge::command::Written;
 use crate::engine::judge::event::Phase;
-use crate::engine::judge::state::ModelState;
 use crate::evidence::design::Design;
 use crate::evidence::sums::Evidence;
 use crate::inference::bet_cache::BetCache;
 use crate::inference::finding;
 use crate::inference::input::{AnalysisInput, Detail};
-use crate::inference::verdict::Verdict;
 use crate::plan::rollout::RolloutPlan;
 
 /// How many decisions are remembered; lanes keep the sums of as many rollouts that are over.
@@ -37,28 +35,6 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Writes down what a verdict rests on; nothing for one that no test of labels supports.
-    pub fn of(standing: &ModelState, verdict: &Verdict, supports: Vec<Support>) -> Option<Self> {
-        let phase = match verdict {
-            Verdict::Promote { .. } => Phase::Promoted,
-            Verdict::Conclude { .. } => Phase::Concluded,
-            Verdict::Abort { .. } => Phase::Aborted,
-            Verdict::Hold { .. }
-            | Verdict::Advance { .. }
-            | Verdict::Drop { .. }
-            | Verdict::Inconclusive { .. } => return None,
-        };
-        (!supports.is_empty()).then_some(Self {
-            rollout: standing.rollout.clone()?,
-            design: standing.design.clone(),
-            stable: standing.position.routing.stable.clone(),
-            stage: standing.position.routing.stage,
-            phase,
-            supports,
-            is_contested: false,
-        })
-    }
-
     /// Returns the candidates that were still in.
     pub fn live(&self) -> Vec<Version> {
         let is_out = |v: &&Version| self.design.drops.iter().any(|(_, out)| out == *v);

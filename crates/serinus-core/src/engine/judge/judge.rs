@@ -10,7 +10,7 @@ use crate::domain::ids::{Revision, RolloutName, StageIndex, Version};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
-use crate::engine::judge::decision::{self, Decision};
+use crate::engine::judge::decision;
 use crate::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use crate::engine::judge::io::{Effect, Event, Settings};
 use crate::engine::judge::report::RolloutMetrics;
@@ -190,7 +190,7 @@ impl Judge {
         let has_new_conditions = standing.conditions != conditions;
         let was_approval_wanted = standing.conditions.iter().any(is_approval_wanted);
         standing.conditions = conditions;
-        if let Some(decision) = Decision::of(standing, &verdict, supports) {
+        if let Some(decision) = standing.decision(&verdict, supports) {
             decision::keep(&mut standing.decisions, decision);
         }
         out.push(Effect::Count(Counter::TicksJudged, 1));

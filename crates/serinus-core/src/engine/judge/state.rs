@@ -1,5 +1,6 @@
 //! Where a model stands: everything that its judge must know again after a restart.
 
+use crate::decision::basis::Support;
 use crate::domain::ids::{Revision, RolloutName, StageIndex, Version};
 use crate::domain::routing::Routing;
 use crate::domain::share::Share;
@@ -86,6 +87,30 @@ pub struct ModelState {
     pub past: Vec<Past>,
     /// The newest commands' ids, so that one delivered twice is done once.
     pub commands: Vec<String>,
+}
+
+impl ModelState {
+    /// Returns a decision with the tests that its verdict rests on; `None` if no test of labels supports it.
+    pub fn decision(&self, verdict: &Verdict, supports: Vec<Support>) -> Option<Decision> {
+        let phase = match verdict {
+            Verdict::Promote { .. } => Phase::Promoted,
+            Verdict::Conclude { .. } => Phase::Concluded,
+            Verdict::Abort { .. } => Phase::Aborted,
+            Verdict::Hold { .. }
+            | Verdict::Advance { .. }
+            | Verdict::Drop { .. }
+            | Verdict::Inconclusive { .. } => return None,
+        };
+        (!supports.is_empty()).then_some(Decision {
+            rollout: self.rollout.clone()?,
+            design: self.design.clone(),
+            stable: self.position.routing.stable.clone(),
+            stage: self.position.routing.stage,
+            phase,
+            supports,
+            is_contested: false,
+        })
+    }
 }
 
 /// Returns the candidates that are still in, in spec order.

@@ -263,7 +263,7 @@ fn hex(bytes: &[u8]) -> String {
 pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
     ("label", "c301b31588e651e2108a"),
     ("prediction", "c3015f40613552893fa9"),
-    ("analysis", "c301e6c3af9e9ee1c5c1"),
+    ("analysis", "c30123faf69ada0f37d2"),
     ("rollout-metrics", "c3014b1b0cee56fcd5eb"),
     ("rollout-event", "c301ae284ed7a5bd3295"),
     ("rollout-state", "c3019b1406fd61843709"),

@@ -20,7 +20,7 @@ pub struct Spot {
     pub bucket: usize,
     /// Its position in the order in which bet centers are frozen.
     pub order: Order,
-    /// Whether it is added to the evidence, or beside it.
+    /// Whether its labels are the first or amended ones.
     pub pass: Pass,
 }
 

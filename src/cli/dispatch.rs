@@ -1,4 +1,4 @@
-//! The command line: the list of commands, and the way to each.
+//! The command line: the list of commands and their dispatch.
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -54,10 +54,8 @@ use crate::cli::worker::WorkerArgs;
                   5 paused, needs a person; 6 inconclusive or no data."
 )]
 pub struct Cli {
-    /// What every command takes.
     #[command(flatten)]
     pub global: Global,
-    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -67,43 +65,43 @@ pub struct Cli {
 pub enum Command {
     /// Run an instance: route, join, decide
     Run(RunArgs),
-    /// Show a rollout from its begin to its end, on real flights
+    /// Run a complete rollout on real flight data, with a broker inside the process
     Demo(DemoArgs),
-    /// Send specs to the application, and wait until they hold
+    /// Apply specs to the application and wait until they take effect
     Apply(ApplyArgs),
-    /// Check specs without any Kafka, and print what was understood
+    /// Check specs without Kafka and print how they were understood
     Validate(ValidateArgs),
     /// List the models and their rollouts
     List,
     /// Print the state record of a rollout or model
     Get(GetArgs),
-    /// Tell where a rollout stands and on what evidence
+    /// Show the state of a rollout and its evidence
     Status(StatusArgs),
-    /// Say in sentences what the evidence shows, and when each number may be believed
+    /// Report in sentences what the evidence shows and when each number is valid
     Report(ReportArgs),
-    /// Tell the way to a decision: from where, to where, why, and what it rests on
+    /// Explain a decision: what changed, why, and the evidence it rests on
     Explain(ExplainArgs),
-    /// Recompute every decision from the topics, and compare byte for byte
+    /// Recompute every decision from the topics and compare byte for byte
     Replay(ReplayArgs),
-    /// Follow a rollout as it goes
+    /// Follow a rollout until it ends
     Watch(WatchArgs),
-    /// Keep a rollout's routing as it is until it is resumed
+    /// Pause a rollout: its routing stays as it is until it is resumed
     Pause(VerbArgs),
-    /// Go on with a paused rollout, or approve its next stage
+    /// Resume a paused rollout, or approve its next stage
     Resume(VerbArgs),
-    /// Move a rollout to its next stage, or with --full to its end
+    /// Promote a rollout to its next stage, or with --full to its end
     Promote(PromoteArgs),
-    /// Give all traffic back to the stable version
+    /// Abort a rollout: the stable version serves all traffic again
     Abort(VerbArgs),
-    /// Show all that is known of one request
+    /// Show every record of one request
     Inspect(InspectArgs),
     /// Print the records of a topic
     Tail(TailArgs),
-    /// Send dead letters back to the topics that they come from, after what was wrong is mended
+    /// Send dead letters back to their topics after their cause is fixed
     Requeue(RequeueArgs),
-    /// Tell how long a rollout will take with this traffic, and what it can find
+    /// Estimate how long a rollout takes with this traffic and which effects it can detect
     Plan(PlanArgs),
-    /// Let a spec decide over thousands of synthetic worlds: how often it errs, and how long it takes
+    /// Simulate a spec on thousands of synthetic worlds: error rates and durations
     Simulate(SimulateArgs),
     /// Answer requests from a model in an ONNX file
     Worker(WorkerArgs),
@@ -115,7 +113,7 @@ pub enum Command {
     Completion(CompletionArgs),
 }
 
-/// Carries one command out; `show` is the demonstration.
+/// Runs one command; `show` runs the demonstration.
 pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
     let talk = match &cli.command {
         Command::Run(_) | Command::Worker(_) => Talk::Long,

@@ -163,6 +163,7 @@ fn text(event: &Value, before: &[&Value], confidence: f64) -> String {
     }
     lines.push(String::new());
     lines.push(format!("Recompute it: {}", recompute(event)));
+    lines.push("Why one label counted, or was late: serinus inspect REQUEST_ID".to_owned());
     lines.join("\n")
 }
 
@@ -298,6 +299,7 @@ mod tests {
           flights-v2/2 1970-01-01 00:00:01 apply by ann: begins
 
         Recompute it: serinus replay --from-topics --model flights
+        Why one label counted, or was late: serinus inspect REQUEST_ID
         ");
     }
 }

@@ -360,6 +360,23 @@ fn prediction(it: &Value) -> String {
     lines.join("\n")
 }
 
+/// Says why the label counted, or was too late: the watermarks at which the case matured.
+fn matured(at: &Value) -> Option<String> {
+    let predictions = at["prediction_watermark"].as_i64()?;
+    let labels = at["label_watermark"].as_i64();
+    let labels = match (labels, at["slowest_label_partition"].as_i64()) {
+        (Some(labels), Some(partition)) => {
+            format!("labels up to {} (slowest: label partition {partition})", say::moment(labels))
+        }
+        (Some(labels), None) => format!("labels up to {}", say::moment(labels)),
+        (None, _) => "all labels, and no more came".to_owned(),
+    };
+    Some(format!(
+        "  matured with predictions up to {} and {labels}; a label after that is late",
+        say::moment(predictions)
+    ))
+}
+
 fn analysis(it: &Value) -> String {
     let delay = it["label_delay_ms"].as_i64().map(|a| format!(", label after {}", Span(a)));
     let mut lines = vec![format!(
@@ -368,6 +385,7 @@ fn analysis(it: &Value) -> String {
         it["label_status"].as_str().unwrap_or("-"),
         delay.unwrap_or_default()
     )];
+    lines.extend(matured(&it["matured_at"]));
     let scores = it["scores"].as_object().into_iter().flatten();
     lines.extend(scores.map(|(version, scores)| format!("  {version} {scores}")));
     lines.join("\n")
@@ -416,6 +434,8 @@ mod tests {
             analysis: vec![record(
                 "flights.analysis",
                 json!({"row_version": 1, "label_status": "labelled", "label_delay_ms": 9_000_000,
+                       "matured_at": {"prediction_watermark": 1_378_080_000_000_i64,
+                                      "label_watermark": 1_378_079_990_000_i64, "slowest_label_partition": 5},
                        "scores": {"v2": {"brier": 0.7744}}}),
                 &[],
             )],
@@ -432,6 +452,7 @@ mod tests {
         label {"label":{"late":1},"request_id":"r1"}
           flights.labels[3]@42 2013-09-01 00:00:00
         analysis row 1: labelled, label after 2h30m
+          matured with predictions up to 2013-09-02 00:00:00 and labels up to 2013-09-01 23:59:50 (slowest: label partition 5); a label after that is late
           v2 {"brier":0.7744}
         "#);
         assert_eq!(case.json("r1", "flights")["served"][0]["offset"], 42);

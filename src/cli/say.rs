@@ -1,6 +1,7 @@
 //! How numbers, times and shares are said to people.
 
 use serde_json::Value;
+use serinus_core::domain::time::civil_date;
 
 /// Says a count with its thousands apart: `3,900`.
 pub(crate) fn count(number: u64) -> String {
@@ -61,25 +62,9 @@ pub(crate) fn count_or_dash(value: &Value) -> String {
 pub(crate) fn moment(unix_ms: i64) -> String {
     let days = unix_ms.div_euclid(86_400_000);
     let ms = unix_ms.rem_euclid(86_400_000);
-    let (year, month, day) = civil(days);
+    let (year, month, day) = civil_date(days);
     let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-}
-
-/// Returns the date of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
-///
-/// Years begin in March here, so that the leap day is a year's last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// Says which cases of a version a metric could not score, out of a record.

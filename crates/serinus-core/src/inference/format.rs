@@ -1,6 +1,6 @@
 //! Sentences for people: numbers, times and findings as they are read in a reason.
 
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, civil_date};
 use crate::inference::verdict::{Clipped, Estimate, Finding, Proof, Question};
 use crate::plan::metric::Margin;
 
@@ -26,7 +26,7 @@ pub fn clock(at: Timestamp, seen_from: Timestamp) -> String {
     if day == seen_from.0.div_euclid(DAY) {
         return time;
     }
-    let (year, month, day) = civil(day);
+    let (year, month, day) = civil_date(day);
     format!("{year:04}-{month:02}-{day:02} {time}")
 }
 
@@ -175,20 +175,6 @@ fn decimals_for(margin: f64) -> usize {
     )]
     let decimals = (1.0 - size).clamp(0.0, 9.0) as usize;
     decimals
-}
-
-/// The civil date of a day counted from 1970-01-01 (Hinnant's algorithm).
-fn civil(day: i64) -> (i64, i64, i64) {
-    let shifted = day + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ export RUST_TEST_THREADS ?= 8
 SOAK_SECONDS ?= 3600
 SOAK_RATE ?= 300
 
+# Makes cargo run test binaries through `tests/times.sh`. A variable, because the comma would end an argument of `$(if)`.
+TIMED = --config 'target."cfg(all())".runner = ["$(CURDIR)/tests/times.sh", "run"]'
+
 .PHONY: demo test soak check fix refresh bench fuzz doc
 
 # Rolls out a model on live traffic in about a minute. Needs only cargo.
@@ -23,7 +26,7 @@ demo:
 # `make test TIMES=1` also prints the 20 slowest tests.
 test:
 	tests/tools.sh with tests/kafka/kafka.sh with $(if $(TIMES),tests/times.sh with) \
-	  cargo $(if $(TIMES),--config 'target."cfg(all())".runner = ["$(CURDIR)/tests/times.sh", "run"]') test --workspace --no-fail-fast
+	  cargo $(if $(TIMES),$(TIMED)) test --workspace --no-fail-fast
 
 # Runs the long tests, in about two hours: the full acceptance protocol of the statistics, SOAK_SECONDS of chaos with a new
 # seed (printed first), 40 instance lifetimes instead of 3, and 20,000 requests per ledger test instead of 5,000.

@@ -69,3 +69,21 @@ fn make_test_and_ci_use_one_install_script() {
         assert!(!text.contains("apt-get") && !text.contains("pip install"), "{file}");
     }
 }
+
+/// A comma in an argument of make's `$(if)` once cut the command in two.
+#[test]
+fn the_test_command_with_times_is_one_shell_command() {
+    let make = |argument: &str| {
+        let output = Command::new("make")
+            .args(["--no-print-directory", "-n", "-C", ROOT, "test", argument])
+            .output()
+            .expect("make is installed");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for argument in ["TIMES=", "TIMES=1"] {
+        let command = make(argument);
+        let parsed = Command::new("bash").args(["-n", "-c", &command]).status().expect("bash");
+        assert!(parsed.success() && command.contains(" test --workspace"), "{command}");
+    }
+    assert!(make("TIMES=1").contains("\"run\"]' test"), "{}", make("TIMES=1"));
+}

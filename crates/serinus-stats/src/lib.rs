@@ -53,3 +53,8 @@ mod edges;
 mod laws;
 #[cfg(test)]
 mod trials;
+
+/// The example of the README compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             // A wrong spec begins with its place, where editors look for it.
             let lead = if matches!(error, CliError::Spec(_)) { "" } else { "error: " };
             let message = with_causes(&error);
-            // Whoever closed stderr does not read it.
+            // If stderr is closed, there is nowhere to report it.
             writeln!(std::io::stderr(), "{lead}{message}").ok();
             ExitCode::from(exit.code())
         }

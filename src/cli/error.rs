@@ -96,7 +96,7 @@ pub enum CliError {
     /// The application refused a command.
     #[error("refused: {0}")]
     Refused(String),
-    /// Nobody carried a command out.
+    /// No instance ran the command.
     #[error(
         "no instance of `{app}` answered within {} s: is `serinus run --app {app}` up?", wait.as_secs_f64()
     )]

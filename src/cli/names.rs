@@ -31,7 +31,7 @@ impl NameArgs {
     }
 }
 
-/// A rollout or model, as far as somebody has named it.
+/// A rollout or model, as far as a person has named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// The model, where it was named.
@@ -61,7 +61,7 @@ impl Asked {
         self.model.as_deref().is_none_or(|m| m == model)
     }
 
-    /// Says it as it was asked for.
+    /// Writes it as it was requested.
     pub(crate) fn said(&self) -> String {
         match &self.model {
             Some(model) if *model != self.name => format!("{model}/{}", self.name),

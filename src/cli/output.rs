@@ -51,7 +51,7 @@ pub(crate) fn line(text: &str) -> Result<(), CliError> {
 
 /// Says something to the person at the terminal.
 pub(crate) fn talk(text: &str) {
-    // Whoever closed stderr does not want to hear it.
+    // If stderr is closed, there is nowhere to report it.
     writeln!(io::stderr(), "{text}").ok();
 }
 

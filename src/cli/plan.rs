@@ -157,7 +157,7 @@ fn summary(plan: &RolloutPlan, forecast: &Forecast) -> String {
     )
 }
 
-/// Nobody plans to the second.
+/// Plans need no precision of seconds.
 fn rough(it: Span) -> Span {
     const MINUTE: i64 = 60_000;
     let unit = if it.0 < 60 * MINUTE { 1000 } else { MINUTE };

@@ -120,7 +120,7 @@ fn await_end(
             }
             None => {}
         }
-        // Far deadlines are waited for in pieces that the client can count.
+        // The client cannot count a distant deadline, so we wait for it in pieces.
         match changes.next(deadline.left().min(Duration::from_mins(1)))? {
             Some(record) if record.topic == events => {
                 known.events.extend(names::event_of(&value_of(&record), &asked));
@@ -132,7 +132,7 @@ fn await_end(
     }
 }
 
-/// What states and events have said so far.
+/// States and events read so far.
 struct Seen {
     states: Vec<State>,
     events: Vec<Value>,

@@ -67,7 +67,7 @@ pub(crate) fn wanted(
     } else {
         Vec::new()
     };
-    // What runs needs its topics whoever starts: an instance without specs too.
+    // An instance without specs needs the topics of running rollouts, too.
     let mut all: Vec<Document> = documents.to_vec();
     for document in states.iter().flat_map(State::documents) {
         if !documents.iter().any(|d| d.is_of(&document)) {

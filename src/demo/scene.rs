@@ -137,7 +137,7 @@ impl Scene {
         lines
     }
 
-    /// Evidence is told once a day.
+    /// Evidence is printed once a day.
     fn tick(&mut self, metrics: Value) -> Vec<String> {
         if metrics["rollout"] != self.rollout.as_str() {
             return Vec::new();

@@ -309,7 +309,7 @@ impl Watch<'_> {
         let progress = self.progress;
         let result = thread::scope(|scope| {
             let playing = scope.spawn(move || {
-                // However it ends, nobody must wait for it.
+                // However it ends, no thread may wait for it.
                 let _over = Over(progress);
                 player.play(from, speed, progress, stop)
             });

@@ -69,7 +69,7 @@ fn a_propensity_of_zero_or_one_compares_nothing() {
 
 #[test]
 fn a_stage_with_one_arm_empty_still_counts() {
-    // Leaving it out until the other arm has somebody would let the data choose what counts.
+    // Leaving it out until the other arm has an observation would let the data choose what counts.
     let prior = Prior::planned(0.1);
     let counts = Counts { treated: 0, treated_events: 0, control: 50, control_events: 0 };
     let log_e = ipw_bet::log_e(

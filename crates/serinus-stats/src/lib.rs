@@ -4,7 +4,7 @@
 //! order and can be taken back exactly. Logarithms are natural, `difference` is candidate minus stable, `treated` is the
 //! candidate's arm, and a comparison is always made in log space: decide when `log_e >= ln(1 / alpha)`.
 //!
-//! Observations that are not numbers are refused by the caller; each file says what becomes of one that comes all the same. No
+//! Observations that are not numbers are refused by the caller; each file documents the result for one that is passed anyway. No
 //! function here panics on a number.
 
 #![warn(missing_docs)]

@@ -1,7 +1,7 @@
 //! Scores of positives and negatives in as few bins as keep their ranks: on any scale, mergeable in any order, bounded.
 //!
 //! A score's place is the bit pattern of its float, which is ordered like the score; between 1/2 and 1 that of its distance to 1, so
-//! that scores near 1 are told apart as well as scores near 0. All places are kept while there are at most [`BINS_MAX`]; then the
+//! that scores near 1 are distinguished as well as scores near 0. All places are kept while there are at most [`BINS_MAX`]; then the
 //! last bit of each is dropped, as often as needed. The bits dropped depend on nothing but the set of scores, so parts merge to the
 //! same bins in any order. A bin whose scores are all equal is remembered as such: those are ties of the model, not of the bins.
 

@@ -169,13 +169,13 @@ pub fn stratified(strata: &[RateStratum]) -> Stratified {
 /// A table of predictions against labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Confusion {
-    /// Positive and said so.
+    /// True positives.
     pub true_positive: u64,
     /// Negative but said positive.
     pub false_positive: u64,
     /// Positive but said negative.
     pub false_negative: u64,
-    /// Negative and said so.
+    /// True negatives.
     pub true_negative: u64,
 }
 

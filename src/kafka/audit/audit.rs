@@ -66,7 +66,7 @@ pub struct Difference {
     pub key: String,
     /// The how many-th of this key, from 0.
     pub index: usize,
-    /// What stands in the topic; nothing where it is missing.
+    /// The published record; `None` where it is missing.
     pub published: Option<String>,
     /// What the inputs give; nothing where they give no such record.
     pub recomputed: Option<String>,
@@ -78,7 +78,7 @@ impl Audit {
         self.unchecked.is_empty() && self.checks.values().all(|c| c.different == 0)
     }
 
-    /// Compares what stands in a topic with what the inputs give; the first `before` of it stood there before the journals were read.
+    /// Compares published records with recomputed ones; the first `before` were published before the journals were read.
     fn compare(
         &mut self,
         what: &'static str,
@@ -357,7 +357,7 @@ impl Archive {
             if let Some(standing) = known.standing() {
                 *format = Some(standing.model.plan.format);
             } else {
-                // A judge that still knows nothing is made anew with the next command.
+                // A judge without a model is created again with the next command.
                 judge = None;
             }
         }

@@ -237,7 +237,7 @@ pub fn merged(wanted: Vec<RequiredTopic>) -> Result<Vec<RequiredTopic>, String> 
 }
 
 impl RequiredTopic {
-    /// Takes in what somebody else wants of the same topic.
+    /// Merges the requirements of another user of the same topic.
     fn merge(&mut self, other: &Self) -> Result<(), String> {
         let differ = |what: &str, one: &dyn fmt::Display, other: &dyn fmt::Display| {
             let name = &self.name;

@@ -6,7 +6,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use tracing::{debug, info, warn};
 
-/// Log directive that silences the `rdkafka` crate: whoever receives an error from it logs that error.
+/// Log directive that silences the `rdkafka` crate: the receiver of an error logs it.
 pub const SILENCED: &str = "rdkafka=off";
 
 /// Implements `ClientContext` for a type whose only concern in it is the log.

@@ -93,7 +93,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// Returns whether the same call may succeed later although nobody changes anything.
+    /// Returns whether the same call may succeed later without any change.
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Stalled { .. } => true,

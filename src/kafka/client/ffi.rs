@@ -2,7 +2,7 @@
 //!
 //! `Producer::commit_transaction` of the crate first flushes in steps of 100 ms, so that every commit
 //! takes at least that long while records are in flight. The C function flushes by itself, and the
-//! thread of the threaded producer serves the delivery queue meanwhile.
+//! thread of the threaded producer serves the delivery queue during the call.
 
 use std::ffi::CStr;
 use std::time::Duration;

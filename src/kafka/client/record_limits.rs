@@ -17,7 +17,7 @@ use serinus_core::plan::rollout::ModelPlan;
 
 /// Timeout of asking the brokers for the settings of topics.
 const WAIT: Duration = Duration::from_secs(3);
-/// Time after which brokers that did not answer are asked again: nobody else waits for that meanwhile.
+/// Time after which brokers that did not answer are queried again; other models do not wait for it.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 /// The setting of a topic.
 pub const SETTING: &str = "max.message.bytes";
@@ -39,7 +39,7 @@ impl Limits {
         let Some(first) = new.first().filter(|_| !is_resting) else { return };
         match ask(settings, first, &new) {
             Ok(found) => {
-                // A topic that is not there yet is asked for again.
+                // A topic that does not exist yet is queried again.
                 self.asked.extend(found.keys().cloned());
                 self.known.extend(found);
             }

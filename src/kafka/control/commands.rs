@@ -60,7 +60,7 @@ fn unknown_model(model: &ModelName) -> ModelPlan {
     }
 }
 
-/// A spec whose topics are not there is refused with these words: nobody could be asked, and nothing could be joined.
+/// Refusal of a spec whose topics do not exist: no version could receive requests, and nothing could be joined.
 pub(crate) fn missing_topics(
     command: &Command,
     shard: &CommandShard,

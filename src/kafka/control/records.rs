@@ -39,7 +39,7 @@ pub struct Published {
     pub value: Vec<u8>,
 }
 
-/// Returns the records of one step's effects; `known` is the model's format as it was before.
+/// Returns the records of one step's effects; `known` is the model's format before the step.
 ///
 /// A model's first change comes with the state that says its format.
 pub fn records(effects: &[Effect], known: Option<Format>) -> Vec<Published> {

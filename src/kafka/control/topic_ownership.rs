@@ -58,7 +58,7 @@ impl<'a> TopicUser<'a> {
 /// What a topic is used for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
-    /// By whom; nobody but the application itself where it is absent.
+    /// The model that uses it; absent for the application itself.
     pub model: Option<ModelName>,
     /// The field of the spec that names the topic; absent for the topics that the application names.
     pub field: Option<&'static str>,
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_version_whose_topic_is_somebodys_is_a_conflict() {
-        // The answers to these would be requests again, for ever.
+        // Their answers would become requests again, forever.
         for field in ["requests", "responses", "served", "predictions", "labels"] {
             let expected = format!(
                 "topic `a.v2.requests` would be `{field}` of model `a` and `versionRequests` of version `v2` of model `a`"

@@ -129,7 +129,7 @@ struct Session<'a> {
 /// Answers requests until it is asked to stop.
 ///
 /// # Errors
-/// The clients cannot be set up, or the consumer is told that it can never go on.
+/// The clients cannot be set up, or the consumer reports a fatal error.
 pub fn answer_all(
     settings: &Settings,
     requests: &Requests,

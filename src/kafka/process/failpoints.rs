@@ -30,7 +30,7 @@ pub enum Failpoint {
     AfterOffsets,
     /// Before the commit.
     BeforeCommit,
-    /// The commit is done, and nobody was told.
+    /// The commit is done, and no result of it was returned.
     AfterCommit,
     /// Partitions are to go away; what was done for them is committed.
     BeforeRelease,

@@ -144,7 +144,7 @@ fn not_held(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
         let since = analysis.timing.stage_last_at.unwrap_or(first_at);
         let since = format::clock(since, analysis.tick);
         let silence = format!("no traffic since {since}, and no data is never a pass");
-        // Whoever is called when traffic has stopped must still read that what came cannot be scored.
+        // The reason names unscored cases even after traffic has stopped.
         return Some(match not_scored(analysis) {
             Some(unscored) => (Wait::Health, format!("{unscored}; {silence}")),
             None => (Wait::Data, silence),
@@ -321,9 +321,9 @@ fn not_proved(analysis: &InterimAnalysis<'_>, is_last: bool) -> Option<(Wait, St
     Some((Wait::Proof(eta), block))
 }
 
-/// Returns when evidence that goes on growing as it did will be enough: futility, which binds nobody and costs no alpha.
+/// Returns when the evidence will be enough if it keeps growing at its pace: a nonbinding futility estimate, which costs no alpha.
 ///
-/// Early on a pace says nothing: it is asked for only once the evidence has come a fifth of its way.
+/// Early estimates of the pace are noise: it is computed only once the evidence has covered a fifth of the distance.
 fn proved_at(
     analysis: &InterimAnalysis<'_>,
     finding: &Finding,

@@ -1,6 +1,6 @@
 //! Opens cases again from what their lane has written, where its journal no longer reaches back to them.
 //!
-//! The copies of a request show who was asked and until when. The served record shows how the caller was answered. Nobody is asked again.
+//! The copies of a request show who was asked and until when. The served record shows how the caller was answered. No version is asked again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -37,7 +37,7 @@ pub enum Counter {
     AnswerForeign,
     /// A record could not be read and is on the dead-letter topic.
     Refused,
-    /// A record did not fit into one message; what was sent in its place says so.
+    /// A record exceeded the size limit; a failed answer was sent in its place.
     TooLarge,
     /// A command could not be read, and names no model that is known.
     CommandUnreadable,

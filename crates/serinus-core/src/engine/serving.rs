@@ -11,7 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::counter::Counter;
 use crate::join::open_cases::{Ask, OpenCase, OpenCases, Reply, Served};
 
-/// What the lane is told.
+/// An event of the lane.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServingEvent {
     /// The model's routing has changed; requests from here on go by it.
@@ -52,7 +52,7 @@ pub struct Forward {
     pub deadline: Timestamp,
     /// When the case stops waiting.
     pub close_at: Timestamp,
-    /// The routing that it goes by.
+    /// The routing in use.
     pub routing: Arc<Routing>,
 }
 
@@ -98,7 +98,7 @@ pub struct ServingLane {
     record_bytes_max: usize,
 }
 
-/// What we add to a served record at the most, beside the id of its request.
+/// Maximum number of bytes that we add to a served record, apart from the request id.
 const OUR_BYTES_MAX: usize = 1_024;
 
 impl ServingLane {

@@ -1,6 +1,6 @@
 //! The centre of split bets, frozen again inside a stage from all cases scored before: at 100, 1,000, 10,000 of them.
 //!
-//! Bets on a bounded metric are planned anew with it, for the variance seen.
+//! Bets on a bounded metric are planned again with it, for the observed variance.
 //!
 //! A split bet is valid for any centre that was fixed before the case. One far from the mean makes every case lean the same way, so
 //! that labels missing more often in one arm drive the bet; one at the mean does not. Each lane freezes for itself, in the order in
@@ -105,7 +105,7 @@ impl Centres {
         self.newest = self.newest.max(order);
     }
 
-    /// Returns what a case is bet on with, whenever it is asked for; nothing where it came before all that was frozen.
+    /// Returns the center for a case, the same at every call; `None` if the case precedes all frozen centers.
     pub fn of(&self, order: Order) -> Option<Frozen> {
         self.frozen.iter().rev().find(|f| f.after < order).copied()
     }

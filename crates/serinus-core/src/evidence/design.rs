@@ -50,7 +50,7 @@ pub type Counted = BTreeMap<(Stratum, Version, Part), Exceedances>;
 pub struct Thresholds {
     /// The stable version's p50, p90, p99 and p99.9, in milliseconds.
     pub latency_ms: [f64; 4],
-    /// The tick at which they were frozen: only what came after it counts.
+    /// The tick at which they were frozen: only later answers count.
     pub since: Timestamp,
     /// The stage in which they were frozen.
     pub stage: StageIndex,
@@ -68,7 +68,7 @@ pub enum Block {
         /// The stable version's answers until then: the next thresholds rest on later ones.
         seen: Sketch,
     },
-    /// What came until the next thresholds were frozen.
+    /// Answers until the next thresholds were frozen.
     Closed(Counted),
 }
 

@@ -1,4 +1,4 @@
-//! What labels that changed after maturity would change in the evidence, kept beside it.
+//! The changes that labels after maturity would make to the evidence, kept apart from it.
 //!
 //! Decisions rest on labels as they were at maturity, the same age for all, and no later label ever moves them. But a decision
 //! that the newest labels would not bear out should be known to people: so what the sums would be is kept too, exactly.

@@ -385,7 +385,7 @@ mod tests {
         assert!(units.is_sticky(), "{}", units.dispersion());
     }
 
-    /// Cases of a few thousand units, each with its lane, in an order drawn anew.
+    /// Cases of a few thousand units, each with its lane, in a random order.
     fn cases() -> impl Strategy<Value = Vec<(u64, bool, usize)>> {
         let case = (0..4_000_u64, any::<bool>(), 0..3_usize);
         prop::collection::vec(case, 1..6_000).prop_flat_map(|cases| Just(cases).prop_shuffle())

@@ -9,7 +9,7 @@ use serinus_stats::paired_bet::PairedDesign;
 use serinus_stats::prior::Prior;
 use serinus_stats::side::{Null, Side};
 
-/// How many designs are kept of each kind. Far more than a rollout has; over it, all are planned anew.
+/// Maximum number of designs of each kind: far more than a rollout has. Beyond it, all are planned again.
 const DESIGNS_MAX: usize = 4096;
 
 /// Designs by what they were planned from. They are pure functions of that: a cache changes no number.

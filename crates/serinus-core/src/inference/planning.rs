@@ -21,7 +21,7 @@ use serinus_stats::sketch::{ACCURACY, Sketch};
 
 /// From how many observations on the data is believed more than the spec.
 const HISTORY_MIN: u64 = 100;
-/// From how many answers on latency thresholds are frozen, first and anew in each stage.
+/// Minimum number of answers from which latency thresholds are frozen, in each stage.
 const ANSWERS_MIN: u64 = 200;
 /// From how many answers since the thresholds were frozen on it is asked whether they are far off.
 const ANSWERS_TO_DOUBT: u64 = 100;

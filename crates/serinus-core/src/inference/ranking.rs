@@ -2,7 +2,7 @@
 //!
 //! None of them is a mean over cases that could be bet on, so they are tested by asymptotic confidence sequences, stratum by
 //! stratum, after a burn-in of a hundred positives in each arm. In a stratum of pairs the two arms count as independent: that
-//! overstates the variance, since answers to one case resemble each other. Harm in them does not abort unless the spec says so.
+//! overstates the variance, since answers to one case resemble each other. Harm in them does not abort unless the spec sets `abort`.
 
 use crate::domain::ids::Version;
 use crate::evidence::bounds::{self, Lost, Sides};
@@ -32,7 +32,7 @@ struct Arm {
     variance: f64,
     /// Cases.
     n: u64,
-    /// Of these, such as are positive.
+    /// The positives among these.
     positives: u64,
     /// The smallest of the counts that the value is a quotient of.
     fewest: u64,

@@ -47,7 +47,7 @@ pub(crate) fn compared<'a>(
         .compared(candidate)
         .into_iter()
         .map(|(stratum, pairing)| {
-            // Two answers to one case are all that there is to compare, whoever was served.
+            // The two answers to one case are compared, regardless of which was served.
             let pairing = match metric.kind {
                 MetricKind::Disagreement => Pairing::Paired,
                 MetricKind::Accuracy

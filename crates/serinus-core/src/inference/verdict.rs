@@ -274,7 +274,7 @@ pub struct Clipped {
 }
 
 impl Gap {
-    /// Returns whether a finding rests on scores that this gap leaves open; a clipped value is scored all the same.
+    /// Returns whether a finding rests on scores that this gap leaves open; a clipped value is still scored.
     pub fn opens(&self, analysis: &InterimAnalysis<'_>, finding: &Finding) -> bool {
         self.holds
             && self.reason != Reason::OutsideRange

@@ -53,7 +53,7 @@ pub struct Joined {
     pub known_by: [bool; 2],
     /// What the row says about it.
     pub status: LabelStatus,
-    /// 1 for the final row, more for what came after it.
+    /// 1 for the final row, higher for later rows.
     pub row_version: u32,
     /// How far the inputs had come when the case matured; only the final row has it.
     pub matured_at: Option<MaturedAt>,
@@ -108,7 +108,7 @@ pub struct Waiting {
     pub prediction: Arc<Prediction>,
     /// When its label state is read.
     pub due: Timestamp,
-    /// When it is read all the same where the labels stand still.
+    /// When the case matures if the label watermark stands still.
     pub due_without_labels: Timestamp,
     /// When it was closed, by the clock on the wall: labels that stood on Kafka by then count.
     pub closed_at: Timestamp,

@@ -15,7 +15,7 @@ pub(crate) enum Repeats {
     Other,
 }
 
-/// Tells whether a version of a label is known already, and with which value; taking a version back counts beside it.
+/// Returns whether a version of a label is already known, and with which value; a retraction counts separately.
 pub(crate) fn repeats(known: &[Label], label: &Label) -> Repeats {
     let of_version = || known.iter().filter(|x| x.version == label.version);
     if !of_version().any(|x| x.retract || !label.retract) {

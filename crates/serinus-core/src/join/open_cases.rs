@@ -1,4 +1,4 @@
-//! Open cases: who was asked, what came back, and what falls due when.
+//! Open cases: the versions asked, their answers, and the deadlines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::domain::record::{Bytes, Request};
 use crate::domain::routing::{Role, Routing};
 use crate::domain::time::Timestamp;
 
-/// What came back from one ask.
+/// The answer to one ask.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     /// In time, failed or late.
@@ -33,7 +33,7 @@ pub struct Ask {
     pub at: Timestamp,
     /// After this its answer is late.
     pub deadline: Timestamp,
-    /// What came back so far.
+    /// The answers so far.
     pub reply: Option<Reply>,
 }
 
@@ -102,7 +102,7 @@ impl OpenCase {
         self.served.is_some() && self.asks.iter().all(|a| a.reply.is_some())
     }
 
-    /// Turns the case into its record; whoever has not answered timed out.
+    /// Turns the case into its record; a version without an answer timed out.
     pub fn into_prediction(self, now: Timestamp) -> Prediction {
         let served =
             self.served.unwrap_or(Served { version: None, outcome: Outcome::Error, at: now });

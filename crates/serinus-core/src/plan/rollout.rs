@@ -151,9 +151,9 @@ pub struct Stage {
     pub shares: Vec<(Version, Share)>,
     /// Who gets silent copies.
     pub shadows: Vec<(Version, Share)>,
-    /// How long it lasts at the least, in event time.
+    /// Minimum duration, in event time.
     pub hold: Span,
-    /// How many exposures of each candidate it wants at the least.
+    /// Minimum number of exposures of each candidate.
     pub exposures_min: u64,
     /// Whether a person must approve the step after it.
     pub approve: bool,

@@ -27,9 +27,9 @@ metadata: {name: r}
 /// What is expected of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Expected {
-    /// So many worlds at the most end in one of these ways, all of which would be wrong.
+    /// Maximum share of worlds that may end in one of these ways, all of which are wrong.
     AtMost(f64, &'static [Ending]),
-    /// So many worlds at the least end in this way, half of all worlds after so many requests at the most.
+    /// Minimum share of worlds that end in this way, and the maximum median of requests.
     Power {
         /// The share of worlds.
         rate: f64,
@@ -83,7 +83,7 @@ struct Bounded {
     variance: f64,
 }
 
-/// What came out of a scenario.
+/// The result of a scenario.
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// The scenario.
@@ -251,7 +251,7 @@ fn two_sided() -> Vec<Scenario> {
         plain("T7", "0.1 % against 0.3 %", T5, rare, 0.002, power(1.0, 72_000)),
         plain("T8", "0.1 % against 1 %", T5, rare, 0.009, power(1.0, 14_000)),
         plain("T9", "A/A, errors 2 %, a canary of 10 %", T9, thin, 0.0, healthy),
-        // So near its bound that 5,000 worlds would miss it by chance in every third run.
+        // So near its bound that 5,000 worlds would miss it in every third run.
         Scenario {
             worlds: 40_000,
             ..plain("T10", "2 % against 2.6 %", T9, thin, 0.006, power(0.879, 47_000))

@@ -379,7 +379,7 @@ fn bucket(case: &Prediction) -> usize {
     Clusters::bucket(xxh3_64(unit))
 }
 
-/// Returns whether the request id stands for the unit: of a request without one, and of all where the spec says so.
+/// Returns whether the request id stands for the unit: for a request without a unit, and for all requests if the spec sets `unit` to the id.
 fn unit_is_id(case: &Prediction) -> bool {
     case.unit.as_deref().is_none_or(|unit| unit == case.request_id.as_str().as_bytes())
 }

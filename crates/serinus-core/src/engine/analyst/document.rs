@@ -54,7 +54,7 @@ impl<'a> Document<'a> {
 }
 
 impl Node<'_> {
-    /// Returns what stands at a JSON pointer, if anything does.
+    /// Returns the value at a JSON pointer.
     pub fn pointer(&self, pointer: &str) -> Option<&Self> {
         if pointer.is_empty() {
             return Some(self);

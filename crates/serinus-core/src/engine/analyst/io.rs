@@ -1,4 +1,4 @@
-//! What an analyst lane is told, and what it asks of the world.
+//! The events and effects of an analyst lane.
 
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ pub struct Planned {
     pub is_live: bool,
 }
 
-/// What a lane is told.
+/// An event of a lane.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A record of the prediction log.

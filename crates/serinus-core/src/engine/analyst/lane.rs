@@ -47,7 +47,7 @@ pub struct Analyst {
     newest: Option<Arc<RolloutPlan>>,
     pub(crate) names: Interner,
     pub(crate) unplanned: Vec<Unplanned>,
-    /// Whether plans that cases wait for may have become known without an event that says so.
+    /// Whether plans that cases wait for may have become known without an event.
     pub(crate) is_replanned: bool,
     pub(crate) ticks: BTreeMap<RolloutName, Timestamp>,
     pub(crate) restoring: BTreeMap<RolloutName, Partial>,
@@ -206,7 +206,7 @@ impl Analyst {
             if due > self.predictions.reached {
                 Some(at(due).max(silent_at))
             } else {
-                // Of the partitions that labels come from somebody reports again soon.
+                // The partitions of label sources report again soon.
                 self.sources.is_empty().then_some(labels_silent_at)
             }
         });
@@ -523,7 +523,7 @@ impl Analyst {
         }
     }
 
-    /// Joins the cases whose plan does not come all the same, without evidence.
+    /// Joins the cases whose plan never arrives, without evidence.
     fn give_up_plans(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         while let Some(first) = self.unplanned.first() {
             if first.since + self.settings.plan_wait_max > now {

@@ -63,7 +63,7 @@ impl Analyst {
             .is_some_and(|n| (n.turn, n.tick, n.is_idle) == (self.turn, tick, is_idle))
     }
 
-    /// Says that nobody need wait for this lane, with the newest sums.
+    /// Publishes the newest sums with the mark that the judge need not wait for this lane.
     ///
     /// In a replay a rollout may be over already that was not when this was said.
     pub(crate) fn publish_idle(&mut self, out: &mut Vec<Effect>) {

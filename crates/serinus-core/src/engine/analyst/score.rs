@@ -327,7 +327,7 @@ fn called(metric: &Metric, node: &Node<'_>) -> Scored<bool> {
     }
 }
 
-/// Returns what stands in the label for a metric; a null is no truth.
+/// Returns the label's value for a metric; a null is no truth.
 fn truth_value<'a>(metric: &Metric, truth: Truth<'a>) -> Scored<&'a Value> {
     const NOTHING: &Value = &Value::Bool(false);
     match truth {

@@ -37,7 +37,7 @@ pub struct SavedBook {
 }
 
 impl Analyst {
-    /// Returns what is to be saved beside `entries`.
+    /// Returns the state to save with `entries`.
     pub fn save(&self) -> Saved {
         let book = |(name, open): (&RolloutName, &RolloutBook)| {
             Some(SavedBook {
@@ -63,7 +63,7 @@ impl Analyst {
 
     /// Takes what was saved, into a lane that knows its plans and nothing else.
     ///
-    /// Of a rollout that is not among the plans any more nobody wants to know the sums.
+    /// The sums of a rollout that is no longer among the plans are dropped.
     pub fn take_saved(&mut self, saved: Saved) {
         self.restore_checkpoint(saved.checkpoint, saved.inputs);
         (self.lag, self.unplanned) = (saved.lag, saved.unplanned);

@@ -34,7 +34,7 @@ pub struct PartitionWatermark {
 }
 
 impl PartitionWatermark {
-    /// The clock of a partition that nobody has reported on.
+    /// The watermark of a partition without a report.
     pub const UNKNOWN: Self = Self {
         newest: Timestamp::MIN,
         moved: Timestamp::MIN,

@@ -1,4 +1,4 @@
-//! What a judge makes of labels that come or change after a decision: it says so once, and changes nothing.
+//! Labels that arrive or change after a decision: the judge reports once that they contradict it, and changes nothing.
 //!
 //! A decision stands on tests that were valid when it was taken. The sums of the lanes go on after it, and beside them what the
 //! newest labels would make of them; the difference of the two is what the changed labels say of each test.
@@ -50,7 +50,7 @@ impl Judge {
         });
     }
 
-    /// Asks the tests of a decision again with the newest labels, and says so once when one of them no longer bears it out.
+    /// Repeats the tests of a decision with the newest labels, and reports once if one of them no longer supports it.
     pub(crate) fn reconsider(&mut self, now: Timestamp, name: &RolloutName, out: &mut Vec<Effect>) {
         let Some(standing) = &self.standing else { return };
         let is_its = |d: &&Decision| d.rollout.plan.name == *name && !d.is_contested;

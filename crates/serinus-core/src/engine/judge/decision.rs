@@ -97,7 +97,7 @@ pub fn keep(decisions: &mut Vec<Decision>, decision: Decision) {
     }
 }
 
-/// Settles what becomes of a rollout's decision when it ends in `phase`: one that a person overruled is nobody's any more.
+/// Updates a rollout's decision when it ends in `phase`: a decision that a person overruled is dropped.
 pub fn settle(decisions: &mut Vec<Decision>, name: &RolloutName, phase: Phase) {
     for decision in decisions.iter_mut().filter(|d| d.rollout.plan.name == *name) {
         if (decision.phase, phase) == (Phase::Concluded, Phase::Promoted) {

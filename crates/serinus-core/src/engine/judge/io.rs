@@ -1,4 +1,4 @@
-//! What a judge is told, and what it asks of the world.
+//! The events and effects of a judge.
 
 use crate::domain::ids::ModelName;
 use crate::engine::counter::Counter;
@@ -9,7 +9,7 @@ use crate::engine::judge::state::ModelState;
 use crate::engine::partial::Partial;
 use crate::inference::input::Detail;
 
-/// What a judge is told.
+/// An event of a judge.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// An operator's wish.

@@ -27,7 +27,7 @@ use crate::inference::planning;
 use crate::inference::verdict::{Verdict, Wait};
 use crate::plan::rollout::{RolloutPlan, WhenInconclusive};
 
-/// How long nobody is told anything when no evidence comes, at the most.
+/// Maximum time without a record while no evidence arrives.
 const SILENCE_MAX: Span = Span::seconds(10);
 
 /// The judge of one model.
@@ -80,7 +80,7 @@ impl Judge {
         self.is_running(rollout) || self.may_be_contested(rollout)
     }
 
-    /// Goes on after the newest tick that was judged before a restart; once all that it goes by was recalled.
+    /// Resumes after the newest tick that was judged before a restart, once its inputs are restored.
     pub fn has_judged(&mut self, tick: Option<Timestamp>) {
         self.judged = self.judged.max(tick);
         if let Some(standing) = &mut self.standing {
@@ -128,7 +128,7 @@ impl Judge {
         }
     }
 
-    /// Acts on every deadline that `now` has reached: says so when no evidence comes.
+    /// Handles every deadline that `now` has reached; reports missing evidence.
     pub fn tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         if self.next_wake().is_some_and(|at| at <= now) {
             self.break_silence(now, out);

@@ -1,4 +1,4 @@
-//! What of a model cannot change while a rollout runs on it: whatever draws units anew, or reads or writes its evidence otherwise.
+//! Model fields that cannot change during a rollout: those that would reassign units, or read or write the evidence differently.
 //!
 //! Deadlines, what is served on a failure, the format of records, and segments that are new: they change neither, and are taken in.
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::domain::ids::RolloutName;
 use crate::plan::rollout::{ModelPlan, ModelTopics, Source};
 
-/// What comes of a field that changes under a running rollout.
+/// The effect of a field that changes during a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Harm {
     Units,

@@ -205,7 +205,7 @@ pub fn conditions(look: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Conditio
     ]
 }
 
-/// Returns whether a condition says that a person is waited for.
+/// Returns whether a condition waits for a person.
 pub fn is_approval_wanted(condition: &Condition) -> bool {
     condition.name == "approval" && !condition.is_ok
 }

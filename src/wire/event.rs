@@ -120,7 +120,7 @@ impl From<&RolloutEvent> for EventRecord {
             at: event.at.0,
             actor: event.actor.clone(),
             command_id: event.command_id.clone(),
-            verdict: event.deed,
+            verdict: event.action,
             reason: event.reason.clone(),
             from: event.from.as_ref().map(Into::into),
             to: (&event.to).into(),

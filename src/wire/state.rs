@@ -18,7 +18,8 @@ use crate::wire::malformed::Malformed;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::judge::command::{Parsed, Written};
 use serinus_core::engine::judge::event::Phase;
-use serinus_core::engine::judge::state::{Condition, ModelState, Past, Queued};
+use serinus_core::engine::judge::state::{Condition, ModelState, Past, Queued, RolloutState};
+use serinus_core::evidence::design::Design;
 use serinus_core::plan::rollout::{Format, ModelPlan, RolloutPlan};
 
 /// Where a model stands.
@@ -171,10 +172,17 @@ impl StateRecord {
     /// Converts it to the state of the judge; `parse` reads the documents.
     pub fn model_state(&self, parse: impl Fn(&Value) -> Parsed) -> Result<ModelState, Malformed> {
         let model = model(&parse, &self.memory.model_spec)?;
-        let current = match &self.rollout {
-            Some(_) => Some(rollout(&parse, &self.spec)?),
-            None => None,
+        let rollout_state = |_: &String| -> Result<RolloutState, Malformed> {
+            Ok(RolloutState {
+                written: rollout(&parse, &self.spec)?,
+                applied_at: Timestamp(self.memory.applied_at),
+                entered_at: self.memory.entered_at.map(Timestamp),
+                judged: self.memory.judged.map(Timestamp),
+                design: (&self.memory.design).into(),
+                winner: self.memory.winner.as_deref().map(Into::into),
+            })
         };
+        let current = self.rollout.as_ref().map(rollout_state).transpose()?;
         let queue = self
             .memory
             .queue
@@ -202,11 +210,6 @@ impl StateRecord {
             by: self.by.clone(),
             reason: self.reason.clone(),
             conditions: self.conditions.iter().filter_map(condition).collect(),
-            applied_at: Timestamp(self.memory.applied_at),
-            entered_at: self.memory.entered_at.map(Timestamp),
-            judged: self.memory.judged.map(Timestamp),
-            design: (&self.memory.design).into(),
-            winner: self.memory.winner.as_deref().map(Into::into),
             decisions,
             queue,
             past: self
@@ -227,12 +230,11 @@ impl StateRecord {
 impl From<&ModelState> for StateRecord {
     fn from(state: &ModelState) -> Self {
         let position = PositionRecord::from(&state.position);
-        let document = match &state.rollout {
-            Some(rollout) => &rollout.document,
-            None => &state.model.document,
-        };
+        let rollout = state.rollout.as_ref();
+        let document = rollout.map_or(&state.model.document, |r| &r.written.document);
+        let no_design = Design::default();
         Self {
-            rollout: state.rollout.as_ref().map(|r| r.plan.name.to_string()),
+            rollout: rollout.map(|r| r.name().to_string()),
             model: state.model.plan.name.to_string(),
             phase: position.phase,
             stage: position.stage,
@@ -259,11 +261,11 @@ impl From<&ModelState> for StateRecord {
             routed: position.rollout,
             memory: MemoryRecord {
                 model_spec: state.model.document.clone(),
-                applied_at: state.applied_at.0,
-                entered_at: state.entered_at.map(|e| e.0),
-                judged: state.judged.map(|j| j.0),
-                design: (&state.design).into(),
-                winner: state.winner.as_ref().map(ToString::to_string),
+                applied_at: rollout.map_or(state.since, |r| r.applied_at).0,
+                entered_at: rollout.and_then(|r| r.entered_at).map(|e| e.0),
+                judged: rollout.and_then(|r| r.judged).map(|j| j.0),
+                design: rollout.map_or(&no_design, |r| &r.design).into(),
+                winner: rollout.and_then(|r| r.winner.as_ref()).map(ToString::to_string),
                 decisions: state.decisions.iter().map(Into::into).collect(),
                 queue: state
                     .queue

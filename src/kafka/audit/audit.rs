@@ -338,14 +338,14 @@ impl Archive {
         let mut published = Said::new();
         for step in steps {
             let mut out = Vec::new();
-            if let JudgeInput::Open { partitions, sequence } = step.told {
+            if let JudgeInput::Open { sequence, .. } = step.told {
                 let (known, _) = judge.get_or_insert_with(|| (self.new_judge(model), None));
-                if known.standing().map_or(0, |s| s.sequence) != sequence {
+                if known.state().map_or(0, |s| s.sequence) != sequence {
                     return Err(
                         "the journal of its judge does not reach back to the beginning".to_owned()
                     );
                 }
-                known.open(step.now(), partitions);
+                known.open(step.now());
                 continue;
             }
             let (known, format) =
@@ -354,7 +354,7 @@ impl Archive {
             for it in records::records(&out, *format) {
                 published.entry((it.place, it.key)).or_default().push(it.value);
             }
-            if let Some(standing) = known.standing() {
+            if let Some(standing) = known.state() {
                 *format = Some(standing.model.plan.format);
             } else {
                 // A judge without a model is created again with the next command.
@@ -401,7 +401,6 @@ impl Archive {
     fn new_judge(&self, model: &ModelName) -> Judge {
         Judge::new(JudgeSettings {
             model: model.clone(),
-            partitions: 1,
             labels_topic: InternalTopics::of(&self.settings.app, model).labels,
             detail: Detail::Full,
         })

@@ -310,7 +310,7 @@ impl Session<'_> {
         heard: &mut ReplayedInputs,
     ) -> Result<ModelJudge, ShellError> {
         let plan = standing.model.plan.clone();
-        let settings = self.judge_settings(&plan, &shard.producer)?;
+        let settings = self.judge_settings(&plan);
         let partials = InternalTopics::of(&self.options.settings.app, &plan.name).partials;
         let (committed, _) = self.committed(&partials, 0)?;
         let (mut next, metadata) = committed.unwrap_or_default();
@@ -367,23 +367,18 @@ impl Session<'_> {
         let now = clock::now();
         let predictions = &model_judge.plan.topics.predictions;
         let partitions = self.partitions.of(predictions, &shard.producer)?.max(1);
-        model_judge.judge.open(now, partitions);
-        let sequence = model_judge.judge.standing().map_or(0, |s| s.sequence);
+        model_judge.judge.open(now);
+        let sequence = model_judge.judge.state().map_or(0, |s| s.sequence);
         let step = step(model, now, JudgeInput::Open { partitions, sequence });
         publish(shard, &step, &[], &mut self.partitions, self.options)
     }
 
-    fn judge_settings(
-        &mut self,
-        plan: &ModelPlan,
-        producer: &TransactionalProducer,
-    ) -> Result<JudgeSettings, ShellError> {
-        Ok(JudgeSettings {
+    fn judge_settings(&self, plan: &ModelPlan) -> JudgeSettings {
+        JudgeSettings {
             model: plan.name.clone(),
-            partitions: self.partitions.of(&plan.topics.predictions, producer)?.max(1),
             labels_topic: InternalTopics::of(&self.options.settings.app, &plan.name).labels,
             detail: Detail::Full,
-        })
+        }
     }
 
     fn command(
@@ -454,7 +449,7 @@ impl Session<'_> {
                 .collect();
         let judges = self.shards.values().flat_map(|shard| &shard.judges);
         standings.extend(judges.filter_map(|(model, model_judge)| {
-            Some((model.clone(), model_judge.judge.standing()?.clone()))
+            Some((model.clone(), model_judge.judge.state()?.clone()))
         }));
         let taken = topic_ownership::refusal(&settings.app, command.spec.as_ref(), &standings);
         match self.shards.get(&partition) {
@@ -473,7 +468,7 @@ impl Session<'_> {
         let Some(mut shard) = self.shards.remove(&partition) else { return Ok(()) };
         if !shard.judges.contains_key(&model) {
             let plan = first_plan(&command);
-            let settings = self.judge_settings(&plan, &shard.producer)?;
+            let settings = self.judge_settings(&plan);
             let partials = InternalTopics::of(&self.options.settings.app, &plan.name).partials;
             let judge = Judge::new(settings);
             shard.judges.insert(model.clone(), ModelJudge::new(judge, plan, partials));
@@ -486,7 +481,7 @@ impl Session<'_> {
         let step = step(&model, now, input);
         publish(&mut shard, &step, &out, &mut self.partitions, self.options)?;
         // A judge without a model is created again for the next command, with the topics of that time.
-        if shard.judges.get(&model).is_some_and(|m| m.judge.standing().is_none()) {
+        if shard.judges.get(&model).is_some_and(|m| m.judge.state().is_none()) {
             shard.judges.remove(&model);
         }
         self.shards.insert(partition, shard);

@@ -36,7 +36,11 @@ impl<'a> TopicUser<'a> {
 
     /// Makes the user of a model as it stands: its stable version, and those of its last, present and queued rollouts.
     pub fn of_state(standing: &'a ModelState) -> Self {
-        let rollouts = standing.rollout.iter().chain(standing.queue.iter().map(|q| &q.written));
+        let rollouts = standing
+            .rollout
+            .iter()
+            .map(|r| &r.written)
+            .chain(standing.queue.iter().map(|q| &q.written));
         let mut user = Self::new(&standing.model.plan, rollouts.map(|written| &written.plan));
         let routing = &standing.position.routing;
         user.add([&routing.stable]);

@@ -22,14 +22,14 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
 }
 
 /// Returns what the judge of a history did, in the contract's words.
-pub(crate) fn deeds(bytes: &[u8]) -> BTreeSet<&'static str> {
+pub(crate) fn actions(bytes: &[u8]) -> BTreeSet<&'static str> {
     let (steps, _) = read(bytes);
     let mut judge = new_judge();
     let mut out = Vec::new();
     for (now, told) in history(&steps) {
         tell(&mut judge, now, &told, &mut out);
     }
-    laws::changes(&out).map(|o| o.deed.word()).collect()
+    laws::changes(&out).map(|o| o.action.word()).collect()
 }
 
 /// Parses the steps and the indexes after which the judge is killed.

@@ -25,7 +25,6 @@ use serinus_stats::ipw_bet::Counts;
 use crate::scenarios::plans::{self, MIDNIGHT};
 
 pub(crate) const MODEL: &str = "m";
-pub(crate) const PARTITIONS: i32 = 3;
 
 /// What operators do apart from applying.
 pub(crate) const STEERING: [Verb; 8] = [
@@ -131,17 +130,12 @@ fn parse(document: &Value) -> Parsed {
 }
 
 fn settings() -> Settings {
-    Settings {
-        model: MODEL.into(),
-        partitions: PARTITIONS,
-        labels_topic: "labels".to_owned(),
-        detail: Detail::Full,
-    }
+    Settings { model: MODEL.into(), labels_topic: "labels".to_owned(), detail: Detail::Full }
 }
 
 pub(crate) fn new_judge() -> Judge {
     let mut judge = Judge::new(settings());
-    judge.open(MIDNIGHT, PARTITIONS);
+    judge.open(MIDNIGHT);
     judge
 }
 
@@ -228,7 +222,7 @@ fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> To
     let names = ["c", "d", "a", "s", "unknown"];
     let mut told = command(verb, names.get(of).map(|o| (*o).into()), number, None);
     if let (Told::Event(Event::Command(it)), 0) = (&mut told, expects) {
-        let revision = judge.standing().map_or(0, |s| s.position.routing.revision.0);
+        let revision = judge.state().map_or(0, |s| s.position.routing.revision.0);
         // One that was never there, or the one that is.
         it.expect_revision =
             Some(serinus_core::domain::ids::Revision(revision + u64::from(of == 4)));
@@ -258,15 +252,16 @@ fn grown(
     (good, fails): ([u8; 3], u8),
     at: Timestamp,
 ) -> Option<Partial> {
-    let standing = judge.standing()?;
-    let plan = &standing.rollout.as_ref()?.plan;
-    let routing = &standing.position.routing;
+    let state = judge.state()?;
+    let rollout = state.rollout.as_ref()?;
+    let plan = rollout.plan();
+    let routing = &state.position.routing;
     let before = lanes.get(&(plan.name.clone(), partition)).and_then(|n| n.last());
-    let stratum = standing.design.stratum(routing.stage, routing.revision);
+    let stratum = rollout.design.stratum(routing.stage, routing.revision);
     let mut sums = before.map_or_else(Evidence::default, |d| d.sums.clone());
     let versions = std::iter::once(&routing.stable).chain(&plan.candidates);
     for (version, good) in versions.zip(good) {
-        let share = standing.design.share(plan, stratum, version).fraction();
+        let share = rollout.design.share(plan, stratum, version).fraction();
         let is_copied = share == 0.0 && routing.shadows.iter().any(|s| s.version == *version);
         let part = if is_copied { Part::Copied } else { Part::Chosen };
         let n = if is_copied { cases } else { whole(cases as f64 * share) };

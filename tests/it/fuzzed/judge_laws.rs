@@ -9,11 +9,11 @@ use serinus_core::engine::counter::Counter;
 use serinus_core::engine::judge::command::{Command, Verb};
 use serinus_core::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use serinus_core::engine::judge::io::{Effect, Event};
-use serinus_core::engine::judge::state::ModelState;
+use serinus_core::engine::judge::state::{ModelState, RolloutState};
 use serinus_core::engine::partial::Partial;
 use serinus_core::evidence::sums::Tally;
 
-use crate::fuzzed::judge_history::{History, PARTITIONS, Told, new_judge, restarted, tell};
+use crate::fuzzed::judge_history::{History, Told, new_judge, restarted, tell};
 
 /// A judge that is killed after some steps and restored like the program decides the same as one that never stopped.
 ///
@@ -27,15 +27,15 @@ pub(crate) fn a_restart_anywhere_never_matters(history: &History, crashes: &BTre
         tell(&mut broken, *now, told, &mut found);
         assert_eq!(found, expected, "step {step}");
         for it in &expected {
-            if let Effect::State(standing) = it {
-                state = Some(StateRecord::from(&**standing).write());
+            if let Effect::State(new) = it {
+                state = Some(StateRecord::from(&**new).write());
             }
         }
         // A judge without any state is created again by the next command, and numbers from the beginning.
         if crashes.contains(&step) && state.is_some() {
             broken = restarted(&history[..=step], state.as_deref(), &broken);
-            whole.open(*now, PARTITIONS);
-            broken.open(*now, PARTITIONS);
+            whole.open(*now);
+            broken.open(*now);
         }
     }
 }
@@ -56,12 +56,12 @@ pub(crate) fn every_event_follows_from_the_one_before(history: &History) {
             }
             follows(change, at.as_ref());
             // Waiting in the queue and leaving it change no routing.
-            if !is_of_the_queue(change) && judge.standing().is_some() {
+            if !is_of_the_queue(change) && judge.state().is_some() {
                 at = Some(change.to.clone());
             }
         }
-        let standing = judge.standing();
-        assert_eq!(standing.map(|s| &s.position), at.as_ref(), "where the model stands");
+        let state = judge.state();
+        assert_eq!(state.map(|s| &s.position), at.as_ref(), "where the model stands");
     }
 }
 
@@ -86,17 +86,17 @@ fn follows(change: &RolloutEvent, at: Option<&Position>) {
         assert_eq!(routing, before, "another routing under the same revision");
     }
     if routing.stable != before.stable {
-        assert_eq!((change.deed, *phase), (Action::Promote, Phase::Promoted), "{change:?}");
+        assert_eq!((change.action, *phase), (Action::Promote, Phase::Promoted), "{change:?}");
         assert!(is_candidate(before, &routing.stable), "{change:?}");
     }
     let same_rollout = routing.rollout.is_some() && routing.rollout == before.rollout;
-    if same_rollout && change.deed != Action::Advance {
+    if same_rollout && change.action != Action::Advance {
         // Traffic increases only with a stage change.
         for slice in &routing.slices {
             let had = before.slices.iter().find(|s| s.version == slice.version);
             let had = had.map_or(0, |h| h.share.millionths());
             let is_stable = slice.version == routing.stable;
-            let is_by_hand = change.deed == Action::Promote || change.actor != "judge";
+            let is_by_hand = change.action == Action::Promote || change.actor != "judge";
             assert!(is_stable || is_by_hand || slice.share.millionths() <= had, "{change:?}");
         }
     }
@@ -112,14 +112,14 @@ fn is_candidate(routing: &Routing, version: &Version) -> bool {
 pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
     let mut judge = new_judge();
     for (now, told) in history {
-        let before = judge.standing().cloned();
+        let before = judge.state().cloned();
         let mut out = Vec::new();
         tell(&mut judge, *now, told, &mut out);
         let Told::Event(Event::Command(command)) = told else { continue };
         let mut answers = changes(&out).filter(|o| o.command_id.as_deref() == Some(&command.id));
         let answer = answers.next().expect("every command is answered");
         let phase = before.as_ref().map(|b| b.position.phase);
-        let running = before.as_ref().and_then(|b| b.rollout.as_ref()).map(|r| &r.plan.name);
+        let running = before.as_ref().and_then(|b| b.rollout.as_ref()).map(RolloutState::name);
         let queued = before.as_ref().is_some_and(|b| {
             b.queue.iter().any(|q| Some(&q.written.plan.name) == command.rollout.as_ref())
         });
@@ -133,10 +133,10 @@ pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
             expected => expected,
         };
         if let Some(expected) = expected {
-            assert_eq!(answer.deed, expected, "{command:?} in {phase:?}: {answer:?}");
+            assert_eq!(answer.action, expected, "{command:?} in {phase:?}: {answer:?}");
         }
-        if answer.deed == Action::Conflict && command.verb != Verb::Apply {
-            let after = judge.standing().map(|s| s.position.clone());
+        if answer.action == Action::Conflict && command.verb != Verb::Apply {
+            let after = judge.state().map(|s| s.position.clone());
             assert_eq!(after, before.map(|b| b.position), "a refusal changes nothing");
         }
     }
@@ -198,7 +198,7 @@ pub(crate) fn a_word_twice_changes_nothing(history: &History) {
     let mut judge = new_judge();
     for (now, told) in history {
         tell(&mut judge, *now, told, &mut Vec::new());
-        let Some(before) = judge.standing().cloned() else { continue };
+        let Some(before) = judge.state().cloned() else { continue };
         let mut out = Vec::new();
         tell(&mut judge, *now, told, &mut out);
         match told {
@@ -213,7 +213,7 @@ pub(crate) fn a_word_twice_changes_nothing(history: &History) {
             }
         }
         let decided = |m: &ModelState| (m.position.clone(), m.sequence);
-        assert_eq!(judge.standing().map(decided), Some(decided(&before)));
+        assert_eq!(judge.state().map(decided), Some(decided(&before)));
     }
 }
 

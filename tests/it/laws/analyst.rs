@@ -288,8 +288,8 @@ fn a_judge_that_restarts_decides_the_same() {
         world.changes
     };
     let whole = run(None);
-    let deeds: Vec<&str> = whole.iter().map(|w| w.deed.word()).collect();
-    assert_eq!(deeds, ["apply", "apply", "abort", "advance", "promote"]);
+    let actions: Vec<&str> = whole.iter().map(|w| w.action.word()).collect();
+    assert_eq!(actions, ["apply", "apply", "abort", "advance", "promote"]);
     assert_eq!(whole, run(Some(7)));
     assert_eq!(whole, run(Some(131)));
 }

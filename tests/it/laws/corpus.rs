@@ -13,7 +13,7 @@ use crate::fuzzed::{TARGETS, judge};
 fn the_judges_of_the_corpus_do_all_that_a_judge_does() {
     let done: BTreeSet<&str> = files("judge_machine")
         .iter()
-        .flat_map(|f| judge::deeds(&fs::read(f).expect("it can be read")))
+        .flat_map(|f| judge::actions(&fs::read(f).expect("it can be read")))
         .collect();
     // A rollback is refused, and these histories have no labels after their decision.
     let all = Action::ALL.iter().filter(|i| !matches!(i, Action::Rollback | Action::Contested));

@@ -400,7 +400,7 @@ fn change(change: &RolloutEvent) -> String {
     format!(
         "{}. {} {name}{} stage {} revision {} [{}] by {}: {}",
         change.sequence,
-        change.deed.word(),
+        change.action.word(),
         change.to.phase.word(),
         routing.stage,
         routing.revision,

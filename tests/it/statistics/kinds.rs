@@ -161,7 +161,7 @@ fn outcome(kind: &Kind, is_worse: bool) -> (Phase, String) {
     }
     for request in 0..REQUESTS {
         world.wait_until(MIDNIGHT + Span(i64::try_from(request).expect("few") * 100));
-        if world.standing().position.phase != Phase::Progressing {
+        if world.state().position.phase != Phase::Progressing {
             break;
         }
         let is_positive = draw(request, 1) < 0.5;
@@ -187,7 +187,7 @@ fn outcome(kind: &Kind, is_worse: bool) -> (Phase, String) {
         }
     }
     let reason = world.changes.last().map_or_else(String::new, |n| n.reason.clone());
-    (world.standing().position.phase, reason)
+    (world.state().position.phase, reason)
 }
 
 #[test]

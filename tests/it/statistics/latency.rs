@@ -37,10 +37,10 @@ fn answer(
         if n.is_multiple_of(20) {
             world.wait_until(Timestamp(world.now.0 + 1000));
         }
-        if !world.standing().position.phase.is_open() {
+        if !world.state().position.phase.is_open() {
             break;
         }
-        if let Some(frozen) = world.standing().design.thresholds.get("p") {
+        if let Some(frozen) = world.rollout().design.thresholds.get("p") {
             thresholds.clone_from(frozen);
         }
         let id = format!("q{n}");
@@ -57,8 +57,8 @@ fn answer(
     thresholds
 }
 
-fn deeds(world: &World) -> Vec<&'static str> {
-    world.changes.iter().map(|c| c.deed.word()).collect()
+fn actions(world: &World) -> Vec<&'static str> {
+    world.changes.iter().map(|c| c.action.word()).collect()
 }
 
 /// Returns the median of each set of thresholds, in order.
@@ -74,7 +74,7 @@ fn a_candidate_ten_times_slower_is_found_although_the_stable_version_began_cold(
         "v1" => 20,
         _ => 200,
     });
-    assert_eq!(deeds(&world), ["apply", "apply", "abort"], "{:?}", world.report);
+    assert_eq!(actions(&world), ["apply", "apply", "abort"], "{:?}", world.report);
     let reason = &world.changes[2].reason;
     assert!(reason.contains('p'), "{reason}");
     let medians = medians(&thresholds);
@@ -85,17 +85,17 @@ fn a_candidate_ten_times_slower_is_found_although_the_stable_version_began_cold(
 fn a_candidate_as_fast_is_promoted_after_a_cold_start_of_both() {
     let mut world = world(&["stage share=50% hold=1m"]);
     answer(&mut world, 0..20_000, |_, n| if n <= 200 { 2_000 } else { 20 });
-    assert_eq!(deeds(&world), ["apply", "apply", "promote"], "{:?}", world.report);
+    assert_eq!(actions(&world), ["apply", "apply", "promote"], "{:?}", world.report);
 }
 
 #[test]
 fn a_stage_has_thresholds_of_its_own_and_earlier_blocks_keep_theirs() {
     let mut world = world(&["stage share=20% hold=2m", "stage share=50% hold=10h"]);
     let before = answer(&mut world, 0..8_000, |_, _| 20).len();
-    assert_eq!(deeds(&world), ["apply", "apply", "advance"]);
+    assert_eq!(actions(&world), ["apply", "apply", "advance"]);
     // Higher load: both are ten times slower, and the candidate even slower at the end.
     let blocks = answer(&mut world, 8_000..16_000, |_, _| 200);
-    assert_eq!(deeds(&world).len(), 3, "{:?}", world.report);
+    assert_eq!(actions(&world).len(), 3, "{:?}", world.report);
     assert!(blocks.len() > before, "{:?}", medians(&blocks));
     let (last, earlier) = blocks.split_last().expect("some");
     assert!(last.latency_ms[0] > 100.0 && matches!(last.block, Block::Open { .. }), "{last:?}");
@@ -106,7 +106,7 @@ fn a_stage_has_thresholds_of_its_own_and_earlier_blocks_keep_theirs() {
     assert!(earlier[0].latency_ms[0] < 30.0, "{:?}", medians(&blocks));
     let slow = |version: &str, _| if version == "v1" { 200 } else { 700 };
     answer(&mut world, 16_000..22_000, slow);
-    assert_eq!(deeds(&world)[3..], ["abort"], "{:?}", world.report);
+    assert_eq!(actions(&world)[3..], ["abort"], "{:?}", world.report);
 }
 
 #[test]

@@ -88,11 +88,7 @@ fn harm_in_one_segment_is_an_alert_and_decides_nothing() {
             retract: false,
         });
     }
-    assert_eq!(
-        world.standing().position.phase,
-        Phase::Progressing,
-        "it is neither aborted nor over"
-    );
+    assert_eq!(world.state().position.phase, Phase::Progressing, "it is neither aborted nor over");
     let report = world.report.as_ref().expect("it was looked at");
     let alerting: Vec<&str> = report
         .segments

@@ -125,7 +125,7 @@ fn played(run: &Run) -> World {
     let mut world = begin(&spec(run));
     for request in 0..REQUESTS {
         world.wait_until(MIDNIGHT + Span(i64::try_from(request).expect("few") * 100));
-        if world.standing().position.phase != Phase::Progressing {
+        if world.state().position.phase != Phase::Progressing {
             break;
         }
         let is_positive = draw(request, 1) < 0.5;
@@ -157,7 +157,7 @@ fn played(run: &Run) -> World {
 /// Returns the differences from the expected end.
 fn fault(name: &str, run: &Run, expected: &Expected) -> Option<String> {
     let world = played(run);
-    let phase = world.standing().position.phase;
+    let phase = world.state().position.phase;
     let report = world.report.as_ref().expect("it was judged");
     let gaps: Vec<&Gap> = report.health.scoring.iter().collect();
     let said = format!("{name}: {phase:?}: {}; {gaps:?}", report.reason);

@@ -35,8 +35,8 @@ struct Shown {
 
 impl Shown {
     /// Returns the judge's own decisions, without the commands that started it.
-    fn deeds(&self) -> Vec<String> {
-        self.world.changes.iter().skip(2).map(|c| c.deed.word().to_owned()).collect()
+    fn actions(&self) -> Vec<String> {
+        self.world.changes.iter().skip(2).map(|c| c.action.word().to_owned()).collect()
     }
 
     fn reason(&self) -> &str {
@@ -113,7 +113,7 @@ fn equal_scores(spec: &str, who: &'static str, leaves_out: impl Fn(u64) -> bool)
 #[test]
 fn a_candidate_that_leaves_out_a_third_of_its_answers_is_not_better() {
     let shown = equal_scores(HALF, "v2", |case| case % 3 == 0);
-    assert_eq!(shown.deeds(), [""; 0], "{}", shown.reason());
+    assert_eq!(shown.actions(), [""; 0], "{}", shown.reason());
     assert!(shown.most.superior < BAR && shown.most.harm < BAR, "{:?}", shown.most);
     assert!(shown.last.lost.candidate > 300, "{:?}", shown.last.lost);
     assert_eq!(shown.last.lost.stable, 0);
@@ -122,14 +122,14 @@ fn a_candidate_that_leaves_out_a_third_of_its_answers_is_not_better() {
 #[test]
 fn a_candidate_that_begins_to_leave_out_two_of_three_answers_is_not_better() {
     let shown = equal_scores(HALF, "v2", |case| case > 1_100 && case % 3 > 0);
-    assert_eq!(shown.deeds(), [""; 0], "{}", shown.reason());
+    assert_eq!(shown.actions(), [""; 0], "{}", shown.reason());
     assert!(shown.most.superior < BAR && shown.most.harm < BAR, "{:?}", shown.most);
 }
 
 #[test]
 fn a_stable_version_that_leaves_out_answers_makes_the_candidate_no_worse() {
     let shown = equal_scores(HALF, "v1", |case| case % 3 == 0);
-    assert_eq!(shown.deeds(), [""; 0], "{}", shown.reason());
+    assert_eq!(shown.actions(), [""; 0], "{}", shown.reason());
     assert!(shown.most.superior < BAR && shown.most.harm < BAR, "{:?}", shown.most);
 }
 
@@ -150,7 +150,7 @@ fn the_hold_says_that_left_out_answers_are_in_the_way() {
         HALF.replace("margin: 0.3", "margin: 0.02").replace("strategy: ab", "strategy: canary");
     let spec = spec.replace("decide: {", "decide: {promote: non_inferior, ");
     let shown = equal_scores(&spec, "v2", |case| luck(case, 5) < 0.05);
-    assert_eq!(shown.deeds(), [""; 0], "{}", shown.reason());
+    assert_eq!(shown.actions(), [""; 0], "{}", shown.reason());
     let reason = shown.reason();
     assert!(
         reason.contains(

@@ -28,7 +28,7 @@ use serinus_core::engine::judge::event::RolloutEvent;
 use serinus_core::engine::judge::io::{Effect, Event, Settings};
 use serinus_core::engine::judge::judge::Judge;
 use serinus_core::engine::judge::report::RolloutMetrics;
-use serinus_core::engine::judge::state::ModelState;
+use serinus_core::engine::judge::state::{ModelState, RolloutState};
 use serinus_core::engine::partial::Partial;
 use serinus_core::inference::input::Detail;
 use serinus_core::plan::rollout::Format;
@@ -85,7 +85,6 @@ impl World {
     pub(crate) fn new(model: &str, partitions: i32) -> Self {
         let settings = Settings {
             model: model.into(),
-            partitions,
             labels_topic: format!("serinus.internal.{model}.labels"),
             detail: Detail::Full,
         };
@@ -144,9 +143,9 @@ impl World {
     /// Kills the judge and starts another one from the newest state and the judged partials.
     pub(crate) fn restart_judge(&mut self) {
         let Some(kept) = &self.kept else { return };
-        let documents = documents(self.standing());
-        let standing = kept.model_state(documents).expect("a state is whole");
-        self.judge = Judge::restore(self.settings.clone(), standing);
+        let documents = documents(self.state());
+        let state = kept.model_state(documents).expect("a state is whole");
+        self.judge = Judge::restore(self.settings.clone(), state);
         for partial in &self.partials {
             self.judge.recall_in_order(partial.clone());
         }
@@ -168,11 +167,15 @@ impl World {
 
     /// Returns the current routing, once there is a model.
     pub(crate) fn routing(&self) -> &Routing {
-        &self.judge.standing().expect("a model was applied").position.routing
+        &self.judge.state().expect("a model was applied").position.routing
     }
 
-    pub(crate) fn standing(&self) -> &ModelState {
-        self.judge.standing().expect("a model was applied")
+    pub(crate) fn state(&self) -> &ModelState {
+        self.judge.state().expect("a model was applied")
+    }
+
+    pub(crate) fn rollout(&self) -> &RolloutState {
+        self.state().rollout.as_ref().expect("a rollout was applied")
     }
 
     /// Routes a unit like the serving lane does.
@@ -332,16 +335,16 @@ impl World {
                     self.coming.push_back((self.now + self.hears_after, sent));
                     self.follow();
                 }
-                Effect::State(standing) => {
-                    let sent = StateRecord::from(&*standing);
+                Effect::State(state) => {
+                    let sent = StateRecord::from(&*state);
                     let read = StateRecord::read(&sent.write()).expect("a state can be read");
                     assert_eq!(read, sent, "a state is read back as sent");
                     let in_avro = StateRecord::read(&sent.encode(Format::Avro));
                     assert_eq!(in_avro.as_ref(), Ok(&sent), "a state in Avro");
                     assert_as_published("rollout-state", &sent);
-                    let documents = documents(&standing);
+                    let documents = documents(&state);
                     let restored = read.model_state(|s| documents(s)).expect("a state is whole");
-                    assert_eq!(restored, *standing, "nothing of a state is lost");
+                    assert_eq!(restored, *state, "nothing of a state is lost");
                     self.kept = Some(read);
                 }
                 Effect::Metrics(report) => {
@@ -387,13 +390,14 @@ impl World {
 }
 
 /// Returns a function that parses the documents of a state into their plans.
-fn documents(standing: &ModelState) -> impl Fn(&Value) -> Parsed + use<> {
-    let model = standing.model.clone();
-    let rollouts: Vec<_> = standing
+fn documents(state: &ModelState) -> impl Fn(&Value) -> Parsed + use<> {
+    let model = state.model.clone();
+    let rollouts: Vec<_> = state
         .rollout
         .iter()
-        .chain(standing.queue.iter().map(|q| &q.written))
-        .chain(standing.decisions.iter().map(|d| &d.rollout))
+        .map(|r| &r.written)
+        .chain(state.queue.iter().map(|q| &q.written))
+        .chain(state.decisions.iter().map(|d| &d.rollout))
         .cloned()
         .collect();
     move |document| {

@@ -118,7 +118,6 @@ impl<'a> World<'a> {
     fn begin(course: &'a Course, seed: u64) -> Self {
         let judge = Judge::new(Settings {
             model: course.model.name.clone(),
-            partitions: 1,
             labels_topic: String::new(),
             detail: Detail::Verdict,
         });
@@ -162,9 +161,9 @@ impl<'a> World<'a> {
         let to = BEGIN + Span(index * length);
         let from = BEGIN + Span((index - 1) * length);
         let whole = Span(i64::try_from(self.course.ticks).unwrap_or(i64::MAX / length) * length);
-        let standing = self.judge.standing()?;
-        let routing = standing.position.routing.clone();
-        let design = standing.design.clone();
+        let state = self.judge.state()?;
+        let routing = state.position.routing.clone();
+        let design = state.rollout.as_ref()?.design.clone();
         let tick = Tick {
             plan,
             design: &design,
@@ -195,7 +194,7 @@ impl<'a> World<'a> {
         };
         let mut out = Vec::new();
         self.judge.handle(to, Event::Partial(Box::new(partial)), &mut out);
-        let ending = match self.judge.standing()?.position.phase {
+        let ending = match self.judge.state()?.position.phase {
             Phase::Idle | Phase::Pending | Phase::Progressing => return None,
             Phase::Promoted | Phase::Concluded => Ending::Promoted,
             Phase::Aborted => Ending::Aborted,

@@ -22,7 +22,7 @@ impl Session<'_> {
     pub(crate) fn assign_feed(&mut self) -> Result<(), ShellError> {
         let mut wanted = TopicPartitionList::new();
         for model_judge in self.shards.values().flat_map(|b| b.judges.values()) {
-            if model_judge.judge.standing().is_some() {
+            if model_judge.judge.state().is_some() {
                 wanted
                     .add_partition_offset(
                         &model_judge.partials,

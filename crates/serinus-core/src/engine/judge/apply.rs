@@ -1,22 +1,19 @@
-//! What a judge does with what is applied: a model, or a rollout that begins, waits, or takes another's place.
+//! The `apply` of a model or a rollout: a rollout begins, waits, or replaces the running one.
 
-use serde_json::Value;
-
-use crate::domain::ids::{Revision, RolloutName, Salt, StageIndex, Version};
+use crate::domain::ids::{ModelName, RolloutName, Salt, StageIndex, Version};
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::engine::judge::command::{Command, Parsed, Verb, Written};
-use crate::engine::judge::event::{Action, Phase, Position};
+use crate::engine::judge::event::{Action, Grounds, Phase, Position, RolloutEvent};
 use crate::engine::judge::io::Effect;
-use crate::engine::judge::judge::Judge;
-use crate::engine::judge::model_change;
-use crate::engine::judge::state::{ModelState, Queued, route};
-use crate::evidence::design::Design;
-use crate::inference::planning;
+use crate::engine::judge::model_change::{self, wrong_model};
+use crate::engine::judge::model_judge::ModelJudge;
+use crate::engine::judge::partial_set::PartialSet;
+use crate::engine::judge::state::{ModelState, Queued, RolloutState};
 use crate::inference::verdict::{Verdict, Wait};
 use crate::plan::rollout::{ModelPlan, OnConflict, RolloutPlan};
 
-impl Judge {
+impl ModelJudge {
     pub(crate) fn apply(&mut self, now: Timestamp, mut command: Command, out: &mut Vec<Effect>) {
         match command.spec.take() {
             Some(Parsed::Model(written)) => self.apply_model(now, &command, *written, out),
@@ -34,47 +31,47 @@ impl Judge {
         out: &mut Vec<Effect>,
     ) {
         if written.plan.name != self.settings.model {
-            let reason = format!("this is the model `{}`", written.plan.name);
-            return self.refuse(now, command, reason, out);
+            return self.refuse(now, command, wrong_model(&written.plan), out);
         }
         let document = written.document.clone();
-        let Some(standing) = &mut self.standing else {
-            let routing = written.plan.at_rest(written.plan.stable.clone(), Revision(1));
-            let position = Position { phase: Phase::Idle, routing };
-            let standing = first_standing(now, command, written, position.clone());
-            let reason = format!("{} serves everything", position.routing.stable);
-            self.standing = Some(standing);
-            return self.applied(now, command, None, None, position, document, reason, out);
+        let before = self.state.position.clone();
+        let answered = |judge: &mut Self, reason, out: &mut Vec<Effect>| {
+            let to = judge.state.position.clone();
+            let answer = judge.answer(now, command, Action::Apply, to, reason);
+            let is_changed = judge.state.position != before;
+            let rollout = judge
+                .state
+                .rollout
+                .as_ref()
+                .filter(|_| is_changed && judge.state.position.phase == Phase::Progressing);
+            let event = RolloutEvent {
+                rollout: None,
+                from: Some(before.clone()),
+                document: Some(document.clone()),
+                design: rollout.map(|r| r.design.clone()),
+                ..answer
+            };
+            judge.publish_applied(event, out);
         };
-        let before = standing.position.clone();
-        if standing.model.document == document {
+        if self.state.model.document == document {
             let reason = "nothing to do: the model is as applied before".to_owned();
-            return self.applied(
-                now,
-                command,
-                None,
-                Some(before.clone()),
-                before,
-                document,
-                reason,
-                out,
-            );
+            return answered(self, reason, out);
         }
-        let running = standing.rollout.as_ref().filter(|_| before.phase.is_open());
-        let refusal = running
-            .and_then(|r| model_change::refusal(&standing.model.plan, &written.plan, &r.plan.name));
+        let refusal = self.state.running().and_then(|rollout| {
+            model_change::refusal(&self.state.model.plan, &written.plan, rollout.name())
+        });
         if let Some(reason) = refusal {
             return self.refuse(now, command, reason, out);
         }
         let stable = before.routing.stable.clone();
-        let rest = written.plan.at_rest(stable.clone(), Revision(before.routing.revision.0 + 1));
         let reason = if written.plan.stable == stable {
             "the model changed".to_owned()
         } else {
             format!("the model changed; {stable} stays the stable version, as decided before")
         };
-        standing.model = written;
-        standing.position.routing = Routing {
+        let rest = written.plan.at_rest(stable, self.next_revision());
+        self.state.model = written;
+        self.state.position.routing = Routing {
             rollout: before.routing.rollout.clone(),
             stage: before.routing.stage,
             salt: before.routing.salt.clone(),
@@ -82,8 +79,7 @@ impl Judge {
             shadows: before.routing.shadows.clone(),
             ..rest
         };
-        let to = standing.position.clone();
-        self.applied(now, command, None, Some(before), to, document, reason, out);
+        answered(self, reason, out);
     }
 
     fn apply_rollout(
@@ -93,19 +89,14 @@ impl Judge {
         written: Written<RolloutPlan>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(standing) = &self.standing else {
-            let reason = format!("there is no model `{}` yet: apply it first", written.plan.model);
-            return self.refuse(now, command, reason, out);
-        };
+        let state = &self.state;
         let name = written.plan.name.clone();
-        if let Some(reason) = unfit(standing, &written) {
+        if let Some(reason) = unfit(state, &written) {
             return self.refuse(now, command, reason, out);
         }
-        let known = standing
-            .rollout
-            .iter()
-            .chain(standing.queue.iter().map(|q| &q.written))
-            .find(|w| w.plan.name == name);
+        let current = state.rollout.iter().map(|r| &r.written);
+        let known =
+            current.chain(state.queue.iter().map(|q| &q.written)).find(|w| w.plan.name == name);
         if let Some(known) = known {
             let reason = format!(
                 "`{name}` was applied before with another spec; a changed plan needs a new name, \
@@ -115,22 +106,15 @@ impl Judge {
                 return self.refuse(now, command, reason, out);
             }
             let reason = "nothing to do: the rollout is as applied before".to_owned();
-            let (from, mut to) = (self.position(), self.position());
-            if standing.queue.iter().any(|q| q.written.plan.name == name) {
-                to.phase = Phase::Pending;
-            }
-            let document = written.document;
-            return self.applied(now, command, Some(name), Some(from), to, document, reason, out);
+            return self.applied(now, command, &written, reason, out);
         }
-        if let Some(past) = standing.past.iter().find(|p| p.rollout == name) {
+        if let Some(past) = state.past.iter().find(|p| p.rollout == name) {
             let reason = format!("`{name}` is over ({}): use a new name", past.phase.word());
             return self.refuse(now, command, reason, out);
         }
-        if !standing.position.phase.is_open() {
+        let Some(running) = state.running().map(|r| r.name().clone()) else {
             return self.begin(now, &command.id, &command.by, written, out);
-        }
-        let running =
-            standing.rollout.as_ref().map_or_else(String::new, |n| n.plan.name.to_string());
+        };
         match written.plan.on_conflict {
             OnConflict::Refuse => {
                 let reason = format!("`{running}` is in progress");
@@ -138,39 +122,19 @@ impl Judge {
             }
             OnConflict::Replace => {
                 let reason = format!("replaced by `{name}`");
-                let queued =
-                    Queued { written, command_id: command.id.clone(), by: command.by.clone() };
-                if let Some(standing) = &mut self.standing {
-                    standing.queue.insert(0, queued);
-                }
-                let mut grounds = self.grounds(command);
-                grounds.command_id = None;
+                self.state.queue.insert(0, queued(written, command));
+                let grounds = Grounds { command_id: None, ..self.grounds(command) };
                 self.finish(now, Phase::Aborted, Action::Abort, reason, grounds, out);
             }
-            OnConflict::Queue => self.queue(now, command, written, &running, out),
+            OnConflict::Queue => {
+                self.state.queue.push(queued(written.clone(), command));
+                let reason = format!("waits for the end of `{running}`");
+                self.applied(now, command, &written, reason, out);
+            }
         }
     }
 
-    fn queue(
-        &mut self,
-        now: Timestamp,
-        command: &Command,
-        written: Written<RolloutPlan>,
-        running: &str,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(standing) = &mut self.standing else { return };
-        let name = written.plan.name.clone();
-        let document = written.document.clone();
-        let queued = Queued { written, command_id: command.id.clone(), by: command.by.clone() };
-        standing.queue.push(queued);
-        let from = standing.position.clone();
-        let to = Position { phase: Phase::Pending, ..from.clone() };
-        let reason = format!("waits for the end of `{running}`");
-        self.applied(now, command, Some(name), Some(from), to, document, reason, out);
-    }
-
-    /// Starts a rollout at its first stage.
+    /// Begins a rollout at its first stage.
     fn begin(
         &mut self,
         now: Timestamp,
@@ -179,148 +143,122 @@ impl Judge {
         written: Written<RolloutPlan>,
         out: &mut Vec<Effect>,
     ) {
-        self.forget_evidence();
-        let Some(standing) = &mut self.standing else { return };
+        self.partials = PartialSet::default();
         let name = written.plan.name.clone();
         let document = written.document.clone();
-        let from = standing.position.clone();
-        standing.position.routing.salt = salt(&name, command_id);
-        standing.design = planning::initial(&written.plan);
-        standing.winner = None;
-        standing.entered_at = None;
-        standing.judged = None;
-        standing.applied_at = now;
-        standing.since = now;
-        standing.conditions = Vec::new();
-        let revision = Revision(from.routing.revision.0 + 1);
-        let routing = route(standing, &written.plan, StageIndex(0), revision);
+        let rollout = RolloutState::begin(written, now);
+        let revision = self.next_revision();
+        let state = &mut self.state;
+        let from = state.position.clone();
+        state.position.routing.salt = salt(&name, command_id);
+        state.since = now;
+        state.conditions = Vec::new();
+        let routing = state.route(&rollout, StageIndex(0), revision);
         let to = Position { phase: Phase::Progressing, routing };
+        let plan = rollout.plan();
         let reason = format!(
             "{} {} against {}, stage 1 of {}",
-            written.plan.strategy.word(),
-            names(&written.plan.candidates),
+            plan.strategy.word(),
+            names(&plan.candidates),
             to.routing.stable,
-            written.plan.stages.len()
+            plan.stages.len()
         );
-        standing.rollout = Some(written);
-        standing.position = to.clone();
-        let command = Command {
-            id: command_id.to_owned(),
-            model: self.settings.model.clone(),
-            rollout: Some(name.clone()),
-            verb: Verb::Apply,
-            by: by.to_owned(),
-            reason: String::new(),
-            expect_revision: None,
-            spec: None,
-        };
-        self.applied(now, &command, Some(name), Some(from), to, document, reason.clone(), out);
+        let design = Some(rollout.design.clone());
+        state.rollout = Some(rollout);
+        state.position = to.clone();
+        let command = apply_command(self.settings.model.clone(), name, command_id, by);
+        let answer = self.answer(now, &command, Action::Apply, to, reason.clone());
+        let document = Some(document);
+        let event = RolloutEvent { from: Some(from), document, design, ..answer };
+        self.publish_applied(event, out);
         let verdict =
             Verdict::Hold { wait: Wait::Data, reason: format!("{reason}; no traffic yet") };
         self.report(now, &verdict, out);
     }
 
-    /// Begins the first rollout of the queue that still fits.
+    /// Begins the first rollout of the queue that still fits, and refuses those before it.
     pub(crate) fn begin_next(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        loop {
-            let Some(standing) = &mut self.standing else { return };
-            if standing.queue.is_empty() {
-                return;
-            }
-            let next = standing.queue.remove(0);
-            let Some(reason) = unfit(standing, &next.written) else {
+        while !self.state.queue.is_empty() {
+            let next = self.state.queue.remove(0);
+            let Some(reason) = unfit(&self.state, &next.written) else {
                 return self.begin(now, &next.command_id, &next.by, next.written, out);
             };
-            let command = Command {
-                id: next.command_id,
-                model: self.settings.model.clone(),
-                rollout: Some(next.written.plan.name.clone()),
-                verb: Verb::Apply,
-                by: next.by,
-                reason: String::new(),
-                expect_revision: None,
-                spec: None,
-            };
+            let name = next.written.plan.name;
+            let model = self.settings.model.clone();
+            let command = apply_command(model, name, &next.command_id, &next.by);
             self.refuse(now, &command, reason, out);
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a part of the one record that this makes"
-    )]
+    /// Answers the `apply` of a rollout that waits, or that is known already.
     fn applied(
         &mut self,
         now: Timestamp,
         command: &Command,
-        rollout: Option<RolloutName>,
-        from: Option<Position>,
-        to: Position,
-        document: Value,
+        written: &Written<RolloutPlan>,
         reason: String,
         out: &mut Vec<Effect>,
     ) {
-        let is_started = to.phase == Phase::Progressing && from.as_ref() != Some(&to);
-        let mut change = self.answer(now, command, Action::Apply, reason, rollout, from, to);
-        change.document = Some(document);
-        if is_started {
-            change.design = self.standing.as_ref().map(|s| s.design.clone());
+        let name = &written.plan.name;
+        let mut to = self.state.position.clone();
+        if self.state.queue.iter().any(|q| q.written.plan.name == *name) {
+            to.phase = Phase::Pending;
         }
-        if let Some(standing) = &mut self.standing {
-            standing.by.clone_from(&command.by);
-            standing.reason.clone_from(&change.reason);
-        }
-        self.publish(change, out);
+        let answer = self.answer(now, command, Action::Apply, to, reason);
+        let event = RolloutEvent {
+            rollout: Some(name.clone()),
+            document: Some(written.document.clone()),
+            ..answer
+        };
+        self.publish_applied(event, out);
+    }
+
+    /// Publishes the answer to an `apply`, which becomes the reason of the state.
+    pub(crate) fn publish_applied(&mut self, event: RolloutEvent, out: &mut Vec<Effect>) {
+        self.state.by.clone_from(&event.actor);
+        self.state.reason.clone_from(&event.reason);
+        self.publish(event, out);
     }
 }
 
-/// Returns why a rollout cannot run on a model as it stands, if it cannot.
-fn unfit(standing: &ModelState, written: &Written<RolloutPlan>) -> Option<String> {
+fn queued(written: Written<RolloutPlan>, command: &Command) -> Queued {
+    Queued { written, command_id: command.id.clone(), by: command.by.clone() }
+}
+
+/// Returns the command that applied a rollout, which its beginning or its refusal answers.
+fn apply_command(model: ModelName, rollout: RolloutName, id: &str, by: &str) -> Command {
+    Command {
+        id: id.to_owned(),
+        model,
+        rollout: Some(rollout),
+        verb: Verb::Apply,
+        by: by.to_owned(),
+        reason: String::new(),
+        expect_revision: None,
+        spec: None,
+    }
+}
+
+/// Returns why a rollout cannot begin on a model in this state, if it cannot.
+fn unfit(state: &ModelState, written: &Written<RolloutPlan>) -> Option<String> {
     let plan = &written.plan;
-    let model = &standing.model.plan.name;
+    let model = &state.model.plan.name;
     if plan.model != *model {
         return Some(format!("`{}` is a rollout of `{}`, not of `{model}`", plan.name, plan.model));
     }
-    let known = &standing.model.plan.segments;
+    let known = &state.model.plan.segments;
     let named = plan.metrics.iter().filter_map(|m| m.segment.as_ref());
     if let Some((by, _)) = named.into_iter().find(|(by, _)| known.iter().all(|(k, _)| k != by)) {
         return Some(format!("`{model}` knows no segments by `{by}`; add them to its `segments`"));
     }
-    let stable = &standing.position.routing.stable;
-    let is_known = standing.rollout.as_ref().is_some_and(|r| r.plan.name == plan.name)
-        || standing.past.iter().any(|p| p.rollout == plan.name);
+    let stable = &state.position.routing.stable;
+    let is_known = state.rollout.as_ref().is_some_and(|r| *r.name() == plan.name)
+        || state.past.iter().any(|p| p.rollout == plan.name);
     (plan.candidates.contains(stable) && !is_known)
         .then(|| format!("{stable} is the stable version already"))
 }
 
-fn first_standing(
-    now: Timestamp,
-    command: &Command,
-    model: Written<ModelPlan>,
-    position: Position,
-) -> ModelState {
-    ModelState {
-        model,
-        rollout: None,
-        position,
-        sequence: 0,
-        since: now,
-        by: command.by.clone(),
-        reason: String::new(),
-        conditions: Vec::new(),
-        applied_at: now,
-        entered_at: None,
-        judged: None,
-        design: Design::default(),
-        winner: None,
-        decisions: Vec::new(),
-        queue: Vec::new(),
-        past: Vec::new(),
-        commands: vec![command.id.clone()],
-    }
-}
-
-/// The salt of a rollout: random enough to be its own, and the same wherever the command is read.
+/// Returns the salt of a rollout: its own, and the same wherever the command is read.
 fn salt(name: &RolloutName, command_id: &str) -> Salt {
     let text = format!("{name}{command_id}");
     Salt::new(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes())))

@@ -1,4 +1,4 @@
-//! Operators' wishes, as they reach a judge.
+//! The commands of operators.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,34 +7,34 @@ use serde_json::Value;
 use crate::domain::ids::{ModelName, Revision, RolloutName};
 use crate::plan::rollout::{ModelPlan, RolloutPlan};
 
-/// What is wished for.
+/// What a command asks for.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
-    /// Take in a model or a rollout.
+    /// Apply a model or a rollout.
     Apply,
-    /// Stop stepping forward.
+    /// Stay at the current stage.
     Pause,
-    /// Go on.
+    /// Continue after a pause.
     Resume,
-    /// Step on.
+    /// Enter the next stage.
     Promote,
-    /// Promote at once.
+    /// Promote the candidate now, without the remaining stages.
     PromoteFull,
-    /// Take everything back.
+    /// Route all traffic back to the stable version.
     Abort,
-    /// Start an ended rollout again.
+    /// Start a finished rollout again.
     Retry,
-    /// Go back to the stable version before.
+    /// Route all traffic to the previous stable version.
     Rollback,
-    /// Give it more time.
+    /// Give the rollout more time.
     Extend,
 }
 
 impl Verb {
-    /// All of them.
+    /// All verbs.
     pub const ALL: [Self; 9] = [
         Self::Apply,
         Self::Pause,
@@ -47,7 +47,7 @@ impl Verb {
         Self::Extend,
     ];
 
-    /// Returns the contract's word for it.
+    /// Returns the word in records and commands.
     pub fn word(self) -> &'static str {
         match self {
             Self::Apply => "apply",
@@ -63,43 +63,66 @@ impl Verb {
     }
 }
 
-/// A plan together with the document that it was read from.
+/// A plan, with the document that it was parsed from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written<P> {
-    /// As meant.
+    /// The plan.
     pub plan: P,
-    /// As written, in JSON.
+    /// The document, in JSON.
     pub document: Value,
 }
 
-/// What an `apply` brings.
+/// The document of an `apply`, parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parsed {
     /// A model.
     Model(Box<Written<ModelPlan>>),
     /// A rollout.
     Rollout(Box<Written<RolloutPlan>>),
-    /// Something that is neither, and why.
+    /// Neither of them, and why.
     Invalid(String),
 }
 
-/// One wish.
+/// One command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Command {
-    /// Its own id; the answer carries it.
+    /// Its id, which the answer carries.
     pub id: String,
     /// The model.
     pub model: ModelName,
     /// The rollout; `None` when a model is applied.
     pub rollout: Option<RolloutName>,
-    /// What is wished for.
+    /// What it asks for.
     pub verb: Verb,
-    /// Who wishes it.
+    /// Who sent it.
     pub by: String,
     /// Why.
     pub reason: String,
-    /// The revision that the wisher saw; another one is a conflict.
+    /// The revision that its sender saw; at any other revision it is refused.
     pub expect_revision: Option<Revision>,
-    /// What an `apply` brings.
+    /// The document of an `apply`.
     pub spec: Option<Parsed>,
+}
+
+impl Command {
+    /// Returns why a command for another revision is refused.
+    pub(crate) fn wrong_revision(&self, revision: Revision) -> Option<String> {
+        let expected = self.expect_revision.filter(|expected| *expected != revision)?;
+        Some(format!("the revision is {revision}, not {expected}: look again"))
+    }
+}
+
+/// Returns why a command is never executed.
+pub(crate) fn unsupported(verb: Verb) -> Option<&'static str> {
+    match verb {
+        Verb::Retry => Some("a rollout is not tried again: apply it under a new name"),
+        Verb::Rollback => Some("apply a rollout whose candidate is the version to go back to"),
+        Verb::Extend => Some("the time of a running rollout is part of its spec and cannot change"),
+        Verb::Apply
+        | Verb::Pause
+        | Verb::Resume
+        | Verb::Promote
+        | Verb::PromoteFull
+        | Verb::Abort => None,
+    }
 }

@@ -1,43 +1,33 @@
-//! What a judge does at an operator's wish: pause, resume, promote, abort; and how it refuses.
+//! The other commands of operators: pause, resume, promote, abort; and refusals.
 
 use crate::decision::gates;
-use crate::domain::ids::{ModelName, Revision, RolloutName, Salt, StageIndex, Version};
-use crate::domain::routing::{OnFailure, Routing};
-use crate::domain::time::{Span, Timestamp};
+use crate::domain::time::Timestamp;
 use crate::engine::counter::Counter;
-use crate::engine::judge::command::{Command, Verb};
+use crate::engine::judge::command::{Command, Verb, unsupported};
 use crate::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use crate::engine::judge::io::Effect;
-use crate::engine::judge::judge::{Grounds, Judge};
-use crate::engine::judge::state::live;
-use crate::inference::input::AnalysisInput;
-use crate::inference::interim;
+use crate::engine::judge::model_judge::ModelJudge;
 use crate::inference::verdict::{Verdict, Wait};
 
-/// How many commands' ids are remembered, so that one delivered twice is done once.
+/// How many ids of commands are kept, so that a command that is delivered twice is executed once.
 const COMMANDS_MAX: usize = 64;
 
-impl Judge {
-    /// Does what a command asks for, or refuses with words; either way the answer is a change that names the command.
+impl ModelJudge {
+    /// Executes or refuses a command. Either way one event answers it.
     pub(crate) fn command(&mut self, now: Timestamp, command: Command, out: &mut Vec<Effect>) {
         if command.model != self.settings.model {
             return;
         }
-        if self.standing.as_ref().is_some_and(|s| s.commands.contains(&command.id)) {
+        let state = &mut self.state;
+        if state.commands.contains(&command.id) {
             out.push(Effect::Count(Counter::CommandDuplicate, 1));
             return;
         }
-        if let Some(standing) = &mut self.standing {
-            standing.commands.push(command.id.clone());
-            if standing.commands.len() > COMMANDS_MAX {
-                standing.commands.remove(0);
-            }
+        state.commands.push(command.id.clone());
+        if state.commands.len() > COMMANDS_MAX {
+            state.commands.remove(0);
         }
-        let revision = self.standing.as_ref().map_or(Revision(0), |s| s.position.routing.revision);
-        if let Some(expected) = command.expect_revision
-            && expected != revision
-        {
-            let reason = format!("the revision is {revision}, not {expected}: look again");
+        if let Some(reason) = command.wrong_revision(state.position.routing.revision) {
             return self.refuse(now, &command, reason, out);
         }
         match command.verb {
@@ -45,25 +35,15 @@ impl Judge {
             Verb::Pause | Verb::Resume | Verb::Promote | Verb::PromoteFull | Verb::Abort => {
                 self.steer(now, &command, out);
             }
-            Verb::Retry => {
-                let reason = "a rollout is not tried again: apply it under a new name".to_owned();
-                self.refuse(now, &command, reason, out);
-            }
-            Verb::Rollback => {
-                let reason =
-                    "apply a rollout whose candidate is the version to go back to".to_owned();
-                self.refuse(now, &command, reason, out);
-            }
-            Verb::Extend => {
-                let reason = "the time of a running rollout is part of its spec and cannot change"
-                    .to_owned();
+            Verb::Retry | Verb::Rollback | Verb::Extend => {
+                let reason = unsupported(command.verb).unwrap_or_default().to_owned();
                 self.refuse(now, &command, reason, out);
             }
         }
     }
 
     fn steer(&mut self, now: Timestamp, command: &Command, out: &mut Vec<Effect>) {
-        let current = self.plan().map(|p| p.name.clone());
+        let current = self.state.rollout.as_ref().map(|r| r.name().clone());
         if current.is_none() || (command.rollout.is_some() && command.rollout != current) {
             let reason = match (&command.rollout, current) {
                 (Some(asked), Some(current)) => {
@@ -73,7 +53,7 @@ impl Judge {
             };
             return self.unqueue_or_refuse(now, command, reason, out);
         }
-        let phase = self.phase();
+        let phase = self.state.position.phase;
         if !phase.is_open() {
             let reason = format!("the rollout is over ({})", phase.word());
             return self.refuse(now, command, reason, out);
@@ -85,17 +65,17 @@ impl Judge {
         };
         let verdict = Verdict::Hold { wait: Wait::Approval, reason: reason.clone() };
         self.report(now, &verdict, out);
+        let grounds = self.grounds(command);
         match (command.verb, phase) {
             (Verb::Pause, Phase::Progressing) => {
-                self.move_to(now, Phase::Paused, Action::Pause, reason, command, out);
+                self.enter_phase(now, Phase::Paused, Action::Pause, reason, grounds, out);
             }
             (Verb::Resume, Phase::Paused) => {
-                self.move_to(now, Phase::Progressing, Action::Resume, reason, command, out);
+                self.enter_phase(now, Phase::Progressing, Action::Resume, reason, grounds, out);
             }
-            (Verb::Promote, _) => self.step_on(now, reason, command, out),
-            (Verb::PromoteFull, _) => self.promote_by_hand(now, reason, command, out),
+            (Verb::Promote, _) => self.promote_stage(now, reason, command, out),
+            (Verb::PromoteFull, _) => self.promote_by_command(now, reason, command, out),
             (Verb::Abort, _) => {
-                let grounds = self.grounds(command);
                 self.finish(now, Phase::Aborted, Action::Abort, reason, grounds, out);
             }
             (
@@ -113,45 +93,35 @@ impl Judge {
         }
     }
 
-    fn move_to(
-        &mut self,
-        now: Timestamp,
-        phase: Phase,
-        deed: Action,
-        reason: String,
-        command: &Command,
-        out: &mut Vec<Effect>,
-    ) {
-        let grounds = self.grounds(command);
-        let to = Position { phase, ..self.position() };
-        self.change(now, deed, reason, to, grounds, out);
-    }
-
-    fn step_on(
+    /// Enters the next stage, or promotes after the last.
+    fn promote_stage(
         &mut self,
         now: Timestamp,
         reason: String,
         command: &Command,
         out: &mut Vec<Effect>,
     ) {
-        let stages = self.plan().map_or(0, |p| p.stages.len());
-        let stage = self.position().routing.stage;
-        if self.phase() == Phase::Concluded || stage.0 as usize + 1 >= stages {
-            return self.promote_by_hand(now, reason, command, out);
+        let stages = self.state.rollout.as_ref().map_or(0, |r| r.plan().stages.len());
+        let stage = self.state.position.routing.stage;
+        let is_concluded = self.state.position.phase == Phase::Concluded;
+        if is_concluded || stage.0 as usize + 1 >= stages {
+            return self.promote_by_command(now, reason, command, out);
         }
         let grounds = self.grounds(command);
         self.enter_next_stage(now, self.newest_tick(), reason, grounds, out);
     }
 
-    fn promote_by_hand(
+    /// Promotes the winner, or the candidate that is ahead.
+    fn promote_by_command(
         &mut self,
         now: Timestamp,
         reason: String,
         command: &Command,
         out: &mut Vec<Effect>,
     ) {
-        let concluded = self.standing.as_ref().and_then(|s| s.winner.clone());
-        if let Some(winner) = concluded.or_else(|| self.favourite(now)) {
+        let winner = self.state.rollout.as_ref().and_then(|r| r.winner.clone());
+        let winner = winner.or_else(|| self.with_analysis(now, gates::favourite));
+        if let Some(winner) = winner {
             let grounds = self.grounds(command);
             self.promote(now, winner, reason, grounds, out);
         } else {
@@ -160,30 +130,7 @@ impl Judge {
         }
     }
 
-    /// Returns who is ahead in the present evidence, for a person who promotes by hand.
-    fn favourite(&self, now: Timestamp) -> Option<Version> {
-        let standing = self.standing.as_ref()?;
-        let rollout = standing.rollout.as_ref()?;
-        let live = live(&rollout.plan, standing);
-        let evidence = self.evidence();
-        let look = interim::analyze(&AnalysisInput {
-            plan: &rollout.plan,
-            design: &standing.design,
-            evidence: &evidence,
-            stage: standing.position.routing.stage,
-            stable: &standing.position.routing.stable,
-            live: &live,
-            tick: self.newest_tick().unwrap_or(now),
-            entered_at: standing.entered_at,
-            lag: 0,
-            unplanned: 0,
-            bets: self.bets(),
-            detail: self.settings.detail,
-        });
-        gates::favourite(&look)
-    }
-
-    /// A queued rollout can be taken out of the queue; everything else about another rollout is refused.
+    /// Takes a rollout out of the queue; refuses every other command about a rollout that is not the current one.
     fn unqueue_or_refuse(
         &mut self,
         now: Timestamp,
@@ -191,22 +138,15 @@ impl Judge {
         reason: String,
         out: &mut Vec<Effect>,
     ) {
-        let Some(standing) = &mut self.standing else {
-            return self.refuse(now, command, reason, out);
-        };
-        let queued = standing
-            .queue
-            .iter()
-            .position(|q| Some(&q.written.plan.name) == command.rollout.as_ref());
+        let mut queue = self.state.queue.iter();
+        let queued = queue.position(|q| Some(&q.written.plan.name) == command.rollout.as_ref());
         match (queued, command.verb) {
             (Some(index), Verb::Abort) => {
-                let gone = standing.queue.remove(index);
-                let from = standing.position.clone();
-                let to = Position { phase: Phase::Aborted, ..from.clone() };
-                let name = Some(gone.written.plan.name);
+                self.state.queue.remove(index);
+                let to = Position { phase: Phase::Aborted, ..self.state.position.clone() };
                 let reason = "taken out of the queue".to_owned();
-                let change = self.answer(now, command, Action::Abort, reason, name, Some(from), to);
-                self.publish(change, out);
+                let event = self.answer(now, command, Action::Abort, to, reason);
+                self.publish(event, out);
             }
             (_, _) => self.refuse(now, command, reason, out),
         }
@@ -220,83 +160,32 @@ impl Judge {
         out: &mut Vec<Effect>,
     ) {
         out.push(Effect::Count(Counter::CommandRefused, 1));
-        let position = match &self.standing {
-            Some(standing) => standing.position.clone(),
-            None => nowhere(&self.settings.model),
-        };
-        let from = Some(position.clone());
-        let name = command.rollout.clone();
-        let change = self.answer(now, command, Action::Conflict, reason, name, from, position);
-        self.publish(change, out);
+        let to = self.state.position.clone();
+        let event = self.answer(now, command, Action::Conflict, to, reason);
+        self.publish(event, out);
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a part of the one record that this makes"
-    )]
+    /// Returns the event that answers a command.
     pub(crate) fn answer(
         &self,
         now: Timestamp,
         command: &Command,
-        deed: Action,
-        reason: String,
-        rollout: Option<RolloutName>,
-        from: Option<Position>,
+        action: Action,
         to: Position,
+        reason: String,
     ) -> RolloutEvent {
-        RolloutEvent {
-            model: self.settings.model.clone(),
-            rollout,
-            sequence: self.sequence + 1,
-            at: now,
-            actor: command.by.clone(),
-            command_id: Some(command.id.clone()),
-            deed,
-            reason,
-            from,
-            to,
-            evidence: None,
-            positions: self.positions(),
-            document: None,
-            design: None,
-        }
+        let from = Some(self.state.position.clone());
+        let sequence = self.state.sequence + 1;
+        let positions = self.positions();
+        let answer = RolloutEvent::answer(command, sequence, now, action, to, reason);
+        RolloutEvent { from, positions, ..answer }
     }
 
-    pub(crate) fn publish(&mut self, change: RolloutEvent, out: &mut Vec<Effect>) {
+    /// Publishes an event, and the state with its number.
+    pub(crate) fn publish(&mut self, event: RolloutEvent, out: &mut Vec<Effect>) {
         out.push(Effect::Count(Counter::Changes, 1));
-        self.sequence = change.sequence;
-        out.push(Effect::Event(Box::new(change)));
-        if let Some(standing) = &mut self.standing {
-            standing.sequence = self.sequence;
-            out.push(Effect::State(Box::new(standing.clone())));
-        }
+        self.state.sequence = event.sequence;
+        out.push(Effect::Event(Box::new(event)));
+        out.push(Effect::State(Box::new(self.state.clone())));
     }
-
-    pub(crate) fn grounds(&self, command: &Command) -> Grounds {
-        Grounds {
-            actor: command.by.clone(),
-            command_id: Some(command.id.clone()),
-            evidence: None,
-            positions: self.positions(),
-        }
-    }
-}
-
-/// Where a model stands that was never applied.
-fn nowhere(model: &ModelName) -> Position {
-    let routing = Routing {
-        model: model.clone(),
-        revision: Revision(0),
-        rollout: None,
-        stage: StageIndex(0),
-        stable: Version::new(""),
-        salt: Salt::new(""),
-        slices: Vec::new(),
-        shadows: Vec::new(),
-        timeout: Span::ZERO,
-        shadow_timeout: Span::ZERO,
-        on_failure: OnFailure::Error,
-        default: None,
-    };
-    Position { phase: Phase::Idle, routing }
 }

@@ -1,111 +1,82 @@
 //! Labels that arrive or change after a decision: the judge reports once that they contradict it, and changes nothing.
 //!
-//! A decision stands on tests that were valid when it was taken. The sums of the lanes go on after it, and beside them what the
-//! newest labels would make of them; the difference of the two is what the changed labels say of each test.
-
-use std::collections::BTreeMap;
+//! The tests of a decision were valid when it was made. Its lanes continue their sums, and next to them the sums that the newest
+//! labels would give. The difference of the two is what the changed labels do to each test.
 
 use crate::domain::ids::RolloutName;
 use crate::domain::time::Timestamp;
-use crate::engine::judge::decision::Decision;
 use crate::engine::judge::event::{Action, Position, RolloutEvent};
 use crate::engine::judge::io::Effect;
-use crate::engine::judge::judge::{Judge, positions_of};
+use crate::engine::judge::model_judge::ModelJudge;
+use crate::engine::judge::partial_set::PartialSet;
 use crate::engine::judge::report::RolloutMetrics;
 use crate::engine::partial::Partial;
-use crate::evidence::sums::Evidence;
 use crate::inference::format;
 use crate::inference::interim;
 use crate::inference::verdict::{Verdict, Wait};
 
-impl Judge {
-    /// Returns whether a partial is the newest of its lane on a decision that can still be contested.
+impl ModelJudge {
+    /// Returns whether a partial is the newest of its lane on a finished rollout whose decision can still be contested.
     pub(crate) fn is_of_the_past(&self, partial: &Partial) -> bool {
-        let known = self.past.get(&partial.rollout).and_then(|r| r.get(&partial.partition));
-        self.may_be_contested(&partial.rollout)
-            && !self.is_running(&partial.rollout)
-            && known.is_none_or(|k| (k.tick, k.turn) <= (partial.tick, partial.turn))
-    }
-
-    /// Returns whether there is a decision on a rollout that no label has spoken against yet.
-    pub(crate) fn may_be_contested(&self, name: &RolloutName) -> bool {
-        self.standing.as_ref().is_some_and(|s| {
-            s.decisions.iter().any(|d| d.rollout.plan.name == *name && !d.is_contested)
-        })
-    }
-
-    pub(crate) fn is_running(&self, name: &RolloutName) -> bool {
-        self.standing.as_ref().is_some_and(|s| {
-            s.position.phase.is_open() && s.rollout.as_ref().is_some_and(|r| r.plan.name == *name)
-        })
+        let name = &partial.rollout;
+        self.state.uncontested(name).is_some()
+            && !self.state.is_running(name)
+            && self.past.get(name).is_none_or(|set| set.is_news(partial))
     }
 
     /// Keeps a partial of a rollout that is over.
     pub(crate) fn keep_past(&mut self, partial: Partial) {
-        let lanes = self.past.entry(partial.rollout.clone()).or_default();
-        lanes.insert(partial.partition, partial);
-        let Some(standing) = &self.standing else { return };
-        self.past.retain(|name, _| {
-            standing.decisions.iter().any(|d| d.rollout.plan.name == *name && !d.is_contested)
-        });
+        self.past.entry(partial.rollout.clone()).or_default().insert(partial);
+        self.past.retain(|name, _| self.state.uncontested(name).is_some());
     }
 
     /// Repeats the tests of a decision with the newest labels, and reports once if one of them no longer supports it.
     pub(crate) fn reconsider(&mut self, now: Timestamp, name: &RolloutName, out: &mut Vec<Effect>) {
-        let Some(standing) = &self.standing else { return };
-        let is_its = |d: &&Decision| d.rollout.plan.name == *name && !d.is_contested;
-        let Some(decision) = standing.decisions.iter().find(is_its) else { return };
-        let none = BTreeMap::new();
-        let lanes = if self.is_running(name) {
-            &self.partials
-        } else {
-            self.past.get(name).unwrap_or(&none)
-        };
-        let mut plain = Evidence::default();
-        for it in lanes.values() {
-            plain.merge(&it.sums);
-        }
-        let labels = plain.amended.labels;
+        let Some(decision) = self.state.uncontested(name) else { return };
+        let is_running = self.state.is_running(name);
+        let none = PartialSet::default();
+        let partials =
+            if is_running { &self.partials } else { self.past.get(name).unwrap_or(&none) };
+        let sums = partials.sums();
+        let labels = sums.amended.labels;
         if labels == 0 {
             return;
         }
-        let Some(amended) = plain.as_amended() else { return };
-        let tick = lanes.values().map(|l| l.tick).max().unwrap_or(now);
-        let Some((support, log_e)) = decision.fallen(&plain, &amended, tick) else { return };
+        let Some(amended) = sums.as_amended() else { return };
+        let tick = partials.newest_tick().unwrap_or(now);
+        let Some((support, log_e)) = decision.fallen(&sums, &amended, tick) else { return };
         let (found, wanted) = format::apart(log_e, support.bar);
         let reason = format!(
             "{} of {}: log e {:.2} when it was decided, {found} with {labels} labels that came or changed after maturity, \
              and {wanted} is wanted; nothing changes by itself",
             support.metric, support.candidate, support.log_e
         );
-        let phase = if self.is_running(name) { standing.position.phase } else { decision.phase };
-        let position = Position { phase, routing: standing.position.routing.clone() };
+        let phase = if is_running { self.state.position.phase } else { decision.phase };
+        let position = Position { phase, routing: self.state.position.routing.clone() };
         let live = decision.live();
-        let look = interim::analyze(&decision.sight(&amended, &live, tick, self.bets()));
+        let analysis = interim::analyze(&decision.input(&amended, &live, tick, &self.bets));
         let hold = Verdict::Hold { wait: Wait::Approval, reason: reason.clone() };
-        let mut report = RolloutMetrics::of(look, position.routing.revision, &hold);
+        let mut report = RolloutMetrics::of(analysis, position.routing.revision, &hold);
         report.verdict = Action::Contested.word();
-        let change = RolloutEvent {
+        let event = RolloutEvent {
             model: self.settings.model.clone(),
             rollout: Some(name.clone()),
-            sequence: self.sequence + 1,
+            sequence: self.state.sequence + 1,
             at: now,
             actor: "judge".to_owned(),
             command_id: None,
-            deed: Action::Contested,
+            action: Action::Contested,
             reason,
             from: Some(position.clone()),
             to: position,
             evidence: Some(Box::new(report)),
-            positions: positions_of(lanes, standing, &self.settings),
+            positions: self.positions_of(partials),
             document: None,
             design: None,
         };
-        if let Some(standing) = &mut self.standing {
-            let of_it = standing.decisions.iter_mut().filter(|d| d.rollout.plan.name == *name);
-            of_it.for_each(|f| f.is_contested = true);
-        }
+        let its = self.state.decisions.iter_mut().filter(|d| d.rollout.plan.name == *name);
+        its.for_each(|decision| decision.is_contested = true);
         self.past.remove(name);
-        self.publish(change, out);
+        self.publish(event, out);
     }
 }

@@ -1,4 +1,4 @@
-//! A decision with all that is needed to ask its tests again, when labels come or change afterwards.
+//! A decision, with what is needed to repeat its tests when labels arrive or change afterwards.
 
 use crate::decision::basis::Support;
 use crate::domain::ids::{RolloutName, StageIndex, Version};
@@ -12,15 +12,15 @@ use crate::inference::finding;
 use crate::inference::input::{AnalysisInput, Detail};
 use crate::plan::rollout::RolloutPlan;
 
-/// How many decisions are remembered; lanes keep the sums of as many rollouts that are over.
+/// How many decisions are kept; lanes keep the sums of as many rollouts that are over.
 const DECISIONS_MAX: usize = 8;
 
-/// A decision, and what is needed to ask its tests again.
+/// A decision, and what is needed to repeat its tests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The rollout.
     pub rollout: Written<RolloutPlan>,
-    /// What its tests were planned with.
+    /// The design of its tests.
     pub design: Design,
     /// The version that the candidates were compared with.
     pub stable: Version,
@@ -30,19 +30,19 @@ pub struct Decision {
     pub phase: Phase,
     /// The tests of labels that it rests on.
     pub supports: Vec<Support>,
-    /// Whether it was said that newer labels speak against it.
+    /// Whether it was reported that newer labels contradict it.
     pub is_contested: bool,
 }
 
 impl Decision {
-    /// Returns the candidates that were still in.
+    /// Returns the candidates that were not dropped.
     pub fn live(&self) -> Vec<Version> {
         let is_out = |v: &&Version| self.design.drops.iter().any(|(_, out)| out == *v);
         self.rollout.plan.candidates.iter().filter(|c| !is_out(c)).cloned().collect()
     }
 
-    /// Returns evidence in the light of the decision.
-    pub fn sight<'a>(
+    /// Returns the input that analyses evidence as of the decision.
+    pub fn input<'a>(
         &'a self,
         evidence: &'a Evidence,
         live: &'a [Version],
@@ -75,8 +75,8 @@ impl Decision {
         let (live, bets) = (self.live(), BetCache::default());
         let read = |evidence, support: &Support| {
             let metric = self.rollout.plan.metrics.iter().find(|m| m.name == support.metric)?;
-            let sight = self.sight(evidence, &live, tick, &bets);
-            let log_e = finding::finding(&sight, metric, &support.candidate).log_e;
+            let input = self.input(evidence, &live, tick, &bets);
+            let log_e = finding::finding(&input, metric, &support.candidate).log_e;
             // With nothing left to compare there is no evidence either way.
             Some(log_e.map_or(0.0, |l| support.question.of(l)))
         };
@@ -87,7 +87,7 @@ impl Decision {
     }
 }
 
-/// Keeps a decision in the place of an earlier one of the same rollout; the oldest are forgotten.
+/// Adds a decision in place of an earlier one of the same rollout, and drops the oldest beyond a bound.
 pub fn keep(decisions: &mut Vec<Decision>, decision: Decision) {
     let name = decision.rollout.plan.name.clone();
     decisions.retain(|d| d.rollout.plan.name != name);

@@ -1,4 +1,4 @@
-//! Each change of where a model stands, with its reason.
+//! The events of a model: each change of its state, and each refusal, with its reason.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,10 +7,11 @@ use serde_json::Value;
 use crate::domain::ids::{ModelName, RolloutName};
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
+use crate::engine::judge::command::Command;
 use crate::engine::judge::report::RolloutMetrics;
 use crate::evidence::design::Design;
 
-/// Where a rollout is.
+/// The phase of a rollout.
 #[derive(
     Clone,
     Copy,
@@ -26,27 +27,27 @@ use crate::evidence::design::Design;
     JsonSchema,
 )]
 pub enum Phase {
-    /// There is none.
+    /// There is no rollout.
     #[default]
     Idle,
-    /// It waits for another one's end.
+    /// It waits for the end of another rollout.
     Pending,
-    /// It is under way.
+    /// It is in progress.
     Progressing,
-    /// It stays where it is, for a person.
+    /// It stays at its stage until it is resumed.
     Paused,
-    /// It ended with a verdict; routing and evidence go on.
+    /// It ended with a verdict; routing and evidence continue.
     Concluded,
     /// A candidate became the stable version.
     Promoted,
-    /// Everything was taken back.
+    /// All traffic was routed back.
     Aborted,
-    /// The time was over, and everything was taken back.
+    /// Its time was over, and all traffic was routed back.
     Inconclusive,
 }
 
 impl Phase {
-    /// All of them.
+    /// All of them, in the order of the contract.
     pub const ALL: [Self; 8] = [
         Self::Idle,
         Self::Pending,
@@ -58,7 +59,7 @@ impl Phase {
         Self::Inconclusive,
     ];
 
-    /// Returns the contract's word for it.
+    /// Returns the word in records.
     pub fn word(self) -> &'static str {
         match self {
             Self::Idle => "Idle",
@@ -72,7 +73,7 @@ impl Phase {
         }
     }
 
-    /// Returns whether a rollout in this phase has candidates in routing.
+    /// Returns whether the candidates of a rollout in this phase get traffic.
     pub fn is_open(self) -> bool {
         match self {
             Self::Progressing | Self::Paused | Self::Concluded => true,
@@ -83,39 +84,39 @@ impl Phase {
     }
 }
 
-/// What was done.
+/// What an event did.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "Verdict")]
 pub enum Action {
-    /// A spec was taken in.
+    /// A model or a rollout was applied.
     Apply,
-    /// It stays, and a person should know why.
+    /// The rollout waits for a person.
     Hold,
-    /// A stage was left for the next, or for a verdict.
+    /// The next stage was entered, or the rollout was concluded.
     Advance,
     /// A candidate became the stable version.
     Promote,
-    /// Candidates were taken out.
+    /// A candidate was dropped, or the rollout was aborted.
     Abort,
-    /// It stopped stepping.
+    /// The rollout was paused.
     Pause,
-    /// It goes on.
+    /// The rollout was resumed.
     Resume,
-    /// The time was over.
+    /// The time of the rollout was over.
     Inconclusive,
-    /// An earlier stable version was brought back.
+    /// An earlier stable version serves again.
     Rollback,
-    /// A wish was refused; nothing changed.
+    /// A command was refused; nothing changed.
     Conflict,
-    /// Labels that came later speak against a decision.
+    /// Later labels contradict a decision.
     Contested,
 }
 
 impl Action {
-    /// All of them.
+    /// All of them, in the order of the contract.
     pub const ALL: [Self; 11] = [
         Self::Apply,
         Self::Hold,
@@ -130,7 +131,7 @@ impl Action {
         Self::Contested,
     ];
 
-    /// Returns the contract's word for it.
+    /// Returns the word in records.
     pub fn word(self) -> &'static str {
         match self {
             Self::Apply => "apply",
@@ -148,44 +149,94 @@ impl Action {
     }
 }
 
-/// A phase and the whole of the routing that goes with it.
+/// A phase with its routing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Position {
     /// The phase.
     pub phase: Phase,
-    /// The routing, complete.
+    /// The complete routing.
     pub routing: Routing,
 }
 
-/// One change, or one refusal, with its reason.
+/// One change or refusal, with its reason.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RolloutEvent {
     /// The model.
     pub model: ModelName,
     /// The rollout; `None` when a model was applied.
     pub rollout: Option<RolloutName>,
-    /// Counts the model's changes without a gap, from 1.
+    /// The number of this event of the model: 1, 2, 3, ...
     pub sequence: u64,
-    /// When it was decided, by the clock on the wall.
+    /// When it was decided, in wall-clock time.
     pub at: Timestamp,
-    /// Who did it: `judge`, or a person.
+    /// Who made the change: `judge`, or the sender of the command.
     pub actor: String,
     /// The command that it answers.
     pub command_id: Option<String>,
-    /// What was done.
-    pub deed: Action,
+    /// What it did.
+    pub action: Action,
     /// Why.
     pub reason: String,
-    /// Where the model stood; `None` before the first.
+    /// The position before; `None` for the first event of a model.
     pub from: Option<Position>,
-    /// Where it stands now.
+    /// The position after.
     pub to: Position,
-    /// The evidence that it rests on.
+    /// The evidence for it.
     pub evidence: Option<Box<RolloutMetrics>>,
-    /// How far the inputs were read: topic, partition and next offset.
+    /// The next offset of each input: topic, partition, offset.
     pub positions: Vec<(String, i32, i64)>,
     /// The document that was applied.
     pub document: Option<Value>,
-    /// What the tests are planned with from here on, when that changed.
+    /// The design of the tests from here on, if it changed.
     pub design: Option<Design>,
+}
+
+impl RolloutEvent {
+    /// Returns the answer to a command that changes nothing.
+    pub(crate) fn answer(
+        command: &Command,
+        sequence: u64,
+        at: Timestamp,
+        action: Action,
+        position: Position,
+        reason: String,
+    ) -> Self {
+        Self {
+            model: command.model.clone(),
+            rollout: command.rollout.clone(),
+            sequence,
+            at,
+            actor: command.by.clone(),
+            command_id: Some(command.id.clone()),
+            action,
+            reason,
+            from: Some(position.clone()),
+            to: position,
+            evidence: None,
+            positions: Vec::new(),
+            document: None,
+            design: None,
+        }
+    }
+}
+
+/// Who makes a change, and the evidence for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Grounds {
+    pub(crate) actor: String,
+    pub(crate) command_id: Option<String>,
+    pub(crate) evidence: Option<Box<RolloutMetrics>>,
+    pub(crate) positions: Vec<(String, i32, i64)>,
+}
+
+impl Grounds {
+    /// Returns the grounds of a change that the judge makes.
+    pub(crate) fn of_judge(report: RolloutMetrics, positions: Vec<(String, i32, i64)>) -> Self {
+        Self {
+            actor: "judge".to_owned(),
+            command_id: None,
+            evidence: Some(Box::new(report)),
+            positions,
+        }
+    }
 }

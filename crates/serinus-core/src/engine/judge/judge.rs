@@ -1,585 +1,220 @@
-//! The judge of one model: merges the lanes' evidence at event-time ticks, decides, and answers operators.
+//! The judge of one model: merges the sums of its lanes at event-time ticks, decides, and answers commands.
 //!
-//! A decision is a function of the commands and partials it was given, in their order, and of nothing else.
+//! Its output is a function of the commands, partials and clock readings that it was given, in their order, and of nothing else.
 
-use std::collections::BTreeMap;
-
-use crate::decision::basis;
-use crate::decision::gates;
-use crate::domain::ids::{Revision, RolloutName, StageIndex, Version};
-use crate::domain::routing::Routing;
+use crate::domain::ids::{Revision, RolloutName, Salt, StageIndex, Version};
+use crate::domain::routing::{OnFailure, Routing};
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
-use crate::engine::judge::decision;
+use crate::engine::judge::command::{Command, Parsed, Verb, Written, unsupported};
 use crate::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use crate::engine::judge::io::{Effect, Event, Settings};
-use crate::engine::judge::report::RolloutMetrics;
-use crate::engine::judge::state::{
-    ModelState, conditions, is_approval_wanted, live, of_phase, remember, route,
-};
+use crate::engine::judge::model_change::wrong_model;
+use crate::engine::judge::model_judge::ModelJudge;
+use crate::engine::judge::state::ModelState;
 use crate::engine::partial::Partial;
-use crate::evidence::design::Design;
-use crate::evidence::sums::{Evidence, GAP_MAX};
-use crate::inference::bet_cache::BetCache;
-use crate::inference::input::AnalysisInput;
-use crate::inference::interim;
-use crate::inference::planning;
-use crate::inference::verdict::{Verdict, Wait};
-use crate::plan::rollout::{RolloutPlan, WhenInconclusive};
-
-/// Maximum time without a record while no evidence arrives.
-const SILENCE_MAX: Span = Span::seconds(10);
+use crate::plan::rollout::ModelPlan;
 
 /// The judge of one model.
 #[derive(Debug)]
-pub struct Judge {
-    pub(crate) settings: Settings,
-    pub(crate) standing: Option<ModelState>,
-    pub(crate) partials: BTreeMap<i32, Partial>,
-    /// The newest sums of rollouts that are over, as long as labels may speak against their decisions.
-    pub(crate) past: BTreeMap<RolloutName, BTreeMap<i32, Partial>>,
-    judged: Option<Timestamp>,
-    spoke_at: Timestamp,
-    pub(crate) sequence: u64,
-    bets: BetCache,
+pub enum Judge {
+    /// Its model was not applied yet.
+    WithoutModel(UnappliedJudge),
+    /// Its model was applied.
+    OfModel(Box<ModelJudge>),
 }
 
 impl Judge {
-    /// Makes a judge of a model that nothing is known of.
+    /// Returns a judge whose model was not applied yet.
     pub fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            standing: None,
-            partials: BTreeMap::new(),
-            past: BTreeMap::new(),
-            judged: None,
-            spoke_at: Timestamp::MIN,
-            sequence: 0,
-            bets: BetCache::default(),
+        Self::WithoutModel(UnappliedJudge { settings, sequence: 0, opened_at: Timestamp::MIN })
+    }
+
+    /// Returns a judge with the newest recorded state. The partials that were judged before follow by `recall`.
+    pub fn restore(settings: Settings, state: ModelState) -> Self {
+        Self::OfModel(Box::new(ModelJudge::new(settings, state, Timestamp::MIN)))
+    }
+
+    /// Starts, for the first time or after a restart: the time without a record counts from here.
+    pub fn open(&mut self, now: Timestamp) {
+        match self {
+            Self::WithoutModel(judge) => judge.opened_at = now,
+            Self::OfModel(judge) => judge.reported_at = now,
         }
     }
 
-    /// Makes a judge that goes on where the newest state says; the partials judged before follow by `recall`.
-    pub fn restore(settings: Settings, standing: ModelState) -> Self {
-        Self {
-            judged: standing.judged,
-            sequence: standing.sequence,
-            standing: Some(standing),
-            ..Self::new(settings)
-        }
-    }
-
-    /// Begins, for the first time or after a restart: from now on it is silent until it has something to say.
-    pub fn open(&mut self, now: Timestamp, partitions: i32) {
-        self.settings.partitions = partitions;
-        self.spoke_at = now;
-    }
-
-    /// Returns whether sums of this rollout are gone by: those of the running one, and of those that labels may still speak against.
+    /// Returns whether the partials of a rollout are used: those of the running one, and those that labels can still contest.
     pub fn uses_partials_of(&self, rollout: &RolloutName) -> bool {
-        self.is_running(rollout) || self.may_be_contested(rollout)
+        self.of_model().is_some_and(|j| j.uses_partials_of(rollout))
     }
 
     /// Resumes after the newest tick that was judged before a restart, once its inputs are restored.
     pub fn has_judged(&mut self, tick: Option<Timestamp>) {
-        self.judged = self.judged.max(tick);
-        if let Some(standing) = &mut self.standing {
-            standing.judged = self.judged;
+        if let Self::OfModel(judge) = self {
+            judge.has_judged(tick);
         }
     }
 
-    /// Takes in a partial that had been judged before a restart, one of all that had come, in their order, and decides nothing.
+    /// Restores one of all partials that were judged before a restart, in their order. Decides nothing.
     pub fn recall_in_order(&mut self, partial: Partial) {
-        self.recall(partial);
-        self.has_judged(self.complete_tick());
-    }
-
-    /// Takes in the newest partial of a lane that had been judged before a restart, and decides nothing.
-    pub fn recall(&mut self, partial: Partial) {
-        if self.is_current(&partial) {
-            self.partials.insert(partial.partition, partial);
-        } else if self.is_of_the_past(&partial) {
-            self.keep_past(partial);
+        if let Self::OfModel(judge) = self {
+            judge.recall(partial);
+            judge.has_judged(judge.partials.complete_tick());
         }
     }
 
-    /// Takes one event and appends what it asks of the world.
+    /// Restores the newest partial of a lane that was judged before a restart. Decides nothing.
+    pub fn recall(&mut self, partial: Partial) {
+        if let Self::OfModel(judge) = self {
+            judge.recall(partial);
+        }
+    }
+
+    /// Handles one event and appends its effects.
     pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Vec<Effect>) {
-        match event {
-            Event::Command(command) => self.command(now, *command, out),
-            Event::Partial(partial) if self.is_of_the_past(&partial) => {
-                let name = partial.rollout.clone();
-                self.keep_past(*partial);
-                self.reconsider(now, &name, out);
+        match (&mut *self, event) {
+            (Self::OfModel(judge), Event::Command(command)) => judge.command(now, *command, out),
+            (Self::OfModel(judge), Event::Partial(partial)) => judge.partial(now, *partial, out),
+            (Self::WithoutModel(judge), Event::Command(command)) => {
+                if let Some(applied) = judge.command(now, *command, out) {
+                    *self = Self::OfModel(Box::new(applied));
+                }
             }
-            Event::Partial(partial) => {
-                if !self.is_current(&partial) {
-                    out.push(Effect::Count(Counter::PartialStale, 1));
-                    return;
-                }
-                self.partials.insert(partial.partition, *partial);
-                match self.complete_tick() {
-                    Some(tick) if self.judged.is_none_or(|j| j < tick) => {
-                        self.judge(now, tick, out);
-                    }
-                    Some(_) | None => {}
-                }
+            (Self::WithoutModel(_), Event::Partial(_)) => {
+                out.push(Effect::Count(Counter::PartialStale, 1));
             }
         }
     }
 
     /// Handles every deadline that `now` has reached; reports missing evidence.
     pub fn tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        if self.next_wake().is_some_and(|at| at <= now) {
-            self.break_silence(now, out);
+        if let Self::OfModel(judge) = self {
+            judge.tick(now, out);
         }
     }
 
     /// Returns when `tick` is next needed, if ever.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        let standing = self.standing.as_ref()?;
-        let plan = &standing.rollout.as_ref()?.plan;
-        let patience = plan.tick.min(SILENCE_MAX).max(Span::seconds(1));
-        standing.position.phase.is_open().then(|| self.spoke_at.max(standing.applied_at) + patience)
+        self.of_model()?.next_wake()
     }
 
-    /// Returns where the model stands, once it was applied.
-    pub fn standing(&self) -> Option<&ModelState> {
-        self.standing.as_ref()
+    /// Returns the state of the model, once it was applied.
+    pub fn state(&self) -> Option<&ModelState> {
+        Some(&self.of_model()?.state)
     }
 
-    /// Merges what the lanes sent, and decides.
-    fn judge(&mut self, now: Timestamp, tick: Timestamp, out: &mut Vec<Effect>) {
-        let evidence = self.evidence();
-        let positions = self.positions();
-        let (lag, unplanned) = (self.lag(), self.unplanned());
-        let Some(standing) = &mut self.standing else { return };
-        let Some(rollout) = standing.rollout.clone() else { return };
-        self.judged = Some(tick);
-        standing.judged = Some(tick);
-        let is_first_look = standing.entered_at.is_none();
-        standing.entered_at.get_or_insert(tick);
-        let stable = standing.position.routing.stable.clone();
-        let has_new_thresholds = planning::freeze_thresholds(
-            &mut standing.design,
-            &rollout.plan,
-            standing.position.routing.stage,
-            &stable,
-            &evidence,
-            tick,
-        );
-        let live = live(&rollout.plan, standing);
-        let look = interim::analyze(&AnalysisInput {
-            plan: &rollout.plan,
-            design: &standing.design,
-            evidence: &evidence,
-            stage: standing.position.routing.stage,
-            stable: &stable,
-            live: &live,
-            tick,
-            entered_at: standing.entered_at,
-            lag,
-            unplanned,
-            bets: &self.bets,
-            detail: self.settings.detail,
-        });
-        let verdict = of_phase(standing, gates::judge(&look));
-        let supports = basis::of(&look, &verdict);
-        let conditions = conditions(&look, &verdict);
-        let report = RolloutMetrics::of(look, standing.position.routing.revision, &verdict);
-        let has_new_conditions = standing.conditions != conditions;
-        let was_approval_wanted = standing.conditions.iter().any(is_approval_wanted);
-        standing.conditions = conditions;
-        if let Some(decision) = standing.decision(&verdict, supports) {
-            decision::keep(&mut standing.decisions, decision);
-        }
-        out.push(Effect::Count(Counter::TicksJudged, 1));
-        let sequence = self.sequence;
-        let grounds = Grounds {
-            actor: "judge".to_owned(),
-            command_id: None,
-            evidence: Some(Box::new(report.clone())),
-            positions,
-        };
-        self.act(now, tick, verdict, was_approval_wanted, grounds, out);
-        self.say(now, report, out);
-        self.reconsider(now, &rollout.plan.name, out);
-        let Some(standing) = &self.standing else { return };
-        let must_keep = has_new_conditions || has_new_thresholds || is_first_look;
-        if self.sequence == sequence && must_keep {
-            out.push(Effect::State(Box::new(standing.clone())));
-        }
-    }
-
-    /// Does what a verdict asks for.
-    fn act(
-        &mut self,
-        now: Timestamp,
-        tick: Timestamp,
-        verdict: Verdict,
-        was_approval_wanted: bool,
-        grounds: Grounds,
-        out: &mut Vec<Effect>,
-    ) {
-        match verdict {
-            Verdict::Hold { wait: Wait::Approval, reason } => {
-                let is_first = !was_approval_wanted;
-                if is_first && self.phase() == Phase::Progressing {
-                    let position = self.position();
-                    self.change(now, Action::Hold, reason, position, grounds, out);
-                }
-            }
-            Verdict::Hold {
-                wait: Wait::Until(_) | Wait::Data | Wait::Health | Wait::Signal | Wait::Proof(_),
-                ..
-            } => {}
-            Verdict::Advance { reason } => {
-                self.enter_next_stage(now, Some(tick), reason, grounds, out);
-            }
-            Verdict::Drop { candidate, reason } => {
-                self.drop_candidate(now, candidate, reason, grounds, out);
-            }
-            Verdict::Abort { reason } => {
-                self.finish(now, Phase::Aborted, Action::Abort, reason, grounds, out);
-            }
-            Verdict::Inconclusive { reason } => {
-                let policy = self.plan().map(|p| p.decide.inconclusive);
-                match policy {
-                    Some(WhenInconclusive::Abort) | None => {
-                        let deed = Action::Inconclusive;
-                        self.finish(now, Phase::Inconclusive, deed, reason, grounds, out);
-                    }
-                    Some(WhenInconclusive::Pause) => {
-                        let to = Position { phase: Phase::Paused, ..self.position() };
-                        self.change(now, Action::Inconclusive, reason, to, grounds, out);
-                    }
-                }
-            }
-            Verdict::Conclude { winner, reason } => {
-                if let Some(standing) = &mut self.standing {
-                    standing.winner = Some(winner);
-                }
-                let to = Position { phase: Phase::Concluded, ..self.position() };
-                self.change(now, Action::Advance, reason, to, grounds, out);
-            }
-            Verdict::Promote { winner, reason } => {
-                self.promote(now, winner, reason, grounds, out);
-            }
-        }
-    }
-
-    /// Goes to the next stage, with the bets planned from what the stages before it showed.
-    pub(crate) fn enter_next_stage(
-        &mut self,
-        now: Timestamp,
-        tick: Option<Timestamp>,
-        reason: String,
-        grounds: Grounds,
-        out: &mut Vec<Effect>,
-    ) {
-        let evidence = self.evidence();
-        let Some(standing) = &mut self.standing else { return };
-        let Some(rollout) = &standing.rollout else { return };
-        let routing = &standing.position.routing;
-        let next = StageIndex(routing.stage.0 + 1);
-        let stable = routing.stable.clone();
-        planning::plan_stage(&mut standing.design, &rollout.plan, next, &stable, &evidence);
-        standing.entered_at = tick;
-        let revision = Revision(routing.revision.0 + 1);
-        let routing = route(standing, &rollout.plan, next, revision);
-        let to = Position { phase: Phase::Progressing, routing };
-        self.change(now, Action::Advance, reason, to, grounds, out);
-    }
-
-    fn drop_candidate(
-        &mut self,
-        now: Timestamp,
-        candidate: Version,
-        reason: String,
-        grounds: Grounds,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(standing) = &mut self.standing else { return };
-        let Some(rollout) = standing.rollout.clone() else { return };
-        let revision = Revision(standing.position.routing.revision.0 + 1);
-        if standing.winner.as_ref() == Some(&candidate) {
-            standing.winner = None;
-        }
-        standing.design.drops.push((revision, candidate));
-        let stage = standing.position.routing.stage;
-        let routing = route(standing, &rollout.plan, stage, revision);
-        let to = Position { phase: standing.position.phase, routing };
-        self.change(now, Action::Abort, reason, to, grounds, out);
-    }
-
-    /// Makes the winner the stable version.
-    pub(crate) fn promote(
-        &mut self,
-        now: Timestamp,
-        winner: Version,
-        reason: String,
-        grounds: Grounds,
-        out: &mut Vec<Effect>,
-    ) {
-        if let Some(standing) = &mut self.standing {
-            standing.winner = Some(winner);
-        }
-        self.finish(now, Phase::Promoted, Action::Promote, reason, grounds, out);
-    }
-
-    /// Ends the rollout: nothing of it is left in routing, and the next in the queue begins.
-    pub(crate) fn finish(
-        &mut self,
-        now: Timestamp,
-        phase: Phase,
-        deed: Action,
-        reason: String,
-        grounds: Grounds,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(standing) = &mut self.standing else { return };
-        let Some(rollout) = &standing.rollout else { return };
-        let stable = match (&standing.winner, phase) {
-            (Some(winner), Phase::Promoted) => winner.clone(),
-            (_, _) => standing.position.routing.stable.clone(),
-        };
-        let revision = Revision(standing.position.routing.revision.0 + 1);
-        let routing = Routing {
-            stage: standing.position.routing.stage,
-            ..standing.model.plan.at_rest(stable, revision)
-        };
-        remember(&mut standing.past, rollout, phase);
-        let name = rollout.plan.name.clone();
-        decision::settle(&mut standing.decisions, &name, phase);
-        if standing.decisions.iter().any(|d| d.rollout.plan.name == name) {
-            self.past.insert(name, std::mem::take(&mut self.partials));
-        }
-        standing.conditions = Vec::new();
-        standing.design = Design::default();
-        standing.entered_at = None;
-        standing.judged = None;
-        self.forget_evidence();
-        self.change(now, deed, reason, Position { phase, routing }, grounds, out);
-        self.begin_next(now, out);
-    }
-
-    /// Publishes a change, and keeps where the model stands now.
-    pub(crate) fn change(
-        &mut self,
-        now: Timestamp,
-        deed: Action,
-        reason: String,
-        to: Position,
-        grounds: Grounds,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(standing) = &mut self.standing else { return };
-        let before = std::mem::replace(&mut standing.position, to.clone());
-        self.sequence += 1;
-        standing.sequence = self.sequence;
-        if before.phase != to.phase || before.routing.stage != to.routing.stage {
-            standing.since = now;
-        }
-        standing.by.clone_from(&grounds.actor);
-        standing.reason.clone_from(&reason);
-        let is_new_design = before.routing.revision != to.routing.revision && to.phase.is_open();
-        out.push(Effect::Event(Box::new(RolloutEvent {
-            model: self.settings.model.clone(),
-            rollout: standing.rollout.as_ref().map(|r| r.plan.name.clone()),
-            sequence: standing.sequence,
-            at: now,
-            actor: grounds.actor,
-            command_id: grounds.command_id,
-            deed,
-            reason,
-            from: Some(before),
-            to,
-            evidence: grounds.evidence,
-            positions: grounds.positions,
-            document: None,
-            design: is_new_design.then(|| standing.design.clone()),
-        })));
-        out.push(Effect::State(Box::new(standing.clone())));
-        out.push(Effect::Count(Counter::Changes, 1));
-    }
-
-    /// Publishes the evidence as of now, with a sentence of the caller's; for changes that no tick brought.
-    pub(crate) fn report(&mut self, now: Timestamp, verdict: &Verdict, out: &mut Vec<Effect>) {
-        let evidence = self.evidence();
-        let Some(standing) = &self.standing else { return };
-        let Some(rollout) = &standing.rollout else { return };
-        let live = live(&rollout.plan, standing);
-        let look = interim::analyze(&AnalysisInput {
-            plan: &rollout.plan,
-            design: &standing.design,
-            evidence: &evidence,
-            stage: standing.position.routing.stage,
-            stable: &standing.position.routing.stable,
-            live: &live,
-            tick: self.judged.unwrap_or(now.floor_to(rollout.plan.tick)),
-            entered_at: standing.entered_at,
-            lag: self.lag(),
-            unplanned: self.unplanned(),
-            bets: &self.bets,
-            detail: self.settings.detail,
-        });
-        let report = RolloutMetrics::of(look, standing.position.routing.revision, verdict);
-        self.say(now, report, out);
-    }
-
-    fn say(&mut self, now: Timestamp, report: RolloutMetrics, out: &mut Vec<Effect>) {
-        self.spoke_at = now;
-        out.push(Effect::Metrics(Box::new(report)));
-    }
-
-    /// Says that no evidence comes. Before the first, the clock on the wall stands in for event time.
-    fn break_silence(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let waiting_for = self.waiting_for();
-        let Some(standing) = &self.standing else { return };
-        let Some(rollout) = &standing.rollout else { return };
-        let evidence = self.evidence();
-        let live = live(&rollout.plan, standing);
-        let is_unheard = self.partials.is_empty() && self.judged.is_none();
-        let tick = if is_unheard { now } else { self.judged.unwrap_or(now) };
-        let mut look = interim::analyze(&AnalysisInput {
-            plan: &rollout.plan,
-            design: &standing.design,
-            evidence: &evidence,
-            stage: standing.position.routing.stage,
-            stable: &standing.position.routing.stable,
-            live: &live,
-            tick,
-            entered_at: if is_unheard { Some(standing.applied_at) } else { standing.entered_at },
-            lag: self.lag(),
-            unplanned: self.unplanned(),
-            bets: &self.bets,
-            detail: self.settings.detail,
-        });
-        look.health.no_data = true;
-        let verdict = if is_unheard {
-            of_phase(standing, gates::judge(&look))
-        } else {
-            let reason = match waiting_for {
-                _ if look.health.unplanned > 0 => gates::unplanned(look.health.unplanned),
-                Some(partition) => format!("waiting for the evidence of partition {partition}"),
-                None => "no new evidence".to_owned(),
-            };
-            Verdict::Hold { wait: Wait::Data, reason }
-        };
-        let report = RolloutMetrics::of(look, standing.position.routing.revision, &verdict);
-        let grounds = Grounds {
-            actor: "judge".to_owned(),
-            command_id: None,
-            evidence: Some(Box::new(report.clone())),
-            positions: self.positions(),
-        };
-        self.act(now, tick, verdict, true, grounds, out);
-        self.say(now, report, out);
-    }
-
-    fn is_current(&self, partial: &Partial) -> bool {
-        let known = self.partials.get(&partial.partition);
-        self.is_running(&partial.rollout)
-            && known.is_none_or(|k| (k.tick, k.turn) <= (partial.tick, partial.turn))
-    }
-
-    /// Returns the newest tick that every partition with traffic has passed.
-    ///
-    /// Partitions that are idle, or that nothing was ever heard of, are carried along: what they have to say is in their
-    /// sums whenever it comes, and adds up to the same.
-    fn complete_tick(&self) -> Option<Timestamp> {
-        let busy = self.partials.values().filter(|p| !p.is_idle).map(|i| i.tick).min();
-        busy.or_else(|| self.partials.values().map(|p| p.tick).max())
-    }
-
-    fn waiting_for(&self) -> Option<i32> {
-        let busy = self.partials.values().filter(|p| !p.is_idle);
-        busy.min_by_key(|b| b.tick).map(|t| t.partition)
-    }
-
-    pub(crate) fn evidence(&self) -> Evidence {
-        let mut evidence = Evidence::default();
-        let Some(tick) = self.complete_tick() else { return evidence };
-        let mut began = tick;
-        for partial in self.partials.values() {
-            evidence.merge(&partial.sums);
-            // An idle lane whose clock is so far behind the others' has seen nothing but wrong dates.
-            let first_at = partial.sums.first_at().filter(|_| tick - partial.tick <= GAP_MAX);
-            began = first_at.map_or(began, |b| b.min(began));
-        }
-        evidence.begin_at(began);
-        evidence
-    }
-
-    pub(crate) fn positions(&self) -> Vec<(String, i32, i64)> {
-        let Some(standing) = &self.standing else { return Vec::new() };
-        positions_of(&self.partials, standing, &self.settings)
-    }
-
-    fn lag(&self) -> u64 {
-        self.partials.values().map(|p| p.lag).sum()
-    }
-
-    fn unplanned(&self) -> u64 {
-        self.partials.values().map(|p| p.unplanned).sum()
-    }
-
-    pub(crate) fn phase(&self) -> Phase {
-        self.standing.as_ref().map_or(Phase::Idle, |s| s.position.phase)
-    }
-
-    /// Returns where the model stands; only called once there is a model.
-    pub(crate) fn position(&self) -> Position {
-        self.standing
-            .as_ref()
-            .expect("changes are only made to a model that was applied")
-            .position
-            .clone()
-    }
-
-    pub(crate) fn plan(&self) -> Option<&RolloutPlan> {
-        self.standing.as_ref()?.rollout.as_ref().map(|r| &r.plan)
-    }
-
-    pub(crate) fn bets(&self) -> &BetCache {
-        &self.bets
-    }
-
-    /// Returns the newest tick that was judged of the running rollout.
+    /// Returns the newest judged tick of the running rollout.
     pub fn newest_tick(&self) -> Option<Timestamp> {
-        self.judged
+        self.of_model()?.newest_tick()
     }
 
-    pub(crate) fn forget_evidence(&mut self) {
-        self.partials = BTreeMap::new();
-        self.judged = None;
+    fn of_model(&self) -> Option<&ModelJudge> {
+        match self {
+            Self::WithoutModel(_) => None,
+            Self::OfModel(judge) => Some(judge),
+        }
     }
 }
 
-/// Returns how far the lanes had read for these partials.
-pub(crate) fn positions_of(
-    partials: &BTreeMap<i32, Partial>,
-    standing: &ModelState,
-    settings: &Settings,
-) -> Vec<(String, i32, i64)> {
-    let predictions = &standing.model.plan.topics.predictions;
-    let labels = &settings.labels_topic;
-    partials
-        .values()
-        .flat_map(|p| {
-            [
-                (predictions.clone(), p.partition, p.inputs.predictions),
-                (labels.clone(), p.partition, p.inputs.labels),
-            ]
-        })
-        .collect()
+/// The judge of a model that was not applied yet: it refuses every command except to apply the model.
+#[derive(Debug)]
+pub struct UnappliedJudge {
+    settings: Settings,
+    sequence: u64,
+    opened_at: Timestamp,
 }
 
-/// Who makes a change, and what it rests on.
-#[derive(Clone, Debug)]
-pub(crate) struct Grounds {
-    pub(crate) actor: String,
-    pub(crate) command_id: Option<String>,
-    pub(crate) evidence: Option<Box<RolloutMetrics>>,
-    pub(crate) positions: Vec<(String, i32, i64)>,
+impl UnappliedJudge {
+    /// Executes or refuses a command; returns the judge of the model if that was applied.
+    fn command(
+        &mut self,
+        now: Timestamp,
+        mut command: Command,
+        out: &mut Vec<Effect>,
+    ) -> Option<ModelJudge> {
+        if command.model != self.settings.model {
+            return None;
+        }
+        let revision = Revision(0);
+        if let Some(reason) = command.wrong_revision(revision) {
+            self.refuse(now, &command, reason, out);
+            return None;
+        }
+        let reason = match command.verb {
+            Verb::Apply => match command.spec.take() {
+                Some(Parsed::Model(written)) if written.plan.name == self.settings.model => {
+                    return Some(self.apply(now, &command, *written, out));
+                }
+                Some(Parsed::Model(written)) => wrong_model(&written.plan),
+                Some(Parsed::Rollout(written)) => {
+                    format!("there is no model `{}` yet: apply it first", written.plan.model)
+                }
+                Some(Parsed::Invalid(reason)) => reason,
+                None => "there is no spec to apply".to_owned(),
+            },
+            Verb::Pause
+            | Verb::Resume
+            | Verb::Promote
+            | Verb::PromoteFull
+            | Verb::Abort
+            | Verb::Retry
+            | Verb::Rollback
+            | Verb::Extend => {
+                unsupported(command.verb).unwrap_or("there is no rollout of this model").to_owned()
+            }
+        };
+        self.refuse(now, &command, reason, out);
+        None
+    }
+
+    fn apply(
+        &self,
+        now: Timestamp,
+        command: &Command,
+        written: Written<ModelPlan>,
+        out: &mut Vec<Effect>,
+    ) -> ModelJudge {
+        let document = written.document.clone();
+        let routing = written.plan.at_rest(written.plan.stable.clone(), Revision(1));
+        let position = Position { phase: Phase::Idle, routing };
+        let reason = format!("{} serves everything", position.routing.stable);
+        let state = ModelState {
+            sequence: self.sequence,
+            ..ModelState::first(now, written, position.clone(), command)
+        };
+        let mut judge = ModelJudge::new(self.settings.clone(), state, self.opened_at);
+        let answer = judge.answer(now, command, Action::Apply, position, reason);
+        let event = RolloutEvent { rollout: None, from: None, document: Some(document), ..answer };
+        judge.publish_applied(event, out);
+        judge
+    }
+
+    fn refuse(&mut self, now: Timestamp, command: &Command, reason: String, out: &mut Vec<Effect>) {
+        let position = nowhere(command);
+        self.sequence += 1;
+        let event =
+            RolloutEvent::answer(command, self.sequence, now, Action::Conflict, position, reason);
+        out.push(Effect::Count(Counter::CommandRefused, 1));
+        out.push(Effect::Count(Counter::Changes, 1));
+        out.push(Effect::Event(Box::new(event)));
+    }
+}
+
+/// Returns the position of a model that was never applied.
+fn nowhere(command: &Command) -> Position {
+    let routing = Routing {
+        model: command.model.clone(),
+        revision: Revision(0),
+        rollout: None,
+        stage: StageIndex(0),
+        stable: Version::new(""),
+        salt: Salt::new(""),
+        slices: Vec::new(),
+        shadows: Vec::new(),
+        timeout: Span::ZERO,
+        shadow_timeout: Span::ZERO,
+        on_failure: OnFailure::Error,
+        default: None,
+    };
+    Position { phase: Phase::Idle, routing }
 }

@@ -9,9 +9,13 @@ pub mod report;
 
 pub mod io;
 
+pub mod model_change;
+pub mod partial_set;
+
 pub mod apply;
 pub mod commands;
 pub mod contest;
-pub mod model_change;
+pub mod model_judge;
+pub mod transition;
 
 pub mod judge;

@@ -27,6 +27,11 @@ impl Harm {
     }
 }
 
+/// Returns why a model cannot be applied to the judge of another.
+pub(crate) fn wrong_model(plan: &ModelPlan) -> String {
+    format!("this is the model `{}`", plan.name)
+}
+
 /// Returns why a model cannot be applied while a rollout runs, with the fields' names as the spec has them; nothing if it can.
 pub(crate) fn refusal(
     before: &ModelPlan,

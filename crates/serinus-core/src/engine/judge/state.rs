@@ -1,25 +1,26 @@
-//! Where a model stands: everything that its judge must know again after a restart.
+//! The state of a model and of its rollout: everything that a judge needs after a restart.
 
 use crate::decision::basis::Support;
 use crate::domain::ids::{Revision, RolloutName, StageIndex, Version};
 use crate::domain::routing::Routing;
 use crate::domain::share::Share;
 use crate::domain::time::Timestamp;
-use crate::engine::judge::command::Written;
+use crate::engine::judge::command::{Command, Written};
 use crate::engine::judge::decision::Decision;
 use crate::engine::judge::event::{Phase, Position};
 use crate::evidence::design::Design;
+use crate::inference::planning;
 use crate::inference::verdict::{InterimAnalysis, LabelAge, Verdict, Wait};
 use crate::plan::rollout::{ModelPlan, RolloutPlan};
 
-/// One thing that a person wants to know at a glance.
+/// One aspect of a rollout that an operator wants to know at a glance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// What it is about: `split`, `label_parity`, `data`, `approval`.
+    /// Its subject: `split`, `label_parity`, `data`, `approval`.
     pub name: &'static str,
-    /// Whether it is as it should be.
+    /// Whether it is in order.
     pub is_ok: bool,
-    /// In a sentence.
+    /// One sentence about it.
     pub reason: String,
 }
 
@@ -28,7 +29,7 @@ impl Condition {
     pub const NAMES: [&'static str; 4] = ["data", "split", "label_parity", "approval"];
 }
 
-/// How a rollout that is over ended, so that its name is not used again by accident.
+/// How a finished rollout ended. Its name cannot be used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
     /// Its name.
@@ -42,24 +43,24 @@ pub struct Past {
 /// A rollout that waits for the end of another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Queued {
-    /// What was applied.
+    /// Its plan, and the document that was applied.
     pub written: Written<RolloutPlan>,
     /// The command that applied it.
     pub command_id: String,
-    /// Who did.
+    /// Who sent the command.
     pub by: String,
 }
 
-/// Everything that a judge must know again after a restart.
+/// The state of a model: everything that its judge needs after a restart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelState {
     /// The model.
     pub model: Written<ModelPlan>,
     /// The rollout in progress, or the last one.
-    pub rollout: Option<Written<RolloutPlan>>,
+    pub rollout: Option<RolloutState>,
     /// Phase and routing.
     pub position: Position,
-    /// The newest change's number.
+    /// The number of the newest event.
     pub sequence: u64,
     /// When the phase or stage last changed.
     pub since: Timestamp,
@@ -67,31 +68,72 @@ pub struct ModelState {
     pub by: String,
     /// Why.
     pub reason: String,
-    /// What a person wants to know at a glance.
+    /// What an operator wants to know at a glance.
     pub conditions: Vec<Condition>,
-    /// When the rollout was applied, by the clock on the wall.
-    pub applied_at: Timestamp,
-    /// The tick at which the stage was entered; `None` before the first judged tick.
-    pub entered_at: Option<Timestamp>,
-    /// The newest tick judged when this was written.
-    pub judged: Option<Timestamp>,
-    /// What the tests are planned with.
-    pub design: Design,
-    /// Who won, once it is concluded.
-    pub winner: Option<Version>,
-    /// The newest decisions, so that labels which come or change afterwards can be held against them.
+    /// The newest decisions, against which labels that arrive or change afterwards are held.
     pub decisions: Vec<Decision>,
-    /// Rollouts that wait.
+    /// Rollouts that wait for the end of the current one.
     pub queue: Vec<Queued>,
     /// Rollouts that are over, newest last.
     pub past: Vec<Past>,
-    /// The newest commands' ids, so that one delivered twice is done once.
+    /// The ids of the newest commands: a command that is delivered twice is executed once.
     pub commands: Vec<String>,
 }
 
-impl ModelState {
+/// The state of a rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RolloutState {
+    /// Its plan, and the document that was applied.
+    pub written: Written<RolloutPlan>,
+    /// When it began, in wall-clock time.
+    pub applied_at: Timestamp,
+    /// The tick at which the stage was entered; `None` before the first judged tick.
+    pub entered_at: Option<Timestamp>,
+    /// The newest judged tick.
+    pub judged: Option<Timestamp>,
+    /// What the tests are planned with.
+    pub design: Design,
+    /// The winner, once the rollout is concluded.
+    pub winner: Option<Version>,
+}
+
+impl RolloutState {
+    /// Returns a rollout that begins.
+    pub fn begin(written: Written<RolloutPlan>, now: Timestamp) -> Self {
+        let design = planning::initial(&written.plan);
+        Self { written, applied_at: now, entered_at: None, judged: None, design, winner: None }
+    }
+
+    /// Clears what belongs to evidence, once the rollout is over.
+    pub(crate) fn end(&mut self) {
+        self.design = Design::default();
+        self.entered_at = None;
+        self.judged = None;
+    }
+
+    /// Returns the name.
+    pub fn name(&self) -> &RolloutName {
+        &self.written.plan.name
+    }
+
+    /// Returns the plan.
+    pub fn plan(&self) -> &RolloutPlan {
+        &self.written.plan
+    }
+
+    /// Returns the candidates that were not dropped, in spec order.
+    pub fn live(&self) -> Vec<Version> {
+        let is_out = |v: &&Version| self.design.drops.iter().any(|(_, out)| out == *v);
+        self.plan().candidates.iter().filter(|v| !is_out(v)).cloned().collect()
+    }
+
     /// Returns a decision with the tests that its verdict rests on; `None` if no test of labels supports it.
-    pub fn decision(&self, verdict: &Verdict, supports: Vec<Support>) -> Option<Decision> {
+    pub(crate) fn decision(
+        &self,
+        routing: &Routing,
+        verdict: &Verdict,
+        supports: Vec<Support>,
+    ) -> Option<Decision> {
         let phase = match verdict {
             Verdict::Promote { .. } => Phase::Promoted,
             Verdict::Conclude { .. } => Phase::Concluded,
@@ -101,11 +143,11 @@ impl ModelState {
             | Verdict::Drop { .. }
             | Verdict::Inconclusive { .. } => return None,
         };
-        (!supports.is_empty()).then_some(Decision {
-            rollout: self.rollout.clone()?,
+        (!supports.is_empty()).then(|| Decision {
+            rollout: self.written.clone(),
             design: self.design.clone(),
-            stable: self.position.routing.stable.clone(),
-            stage: self.position.routing.stage,
+            stable: routing.stable.clone(),
+            stage: routing.stage,
             phase,
             supports,
             is_contested: false,
@@ -113,75 +155,105 @@ impl ModelState {
     }
 }
 
-/// Returns the candidates that are still in, in spec order.
-pub fn live(plan: &RolloutPlan, standing: &ModelState) -> Vec<Version> {
-    let is_out = |v: &&Version| !standing.design.drops.iter().any(|(_, out)| out == *v);
-    plan.candidates.iter().filter(is_out).cloned().collect()
-}
+impl ModelState {
+    /// Returns the state of a model that is applied for the first time.
+    pub(crate) fn first(
+        now: Timestamp,
+        model: Written<ModelPlan>,
+        position: Position,
+        command: &Command,
+    ) -> Self {
+        Self {
+            model,
+            rollout: None,
+            position,
+            sequence: 0,
+            since: now,
+            by: command.by.clone(),
+            reason: String::new(),
+            conditions: Vec::new(),
+            decisions: Vec::new(),
+            queue: Vec::new(),
+            past: Vec::new(),
+            commands: vec![command.id.clone()],
+        }
+    }
 
-/// Returns the routing of a stage, without the candidates that were taken out.
-pub fn route(
-    standing: &ModelState,
-    plan: &RolloutPlan,
-    stage: StageIndex,
-    revision: Revision,
-) -> Routing {
-    let live = live(plan, standing);
-    let is_out = |version: &Version| plan.candidates.contains(version) && !live.contains(version);
-    let mut slices = plan.slices(stage);
-    for slice in &mut slices {
-        if is_out(&slice.version) {
+    /// Returns the rollout in progress.
+    pub fn running(&self) -> Option<&RolloutState> {
+        self.rollout.as_ref().filter(|_| self.position.phase.is_open())
+    }
+
+    /// Returns whether a rollout is in progress.
+    pub(crate) fn is_running(&self, name: &RolloutName) -> bool {
+        self.running().is_some_and(|r| r.name() == name)
+    }
+
+    /// Returns the decision on a rollout, unless labels have contradicted it.
+    pub(crate) fn uncontested(&self, name: &RolloutName) -> Option<&Decision> {
+        self.decisions.iter().find(|d| d.rollout.plan.name == *name && !d.is_contested)
+    }
+
+    /// Returns the routing of a stage of a rollout, without the candidates that were dropped.
+    pub(crate) fn route(
+        &self,
+        rollout: &RolloutState,
+        stage: StageIndex,
+        revision: Revision,
+    ) -> Routing {
+        let (plan, live) = (rollout.plan(), rollout.live());
+        let is_out = |v: &Version| plan.candidates.contains(v) && !live.contains(v);
+        let mut slices = plan.slices(stage);
+        for slice in slices.iter_mut().filter(|s| is_out(&s.version)) {
             slice.share = Share::NONE;
         }
+        let mut shadows = plan.shadows(stage);
+        shadows.retain(|s| !is_out(&s.version));
+        shadows.sort_by(|a, b| a.version.cmp(&b.version));
+        Routing {
+            rollout: Some(plan.name.clone()),
+            stage,
+            salt: self.position.routing.salt.clone(),
+            slices,
+            shadows,
+            ..self.model.plan.at_rest(self.position.routing.stable.clone(), revision)
+        }
     }
-    let mut shadows = plan.shadows(stage);
-    shadows.retain(|s| !is_out(&s.version));
-    shadows.sort_by(|a, b| a.version.cmp(&b.version));
-    Routing {
-        rollout: Some(plan.name.clone()),
-        stage,
-        salt: standing.position.routing.salt.clone(),
-        slices,
-        shadows,
-        ..standing.model.plan.at_rest(standing.position.routing.stable.clone(), revision)
-    }
-}
 
-/// A paused or concluded rollout goes nowhere by itself, except back.
-pub fn of_phase(standing: &ModelState, verdict: Verdict) -> Verdict {
-    let wait = Wait::Approval;
-    if matches!(verdict, Verdict::Abort { .. } | Verdict::Drop { .. }) {
-        return verdict;
-    }
-    match (standing.position.phase, verdict) {
-        (Phase::Paused, verdict) => {
-            Verdict::Hold { wait, reason: format!("paused; {}", verdict.reason()) }
+    /// Returns what a verdict becomes in this phase: a paused or concluded rollout holds, unless a candidate is aborted.
+    pub(crate) fn in_phase(&self, verdict: Verdict) -> Verdict {
+        let wait = Wait::Approval;
+        if matches!(verdict, Verdict::Abort { .. } | Verdict::Drop { .. }) {
+            return verdict;
         }
-        (Phase::Concluded, verdict) => {
-            let ahead = standing.winner.as_ref().map_or("nobody", Version::as_str);
-            let reason =
-                format!("concluded: {ahead} won, promote or abort it; {}", verdict.reason());
-            Verdict::Hold { wait, reason }
-        }
-        (
+        match self.position.phase {
+            Phase::Paused => {
+                Verdict::Hold { wait, reason: format!("paused; {}", verdict.reason()) }
+            }
+            Phase::Concluded => {
+                let winner = self.rollout.as_ref().and_then(|r| r.winner.as_ref());
+                let ahead = winner.map_or("nobody", Version::as_str);
+                let reason =
+                    format!("concluded: {ahead} won, promote or abort it; {}", verdict.reason());
+                Verdict::Hold { wait, reason }
+            }
             Phase::Idle
             | Phase::Pending
             | Phase::Progressing
             | Phase::Promoted
             | Phase::Aborted
-            | Phase::Inconclusive,
-            verdict,
-        ) => verdict,
+            | Phase::Inconclusive => verdict,
+        }
     }
 }
 
-/// Returns what a person wants to know at a glance.
-pub fn conditions(look: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Condition> {
+/// Returns what an operator wants to know at a glance.
+pub(crate) fn conditions(analysis: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Condition> {
     let condition = |name, is_ok, good: &str, bad: &str| {
         let reason = if is_ok { good } else { bad };
         Condition { name, is_ok, reason: reason.to_owned() }
     };
-    let health = &look.health;
+    let health = &analysis.health;
     let wants_approval = matches!(verdict, Verdict::Hold { wait: Wait::Approval, .. });
     vec![
         condition("data", !health.no_data, "traffic is coming", "no fresh traffic"),
@@ -206,12 +278,12 @@ pub fn conditions(look: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Conditio
 }
 
 /// Returns whether a condition waits for a person.
-pub fn is_approval_wanted(condition: &Condition) -> bool {
+pub(crate) fn is_approval_wanted(condition: &Condition) -> bool {
     condition.name == "approval" && !condition.is_ok
 }
 
-/// Keeps how a rollout ended; the oldest are forgotten.
-pub fn remember(past: &mut Vec<Past>, rollout: &Written<RolloutPlan>, phase: Phase) {
+/// Adds how a rollout ended, and drops the oldest entry beyond a bound.
+pub(crate) fn remember(past: &mut Vec<Past>, rollout: &Written<RolloutPlan>, phase: Phase) {
     const PAST_MAX: usize = 200;
     let name: RolloutName = rollout.plan.name.clone();
     past.retain(|p| p.rollout != name);

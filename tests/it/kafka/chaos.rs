@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::kit::clock::{Deadline, Stopwatch};
 use crate::kit::evidence::Evidence;
+use crate::kit::fault_groups::by_kind;
 use crate::kit::kafka::{OwnKafka, Reader};
 use crate::kit::ledger::{Ledger, Promise, Summary};
 use crate::kit::process::Process;
@@ -178,6 +179,7 @@ fn the_ledger_balances_through_chaos() {
         .map(|world| Traffic::start(world, rate as f64 / TRIALS.len() as f64))
         .collect();
     cluster.run_schedule(&schedule, length);
+    cluster.await_promotions();
     for it in &traffic {
         it.end();
     }
@@ -185,12 +187,12 @@ fn the_ledger_balances_through_chaos() {
     let (faults, summaries) = cluster.close(&sent);
     let report = report(seed, &schedule, &summaries, cluster.restarts, &watch);
     print(&report);
-    assert!(
-        faults.is_empty(),
-        "{report}\n{} faults, by kind:\n{}",
-        faults.len(),
-        by_kind(&faults).join("\n")
-    );
+    let kinds = by_kind(&faults).join("\n");
+    // Printed at once: the message of a panic follows only after the other tests.
+    if !faults.is_empty() {
+        print(&format!("{} faults, by kind:\n{kinds}", faults.len()));
+    }
+    assert!(faults.is_empty(), "{report}\n{} faults, by kind:\n{kinds}", faults.len());
     audit(&cluster, &report);
 }
 
@@ -477,8 +479,8 @@ impl TestCluster {
         }
     }
 
-    /// Waits until everything is served and mature, stops all processes, and balances the ledger.
-    fn close(&mut self, sent: &[Vec<Sent>]) -> (Vec<String>, Vec<Summary>) {
+    /// Waits, while requests are still sent, until each promotion is answered and requests are routed at a new revision.
+    fn await_promotions(&mut self) {
         for id in &self.commands {
             // A missing answer is a fault; the ledger is still balanced.
             let event = self.canary().answer_in(id, WAIT);
@@ -486,6 +488,18 @@ impl TestCluster {
                 self.faults.push(format!("a promotion was answered by {event:?}"));
             }
         }
+        let canary = self.canary();
+        let mut predictions = Reader::open(&canary.kafka, &canary.topic("predictions"));
+        let (mut seen, mut revisions) = (0, BTreeSet::new());
+        predictions.wait(WAIT, |records| {
+            revisions.extend(records[seen..].iter().map(|r| r.json()["revision"].as_i64()));
+            seen = records.len();
+            revisions.len() > 1
+        });
+    }
+
+    /// Waits until everything is served and mature, stops all processes, and balances the ledger.
+    fn close(&mut self, sent: &[Vec<Sent>]) -> (Vec<String>, Vec<Summary>) {
         for (world, sent) in self.worlds.iter().zip(sent) {
             for kind in ["served", "predictions", "analysis"] {
                 let mut reader = Reader::open(&world.kafka, &world.topic(kind));
@@ -523,7 +537,6 @@ impl TestCluster {
             let (faults, summary) = Ledger { promise, ..ledger }.balance();
             self.faults.extend(faults);
             self.faults.extend(evidence.balance(&metrics));
-            // A promotion answered after the last request moves no request.
             if trial.name == CANARY && summary.revisions.len() < 2 {
                 self.faults.push(format!("the canary served at revisions {:?}", summary.revisions));
             }
@@ -561,31 +574,6 @@ fn report(
         "chaos": {"seed": seed, "seconds": watch.elapsed().as_secs(), "requests": requests, "asked_again": asked_again, "served": outcomes, "steps": faults, "restarts": restarts}
     })
     .to_string()
-}
-
-/// Groups faults that differ only in numbers and short names; returns the count and the first three of each group.
-fn by_kind(faults: &[String]) -> Vec<String> {
-    let mut kinds: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for fault in faults {
-        let kind = fault.split(|c: char| !c.is_alphabetic()).filter(|i| i.len() > 2);
-        kinds.entry(kind.collect::<Vec<_>>().join(" ")).or_default().push(fault);
-    }
-    let mut kinds: Vec<Vec<&str>> = kinds.into_values().collect();
-    kinds.sort_by_key(|k| std::cmp::Reverse(k.len()));
-    kinds
-        .iter()
-        .take(20)
-        .map(|k| format!("{} times:\n  {}", k.len(), k[..k.len().min(3)].join("\n  ")))
-        .collect()
-}
-
-#[test]
-fn faults_that_differ_only_in_numbers_are_grouped() {
-    let faults = ["a-1: served 2 times", "b: lost", "a-22: served 3 times"].map(str::to_owned);
-    assert_eq!(
-        by_kind(&faults),
-        ["2 times:\n  a-1: served 2 times\n  a-22: served 3 times", "1 times:\n  b: lost"]
-    );
 }
 
 /// Prints to the real stderr: a run takes minutes, and its seed must be visible even if it hangs.

@@ -193,11 +193,13 @@ fn refused(kind: Kind, of: &'static str, code: i16, times: usize) -> Fault {
     Fault { times, ..Fault::once(kind, of, Effect::Error(code)) }
 }
 
-/// Half of the timeout must outlast the longest outage: then the stable version is asked as well.
+/// Half of the timeout must outlast the longest outage: then the stable version is asked as well. The labels of a part, which are
+/// sent after its requests, must reach Kafka before their cases mature, also on a busy machine.
 fn slow_spec() -> String {
     ledger::spec(ROLLOUT)
         .replace("shadowTimeout: 90s", "shadowTimeout: 400s")
         .replace("timeout: 60s", "timeout: 300s")
+        .replace("maturity: 3s", "maturity: 15s")
 }
 
 #[test]

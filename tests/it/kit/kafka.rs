@@ -360,8 +360,12 @@ impl Reader {
         true
     }
 
-    /// Reads for this time.
+    /// Reads to the end of every partition, and then for this time.
     pub fn read_for(&mut self, wait: Duration) {
+        let to_end = Deadline::after(CALL_WAIT);
+        while !self.is_at_end() && !to_end.is_over() {
+            self.poll();
+        }
         let deadline = Deadline::after(wait);
         while !deadline.is_over() {
             self.poll();

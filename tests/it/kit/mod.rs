@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod clock;
 pub mod evidence;
+pub mod fault_groups;
 pub mod frames;
 pub mod kafka;
 pub mod ledger;

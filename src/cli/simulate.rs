@@ -285,12 +285,13 @@ fn accept(args: &SimulateArgs, context: &Context) -> Result<Exit, CliError> {
     let mut checked = Vec::new();
     let is_wanted =
         |name: &str| args.only.is_empty() || args.only.iter().any(|o| name.starts_with(o.as_str()));
-    for scenario in acceptance::scenarios().into_iter().filter(|s| is_wanted(s.name)) {
-        output::talk(scenario.name);
+    let scenarios = acceptance::scenarios().map_err(CliError::Usage)?;
+    let names: Vec<String> = scenarios.iter().map(|s| s.name.clone()).collect();
+    for scenario in scenarios.into_iter().filter(|s| is_wanted(&s.name)) {
+        output::talk(&scenario.name);
         checked.push(acceptance::check(scenario, args.quick, args.seed).map_err(CliError::Usage)?);
     }
     if checked.is_empty() {
-        let names: Vec<&str> = acceptance::scenarios().iter().map(|s| s.name).collect();
         let message = format!("no scenario has such a name; there are: {}", names.join(", "));
         return Err(CliError::Usage(message));
     }
@@ -332,12 +333,12 @@ fn accepted(checked: &[Checked]) -> String {
             });
             let within = if c.within { "yes" } else { "NO" };
             vec![
-                c.scenario.name.to_owned(),
+                c.scenario.name.clone(),
                 within.to_owned(),
                 rates.join(", "),
                 median,
                 c.survey.worlds.to_string(),
-                c.scenario.about.to_owned(),
+                c.scenario.about.clone(),
             ]
         })
         .collect();

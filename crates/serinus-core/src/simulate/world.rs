@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::domain::ids::{Revision, RolloutName};
@@ -41,15 +42,16 @@ pub struct Course {
 }
 
 /// How a rollout ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Ending {
     /// The candidate was promoted, or proved where a person promotes.
     Promoted,
-    /// It was taken back for harm.
+    /// It was aborted for harm.
     Aborted,
-    /// The spec's time was over.
+    /// The time of the rollout was over.
     Inconclusive,
-    /// The world's traffic was over first.
+    /// The traffic of the world was over first.
     Undecided,
 }
 

@@ -14,7 +14,7 @@ pub mod bets;
 pub mod ranking;
 
 pub mod publish;
-pub mod rollout_book;
+pub mod rollout_books;
 pub mod watermark;
 
 pub mod lane;

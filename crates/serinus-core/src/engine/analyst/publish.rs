@@ -1,4 +1,4 @@
-//! When an analyst lane publishes its sums, and how it comes to the same sums again after a restart.
+//! When an analyst lane publishes its sums, also in a replay after a restart.
 //!
 //! Sums of a rollout in progress are published at every tick of event time; those of one that is over, whenever they changed.
 
@@ -11,42 +11,28 @@ use crate::join::label_join::Clocks;
 
 impl Analyst {
     /// Takes the newest partial of a rollout that was published before a restart.
-    ///
-    /// The replay comes to the very point at which it was published, and from there its sums count: what came before the
-    /// replay's start is in them.
-    ///
-    /// Sums that were published before the replay's start have not changed since, else the replay would start earlier.
     pub fn sums_restored_from(&mut self, partial: Partial) {
-        if partial.turn < self.turn
-            && let Some(open) = self.books.get_mut(&partial.rollout)
-        {
-            open.tick = Some(partial.tick);
-            open.book.restore(partial.sums);
-            return;
-        }
-        self.restoring.insert(partial.rollout.clone(), partial);
+        self.books.restore(partial, self.turn);
     }
 
-    /// Returns the turn that a replay must start with so that nothing is lost, if anything would be.
+    /// Returns the turn with which a replay must start so that nothing is lost; `None` if nothing would be.
     pub fn replay_from(&self) -> Option<u64> {
-        let wanted = self.books.values().filter(|b| b.is_live || b.is_changed);
-        let published = wanted.map(|w| w.replay_turn);
-        self.oldest_turn().into_iter().chain(published).min()
+        self.oldest_turn().into_iter().chain(self.books.replay_turns()).min()
     }
 
-    /// Publishes the newest tick that the prediction clock has passed, of every rollout that is live or has changed.
+    /// Publishes the newest tick that the watermark of predictions has passed, of every rollout that is live or has changed.
     pub(crate) fn publish_passed(&mut self, is_idle: bool, out: &mut Vec<Effect>) {
-        let reached = self.predictions.reached;
+        let reached = self.watermarks.predictions.reached;
         if reached == Timestamp::MIN {
             return;
         }
         let passed: Vec<(RolloutName, Timestamp)> = self
             .books
             .iter()
-            .map(|(name, b)| (name, b, reached.floor_to(b.book.plan().tick)))
-            .filter(|(name, t, tick)| {
-                let is_due = (t.is_live || t.is_changed) && t.tick.is_none_or(|t| t < *tick);
-                // In a replay what is over now may have been live then, and its tick may have moved on with a change.
+            .map(|(name, book)| (name, book, reached.floor_to(book.sums.plan().tick)))
+            .filter(|(name, book, tick)| {
+                let is_due = book.is_due() && book.tick.is_none_or(|newest| newest < *tick);
+                // In a replay, a rollout that is over now may have been live then, and a change may have moved its tick.
                 is_due || self.was_published(name, *tick, is_idle)
             })
             .map(|(name, _, tick)| (name.clone(), tick))
@@ -58,29 +44,21 @@ impl Analyst {
 
     /// Returns whether a replay has come to the point at which these sums were published before the restart.
     fn was_published(&self, name: &RolloutName, tick: Timestamp, is_idle: bool) -> bool {
-        self.restoring
-            .get(name)
-            .is_some_and(|n| (n.turn, n.tick, n.is_idle) == (self.turn, tick, is_idle))
+        let partial = self.books.restoring(name);
+        partial.is_some_and(|p| (p.turn, p.tick, p.is_idle) == (self.turn, tick, is_idle))
     }
 
-    /// Publishes the newest sums with the mark that the judge need not wait for this lane.
+    /// Publishes the newest sums as idle, so that the judge does not wait for this lane.
     ///
-    /// In a replay a rollout may be over already that was not when this was said.
+    /// In a replay, a rollout may be over that was live when these sums were published.
     pub(crate) fn publish_idle(&mut self, out: &mut Vec<Effect>) {
-        let reached = self.predictions.reached;
-        let is_over = |r: &RolloutName| self.books.get(r).is_some_and(|i| !i.is_live);
-        let over = self
-            .restoring
-            .values()
-            .filter(|r| r.turn == self.turn && r.is_idle && r.tick <= reached)
-            .filter(|r| is_over(&r.rollout))
-            .map(|r| (r.rollout.clone(), r.tick));
+        let reached = self.watermarks.predictions.reached;
         let live: Vec<(RolloutName, Timestamp)> = self
             .books
             .iter()
             .filter(|(_, b)| b.is_live)
             .filter_map(|(name, i)| Some((name.clone(), i.tick?)))
-            .chain(over)
+            .chain(self.books.idle_before(self.turn, reached))
             .collect();
         for (name, tick) in live {
             self.publish(&name, tick, true, out);
@@ -96,13 +74,12 @@ impl Analyst {
     ) {
         let replay_turn = self.oldest_turn().unwrap_or(self.turn).min(self.turn);
         let is_restored = self.was_published(name, tick, is_idle);
-        let Some(open) = self.books.get_mut(name) else { return };
-        open.tick = Some(tick);
-        open.is_changed = false;
-        open.replay_turn = replay_turn;
-        if is_restored && let Some(partial) = self.restoring.remove(name) {
-            open.book.restore(partial.sums);
-            self.is_replanned = true;
+        let Some(book) = self.books.get_mut(name) else { return };
+        book.tick = Some(tick);
+        book.is_changed = false;
+        book.replay_turn = replay_turn;
+        if is_restored {
+            self.is_replanned |= self.books.has_reached(name);
         }
         let partial = self.partial(name, tick, is_idle);
         out.extend(partial.map(|p| Effect::Partial(Box::new(p))));
@@ -115,15 +92,15 @@ impl Analyst {
         tick: Timestamp,
         is_idle: bool,
     ) -> Option<Partial> {
-        let open = self.books.get(name)?;
+        let book = self.books.get(name)?;
         Some(Partial {
             model: self.settings.model.clone(),
             rollout: name.clone(),
             partition: self.settings.partition,
             tick,
             clocks: Clocks {
-                predictions: self.predictions.reached,
-                labels: self.labels.reached,
+                predictions: self.watermarks.predictions.reached,
+                labels: self.watermarks.labels.reached,
                 are_labels_read: self.lag.1 == 0,
             },
             is_idle,
@@ -131,8 +108,8 @@ impl Analyst {
             inputs: self.inputs,
             lag: self.lag.0 + self.lag.1,
             unplanned: self.unplanned.len() as u64,
-            revision: open.revision,
-            sums: open.book.sums().clone(),
+            revision: book.revision,
+            sums: book.sums.sums().clone(),
         })
     }
 }

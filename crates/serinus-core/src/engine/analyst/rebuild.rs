@@ -6,8 +6,6 @@ use std::sync::Arc;
 use crate::domain::case::Prediction;
 use crate::domain::label::Label;
 use crate::domain::time::Timestamp;
-use crate::engine::analyst::accumulator::Watch;
-use crate::engine::analyst::io::Settings;
 use crate::engine::analyst::lane::{Analyst, Unplanned};
 use crate::engine::partial::Partial;
 use crate::join::entry::Fresh;
@@ -44,9 +42,9 @@ impl Analyst {
         let Remains { labels, cases, sums, settled_before } = remains;
         let mut counted = BTreeMap::new();
         for partial in sums {
-            if let Some(open) = self.books.get_mut(&partial.rollout) {
-                open.tick = Some(partial.tick);
-                open.book.restore(partial.sums);
+            if let Some(book) = self.books.get_mut(&partial.rollout) {
+                book.tick = Some(partial.tick);
+                book.sums.restore(partial.sums);
                 // Sums are published before the prediction counts whose time has passed their tick.
                 let uncounted = i64::from(!partial.is_idle);
                 counted.insert(partial.rollout, partial.inputs.predictions - uncounted);
@@ -54,19 +52,19 @@ impl Analyst {
         }
         for (offset, label) in labels {
             self.inputs.labels = self.inputs.labels.max(offset + 1);
-            self.labels.hear(now, label.observed_at.min(now));
+            self.watermarks.labels.advance(now, label.observed_at.min(now));
             self.keep_label(now, label);
         }
         for KnownCase { offset, mut prediction, row } in cases {
             self.inputs.predictions = self.inputs.predictions.max(offset + 1);
-            self.predictions.hear(now, prediction.event_time().min(now));
+            self.watermarks.predictions.advance(now, prediction.event_time().min(now));
             self.names.share(&mut prediction);
             let prediction: Arc<Prediction> = Arc::from(prediction);
             let is_counted = prediction.rollout.as_ref().and_then(|r| counted.get(r));
             let is_counted = is_counted.is_some_and(|i| offset < *i);
             self.take_known(now, &prediction, row, settled_before);
             if !is_counted {
-                self.respond(&prediction);
+                self.respond(&prediction, self.watermarks.predictions.reached);
             }
         }
     }
@@ -78,8 +76,8 @@ impl Analyst {
         row: Option<(u32, LabelStatus)>,
         settled_before: Option<Timestamp>,
     ) {
-        if row.is_none() && !self.is_planned(prediction) {
-            let (since, turn, reached) = (now, self.turn, self.predictions.reached);
+        if row.is_none() && !self.books.has_plan_of(prediction) {
+            let (since, turn, reached) = (now, self.turn, self.watermarks.predictions.reached);
             let prediction = Arc::clone(prediction);
             self.unplanned.push(Unplanned { since, turn, reached, prediction });
             return;
@@ -98,18 +96,6 @@ impl Analyst {
                 }
             }
             Added::Duplicate => {}
-        }
-    }
-
-    /// Counts a case's answers, which the sums do not hold yet.
-    fn respond(&mut self, prediction: &Prediction) {
-        let Settings { partition, partitions, .. } = self.settings;
-        let reached = self.predictions.reached;
-        let book = prediction.rollout.as_ref().and_then(|r| self.books.get_mut(r));
-        if let Some(open) = book {
-            let oldest = reached - open.book.plan().tick;
-            open.book.respond(prediction, Watch { partition, partitions, oldest });
-            open.touch(reached);
         }
     }
 }

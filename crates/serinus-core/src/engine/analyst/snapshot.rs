@@ -3,7 +3,7 @@
 use crate::domain::ids::{RequestId, RolloutName};
 use crate::domain::time::Timestamp;
 use crate::engine::analyst::lane::{Analyst, Unplanned};
-use crate::engine::analyst::rollout_book::RolloutBook;
+use crate::engine::analyst::rollout_books::RolloutBook;
 use crate::engine::analyst::watermark::Checkpoint;
 use crate::engine::partial::{Inputs, Partial};
 use crate::join::entry::Entry;
@@ -73,8 +73,8 @@ impl Analyst {
             let Some(open) = self.books.get_mut(&it.partial.rollout) else { continue };
             (open.tick, open.is_changed, open.replay_turn) =
                 (it.tick, it.is_changed, it.replay_turn);
-            open.book.restore(it.partial.sums);
-            self.ticks.remove(&it.partial.rollout);
+            open.sums.restore(it.partial.sums);
+            self.books.has_tick(&it.partial.rollout);
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rdkafka::Offset;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::{BorrowedMessage, Message};
-use tracing::{debug, info, warn};
+use tracing::{debug, info, info_span, warn};
 
 use crate::kafka::client::client_log::LogContext;
 use crate::kafka::client::committed_offsets::Committed;
@@ -83,6 +83,7 @@ pub fn control(
     stop: &Shutdown,
     board: &MetricsRegistry,
 ) -> Result<(), ShellError> {
+    let _span = info_span!("role", name = ROLE).entered();
     let settings = &options.settings;
     let heartbeat = board.liveness.role(ROLE);
     let commands = settings.topic("commands");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::message::Message;
-use tracing::{info, warn};
+use tracing::{debug_span, info, warn};
 
 use crate::kafka::client::committed_offsets;
 use crate::kafka::client::consumer_group::GroupMember;
@@ -108,6 +108,7 @@ pub(crate) fn publish(
     options: &RunOptions,
 ) -> Result<(), ShellError> {
     let model = ModelName::new(&step.model);
+    let _span = debug_span!("turn", %model, partition = shard.partition).entered();
     let known = shard.judges.get(&model).map(|m| m.plan.format);
     for published in records::records(effects, known) {
         let topic = options.settings.topic(published.place.topic());
@@ -166,6 +167,7 @@ pub(crate) fn commit(
     member: &GroupMember,
     board: &MetricsRegistry,
 ) -> Result<(), ShellError> {
+    let _span = debug_span!("commit", partition = shard.partition).entered();
     let mut offsets = TopicPartitionList::new();
     if shard.is_touched {
         let ours = Some(OURS.to_owned());

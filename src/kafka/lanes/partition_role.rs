@@ -16,7 +16,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use rdkafka::TopicPartitionList;
 use rdkafka::message::{BorrowedMessage, Message};
-use tracing::{debug_span, info_span};
+use tracing::{debug_span, field, info_span};
 
 use crate::kafka::client::committed_offsets;
 use crate::kafka::client::consumer_group::GroupMember;
@@ -430,14 +430,19 @@ impl<R: PartitionRole> Session<'_, R> {
 
     /// Commits the open transaction with the offsets of all lanes that took a turn since the last commit.
     fn commit(&mut self) -> Result<(), ShellError> {
-        let _span = debug_span!("commit", lanes = self.lanes.len()).entered();
+        let span = debug_span!("commit", lanes = field::Empty);
+        let _entered = span.enter();
         let Self { cx, role, lanes, .. } = self;
         role.before_commit(cx)?;
         let app = &cx.options.settings.app;
         let mut offsets = TopicPartitionList::new();
-        for ((_, partition), lane) in &mut *lanes {
+        let mut names = Vec::new();
+        for ((model, partition), lane) in &mut *lanes {
             if !*lane.is_touched() {
                 continue;
+            }
+            if !span.is_disabled() {
+                names.push(format!("{model}/{partition}"));
             }
             let [first, second] = lane.inputs(app);
             let (next_first, next_second) = lane.offsets();
@@ -445,6 +450,7 @@ impl<R: PartitionRole> Session<'_, R> {
             committed_offsets::add(&mut offsets, &first, *partition, next_first, Some(start))?;
             committed_offsets::add(&mut offsets, &second, *partition, next_second, None)?;
         }
+        span.record("lanes", names.join(", "));
         role.add_offsets(&mut offsets)?;
         cx.producer.commit(&offsets, || cx.member.metadata())?;
         for lane in lanes.values_mut() {

@@ -16,6 +16,7 @@ use crate::planning::{self, RatePlan};
 use crate::prior::{GRID, Prior};
 use crate::ranks;
 use crate::ratio::{self, CovariateSums};
+use crate::reference;
 use crate::roc;
 use crate::rr_mix::{self, Coverage, EventStratum};
 use crate::side::Null;
@@ -48,7 +49,7 @@ fn no_observations_are_no_evidence() {
     assert_eq!(Sketch::default().quantile(0.5), None);
     assert_eq!(Ladder::of(&Sketch::default()), None);
     assert!(roc::binned(&[0, 0], &[0, 0]).area.is_nan());
-    assert!(multiple::e_bh(&[], 0.05).is_empty() && multiple::holm(&[]).is_empty());
+    assert!(multiple::e_bh(&[], 0.05).is_empty() && reference::multiple::holm(&[]).is_empty());
 }
 
 #[test]
@@ -294,11 +295,11 @@ fn exact_tests_agree_with_enumeration() {
     let (treated, control) = (Rate { events: 3, n: 3 }, Rate { events: 0, n: 3 });
     close(exact::fisher(treated, control).p_greater, 1.0 / 20.0);
     // Only the two corner tables are as extreme: 2 p^3 (1-p)^3, greatest at 1/2.
-    close(exact::barnard(treated, control), 2.0 / 64.0);
+    close(reference::exact::barnard(treated, control), 2.0 / 64.0);
     // Found in fractions: tables tie that rounding would part.
     let (treated, control) = (Rate { events: 12, n: 16 }, Rate { events: 2, n: 3 });
-    assert!((exact::boschloo(treated, control) - 0.861_252_187_6).abs() < 1e-9);
-    let none = exact::clopper_pearson(Rate { events: 0, n: 10 }, 0.05);
+    assert!((reference::exact::boschloo(treated, control) - 0.861_252_187_6).abs() < 1e-9);
+    let none = reference::exact::clopper_pearson(Rate { events: 0, n: 10 }, 0.05);
     close(none.high, 1.0 - 0.025_f64.powf(0.1));
 }
 
@@ -312,11 +313,16 @@ fn ranks_of_separate_samples_are_extreme() {
     let p = ranks::mann_whitney(&low, &high).p_exact.unwrap_or(f64::NAN);
     close(p * 107_507_208_733_336_176_461_620.0, 2.0);
     // P(D_2 > d) by hand: D_2 <= d needs both values in their strips, area 2 (2d - 1/2)^2 for d in [1/4, 1/2].
-    close(ranks::kolmogorov_n_sf(2.0, 0.4), 1.0 - 2.0 * (0.8_f64 - 0.5).powi(2));
-    assert!((ranks::kolmogorov_sf(0.799_999_99) - ranks::kolmogorov_sf(0.800_000_01)).abs() < 1e-7);
+    close(reference::ranks::kolmogorov_n_sf(2.0, 0.4), 1.0 - 2.0 * (0.8_f64 - 0.5).powi(2));
+    assert!(
+        (reference::ranks::kolmogorov_sf(0.799_999_99)
+            - reference::ranks::kolmogorov_sf(0.800_000_01))
+        .abs()
+            < 1e-7
+    );
     // The effective size is 2.5: the law is that of two values, the figure that above.
     let (x, y) = ([1.0, 2.0, 3.0, 4.0, 5.0], [3.0, 4.0, 5.0, 6.0, 7.0]);
-    close(ranks::kolmogorov_smirnov(&x, &y).p, 1.0 - 2.0 * (0.8_f64 - 0.5).powi(2));
+    close(reference::ranks::kolmogorov_smirnov(&x, &y).p, 1.0 - 2.0 * (0.8_f64 - 0.5).powi(2));
 }
 
 #[test]
@@ -340,12 +346,12 @@ fn samples_that_cannot_be_compared_by_ranks_give_no_figure() {
         let test = ranks::mann_whitney(x, y);
         assert!(test.p.is_nan() && test.superiority.is_nan(), "{x:?} {y:?}: {test:?}");
         assert_eq!(test.p_exact, None);
-        let test = ranks::kolmogorov_smirnov(x, y);
+        let test = reference::ranks::kolmogorov_smirnov(x, y);
         assert!(test.d.is_nan() && test.p.is_nan() && test.p_limit.is_nan(), "{x:?} {y:?}");
     }
     assert!(ranks::mann_whitney_binned(&[0, 0], &[1, 2]).p.is_nan());
     // The effective size of one value each rounds to none.
-    assert!(ranks::kolmogorov_smirnov(&[1.0], &[2.0]).p.is_nan());
+    assert!(reference::ranks::kolmogorov_smirnov(&[1.0], &[2.0]).p.is_nan());
 }
 
 #[test]
@@ -439,7 +445,7 @@ fn zeros_of_either_sign_tie() {
     let test = ranks::mann_whitney(&x, &y);
     close(test.u, 4.0);
     assert_eq!(test.p_exact, None, "there are ties");
-    close(ranks::kolmogorov_smirnov(&x, &y).d, 1.0 / 3.0);
+    close(reference::ranks::kolmogorov_smirnov(&x, &y).d, 1.0 / 3.0);
     let labels = [true, true, true, false, false, false];
     close(roc::exact(&labels, &[x, y].concat()).area, 4.0 / 9.0);
 }

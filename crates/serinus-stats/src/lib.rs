@@ -1,11 +1,20 @@
-//! Numbers in, numbers out: two-sample tests, e-processes, the split check, sketches and special functions.
+//! Tests of two versions that stay valid however often one looks: e-processes, confidence sequences, the check for a sample ratio
+//! mismatch, sketches, and special functions.
 //!
-//! Everything here is a pure function of its arguments. Evidence is counts and fixed-point sums, which merge by addition in any
-//! order and can be taken back exactly. Logarithms are natural, `difference` is candidate minus stable, `treated` is the
-//! candidate's arm, and a comparison is always made in log space: decide when `log_e >= ln(1 / alpha)`.
+//! Numbers in, numbers out: every function is a pure function of its arguments, and none panics on a number.
 //!
-//! Observations that are not numbers are refused by the caller; each file documents the result for one that is passed anyway. No
-//! function here panics on a number.
+//! **Units and signs.** Evidence is counts and fixed-point sums, which merge by addition in any order and can be retracted exactly.
+//! Logarithms are natural. A difference is candidate minus stable; `treated` is the arm of the candidate. A test decides when
+//! `log_e >= ln(1 / alpha)`, always compared in log space.
+//!
+//! **Errors.** Values that are not numbers are refused by the caller; each module documents the result for one that is passed anyway.
+//!
+//! **Reading order.** [`side`] and [`prior`] name what is tested and how bets are planned; [`kelly`] is the bet itself; [`ipw_bet`],
+//! [`paired_bet`] and [`bounded_bet`] test rates, pairs and means with it, and [`invert`] turns a test into an interval.
+//! [`asymp`] carries the metrics that are no means ([`ratio`], [`roc`]), [`exceedance`] and [`sketch`] latency, [`rr_mix`] and
+//! [`split`] the split of traffic, [`cluster`] units with many requests. The other modules report and plan: no decision uses them.
+//!
+//! Sources are named in each module.
 
 #![warn(missing_docs)]
 

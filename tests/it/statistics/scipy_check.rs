@@ -14,6 +14,7 @@ use serinus_stats::agreement::{self, Discordant};
 use serinus_stats::exact;
 use serinus_stats::moments::Summary;
 use serinus_stats::ranks;
+use serinus_stats::reference;
 use serinus_stats::roc;
 use serinus_stats::split;
 use serinus_stats::two_sample::{self, Rate};
@@ -378,7 +379,7 @@ fn two_proportion_z(input: &Value) -> Value {
 
 fn score(input: &Value) -> Value {
     let (treated, control) = arms(input);
-    let test = two_sample::score_test(treated, control, number(&input["margin"]));
+    let test = reference::two_sample::score_test(treated, control, number(&input["margin"]));
     json!({"z": test.z, "p": test.p_larger, "z_mn": test.z_mn, "p_mn": test.p_larger_mn})
 }
 
@@ -391,9 +392,9 @@ fn fisher(input: &Value) -> Value {
 fn unconditional(input: &Value) -> Value {
     let (treated, control) = arms(input);
     json!({
-        "barnard": exact::barnard(treated, control),
-        "barnard_rounded": exact::barnard_by(treated, control, |c, seen| c >= seen),
-        "boschloo": exact::boschloo(treated, control),
+        "barnard": reference::exact::barnard(treated, control),
+        "barnard_rounded": reference::exact::barnard_by(treated, control, |c, seen| c >= seen),
+        "boschloo": reference::exact::boschloo(treated, control),
     })
 }
 
@@ -406,7 +407,7 @@ fn welch(input: &Value) -> Value {
 
 fn tost(input: &Value) -> Value {
     let (x, y) = (Summary::of(&numbers(&input["x"])), Summary::of(&numbers(&input["y"])));
-    let test = two_sample::tost_welch(&x, &y, number(&input["margin"]));
+    let test = reference::two_sample::tost_welch(&x, &y, number(&input["margin"]));
     json!({"p": test.p, "p_lower": test.p_lower, "p_upper": test.p_upper})
 }
 
@@ -444,7 +445,7 @@ fn mann_whitney(input: &Value) -> Value {
 }
 
 fn kolmogorov_smirnov(input: &Value) -> Value {
-    let test = ranks::kolmogorov_smirnov(&numbers(&input["x"]), &numbers(&input["y"]));
+    let test = reference::ranks::kolmogorov_smirnov(&numbers(&input["x"]), &numbers(&input["y"]));
     json!({"d": test.d, "p": test.p, "p_limit": test.p_limit})
 }
 
@@ -486,7 +487,7 @@ fn delong(input: &Value) -> Value {
 fn kappa(input: &Value) -> Value {
     let cells: Vec<Vec<u64>> =
         input["cells"].as_array().expect("a table").iter().map(counts).collect();
-    let test = agreement::kappa(&cells);
+    let test = reference::agreement::kappa(&cells);
     json!({
         "agreement": test.agreement,
         "kappa": test.kappa,
@@ -498,7 +499,10 @@ fn kappa(input: &Value) -> Value {
 fn interval(input: &Value) -> Value {
     let rate = Rate { events: count(&input["x"]), n: count(&input["n"]) };
     let alpha = number(&input["alpha"]);
-    let (wilson, exact) = (two_sample::wilson(rate, alpha), exact::clopper_pearson(rate, alpha));
+    let (wilson, exact) = (
+        reference::two_sample::wilson(rate, alpha),
+        reference::exact::clopper_pearson(rate, alpha),
+    );
     json!({
         "wilson_low": wilson.low,
         "wilson_high": wilson.high,
@@ -509,7 +513,7 @@ fn interval(input: &Value) -> Value {
 
 fn newcombe(input: &Value) -> Value {
     let (treated, control) = arms(input);
-    let interval = two_sample::newcombe(treated, control, number(&input["alpha"]));
+    let interval = reference::two_sample::newcombe(treated, control, number(&input["alpha"]));
     json!({"low": interval.low, "high": interval.high})
 }
 

@@ -1,10 +1,11 @@
 //! Boundaries, confidence sequences, schedules and plans.
 
 use serde_json::{Value, json};
-use serinus_stats::agreement::{self, Discordant};
+use serinus_stats::agreement::Discordant;
 use serinus_stats::asymp::{self, Estimate, Tuning};
 use serinus_stats::interval::Interval;
 use serinus_stats::planning::{self, RatePlan};
+use serinus_stats::reference;
 use serinus_stats::reference::mixture::{self, Mixture, Tails, Tightest};
 use serinus_stats::reference::msprt::{self, Pairs};
 use serinus_stats::reference::quantile;
@@ -162,7 +163,7 @@ fn hedged_betting(input: &Value) -> Value {
 
 fn mcnemar_log_e(input: &Value) -> Value {
     let pairs = Discordant { stable: n(&input["b"]), candidate: n(&input["c"]) };
-    numbers([("log_e", agreement::mcnemar_log_e(pairs, f(&input["k"])))])
+    numbers([("log_e", reference::agreement::mcnemar_log_e(pairs, f(&input["k"])))])
 }
 
 fn spending(name: &str, phi: f64) -> Spending {

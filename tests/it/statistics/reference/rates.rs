@@ -7,6 +7,7 @@ use serinus_stats::exact;
 use serinus_stats::moments::Summary;
 use serinus_stats::multiple;
 use serinus_stats::quadrature::integral;
+use serinus_stats::reference;
 use serinus_stats::split;
 use serinus_stats::two_sample::{self, Rate};
 
@@ -48,18 +49,21 @@ fn two_proportion_z(input: &Value) -> Value {
 }
 
 fn wilson_ci(input: &Value) -> Value {
-    let interval = two_sample::wilson(rate(input, "x", "n"), f(&input["alpha"]));
+    let interval = reference::two_sample::wilson(rate(input, "x", "n"), f(&input["alpha"]));
     numbers([("lo", interval.low), ("hi", interval.high)])
 }
 
 fn clopper_pearson_ci(input: &Value) -> Value {
-    let interval = exact::clopper_pearson(rate(input, "x", "n"), f(&input["alpha"]));
+    let interval = reference::exact::clopper_pearson(rate(input, "x", "n"), f(&input["alpha"]));
     numbers([("lo", interval.low), ("hi", interval.high)])
 }
 
 fn newcombe_diff_ci(input: &Value) -> Value {
-    let interval =
-        two_sample::newcombe(rate(input, "x1", "n1"), rate(input, "x0", "n0"), f(&input["alpha"]));
+    let interval = reference::two_sample::newcombe(
+        rate(input, "x1", "n1"),
+        rate(input, "x0", "n0"),
+        f(&input["alpha"]),
+    );
     numbers([("lo", interval.low), ("hi", interval.high)])
 }
 
@@ -70,16 +74,16 @@ fn score_test_diff(input: &Value) -> Value {
     let (treated, control) = (rate(input, "x1", "n1"), rate(input, "x0", "n0"));
     let margin = f(&input["margin"]);
     let test = if margin == 0.0 {
-        two_sample::score_test(treated, control, margin)
+        reference::two_sample::score_test(treated, control, margin)
     } else {
         let theirs = statsmodels_rate(treated, control, margin);
-        let ours = two_sample::restricted_rate(treated, control, margin);
+        let ours = reference::two_sample::restricted_rate(treated, control, margin);
         let likelihood = |q: f64| ln_likelihood(treated, q + margin) + ln_likelihood(control, q);
         assert!(
             likelihood(ours) >= likelihood(theirs) - 1e-9,
             "{ours} is less likely than {theirs}"
         );
-        two_sample::score_test_at(treated, control, margin, theirs)
+        reference::two_sample::score_test_at(treated, control, margin, theirs)
     };
     numbers([
         ("z_fm", test.z),
@@ -129,7 +133,7 @@ fn welch_t(input: &Value) -> Value {
 
 fn tost_welch(input: &Value) -> Value {
     let [treated, control] = arms(input);
-    let test = two_sample::tost_welch(&treated, &control, f(&input["margin"]));
+    let test = reference::two_sample::tost_welch(&treated, &control, f(&input["margin"]));
     numbers([("p_lower", test.p_lower), ("p_upper", test.p_upper), ("p", test.p)])
 }
 
@@ -141,11 +145,11 @@ fn srm_chi2(input: &Value) -> Value {
 fn multiple_testing(input: &Value) -> Value {
     let p = fs(&input["p"]);
     json!({
-        "bonferroni": list(&multiple::bonferroni(&p)),
-        "holm": list(&multiple::holm(&p)),
-        "hochberg": list(&multiple::hochberg(&p)),
-        "bh": list(&multiple::bh(&p)),
-        "by": list(&multiple::by(&p)),
+        "bonferroni": list(&reference::multiple::bonferroni(&p)),
+        "holm": list(&reference::multiple::holm(&p)),
+        "hochberg": list(&reference::multiple::hochberg(&p)),
+        "bh": list(&reference::multiple::bh(&p)),
+        "by": list(&reference::multiple::by(&p)),
     })
 }
 
@@ -153,8 +157,8 @@ fn e_multiple(input: &Value) -> Value {
     let log_e = fs(&input["log_e"]);
     let alpha = f(&input["alpha"]);
     json!({
-        "e_bonferroni": multiple::e_bonferroni(&log_e, alpha),
-        "e_holm": multiple::e_holm(&log_e, alpha),
+        "e_bonferroni": reference::multiple::e_bonferroni(&log_e, alpha),
+        "e_holm": reference::multiple::e_holm(&log_e, alpha),
         "e_bh": multiple::e_bh(&log_e, alpha),
         "log_mean_e": number(serinus_stats::special::log_mean_exp(&log_e)),
     })
@@ -173,8 +177,12 @@ fn barnard_exact(input: &Value) -> Value {
     let events = first.events + second.events;
     let treated = Rate { events: first.events, n: events };
     let control = Rate { events: first.n - first.events, n: first.n + second.n - events };
-    let p_barnard = exact::barnard_by(treated, control, |statistic, seen| statistic >= seen);
-    numbers([("p_barnard", p_barnard), ("p_boschloo", exact::boschloo(treated, control))])
+    let p_barnard =
+        reference::exact::barnard_by(treated, control, |statistic, seen| statistic >= seen);
+    numbers([
+        ("p_barnard", p_barnard),
+        ("p_boschloo", reference::exact::boschloo(treated, control)),
+    ])
 }
 
 /// The reference values for `P(p1 > p0)` drop the part more than 12 standard deviations above the mean of `p1`: half a millionth for

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use serinus_stats::agreement::{self, Discordant};
 use serinus_stats::drift;
 use serinus_stats::ranks;
+use serinus_stats::reference;
 use serinus_stats::reference::completeness;
 use serinus_stats::reference::hash;
 use serinus_stats::reference::quantile;
@@ -36,7 +37,7 @@ fn mann_whitney_u(input: &Value) -> Value {
 }
 
 fn ks_2samp(input: &Value) -> Value {
-    let test = ranks::kolmogorov_smirnov(&fs(&input["x"]), &fs(&input["y"]));
+    let test = reference::ranks::kolmogorov_smirnov(&fs(&input["x"]), &fs(&input["y"]));
     numbers([("d", test.d), ("p_asymp_scipy", test.p), ("p_kolmogorov", test.p_limit)])
 }
 
@@ -54,7 +55,7 @@ fn mcnemar(input: &Value) -> Value {
 
 fn cohens_kappa(input: &Value) -> Value {
     let table: Vec<Vec<u64>> = items(&input["table"]).iter().map(ns).collect();
-    let kappa = agreement::kappa(&table);
+    let kappa = reference::agreement::kappa(&table);
     numbers([
         ("agreement", kappa.agreement),
         ("kappa", kappa.kappa),

@@ -1,5 +1,4 @@
-//! Tests of two versions that stay valid however often one looks: e-processes, confidence sequences, the check for a sample ratio
-//! mismatch, sketches, and special functions.
+//! Tests of two versions that stay valid however often one looks: e-processes and confidence sequences.
 //!
 //! Numbers in, numbers out: every function is a pure function of its arguments, and none panics on a number.
 //!

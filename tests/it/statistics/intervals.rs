@@ -161,7 +161,7 @@ impl World {
                     let tally = self.book.sums_mut().arms.entry(key).or_default();
                     tally.latency.insert(*value);
                 }
-                self.book.last(STRATUM, &metric, bucket, &values);
+                self.book.add_latency(STRATUM, &metric, bucket, &values);
                 self.freeze();
             }
         }

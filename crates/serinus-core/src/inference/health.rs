@@ -12,7 +12,8 @@ use crate::evidence::units::{Basis, UnitCounts, Units};
 use crate::inference::input::AnalysisInput;
 use crate::inference::scoring_gaps;
 use crate::inference::verdict::{Check, Health, LabelAge, SplitPoint, Trail};
-use crate::plan::metric::{Metric, MetricKind, MetricRole, Unusable};
+use crate::plan::metric::{Metric, MetricRole, Unusable};
+use crate::plan::metric_kind::Group;
 use crate::plan::rollout::MissingLabels;
 use serinus_stats::ipw_bet::{self, Counts, Stratum};
 use serinus_stats::prior::Prior;
@@ -93,9 +94,7 @@ fn split_trail(input: &AnalysisInput<'_>) -> Trail {
         Some((point, loser?))
     });
     let decides = |m: &Metric| matches!(m.role, MetricRole::Goal | MetricRole::Guardrail);
-    let measures = |m: &Metric| {
-        decides(m) && matches!(m.kind, MetricKind::ResponseError | MetricKind::Timeout)
-    };
+    let measures = |m: &Metric| decides(m) && matches!(m.kind.group(), Group::Response(_));
     // A metric that leaves cases out rests on the answered ones being split as planned.
     let leaves_out = |m: &Metric| decides(m) && m.unusable == Unusable::Exclude;
     let metrics = &input.plan.metrics;

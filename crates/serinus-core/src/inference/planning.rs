@@ -8,7 +8,8 @@ use crate::evidence::design::{
     Assumption, Block, Counted, Design, Exceedances, Pairing, Part, Stratum, Thresholds,
 };
 use crate::evidence::sums::{Evidence, Scores, Tally};
-use crate::plan::metric::{Metric, MetricKind, RARE_BASE, Shape};
+use crate::plan::metric::{Metric, MetricKind, Shape};
+use crate::plan::metric_kind::RARE_BASE;
 use crate::plan::rollout::RolloutPlan;
 use serinus_stats::bounded_bet::{Bets, Range};
 use serinus_stats::exceedance::{Ladder, RUNGS};

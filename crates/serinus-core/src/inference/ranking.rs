@@ -14,7 +14,8 @@ use crate::inference::planning;
 use crate::inference::reading::Reading;
 use crate::inference::strata::{Average, compared, tuning, unrejected, with_interval};
 use crate::inference::verdict::{Classic, Estimate, LogE, LostAnswers};
-use crate::plan::metric::{Metric, MetricKind};
+use crate::plan::metric::Metric;
+use crate::plan::metric_kind::{Cells, Group};
 use serinus_stats::asymp::{self, POSITIVES_MIN};
 use serinus_stats::interval::Interval;
 use serinus_stats::ratio;
@@ -168,7 +169,7 @@ struct Ends {
 
 /// Returns one arm's value with more cases at both ends of a ranking.
 fn arm_between(metric: &Metric, scores: &Scores, ends: Ends) -> Option<Arm> {
-    if metric.kind == MetricKind::Auc {
+    let Group::Table(cells) = metric.kind.group() else {
         let (positives, negatives) = scores.ranks.as_ref()?.counts();
         let between = |low: u64, counts: &[u64], high: u64| [&[low], counts, &[high]].concat();
         let positives = between(ends.low.0, &positives, ends.high.0);
@@ -181,10 +182,10 @@ fn arm_between(metric: &Metric, scores: &Scores, ends: Ends) -> Option<Arm> {
             positives: auc.positives,
             fewest: auc.positives.min(auc.negatives),
         });
-    }
+    };
     let table = &scores.table;
     let n = table.hits + table.alarms + table.misses + table.rest;
-    let quotient = quotient(metric.kind, table);
+    let quotient = quotient(cells, table);
     let value = quotient.part / quotient.whole;
     (n > 0).then_some(Arm {
         value,
@@ -204,7 +205,7 @@ struct Quotient {
 }
 
 /// Half a case is added to either side for the variance, so that a value of 0 or 1 is not taken for certain.
-fn quotient(kind: MetricKind, table: &Table) -> Quotient {
+fn quotient(cells: Cells, table: &Table) -> Quotient {
     let (hits, wrong) = (table.hits as f64, (table.alarms + table.misses) as f64);
     let share = |among: u64| {
         let whole = among as f64;
@@ -213,22 +214,10 @@ fn quotient(kind: MetricKind, table: &Table) -> Quotient {
     };
     let called = table.hits + table.alarms;
     let positive = table.hits + table.misses;
-    match kind {
-        MetricKind::Precision => share(called),
-        MetricKind::Recall => share(positive),
-        MetricKind::F1
-        | MetricKind::Accuracy
-        | MetricKind::ErrorRate
-        | MetricKind::LogLoss
-        | MetricKind::Brier
-        | MetricKind::SquaredError
-        | MetricKind::AbsoluteError
-        | MetricKind::Value
-        | MetricKind::Auc
-        | MetricKind::ResponseError
-        | MetricKind::Timeout
-        | MetricKind::Latency
-        | MetricKind::Disagreement => {
+    match cells {
+        Cells::Precision => share(called),
+        Cells::Recall => share(positive),
+        Cells::F1 => {
             let spread = ratio::f1_variance(hits + 0.5, wrong + 0.5);
             Quotient {
                 part: 2.0 * hits,
@@ -243,15 +232,22 @@ fn quotient(kind: MetricKind, table: &Table) -> Quotient {
 /// The same compared once: `DeLong`'s test of two areas of different cases, and z-tests of shares.
 fn classic(metric: &Metric, ours: &Scores, theirs: &Scores) -> Option<Classic> {
     let rate = |s: &Scores, among: u64| Rate { events: s.table.hits, n: among };
-    if metric.kind == MetricKind::Precision {
-        let called = |s: &Scores| rate(s, s.table.hits + s.table.alarms);
-        return fixed_horizon::rates(called(ours), called(theirs));
-    }
-    if metric.kind == MetricKind::Recall {
-        let positive = |s: &Scores| rate(s, s.table.hits + s.table.misses);
-        return fixed_horizon::rates(positive(ours), positive(theirs));
-    }
-    let test = if metric.kind == MetricKind::Auc { "delong" } else { "delta_z" };
+    let test = match metric.kind.group() {
+        Group::Table(Cells::Precision) => {
+            let called = |s: &Scores| rate(s, s.table.hits + s.table.alarms);
+            return fixed_horizon::rates(called(ours), called(theirs));
+        }
+        Group::Table(Cells::Recall) => {
+            let positive = |s: &Scores| rate(s, s.table.hits + s.table.misses);
+            return fixed_horizon::rates(positive(ours), positive(theirs));
+        }
+        Group::Ranking => "delong",
+        Group::Table(Cells::F1)
+        | Group::Labelled(_)
+        | Group::Response(_)
+        | Group::Latency
+        | Group::Agreement => "delta_z",
+    };
     let (ours, theirs) = (arm(metric, ours)?, arm(metric, theirs)?);
     let z = (ours.value - theirs.value) / (ours.variance + theirs.variance).sqrt();
     fixed_horizon::test(test, z, 2.0 * normal_sf(z.abs()))

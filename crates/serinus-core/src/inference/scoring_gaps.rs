@@ -91,21 +91,7 @@ fn share(part: u64, whole: u64) -> f64 {
 
 /// Returns whether values outside of the range leave a gap: a loss in nats has no greatest value, and its range is a convention.
 pub fn is_range_declared(kind: MetricKind) -> bool {
-    match kind {
-        MetricKind::SquaredError | MetricKind::AbsoluteError | MetricKind::Value => true,
-        MetricKind::Accuracy
-        | MetricKind::ErrorRate
-        | MetricKind::LogLoss
-        | MetricKind::Brier
-        | MetricKind::Precision
-        | MetricKind::Recall
-        | MetricKind::F1
-        | MetricKind::Auc
-        | MetricKind::ResponseError
-        | MetricKind::Timeout
-        | MetricKind::Latency
-        | MetricKind::Disagreement => false,
-    }
+    kind.traits().range.is_none()
 }
 
 /// Says a gap in words: `brier: 50.0% of the labels of v1's cases are no outcomes (0, 1 or between), as of r1, r5 and r9`.

@@ -9,7 +9,8 @@ use crate::inference::claims::Bars;
 use crate::inference::input::AnalysisInput;
 use crate::inference::planning;
 use crate::inference::verdict::Estimate;
-use crate::plan::metric::{Direction, Metric, MetricKind};
+use crate::plan::metric::{Direction, Metric};
+use crate::plan::metric_kind::Group;
 use serinus_stats::asymp::{self, N_STAR, Tuning};
 use serinus_stats::interval::Interval;
 use serinus_stats::ipw_bet;
@@ -48,23 +49,8 @@ pub(crate) fn compared<'a>(
         .into_iter()
         .map(|(stratum, pairing)| {
             // The two answers to one case are compared, regardless of which was served.
-            let pairing = match metric.kind {
-                MetricKind::Disagreement => Pairing::Paired,
-                MetricKind::Accuracy
-                | MetricKind::ErrorRate
-                | MetricKind::LogLoss
-                | MetricKind::Brier
-                | MetricKind::SquaredError
-                | MetricKind::AbsoluteError
-                | MetricKind::Value
-                | MetricKind::Precision
-                | MetricKind::Recall
-                | MetricKind::F1
-                | MetricKind::Auc
-                | MetricKind::ResponseError
-                | MetricKind::Timeout
-                | MetricKind::Latency => pairing,
-            };
+            let is_agreement = metric.kind.group() == Group::Agreement;
+            let pairing = if is_agreement { Pairing::Paired } else { pairing };
             let wanted: &[Part] = match pairing {
                 Pairing::Paired => &[Part::Chosen, Part::Copied],
                 Pairing::Split { .. } | Pairing::Apart => &[Part::Chosen],

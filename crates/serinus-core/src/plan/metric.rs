@@ -1,4 +1,4 @@
-//! What a rollout measures: kinds, roles, directions and limits.
+//! What a rollout measures: its metrics with their roles and limits. The kinds are in `metric_kind`.
 
 use std::sync::Arc;
 
@@ -6,61 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::domain::ids::{MetricName, Version};
-
-/// The base of rare events (`response_error`, `timeout`) where the spec gives none.
-pub const RARE_BASE: f64 = 0.001;
-
-/// What is computed for each case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(rename = "MetricKindWord")]
-pub enum MetricKind {
-    /// 1 where the predicted class is the labelled one.
-    Accuracy,
-    /// 1 where it is not.
-    ErrorRate,
-    /// Minus the log of the probability given to what happened.
-    LogLoss,
-    /// The squared distance of the probability from what happened.
-    Brier,
-    /// The squared distance of a number from the labelled one.
-    SquaredError,
-    /// The distance of a number from the labelled one.
-    AbsoluteError,
-    /// A number out of the label or the answer.
-    Value,
-    /// Of the cases called positive, the share that are.
-    Precision,
-    /// Of the positive cases, the share called so.
-    Recall,
-    /// The harmonic mean of the two.
-    F1,
-    /// The chance that a positive case scores above a negative one.
-    Auc,
-    /// 1 where the version failed to answer, or did not in time.
-    ResponseError,
-    /// 1 where the answer did not come in time.
-    Timeout,
-    /// How long the answer took.
-    Latency,
-    /// 1 where the candidate's answer differs from the stable version's.
-    Disagreement,
-}
-
-/// How a metric's evidence is kept and tested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Shape {
-    /// One bit a case: counts, tested by fixed bets on four (or, paired, three) outcomes.
-    Binary,
-    /// A number in a fixed range: log capitals.
-    Bounded,
-    /// Scores by class in fixed bins: an asymptotic confidence sequence of the area under the curve.
-    Ranking,
-    /// Durations in a sketch: exceedance of frozen thresholds.
-    Duration,
-    /// Counts of a two-by-two table: an asymptotic confidence sequence of a share in it.
-    Confusion,
-}
+pub use crate::plan::metric_kind::{Direction, MetricKind, Shape};
 
 /// What a metric may decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
@@ -75,17 +21,6 @@ pub enum MetricRole {
     Signal,
     /// Measured, never decides.
     Watch,
-}
-
-/// Which way is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(rename = "DirectionWord")]
-pub enum Direction {
-    /// Lower is better.
-    Lower,
-    /// Higher is better.
-    Higher,
 }
 
 /// What a case counts as whose answer cannot be scored.
@@ -164,7 +99,7 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// Returns whether it waits for labels: all of a kind that does, but a `value` out of the answer does not.
+    /// Returns whether it waits for labels. A `value` of the answer does not.
     pub fn needs_label(&self) -> bool {
         self.kind.needs_label() && (self.kind != MetricKind::Value || self.label.is_some())
     }
@@ -187,66 +122,6 @@ impl Metric {
     }
 }
 
-impl MetricKind {
-    /// Returns how its evidence is kept.
-    pub fn shape(self) -> Shape {
-        match self {
-            Self::Accuracy
-            | Self::ErrorRate
-            | Self::ResponseError
-            | Self::Timeout
-            | Self::Disagreement => Shape::Binary,
-            Self::LogLoss
-            | Self::Brier
-            | Self::SquaredError
-            | Self::AbsoluteError
-            | Self::Value => Shape::Bounded,
-            Self::Precision | Self::Recall | Self::F1 => Shape::Confusion,
-            Self::Auc => Shape::Ranking,
-            Self::Latency => Shape::Duration,
-        }
-    }
-
-    /// Returns whether it usually waits for a label.
-    pub fn needs_label(self) -> bool {
-        match self {
-            Self::Accuracy
-            | Self::ErrorRate
-            | Self::LogLoss
-            | Self::Brier
-            | Self::SquaredError
-            | Self::AbsoluteError
-            | Self::Value
-            | Self::Precision
-            | Self::Recall
-            | Self::F1
-            | Self::Auc => true,
-            Self::ResponseError | Self::Timeout | Self::Latency | Self::Disagreement => false,
-        }
-    }
-
-    /// Returns the contract's word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Accuracy => "accuracy",
-            Self::ErrorRate => "error_rate",
-            Self::LogLoss => "log_loss",
-            Self::Brier => "brier",
-            Self::SquaredError => "squared_error",
-            Self::AbsoluteError => "absolute_error",
-            Self::Value => "value",
-            Self::Precision => "precision",
-            Self::Recall => "recall",
-            Self::F1 => "f1",
-            Self::Auc => "auc",
-            Self::ResponseError => "response_error",
-            Self::Timeout => "timeout",
-            Self::Latency => "latency",
-            Self::Disagreement => "disagreement",
-        }
-    }
-}
-
 impl MetricRole {
     /// Returns the contract's word for it.
     pub fn word(self) -> &'static str {
@@ -255,16 +130,6 @@ impl MetricRole {
             Self::Guardrail => "guardrail",
             Self::Signal => "signal",
             Self::Watch => "watch",
-        }
-    }
-}
-
-impl Direction {
-    /// Returns +1 where a higher value is worse, else -1: differences times this are harm.
-    pub fn harm_sign(self) -> f64 {
-        match self {
-            Self::Lower => 1.0,
-            Self::Higher => -1.0,
         }
     }
 }

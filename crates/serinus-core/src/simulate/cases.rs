@@ -274,7 +274,7 @@ fn add(
                 let key = (stratum, version.clone(), *part);
                 book.sums_mut().arms.entry(key).or_default().latency.insert(*value);
             }
-            book.last(stratum, metric, bucket, &drawn.values);
+            book.add_latency(stratum, metric, bucket, &drawn.values);
         }
     }
 }

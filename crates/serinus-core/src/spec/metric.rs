@@ -1,17 +1,12 @@
 //! Converts the spec of a metric to its plan: the fields that its kind needs, and the defaults.
 
 use crate::domain::ids::{MetricName, Version};
-use crate::plan::metric::{Direction, Margin, Metric, MetricKind, MetricRole, RARE_BASE, Shape};
+use crate::plan::metric::{Direction, Margin, Metric, MetricKind, MetricRole, Shape};
+use crate::plan::metric_kind::{Base, Effect, Group, LabelForm, Labelled};
 use crate::plan::rollout::PromoteWhen;
 use crate::spec::path::{Faults, Path};
 use crate::spec::raw::MetricSpec;
 use crate::spec::scalar::Limit;
-
-/// The largest log loss of one case in nats: probabilities are clipped to e^-16.
-const LOG_LOSS_MAX: f64 = 16.0;
-
-/// The effect to plan for in the rate of a rare event whose spec has no margin, `mde` or base: half a percentage point.
-const RARE_EFFECT: f64 = 0.005;
 
 /// Returns the plan of a metric. It adds what is wrong to `faults`, and the caller then discards the plan.
 pub(crate) fn plan(
@@ -60,21 +55,13 @@ pub(crate) fn plan(
         positive: spec.positive.clone(),
         range,
         base,
-        centre: match kind {
-            MetricKind::ResponseError | MetricKind::Timeout => spec.base.unwrap_or(0.0),
-            MetricKind::Accuracy
-            | MetricKind::ErrorRate
-            | MetricKind::LogLoss
-            | MetricKind::Brier
-            | MetricKind::SquaredError
-            | MetricKind::AbsoluteError
-            | MetricKind::Value
-            | MetricKind::Precision
-            | MetricKind::Recall
-            | MetricKind::F1
-            | MetricKind::Auc
-            | MetricKind::Latency
-            | MetricKind::Disagreement => base,
+        centre: match kind.group() {
+            Group::Response(_) => spec.base.unwrap_or(0.0),
+            Group::Labelled(_)
+            | Group::Table(_)
+            | Group::Ranking
+            | Group::Latency
+            | Group::Agreement => base,
         },
         tolerance,
         ignore: spec.ignore.iter().flatten().map(|i| i.0.clone()).collect(),
@@ -108,17 +95,9 @@ fn check_fields(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricK
         let help = "write `prediction: json:/...` for a number of the answer, or `label: json:/...` for one of the label";
         faults.add(at.clone(), "`value` is one number: of the answer or of the label", help);
     }
-    let has_classes = matches!(
-        kind,
-        MetricKind::Accuracy
-            | MetricKind::ErrorRate
-            | MetricKind::Precision
-            | MetricKind::Recall
-            | MetricKind::F1
-    );
-    let has_outcomes =
-        has_classes || matches!(kind, MetricKind::LogLoss | MetricKind::Brier | MetricKind::Auc);
-    let is_disagreement = kind == MetricKind::Disagreement;
+    let has_classes = kind.traits().label == LabelForm::Class;
+    let has_outcomes = has_classes || kind.traits().label == LabelForm::Outcome;
+    let is_disagreement = kind.group() == Group::Agreement;
     for (field, is_there, fits) in [
         ("prediction", spec.prediction.is_some(), kind.needs_label() || is_disagreement),
         ("label", spec.label.is_some(), kind.needs_label()),
@@ -155,22 +134,15 @@ fn check_positive(faults: &mut Faults, at: &Path, spec: &MetricSpec) {
 
 /// Returns whether the metric needs an answer that can be scored.
 fn scores_answers(kind: MetricKind, spec: &MetricSpec) -> bool {
-    match kind {
-        MetricKind::ResponseError | MetricKind::Timeout => false,
-        // A value from the label needs no answer.
-        MetricKind::Value => spec.label.is_none(),
-        MetricKind::Accuracy
-        | MetricKind::ErrorRate
-        | MetricKind::LogLoss
-        | MetricKind::Brier
-        | MetricKind::SquaredError
-        | MetricKind::AbsoluteError
-        | MetricKind::Precision
-        | MetricKind::Recall
-        | MetricKind::F1
-        | MetricKind::Auc
-        | MetricKind::Latency
-        | MetricKind::Disagreement => true,
+    match kind.group() {
+        Group::Response(_) => false,
+        // A value of the label needs no answer.
+        Group::Labelled(Labelled::Value) => spec.label.is_none(),
+        Group::Labelled(_)
+        | Group::Table(_)
+        | Group::Ranking
+        | Group::Latency
+        | Group::Agreement => true,
     }
 }
 
@@ -181,34 +153,13 @@ fn check_role(faults: &mut Faults, at: &Path, spec: &MetricSpec, role: MetricRol
     }
 }
 
-/// Returns which way is better for a kind; `None` if the spec must say it.
-fn natural_direction(kind: MetricKind) -> Option<Direction> {
-    match kind {
-        MetricKind::Accuracy
-        | MetricKind::Precision
-        | MetricKind::Recall
-        | MetricKind::F1
-        | MetricKind::Auc => Some(Direction::Higher),
-        MetricKind::ErrorRate
-        | MetricKind::LogLoss
-        | MetricKind::Brier
-        | MetricKind::SquaredError
-        | MetricKind::AbsoluteError
-        | MetricKind::ResponseError
-        | MetricKind::Timeout
-        | MetricKind::Latency
-        | MetricKind::Disagreement => Some(Direction::Lower),
-        MetricKind::Value => None,
-    }
-}
-
 fn direction(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricKind) -> Direction {
     let written = spec.direction;
     let word = |d: Direction| match d {
         Direction::Lower => "lower",
         Direction::Higher => "higher",
     };
-    match (natural_direction(kind), written) {
+    match (kind.traits().direction, written) {
         (Some(natural), Some(written)) if natural != written => {
             let problem = format!("`{}` is not better for `{}`", word(written), kind.word());
             faults.add(
@@ -325,24 +276,12 @@ fn effect_worth_detecting(
     base: f64,
     range: (f64, f64),
 ) -> f64 {
-    match kind {
+    match kind.traits().effect {
         // The default base of rare events only centers bets. Half of it would be a far smaller effect than anyone plans for.
-        MetricKind::ResponseError | MetricKind::Timeout => {
-            written.map_or(RARE_EFFECT, |base| base * 0.5)
-        }
-        MetricKind::ErrorRate => base * 0.5,
-        MetricKind::Latency => 0.1,
-        MetricKind::Accuracy
-        | MetricKind::LogLoss
-        | MetricKind::Brier
-        | MetricKind::SquaredError
-        | MetricKind::AbsoluteError
-        | MetricKind::Value
-        | MetricKind::Precision
-        | MetricKind::Recall
-        | MetricKind::F1
-        | MetricKind::Auc
-        | MetricKind::Disagreement => {
+        Effect::HalfOfSpecBaseOr(effect) => written.map_or(effect, |base| base * 0.5),
+        Effect::HalfOfBase => base * 0.5,
+        Effect::Of(effect) => effect,
+        Effect::TenthOfBase => {
             let tenth = base.abs() * 0.1;
             if tenth > 0.0 { tenth } else { (range.1 - range.0) * 0.01 }
         }
@@ -350,25 +289,8 @@ fn effect_worth_detecting(
 }
 
 fn range(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricKind) -> (f64, f64) {
-    let usual = match kind {
-        MetricKind::LogLoss => (0.0, LOG_LOSS_MAX),
-        MetricKind::Latency => (0.0, f64::INFINITY),
-        MetricKind::Accuracy
-        | MetricKind::ErrorRate
-        | MetricKind::Brier
-        | MetricKind::SquaredError
-        | MetricKind::AbsoluteError
-        | MetricKind::Value
-        | MetricKind::Precision
-        | MetricKind::Recall
-        | MetricKind::F1
-        | MetricKind::Auc
-        | MetricKind::ResponseError
-        | MetricKind::Timeout
-        | MetricKind::Disagreement => (0.0, 1.0),
-    };
-    let must_be_given =
-        matches!(kind, MetricKind::SquaredError | MetricKind::AbsoluteError | MetricKind::Value);
+    let declared = kind.traits().range;
+    let usual = declared.unwrap_or((0.0, 1.0));
     match spec.range.as_deref() {
         Some([low, high]) if low < high => (*low, *high),
         Some(_) => {
@@ -379,7 +301,7 @@ fn range(faults: &mut Faults, at: &Path, spec: &MetricSpec, kind: MetricKind) ->
             );
             usual
         }
-        None if must_be_given => {
+        None if declared.is_none() => {
             let help = "say between which values it lies, such as `range: [0, 100]`; values outside are clipped";
             faults.add(
                 at.field("range"),
@@ -412,19 +334,9 @@ fn base(
             );
             base
         }
-        None => match kind {
-            MetricKind::Accuracy => 0.9,
-            MetricKind::ErrorRate => 0.1,
-            MetricKind::LogLoss => 0.4,
-            MetricKind::Brier => 0.15,
-            MetricKind::SquaredError | MetricKind::AbsoluteError | MetricKind::Value => {
-                low.midpoint(high)
-            }
-            MetricKind::Precision | MetricKind::Recall | MetricKind::F1 => 0.8,
-            MetricKind::Auc => 0.75,
-            MetricKind::ResponseError | MetricKind::Timeout => RARE_BASE,
-            MetricKind::Latency => 100.0,
-            MetricKind::Disagreement => 0.05,
+        None => match kind.traits().base {
+            Base::Of(base) => base,
+            Base::Middle => low.midpoint(high),
         }
         .clamp(low, high),
     }

@@ -10,10 +10,11 @@ use crate::domain::ids::{MetricName, Version};
 use crate::domain::routing::Role;
 use crate::domain::time::Timestamp;
 use crate::engine::analyst::case_value::{Pass, Spot, Worth, hash, part};
-use crate::engine::analyst::score::{self, Read, Scored, Truth};
+use crate::engine::analyst::score::{self, Read, Reads, Scored, Truth};
 use crate::evidence::design::{ContrastKey, Design, Part, Stratum};
 use crate::evidence::sums::{Amended, Evidence, Scores, Values};
-use crate::plan::metric::{Metric, MetricKind, Shape};
+use crate::plan::metric::{Metric, Shape};
+use crate::plan::metric_kind::Group;
 use crate::plan::rollout::RolloutPlan;
 use serinus_stats::bounded_bet::Bets;
 use serinus_stats::cluster::Clusters;
@@ -129,61 +130,52 @@ impl EvidenceAccumulator {
         self.sums.without_unit += u64::from(unit_is_id(case));
         self.watch(stratum, case, watch);
         let plan = Arc::clone(&self.plan);
+        let reads = Reads::of(case);
         for metric in plan.metrics.iter().filter(|m| m.counts(&case.segments)) {
             let order = (watch.oldest, case.case);
             let spot = Spot { stratum, bucket, order, pass: Pass::First };
-            self.measure_response(spot, metric, case);
+            self.measure_response(spot, metric, &reads);
         }
     }
 
     /// Adds what one metric makes of a case's responses; nothing where it waits for the label.
-    fn measure_response(&mut self, spot: Spot, metric: &Metric, case: &Prediction) {
+    fn measure_response(&mut self, spot: Spot, metric: &Metric, reads: &Reads<'_>) {
+        let case = reads.case;
         let Spot { stratum, bucket, .. } = spot;
-        match metric.kind {
-            MetricKind::ResponseError | MetricKind::Timeout => {
+        match metric.kind.group() {
+            Group::Response(kind) => {
                 let values = case
                     .answers
                     .iter()
                     .filter_map(|a| {
                         let part = part(case, &a.version, a.role)?;
-                        let bad = score::response(metric.kind, a.status)?;
-                        Some((a.version.clone(), part, Worth::Value(f64::from(bad))))
+                        let value = f64::from(score::response(kind, a.status));
+                        Some((a.version.clone(), part, Worth::Value(value)))
                     })
                     .collect::<Vec<_>>();
                 self.add(spot, metric, &values);
             }
-            MetricKind::Disagreement => self.compare(stratum, metric, bucket, case),
-            MetricKind::Value if metric.label.is_none() => {
-                let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
-                let values = self.score(stratum, metric, case, &reads, |read| {
+            Group::Agreement => self.compare(stratum, metric, bucket, reads),
+            Group::Labelled(_) if !metric.needs_label() => {
+                let values = self.score(stratum, metric, reads, |read| {
                     score::labelled(metric, read, Truth::Unknown)
                 });
                 self.note_outside(stratum, metric, case, &values);
                 self.add(spot, metric, &values);
             }
-            MetricKind::Latency => {
+            Group::Latency => {
                 let values = case
                     .answers
                     .iter()
                     .filter(|a| a.status == AnswerStatus::Ok)
-                    .filter_map(|s| {
-                        let part = part(case, &s.version, s.role)?;
-                        Some((s.version.clone(), part, s.latency?.0 as f64))
+                    .filter_map(|a| {
+                        let part = part(case, &a.version, a.role)?;
+                        Some((a.version.clone(), part, a.latency?.0 as f64))
                     })
                     .collect::<Vec<_>>();
-                self.last(stratum, metric, bucket, &values);
+                self.add_latency(stratum, metric, bucket, &values);
             }
-            MetricKind::Accuracy
-            | MetricKind::ErrorRate
-            | MetricKind::LogLoss
-            | MetricKind::Brier
-            | MetricKind::SquaredError
-            | MetricKind::AbsoluteError
-            | MetricKind::Value
-            | MetricKind::Precision
-            | MetricKind::Recall
-            | MetricKind::F1
-            | MetricKind::Auc => {}
+            Group::Labelled(_) | Group::Table(_) | Group::Ranking => {}
         }
     }
 
@@ -214,8 +206,9 @@ impl EvidenceAccumulator {
                 *count += u64::from(is_known);
             }
         }
-        self.value(stratum, case, truth, Pass::First);
-        self.scores(case, truth)
+        let reads = Reads::of(case);
+        self.value(stratum, &reads, truth, Pass::First);
+        self.scores_of_answers(&reads, truth)
     }
 
     /// Keeps beside the sums what a label that came or changed after maturity would change in them.
@@ -225,11 +218,12 @@ impl EvidenceAccumulator {
         // A few late labels do not change how alike the cases of a unit are.
         let clusters = std::mem::take(&mut self.sums.clusters);
         let Amended { labels, mut given, mut taken } = std::mem::take(&mut self.sums.amended);
+        let reads = Reads::of(case);
         self.swap(&mut taken);
-        self.value(stratum, case, before, Pass::Amended);
+        self.value(stratum, &reads, before, Pass::Amended);
         self.swap(&mut taken);
         self.swap(&mut given);
-        self.value(stratum, case, after, Pass::Amended);
+        self.value(stratum, &reads, after, Pass::Amended);
         self.swap(&mut given);
         self.sums.amended = Amended { labels: labels + 1, given, taken };
         self.sums.clusters = clusters;
@@ -242,25 +236,23 @@ impl EvidenceAccumulator {
     }
 
     /// Adds what the metrics that need a label make of a case.
-    fn value(&mut self, stratum: Stratum, case: &Prediction, truth: Truth<'_>, pass: Pass) {
+    fn value(&mut self, stratum: Stratum, reads: &Reads<'_>, truth: Truth<'_>, pass: Pass) {
+        let case = reads.case;
         let bucket = bucket(case);
         let spot = Spot { stratum, bucket, order: (case.event_time(), case.case), pass };
-        let reads: Vec<Read<'_>> = case.answers.iter().map(Read::of).collect();
         let plan = Arc::clone(&self.plan);
         let counts = |m: &&Metric| m.needs_label() && m.counts(&case.segments);
         for metric in plan.metrics.iter().filter(counts) {
             match metric.kind.shape() {
                 Shape::Binary | Shape::Bounded => {
-                    let values = self.score(stratum, metric, case, &reads, |read| {
-                        score::labelled(metric, read, truth)
-                    });
+                    let values = self
+                        .score(stratum, metric, reads, |read| score::labelled(metric, read, truth));
                     self.note_outside(stratum, metric, case, &values);
                     self.add(spot, metric, &values);
                 }
                 Shape::Ranking | Shape::Confusion => {
-                    let worths = self.score(stratum, metric, case, &reads, |read| {
-                        score::ranked(metric, read, truth)
-                    });
+                    let worths = self
+                        .score(stratum, metric, reads, |read| score::ranked(metric, read, truth));
                     let mut places = Vec::new();
                     for (version, part, worth) in worths {
                         match (worth, score::is_positive(metric, truth)) {
@@ -283,12 +275,12 @@ impl EvidenceAccumulator {
         &mut self,
         stratum: Stratum,
         metric: &Metric,
-        case: &Prediction,
-        reads: &[Read<'_>],
+        reads: &Reads<'_>,
         score: impl Fn(&Read<'_>) -> Scored<T>,
     ) -> Vec<(Version, Part, Worth<T>)> {
+        let case = reads.case;
         let mut values = Vec::new();
-        for read in reads {
+        for read in reads.all() {
             let version = &read.answer.version;
             let Some(part) = part(case, version, read.answer.role) else { continue };
             let scored = score(read);
@@ -327,21 +319,22 @@ impl EvidenceAccumulator {
 
     /// Returns what each answer scores, and adds nothing.
     pub fn scores(&self, case: &Prediction, truth: Truth<'_>) -> CaseScores {
-        case.answers
+        self.scores_of_answers(&Reads::of(case), truth)
+    }
+
+    fn scores_of_answers(&self, reads: &Reads<'_>, truth: Truth<'_>) -> CaseScores {
+        let is_counted =
+            |read: &&Read<'_>| part(reads.case, &read.answer.version, read.answer.role).is_some();
+        let whole = |m: &&Metric| m.segment.is_none();
+        reads
+            .all()
             .iter()
-            .filter(|a| part(case, &a.version, a.role).is_some())
-            .map(|answer| {
-                let read = Read::of(answer);
-                let scores = self
-                    .plan
-                    .metrics
-                    .iter()
-                    .filter(|m| m.segment.is_none())
-                    .filter_map(|i| {
-                        Some((i.name.clone(), score::labelled(i, &read, truth).value()?))
-                    })
-                    .collect();
-                (answer.version.clone(), scores)
+            .filter(is_counted)
+            .map(|read| {
+                let of =
+                    |m: &Metric| Some((m.name.clone(), score::labelled(m, read, truth).value()?));
+                let scores = self.plan.metrics.iter().filter(whole).filter_map(of).collect();
+                (read.answer.version.clone(), scores)
             })
             .filter(|(_, scores): &(Version, Vec<_>)| !scores.is_empty())
             .collect()

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::domain::case::{AnswerStatus, Prediction};
+use crate::domain::case::AnswerStatus;
 use crate::domain::ids::Version;
 use crate::engine::analyst::accumulator::EvidenceAccumulator;
 use crate::engine::analyst::case_value::{Pass, Spot, Worth, arm, part, weight};
-use crate::engine::analyst::score::{self, Read};
+use crate::engine::analyst::score::{self, Read, Reads};
 use crate::evidence::bet_center::Centre;
 use crate::evidence::bounds::{self, Sides, Whose};
 use crate::evidence::design::{Assumption, ContrastKey, Pairing, Part, Stratum};
@@ -290,22 +290,24 @@ impl EvidenceAccumulator {
         stratum: Stratum,
         metric: &Metric,
         bucket: usize,
-        case: &Prediction,
+        reads: &Reads<'_>,
     ) {
+        let case = reads.case;
         let of = |version: &Version| {
-            case.answers
-                .iter()
-                .find(|a| a.version == *version && part(case, &a.version, a.role).is_some())
+            let its = |read: &&Read<'_>| {
+                let answer = read.answer;
+                answer.version == *version && part(case, version, answer.role).is_some()
+            };
+            reads.all().iter().find(its)
         };
-        let Some(theirs) = of(&self.stable) else { return };
-        let Some(stable_part) = part(case, &self.stable, theirs.role) else { return };
-        let stable = Read::of(theirs);
+        let Some(stable) = of(&self.stable) else { return };
+        let Some(stable_part) = part(case, &self.stable, stable.answer.role) else { return };
         let by_itself = match &metric.twin {
             None => Some(false),
             Some(twin) => {
                 // A case that the twin was not asked has nothing to subtract, and does not count.
                 let Some(twin) = of(twin) else { return };
-                let differs = score::disagree(metric, &Read::of(twin), &stable);
+                let differs = score::disagree(metric, twin, stable);
                 if let Some(differs) = differs {
                     let name = self.stable.clone();
                     let scores = self.scores_of(stratum, &name, stable_part, metric);
@@ -314,13 +316,13 @@ impl EvidenceAccumulator {
                 differs
             }
         };
-        let is_lost = theirs.status != AnswerStatus::Ok;
+        let is_lost = stable.answer.status != AnswerStatus::Ok;
         for candidate in &Arc::clone(&self.plan).candidates {
             let Some(ours) = of(candidate) else { continue };
-            let Some(part) = part(case, candidate, ours.role) else { continue };
-            let differs = score::disagree(metric, &Read::of(ours), &stable);
+            let Some(part) = part(case, candidate, ours.answer.role) else { continue };
+            let differs = score::disagree(metric, ours, stable);
             let scores = self.scores_of(stratum, candidate, part, metric);
-            scores.lost.rest += u64::from(ours.status != AnswerStatus::Ok);
+            scores.lost.rest += u64::from(ours.answer.status != AnswerStatus::Ok);
             if let (Some(differs), Some(by_itself)) = (differs, by_itself) {
                 scores.moments.add(f64::from(differs));
                 self.differ(stratum, metric, bucket, candidate, [differs, by_itself]);

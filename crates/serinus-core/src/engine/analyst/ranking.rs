@@ -93,7 +93,7 @@ impl EvidenceAccumulator {
     }
 
     /// Adds how long answers took, in milliseconds, for how far that is alike within units.
-    pub fn last(
+    pub fn add_latency(
         &mut self,
         stratum: Stratum,
         metric: &Metric,

@@ -2,16 +2,18 @@
 //!
 //! What is comparable is decided here once for every kind; docs/statistics.md has it as a table.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::domain::case::{AnswerStatus, CaseAnswer};
+use crate::domain::case::{AnswerStatus, CaseAnswer, Prediction};
 use crate::domain::routing::Role;
 use crate::engine::analyst::class::{self, Class};
 use crate::engine::analyst::document::{Document, Node};
 use crate::evidence::unscored::Reason;
-use crate::plan::metric::{Metric, MetricKind};
+use crate::plan::metric::Metric;
+use crate::plan::metric_kind::{Cells, Group, Labelled, Response};
 
 /// How far outside of [0, 1] a probability may be by rounding: sums of 32-bit floats are off by less.
 const ROUNDING: f64 = 1e-6;
@@ -50,6 +52,26 @@ impl<'a> Read<'a> {
     }
 }
 
+/// The answers of a case, each read once, when a metric first needs it.
+#[derive(Debug)]
+pub struct Reads<'a> {
+    /// The case.
+    pub case: &'a Prediction,
+    answers: OnceCell<Vec<Read<'a>>>,
+}
+
+impl<'a> Reads<'a> {
+    /// Returns the answers of a case, none of them read yet.
+    pub fn of(case: &'a Prediction) -> Self {
+        Self { case, answers: OnceCell::new() }
+    }
+
+    /// Returns all answers.
+    pub fn all(&self) -> &[Read<'a>] {
+        self.answers.get_or_init(|| self.case.answers.iter().map(Read::of).collect())
+    }
+}
+
 /// One point of a ranking metric, or one cell of a table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranked {
@@ -67,22 +89,15 @@ impl Ranked {
     /// For the area under the curve it is the residual of the score, which is alike within a unit where ranks are.
     pub fn influence(&self, metric: &Metric, base: f64) -> f64 {
         let (called, is) = (f64::from(self.is_called), f64::from(self.is_positive));
-        match metric.kind {
-            MetricKind::Precision => called * (is - base),
-            MetricKind::Recall => is * (called - base),
-            MetricKind::F1 => 2.0 * called * is - base * (called + is),
-            MetricKind::Auc
-            | MetricKind::Accuracy
-            | MetricKind::ErrorRate
-            | MetricKind::LogLoss
-            | MetricKind::Brier
-            | MetricKind::SquaredError
-            | MetricKind::AbsoluteError
-            | MetricKind::Value
-            | MetricKind::ResponseError
-            | MetricKind::Timeout
-            | MetricKind::Latency
-            | MetricKind::Disagreement => {
+        match metric.kind.group() {
+            Group::Table(Cells::Precision) => called * (is - base),
+            Group::Table(Cells::Recall) => is * (called - base),
+            Group::Table(Cells::F1) => 2.0 * called * is - base * (called + is),
+            Group::Ranking
+            | Group::Labelled(_)
+            | Group::Response(_)
+            | Group::Latency
+            | Group::Agreement => {
                 // Ranks have no scale: a score that is no probability is brought into [0, 1].
                 let is_probability = (0.0..=1.0).contains(&self.score);
                 let place =
@@ -153,25 +168,18 @@ impl<T> Scored<T> {
 ///
 /// A label that cannot be scored is named before the answer: it takes the case from every version alike.
 pub fn labelled(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<f64> {
-    match metric.kind {
-        MetricKind::Accuracy => is_right(metric, read, truth).map(f64::from),
-        MetricKind::ErrorRate => is_right(metric, read, truth).map(|is| f64::from(!is)),
-        MetricKind::LogLoss => of_probability(metric, read, truth, |p, y| {
+    let Group::Labelled(kind) = metric.kind.group() else { return Scored::NotApplicable };
+    match kind {
+        Labelled::Accuracy => is_right(metric, read, truth).map(f64::from),
+        Labelled::ErrorRate => is_right(metric, read, truth).map(|is| f64::from(!is)),
+        Labelled::LogLoss => of_probability(metric, read, truth, |p, y| {
             let p = p.clamp(1e-15, 1.0 - 1e-15);
             -(y * p.ln() + (1.0 - y) * (1.0 - p).ln())
         }),
-        MetricKind::Brier => of_probability(metric, read, truth, |p, y| (p - y) * (p - y)),
-        MetricKind::SquaredError => of_numbers(metric, read, truth, |x, y| (x - y) * (x - y)),
-        MetricKind::AbsoluteError => of_numbers(metric, read, truth, |x, y| (x - y).abs()),
-        MetricKind::Value => value(metric, read, truth),
-        MetricKind::Precision
-        | MetricKind::Recall
-        | MetricKind::F1
-        | MetricKind::Auc
-        | MetricKind::ResponseError
-        | MetricKind::Timeout
-        | MetricKind::Latency
-        | MetricKind::Disagreement => Scored::NotApplicable,
+        Labelled::Brier => of_probability(metric, read, truth, |p, y| (p - y) * (p - y)),
+        Labelled::SquaredError => of_numbers(metric, read, truth, |x, y| (x - y) * (x - y)),
+        Labelled::AbsoluteError => of_numbers(metric, read, truth, |x, y| (x - y).abs()),
+        Labelled::Value => value(metric, read, truth),
     }
 }
 
@@ -180,7 +188,7 @@ pub fn ranked(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<Rank
     outcome(metric, truth).and_then(|y| {
         prediction(metric, read).and_then(|node| {
             let is_positive = y >= 0.5;
-            if metric.kind == MetricKind::Auc {
+            if metric.kind.group() == Group::Ranking {
                 return number(node).map(|score| Ranked { score, is_called: false, is_positive });
             }
             called(metric, node).map(|is_called| Ranked {
@@ -197,30 +205,12 @@ pub fn is_positive(metric: &Metric, truth: Truth<'_>) -> Option<bool> {
     outcome(metric, truth).value().map(|y| y >= 0.5)
 }
 
-/// Returns what a response scores by itself: 1 for what went wrong, 0 for what went well.
-pub fn response(kind: MetricKind, status: AnswerStatus) -> Option<bool> {
-    match kind {
-        MetricKind::ResponseError => Some(match status {
-            AnswerStatus::Ok => false,
-            AnswerStatus::Error | AnswerStatus::Late | AnswerStatus::Timeout => true,
-        }),
-        MetricKind::Timeout => Some(match status {
-            AnswerStatus::Ok | AnswerStatus::Error => false,
-            AnswerStatus::Late | AnswerStatus::Timeout => true,
-        }),
-        MetricKind::Accuracy
-        | MetricKind::ErrorRate
-        | MetricKind::LogLoss
-        | MetricKind::Brier
-        | MetricKind::SquaredError
-        | MetricKind::AbsoluteError
-        | MetricKind::Value
-        | MetricKind::Precision
-        | MetricKind::Recall
-        | MetricKind::F1
-        | MetricKind::Auc
-        | MetricKind::Latency
-        | MetricKind::Disagreement => None,
+/// Returns whether a response went wrong.
+pub fn response(kind: Response, status: AnswerStatus) -> bool {
+    match (kind, status) {
+        (_, AnswerStatus::Ok) | (Response::Timeout, AnswerStatus::Error) => false,
+        (Response::Error, AnswerStatus::Error)
+        | (_, AnswerStatus::Late | AnswerStatus::Timeout) => true,
     }
 }
 

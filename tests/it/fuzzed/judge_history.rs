@@ -1,4 +1,4 @@
-//! Histories of a judge: steps become what it is told, each as it comes off its topic, and a judge hears them whole or through crashes.
+//! Histories of a judge: steps become the records of its topics, and a judge processes them with or without crashes.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ use crate::scenarios::plans::{self, MIDNIGHT};
 pub(crate) const MODEL: &str = "m";
 pub(crate) const PARTITIONS: i32 = 3;
 
-/// What operators do apart from applying.
+/// Operator commands other than apply.
 pub(crate) const STEERING: [Verb; 8] = [
     Verb::Pause,
     Verb::Resume,
@@ -39,7 +39,7 @@ pub(crate) const STEERING: [Verb; 8] = [
     Verb::Extend,
 ];
 
-/// One thing that happens, so many seconds after the one before it.
+/// One step, with its delay in seconds after the previous one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Apply {
@@ -60,7 +60,7 @@ pub(crate) enum Step {
         good: [u8; 3],
         fails: u8,
     },
-    /// The newest sums of a partition but one come again.
+    /// The second newest sums of a partition arrive again.
     Old {
         wait_s: i64,
         partition: i32,
@@ -70,17 +70,17 @@ pub(crate) enum Step {
     },
 }
 
-/// What a judge is told, as its journal says it.
+/// An input of a judge, as its journal records it.
 #[derive(Clone, Debug)]
 pub(crate) enum Told {
     Event(Event),
     Silence,
 }
 
-/// A judge's history: when it was told what.
+/// A judge's history: its inputs with their times.
 pub(crate) type History = Vec<(Timestamp, Told)>;
 
-/// What may be applied: a model and another spec of it, and rollouts of every strategy, of which some replace, wait or are refused.
+/// The documents to apply: two specs of a model, and rollouts of every strategy, some of which replace, queue or are refused.
 pub(crate) fn documents() -> Vec<Parsed> {
     let model = |stable: &str, timeout_ms: i64| {
         let Written { plan, .. } = plans::model(MODEL, stable);
@@ -112,7 +112,7 @@ pub(crate) fn documents() -> Vec<Parsed> {
         rollout(
             "s shadow v4; stage shadow=100% exposures=500; conflict queue; decide no_data=abort",
         ),
-        // Another spec under a name that is used.
+        // Another spec under a name in use.
         rollout("c canary v3; stage share=30%"),
         model("v1", 700),
         model("v2", 500),
@@ -120,14 +120,14 @@ pub(crate) fn documents() -> Vec<Parsed> {
     ]
 }
 
-/// Reads a document as the shell does when it reads a state.
+/// Parses a document as the shell does when it reads a state.
 fn parse(document: &Value) -> Parsed {
     let is_it = |p: &Parsed| match p {
         Parsed::Model(p) => p.document == *document,
         Parsed::Rollout(p) => p.document == *document,
         Parsed::Invalid(_) => false,
     };
-    documents().into_iter().find(is_it).expect("a state holds only what was applied")
+    documents().into_iter().find(is_it).expect("a state holds only applied documents")
 }
 
 fn settings() -> Settings {
@@ -145,7 +145,7 @@ pub(crate) fn new_judge() -> Judge {
     judge
 }
 
-/// Turns steps into what the topics hold: sums of lanes that go by what the judge has decided until then.
+/// Turns steps into records: sums of lanes that follow the judge's decisions so far.
 pub(crate) fn history(steps: &[Step]) -> History {
     let mut judge = new_judge();
     let mut lanes: BTreeMap<(RolloutName, i32), Vec<Partial>> = BTreeMap::new();
@@ -188,16 +188,16 @@ pub(crate) fn tell(judge: &mut Judge, now: Timestamp, told: &Told, out: &mut Vec
     }
 }
 
-/// Returns the judge that a restart makes: of the newest state as it stands on its topic, and of the sums that were judged.
+/// Returns the judge after a restart: restored from the newest state record and the sums that were judged.
 pub(crate) fn restarted(
     history: &[(Timestamp, Told)],
     state: Option<&[u8]>,
     before: &Judge,
 ) -> Judge {
     let Some(state) = state else { return Judge::new(settings()) };
-    let state = StateRecord::read(state).expect("it is what was written");
-    let mut judge = Judge::restore(settings(), state.model_state(parse).expect("it is whole"));
-    // Only the newest of each lane, as the committed offset names them.
+    let state = StateRecord::read(state).expect("we wrote it");
+    let mut judge = Judge::restore(settings(), state.model_state(parse).expect("a whole state"));
+    // Only the newest sums of each lane, as the committed offset names them.
     let mut newest: BTreeMap<(&RolloutName, i32), &Partial> = BTreeMap::new();
     for (_, told) in history {
         if let Told::Event(Event::Partial(it)) = told {
@@ -229,7 +229,7 @@ fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> To
     let mut told = command(verb, names.get(of).map(|o| (*o).into()), number, None);
     if let (Told::Event(Event::Command(it)), 0) = (&mut told, expects) {
         let revision = judge.standing().map_or(0, |s| s.position.routing.revision.0);
-        // One that was never there, or the one that is.
+        // A rollout that never existed, or the current one.
         it.expect_revision =
             Some(serinus_core::domain::ids::Revision(revision + u64::from(of == 4)));
     }
@@ -249,7 +249,7 @@ fn command(verb: Verb, rollout: Option<RolloutName>, number: usize, spec: Option
     })))
 }
 
-/// The sums of a lane after some more cases of the running rollout, as they come off their topic.
+/// The sums of a lane after more cases of the running rollout, read back from their record.
 fn grown(
     judge: &Judge,
     lanes: &BTreeMap<(RolloutName, i32), Vec<Partial>>,
@@ -289,10 +289,10 @@ fn grown(
         sums,
     };
     let bytes = PartialRecord::from(&partial).write();
-    Some(PartialRecord::read(&bytes).and_then(|w| w.partial()).expect("it is what was written"))
+    Some(PartialRecord::read(&bytes).and_then(|w| w.partial()).expect("we wrote it"))
 }
 
-/// Adds so many cases, of which so many sixteenths are right; all are mature and labelled.
+/// Adds mature, labelled cases of which the given number of sixteenths is right.
 fn add(
     sums: &mut Evidence,
     plan: &RolloutPlan,
@@ -327,7 +327,7 @@ fn add(
     }
 }
 
-/// Adds so many events among so many cases of a version to its comparisons.
+/// Adds cases of a version, with events among them, to its comparisons.
 fn bet(
     sums: &mut Evidence,
     plan: &RolloutPlan,

@@ -338,8 +338,8 @@ pub enum Wait {
     Approval,
 }
 
-/// What should become of the stage, with a sentence that says why.
-#[must_use = "a verdict that nobody acts on is worse than none"]
+/// The verdict on a stage, with a sentence that gives the reason.
+#[must_use = "an unused verdict has no effect"]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// Stay.

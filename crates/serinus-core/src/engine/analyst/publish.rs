@@ -1,6 +1,6 @@
-//! When an analyst lane publishes its sums, and how it comes to the same sums again after a restart.
+//! When an analyst lane publishes its sums, and how it restores the same sums after a restart.
 //!
-//! Sums of a rollout in progress are published at every tick of event time; those of one that is over, whenever they changed.
+//! Sums of a rollout in progress are published at every tick of event time; those of an ended rollout, whenever they change.
 
 use crate::domain::ids::RolloutName;
 use crate::domain::time::Timestamp;
@@ -12,10 +12,10 @@ use crate::join::label_join::Clocks;
 impl Analyst {
     /// Takes the newest partial of a rollout that was published before a restart.
     ///
-    /// The replay comes to the very point at which it was published, and from there its sums count: what came before the
-    /// replay's start is in them.
+    /// Its sums replace the lane's when the replay reaches the point at which it was published. They include everything before
+    /// the start of the replay.
     ///
-    /// Sums that were published before the replay's start have not changed since, else the replay would start earlier.
+    /// Sums published before the start of the replay have not changed since; otherwise the replay would start earlier.
     pub fn sums_restored_from(&mut self, partial: Partial) {
         if partial.turn < self.turn
             && let Some(open) = self.books.get_mut(&partial.rollout)
@@ -27,7 +27,7 @@ impl Analyst {
         self.restoring.insert(partial.rollout.clone(), partial);
     }
 
-    /// Returns the turn that a replay must start with so that nothing is lost, if anything would be.
+    /// Returns the turn at which a replay must start so that nothing is lost; `None` if nothing would be.
     pub fn replay_from(&self) -> Option<u64> {
         let wanted = self.books.values().filter(|b| b.is_live || b.is_changed);
         let published = wanted.map(|w| w.replay_turn);
@@ -56,16 +56,16 @@ impl Analyst {
         }
     }
 
-    /// Returns whether a replay has come to the point at which these sums were published before the restart.
+    /// Returns whether a replay has reached the point at which these sums were published before the restart.
     fn was_published(&self, name: &RolloutName, tick: Timestamp, is_idle: bool) -> bool {
         self.restoring
             .get(name)
             .is_some_and(|n| (n.turn, n.tick, n.is_idle) == (self.turn, tick, is_idle))
     }
 
-    /// Publishes the newest sums with the mark that the judge need not wait for this lane.
+    /// Publishes the newest sums, marked idle so that the judge does not wait for this lane.
     ///
-    /// In a replay a rollout may be over already that was not when this was said.
+    /// In a replay, a rollout may have ended that was still in progress when this was published.
     pub(crate) fn publish_idle(&mut self, out: &mut Vec<Effect>) {
         let reached = self.predictions.reached;
         let is_over = |r: &RolloutName| self.books.get(r).is_some_and(|i| !i.is_live);

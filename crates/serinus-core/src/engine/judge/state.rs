@@ -1,4 +1,4 @@
-//! Where a model stands: everything that its judge must know again after a restart.
+//! The state of a model: everything that its judge restores after a restart.
 
 use crate::decision::basis::Support;
 use crate::domain::ids::{Revision, RolloutName, StageIndex, Version};
@@ -12,14 +12,14 @@ use crate::evidence::design::Design;
 use crate::inference::verdict::{InterimAnalysis, LabelAge, Verdict, Wait};
 use crate::plan::rollout::{ModelPlan, RolloutPlan};
 
-/// One thing that a person wants to know at a glance.
+/// One condition in the summary of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// What it is about: `split`, `label_parity`, `data`, `approval`.
+    /// The name: `split`, `label_parity`, `data` or `approval`.
     pub name: &'static str,
-    /// Whether it is as it should be.
+    /// Whether it is met.
     pub is_ok: bool,
-    /// In a sentence.
+    /// A sentence for people.
     pub reason: String,
 }
 
@@ -28,7 +28,7 @@ impl Condition {
     pub const NAMES: [&'static str; 4] = ["data", "split", "label_parity", "approval"];
 }
 
-/// How a rollout that is over ended, so that its name is not used again by accident.
+/// How a past rollout ended. It is kept so that its name is not reused by accident.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
     /// Its name.
@@ -39,18 +39,18 @@ pub struct Past {
     pub fingerprint: u64,
 }
 
-/// A rollout that waits for the end of another.
+/// A rollout that is queued until another one ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Queued {
-    /// What was applied.
+    /// The applied rollout.
     pub written: Written<RolloutPlan>,
     /// The command that applied it.
     pub command_id: String,
-    /// Who did.
+    /// Who applied it.
     pub by: String,
 }
 
-/// Everything that a judge must know again after a restart.
+/// Everything that a judge restores after a restart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelState {
     /// The model.
@@ -59,38 +59,38 @@ pub struct ModelState {
     pub rollout: Option<Written<RolloutPlan>>,
     /// Phase and routing.
     pub position: Position,
-    /// The newest change's number.
+    /// The revision of the newest change.
     pub sequence: u64,
     /// When the phase or stage last changed.
     pub since: Timestamp,
     /// Who changed it.
     pub by: String,
-    /// Why.
+    /// The reason for the change.
     pub reason: String,
-    /// What a person wants to know at a glance.
+    /// The conditions that summarize the rollout.
     pub conditions: Vec<Condition>,
-    /// When the rollout was applied, by the clock on the wall.
+    /// The wall-clock time at which the rollout was applied.
     pub applied_at: Timestamp,
     /// The tick at which the stage was entered; `None` before the first judged tick.
     pub entered_at: Option<Timestamp>,
     /// The newest tick judged when this was written.
     pub judged: Option<Timestamp>,
-    /// What the tests are planned with.
+    /// The design of the tests.
     pub design: Design,
-    /// Who won, once it is concluded.
+    /// The winner, once the rollout is concluded.
     pub winner: Option<Version>,
-    /// The newest decisions, so that labels which come or change afterwards can be held against them.
+    /// The newest decisions, for comparison with labels that arrive or change later.
     pub decisions: Vec<Decision>,
-    /// Rollouts that wait.
+    /// Queued rollouts.
     pub queue: Vec<Queued>,
-    /// Rollouts that are over, newest last.
+    /// Past rollouts, newest last.
     pub past: Vec<Past>,
-    /// The newest commands' ids, so that one delivered twice is done once.
+    /// The ids of the newest commands, so that a command delivered twice runs once.
     pub commands: Vec<String>,
 }
 
 impl ModelState {
-    /// Returns a decision with the tests that its verdict rests on; `None` if no test of labels supports it.
+    /// Returns a decision with the tests that support its verdict; `None` if no test of labels supports it.
     pub fn decision(&self, verdict: &Verdict, supports: Vec<Support>) -> Option<Decision> {
         let phase = match verdict {
             Verdict::Promote { .. } => Phase::Promoted,
@@ -113,13 +113,13 @@ impl ModelState {
     }
 }
 
-/// Returns the candidates that are still in, in spec order.
+/// Returns the remaining candidates in spec order.
 pub fn live(plan: &RolloutPlan, standing: &ModelState) -> Vec<Version> {
     let is_out = |v: &&Version| !standing.design.drops.iter().any(|(_, out)| out == *v);
     plan.candidates.iter().filter(is_out).cloned().collect()
 }
 
-/// Returns the routing of a stage, without the candidates that were taken out.
+/// Returns the routing of a stage without the dropped candidates.
 pub fn route(
     standing: &ModelState,
     plan: &RolloutPlan,
@@ -147,7 +147,7 @@ pub fn route(
     }
 }
 
-/// A paused or concluded rollout goes nowhere by itself, except back.
+/// Limits the verdict of a paused or concluded rollout: by itself it can only roll back.
 pub fn of_phase(standing: &ModelState, verdict: Verdict) -> Verdict {
     let wait = Wait::Approval;
     if matches!(verdict, Verdict::Abort { .. } | Verdict::Drop { .. }) {
@@ -175,7 +175,7 @@ pub fn of_phase(standing: &ModelState, verdict: Verdict) -> Verdict {
     }
 }
 
-/// Returns what a person wants to know at a glance.
+/// Returns the conditions that summarize the rollout.
 pub fn conditions(look: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Condition> {
     let condition = |name, is_ok, good: &str, bad: &str| {
         let reason = if is_ok { good } else { bad };
@@ -205,12 +205,12 @@ pub fn conditions(look: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Conditio
     ]
 }
 
-/// Returns whether a condition waits for a person.
+/// Returns whether a condition waits for approval.
 pub fn is_approval_wanted(condition: &Condition) -> bool {
     condition.name == "approval" && !condition.is_ok
 }
 
-/// Keeps how a rollout ended; the oldest are forgotten.
+/// Records how a rollout ended; drops the oldest entries.
 pub fn remember(past: &mut Vec<Past>, rollout: &Written<RolloutPlan>, phase: Phase) {
     const PAST_MAX: usize = 200;
     let name: RolloutName = rollout.plan.name.clone();

@@ -1,7 +1,7 @@
-//! The acceptance protocol: that the program errs as seldom, and decides as soon, as it must.
+//! The acceptance protocol: checks the program's error rates and how soon it decides.
 //!
-//! Each scenario is a spec as a user would write it, run through the judge. What is expected of it was measured before with an
-//! independent implementation of the same tests: rejections of healthy candidates at or under alpha, power and medians no worse.
+//! Each scenario is a spec as a user would write it, run through the judge. The expected figures were measured with an
+//! independent implementation of the same tests: rejections of healthy candidates at most alpha, power and medians no worse.
 
 use std::sync::Arc;
 
@@ -24,21 +24,21 @@ kind: Rollout
 metadata: {name: r}
 ";
 
-/// What is expected of a scenario.
+/// The expected result of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Expected {
-    /// Maximum share of worlds that may end in one of these ways, all of which are wrong.
+    /// Maximum share of worlds that may end in one of these ways, all of which are errors.
     AtMost(f64, &'static [Ending]),
     /// Minimum share of worlds that end in this way, and the maximum median of requests.
     Power {
         /// The share of worlds.
         rate: f64,
-        /// The median, where it was measured.
+        /// The median, if it was measured.
         median: Option<u64>,
-        /// How they end.
+        /// The ending.
         ending: &'static [Ending],
     },
-    /// So many are promoted and so many aborted, as measured in 2,000 worlds.
+    /// The shares of promoted and aborted worlds, as measured in 2,000 worlds.
     Shares {
         /// Promoted.
         promoted: f64,
@@ -47,14 +47,14 @@ pub enum Expected {
     },
 }
 
-/// One scenario: a spec, what is true, and what is expected.
+/// One scenario: a spec, the truth, and the expected result.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// Its name.
     pub name: &'static str,
-    /// What it is, in a sentence.
+    /// A description in one sentence.
     pub about: &'static str,
-    /// What is expected.
+    /// The expected result.
     pub expected: Expected,
     spec: &'static str,
     batch: u64,
@@ -70,13 +70,13 @@ struct World {
     delay: Delay,
     sticky: Option<Sticky>,
     apart: Option<f64>,
-    /// The stable version's true mean, where it is not the base of the spec.
+    /// The stable version's true mean, if it differs from the base of the spec.
     base: Option<f64>,
     bounded: Option<Bounded>,
     gaps: Gaps,
 }
 
-/// What is true of a bounded metric, where it is not what its spec assumes.
+/// The truth about a bounded metric, if it differs from the assumptions of its spec.
 #[derive(Clone, Copy, Debug)]
 struct Bounded {
     base: f64,
@@ -88,13 +88,13 @@ struct Bounded {
 pub struct Checked {
     /// The scenario.
     pub scenario: Scenario,
-    /// What became of its worlds.
+    /// The outcomes of its worlds.
     pub survey: Survey,
-    /// Whether it is as expected.
+    /// Whether the result is as expected.
     pub within: bool,
-    /// The shares that were compared, each with the bound or figure that it was compared with.
+    /// The compared shares, each with its bound or expected figure.
     pub rates: Vec<(&'static str, f64, f64)>,
-    /// The median that was compared, with its bound.
+    /// The compared median, with its bound.
     pub median: Option<(Option<u64>, u64)>,
 }
 
@@ -118,7 +118,7 @@ pub fn scenarios() -> Vec<Scenario> {
 /// A share of worlds in quick mode, so that it fits into a minute of a CI job.
 const QUICK: u64 = 10;
 
-/// Runs one scenario; `quick` runs a tenth of its worlds and allows for the noise of that.
+/// Runs one scenario; `quick` runs a tenth of its worlds and allows for the larger noise.
 pub fn check(scenario: Scenario, quick: bool, seed: u64) -> Result<Checked, String> {
     let course = course(&scenario)?;
     let truth = scenario.truth;
@@ -139,7 +139,7 @@ pub fn check(scenario: Scenario, quick: bool, seed: u64) -> Result<Checked, Stri
     }
     let worlds = if quick { scenario.worlds / QUICK } else { scenario.worlds };
     let survey = survey(&course, &nature, worlds, seed);
-    // Three standard errors, where there are few worlds.
+    // Three standard errors if there are few worlds.
     let slack =
         |rate: f64| if quick { 3.0 * (rate * (1.0 - rate) / worlds as f64).sqrt() } else { 0.0 };
     let (within, rates, median) = match scenario.expected {
@@ -194,7 +194,7 @@ fn course(scenario: &Scenario) -> Result<Course, String> {
     }
 }
 
-/// A scenario without anything special; the others differ in what they say.
+/// A scenario with defaults; other scenarios override fields.
 fn plain(
     name: &'static str,
     about: &'static str,
@@ -225,7 +225,7 @@ const T11: &str = "spec: {model: m, candidates: [v2], strategy: ab, stages: [{sh
   metrics: [{name: errors, kind: response_error, role: goal, mde: 0.003, base: 0.3}],
   decide: {promote: superior, alpha: 0.025, tick: 1s}}";
 
-/// Better or worse, at 5 % together: an A/B that looks at every batch.
+/// Two-sided tests at 5 %: an A/B test with a look at every batch.
 fn two_sided() -> Vec<Scenario> {
     let healthy = Expected::AtMost(0.05, HARM_OR_BETTER);
     let power =
@@ -251,7 +251,7 @@ fn two_sided() -> Vec<Scenario> {
         plain("T7", "0.1 % against 0.3 %", T5, rare, 0.002, power(1.0, 72_000)),
         plain("T8", "0.1 % against 1 %", T5, rare, 0.009, power(1.0, 14_000)),
         plain("T9", "A/A, errors 2 %, a canary of 10 %", T9, thin, 0.0, healthy),
-        // So near its bound that 5,000 worlds would miss it in every third run.
+        // The power is so close to its bound that 5,000 worlds would fail in every third run.
         Scenario {
             worlds: 40_000,
             ..plain("T10", "2 % against 2.6 %", T9, thin, 0.006, power(0.879, 47_000))
@@ -273,7 +273,7 @@ const TAIL: &str = "spec: {model: m, candidates: [v2], strategy: ab, stages: [{s
   labels: {maturity: 0s},
   decide: {promote: superior, alpha: 0.025, tick: 1s, min_labelled: 0}}";
 
-/// One question at 5 %.
+/// One-sided tests at 5 %.
 fn one_sided() -> Vec<Scenario> {
     let rare = (2_000, 500_000);
     let apart = |mut s: Scenario| {
@@ -328,7 +328,7 @@ const HALF: &str = "spec: {model: m, candidates: [v2], strategy: canary, stages:
   metrics: [{name: errors, kind: response_error, role: goal, margin: 0.01, mde: 0.01, base: 0.1}],
   decide: {promote: non_inferior, alpha: 0.05, tick: 1s}}";
 
-/// What is decided, and how often: promote and abort at 5 % each.
+/// The shares of each decision: promote and abort at 5 % each.
 fn decisions() -> Vec<Scenario> {
     let (half, rare) = ((500, 100_000), (2_000, 1_000_000));
     let shares = |promoted, aborted| Expected::Shares { promoted, aborted };
@@ -368,7 +368,7 @@ const LATE_RAMP: &str = "spec: {model: m, candidates: [v2], strategy: canary,
   labels: {maturity: 14d, missing: negative},
   decide: {promote: non_inferior, alpha: 0.05, tick: 6h, min_labelled: 0}}";
 
-/// Ramps over which rates drift, and labels that come late.
+/// Ramps during which rates drift, and late labels.
 fn ramps() -> Vec<Scenario> {
     let healthy = Expected::AtMost(0.05, HARM);
     let unsafe_ = Expected::AtMost(0.05, PROMOTED);
@@ -423,7 +423,7 @@ fn ramps() -> Vec<Scenario> {
                 0.0,
                 unsafe_,
             ),
-            // What is read at maturity is what counts: so much more happens that the margin is reached within the window.
+            // Only events within the window count: the effect is scaled so that the margin is reached at maturity.
             World { delay: late, effect: 0.01 / (1.0 - (-2.0_f64).exp()), ..bare(0.0) },
         ),
     ]
@@ -442,7 +442,7 @@ const AUC: &str = "spec: {model: m, candidates: [v2], strategy: canary, stages: 
   labels: {maturity: 0s},
   decide: {promote: non_inferior, alpha: 0.05, tick: 1s, min_labelled: 0}}";
 
-/// Metrics that are no means over cases: asymptotic, after a hundred positives in each arm.
+/// Metrics that are not means over cases: asymptotic, from a hundred positives in each arm.
 fn ranked() -> Vec<Scenario> {
     let healthy = Expected::AtMost(0.05, HARM);
     let unsafe_ = Expected::AtMost(0.05, PROMOTED);
@@ -495,7 +495,7 @@ const GUARDRAIL: &str =
   metrics: [{name: errors, kind: response_error, role: guardrail, margin: 2%}],
   decide: {promote: non_inferior, alpha: 0.05, tick: 1s}}";
 
-/// Guardrails on errors without a base, users with many requests each, a tenth of them on the candidate.
+/// Guardrails on errors without a base; users with many requests each, a tenth of them on the candidate.
 fn errors_of_users() -> Vec<Scenario> {
     let clean = Expected::Power { rate: 1.0, median: Some(2_425), ending: PROMOTED };
     let rare = Expected::Power { rate: 0.98, median: Some(2_425), ending: PROMOTED };

@@ -1,4 +1,4 @@
-//! Answers and labels that are left out: they never help a candidate, and what that costs.
+//! Missing answers and labels: they must never help a candidate, and their cost in power is measured.
 
 use crate::simulate::acceptance::{
     Bounded, Expected, HARM_OR_BETTER, PROMOTED, Scenario, World, plain,
@@ -18,7 +18,7 @@ const EQUAL_RATES: &str = "spec: {model: m, candidates: [v2], strategy: ab, stag
   labels: {maturity: 0s},
   decide: {promote: superior, alpha: 0.025, tick: 1s, min_labelled: 0}}";
 
-/// Candidates that leave out answers, and labels that are missing in one arm.
+/// Candidates with missing answers, and labels that are missing in one arm.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let requests = (100, 4_000);
     let quarter = Bounded { base: 0.25, variance: 0.0 };

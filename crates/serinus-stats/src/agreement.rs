@@ -1,16 +1,16 @@
-//! Do two versions agree on the same cases? `McNemar`'s tests and Cohen's kappa.
+//! Agreement of two versions on the same cases: `McNemar`'s tests and Cohen's kappa.
 
 use std::f64::consts::LN_2;
 
 use crate::beta::{binomial_cdf, binomial_pmf};
 use crate::special::{chi2_sf, ln_beta};
 
-/// Discordant pairs: who alone was right.
+/// Discordant pairs: cases on which exactly one version was right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Discordant {
-    /// The stable version alone was right.
+    /// Pairs in which only the stable version was right.
     pub stable: u64,
-    /// The candidate alone was right.
+    /// Pairs in which only the candidate was right.
     pub candidate: u64,
 }
 
@@ -19,7 +19,7 @@ pub struct Discordant {
 pub struct Mcnemar {
     /// The exact two-sided p-value; 1 without discordant pairs.
     pub p_exact: f64,
-    /// The mid-p-value; 1 where each version was right alone equally often.
+    /// The mid-p-value; 1 if both counts are equal.
     pub p_mid: f64,
     /// The chi-square statistic; 0 without discordant pairs.
     pub chi2: f64,
@@ -31,7 +31,7 @@ pub struct Mcnemar {
     pub p_chi2_corrected: f64,
 }
 
-/// Tests whether either version is more often right alone.
+/// Tests whether the two versions are right equally often.
 pub fn mcnemar(pairs: Discordant) -> Mcnemar {
     let n = pairs.stable + pairs.candidate;
     if n == 0 {
@@ -62,7 +62,7 @@ pub fn mcnemar(pairs: Discordant) -> Mcnemar {
     }
 }
 
-/// How sharply the sequential `McNemar`'s prior is set on "no difference".
+/// The concentration of the sequential `McNemar` test's prior on "no difference".
 pub const MCNEMAR_CONCENTRATION: f64 = 20.0;
 
 /// Returns the log e-value of the sequential `McNemar` test: a `Beta(k/2, k/2)` mixture against 1/2.
@@ -75,13 +75,13 @@ pub fn mcnemar_log_e(pairs: Discordant, concentration: f64) -> f64 {
 /// Agreement of two versions on classes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Kappa {
-    /// The share of cases on which both say the same.
+    /// The share of cases with equal predictions.
     pub agreement: f64,
-    /// Cohen's kappa; not a number when chance alone would agree always.
+    /// Cohen's kappa; NaN if the expected agreement by chance is 1.
     pub kappa: f64,
     /// Its asymptotic standard error (Fleiss, Cohen and Everitt 1969).
     pub error: f64,
-    /// The same under no agreement beyond chance.
+    /// The standard error under no agreement beyond chance.
     pub error_null: f64,
 }
 

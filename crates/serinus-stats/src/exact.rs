@@ -4,7 +4,7 @@ use crate::beta::{beta_quantile, binomial_pmf, hypergeometric_pmf};
 use crate::interval::Interval;
 use crate::two_sample::Rate;
 
-/// Clopper and Pearson's interval of a proportion (1934): coverage is at least nominal; [0, 1] among none.
+/// Clopper and Pearson's interval of a proportion (1934): coverage is at least nominal; [0, 1] without trials.
 pub fn clopper_pearson(rate: Rate, alpha: f64) -> Interval {
     let (x, n) = (rate.events as f64, rate.n as f64);
     Interval {
@@ -28,7 +28,7 @@ pub struct ExactTest {
     pub p_less: f64,
 }
 
-/// Fisher's exact test: two-sided is the sum of what is not more probable than what was seen.
+/// Fisher's exact test: the two-sided p-value is the sum over tables that are not more probable than the observed one.
 pub fn fisher(treated: Rate, control: Rate) -> ExactTest {
     let drawn = treated.events + control.events;
     let pmf = |x: u64| hypergeometric_pmf(x, treated.n, control.n, drawn);
@@ -53,14 +53,14 @@ pub fn fisher(treated: Rate, control: Rate) -> ExactTest {
     }
 }
 
-/// Barnard's test with the pooled Wald statistic: the greatest probability, over the common rate, of a table as extreme.
+/// Barnard's test with the pooled Wald statistic: the maximum, over the common rate, of the probability of a table as extreme.
 ///
-/// It visits every table, so it is for arms of some hundreds at most. Tables that tie but for rounding count as extreme.
+/// It visits every table, so it is for arms of at most a few hundred. Tables that tie up to rounding count as extreme.
 pub fn barnard(treated: Rate, control: Rate) -> f64 {
     barnard_by(treated, control, |statistic, seen| statistic >= seen * (1.0 - 1e-13))
 }
 
-/// The same with another notion of what is as extreme as the statistic that was seen.
+/// The same test with another definition of "as extreme as the observed statistic".
 pub fn barnard_by(treated: Rate, control: Rate, is_extreme: impl Fn(f64, f64) -> bool) -> f64 {
     let statistic = |x1: u64, x0: u64| {
         let (n1, n0) = (treated.n as f64, control.n as f64);
@@ -76,7 +76,7 @@ pub fn barnard_by(treated: Rate, control: Rate, is_extreme: impl Fn(f64, f64) ->
     worst_case(treated.n, control.n, |x1, x0| is_extreme(statistic(x1, x0), seen))
 }
 
-/// Boschloo's test: Fisher's one-sided p-value as statistic, two-sided as twice the lesser side.
+/// Boschloo's test: Fisher's one-sided p-value as statistic, two-sided as twice the smaller side.
 pub fn boschloo(treated: Rate, control: Rate) -> f64 {
     let side = |greater: bool| {
         let statistic = |x1: u64, x0: u64| {
@@ -90,10 +90,10 @@ pub fn boschloo(treated: Rate, control: Rate) -> f64 {
     (2.0 * f64::min(side(false), side(true))).min(1.0)
 }
 
-/// Into how many steps the common rate is cut before the maximum is refined.
+/// The number of grid steps of the common rate before the maximum is refined.
 const STEPS: u32 = 400;
 
-/// Maximises, over the rate common to both arms, the probability of the tables chosen.
+/// Maximizes, over the rate common to both arms, the probability of the chosen tables.
 fn worst_case(n1: u64, n0: u64, chosen: impl Fn(u64, u64) -> bool) -> f64 {
     let tables: Vec<(u64, u64)> = (0..=n1)
         .flat_map(|x1| (0..=n0).map(move |x0| (x1, x0)))

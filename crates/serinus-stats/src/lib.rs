@@ -1,10 +1,10 @@
-//! Numbers in, numbers out: two-sample tests, e-processes, the split check, sketches and special functions.
+//! Two-sample tests, e-processes, the SRM check, sketches and special functions.
 //!
-//! Everything here is a pure function of its arguments. Evidence is counts and fixed-point sums, which merge by addition in any
-//! order and can be taken back exactly. Logarithms are natural, `difference` is candidate minus stable, `treated` is the
-//! candidate's arm, and a comparison is always made in log space: decide when `log_e >= ln(1 / alpha)`.
+//! All functions are pure. Evidence is counts and fixed-point sums, which merge by addition in any
+//! order and can be subtracted exactly. Logarithms are natural, `difference` is candidate minus stable, `treated` is the
+//! candidate's arm, and comparisons are made in log space: reject if `log_e >= ln(1 / alpha)`.
 //!
-//! Observations that are not numbers are refused by the caller; each file documents the result for one that is passed anyway. No
+//! Callers refuse observations that are NaN; each file documents the result if one is passed anyway. No
 //! function here panics on a number.
 
 #![warn(missing_docs)]

@@ -1,7 +1,7 @@
 //! Several hypotheses at once: corrections for e-values and for p-values.
 //!
 //! Sources: Wang and Ramdas 2022 (e-BH), Vovk and Wang 2021 (e-Bonferroni, e-Holm); Holm 1979, Hochberg 1988, Benjamini and
-//! Hochberg 1995, Benjamini and Yekutieli 2001. E-values may depend on each other in any way.
+//! Hochberg 1995, Benjamini and Yekutieli 2001. E-values may have any dependence.
 
 /// Returns the indices with `e >= m / alpha`, ascending.
 pub fn e_bonferroni(log_e: &[f64], alpha: f64) -> Vec<usize> {
@@ -9,7 +9,7 @@ pub fn e_bonferroni(log_e: &[f64], alpha: f64) -> Vec<usize> {
     (0..log_e.len()).filter(|i| log_e[*i] >= bound).collect()
 }
 
-/// Returns the log of the bar that a hypothesis of this weight must reach: `1 / (alpha w)`, weights summing to one.
+/// Returns the log of the threshold of a hypothesis with this weight: `1 / (alpha w)`, weights summing to one.
 pub fn e_bar(alpha: f64, weight: f64) -> f64 {
     -(alpha * weight).ln()
 }
@@ -67,7 +67,7 @@ pub fn hochberg(p: &[f64]) -> Vec<f64> {
     let m = p.len();
     let mut least: f64 = 1.0;
     adjusted(p, &sinking(p), |k, p| {
-        // `k` counts from the greatest: it has rank m - k, and factor k + 1.
+        // `k` counts from the largest p-value: it has rank m - k and factor k + 1.
         debug_assert!(k < m);
         least = least.min((k + 1) as f64 * p);
         least
@@ -105,7 +105,7 @@ fn sinking(p: &[f64]) -> Vec<usize> {
     order
 }
 
-/// Walks `order`, gives each p-value its place and takes the running result, at most 1.
+/// Visits p-values in `order`, passes each with its rank, and stores the running result, at most 1.
 fn adjusted(p: &[f64], order: &[usize], mut step: impl FnMut(usize, f64) -> f64) -> Vec<f64> {
     let mut out = vec![1.0; p.len()];
     for (k, i) in order.iter().enumerate() {

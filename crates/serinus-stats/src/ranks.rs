@@ -5,28 +5,28 @@ use crate::special::{ln_gamma, normal_sf};
 /// The test of Mann and Whitney.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MannWhitney {
-    /// How often a treated value is above a control value, ties counting half.
+    /// The number of pairs with the treated value above the control value; ties count half.
     pub u: f64,
     /// The two-sided p-value of the normal approximation, corrected for ties and continuity.
     pub p: f64,
-    /// The exact two-sided p-value, where there are no ties and few values.
+    /// The exact two-sided p-value, if there are no ties and few values.
     pub p_exact: Option<f64>,
-    /// `u / (n1 n0)`: the chance that a treated value is above a control value.
+    /// `u / (n1 n0)`: the probability that a treated value is above a control value.
     pub superiority: f64,
 }
 
 impl MannWhitney {
-    /// What is said of samples that cannot be compared.
+    /// The result for samples that cannot be compared.
     const NOT_COMPARABLE: Self =
         Self { u: f64::NAN, p: f64::NAN, p_exact: None, superiority: f64::NAN };
 }
 
-/// Above this product of sample sizes the exact law is not computed.
+/// Maximum product of sample sizes for the exact distribution.
 const EXACT_MAX: f64 = 10_000.0;
 
 /// Compares two samples by ranks; all values equal give p = 1.
 ///
-/// An empty sample, or a value that is not a number, gives figures that are not numbers.
+/// An empty sample or a value of NaN gives NaN.
 pub fn mann_whitney(treated: &[f64], control: &[f64]) -> MannWhitney {
     if treated.iter().chain(control).any(|value| value.is_nan()) {
         return MannWhitney::NOT_COMPARABLE;
@@ -39,9 +39,9 @@ pub fn mann_whitney_binned(treated: &[u64], control: &[u64]) -> MannWhitney {
     of_groups(&treated.iter().copied().zip(control.iter().copied()).collect::<Vec<_>>())
 }
 
-/// Counts the values of either sample in each group of equal ones, ascending.
+/// Counts the values of both samples in each group of equal values, ascending.
 fn groups(treated: &[f64], control: &[f64]) -> Vec<(u64, u64)> {
-    // A sum with zero has no sign: -0 ties with 0.
+    // Adding zero removes the sign, so that -0 ties with 0.
     let of = |values: &[f64], is_treated: bool| -> Vec<(f64, bool)> {
         values.iter().map(|b| (b + 0.0, is_treated)).collect()
     };
@@ -116,16 +116,16 @@ fn exact_tail(n1: usize, n0: usize, u: f64) -> f64 {
 pub struct KolmogorovSmirnov {
     /// The greatest distance of the two distribution functions.
     pub d: f64,
-    /// The p-value by the exact one-sample law at the effective size, rounded as scipy does: a half to the even size. Not a
+    /// The p-value by the exact one-sample distribution at the effective size, rounded as scipy does: a half to the even size. Not a
     /// number where that size is 0 (one value each).
     pub p: f64,
-    /// The p-value by the limiting law.
+    /// The p-value by the limiting distribution.
     pub p_limit: f64,
 }
 
 /// Compares the distribution functions of two samples.
 ///
-/// An empty sample, or a value that is not a number, gives figures that are not numbers.
+/// An empty sample or a value of NaN gives NaN.
 pub fn kolmogorov_smirnov(treated: &[f64], control: &[f64]) -> KolmogorovSmirnov {
     let has_gaps = treated.iter().chain(control).any(|value| value.is_nan());
     if treated.is_empty() || control.is_empty() || has_gaps {
@@ -147,7 +147,7 @@ pub fn kolmogorov_smirnov(treated: &[f64], control: &[f64]) -> KolmogorovSmirnov
     }
 }
 
-/// Returns `P(K > x)` of Kolmogorov's limiting law.
+/// Returns `P(K > x)` of Kolmogorov's limiting distribution.
 pub fn kolmogorov_sf(x: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;
@@ -170,8 +170,8 @@ pub fn kolmogorov_sf(x: f64) -> f64 {
 
 /// Returns `P(D_n > d)` for one sample of size `n`.
 ///
-/// In the tail twice Smirnov's one-sided law, exact from `d = 1/2` and to all digits from `n d^2 = 4`; else the matrix of
-/// Marsaglia, Tsang and Wang 2003; for samples beyond ten thousand the limiting law with Vrbik's correction.
+/// In the tail twice Smirnov's one-sided distribution, exact from `d = 1/2` and to all digits from `n d^2 = 4`; else the matrix of
+/// Marsaglia, Tsang and Wang 2003; for samples beyond ten thousand the limiting distribution with Vrbik's correction.
 pub fn kolmogorov_n_sf(n: f64, d: f64) -> f64 {
     if n < 1.0 || d <= 0.5 / n {
         return 1.0;

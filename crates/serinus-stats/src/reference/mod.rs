@@ -1,4 +1,4 @@
-//! Methods that the product does not decide with: reference functions that its own are compared with, each with its cases.
+//! Reference methods, which decide nothing: the program's own methods are compared with them.
 
 pub mod completeness;
 pub mod hash;

@@ -77,7 +77,7 @@ pub fn mcnemar_log_e(pairs: Discordant, concentration: f64) -> f64 {
 pub struct Kappa {
     /// The share of cases with equal predictions.
     pub agreement: f64,
-    /// Cohen's kappa; NaN if the expected agreement by chance is 1.
+    /// Cohen's kappa; NaN if the agreement expected under independence is 1.
     pub kappa: f64,
     /// Its asymptotic standard error (Fleiss, Cohen and Everitt 1969).
     pub error: f64,

@@ -27,7 +27,7 @@ use crate::plan::rollout::{MissingLabels, RolloutPlan};
 
 /// How many rollouts that are over a lane still scores cases for.
 const BOOKS_CLOSED_MAX: usize = 8;
-/// After how many times the idle wait the times of labels that still come count as standing still.
+/// Label times count as stalled if they do not advance for this multiple of the idle timeout.
 const STILL_AFTER: i64 = 5;
 
 /// The analyst lane of one partition.
@@ -53,14 +53,14 @@ pub struct Analyst {
     pub(crate) restoring: BTreeMap<RolloutName, Partial>,
 }
 
-/// A case whose plan is not known yet.
+/// A case without a known plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unplanned {
-    /// When it came: since then it waits for its plan.
+    /// When it arrived: since then it waits for its plan.
     pub since: Timestamp,
-    /// The turn in which it came.
+    /// The turn in which it arrived.
     pub turn: u64,
-    /// How far the predictions had come by then.
+    /// The watermark of the predictions at that time.
     pub reached: Timestamp,
     /// The case.
     pub prediction: Arc<Prediction>,
@@ -74,7 +74,7 @@ impl Unplanned {
 }
 
 impl Analyst {
-    /// Makes a lane that knows nothing.
+    /// Returns an empty lane.
     pub fn new(settings: Settings) -> Self {
         let clock = InputWatermark { seen: None, arrived: None, reached: Timestamp::MIN };
         Self {
@@ -98,12 +98,12 @@ impl Analyst {
         }
     }
 
-    /// Numbers the turn that begins; what is held and published is marked with it.
+    /// Sets the number of the turn that begins; cases and published sums are marked with it.
     pub fn turn_is(&mut self, turn: u64) {
         self.turn = turn;
     }
 
-    /// Returns what a replay from the turn that begins now must start with.
+    /// Returns the checkpoint for a replay that starts at the turn that begins now.
     pub fn checkpoint(&self) -> Checkpoint {
         let mut ticks = self.ticks.clone();
         ticks.extend(self.books.iter().filter_map(|(name, b)| Some((name.clone(), b.tick?))));
@@ -116,7 +116,7 @@ impl Analyst {
         }
     }
 
-    /// Sets the clocks to those of the turn that a replay starts with, and how far had been read by then; before anything else.
+    /// Sets the watermarks and read positions to those of the turn that a replay starts with. Call it first.
     pub fn restore_checkpoint(&mut self, checkpoint: Checkpoint, inputs: Inputs) {
         self.inputs = inputs;
         self.predictions = checkpoint.predictions;
@@ -131,7 +131,7 @@ impl Analyst {
         self.plan(planned, &mut Vec::new());
     }
 
-    /// Takes one event and appends what it asks of the world.
+    /// Processes one event and appends its effects.
     pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Vec<Effect>) {
         self.tick(now, out);
         match event {
@@ -220,12 +220,12 @@ impl Analyst {
         due.into_iter().chain(ticks).chain(idle).chain(unplanned).min()
     }
 
-    /// Returns how many cases are held.
+    /// Returns the number of held cases.
     pub fn cases(&self) -> usize {
         self.pending.cases() + self.unplanned.len()
     }
 
-    /// Returns how many cases wait for the plan that they were routed by, and the first of them; nothing where none does.
+    /// Returns the number of cases that wait for their plan, and the first of them; `None` if there are none.
     pub fn unplanned(&self) -> Option<(usize, &Unplanned)> {
         Some((self.unplanned.len(), self.unplanned.first()?))
     }
@@ -235,13 +235,13 @@ impl Analyst {
         self.pending.early_ids()
     }
 
-    /// Returns the oldest turn of which something is held.
+    /// Returns the oldest turn with held cases or labels.
     pub(crate) fn oldest_turn(&self) -> Option<u64> {
         let unplanned = self.unplanned.iter().map(|u| u.turn);
         self.pending.oldest_turn().into_iter().chain(unplanned).min()
     }
 
-    /// Moves the prediction clock to a case's time; what that passes is published before the case counts.
+    /// Advances the prediction watermark to a case's time; ticks that it passes are published before the case counts.
     fn hear_prediction(&mut self, now: Timestamp, case: &Prediction, out: &mut Vec<Effect>) {
         self.is_idle = false;
         let before = self.predictions.reached;
@@ -502,7 +502,7 @@ impl Analyst {
         self.take_in_planned(out);
     }
 
-    /// Takes in the cases whose plans have come.
+    /// Processes the cases whose plans have arrived.
     fn take_in_planned(&mut self, out: &mut Vec<Effect>) {
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unplanned)
             .into_iter()
@@ -513,7 +513,7 @@ impl Analyst {
         }
     }
 
-    /// Forgets the rollout that ended first, in whatever order the lane came to know of them.
+    /// Drops the rollout that ended first, regardless of the order in which the lane learned of them.
     fn forget_oldest_book(&mut self) {
         let revision = |name: &RolloutName| self.books.get(name).map(|n| n.revision);
         let oldest = (0..self.closed.len()).min_by_key(|l| revision(&self.closed[*l]));
@@ -540,7 +540,7 @@ impl Analyst {
         }
     }
 
-    /// Returns whether a case is held; for tests and for people who ask.
+    /// Returns whether a case is held, for tests and `inspect`.
     pub fn holds(&self, case: CaseId) -> bool {
         self.pending.holds(case)
     }

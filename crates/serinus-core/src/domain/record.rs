@@ -72,13 +72,13 @@ pub struct Answer {
     pub carried: Arc<Carried>,
 }
 
-/// The key and the headers of a record.
+/// The key, the headers and the position of a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carried {
     /// The record's key.
     pub key: Option<Bytes>,
     /// All its headers, ours too.
     pub headers: Vec<Header>,
-    /// The partition and the offset at which it stood.
+    /// Its partition and offset.
     pub stood_at: (i32, i64),
 }

@@ -107,7 +107,7 @@ pub struct Finding {
     pub log_e: Option<LogE>,
     /// The fixed-size test of the same.
     pub classic: Option<Classic>,
-    /// The verdict.
+    /// The result of its tests.
     pub proof: Proof,
     /// Whether harm in it may abort.
     pub aborts: bool,

@@ -1,4 +1,4 @@
-//! What a judge does with what is applied: a model, or a rollout that begins, waits, or takes another's place.
+//! Applies documents: a model, or a rollout that starts, is queued, or replaces another.
 
 use serde_json::Value;
 
@@ -220,7 +220,7 @@ impl Judge {
         self.report(now, &verdict, out);
     }
 
-    /// Begins the first rollout of the queue that still fits.
+    /// Starts the first queued rollout that is still valid.
     pub(crate) fn begin_next(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         loop {
             let Some(standing) = &mut self.standing else { return };
@@ -274,7 +274,7 @@ impl Judge {
     }
 }
 
-/// Returns why a rollout cannot run on a model as it stands, if it cannot.
+/// Returns why a rollout cannot run on a model in its current state; `None` if it can.
 fn unfit(standing: &ModelState, written: &Written<RolloutPlan>) -> Option<String> {
     let plan = &written.plan;
     let model = &standing.model.plan.name;
@@ -320,7 +320,7 @@ fn first_standing(
     }
 }
 
-/// The salt of a rollout: random enough to be its own, and the same wherever the command is read.
+/// The salt of a rollout: unique in practice, and the same for every reader of the command.
 fn salt(name: &RolloutName, command_id: &str) -> Salt {
     let text = format!("{name}{command_id}");
     Salt::new(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes())))

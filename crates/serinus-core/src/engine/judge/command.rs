@@ -1,4 +1,4 @@
-//! Operators' wishes, as they reach a judge.
+//! Commands of operators, as a judge receives them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,34 +7,34 @@ use serde_json::Value;
 use crate::domain::ids::{ModelName, Revision, RolloutName};
 use crate::plan::rollout::{ModelPlan, RolloutPlan};
 
-/// What is wished for.
+/// The requested action.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
-    /// Take in a model or a rollout.
+    /// Apply a model or a rollout.
     Apply,
-    /// Stop stepping forward.
+    /// Do not advance to further stages.
     Pause,
-    /// Go on.
+    /// End a pause.
     Resume,
-    /// Step on.
+    /// Advance to the next stage.
     Promote,
     /// Promote at once.
     PromoteFull,
-    /// Take everything back.
+    /// Return all traffic to the stable version.
     Abort,
     /// Start an ended rollout again.
     Retry,
-    /// Go back to the stable version before.
+    /// Return to the previous stable version.
     Rollback,
     /// Give it more time.
     Extend,
 }
 
 impl Verb {
-    /// All of them.
+    /// All verbs.
     pub const ALL: [Self; 9] = [
         Self::Apply,
         Self::Pause,
@@ -66,40 +66,40 @@ impl Verb {
 /// A plan together with the document that it was read from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written<P> {
-    /// As meant.
+    /// The plan.
     pub plan: P,
-    /// As written, in JSON.
+    /// The document in JSON.
     pub document: Value,
 }
 
-/// What an `apply` brings.
+/// The document of an `apply`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parsed {
     /// A model.
     Model(Box<Written<ModelPlan>>),
     /// A rollout.
     Rollout(Box<Written<RolloutPlan>>),
-    /// Something that is neither, and why.
+    /// An invalid document, with the reason.
     Invalid(String),
 }
 
-/// One wish.
+/// One command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Command {
-    /// Its own id; the answer carries it.
+    /// The id of the command; the event that answers it has it too.
     pub id: String,
     /// The model.
     pub model: ModelName,
-    /// The rollout; `None` when a model is applied.
+    /// The rollout; `None` if a model is applied.
     pub rollout: Option<RolloutName>,
-    /// What is wished for.
+    /// The requested action.
     pub verb: Verb,
-    /// Who wishes it.
+    /// The operator.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// The revision that the wisher saw; another one is a conflict.
+    /// The revision that the operator saw; the command is refused if the current one differs.
     pub expect_revision: Option<Revision>,
-    /// What an `apply` brings.
+    /// The document of an `apply`.
     pub spec: Option<Parsed>,
 }

@@ -1,4 +1,4 @@
-//! What a judge does at an operator's wish: pause, resume, promote, abort; and how it refuses.
+//! Executes or refuses operator commands: pause, resume, promote, abort.
 
 use crate::decision::gates;
 use crate::domain::ids::{ModelName, Revision, RolloutName, Salt, StageIndex, Version};
@@ -14,11 +14,11 @@ use crate::inference::input::AnalysisInput;
 use crate::inference::interim;
 use crate::inference::verdict::{Verdict, Wait};
 
-/// How many commands' ids are remembered, so that one delivered twice is done once.
+/// Number of remembered command ids, so that a command delivered twice runs once.
 const COMMANDS_MAX: usize = 64;
 
 impl Judge {
-    /// Does what a command asks for, or refuses with words; either way the answer is a change that names the command.
+    /// Executes a command, or refuses it with a reason; in both cases an event answers the command.
     pub(crate) fn command(&mut self, now: Timestamp, command: Command, out: &mut Vec<Effect>) {
         if command.model != self.settings.model {
             return;
@@ -160,7 +160,7 @@ impl Judge {
         }
     }
 
-    /// Returns who is ahead in the present evidence, for a person who promotes by hand.
+    /// Returns the version that is ahead in the current evidence, for a promotion by hand.
     fn favourite(&self, now: Timestamp) -> Option<Version> {
         let standing = self.standing.as_ref()?;
         let rollout = standing.rollout.as_ref()?;
@@ -183,7 +183,7 @@ impl Judge {
         gates::favourite(&look)
     }
 
-    /// A queued rollout can be taken out of the queue; everything else about another rollout is refused.
+    /// Removes a queued rollout from the queue; refuses every other command on a rollout that is not current.
     fn unqueue_or_refuse(
         &mut self,
         now: Timestamp,
@@ -282,7 +282,7 @@ impl Judge {
     }
 }
 
-/// Where a model stands that was never applied.
+/// The position of a model that was never applied.
 fn nowhere(model: &ModelName) -> Position {
     let routing = Routing {
         model: model.clone(),

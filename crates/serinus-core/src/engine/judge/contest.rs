@@ -1,7 +1,7 @@
 //! Labels that arrive or change after a decision: the judge reports once that they contradict it, and changes nothing.
 //!
-//! A decision stands on tests that were valid when it was taken. The sums of the lanes go on after it, and beside them what the
-//! newest labels would make of them; the difference of the two is what the changed labels say of each test.
+//! The tests of a decision were valid when it was made. The lanes continue their sums after it, and separately record the effect
+//! of the newest labels; the difference of the two shows how the changed labels affect each test.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl Judge {
             && known.is_none_or(|k| (k.tick, k.turn) <= (partial.tick, partial.turn))
     }
 
-    /// Returns whether there is a decision on a rollout that no label has spoken against yet.
+    /// Returns whether there is a decision on a rollout that has not been contested yet.
     pub(crate) fn may_be_contested(&self, name: &RolloutName) -> bool {
         self.standing.as_ref().is_some_and(|s| {
             s.decisions.iter().any(|d| d.rollout.plan.name == *name && !d.is_contested)
@@ -40,7 +40,7 @@ impl Judge {
         })
     }
 
-    /// Keeps a partial of a rollout that is over.
+    /// Keeps a partial of a past rollout.
     pub(crate) fn keep_past(&mut self, partial: Partial) {
         let lanes = self.past.entry(partial.rollout.clone()).or_default();
         lanes.insert(partial.partition, partial);

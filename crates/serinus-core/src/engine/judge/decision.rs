@@ -1,4 +1,4 @@
-//! A decision with all that is needed to ask its tests again, when labels come or change afterwards.
+//! A decision with everything needed to repeat its tests when labels arrive or change later.
 
 use crate::decision::basis::Support;
 use crate::domain::ids::{RolloutName, StageIndex, Version};
@@ -12,36 +12,36 @@ use crate::inference::finding;
 use crate::inference::input::{AnalysisInput, Detail};
 use crate::plan::rollout::RolloutPlan;
 
-/// How many decisions are remembered; lanes keep the sums of as many rollouts that are over.
+/// Number of remembered decisions; lanes keep the sums of as many past rollouts.
 const DECISIONS_MAX: usize = 8;
 
-/// A decision, and what is needed to ask its tests again.
+/// A decision, with everything needed to repeat its tests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The rollout.
     pub rollout: Written<RolloutPlan>,
-    /// What its tests were planned with.
+    /// The design of its tests.
     pub design: Design,
-    /// The version that the candidates were compared with.
+    /// The stable version, which the candidates were compared with.
     pub stable: Version,
     /// The stage.
     pub stage: StageIndex,
-    /// What was decided: `Promoted`, `Aborted` or `Concluded`.
+    /// The decision: `Promoted`, `Aborted` or `Concluded`.
     pub phase: Phase,
-    /// The tests of labels that it rests on.
+    /// The tests of labels that support it.
     pub supports: Vec<Support>,
-    /// Whether it was said that newer labels speak against it.
+    /// Whether an event has reported that newer labels contest it.
     pub is_contested: bool,
 }
 
 impl Decision {
-    /// Returns the candidates that were still in.
+    /// Returns the candidates that remained.
     pub fn live(&self) -> Vec<Version> {
         let is_out = |v: &&Version| self.design.drops.iter().any(|(_, out)| out == *v);
         self.rollout.plan.candidates.iter().filter(|c| !is_out(c)).cloned().collect()
     }
 
-    /// Returns evidence in the light of the decision.
+    /// Returns the input of an interim analysis of evidence under the conditions of the decision.
     pub fn sight<'a>(
         &'a self,
         evidence: &'a Evidence,
@@ -65,7 +65,7 @@ impl Decision {
         }
     }
 
-    /// Returns the first test that the changed labels bring below what it had to reach, with its log of the e-value now.
+    /// Returns the first test that the changed labels move below its threshold, with its current log e-value.
     pub fn fallen(
         &self,
         plain: &Evidence,
@@ -87,7 +87,7 @@ impl Decision {
     }
 }
 
-/// Keeps a decision in the place of an earlier one of the same rollout; the oldest are forgotten.
+/// Stores a decision, replacing an earlier one of the same rollout; drops the oldest.
 pub fn keep(decisions: &mut Vec<Decision>, decision: Decision) {
     let name = decision.rollout.plan.name.clone();
     decisions.retain(|d| d.rollout.plan.name != name);

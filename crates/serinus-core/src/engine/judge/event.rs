@@ -1,4 +1,4 @@
-//! Each change of where a model stands, with its reason.
+//! The changes of a model's position, each with its reason.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::judge::report::RolloutMetrics;
 use crate::evidence::design::Design;
 
-/// Where a rollout is.
+/// The phase of a rollout.
 #[derive(
     Clone,
     Copy,
@@ -26,22 +26,22 @@ use crate::evidence::design::Design;
     JsonSchema,
 )]
 pub enum Phase {
-    /// There is none.
+    /// There is no rollout.
     #[default]
     Idle,
-    /// It waits for another one's end.
+    /// It is queued behind another rollout.
     Pending,
-    /// It is under way.
+    /// It is in progress.
     Progressing,
-    /// It stays where it is, for a person.
+    /// It is paused until a person decides.
     Paused,
-    /// It ended with a verdict; routing and evidence go on.
+    /// It ended with a verdict; routing and evidence continue.
     Concluded,
     /// A candidate became the stable version.
     Promoted,
-    /// Everything was taken back.
+    /// All traffic was returned to the stable version.
     Aborted,
-    /// The time was over, and everything was taken back.
+    /// The time limit was reached, and all traffic was returned to the stable version.
     Inconclusive,
 }
 
@@ -83,34 +83,34 @@ impl Phase {
     }
 }
 
-/// What was done.
+/// The action.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "Verdict")]
 pub enum Action {
-    /// A spec was taken in.
+    /// A spec was applied.
     Apply,
-    /// It stays, and a person should know why.
+    /// It holds, for a reason that a person should know.
     Hold,
-    /// A stage was left for the next, or for a verdict.
+    /// A stage ended with the next stage, or with a verdict.
     Advance,
     /// A candidate became the stable version.
     Promote,
-    /// Candidates were taken out.
+    /// Candidates were dropped.
     Abort,
-    /// It stopped stepping.
+    /// It was paused.
     Pause,
-    /// It goes on.
+    /// It was resumed.
     Resume,
-    /// The time was over.
+    /// The time limit was reached.
     Inconclusive,
-    /// An earlier stable version was brought back.
+    /// An earlier stable version was restored.
     Rollback,
-    /// A wish was refused; nothing changed.
+    /// A command was refused; nothing changed.
     Conflict,
-    /// Labels that came later speak against a decision.
+    /// Later labels contest a decision.
     Contested,
 }
 
@@ -148,12 +148,12 @@ impl Action {
     }
 }
 
-/// A phase and the whole of the routing that goes with it.
+/// A phase with its complete routing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Position {
     /// The phase.
     pub phase: Phase,
-    /// The routing, complete.
+    /// The complete routing.
     pub routing: Routing,
 }
 
@@ -162,30 +162,30 @@ pub struct Position {
 pub struct RolloutEvent {
     /// The model.
     pub model: ModelName,
-    /// The rollout; `None` when a model was applied.
+    /// The rollout; `None` if a model was applied.
     pub rollout: Option<RolloutName>,
-    /// Counts the model's changes without a gap, from 1.
+    /// The sequence number: consecutive per model, from 1.
     pub sequence: u64,
-    /// When it was decided, by the clock on the wall.
+    /// The wall-clock time of the decision.
     pub at: Timestamp,
-    /// Who did it: `judge`, or a person.
+    /// The actor: `judge`, or a person.
     pub actor: String,
     /// The command that it answers.
     pub command_id: Option<String>,
-    /// What was done.
+    /// The action.
     pub deed: Action,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Where the model stood; `None` before the first.
+    /// The position before the event; `None` for the first event.
     pub from: Option<Position>,
-    /// Where it stands now.
+    /// The position after the event.
     pub to: Position,
-    /// The evidence that it rests on.
+    /// The evidence that supports it.
     pub evidence: Option<Box<RolloutMetrics>>,
     /// How far the inputs were read: topic, partition and next offset.
     pub positions: Vec<(String, i32, i64)>,
-    /// The document that was applied.
+    /// The applied document.
     pub document: Option<Value>,
-    /// What the tests are planned with from here on, when that changed.
+    /// The design of the tests from here on, if it changed.
     pub design: Option<Design>,
 }

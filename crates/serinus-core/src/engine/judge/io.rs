@@ -12,18 +12,18 @@ use crate::inference::input::Detail;
 /// An event of a judge.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// An operator's wish.
+    /// A command of an operator.
     Command(Box<Command>),
     /// One lane's sums.
     Partial(Box<Partial>),
 }
 
-/// What a judge asks of the world.
+/// An effect that a judge requests.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Publish a change or a refusal.
     Event(Box<RolloutEvent>),
-    /// Keep where the model stands.
+    /// Store the state of the model.
     State(Box<ModelState>),
     /// Publish the evidence.
     Metrics(Box<RolloutMetrics>),
@@ -31,15 +31,15 @@ pub enum Effect {
     Count(Counter, u64),
 }
 
-/// What does not change while a judge lives.
+/// The settings of a judge, fixed while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The model.
     pub model: ModelName,
-    /// How many partitions the prediction log has.
+    /// The number of partitions of the prediction log.
     pub partitions: i32,
     /// The topic of labels by request id, for the positions in events.
     pub labels_topic: String,
-    /// How much of each look is computed.
+    /// How much of each interim analysis is computed.
     pub detail: Detail,
 }

@@ -1,6 +1,6 @@
 //! The judge of one model: merges the lanes' evidence at event-time ticks, decides, and answers operators.
 //!
-//! A decision is a function of the commands and partials it was given, in their order, and of nothing else.
+//! A decision is a function of the received commands and partials in their order, and of nothing else.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub struct Judge {
     pub(crate) settings: Settings,
     pub(crate) standing: Option<ModelState>,
     pub(crate) partials: BTreeMap<i32, Partial>,
-    /// The newest sums of rollouts that are over, as long as labels may speak against their decisions.
+    /// The newest sums of past rollouts, while labels can contest their decisions.
     pub(crate) past: BTreeMap<RolloutName, BTreeMap<i32, Partial>>,
     judged: Option<Timestamp>,
     spoke_at: Timestamp,
@@ -45,7 +45,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Makes a judge of a model that nothing is known of.
+    /// Returns a judge of an unknown model.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -59,7 +59,7 @@ impl Judge {
         }
     }
 
-    /// Makes a judge that goes on where the newest state says; the partials judged before follow by `recall`.
+    /// Restores a judge from the newest state; the partials that were judged before follow by `recall`.
     pub fn restore(settings: Settings, standing: ModelState) -> Self {
         Self {
             judged: standing.judged,
@@ -69,13 +69,13 @@ impl Judge {
         }
     }
 
-    /// Begins, for the first time or after a restart: from now on it is silent until it has something to say.
+    /// Starts the judge, for the first time or after a restart.
     pub fn open(&mut self, now: Timestamp, partitions: i32) {
         self.settings.partitions = partitions;
         self.spoke_at = now;
     }
 
-    /// Returns whether sums of this rollout are gone by: those of the running one, and of those that labels may still speak against.
+    /// Returns whether the judge uses sums of this rollout: the current one, and those with a decision that labels can still contest.
     pub fn uses_partials_of(&self, rollout: &RolloutName) -> bool {
         self.is_running(rollout) || self.may_be_contested(rollout)
     }
@@ -88,13 +88,13 @@ impl Judge {
         }
     }
 
-    /// Takes in a partial that had been judged before a restart, one of all that had come, in their order, and decides nothing.
+    /// Merges a partial that was judged before a restart, without a decision. Call it for all such partials in their order.
     pub fn recall_in_order(&mut self, partial: Partial) {
         self.recall(partial);
         self.has_judged(self.complete_tick());
     }
 
-    /// Takes in the newest partial of a lane that had been judged before a restart, and decides nothing.
+    /// Merges the newest partial of a lane that was judged before a restart, without a decision.
     pub fn recall(&mut self, partial: Partial) {
         if self.is_current(&partial) {
             self.partials.insert(partial.partition, partial);
@@ -103,7 +103,7 @@ impl Judge {
         }
     }
 
-    /// Takes one event and appends what it asks of the world.
+    /// Processes one event and appends its effects.
     pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Vec<Effect>) {
         match event {
             Event::Command(command) => self.command(now, *command, out),
@@ -143,12 +143,12 @@ impl Judge {
         standing.position.phase.is_open().then(|| self.spoke_at.max(standing.applied_at) + patience)
     }
 
-    /// Returns where the model stands, once it was applied.
+    /// Returns the state of the model, once it was applied.
     pub fn standing(&self) -> Option<&ModelState> {
         self.standing.as_ref()
     }
 
-    /// Merges what the lanes sent, and decides.
+    /// Merges the partials of the lanes, and decides.
     fn judge(&mut self, now: Timestamp, tick: Timestamp, out: &mut Vec<Effect>) {
         let evidence = self.evidence();
         let positions = self.positions();
@@ -211,7 +211,7 @@ impl Judge {
         }
     }
 
-    /// Does what a verdict asks for.
+    /// Executes a verdict.
     fn act(
         &mut self,
         now: Timestamp,
@@ -268,7 +268,7 @@ impl Judge {
         }
     }
 
-    /// Goes to the next stage, with the bets planned from what the stages before it showed.
+    /// Advances to the next stage, with bets planned from the evidence of earlier stages.
     pub(crate) fn enter_next_stage(
         &mut self,
         now: Timestamp,
@@ -327,7 +327,7 @@ impl Judge {
         self.finish(now, Phase::Promoted, Action::Promote, reason, grounds, out);
     }
 
-    /// Ends the rollout: nothing of it is left in routing, and the next in the queue begins.
+    /// Ends the rollout: removes it from routing, and starts the next in the queue.
     pub(crate) fn finish(
         &mut self,
         now: Timestamp,
@@ -363,7 +363,7 @@ impl Judge {
         self.begin_next(now, out);
     }
 
-    /// Publishes a change, and keeps where the model stands now.
+    /// Publishes an event, and stores the new state of the model.
     pub(crate) fn change(
         &mut self,
         now: Timestamp,
@@ -403,7 +403,7 @@ impl Judge {
         out.push(Effect::Count(Counter::Changes, 1));
     }
 
-    /// Publishes the evidence as of now, with a sentence of the caller's; for changes that no tick brought.
+    /// Publishes the current evidence with the caller's sentence, for changes outside of a tick.
     pub(crate) fn report(&mut self, now: Timestamp, verdict: &Verdict, out: &mut Vec<Effect>) {
         let evidence = self.evidence();
         let Some(standing) = &self.standing else { return };
@@ -432,7 +432,7 @@ impl Judge {
         out.push(Effect::Metrics(Box::new(report)));
     }
 
-    /// Says that no evidence comes. Before the first, the clock on the wall stands in for event time.
+    /// Reports missing evidence. Before the first evidence, the wall clock replaces event time.
     fn break_silence(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         let waiting_for = self.waiting_for();
         let Some(standing) = &self.standing else { return };
@@ -485,8 +485,8 @@ impl Judge {
 
     /// Returns the newest tick that every partition with traffic has passed.
     ///
-    /// Partitions that are idle, or that nothing was ever heard of, are carried along: what they have to say is in their
-    /// sums whenever it comes, and adds up to the same.
+    /// Partitions that are idle, or without any partial, do not hold the tick back: their evidence is in their sums whenever
+    /// these arrive, and adds up to the same.
     fn complete_tick(&self) -> Option<Timestamp> {
         let busy = self.partials.values().filter(|p| !p.is_idle).map(|i| i.tick).min();
         busy.or_else(|| self.partials.values().map(|p| p.tick).max())
@@ -503,7 +503,7 @@ impl Judge {
         let mut began = tick;
         for partial in self.partials.values() {
             evidence.merge(&partial.sums);
-            // An idle lane whose clock is so far behind the others' has seen nothing but wrong dates.
+            // An idle lane with a watermark this far behind the others has seen only wrong dates.
             let first_at = partial.sums.first_at().filter(|_| tick - partial.tick <= GAP_MAX);
             began = first_at.map_or(began, |b| b.min(began));
         }
@@ -528,7 +528,7 @@ impl Judge {
         self.standing.as_ref().map_or(Phase::Idle, |s| s.position.phase)
     }
 
-    /// Returns where the model stands; only called once there is a model.
+    /// Returns the state of the model; called only once there is a model.
     pub(crate) fn position(&self) -> Position {
         self.standing
             .as_ref()
@@ -545,7 +545,7 @@ impl Judge {
         &self.bets
     }
 
-    /// Returns the newest tick that was judged of the running rollout.
+    /// Returns the newest judged tick of the current rollout.
     pub fn newest_tick(&self) -> Option<Timestamp> {
         self.judged
     }
@@ -575,7 +575,7 @@ pub(crate) fn positions_of(
         .collect()
 }
 
-/// Who makes a change, and what it rests on.
+/// The actor and the basis of a change.
 #[derive(Clone, Debug)]
 pub(crate) struct Grounds {
     pub(crate) actor: String,

@@ -72,13 +72,13 @@ pub(crate) enum Step {
 
 /// An input of a judge, as its journal records it.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
+pub(crate) enum Received {
     Event(Event),
     Silence,
 }
 
 /// A judge's history: its inputs with their times.
-pub(crate) type History = Vec<(Timestamp, Told)>;
+pub(crate) type History = Vec<(Timestamp, Received)>;
 
 /// The documents to apply: two specs of a model, and rollouts of every strategy, some of which replace, queue or are refused.
 pub(crate) fn documents() -> Vec<Parsed> {
@@ -152,16 +152,16 @@ pub(crate) fn history(steps: &[Step]) -> History {
     let mut now = MIDNIGHT;
     let mut history = History::new();
     for (number, step) in steps.iter().enumerate() {
-        let (wait_s, told) = match *step {
+        let (wait_s, received) = match *step {
             Step::Apply { wait_s, what } => (wait_s, Some(apply(what, number))),
             Step::Steer { wait_s, verb, of, expects } => {
                 (wait_s, Some(steer(verb, of, expects, number, &judge)))
             }
-            Step::Silence { wait_s } => (wait_s, Some(Told::Silence)),
+            Step::Silence { wait_s } => (wait_s, Some(Received::Silence)),
             Step::Old { wait_s, partition } => {
                 let of_lane = lanes.iter().rev().find(|((_, l), _)| *l == partition);
                 let old = of_lane.and_then(|(_, o)| o.iter().rev().nth(1).cloned());
-                (wait_s, old.map(|o| Told::Event(Event::Partial(Box::new(o)))))
+                (wait_s, old.map(|o| Received::Event(Event::Partial(Box::new(o)))))
             }
             Step::Sums { wait_s, partition, is_idle, cases, good, fails } => {
                 let at = now + Span::seconds(wait_s);
@@ -170,27 +170,32 @@ pub(crate) fn history(steps: &[Step]) -> History {
                 if let Some(it) = &sums {
                     lanes.entry((it.rollout.clone(), partition)).or_default().push(it.clone());
                 }
-                (wait_s, sums.map(|s| Told::Event(Event::Partial(Box::new(s)))))
+                (wait_s, sums.map(|s| Received::Event(Event::Partial(Box::new(s)))))
             }
         };
         now = now + Span::seconds(wait_s);
-        let Some(told) = told else { continue };
-        tell(&mut judge, now, &told, &mut Vec::new());
-        history.push((now, told));
+        let Some(received) = received else { continue };
+        receive(&mut judge, now, &received, &mut Vec::new());
+        history.push((now, received));
     }
     history
 }
 
-pub(crate) fn tell(judge: &mut Judge, now: Timestamp, told: &Told, out: &mut Vec<Effect>) {
-    match told {
-        Told::Event(event) => judge.handle(now, event.clone(), out),
-        Told::Silence => judge.tick(now, out),
+pub(crate) fn receive(
+    judge: &mut Judge,
+    now: Timestamp,
+    received: &Received,
+    out: &mut Vec<Effect>,
+) {
+    match received {
+        Received::Event(event) => judge.handle(now, event.clone(), out),
+        Received::Silence => judge.tick(now, out),
     }
 }
 
 /// Returns the judge after a restart: restored from the newest state record and the sums that were judged.
 pub(crate) fn restarted(
-    history: &[(Timestamp, Told)],
+    history: &[(Timestamp, Received)],
     state: Option<&[u8]>,
     before: &Judge,
 ) -> Judge {
@@ -199,8 +204,8 @@ pub(crate) fn restarted(
     let mut judge = Judge::restore(settings(), state.model_state(parse).expect("a whole state"));
     // Only the newest sums of each lane, as the committed offset names them.
     let mut newest: BTreeMap<(&RolloutName, i32), &Partial> = BTreeMap::new();
-    for (_, told) in history {
-        if let Told::Event(Event::Partial(it)) = told {
+    for (_, received) in history {
+        if let Received::Event(Event::Partial(it)) = received {
             let known = newest.entry((&it.rollout, it.partition)).or_insert(it);
             if (it.tick, it.turn) >= (known.tick, known.turn) {
                 *known = it;
@@ -214,7 +219,7 @@ pub(crate) fn restarted(
     judge
 }
 
-fn apply(what: usize, number: usize) -> Told {
+fn apply(what: usize, number: usize) -> Received {
     let documents = documents();
     let spec = documents[what % documents.len()].clone();
     let rollout = match &spec {
@@ -224,20 +229,25 @@ fn apply(what: usize, number: usize) -> Told {
     command(Verb::Apply, rollout, number, Some(spec))
 }
 
-fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> Told {
+fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> Received {
     let names = ["c", "d", "a", "s", "unknown"];
-    let mut told = command(verb, names.get(of).map(|o| (*o).into()), number, None);
-    if let (Told::Event(Event::Command(it)), 0) = (&mut told, expects) {
+    let mut received = command(verb, names.get(of).map(|o| (*o).into()), number, None);
+    if let (Received::Event(Event::Command(it)), 0) = (&mut received, expects) {
         let revision = judge.standing().map_or(0, |s| s.position.routing.revision.0);
         // A rollout that never existed, or the current one.
         it.expect_revision =
             Some(serinus_core::domain::ids::Revision(revision + u64::from(of == 4)));
     }
-    told
+    received
 }
 
-fn command(verb: Verb, rollout: Option<RolloutName>, number: usize, spec: Option<Parsed>) -> Told {
-    Told::Event(Event::Command(Box::new(Command {
+fn command(
+    verb: Verb,
+    rollout: Option<RolloutName>,
+    number: usize,
+    spec: Option<Parsed>,
+) -> Received {
+    Received::Event(Event::Command(Box::new(Command {
         id: format!("command-{number}"),
         model: MODEL.into(),
         rollout,

@@ -61,7 +61,7 @@ pub(crate) fn every_event_follows_from_the_one_before(history: &History) {
             }
         }
         let standing = judge.standing();
-        assert_eq!(standing.map(|s| &s.position), at.as_ref(), "where the model stands");
+        assert_eq!(standing.map(|s| &s.position), at.as_ref(), "the position of the model");
     }
 }
 

@@ -128,6 +128,6 @@ fn histories_hold_every_outcome() {
         Counter::AnswerUnknown,
         Counter::AnswerMisdirected,
     ] {
-        assert!(seen.contains(&counter), "no history comes to {counter:?}");
+        assert!(seen.contains(&counter), "no history reaches {counter:?}");
     }
 }

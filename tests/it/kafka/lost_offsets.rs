@@ -108,7 +108,7 @@ fn lost_serving_offsets_are_found_in_the_journal() {
     let outcomes = assert_served_once(&world, &sent, &mut run);
     assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     let copies = kafka.read_all(&world.topic("v1.requests"));
-    assert_eq!(copies.len(), sent.len(), "no version is asked twice");
+    assert_eq!(copies.len(), sent.len(), "no version gets two copies");
     run.stop();
 }
 
@@ -244,7 +244,7 @@ fn a_truncated_journal_leaves_no_request_unanswered() {
     assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     for version in ["v1", "v2"] {
         let copies = kafka.read_all(&world.topic(&format!("{version}.requests")));
-        assert_eq!(copies.len(), sent.len(), "no version is asked twice");
+        assert_eq!(copies.len(), sent.len(), "no version gets two copies");
     }
     assert_one_prediction_each(&world, &sent, &mut run);
     run.stop();

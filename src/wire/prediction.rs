@@ -122,6 +122,25 @@ pub trait AnswerValue: Default {
 /// A prediction with the values of its answers as JSON text, as in Avro records.
 pub type TextPrediction<'a> = PredictionRecord<'a, Option<Cow<'a, str>>>;
 
+/// A prediction that owns its texts, with the values of its answers as JSON.
+pub type OwnedPrediction = PredictionRecord<'static, OwnedValue>;
+
+/// An answer's value as parsed JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct OwnedValue(pub Option<Value>);
+
+impl AnswerValue for OwnedValue {
+    fn is_absent(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl<'de> Deserialize<'de> for OwnedValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(|value| Self(Some(value)))
+    }
+}
+
 /// An answer's value as it is written in JSON.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct JsonValue<'a>(pub Option<&'a RawValue>);

@@ -54,5 +54,5 @@ pub(crate) fn wish(document: &Document) -> Wish {
         Document::Model(plan, spec) => (&plan.name, None, spec),
         Document::Rollout(plan, spec) => (&plan.model, Some(plan.name.to_string()), spec),
     };
-    Wish { model: model.to_string(), rollout, verb: "apply", spec: Some(spec.clone()) }
+    Wish { model: model.to_string(), rollout, verb: "apply", fields: vec![("spec", spec.clone())] }
 }

@@ -30,9 +30,9 @@ pub struct AskArgs {
     /// Refuse it unless the model's routing is still at this revision
     #[arg(long, value_name = "N")]
     pub expect_revision: Option<u64>,
-    /// Who asks
+    /// Who sends the command
     #[arg(long, value_name = "NAME", env = "USER", default_value = "unknown")]
-    pub by: String,
+    pub actor: String,
     /// How long to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
@@ -47,8 +47,8 @@ pub(crate) struct Wish {
     pub(crate) rollout: Option<String>,
     /// What to do.
     pub(crate) verb: &'static str,
-    /// The spec to apply.
-    pub(crate) spec: Option<Value>,
+    /// The fields of this verb: `spec`, `to` or `extend_by`.
+    pub(crate) fields: Vec<(&'static str, Value)>,
 }
 
 impl Wish {
@@ -59,12 +59,12 @@ impl Wish {
             "model": self.model,
             "rollout": self.rollout,
             "verb": self.verb,
-            "by": args.by,
+            "by": args.actor,
             "reason": args.reason.as_deref().unwrap_or_default(),
             "expect_revision": args.expect_revision,
         });
-        if let (Some(spec), Some(members)) = (&self.spec, record.as_object_mut()) {
-            members.insert("spec".to_owned(), spec.clone());
+        for (name, value) in &self.fields {
+            record[*name] = value.clone();
         }
         record
     }
@@ -163,21 +163,26 @@ mod tests {
         let args = AskArgs {
             reason: Some("the pager went off".to_owned()),
             expect_revision: Some(7),
-            by: "ann".to_owned(),
+            actor: "ann".to_owned(),
             timeout: Duration::from_secs(30),
         };
         let mut wish = Wish {
             model: "flights".to_owned(),
             rollout: Some("flights-v2".to_owned()),
             verb: "abort",
-            spec: None,
+            fields: Vec::new(),
         };
         assert_eq!(
             wish.record("id-1", &args),
             json!({"id": "id-1", "model": "flights", "rollout": "flights-v2", "verb": "abort", "by": "ann",
                    "reason": "the pager went off", "expect_revision": 7})
         );
-        wish = Wish { rollout: None, verb: "apply", spec: Some(json!({"kind": "Model"})), ..wish };
+        wish = Wish {
+            rollout: None,
+            verb: "apply",
+            fields: vec![("spec", json!({"kind": "Model"}))],
+            ..wish
+        };
         let record = wish.record("id-2", &args);
         assert_eq!(
             (&record["rollout"], &record["spec"]),

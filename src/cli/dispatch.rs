@@ -40,7 +40,7 @@ use crate::cli::topics::TopicsArgs;
 use crate::cli::validate;
 use crate::cli::validate::ValidateArgs;
 use crate::cli::verbs;
-use crate::cli::verbs::{PromoteArgs, VerbArgs};
+use crate::cli::verbs::{ExtendArgs, PromoteArgs, RollbackArgs, VerbArgs};
 use crate::cli::watch;
 use crate::cli::watch::WatchArgs;
 use crate::cli::worker;
@@ -87,12 +87,20 @@ pub enum Command {
     Watch(WatchArgs),
     /// Pause a rollout: its routing stays as it is until it is resumed
     Pause(VerbArgs),
-    /// Resume a paused rollout, or approve its next stage
+    /// Resume a paused rollout
     Resume(VerbArgs),
-    /// Promote a rollout to its next stage, or with --full to its end
+    /// Approve to leave the current stage, once its other gates are passed
+    Approve(VerbArgs),
+    /// Force a rollout to its next stage, or with --full to its end, whatever its gates say
     Promote(PromoteArgs),
     /// Abort a rollout: the stable version serves all traffic again
     Abort(VerbArgs),
+    /// Start an aborted or inconclusive rollout again, as a new run without evidence
+    Retry(VerbArgs),
+    /// Give a rollout more time until it must decide
+    Extend(ExtendArgs),
+    /// Route all traffic of a model to the stable version before, whatever runs
+    Rollback(RollbackArgs),
     /// Show every record of one request
     Inspect(InspectArgs),
     /// Print the records of a topic
@@ -126,8 +134,12 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         | Command::Watch(_)
         | Command::Pause(_)
         | Command::Resume(_)
+        | Command::Approve(_)
         | Command::Promote(_)
         | Command::Abort(_)
+        | Command::Retry(_)
+        | Command::Extend(_)
+        | Command::Rollback(_)
         | Command::Inspect(_)
         | Command::Tail(_)
         | Command::Requeue(_)
@@ -153,8 +165,12 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         Command::Watch(args) => watch::run(args, &context),
         Command::Pause(args) => verbs::pause(args, &context),
         Command::Resume(args) => verbs::resume(args, &context),
+        Command::Approve(args) => verbs::approve(args, &context),
         Command::Promote(args) => verbs::promote(args, &context),
         Command::Abort(args) => verbs::abort(args, &context),
+        Command::Retry(args) => verbs::retry(args, &context),
+        Command::Extend(args) => verbs::extend(args, &context),
+        Command::Rollback(args) => verbs::rollback(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),
         Command::Requeue(args) => requeue::run(args, &context),

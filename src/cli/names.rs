@@ -1,4 +1,4 @@
-//! Which rollout or model a person means: `NAME`, or `MODEL/NAME` where several models have one of this name.
+//! Which rollout or model a person means: `NAME` or `NAME#RUN`, or `MODEL/NAME` where several models have one of this name.
 //!
 //! The states are searched first: for the rollout in progress or the newest one, for those that wait, and for the model itself. Rollouts
 //! that are over or were refused are found in the events, and in the list of past rollouts that each state keeps.
@@ -14,6 +14,7 @@ use crate::cli::error::CliError;
 use crate::cli::state::{self, State};
 use crate::kafka::client::topic_reader::{Record, TopicReader};
 use crate::wire::event::{EventRecord, PositionRecord};
+use serinus_core::domain::ids::RolloutName;
 use serinus_core::engine::judge::event::{Action, Phase};
 
 /// How a rollout or model is named on the command line.
@@ -39,12 +40,14 @@ impl NameArgs {
 pub(crate) struct Asked {
     /// The model, where it was named.
     pub(crate) model: Option<String>,
-    /// The rollout, or the model itself.
+    /// The rollout without its run, or the model itself.
     pub(crate) name: String,
+    /// The run of the rollout, if it was named; else the newest is meant.
+    pub(crate) run: Option<u32>,
 }
 
 impl Asked {
-    /// Reads `NAME` or `MODEL/NAME`.
+    /// Reads `NAME`, `NAME#RUN` or `MODEL/NAME`.
     pub(crate) fn of(written: &str, model: Option<&str>) -> Result<Self, CliError> {
         let (before, name) = match written.split_once('/') {
             Some((before, name)) => (Some(before), name),
@@ -56,7 +59,26 @@ impl Asked {
             let problem = format!("`{written}` is of model `{before}`, and --model is `{model}`");
             return Err(CliError::Usage(problem));
         }
-        Ok(Self { model: before.or(model).map(str::to_owned), name: name.to_owned() })
+        let (name, run) = match name.rsplit_once('#') {
+            Some((name, run)) => {
+                let number = run.parse().ok().filter(|run| *run > 0);
+                let problem = || CliError::Usage(format!("`#{run}` is not the number of a run"));
+                (name, Some(number.ok_or_else(problem)?))
+            }
+            None => (name, None),
+        };
+        Ok(Self { model: before.or(model).map(str::to_owned), name: name.to_owned(), run })
+    }
+
+    /// Returns whether a rollout is meant, by its name with the run.
+    pub(crate) fn means(&self, rollout: &str) -> bool {
+        let rollout = RolloutName::new(rollout);
+        let (name, run) = rollout.parts();
+        name == self.name && self.run.is_none_or(|asked| asked == run)
+    }
+
+    fn with_run(&self) -> String {
+        self.run.map_or_else(|| self.name.clone(), |run| format!("{}#{run}", self.name))
     }
 
     /// Returns whether a model may be meant.
@@ -67,8 +89,8 @@ impl Asked {
     /// Returns the name as the user wrote it, with the model if it was named.
     pub(crate) fn said(&self) -> String {
         match &self.model {
-            Some(model) if *model != self.name => format!("{model}/{}", self.name),
-            Some(_) | None => self.name.clone(),
+            Some(model) if *model != self.name => format!("{model}/{}", self.with_run()),
+            Some(_) | None => self.with_run(),
         }
     }
 
@@ -124,7 +146,7 @@ pub(crate) fn present(states: &[State], asked: &Asked) -> Result<Option<Meant>, 
     let mut found: BTreeMap<&str, (String, Meant)> = BTreeMap::new();
     for state in states.iter().filter(|s| asked.may_be_of(&s.model)) {
         let full = format!("{}/{}", state.model, asked.name);
-        if state.rollout() == Some(&asked.name) {
+        if state.rollout().is_some_and(|rollout| asked.means(rollout)) {
             found.insert(&state.model, (full, Meant::Present(state.clone())));
         } else if queued(state, &asked.name).is_some() {
             found.insert(&state.model, (full, Meant::Waiting(waiting(state, &asked.name))));
@@ -152,16 +174,16 @@ pub(crate) fn past(
 ) -> Result<Option<Meant>, CliError> {
     let mut found: BTreeMap<&str, Meant> = BTreeMap::new();
     for state in states.iter().filter(|s| asked.may_be_of(&s.model)) {
-        let mut past = state.memory.iter().flat_map(|m| &m.past);
-        if let Some(it) = past.find(|p| p.rollout == asked.name) {
-            found.insert(&state.model, Meant::Over(over(&state.model, &asked.name, it.phase)));
+        let past = state.memory.iter().flat_map(|m| &m.past);
+        if let Some(it) = past.filter(|p| asked.means(&p.rollout)).last() {
+            found.insert(&state.model, Meant::Over(over(&state.model, &it.rollout, it.phase)));
         }
     }
     let mut models: Vec<&str> = events.iter().map(|e| e.record.model.as_str()).collect();
     models.sort_unstable();
     models.dedup();
     for model in models.into_iter().filter(|m| asked.may_be_of(m)) {
-        if let Some(meant) = told(events, model, &asked.name) {
+        if let Some(meant) = newest_told(events, model, asked) {
             found.insert(model, meant);
         }
     }
@@ -191,7 +213,7 @@ pub(crate) fn find(
         Some(meant @ (Meant::Present(_) | Meant::Over(_) | Meant::Refused(_))) => Ok(meant),
         Some(Meant::Waiting(state)) => {
             let events = events(context, reader, asked)?;
-            Ok(told(&events, &state.model, &asked.name).unwrap_or(Meant::Waiting(state)))
+            Ok(newest_told(&events, &state.model, asked).unwrap_or(Meant::Waiting(state)))
         }
         None => {
             let events = events(context, reader, asked)?;
@@ -248,10 +270,19 @@ pub(crate) fn event_of(record: &Record, asked: &Asked) -> Option<Event> {
 /// Takes the evidence out of an event; `None` if it is not of a rollout that may be meant.
 pub(crate) fn event(decoded: Decoded<EventRecord>, asked: &Asked) -> Option<Event> {
     let Decoded { mut record, mut value } = decoded;
-    let is_its = record.rollout.as_ref() == Some(&asked.name) && asked.may_be_of(&record.model);
+    let is_asked = record.rollout.as_ref().is_some_and(|rollout| asked.means(rollout));
+    let is_its = is_asked && asked.may_be_of(&record.model);
     record.evidence = None;
     let to = value.get_mut("to").map(Value::take).unwrap_or_default();
     is_its.then_some(Event { record, to })
+}
+
+/// Returns the last state of the newest run that is meant.
+pub(crate) fn newest_told(events: &[Event], model: &str, asked: &Asked) -> Option<Meant> {
+    let names = events.iter().filter(|e| e.record.model == model);
+    let names = names.filter_map(|e| e.record.rollout.as_deref()).filter(|r| asked.means(r));
+    let newest = names.max_by_key(|rollout| RolloutName::new(rollout).run())?;
+    told(events, model, newest)
 }
 
 /// Returns the last state of a rollout that its events tell, in whatever order they are given; `None` if none of them is of it.
@@ -280,7 +311,7 @@ pub(crate) fn told(events: &[Event], model: &str, rollout: &str) -> Option<Meant
                 }
                 continue;
             }
-            Action::Apply => {
+            Action::Apply | Action::Retry => {
                 applied_by = record.command_id.as_ref();
                 spec = record.spec.as_ref().filter(|s| state::is_rollout(s)).or(spec);
             }
@@ -290,6 +321,8 @@ pub(crate) fn told(events: &[Event], model: &str, rollout: &str) -> Option<Meant
             | Action::Abort
             | Action::Pause
             | Action::Resume
+            | Action::Approve
+            | Action::Extend
             | Action::Inconclusive
             | Action::Rollback => {}
         }
@@ -326,6 +359,7 @@ fn after(event: &Event, spec: Option<&Value>) -> State {
         since: Some(record.at),
         reason: record.reason.clone(),
         memory: None,
+        unmet: Vec::new(),
         value,
     }
 }
@@ -342,6 +376,7 @@ fn over(model: &str, rollout: &str, phase: Phase) -> State {
         since: None,
         reason: reason.to_owned(),
         memory: None,
+        unmet: Vec::new(),
         value: json!({"rollout": rollout, "model": model, "phase": phase, "reason": reason}),
     }
 }

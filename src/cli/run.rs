@@ -104,7 +104,7 @@ fn send(documents: &[Document], settings: &Settings, by: &str) -> Result<(), Cli
     let ask = AskArgs {
         reason: Some("applied at the start".to_owned()),
         expect_revision: None,
-        by: by.to_owned(),
+        actor: by.to_owned(),
         timeout: WAIT,
     };
     let mut writer: Option<KeyedWriter> = None;

@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) reason: String,
     /// The state that the judge restores after a restart; only a published state has it.
     pub(crate) memory: Option<MemoryRecord>,
+    /// The conditions that are not met; only a published state has them.
+    pub(crate) unmet: Vec<String>,
     /// The JSON that is printed.
     pub(crate) value: Value,
 }
@@ -59,6 +61,7 @@ impl State {
             since: Some(record.since),
             reason: record.reason,
             memory: Some(record.memory),
+            unmet: record.conditions.into_iter().filter(|c| !c.ok).map(|c| c.name).collect(),
             value,
         }
     }
@@ -75,7 +78,24 @@ impl State {
 
     /// Returns how a command that waited for the end of this state's rollout ends; `None` while the rollout is in progress.
     pub(crate) fn ending(&self) -> Option<Exit> {
-        ending(self.phase)
+        match self.phase {
+            Phase::Progressing if self.lacks("approval") => Some(Exit::Paused),
+            phase => ending(phase),
+        }
+    }
+
+    /// Returns the exit code that describes the state: of a rollout in progress, whether it is unhealthy, needs a person or has no data.
+    pub(crate) fn exit(&self) -> Exit {
+        match self.ending() {
+            Some(exit) => exit,
+            None if self.lacks("split") || self.lacks("label_parity") => Exit::Aborted,
+            None if self.lacks("data") => Exit::Inconclusive,
+            None => Exit::Reached,
+        }
+    }
+
+    fn lacks(&self, condition: &str) -> bool {
+        self.unmet.iter().any(|unmet| unmet == condition)
     }
 
     /// Returns the model's plan, if the state has the model's spec.

@@ -46,7 +46,9 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError
     let (state, exit) = if args.wait {
         await_end(asked.clone(), args.timeout, context)?
     } else {
-        (Some(names::standing(context, &context.reader()?, &asked)?), Exit::Reached)
+        let state = names::standing(context, &context.reader()?, &asked)?;
+        let exit = state.exit();
+        (Some(state), exit)
     };
     let Some(state) = state else {
         talk(&format!("there is still no rollout or model `{}`", asked.said()));
@@ -147,7 +149,7 @@ impl Seen {
     fn find(&self, asked: &Asked) -> Result<Option<Meant>, CliError> {
         match names::present(&self.states, asked)? {
             Some(Meant::Waiting(state)) => {
-                let told = names::told(&self.events, &state.model, &asked.name);
+                let told = names::newest_told(&self.events, &state.model, asked);
                 Ok(Some(told.unwrap_or(Meant::Waiting(state))))
             }
             Some(meant @ (Meant::Present(_) | Meant::Over(_) | Meant::Refused(_))) => {

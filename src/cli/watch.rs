@@ -37,8 +37,8 @@ pub(crate) fn run(args: &WatchArgs, context: &Context) -> Result<Exit, CliError>
     talk(&headline(&state));
     let mut end = end_of_watch(state.phase);
     // The name of a model means all of its rollouts.
-    let rollout = state.rollout().filter(|r| *r == asked.name);
-    let own = Asked { model: Some(state.model.clone()), name: asked.name.clone() };
+    let rollout = state.rollout().filter(|r| asked.means(r));
+    let own = Asked { model: Some(state.model.clone()), ..asked.clone() };
     let mut told = if rollout.is_some() && end.is_none() {
         names::events(context, &reader, &own)?
     } else {

@@ -261,8 +261,12 @@ impl Watch<'_> {
         place: &Place,
         stop: &Shutdown,
     ) -> Result<(), CliError> {
-        let ask =
-            AskArgs { reason: None, expect_revision: None, by: "demo".to_owned(), timeout: WAIT };
+        let ask = AskArgs {
+            reason: None,
+            expect_revision: None,
+            actor: "demo".to_owned(),
+            timeout: WAIT,
+        };
         let id = wish(document).send(&commands(&place.settings)?, &ask)?;
         let deadline = Deadline::after(WAIT);
         while !deadline.is_over() && !stop.is_requested() {

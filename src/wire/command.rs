@@ -12,6 +12,7 @@ use crate::wire::codec::{Record, read, write};
 use crate::wire::json_schema::read_by_us;
 use crate::wire::malformed::Malformed;
 use serinus_core::domain::ids::Revision;
+use serinus_core::domain::time::Span;
 use serinus_core::engine::judge::command::{Command, Parsed, Verb};
 
 /// A command of an operator.
@@ -39,6 +40,12 @@ pub struct CommandRecord {
     /// The document of an `apply`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Value>,
+    /// The version of a `rollback`; the previous stable version if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The time in milliseconds that an `extend` adds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extend_by: Option<i64>,
 }
 
 impl Record for CommandRecord {
@@ -71,6 +78,8 @@ impl CommandRecord {
             reason: self.reason,
             expect_revision: self.expect_revision.map(Revision),
             spec: self.spec.map(parse),
+            to: self.to.map(Into::into),
+            extend_by: self.extend_by.map(Span),
         }
     }
 }

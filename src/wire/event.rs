@@ -14,7 +14,8 @@ use crate::wire::design::DesignRecord;
 use crate::wire::json_schema::written_by_us;
 use crate::wire::malformed::Malformed;
 use crate::wire::metrics::MetricsRecord;
-use serinus_core::domain::ids::{Revision, Salt, StageIndex};
+use serinus_core::decision::gates::GateState;
+use serinus_core::domain::ids::{Revision, RolloutName, Salt, StageIndex};
 use serinus_core::domain::routing::{Routing, ShadowShare, Slice};
 use serinus_core::domain::share::Share;
 use serinus_core::engine::judge::event::{Action, Phase, Position, RolloutEvent};
@@ -80,6 +81,43 @@ pub struct EventRecord {
     /// The design of the tests from this event on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub design: Option<DesignRecord>,
+    /// The number of the run of the rollout, counted by `retry`; null if no rollout is named.
+    #[serde(default)]
+    pub run: Option<u32>,
+    /// The gates of the stage; empty if no rollout is judged.
+    #[serde(default)]
+    pub gates: Vec<GateRecord>,
+}
+
+/// The state of one gate between a stage and the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Gate")]
+pub struct GateRecord {
+    /// The name of the gate: `harm`, `hold`, `health`, `sample`, `signal`, `proof` or `approval`.
+    pub gate: String,
+    /// Whether it is passed.
+    pub state: GateWord,
+    /// Why it is blocked; null if it is passed.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Whether a gate is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "GateState")]
+pub enum GateWord {
+    /// It is passed.
+    Passed,
+    /// It blocks.
+    Blocked,
+}
+
+impl From<&GateState> for GateRecord {
+    fn from(state: &GateState) -> Self {
+        let word = if state.block.is_some() { GateWord::Blocked } else { GateWord::Passed };
+        Self { gate: state.gate.to_owned(), state: word, reason: state.block.clone() }
+    }
 }
 
 impl Record for EventRecord {
@@ -128,6 +166,8 @@ impl From<&RolloutEvent> for EventRecord {
             positions: event.positions.clone(),
             spec: event.document.clone(),
             design: event.design.as_ref().map(Into::into),
+            run: event.rollout.as_ref().map(RolloutName::run),
+            gates: event.gates.iter().map(Into::into).collect(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::wire::design::DesignRecord;
 use crate::wire::event::PositionRecord;
 use crate::wire::json_schema::written_by_us;
 use crate::wire::malformed::Malformed;
+use serinus_core::domain::ids::StageIndex;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::judge::command::{Parsed, Written};
 use serinus_core::engine::judge::event::Phase;
@@ -101,6 +102,12 @@ pub struct MemoryRecord {
     pub past: Vec<PastRecord>,
     /// The ids of the newest commands.
     pub commands: Vec<String>,
+    /// The stage that a person has approved to leave.
+    #[serde(default)]
+    pub approved: Option<u32>,
+    /// Versions that were stable before, newest last.
+    #[serde(default)]
+    pub stable_before: Vec<String>,
 }
 
 /// A queued rollout.
@@ -180,6 +187,7 @@ impl StateRecord {
                 judged: self.memory.judged.map(Timestamp),
                 design: (&self.memory.design).into(),
                 winner: self.memory.winner.as_deref().map(Into::into),
+                approved: self.memory.approved.map(StageIndex),
             })
         };
         let current = self.rollout.as_ref().map(rollout_state).transpose()?;
@@ -223,6 +231,7 @@ impl StateRecord {
                 })
                 .collect(),
             commands: self.memory.commands.clone(),
+            stable_before: self.memory.stable_before.iter().map(|v| v.as_str().into()).collect(),
         })
     }
 }
@@ -286,6 +295,8 @@ impl From<&ModelState> for StateRecord {
                     })
                     .collect(),
                 commands: state.commands.clone(),
+                approved: rollout.and_then(|r| r.approved).map(|stage| stage.0),
+                stable_before: state.stable_before.iter().map(ToString::to_string).collect(),
             },
         }
     }

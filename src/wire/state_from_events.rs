@@ -34,6 +34,7 @@ struct Replay<'a> {
     past: Vec<PastRecord>,
     commands: Vec<String>,
     newest: Option<&'a EventRecord>,
+    stable_before: Vec<String>,
 }
 
 struct CurrentRollout<'a> {
@@ -47,10 +48,17 @@ struct CurrentRollout<'a> {
 impl<'a> Replay<'a> {
     fn apply(&mut self, event: &'a EventRecord) {
         self.newest = Some(event);
+        if let Some(from) = event.from.as_ref().filter(|from| from.stable != event.to.stable) {
+            self.stable_before.retain(|version| *version != from.stable);
+            self.stable_before.push(from.stable.clone());
+        }
         let kind =
             |spec: &&Value, kind: &str| spec.get("kind").and_then(Value::as_str) == Some(kind);
         let spec = event.spec.as_ref();
         self.model = spec.filter(|s| kind(s, "Model")).or(self.model);
+        if event.verdict == Action::Rollback && event.rollout.is_none() {
+            self.current = None;
+        }
         let Some(rollout) = event.rollout.as_deref() else { return };
         let phase = event.to.phase;
         let is_routed = event.to.rollout.as_deref() == Some(rollout);
@@ -129,6 +137,8 @@ impl<'a> Replay<'a> {
                 queue: self.queue.into_iter().map(|q| q.1).collect(),
                 past: self.past,
                 commands: self.commands,
+                approved: None,
+                stable_before: self.stable_before,
             },
         })
     }

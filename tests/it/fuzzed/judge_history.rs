@@ -250,6 +250,8 @@ fn command(
         reason: String::new(),
         expect_revision: None,
         spec,
+        to: None,
+        extend_by: None,
     })))
 }
 

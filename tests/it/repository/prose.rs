@@ -61,20 +61,6 @@ const NOT_YET: &[&str] = &[
     "crates/serinus-core/src/decision/gates.rs",
     "crates/serinus-core/src/engine/judge/model_change.rs",
     "crates/serinus-core/src/engine/judge/state.rs",
-    "src/cli/demo.rs",
-    "src/cli/inspect.rs",
-    "src/cli/list.rs",
-    "src/cli/names.rs",
-    "src/cli/requeue.rs",
-    "src/cli/run.rs",
-    "src/cli/simulate.rs",
-    "src/cli/tail.rs",
-    "src/demo/acts.rs",
-    "src/demo/player.rs",
-    "src/demo/scene.rs",
-    "src/demo/show.rs",
-    "src/demo/specs/broken.yaml",
-    "src/demo/specs/shadow.yaml",
 ];
 
 /// This list itself.

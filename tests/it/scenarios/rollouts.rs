@@ -15,7 +15,7 @@ use serinus_core::join::entry::LabelStatus;
 use serinus_core::plan::rollout::RolloutPlan;
 
 use crate::scenarios::plans::{self, MIDNIGHT};
-use crate::statistics::world::{Answer, World};
+use crate::statistics::world::{Answer, Extra, World};
 
 /// The number of rows per step up to which each row is listed.
 const ROWS_TOLD_MAX: usize = 4;
@@ -211,7 +211,14 @@ impl Scenario {
             [verb, name, rest @ ..] => {
                 let verb = Verb::ALL.into_iter().find(|v| v.word() == *verb);
                 let verb = verb.expect("a step of a scenario");
-                self.world().command(verb, Some(name), None, expected(rest));
+                let word = |key: &str| rest.iter().find_map(|w| w.strip_prefix(key));
+                let extra = Extra {
+                    reason: word("reason=").unwrap_or_default().replace('_', " "),
+                    to: word("to=").map(Into::into),
+                    by: word("by=").map(plans::span),
+                };
+                let name = (verb != Verb::Rollback).then_some(*name);
+                self.world().command_with(verb, name, None, expected(rest), extra);
             }
             other => panic!("what is {other:?}?"),
         }

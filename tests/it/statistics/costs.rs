@@ -129,6 +129,7 @@ fn a_look_and_a_labelled_row_cost_little() {
             entered_at: Some(MIDNIGHT),
             lag: 0,
             unplanned: 0,
+            is_approved: false,
             bets: &bets,
             detail,
         };

@@ -171,6 +171,7 @@ impl World {
         let (stable, bets) = (Version::from("v1"), BetCache::default());
         let sight = AnalysisInput {
             unplanned: 0,
+            is_approved: false,
             plan: &self.plan,
             design: &self.design,
             evidence: self.book.sums(),

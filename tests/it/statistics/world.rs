@@ -81,6 +81,14 @@ pub(crate) struct World {
     pub(crate) segments: Segments,
 }
 
+/// The reason of a command, and the fields that only some verbs have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extra {
+    pub(crate) reason: String,
+    pub(crate) to: Option<Version>,
+    pub(crate) by: Option<Span>,
+}
+
 impl World {
     pub(crate) fn new(model: &str, partitions: i32) -> Self {
         let settings = Settings {
@@ -123,6 +131,18 @@ impl World {
         spec: Option<Parsed>,
         expect: Option<u64>,
     ) {
+        self.command_with(verb, rollout, spec, expect, Extra::default());
+    }
+
+    /// Sends a command with a reason and the fields of its verb.
+    pub(crate) fn command_with(
+        &mut self,
+        verb: Verb,
+        rollout: Option<&str>,
+        spec: Option<Parsed>,
+        expect: Option<u64>,
+        extra: Extra,
+    ) {
         self.commands += 1;
         self.specs.extend(spec.clone());
         let command = Command {
@@ -131,9 +151,11 @@ impl World {
             rollout: rollout.map(Into::into),
             verb,
             by: "ann".to_owned(),
-            reason: String::new(),
+            reason: extra.reason,
             expect_revision: expect.map(serinus_core::domain::ids::Revision),
             spec,
+            to: extra.to,
+            extend_by: extra.by,
         };
         let mut out = Vec::new();
         self.judge.handle(self.now, Event::Command(Box::new(command)), &mut out);

@@ -265,9 +265,9 @@ pub(crate) const FINGERPRINTS: [(&str, &str); 7] = [
     ("prediction", "c3015f40613552893fa9"),
     ("analysis", "c30123faf69ada0f37d2"),
     ("rollout-metrics", "c3014b1b0cee56fcd5eb"),
-    ("rollout-event", "c301ae284ed7a5bd3295"),
-    ("rollout-state", "c3019b1406fd61843709"),
-    ("command", "c301ee6edb14a54e6897"),
+    ("rollout-event", "c3013575b22df6902177"),
+    ("rollout-state", "c301497a15564dadcf06"),
+    ("command", "c301fc069d5262fedfa0"),
 ];
 
 #[test]

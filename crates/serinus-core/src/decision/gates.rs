@@ -122,6 +122,33 @@ fn blocked(analysis: &InterimAnalysis<'_>, is_last: bool) -> Option<(Wait, Strin
         .or_else(|| unapproved(analysis))
 }
 
+/// The state of one gate of a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateState {
+    /// Its name.
+    pub gate: &'static str,
+    /// Why it is blocked; `None` if it is passed.
+    pub block: Option<String>,
+}
+
+/// Returns every gate of the stage, in the order in which they are asked.
+pub fn states(analysis: &InterimAnalysis<'_>) -> Vec<GateState> {
+    let is_last = analysis.stage.0 as usize + 1 >= analysis.plan.stages.len();
+    let harm = harm(analysis).map(|verdict| verdict.reason().to_owned());
+    let of = |block: Option<(Wait, String)>| block.map(|(_, block)| block);
+    [
+        ("harm", harm),
+        ("hold", of(not_held(analysis))),
+        ("health", of(unhealthy(analysis))),
+        ("sample", of(too_small(analysis))),
+        ("signal", of(signalled(analysis))),
+        ("proof", of(not_proved(analysis, is_last))),
+        ("approval", of(unapproved(analysis))),
+    ]
+    .map(|(gate, block)| GateState { gate, block })
+    .to_vec()
+}
+
 fn not_held(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     let stage = analysis.plan.stage(analysis.stage)?;
     let Some(first_at) = analysis.timing.stage_first_at else {
@@ -341,7 +368,8 @@ fn proved_at(
         .then(|| (first_at + Span(whole)).max(analysis.tick + analysis.plan.tick))
 }
 
-fn deadline(analysis: &InterimAnalysis<'_>) -> Timestamp {
+/// Returns when the time of the rollout is over.
+pub fn deadline(analysis: &InterimAnalysis<'_>) -> Timestamp {
     match (analysis.timing.rollout_first_at, analysis.plan.decide.by) {
         (Some(first_at), Some(by)) => first_at + by,
         (_, _) => Timestamp::MAX,
@@ -349,11 +377,12 @@ fn deadline(analysis: &InterimAnalysis<'_>) -> Timestamp {
 }
 
 fn unapproved(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
-    analysis
-        .plan
-        .stage(analysis.stage)
-        .is_some_and(|s| s.approve)
-        .then(|| (Wait::Approval, "waiting for approval".to_owned()))
+    let is_wanted = analysis.plan.stage(analysis.stage).is_some_and(|s| s.approve);
+    (is_wanted && !analysis.is_approved).then(|| {
+        let (stage, name) = (analysis.stage.0 + 1, &analysis.plan.name);
+        let block = format!("stage {stage} waits for the approval of a person: approve {name}");
+        (Wait::Approval, block)
+    })
 }
 
 /// Returns the first goal or guardrail of a candidate that is not proved.

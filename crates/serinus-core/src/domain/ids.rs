@@ -106,3 +106,21 @@ impl fmt::Display for StageIndex {
         self.0.fmt(f)
     }
 }
+
+impl RolloutName {
+    /// Returns the name of a run: `flights-v2` is the first, `flights-v2#2` the second.
+    pub fn of_run(name: &str, run: u32) -> Self {
+        if run <= 1 { Self::new(name) } else { Self::new(format!("{name}#{run}")) }
+    }
+
+    /// Returns the name in the spec, without the run, and the number of the run.
+    pub fn parts(&self) -> (&str, u32) {
+        let parts = self.as_str().rsplit_once('#');
+        parts.and_then(|(name, run)| Some((name, run.parse().ok()?))).unwrap_or((self.as_str(), 1))
+    }
+
+    /// Returns the number of the run.
+    pub fn run(&self) -> u32 {
+        self.parts().1
+    }
+}

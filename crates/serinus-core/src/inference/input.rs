@@ -30,6 +30,8 @@ pub struct AnalysisInput<'a> {
     pub lag: u64,
     /// Cases that wait for their plan.
     pub unplanned: u64,
+    /// Whether a person has approved to leave the stage.
+    pub is_approved: bool,
     /// Bets that were planned before.
     pub bets: &'a BetCache,
     /// How much is computed.

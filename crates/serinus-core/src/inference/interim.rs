@@ -52,6 +52,7 @@ pub fn analyze<'a>(input: &AnalysisInput<'a>) -> InterimAnalysis<'a> {
         findings,
         segments,
         health: health::health(input, !is_fresh(input, span)),
+        is_approved: input.is_approved,
     }
 }
 

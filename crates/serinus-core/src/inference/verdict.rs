@@ -319,6 +319,8 @@ pub struct InterimAnalysis<'a> {
     pub segments: Vec<Finding>,
     /// Whether the measurement can be trusted.
     pub health: Health,
+    /// Whether a person has approved to leave the stage.
+    pub is_approved: bool,
 }
 
 /// The condition that a stage waits for.

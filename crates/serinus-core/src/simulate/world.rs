@@ -144,6 +144,8 @@ impl<'a> World<'a> {
             reason: String::new(),
             expect_revision: None,
             spec: Some(spec),
+            to: None,
+            extend_by: None,
         };
         let mut out = Vec::new();
         self.judge.handle(BEGIN, Event::Command(Box::new(command)), &mut out);

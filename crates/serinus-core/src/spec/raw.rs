@@ -49,6 +49,9 @@ pub struct Metadata {
     /// The name: letters, digits, `.`, `_` and `-`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,100}$"))]
     pub name: String,
+    /// The number of the run, which `retry` counts; for rollouts. Default: 1.
+    #[schemars(range(min = 1))]
+    pub run: Option<u32>,
 }
 
 /// A model: a named prediction service with one request topic.

@@ -25,7 +25,7 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
     let mut faults = Faults::default();
     let spec = &document.spec;
     let at = Path::default().field("spec");
-    let name = RolloutName::new(&document.metadata.name);
+    let name = RolloutName::of_run(&document.metadata.name, document.metadata.run.unwrap_or(1));
     check_name(
         &mut faults,
         Path::default().field("metadata").field("name"),

@@ -1,6 +1,6 @@
 //! The `apply` of a model or a rollout: a rollout begins, waits, or replaces the running one.
 
-use crate::domain::ids::{ModelName, RolloutName, Salt, StageIndex, Version};
+use crate::domain::ids::{RolloutName, Salt, StageIndex, Version};
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::engine::judge::command::{Command, Parsed, Verb, Written};
@@ -9,7 +9,7 @@ use crate::engine::judge::io::Effect;
 use crate::engine::judge::model_change::{self, wrong_model};
 use crate::engine::judge::model_judge::ModelJudge;
 use crate::engine::judge::partial_set::PartialSet;
-use crate::engine::judge::state::{ModelState, Queued, RolloutState};
+use crate::engine::judge::state::{Queued, RolloutState};
 use crate::inference::verdict::{Verdict, Wait};
 use crate::plan::rollout::{ModelPlan, OnConflict, RolloutPlan};
 
@@ -91,7 +91,7 @@ impl ModelJudge {
     ) {
         let state = &self.state;
         let name = written.plan.name.clone();
-        if let Some(reason) = unfit(state, &written) {
+        if let Some(reason) = self.unfit(&written) {
             return self.refuse(now, command, reason, out);
         }
         let current = state.rollout.iter().map(|r| &r.written);
@@ -113,7 +113,7 @@ impl ModelJudge {
             return self.refuse(now, command, reason, out);
         }
         let Some(running) = state.running().map(|r| r.name().clone()) else {
-            return self.begin(now, &command.id, &command.by, written, out);
+            return self.begin(now, command, Action::Apply, written, out);
         };
         match written.plan.on_conflict {
             OnConflict::Refuse => {
@@ -135,11 +135,11 @@ impl ModelJudge {
     }
 
     /// Begins a rollout at its first stage.
-    fn begin(
+    pub(crate) fn begin(
         &mut self,
         now: Timestamp,
-        command_id: &str,
-        by: &str,
+        command: &Command,
+        action: Action,
         written: Written<RolloutPlan>,
         out: &mut Vec<Effect>,
     ) {
@@ -150,7 +150,7 @@ impl ModelJudge {
         let revision = self.next_revision();
         let state = &mut self.state;
         let from = state.position.clone();
-        state.position.routing.salt = salt(&name, command_id);
+        state.position.routing.salt = salt(&name, &command.id);
         state.since = now;
         state.conditions = Vec::new();
         let routing = state.route(&rollout, StageIndex(0), revision);
@@ -166,10 +166,10 @@ impl ModelJudge {
         let design = Some(rollout.design.clone());
         state.rollout = Some(rollout);
         state.position = to.clone();
-        let command = apply_command(self.settings.model.clone(), name, command_id, by);
-        let answer = self.answer(now, &command, Action::Apply, to, reason.clone());
+        let answer = self.answer(now, command, action, to, reason.clone());
         let document = Some(document);
-        let event = RolloutEvent { from: Some(from), document, design, ..answer };
+        let rollout = Some(name);
+        let event = RolloutEvent { rollout, from: Some(from), document, design, ..answer };
         self.publish_applied(event, out);
         let verdict =
             Verdict::Hold { wait: Wait::Data, reason: format!("{reason}; no traffic yet") };
@@ -180,12 +180,11 @@ impl ModelJudge {
     pub(crate) fn begin_next(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         while !self.state.queue.is_empty() {
             let next = self.state.queue.remove(0);
-            let Some(reason) = unfit(&self.state, &next.written) else {
-                return self.begin(now, &next.command_id, &next.by, next.written, out);
+            let name = next.written.plan.name.clone();
+            let command = self.apply_command(name, &next.command_id, &next.by);
+            let Some(reason) = self.unfit(&next.written) else {
+                return self.begin(now, &command, Action::Apply, next.written, out);
             };
-            let name = next.written.plan.name;
-            let model = self.settings.model.clone();
-            let command = apply_command(model, name, &next.command_id, &next.by);
             self.refuse(now, &command, reason, out);
         }
     }
@@ -219,43 +218,52 @@ impl ModelJudge {
         self.state.reason.clone_from(&event.reason);
         self.publish(event, out);
     }
+
+    /// Returns the command that applied a rollout, which its beginning or its refusal answers.
+    pub(crate) fn apply_command(&self, rollout: RolloutName, id: &str, by: &str) -> Command {
+        Command {
+            id: id.to_owned(),
+            model: self.settings.model.clone(),
+            rollout: Some(rollout),
+            verb: Verb::Apply,
+            by: by.to_owned(),
+            reason: String::new(),
+            expect_revision: None,
+            spec: None,
+            to: None,
+            extend_by: None,
+        }
+    }
+
+    /// Returns why a rollout cannot begin on the model in its present state, if it cannot.
+    pub(crate) fn unfit(&self, written: &Written<RolloutPlan>) -> Option<String> {
+        let state = &self.state;
+        let plan = &written.plan;
+        let model = &state.model.plan.name;
+        if plan.model != *model {
+            return Some(format!(
+                "`{}` is a rollout of `{}`, not of `{model}`",
+                plan.name, plan.model
+            ));
+        }
+        let known = &state.model.plan.segments;
+        let named = plan.metrics.iter().filter_map(|m| m.segment.as_ref());
+        if let Some((by, _)) = named.into_iter().find(|(by, _)| known.iter().all(|(k, _)| k != by))
+        {
+            return Some(format!(
+                "`{model}` knows no segments by `{by}`; add them to its `segments`"
+            ));
+        }
+        let stable = &state.position.routing.stable;
+        let is_known = state.rollout.as_ref().is_some_and(|r| *r.name() == plan.name)
+            || state.past.iter().any(|p| p.rollout == plan.name);
+        (plan.candidates.contains(stable) && !is_known)
+            .then(|| format!("{stable} is the stable version already"))
+    }
 }
 
 fn queued(written: Written<RolloutPlan>, command: &Command) -> Queued {
     Queued { written, command_id: command.id.clone(), by: command.by.clone() }
-}
-
-/// Returns the command that applied a rollout, which its beginning or its refusal answers.
-fn apply_command(model: ModelName, rollout: RolloutName, id: &str, by: &str) -> Command {
-    Command {
-        id: id.to_owned(),
-        model,
-        rollout: Some(rollout),
-        verb: Verb::Apply,
-        by: by.to_owned(),
-        reason: String::new(),
-        expect_revision: None,
-        spec: None,
-    }
-}
-
-/// Returns why a rollout cannot begin on a model in this state, if it cannot.
-fn unfit(state: &ModelState, written: &Written<RolloutPlan>) -> Option<String> {
-    let plan = &written.plan;
-    let model = &state.model.plan.name;
-    if plan.model != *model {
-        return Some(format!("`{}` is a rollout of `{}`, not of `{model}`", plan.name, plan.model));
-    }
-    let known = &state.model.plan.segments;
-    let named = plan.metrics.iter().filter_map(|m| m.segment.as_ref());
-    if let Some((by, _)) = named.into_iter().find(|(by, _)| known.iter().all(|(k, _)| k != by)) {
-        return Some(format!("`{model}` knows no segments by `{by}`; add them to its `segments`"));
-    }
-    let stable = &state.position.routing.stable;
-    let is_known = state.rollout.as_ref().is_some_and(|r| *r.name() == plan.name)
-        || state.past.iter().any(|p| p.rollout == plan.name);
-    (plan.candidates.contains(stable) && !is_known)
-        .then(|| format!("{stable} is the stable version already"))
 }
 
 /// Returns the salt of a rollout: its own, and the same wherever the command is read.

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::ids::{ModelName, Revision, RolloutName};
+use crate::domain::ids::{ModelName, Revision, RolloutName, Version};
+use crate::domain::time::Span;
 use crate::plan::rollout::{ModelPlan, RolloutPlan};
 
 /// What a command asks for.
@@ -19,6 +20,8 @@ pub enum Verb {
     Pause,
     /// Continue after a pause.
     Resume,
+    /// Consent to leave the current stage.
+    Approve,
     /// Enter the next stage.
     Promote,
     /// Promote the candidate now, without the remaining stages.
@@ -35,10 +38,11 @@ pub enum Verb {
 
 impl Verb {
     /// All verbs.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Apply,
         Self::Pause,
         Self::Resume,
+        Self::Approve,
         Self::Promote,
         Self::PromoteFull,
         Self::Abort,
@@ -53,6 +57,7 @@ impl Verb {
             Self::Apply => "apply",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Approve => "approve",
             Self::Promote => "promote",
             Self::PromoteFull => "promote-full",
             Self::Abort => "abort",
@@ -102,27 +107,25 @@ pub struct Command {
     pub expect_revision: Option<Revision>,
     /// The document of an `apply`.
     pub spec: Option<Parsed>,
+    /// The version of a `rollback`; the previous stable version if it is not given.
+    pub to: Option<Version>,
+    /// The time that an `extend` adds.
+    pub extend_by: Option<Span>,
 }
 
 impl Command {
+    /// Returns the reason, or who sent the command.
+    pub(crate) fn reason_or_sender(&self) -> String {
+        if self.reason.is_empty() {
+            format!("{} by {}", self.verb.word(), self.by)
+        } else {
+            self.reason.clone()
+        }
+    }
+
     /// Returns why a command for another revision is refused.
     pub(crate) fn wrong_revision(&self, revision: Revision) -> Option<String> {
         let expected = self.expect_revision.filter(|expected| *expected != revision)?;
         Some(format!("the revision is {revision}, not {expected}: look again"))
-    }
-}
-
-/// Returns why a command is never executed.
-pub(crate) fn unsupported(verb: Verb) -> Option<&'static str> {
-    match verb {
-        Verb::Retry => Some("a rollout is not tried again: apply it under a new name"),
-        Verb::Rollback => Some("apply a rollout whose candidate is the version to go back to"),
-        Verb::Extend => Some("the time of a running rollout is part of its spec and cannot change"),
-        Verb::Apply
-        | Verb::Pause
-        | Verb::Resume
-        | Verb::Promote
-        | Verb::PromoteFull
-        | Verb::Abort => None,
     }
 }

@@ -1,12 +1,13 @@
-//! The other commands of operators: pause, resume, promote, abort; and refusals.
+//! The commands to a running rollout: pause, resume, approve, extend, promote, abort; and refusals.
 
 use crate::decision::gates;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
-use crate::engine::judge::command::{Command, Verb, unsupported};
-use crate::engine::judge::event::{Action, Phase, Position, RolloutEvent};
+use crate::engine::judge::command::{Command, Verb, Written};
+use crate::engine::judge::event::{Action, Grounds, Phase, Position, RolloutEvent};
 use crate::engine::judge::io::Effect;
 use crate::engine::judge::model_judge::ModelJudge;
+use crate::inference::format::clock;
 use crate::inference::verdict::{Verdict, Wait};
 
 /// How many ids of commands are kept, so that a command that is delivered twice is executed once.
@@ -32,13 +33,17 @@ impl ModelJudge {
         }
         match command.verb {
             Verb::Apply => self.apply(now, command, out),
-            Verb::Pause | Verb::Resume | Verb::Promote | Verb::PromoteFull | Verb::Abort => {
+            Verb::Pause
+            | Verb::Resume
+            | Verb::Approve
+            | Verb::Promote
+            | Verb::PromoteFull
+            | Verb::Abort
+            | Verb::Extend => {
                 self.steer(now, &command, out);
             }
-            Verb::Retry | Verb::Rollback | Verb::Extend => {
-                let reason = unsupported(command.verb).unwrap_or_default().to_owned();
-                self.refuse(now, &command, reason, out);
-            }
+            Verb::Retry => self.retry(now, &command, out),
+            Verb::Rollback => self.rollback(now, &command, out),
         }
     }
 
@@ -58,14 +63,13 @@ impl ModelJudge {
             let reason = format!("the rollout is over ({})", phase.word());
             return self.refuse(now, command, reason, out);
         }
-        let reason = if command.reason.is_empty() {
-            format!("{} by {}", command.verb.word(), command.by)
-        } else {
-            command.reason.clone()
-        };
+        if let Some(reason) = self.hindrance(now, command) {
+            return self.refuse(now, command, reason, out);
+        }
+        let reason = command.reason_or_sender();
         let verdict = Verdict::Hold { wait: Wait::Approval, reason: reason.clone() };
-        self.report(now, &verdict, out);
-        let grounds = self.grounds(command);
+        let gates = self.report(now, &verdict, out);
+        let grounds = Grounds { gates, ..self.grounds(command) };
         match (command.verb, phase) {
             (Verb::Pause, Phase::Progressing) => {
                 self.enter_phase(now, Phase::Paused, Action::Pause, reason, grounds, out);
@@ -73,57 +77,124 @@ impl ModelJudge {
             (Verb::Resume, Phase::Paused) => {
                 self.enter_phase(now, Phase::Progressing, Action::Resume, reason, grounds, out);
             }
-            (Verb::Promote, _) => self.promote_stage(now, reason, command, out),
-            (Verb::PromoteFull, _) => self.promote_by_command(now, reason, command, out),
+            (Verb::Approve, _) => self.approve(now, reason, grounds, out),
+            (Verb::Extend, _) => self.extend(now, command, grounds, out),
+            (Verb::Promote, _) => self.promote_stage(now, command, grounds, out),
+            (Verb::PromoteFull, _) => self.promote_by_command(now, command, grounds, out),
             (Verb::Abort, _) => {
                 self.finish(now, Phase::Aborted, Action::Abort, reason, grounds, out);
             }
-            (
-                Verb::Pause
-                | Verb::Resume
-                | Verb::Apply
-                | Verb::Retry
-                | Verb::Rollback
-                | Verb::Extend,
-                _,
-            ) => {
+            (Verb::Pause | Verb::Resume | Verb::Apply | Verb::Retry | Verb::Rollback, _) => {
                 let reason = format!("nothing to {}: it is {}", command.verb.word(), phase.word());
                 self.refuse(now, command, reason, out);
             }
         }
     }
 
+    /// Returns why a command to a running rollout is refused, beyond its phase.
+    fn hindrance(&self, now: Timestamp, command: &Command) -> Option<String> {
+        let rollout = self.state.running()?;
+        let stage = self.state.position.routing.stage;
+        let name = rollout.name();
+        match command.verb {
+            Verb::Promote | Verb::PromoteFull if command.reason.is_empty() => {
+                Some("promote skips gates: give the reason".to_owned())
+            }
+            Verb::Approve => {
+                let is_wanted = rollout.plan().stage(stage).is_some_and(|s| s.approve);
+                let number = stage.0 + 1;
+                if !is_wanted {
+                    return Some(format!("stage {number} needs no approval"));
+                }
+                (rollout.approved == Some(stage))
+                    .then(|| format!("stage {number} is approved already"))
+            }
+            Verb::Resume if self.state.position.phase == Phase::Paused => {
+                let (at, by) = self.with_analysis(now, |a| Some((a.tick, gates::deadline(a))))?;
+                (at >= by).then(|| {
+                    format!("the time of `{name}` was over at {}: extend it first", clock(by, at))
+                })
+            }
+            Verb::Extend if command.extend_by.is_none() => {
+                Some("extend needs the time to add".to_owned())
+            }
+            Verb::Extend if rollout.plan().decide.by.is_none() => {
+                Some(format!("`{name}` has no `decide.by` that could be extended"))
+            }
+            Verb::Apply
+            | Verb::Pause
+            | Verb::Resume
+            | Verb::Promote
+            | Verb::PromoteFull
+            | Verb::Abort
+            | Verb::Retry
+            | Verb::Rollback
+            | Verb::Extend => None,
+        }
+    }
+
+    /// Records the consent of a person to leave the current stage, once its other gates are passed.
+    fn approve(&mut self, now: Timestamp, reason: String, grounds: Grounds, out: &mut Vec<Effect>) {
+        let stage = self.state.position.routing.stage;
+        if let Some(rollout) = &mut self.state.rollout {
+            rollout.approved = Some(stage);
+        }
+        let phase = self.state.position.phase;
+        self.enter_phase(now, phase, Action::Approve, reason, grounds, out);
+    }
+
+    /// Adds time to `decide.by`, in the document too.
+    fn extend(
+        &mut self,
+        now: Timestamp,
+        command: &Command,
+        grounds: Grounds,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(more) = command.extend_by else { return };
+        let Some(rollout) = &mut self.state.rollout else { return };
+        let Written { plan, document } = &mut rollout.written;
+        let by = plan.decide.by.unwrap_or(Span::ZERO) + more;
+        plan.decide.by = Some(by);
+        document["spec"]["decide"]["by"] = by.to_string().into();
+        let sentence = format!("{more} more: by {by} after its first case");
+        let reason = match command.reason.as_str() {
+            "" => sentence,
+            reason => format!("{reason}; {sentence}"),
+        };
+        let phase = self.state.position.phase;
+        self.enter_phase(now, phase, Action::Extend, reason, grounds, out);
+    }
+
     /// Enters the next stage, or promotes after the last.
     fn promote_stage(
         &mut self,
         now: Timestamp,
-        reason: String,
         command: &Command,
+        grounds: Grounds,
         out: &mut Vec<Effect>,
     ) {
         let stages = self.state.rollout.as_ref().map_or(0, |r| r.plan().stages.len());
         let stage = self.state.position.routing.stage;
         let is_concluded = self.state.position.phase == Phase::Concluded;
         if is_concluded || stage.0 as usize + 1 >= stages {
-            return self.promote_by_command(now, reason, command, out);
+            return self.promote_by_command(now, command, grounds, out);
         }
-        let grounds = self.grounds(command);
-        self.enter_next_stage(now, self.newest_tick(), reason, grounds, out);
+        self.enter_next_stage(now, self.newest_tick(), command.reason_or_sender(), grounds, out);
     }
 
     /// Promotes the winner, or the candidate that is ahead.
     fn promote_by_command(
         &mut self,
         now: Timestamp,
-        reason: String,
         command: &Command,
+        grounds: Grounds,
         out: &mut Vec<Effect>,
     ) {
         let winner = self.state.rollout.as_ref().and_then(|r| r.winner.clone());
         let winner = winner.or_else(|| self.with_analysis(now, gates::favourite));
         if let Some(winner) = winner {
-            let grounds = self.grounds(command);
-            self.promote(now, winner, reason, grounds, out);
+            self.promote(now, winner, command.reason_or_sender(), grounds, out);
         } else {
             let reason = "no evidence says which of the candidates to promote".to_owned();
             self.refuse(now, command, reason, out);

@@ -73,6 +73,7 @@ impl ModelJudge {
             positions: self.positions_of(partials),
             document: None,
             design: None,
+            gates: Vec::new(),
         };
         let its = self.state.decisions.iter_mut().filter(|d| d.rollout.plan.name == *name);
         its.for_each(|decision| decision.is_contested = true);

@@ -60,6 +60,7 @@ impl Decision {
             entered_at: None,
             lag: 0,
             unplanned: 0,
+            is_approved: false,
             bets,
             detail: Detail::Verdict,
         }

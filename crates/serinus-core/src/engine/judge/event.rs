@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::decision::gates::GateState;
 use crate::domain::ids::{ModelName, RolloutName};
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
@@ -105,6 +106,12 @@ pub enum Action {
     Pause,
     /// The rollout was resumed.
     Resume,
+    /// A person consented to leave the stage.
+    Approve,
+    /// The rollout got more time.
+    Extend,
+    /// A finished rollout began again.
+    Retry,
     /// The time of the rollout was over.
     Inconclusive,
     /// An earlier stable version serves again.
@@ -117,7 +124,7 @@ pub enum Action {
 
 impl Action {
     /// All of them, in the order of the contract.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Apply,
         Self::Hold,
         Self::Advance,
@@ -125,6 +132,9 @@ impl Action {
         Self::Abort,
         Self::Pause,
         Self::Resume,
+        Self::Approve,
+        Self::Extend,
+        Self::Retry,
         Self::Inconclusive,
         Self::Rollback,
         Self::Conflict,
@@ -141,6 +151,9 @@ impl Action {
             Self::Abort => "abort",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Approve => "approve",
+            Self::Extend => "extend",
+            Self::Retry => "retry",
             Self::Inconclusive => "inconclusive",
             Self::Rollback => "rollback",
             Self::Conflict => "conflict",
@@ -189,6 +202,8 @@ pub struct RolloutEvent {
     pub document: Option<Value>,
     /// The design of the tests from here on, if it changed.
     pub design: Option<Design>,
+    /// The gates of the stage; empty if no rollout is judged.
+    pub gates: Vec<GateState>,
 }
 
 impl RolloutEvent {
@@ -216,6 +231,7 @@ impl RolloutEvent {
             positions: Vec::new(),
             document: None,
             design: None,
+            gates: Vec::new(),
         }
     }
 }
@@ -227,6 +243,7 @@ pub(crate) struct Grounds {
     pub(crate) command_id: Option<String>,
     pub(crate) evidence: Option<Box<RolloutMetrics>>,
     pub(crate) positions: Vec<(String, i32, i64)>,
+    pub(crate) gates: Vec<GateState>,
 }
 
 impl Grounds {
@@ -235,6 +252,7 @@ impl Grounds {
         Self {
             actor: "judge".to_owned(),
             command_id: None,
+            gates: report.gates.clone(),
             evidence: Some(Box::new(report)),
             positions,
         }

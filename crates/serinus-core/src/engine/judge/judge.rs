@@ -6,7 +6,7 @@ use crate::domain::ids::{Revision, RolloutName, Salt, StageIndex, Version};
 use crate::domain::routing::{OnFailure, Routing};
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
-use crate::engine::judge::command::{Command, Parsed, Verb, Written, unsupported};
+use crate::engine::judge::command::{Command, Parsed, Verb, Written};
 use crate::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use crate::engine::judge::io::{Effect, Event, Settings};
 use crate::engine::judge::model_change::wrong_model;
@@ -154,14 +154,13 @@ impl UnappliedJudge {
             },
             Verb::Pause
             | Verb::Resume
+            | Verb::Approve
             | Verb::Promote
             | Verb::PromoteFull
             | Verb::Abort
             | Verb::Retry
             | Verb::Rollback
-            | Verb::Extend => {
-                unsupported(command.verb).unwrap_or("there is no rollout of this model").to_owned()
-            }
+            | Verb::Extend => "there is no rollout of this model".to_owned(),
         };
         self.refuse(now, &command, reason, out);
         None

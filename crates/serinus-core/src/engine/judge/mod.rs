@@ -16,6 +16,7 @@ pub mod apply;
 pub mod commands;
 pub mod contest;
 pub mod model_judge;
+pub mod recovery;
 pub mod transition;
 
 pub mod judge;

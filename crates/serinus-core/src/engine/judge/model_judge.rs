@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::decision::basis;
-use crate::decision::gates;
+use crate::decision::gates::{self, GateState};
 use crate::domain::ids::{RolloutName, Version};
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
@@ -204,12 +204,21 @@ impl ModelJudge {
     }
 
     /// Publishes metrics as of now with a verdict that does not come from a tick.
-    pub(crate) fn report(&mut self, now: Timestamp, verdict: &Verdict, out: &mut Vec<Effect>) {
-        let Some(rollout) = &self.state.rollout else { return };
+    ///
+    /// Returns the gates of the stage.
+    pub(crate) fn report(
+        &mut self,
+        now: Timestamp,
+        verdict: &Verdict,
+        out: &mut Vec<Effect>,
+    ) -> Vec<GateState> {
+        let Some(rollout) = &self.state.rollout else { return Vec::new() };
         let tick = rollout.judged.unwrap_or(now.floor_to(rollout.plan().tick));
         let inputs = self.inputs(rollout);
         let report = self.metrics(self.analyze(rollout, &inputs, tick), verdict);
+        let gates = report.gates.clone();
         self.publish_metrics(now, report, out);
+        gates
     }
 
     /// Analyses the present evidence without a verdict.
@@ -273,6 +282,7 @@ impl ModelJudge {
             entered_at: rollout.entered_at,
             lag: self.partials.lag(),
             unplanned: self.partials.unplanned(),
+            is_approved: rollout.approved == Some(routing.stage),
             bets: &self.bets,
             detail: self.settings.detail,
         })
@@ -310,7 +320,11 @@ impl ModelJudge {
         grounds: Grounds,
         out: &mut Vec<Effect>,
     ) {
-        let to = Position { phase, ..self.state.position.clone() };
+        let mut to = Position { phase, ..self.state.position.clone() };
+        // Every command that changes something raises the revision, so that a command that expects the one before is refused.
+        if grounds.command_id.is_some() {
+            to.routing.revision = self.next_revision();
+        }
         self.change(now, action, reason, to, grounds, out);
     }
 }

@@ -1,5 +1,6 @@
 //! The published evidence at one tick.
 
+use crate::decision::gates::{self, GateState};
 use crate::domain::ids::{ModelName, Revision, RolloutName, StageIndex};
 use crate::domain::time::Timestamp;
 use crate::inference::verdict::{ArmReport, Finding, Health, InterimAnalysis, Verdict, Wait};
@@ -28,6 +29,8 @@ pub struct RolloutMetrics {
     pub segments: Vec<Finding>,
     /// Whether the measurement can be trusted.
     pub health: Health,
+    /// The gates of the stage.
+    pub gates: Vec<GateState>,
     /// The verdict, in the contract's word.
     pub verdict: &'static str,
     /// The reason.
@@ -38,7 +41,7 @@ pub struct RolloutMetrics {
 
 impl RolloutMetrics {
     /// Returns the report of an interim analysis and its verdict.
-    pub fn of(look: InterimAnalysis<'_>, revision: Revision, verdict: &Verdict) -> Self {
+    pub fn of(analysis: InterimAnalysis<'_>, revision: Revision, verdict: &Verdict) -> Self {
         let eta = match verdict {
             Verdict::Hold { wait: Wait::Until(at) | Wait::Proof(Some(at)), .. } => Some(*at),
             Verdict::Hold {
@@ -52,17 +55,19 @@ impl RolloutMetrics {
             | Verdict::Conclude { .. }
             | Verdict::Promote { .. } => None,
         };
+        let gates = gates::states(&analysis);
         Self {
-            rollout: look.plan.name.clone(),
-            model: look.plan.model.clone(),
-            strategy: look.plan.strategy,
+            gates,
+            rollout: analysis.plan.name.clone(),
+            model: analysis.plan.model.clone(),
+            strategy: analysis.plan.strategy,
             revision,
-            stage: look.stage,
-            tick: look.tick,
-            arms: look.arms,
-            findings: look.findings,
-            segments: look.segments,
-            health: look.health,
+            stage: analysis.stage,
+            tick: analysis.tick,
+            arms: analysis.arms,
+            findings: analysis.findings,
+            segments: analysis.segments,
+            health: analysis.health,
             verdict: verdict.word(),
             reason: verdict.reason().to_owned(),
             eta,

@@ -76,6 +76,8 @@ pub struct ModelState {
     pub queue: Vec<Queued>,
     /// Past rollouts, newest last.
     pub past: Vec<Past>,
+    /// Versions that were stable before, newest last.
+    pub stable_before: Vec<Version>,
     /// The ids of the newest commands: a command that is delivered twice is executed once.
     pub commands: Vec<String>,
 }
@@ -95,13 +97,23 @@ pub struct RolloutState {
     pub design: Design,
     /// The winner, once the rollout is concluded.
     pub winner: Option<Version>,
+    /// The stage that a person has approved to leave.
+    pub approved: Option<StageIndex>,
 }
 
 impl RolloutState {
     /// Returns a rollout that begins.
     pub fn begin(written: Written<RolloutPlan>, now: Timestamp) -> Self {
         let design = planning::initial(&written.plan);
-        Self { written, applied_at: now, entered_at: None, judged: None, design, winner: None }
+        Self {
+            written,
+            applied_at: now,
+            entered_at: None,
+            judged: None,
+            design,
+            winner: None,
+            approved: None,
+        }
     }
 
     /// Clears what belongs to evidence, once the rollout is over.
@@ -109,6 +121,7 @@ impl RolloutState {
         self.design = Design::default();
         self.entered_at = None;
         self.judged = None;
+        self.approved = None;
     }
 
     /// Returns the name.
@@ -175,6 +188,7 @@ impl ModelState {
             decisions: Vec::new(),
             queue: Vec::new(),
             past: Vec::new(),
+            stable_before: Vec::new(),
             commands: vec![command.id.clone()],
         }
     }
@@ -192,6 +206,20 @@ impl ModelState {
     /// Returns the decision on a rollout, unless labels have contradicted it.
     pub(crate) fn uncontested(&self, name: &RolloutName) -> Option<&Decision> {
         self.decisions.iter().find(|d| d.rollout.plan.name == *name && !d.is_contested)
+    }
+
+    /// Records the stable version before another takes its place.
+    pub(crate) fn replace_stable(&mut self, by: &Version) {
+        const STABLE_BEFORE_MAX: usize = 16;
+        let before = self.position.routing.stable.clone();
+        if before == *by {
+            return;
+        }
+        self.stable_before.retain(|version| *version != before);
+        self.stable_before.push(before);
+        if self.stable_before.len() > STABLE_BEFORE_MAX {
+            self.stable_before.remove(0);
+        }
     }
 
     /// Returns the routing of a stage of a rollout, without the candidates that were dropped.

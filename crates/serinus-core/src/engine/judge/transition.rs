@@ -20,6 +20,7 @@ impl ModelJudge {
             command_id: Some(command.id.clone()),
             evidence: None,
             positions: self.positions(),
+            gates: Vec::new(),
         }
     }
 
@@ -90,26 +91,35 @@ impl ModelJudge {
         grounds: Grounds,
         out: &mut Vec<Effect>,
     ) {
-        let revision = self.next_revision();
-        let state = &mut self.state;
-        let Some(rollout) = &mut state.rollout else { return };
-        let stable = match (&rollout.winner, phase) {
-            (Some(winner), Phase::Promoted) => winner.clone(),
-            (_, _) => state.position.routing.stable.clone(),
+        let winner = self.state.rollout.as_ref().and_then(|r| r.winner.clone());
+        let stable = match (winner, phase) {
+            (Some(winner), Phase::Promoted) => winner,
+            (_, _) => self.state.position.routing.stable.clone(),
         };
+        let to = self.close_rollout(phase, stable);
+        self.change(now, action, reason, to, grounds, out);
+        self.begin_next(now, out);
+    }
+
+    /// Ends what belongs to the rollout; returns the position in which a version serves everything.
+    pub(crate) fn close_rollout(&mut self, phase: Phase, stable: Version) -> Position {
+        let revision = self.next_revision();
+        self.state.replace_stable(&stable);
+        let state = &mut self.state;
         let rest = state.model.plan.at_rest(stable, revision);
         let routing = Routing { stage: state.position.routing.stage, ..rest };
-        remember(&mut state.past, &rollout.written, phase);
-        rollout.end();
-        let name = rollout.name().clone();
-        decision::settle(&mut state.decisions, &name, phase);
-        let partials = std::mem::take(&mut self.partials);
-        if state.decisions.iter().any(|d| d.rollout.plan.name == name) {
-            self.past.insert(name, partials);
+        if let Some(rollout) = &mut state.rollout {
+            remember(&mut state.past, &rollout.written, phase);
+            rollout.end();
+            let name = rollout.name().clone();
+            decision::settle(&mut state.decisions, &name, phase);
+            let partials = std::mem::take(&mut self.partials);
+            if state.decisions.iter().any(|d| d.rollout.plan.name == name) {
+                self.past.insert(name, partials);
+            }
         }
         state.conditions = Vec::new();
-        self.change(now, action, reason, Position { phase, routing }, grounds, out);
-        self.begin_next(now, out);
+        Position { phase, routing }
     }
 
     /// Publishes a change and the new state.
@@ -146,6 +156,7 @@ impl ModelJudge {
             evidence: grounds.evidence,
             positions: grounds.positions,
             document: None,
+            gates: grounds.gates,
             design: rollout.filter(|_| is_new_design).map(|r| r.design.clone()),
         })));
         out.push(Effect::State(Box::new(state.clone())));

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::context::Context;
 use crate::cli::decoded::Decoded;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::evidence::told;
 use crate::cli::names::Asked;
 use crate::cli::report;
 use crate::cli::say;
@@ -120,7 +121,7 @@ fn text(event: &EventRecord, before: &[&Event], confidence: f64) -> String {
     if let Some(evidence) = &event.evidence {
         lines.push(String::new());
         lines.push(format!("The evidence up to {} UTC", say::moment(evidence.tick)));
-        for it in report::told(evidence) {
+        for it in told(evidence) {
             lines.push(format!("{} of {} ({})", it.name, it.candidate, it.role));
             lines.extend(report::metric(it, evidence, confidence).iter().map(|c| format!("  {c}")));
         }

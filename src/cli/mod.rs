@@ -10,6 +10,7 @@ pub(crate) mod say;
 
 pub(crate) mod context;
 pub(crate) mod decoded;
+pub(crate) mod evidence;
 #[cfg(test)]
 mod fixtures_for_tests;
 pub(crate) mod specs;

@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::evidence::{estimate, stable_of, told};
 use crate::cli::names::{self, NameArgs};
 use crate::cli::say;
 use crate::cli::state::State;
-use crate::cli::status::{estimate, headline, newest_metrics};
+use crate::cli::status::{headline, newest_metrics};
 use crate::wire::metrics::{
     ArmRecord, CheckVerdict, FindingRecord, HealthRecord, MetricsRecord, TriadRecord,
 };
@@ -77,17 +78,6 @@ fn text(state: &State, metrics: &MetricsRecord, confidence: f64) -> String {
     lines.push(format!("Verdict: {}. {}", metrics.verdict, metrics.reason));
     lines.push(next(state, metrics));
     lines.join("\n")
-}
-
-/// Returns every metric, and the segments that have an alert.
-pub(crate) fn told(metrics: &MetricsRecord) -> impl Iterator<Item = &FindingRecord> {
-    let alerts = metrics.segments.iter().filter(|m| m.verdict == "alert");
-    metrics.metrics.iter().chain(alerts)
-}
-
-/// Returns the stable version; empty if no arm is stable.
-pub(crate) fn stable_of(metrics: &MetricsRecord) -> &str {
-    metrics.arms.iter().find(|m| m.role == "stable").map_or("", |m| &m.version)
 }
 
 /// Returns the sentences about one metric.

@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::cli::context::Context;
 use crate::cli::decoded::Decoded;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::evidence::{difference, estimate, stable_of, told};
 use crate::cli::global::duration;
 use crate::cli::names::{self, Asked, Event, Meant, NameArgs};
 use crate::cli::output::{columns, talk};
-use crate::cli::report::{stable_of, told};
 use crate::cli::say;
 use crate::cli::state::{self, State};
 use crate::kafka::client::error::ReadError;
@@ -20,7 +20,7 @@ use crate::kafka::client::topic_reader::{Start, TopicReader, Which};
 use crate::kafka::process::clock;
 use crate::kafka::process::wait::Deadline;
 use crate::kafka::serving::write_failures::{self, Notice};
-use crate::wire::metrics::{ArmRecord, CheckRecord, FindingRecord, HealthRecord, MetricsRecord};
+use crate::wire::metrics::{ArmRecord, CheckRecord, HealthRecord, MetricsRecord};
 
 /// How far back in the metrics the newest is looked for first.
 const METRICS_NEAR: i64 = 500;
@@ -298,23 +298,6 @@ fn evidence(metrics: &MetricsRecord) -> Option<String> {
     let heading =
         ["METRIC", "ROLE", &of_stable, "CANDIDATE", "DIFFERENCE", "MARGIN", "COMPARED", "VERDICT"];
     (!rows.is_empty()).then(|| columns(&heading, rows))
-}
-
-/// Returns the text of a version's value in a metric.
-pub(crate) fn estimate(metric: &FindingRecord, version: &str) -> String {
-    say::or_dash(metric.arms.get(version).map(|value| value.estimate), say::number)
-}
-
-/// Returns the text of a difference with its interval: `-0.013 [-0.021, -0.004]`.
-pub(crate) fn difference(metric: &FindingRecord) -> String {
-    let Some(it) = metric.difference else { return "-".to_owned() };
-    let estimate = say::signed(it.estimate);
-    match (it.low, it.high) {
-        (Some(low), Some(high)) => {
-            format!("{estimate} [{}, {}]", say::signed(low), say::signed(high))
-        }
-        _ => estimate,
-    }
 }
 
 fn health(health: &HealthRecord) -> String {

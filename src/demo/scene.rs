@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
 
+use crate::cli::evidence::{difference, estimate};
 use crate::cli::output::columns;
 use crate::cli::say;
 use crate::cli::state::shares;
-use crate::cli::status::{difference, estimate};
 use crate::demo::screen::{Screen, Style, moment};
 use crate::kafka::client::topic_reader::Record;
 use crate::wire::analysis::AnalysisRecord;

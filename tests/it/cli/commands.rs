@@ -422,7 +422,7 @@ fn a_verb_returns_when_its_event_is_there() {
     let args = ["pause", "flights-v2", "--reason", "lunch", "--expect-revision", "7"];
     let ran = world.run(&args).check(0);
     assert!(ran.stdout.contains("flights-v2: pause, now Paused at revision 7"), "{}", ran.stdout);
-    world.run(&["promote", "flights", "--full", "-o", "json"]).check(0);
+    world.run(&["promote", "flights", "--full", "--reason", "by hand", "-o", "json"]).check(0);
     world.run(&["apply", "examples/model.yaml"]).check(0);
     let seen = answers.end();
     let [pause, promote, apply] = &seen[..] else { panic!("{seen:?}") };

@@ -57,18 +57,19 @@ fn the_broken_build_is_stopped_on_an_external_broker() {
             .output()
             .expect("it runs");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {stderr}");
-        output.stdout
+        (output.status.code(), output.stdout, stderr.into_owned())
     };
-    let status: Value =
-        serde_json::from_slice(&ask(&["status", "flights-v3"])).expect("status is JSON");
+    let (code, status, stderr) = ask(&["status", "flights-v3"]);
+    assert_eq!(code, Some(3), "an aborted rollout: {stderr}");
+    let status: Value = serde_json::from_slice(&status).expect("status is JSON");
     let state = &status["state"];
     assert_eq!((&state["phase"], &state["stable"]), (&"Aborted".into(), &"v2".into()), "{state}");
     // The screen and the topic agree.
     let reason = state["reason"].as_str().expect("there is a reason");
     assert!(reason.starts_with("v3 is worse: ") && text.contains(reason), "{reason}\n{text}");
     let auc = |v: &Value| v["name"] == "auc" && v["verdict"] == "harmful";
-    let events = ask(&["tail", "rollout-events", "--from-beginning"]);
+    let (code, events, stderr) = ask(&["tail", "rollout-events", "--from-beginning"]);
+    assert_eq!(code, Some(0), "{stderr}");
     let aborted = String::from_utf8_lossy(&events)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

@@ -30,8 +30,12 @@ fn a_rollout_that_two_models_have_is_named_with_its_model() {
         );
         world.put("serinus.rollout-metrics", 0, "canary", &metrics, &[]);
     }
-    for command in ["abort", "pause", "resume", "promote", "status", "get", "report", "watch"] {
-        let ran = world.run(&[command, "canary"]).check(2);
+    for command in [
+        "abort", "pause", "resume", "approve", "promote", "retry", "status", "get", "report",
+        "watch",
+    ] {
+        let reason = if command == "promote" { &["--reason", "x"][..] } else { &[] };
+        let ran = world.run(&[&[command, "canary"], reason].concat()).check(2);
         let both = "`flights/canary` and `trips/canary`";
         assert!(ran.stderr.contains(both), "{command}: {}", ran.stderr);
     }

@@ -111,7 +111,9 @@ pub(crate) fn rollout(model: &str, name: &str, strategy: &str, candidates: &[&st
 
 /// Returns the plan with its text as the document, so that two plans are the same when their texts are.
 pub(crate) fn written(plan: RolloutPlan, text: &str) -> Written<RolloutPlan> {
-    let document = Value::from(text);
+    // With the members that a judge changes: the run and the time to decide.
+    let document =
+        json!({"metadata": {"name": plan.name.as_str()}, "spec": {"decide": {}}, "text": text});
     Written { plan, document }
 }
 

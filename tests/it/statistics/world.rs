@@ -23,7 +23,7 @@ use serinus_core::engine::analyst::io::{
 };
 use serinus_core::engine::analyst::lane::Analyst;
 use serinus_core::engine::counter::Counter;
-use serinus_core::engine::judge::command::{Command, Parsed, Verb};
+use serinus_core::engine::judge::command::{Command, Parsed, Verb, Written};
 use serinus_core::engine::judge::event::RolloutEvent;
 use serinus_core::engine::judge::io::{Effect, Event, Settings};
 use serinus_core::engine::judge::judge::Judge;
@@ -31,7 +31,8 @@ use serinus_core::engine::judge::report::RolloutMetrics;
 use serinus_core::engine::judge::state::{ModelState, RolloutState};
 use serinus_core::engine::partial::Partial;
 use serinus_core::inference::input::Detail;
-use serinus_core::plan::rollout::Format;
+use serinus_core::plan::rollout::{Format, RolloutPlan};
+use serinus_core::spec::scalar::parse_duration;
 
 use crate::scenarios::plans::MIDNIGHT;
 use crate::wire::schemas::assert_as_published;
@@ -407,8 +408,36 @@ impl World {
             Parsed::Rollout(it) => it.document == *document,
             Parsed::Invalid(_) => false,
         };
-        self.specs.iter().find(is_it).cloned().expect("only what was applied is in an event")
+        if let Some(spec) = self.specs.iter().find(is_it) {
+            return spec.clone();
+        }
+        let changed = self.specs.iter().find_map(|spec| match spec {
+            Parsed::Rollout(it) => changed_by_the_judge(it, document),
+            Parsed::Model(_) | Parsed::Invalid(_) => None,
+        });
+        Parsed::Rollout(Box::new(changed.expect("only what was applied is in an event")))
     }
+}
+
+/// Returns a rollout with the run and the time to decide of a document, if the document is otherwise that of the rollout.
+fn changed_by_the_judge(
+    written: &Written<RolloutPlan>,
+    document: &Value,
+) -> Option<Written<RolloutPlan>> {
+    let mut original = document.clone();
+    let run = original["metadata"].as_object_mut()?.remove("run");
+    let by = original["spec"]["decide"].as_object_mut()?.remove("by");
+    (original == written.document).then(|| {
+        let mut written = Written { document: document.clone(), ..written.clone() };
+        if let Some(run) = run.and_then(|run| run.as_u64()) {
+            let run = u32::try_from(run).expect("a small number");
+            written.plan.name = RolloutName::of_run(written.plan.name.as_str(), run);
+        }
+        if let Some(by) = by.as_ref().and_then(Value::as_str) {
+            written.plan.decide.by = parse_duration(by);
+        }
+        written
+    })
 }
 
 /// Returns a function that parses the documents of a state into their plans.

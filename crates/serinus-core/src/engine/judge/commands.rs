@@ -1,5 +1,7 @@
 //! The commands to a running rollout: pause, resume, approve, extend, promote, abort; and refusals.
 
+use serde_json::Value;
+
 use crate::decision::gates;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
@@ -156,7 +158,9 @@ impl ModelJudge {
         let Written { plan, document } = &mut rollout.written;
         let by = plan.decide.by.unwrap_or(Span::ZERO) + more;
         plan.decide.by = Some(by);
-        document["spec"]["decide"]["by"] = by.to_string().into();
+        if let Some(Value::Object(decide)) = document.pointer_mut("/spec/decide") {
+            decide.insert("by".to_owned(), by.to_string().into());
+        }
         let sentence = format!("{more} more: by {by} after its first case");
         let reason = match command.reason.as_str() {
             "" => sentence,

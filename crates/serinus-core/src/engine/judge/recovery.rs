@@ -1,5 +1,7 @@
 //! The commands that return to an earlier state: roll a model back, and try a rollout again.
 
+use serde_json::Value;
+
 use crate::domain::ids::{RolloutName, Version};
 use crate::domain::time::Timestamp;
 use crate::engine::judge::command::{Command, Written};
@@ -94,7 +96,9 @@ impl ModelJudge {
         let last = self.state.rollout.as_ref()?;
         let (name, run) = last.name().parts();
         let mut written = last.written.clone();
-        written.document["metadata"]["run"] = (run + 1).into();
+        if let Some(Value::Object(metadata)) = written.document.get_mut("metadata") {
+            metadata.insert("run".to_owned(), (run + 1).into());
+        }
         written.plan.name = RolloutName::of_run(name, run + 1);
         Some(written)
     }

@@ -1,11 +1,12 @@
-//! Asking the application for something, and waiting for its answer: the event that names the command.
+//! Sends commands to the application, and waits for the answer: the event with the id of the command.
 
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::context::{Context, value_of};
+use crate::cli::context::Context;
+use crate::cli::decoded::Decoded;
 use crate::cli::error::CliError;
 use crate::cli::global::duration;
 use crate::cli::output::talk;
@@ -14,6 +15,8 @@ use crate::kafka::client::error::ReadError;
 use crate::kafka::client::settings::Settings;
 use crate::kafka::client::topic_reader::{KeyedWriter, Start, TopicFollower};
 use crate::kafka::process::wait::Deadline;
+use crate::wire::event::EventRecord;
+use serinus_core::engine::judge::event::Action;
 
 /// How long a broker may take to accept a command.
 const WRITE_MAX: Duration = Duration::from_secs(15);
@@ -35,12 +38,12 @@ pub struct AskArgs {
     pub timeout: Duration,
 }
 
-/// A wish, as it goes into the commands topic.
+/// A command before it has an id.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Wish {
-    /// The model that it is about.
+    /// The model.
     pub(crate) model: String,
-    /// The rollout, unless it is about the model itself.
+    /// The rollout; `None` if the command is about the model itself.
     pub(crate) rollout: Option<String>,
     /// What to do.
     pub(crate) verb: &'static str,
@@ -66,7 +69,7 @@ impl Wish {
         record
     }
 
-    /// Puts the wish into the commands topic, and returns its id.
+    /// Writes the command to the commands topic, and returns its id.
     pub(crate) fn send(&self, commands: &KeyedWriter, args: &AskArgs) -> Result<String, ReadError> {
         let id = uuid::Uuid::now_v7().to_string();
         let value = self.record(&id, args).to_string();
@@ -75,12 +78,12 @@ impl Wish {
     }
 }
 
-/// Makes what puts wishes into the commands topic.
+/// Returns a writer for the commands topic.
 pub(crate) fn commands(settings: &Settings) -> Result<KeyedWriter, ReadError> {
     KeyedWriter::new(settings, settings.topic("commands"), WRITE_MAX)
 }
 
-/// Sends wishes and waits for their answers.
+/// Sends commands and waits for their answers.
 pub(crate) struct Asker<'a> {
     context: &'a Context,
     settings: Settings,
@@ -88,7 +91,7 @@ pub(crate) struct Asker<'a> {
 }
 
 impl<'a> Asker<'a> {
-    /// Turns to the application's events as they are from now on.
+    /// Follows the application's events from their end.
     pub(crate) fn new(context: &'a Context) -> Result<Self, CliError> {
         let topic = context.own("rollout-events");
         let events = context
@@ -98,8 +101,12 @@ impl<'a> Asker<'a> {
         Ok(Self { context, settings: context.settings()?, events })
     }
 
-    /// Sends a wish and returns the event that answers it.
-    pub(crate) fn ask(&self, wish: &Wish, args: &AskArgs) -> Result<Value, CliError> {
+    /// Sends a command and returns the event that answers it.
+    pub(crate) fn ask(
+        &self,
+        wish: &Wish,
+        args: &AskArgs,
+    ) -> Result<Decoded<EventRecord>, CliError> {
         let id = wish.send(&commands(&self.settings)?, args)?;
         let deadline = Deadline::after(args.timeout);
         loop {
@@ -109,8 +116,8 @@ impl<'a> Asker<'a> {
                     wait: args.timeout,
                 });
             };
-            let event = value_of(&record);
-            if event["command_id"] == id.as_str() {
+            let event: Option<Decoded<EventRecord>> = Decoded::of(&record);
+            if let Some(event) = event.filter(|e| e.record.command_id.as_ref() == Some(&id)) {
                 return Ok(event);
             }
         }
@@ -118,15 +125,14 @@ impl<'a> Asker<'a> {
 
     /// Asks, prints the answer, and fails when it is a refusal.
     pub(crate) fn ask_and_print(&self, wish: &Wish, args: &AskArgs) -> Result<(), CliError> {
-        let event = self.ask(wish, args)?;
-        let reason = event["reason"].as_str().unwrap_or("no reason was given").to_owned();
-        if matches!(event["verdict"].as_str(), Some("conflict" | "contested")) {
-            // The record is data also when the answer is no.
-            self.context.output.item(&event, || reason.clone())?;
-            return Err(CliError::Refused(reason));
+        let Decoded { record: event, value } = self.ask(wish, args)?;
+        if matches!(event.verdict, Action::Conflict | Action::Contested) {
+            // A refusal is printed as a record, too.
+            self.context.output.item(&value, || event.reason.clone())?;
+            return Err(CliError::Refused(event.reason));
         }
         let name = wish.rollout.as_deref().unwrap_or(&wish.model);
-        self.context.output.item(&event, || answer(name, &event))?;
+        self.context.output.item(&value, || answer(name, &event))?;
         if args.reason.is_none() && wish.verb == "abort" {
             talk("next time say why with --reason: it is kept beside the decision");
         }
@@ -134,17 +140,13 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// Says what a command has led to.
-fn answer(name: &str, event: &Value) -> String {
-    let to = &event["to"];
-    let phase = to["phase"].as_str().unwrap_or("Idle");
-    let verdict = event["verdict"].as_str().unwrap_or("done");
-    let revision = &to["revision"];
-    let said = format!("{name}: {verdict}, now {phase} at revision {revision}, {}", shares(to));
-    match event["reason"].as_str() {
-        Some(reason) if !reason.is_empty() => format!("{said}\n  {reason}"),
-        Some(_) | None => said,
-    }
+/// Returns the text of an answer that is not a refusal.
+fn answer(name: &str, event: &EventRecord) -> String {
+    let (to, verdict) = (&event.to, event.verdict.word());
+    let (phase, revision) = (to.phase.word(), to.revision);
+    let said =
+        format!("{name}: {verdict}, now {phase} at revision {revision}, {}", shares(Some(to)));
+    if event.reason.is_empty() { said } else { format!("{said}\n  {}", event.reason) }
 }
 
 #[cfg(test)]
@@ -154,6 +156,7 @@ mod tests {
     use serde_json::json;
 
     use super::{AskArgs, Wish, answer};
+    use crate::cli::fixtures_for_tests::{event, merge, position};
 
     #[test]
     fn a_command_carries_all_that_the_contract_says() {
@@ -184,12 +187,11 @@ mod tests {
 
     #[test]
     fn an_answer_says_what_holds_now() {
-        let event = json!({
-            "verdict": "pause", "reason": "ann: lunch",
-            "to": {"phase": "Paused", "revision": 8, "stable": "v1", "shares": {"v2": 0.05}, "shadows": {}},
-        });
+        let mut to = position();
+        merge(&mut to, json!({"phase": "Paused", "revision": 8, "shares": {"v2": 0.05}}));
+        let event = event(json!({"verdict": "pause", "reason": "ann: lunch", "to": to}));
         assert_eq!(
-            answer("flights-v2", &event),
+            answer("flights-v2", &event.record),
             "flights-v2: pause, now Paused at revision 8, v1 95% (stable), v2 5%\n  ann: lunch"
         );
     }

@@ -1,4 +1,4 @@
-//! `serinus demo`: a rollout before your eyes.
+//! `serinus demo`: shows a rollout on real data.
 
 use clap::Args;
 
@@ -12,7 +12,7 @@ pub struct DemoArgs {
     /// Only this act: 1 shadow, 2 canary, 3 a broken build; may be repeated
     #[arg(long = "act", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=3))]
     acts: Vec<u8>,
-    /// How many times faster than its own time the month goes by; by default about a minute for all
+    /// Speed of the month relative to real time; by default, all acts take about a minute
     #[arg(long, value_name = "X", value_parser = speed)]
     speed: Option<f64>,
     /// Stay up at the end, for kcat and the other commands
@@ -20,22 +20,22 @@ pub struct DemoArgs {
     keep: bool,
 }
 
-/// What the demonstration is started with.
+/// Options of the demonstration.
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
-    /// The cluster; without one, a broker inside the process.
+    /// The cluster; `None` for a broker inside the process.
     pub settings: Option<Settings>,
     /// The application id.
     pub app: String,
-    /// Which acts, in order.
+    /// The numbers of the acts, in order.
     pub acts: Vec<u8>,
-    /// How many times faster than its own time; without one, the demonstration's own choice.
+    /// Speed relative to real time; `None` for the default.
     pub speed: Option<f64>,
-    /// Whether it stays up at the end.
+    /// Whether it keeps running after the last act.
     pub keep: bool,
 }
 
-/// What shows the demonstration: its room knows this one, so that the binary hands it in.
+/// The function that shows the demonstration. The binary passes it in, because `cli` must not import `demo`.
 pub type Show = fn(&DemoOptions) -> Result<Exit, CliError>;
 
 pub(crate) fn run(args: &DemoArgs, context: &Context, show: Show) -> Result<Exit, CliError> {

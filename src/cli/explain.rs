@@ -1,16 +1,21 @@
-//! `serinus explain`: the way to a decision, from where the model stood to what it rests on.
+//! `serinus explain`: how a decision was reached, from the position of the model before it to the inputs.
 
 use std::collections::BTreeMap;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::context::{Context, value_of};
+use crate::cli::context::Context;
+use crate::cli::decoded::Decoded;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::names::Asked;
 use crate::cli::report;
 use crate::cli::say;
 use crate::cli::state;
+use crate::wire::event::{EventRecord, PositionRecord};
+
+/// A decision with its evidence.
+type Event = Decoded<EventRecord>;
 
 /// What `explain` takes.
 #[derive(Clone, Debug, Args)]
@@ -23,11 +28,11 @@ pub struct ExplainArgs {
     model: Option<String>,
 }
 
-/// Prints one event, the evidence that it rests on, and the events before it.
+/// Prints one event, its evidence, and the events before it.
 pub(crate) fn run(args: &ExplainArgs, context: &Context) -> Result<Exit, CliError> {
     let records = context.read_own(&context.reader()?, "rollout-events")?;
-    let mut events: Vec<Value> = records.iter().map(value_of).collect();
-    events.sort_by_key(|e| e["sequence"].as_u64());
+    let mut events: Vec<Event> = records.iter().filter_map(Decoded::of).collect();
+    events.sort_by_key(|e| e.record.sequence);
     let Some(event) = find(&events, &args.decision, args.model.as_deref())? else {
         return Err(CliError::NotFound(format!(
             "`{}` knows no decision `{}`; name it as in flights-v2/12, or by the id of its command",
@@ -35,33 +40,28 @@ pub(crate) fn run(args: &ExplainArgs, context: &Context) -> Result<Exit, CliErro
         )));
     };
     let before = before(&events, event);
-    // The interval's level stands in the spec that was applied.
-    let spec = before.iter().rev().chain([&event]).find_map(|e| {
-        let is_its = e["rollout"] == event["rollout"] && e["spec"]["kind"] == "Rollout";
-        is_its.then(|| e["spec"].clone())
-    });
-    let confidence = report::confidence(&spec.unwrap_or_default());
-    let evidence = &event["evidence"];
-    let sentences: Vec<Value> = report::told(evidence)
-        .map(|e| json!({"metric": e["name"], "candidate": e["candidate"], "sentences": report::metric(e, evidence, confidence)}))
-        .collect();
+    // The spec that was applied has the confidence level of the intervals.
+    let mut specs = before.iter().rev().chain([&event]).filter_map(|e| e.record.spec.as_ref());
+    let spec = specs.find(|spec| state::is_rollout(spec));
+    let confidence = report::confidence(spec.unwrap_or(&Value::Null));
+    let sentences = event.record.evidence.as_ref().map(|e| report::sentences(e, confidence));
     let value = json!({
-        "decision": event,
-        "metrics": sentences,
-        "before": before.iter().map(|b| line(b)).collect::<Vec<_>>(),
-        "recompute": recompute(event),
+        "decision": event.value,
+        "metrics": sentences.unwrap_or_default(),
+        "before": before.iter().map(|b| line(&b.record)).collect::<Vec<_>>(),
+        "recompute": recompute(&event.record),
     });
-    context.output.document(&value, || text(event, &before, confidence))?;
+    context.output.document(&value, || text(&event.record, &before, confidence))?;
     Ok(Exit::Reached)
 }
 
-/// Returns the event that a name means; a name that several models have is an error with all of them.
+/// Returns the event that a name means; a name that several models have is an error that lists them.
 fn find<'a>(
-    events: &'a [Value],
+    events: &'a [Event],
     decision: &str,
     model: Option<&str>,
-) -> Result<Option<&'a Value>, CliError> {
-    if let Some(it) = events.iter().find(|e| e["command_id"] == decision) {
+) -> Result<Option<&'a Event>, CliError> {
+    if let Some(it) = events.iter().find(|e| e.record.command_id.as_deref() == Some(decision)) {
         return Ok(Some(it));
     }
     let numbered = decision.rsplit_once('/').and_then(|(name, number)| {
@@ -70,27 +70,26 @@ fn find<'a>(
     });
     if let Some((name, sequence)) = numbered {
         let asked = Asked::of(name, model)?;
-        let found = newest(events, &asked, |a| a["sequence"] == sequence)?;
+        let found = newest(events, &asked, |a| a.sequence == sequence)?;
         if found.is_some() {
             return Ok(found);
         }
     }
-    // A rollout's name may be a number too.
+    // The name of a rollout can be a number.
     newest(events, &Asked::of(decision, model)?, |_| true)
 }
 
-/// Returns the newest event of a rollout or model that is as wanted.
+/// Returns the newest event of a rollout or model that satisfies a condition.
 fn newest<'a>(
-    events: &'a [Value],
+    events: &'a [Event],
     asked: &Asked,
-    is_wanted: impl Fn(&Value) -> bool,
-) -> Result<Option<&'a Value>, CliError> {
-    let mut found: BTreeMap<&str, &Value> = BTreeMap::new();
-    for event in events.iter().filter(|e| is_wanted(e)) {
-        let Some(model) = event["model"].as_str().filter(|e| asked.may_be_of(e)) else {
-            continue;
-        };
-        if event["rollout"] == *asked.name || model == asked.name {
+    is_wanted: impl Fn(&EventRecord) -> bool,
+) -> Result<Option<&'a Event>, CliError> {
+    let mut found: BTreeMap<&str, &Event> = BTreeMap::new();
+    for event in events.iter().filter(|e| is_wanted(&e.record)) {
+        let EventRecord { model, rollout, .. } = &event.record;
+        let is_meant = rollout.as_ref() == Some(&asked.name) || *model == asked.name;
+        if is_meant && asked.may_be_of(model) {
             found.insert(model, event);
         }
     }
@@ -105,61 +104,46 @@ fn newest<'a>(
     Ok(found.into_values().next())
 }
 
-/// Returns the events of the same rollout that led there, oldest first.
-fn before<'a>(events: &'a [Value], event: &Value) -> Vec<&'a Value> {
-    let is_earlier = |v: &&Value| {
-        v["model"] == event["model"]
-            && v["rollout"] == event["rollout"]
-            && v["sequence"].as_u64() < event["sequence"].as_u64()
-    };
-    events.iter().filter(is_earlier).collect()
+/// Returns the earlier events of the same rollout, oldest first.
+fn before<'a>(events: &'a [Event], event: &Event) -> Vec<&'a Event> {
+    let EventRecord { model, rollout, sequence, .. } = &event.record;
+    let is_earlier =
+        |e: &EventRecord| e.model == *model && e.rollout == *rollout && e.sequence < *sequence;
+    events.iter().filter(|e| is_earlier(&e.record)).collect()
 }
 
-fn text(event: &Value, before: &[&Value], confidence: f64) -> String {
+fn text(event: &EventRecord, before: &[&Event], confidence: f64) -> String {
     let mut lines = vec![line(event)];
-    if let Some(id) = event["command_id"].as_str() {
-        lines.push(format!("  by command {id}"));
-    }
-    for (word, position) in [("from", &event["from"]), ("to", &event["to"])] {
-        if position.is_object() {
-            lines.push(format!("  {word:<5}{}", place(position)));
-        }
-    }
-    let evidence = &event["evidence"];
-    if evidence.is_object() {
+    lines.extend(event.command_id.iter().map(|id| format!("  by command {id}")));
+    lines.extend(event.from.iter().map(|from| format!("  from {}", place(from))));
+    lines.push(format!("  to   {}", place(&event.to)));
+    if let Some(evidence) = &event.evidence {
         lines.push(String::new());
-        if let Some(tick) = evidence["tick"].as_i64() {
-            lines.push(format!("The evidence up to {} UTC", say::moment(tick)));
-        }
+        lines.push(format!("The evidence up to {} UTC", say::moment(evidence.tick)));
         for it in report::told(evidence) {
-            lines.push(format!(
-                "{} of {} ({})",
-                report::word(&it["name"]),
-                report::word(&it["candidate"]),
-                report::word(&it["role"])
-            ));
+            lines.push(format!("{} of {} ({})", it.name, it.candidate, it.role));
             lines.extend(report::metric(it, evidence, confidence).iter().map(|c| format!("  {c}")));
         }
-        lines.extend(report::list(&evidence["arms"]).map(report::arm));
-        lines.push(report::health(&evidence["health"]));
+        lines.extend(evidence.arms.iter().map(report::arm));
+        lines.push(report::health(&evidence.health));
         lines.push(
             "The gates in their order: held long enough; evidence of this stage; traffic; harm; health; sample and labels; signals; proof; \
              approval. The first that blocks is the reason."
                 .to_owned(),
         );
     }
-    let positions: Vec<String> = report::list(&event["positions"])
-        .map(|e| format!("  {}[{}] up to {}", report::word(&e[0]), e[1], say::count_or_dash(&e[2])))
-        .collect();
-    if !positions.is_empty() {
+    if !event.positions.is_empty() {
         lines.push(String::new());
         lines.push("It rests on".to_owned());
-        lines.extend(positions);
+        lines.extend(event.positions.iter().map(|(topic, partition, offset)| {
+            let offset = say::count_or_dash(u64::try_from(*offset).ok());
+            format!("  {topic}[{partition}] up to {offset}")
+        }));
     }
     if !before.is_empty() {
         lines.push(String::new());
         lines.push("What led there".to_owned());
-        lines.extend(before.iter().map(|b| format!("  {}", line(b))));
+        lines.extend(before.iter().map(|b| format!("  {}", line(&b.record))));
     }
     lines.push(String::new());
     lines.push(format!("Recompute it: {}", recompute(event)));
@@ -167,61 +151,73 @@ fn text(event: &Value, before: &[&Value], confidence: f64) -> String {
     lines.join("\n")
 }
 
-fn line(event: &Value) -> String {
-    let name = event["rollout"].as_str().or(event["model"].as_str()).unwrap_or("-");
+fn line(event: &EventRecord) -> String {
     format!(
-        "{name}/{} {} {} by {}: {}",
-        say::count_or_dash(&event["sequence"]),
-        event["at"].as_i64().map_or_else(|| "-".to_owned(), say::moment),
-        report::word(&event["verdict"]),
-        report::word(&event["actor"]),
-        report::word(&event["reason"])
+        "{}/{} {} {} by {}: {}",
+        event.key(),
+        say::count(event.sequence),
+        say::moment(event.at),
+        event.verdict.word(),
+        event.actor,
+        event.reason
     )
 }
 
-fn place(position: &Value) -> String {
-    let stage = position["stage"].as_u64().map_or(0, |a| a + 1);
+fn place(position: &PositionRecord) -> String {
     format!(
-        "{}, stage {stage}, revision {}: {}",
-        report::word(&position["phase"]),
-        say::count_or_dash(&position["revision"]),
-        state::shares(position)
+        "{}, stage {}, revision {}: {}",
+        position.phase.word(),
+        u64::from(position.stage) + 1,
+        say::count(position.revision),
+        state::shares(Some(position))
     )
 }
 
-fn recompute(event: &Value) -> String {
-    format!("serinus replay --from-topics --model {}", report::word(&event["model"]))
+fn recompute(event: &EventRecord) -> String {
+    format!("serinus replay --from-topics --model {}", event.model)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
-    use super::{before, find, text};
+    use super::{Event, before, find, text};
+    use crate::cli::fixtures_for_tests::{arm, event, finding, merge, metrics, position};
 
-    fn events() -> Vec<Value> {
-        let position = |stage: u32, revision: u64, share: f64| {
-            json!({"phase": "Progressing", "stage": stage, "revision": revision, "stable": "v1",
-                   "shares": {"v2": share}, "shadows": {}})
+    fn events() -> Vec<Event> {
+        let place = |stage: u32, revision: u64, share: f64| {
+            let mut place = position();
+            merge(
+                &mut place,
+                json!({"stage": stage, "revision": revision, "shares": {"v2": share}}),
+            );
+            place
         };
+        let value =
+            |estimate: f64| json!({"estimate": estimate, "low": null, "high": null, "n": 3900});
+        let evidence = metrics(json!({
+            "arms": [arm(json!({
+                "share": 0.95, "exposures": 5031, "answered": 5030, "timeouts": 1, "mature": 3900, "coverage": 0.98,
+            }))],
+            "metrics": [finding(json!({
+                "n": 3900, "arms": {"v1": value(0.128), "v2": value(0.115)},
+                "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004},
+                "p": {"harm": 1.0, "non_inferior": 5.5e-5, "superior": 0.012}, "design_effect": 1.0, "verdict": "proved",
+            }))],
+        }));
         vec![
-            json!({"rollout": null, "model": "flights", "sequence": 1, "at": 0, "actor": "ann", "command_id": "c1",
-                   "verdict": "apply", "reason": "v1 serves everything", "from": null, "to": position(0, 1, 0.0)}),
-            json!({"rollout": "flights-v2", "model": "flights", "sequence": 2, "at": 1000, "actor": "ann", "command_id": "c2",
-                   "verdict": "apply", "reason": "begins", "from": position(0, 1, 0.0), "to": position(0, 2, 0.05)}),
-            json!({"rollout": "flights-v2", "model": "flights", "sequence": 3, "at": 1_377_990_000_000_i64, "actor": "judge",
-                   "command_id": null, "verdict": "advance", "reason": "brier: non-inferior proved; every gate is passed",
-                   "from": position(0, 2, 0.05), "to": position(1, 3, 0.25),
-                   "positions": [["flights.predictions", 0, 5120]],
-                   "evidence": {"tick": 1_377_990_000_000_i64, "arms": [
-                        {"version": "v1", "role": "stable", "share": 0.95, "exposures": 5031, "answered": 5030, "errors": 0,
-                         "timeouts": 1, "mature": 3900, "coverage": 0.98}],
-                    "metrics": [{"name": "brier", "kind": "brier", "role": "goal", "candidate": "v2", "n": 3900,
-                        "arms": {"v1": {"estimate": 0.128}, "v2": {"estimate": 0.115}},
-                        "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004}, "margin": 0.01,
-                        "p": {"harm": 1.0, "non_inferior": 5.5e-5, "superior": 0.012}, "design_effect": 1.0,
-                        "verdict": "proved"}],
-                    "health": {"split": {"verdict": "ok"}, "label_parity": {"verdict": "ok"}, "mixed_units": 0, "no_data": false}}}),
+            event(
+                json!({"rollout": null, "sequence": 1, "actor": "ann", "command_id": "c1", "verdict": "apply",
+                         "reason": "v1 serves everything", "to": place(0, 1, 0.0)}),
+            ),
+            event(
+                json!({"sequence": 2, "at": 1000, "actor": "ann", "command_id": "c2", "verdict": "apply",
+                         "reason": "begins", "from": place(0, 1, 0.0), "to": place(0, 2, 0.05)}),
+            ),
+            event(json!({"sequence": 3, "at": 1_377_990_000_000_i64, "verdict": "advance",
+                         "reason": "brier: non-inferior proved; every gate is passed",
+                         "from": place(0, 2, 0.05), "to": place(1, 3, 0.25),
+                         "positions": [["flights.predictions", 0, 5120]], "evidence": evidence.value})),
         ]
     }
 
@@ -232,7 +228,7 @@ mod tests {
             assert_eq!(
                 find(&events, name, None)
                     .expect("one model has this name")
-                    .map(|n| n["sequence"].as_u64().unwrap()),
+                    .map(|n| n.record.sequence),
                 expected,
                 "{name}"
             );
@@ -254,8 +250,8 @@ mod tests {
     fn a_decision_of_two_models_is_named_with_its_model() {
         let mut events = events();
         let mut other = events[2].clone();
-        other["model"] = "trips".into();
-        other["reason"] = "of the other".into();
+        other.record.model = "trips".to_owned();
+        other.record.reason = "of the other".to_owned();
         events.push(other);
         for name in ["flights-v2", "flights-v2/3"] {
             let error = find(&events, name, None).expect_err("two models have it");
@@ -266,7 +262,7 @@ mod tests {
         }
         for (name, model) in [("trips/flights-v2/3", None), ("flights-v2/3", Some("trips"))] {
             let found = find(&events, name, model).expect("it is named").expect("it is there");
-            assert_eq!(found["reason"], "of the other", "{name} {model:?}");
+            assert_eq!(found.record.reason, "of the other", "{name} {model:?}");
         }
         assert!(
             find(&events, "flights/flights-v2", Some("trips")).is_err(),
@@ -278,7 +274,7 @@ mod tests {
     fn a_decision_is_explained_from_its_evidence_to_its_inputs() {
         let events = events();
         let event = &events[2];
-        insta::assert_snapshot!(text(event, &before(&events, event), 95.0), @r"
+        insta::assert_snapshot!(text(&event.record, &before(&events, event), 95.0), @r"
         flights-v2/3 2013-08-31 23:00:00 advance by judge: brier: non-inferior proved; every gate is passed
           from Progressing, stage 1, revision 2: v1 95% (stable), v2 5%
           to   Progressing, stage 2, revision 3: v1 75% (stable), v2 25%

@@ -1,4 +1,4 @@
-//! `serinus inspect`: all that is known of one request.
+//! `serinus inspect`: all records of one request.
 
 use std::ops::ControlFlow;
 
@@ -6,15 +6,18 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::context::{Context, record_json, value_of};
+use crate::cli::decoded::{Decoded, decode};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::talk;
 use crate::cli::say;
 use crate::cli::state::{self, State};
 use crate::kafka::client::error::ReadError;
 use crate::kafka::client::topic_reader::{Record, Start, TopicReader, Which};
+use crate::wire::analysis::{AnalysisRecord, MaturedAtRecord};
 use crate::wire::avro::is_single_object;
 use crate::wire::json::Parts;
 use crate::wire::label;
+use crate::wire::prediction::{OwnedPrediction, OwnedValue};
 use serinus_core::domain::ids::ModelName;
 use serinus_core::domain::time::Span;
 use serinus_core::plan::rollout::{LabelMap, ModelTopics, Source};
@@ -29,7 +32,7 @@ pub struct InspectArgs {
     model: Option<String>,
 }
 
-/// How many ids that are written almost like the one in question are shown of each kind.
+/// Maximum number of similar ids that are shown for each kind of record.
 const NEAREST_MAX: usize = 3;
 
 /// Everything that was found about one request of one model.
@@ -43,7 +46,7 @@ struct Case {
     nearest: Vec<Nearest>,
 }
 
-/// A record whose id is written almost like the one in question, where no record of its kind has that one.
+/// A record with an id that is similar to the one in question. It is shown if no record of its kind has the exact id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Nearest {
     kind: &'static str,
@@ -51,7 +54,7 @@ struct Nearest {
     record: Record,
 }
 
-/// Where to look.
+/// The topics to search for one model.
 struct Place {
     model: String,
     topics: ModelTopics,
@@ -86,7 +89,7 @@ pub(crate) fn run(args: &InspectArgs, context: &Context) -> Result<Exit, CliErro
     )))
 }
 
-/// Returns the topics of the models in question; the contract's names where the application does not know the model.
+/// Returns the topics of the models in question. If the application does not know the model, they have the contract's names.
 fn places(
     args: &InspectArgs,
     context: &Context,
@@ -130,12 +133,12 @@ fn look(reader: &TopicReader, place: &Place, id: &str) -> Result<Case, CliError>
         analysis: there(reader.find(&topics.analysis, id))?,
         ..Case::default()
     };
-    // The answer stands in the partition of its request, which the prediction names.
+    // The answer is in the partition of its request, which the prediction names.
     let mut homes: Vec<Which> = case
         .predictions
         .iter()
-        .filter_map(|p| i32::try_from(value_of(p)["source"]["partition"].as_i64()?).ok())
-        .map(Which::One)
+        .filter_map(Decoded::of)
+        .map(|p: Decoded<OwnedPrediction>| Which::One(p.record.source.partition))
         .collect();
     homes.dedup();
     if homes.is_empty() {
@@ -174,7 +177,7 @@ fn look(reader: &TopicReader, place: &Place, id: &str) -> Result<Case, CliError>
     Ok(case)
 }
 
-/// Returns the first record of each id, of so many ids.
+/// Returns the first record of each id, for at most `NEAREST_MAX` ids.
 fn closest(near: Vec<Nearest>) -> Vec<Nearest> {
     let mut closest: Vec<Nearest> = Vec::new();
     for it in near {
@@ -186,7 +189,7 @@ fn closest(near: Vec<Nearest>) -> Vec<Nearest> {
 }
 
 impl Nearest {
-    /// Returns a record's id if it is another than the one in question, but written almost alike.
+    /// Returns a record whose id is similar to the one in question, but not equal.
     fn of(kind: &'static str, wanted: &str, id: String, record: &Record) -> Option<Self> {
         is_near(wanted, &id).then(|| Self { kind, id, record: record.clone() })
     }
@@ -205,7 +208,7 @@ impl Nearest {
     }
 }
 
-/// Returns whether two different ids may mean the same: numbers of one value, or text that differs in case, white space or punctuation.
+/// Returns whether two ids are different but similar: equal numbers, or text that differs only in case, white space or punctuation.
 fn is_near(a: &str, b: &str) -> bool {
     let number = |s: &str| {
         let is_number = s.trim().starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
@@ -239,7 +242,7 @@ fn matching(
     there(scanned.map(|()| found))
 }
 
-/// A topic that is not there has no records.
+/// Treats a topic that does not exist as empty.
 fn there(found: Result<Vec<Record>, ReadError>) -> Result<Vec<Record>, CliError> {
     match found {
         Err(ReadError::NoTopic(_)) => Ok(Vec::new()),
@@ -255,7 +258,7 @@ fn id_at(source: &Source, record: &Record) -> Option<String> {
     label::request_id_of(source, Parts { key, headers: &headers, value })
 }
 
-/// Returns a record's value as it is written, where it is text.
+/// Returns a record's value as it is written if it is text, else as JSON.
 fn written(record: &Record) -> String {
     let is_ours = record.value.as_deref().is_none_or(is_single_object);
     match record.value.as_deref().map(std::str::from_utf8) {
@@ -293,12 +296,12 @@ impl Case {
         if self.predictions.len() > 1 {
             lines.push(format!("  {} cases have this id", self.predictions.len()));
         }
-        lines.extend(self.predictions.iter().map(|p| prediction(&value_of(p))));
+        lines.extend(self.predictions.iter().map(prediction));
         for it in &self.served {
             lines.push(format!(
                 "served {} by {}: {}",
                 it.header("serinus-outcome").unwrap_or("-"),
-                it.header("serinus-version").unwrap_or("nobody"),
+                it.header("serinus-version").unwrap_or("-"),
                 value_of(it)
             ));
             lines.push(format!("  {}", place(it)));
@@ -307,7 +310,7 @@ impl Case {
             lines.push(format!("label {}", written(it)));
             lines.push(format!("  {}", place(it)));
         }
-        lines.extend(self.analysis.iter().map(|a| analysis(&value_of(a))));
+        lines.extend(self.analysis.iter().map(analysis));
         for it in &self.dead_letters {
             let reason = it.header("serinus-dead-reason").unwrap_or("no reason was given");
             lines.push(format!("dead letter: {reason}"));
@@ -323,36 +326,36 @@ fn place(record: &Record) -> String {
     format!("{}[{}]@{} {time}", record.topic, record.partition, record.offset)
 }
 
-fn prediction(it: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let requested = it["requested_at"].as_i64();
-    let after = |name: &str| match (it[name].as_i64(), requested) {
-        (Some(at), Some(requested)) => format!("after {}", Span(at - requested)),
-        (_, _) => "-".to_owned(),
-    };
+/// Returns the text of a prediction; one that cannot be decoded is printed as JSON.
+fn prediction(record: &Record) -> String {
+    let value = value_of(record);
+    let Some(it) = decode::<OwnedPrediction>(&value) else { return format!("prediction {value}") };
+    let after = |at: i64| format!("after {}", Span(at - it.requested_at));
     let mut lines = vec![format!(
         "routed to {} (propensity {}) at revision {}, stage {}, unit {}, rollout {}",
-        text(&it["arm"]),
-        say::or_dash(&it["propensity"], say::number),
-        say::count_or_dash(&it["revision"]),
-        it["stage"].as_u64().map_or(0, |a| a + 1),
-        text(&it["unit"]),
-        text(&it["rollout"]),
+        it.arm,
+        say::number(it.propensity),
+        say::count(it.revision),
+        u64::from(it.stage) + 1,
+        it.unit.as_deref().unwrap_or("-"),
+        it.rollout.as_deref().unwrap_or("-"),
     )];
     lines.push(format!(
         "  requested {} UTC, routed {}, served {}",
-        requested.map_or_else(|| "-".to_owned(), say::moment),
-        after("routed_at"),
-        after("served_at")
+        say::moment(it.requested_at),
+        after(it.routed_at),
+        after(it.served_at)
     ));
-    for answer in it["answers"].as_array().into_iter().flatten() {
-        let latency = answer["latency_ms"].as_f64().map(|a| format!(" in {} ms", say::number(a)));
-        let said = ["value", "value_base64", "error"].iter().find_map(|name| answer.get(*name));
+    for answer in it.answers {
+        let latency = answer.latency_ms.map(|a| format!(" in {} ms", say::number(a)));
+        let OwnedValue(value) = answer.value;
+        let text = || answer.value_base64.or(answer.error).map(|text| json!(text));
+        let said = value.or_else(text);
         lines.push(format!(
             "  {} {}: {}{}{}",
-            text(&answer["role"]),
-            text(&answer["version"]),
-            text(&answer["status"]),
+            say::word(answer.role),
+            answer.version,
+            say::word(answer.status),
             latency.unwrap_or_default(),
             said.map(|s| format!(": {s}")).unwrap_or_default(),
         ));
@@ -360,34 +363,36 @@ fn prediction(it: &Value) -> String {
     lines.join("\n")
 }
 
-/// Says why the label counted, or was too late: the watermarks at which the case matured.
-fn matured(at: &Value) -> Option<String> {
-    let predictions = at["prediction_watermark"].as_i64()?;
-    let labels = at["label_watermark"].as_i64();
-    let labels = match (labels, at["slowest_label_partition"].as_i64()) {
+/// Returns the watermarks at which the case matured: they show why a label counted, or was too late.
+fn matured(at: MaturedAtRecord) -> String {
+    let MaturedAtRecord { prediction_watermark, label_watermark, slowest_label_partition } = at;
+    let labels = match (label_watermark, slowest_label_partition) {
         (Some(labels), Some(partition)) => {
             format!("labels up to {} (slowest: label partition {partition})", say::moment(labels))
         }
         (Some(labels), None) => format!("labels up to {}", say::moment(labels)),
         (None, _) => "all labels, and no more came".to_owned(),
     };
-    Some(format!(
+    format!(
         "  matured with predictions up to {} and {labels}; a label after that is late",
-        say::moment(predictions)
-    ))
+        say::moment(prediction_watermark)
+    )
 }
 
-fn analysis(it: &Value) -> String {
-    let delay = it["label_delay_ms"].as_i64().map(|a| format!(", label after {}", Span(a)));
+/// Returns the text of an analysis row; one that cannot be decoded is printed as JSON.
+fn analysis(record: &Record) -> String {
+    let value = value_of(record);
+    let Some(it) = decode::<AnalysisRecord>(&value) else { return format!("analysis row {value}") };
+    let delay = it.label_delay_ms.map(|a| format!(", label after {}", Span(a)));
     let mut lines = vec![format!(
         "analysis row {}: {}{}",
-        say::count_or_dash(&it["row_version"]),
-        it["label_status"].as_str().unwrap_or("-"),
+        it.row_version,
+        say::word(it.label_status),
         delay.unwrap_or_default()
     )];
-    lines.extend(matured(&it["matured_at"]));
-    let scores = it["scores"].as_object().into_iter().flatten();
-    lines.extend(scores.map(|(version, scores)| format!("  {version} {scores}")));
+    lines.extend(it.matured_at.map(matured));
+    lines
+        .extend(it.scores.iter().map(|(version, scores)| format!("  {version} {}", json!(scores))));
     lines.join("\n")
 }
 
@@ -412,7 +417,8 @@ mod tests {
                 .collect(),
         };
         let prediction = json!({
-            "arm": "v2", "propensity": 0.25, "revision": 7, "stage": 2, "unit": "N14228", "rollout": "flights-v2",
+            "request_id": "r1", "model": "flights", "served": {"version": "v2", "outcome": "ok"},
+            "source": {"partition": 3, "offset": 42}, "arm": "v2", "propensity": 0.25, "revision": 7, "stage": 2, "unit": "N14228", "rollout": "flights-v2",
             "requested_at": 1_377_993_600_000_i64, "routed_at": 1_377_993_600_000_i64, "served_at": 1_377_993_600_009_i64,
             "answers": [
                 {"version": "v2", "role": "serve", "status": "ok", "latency_ms": 6.1, "value": {"score": 0.12}},
@@ -433,7 +439,11 @@ mod tests {
             )],
             analysis: vec![record(
                 "flights.analysis",
-                json!({"row_version": 1, "label_status": "labelled", "label_delay_ms": 9_000_000,
+                json!({"request_id": "r1", "model": "flights", "rollout": "flights-v2", "revision": 7, "stage": 2, "unit": "N14228",
+                       "arm": "v2", "propensity": 0.25, "served": {"version": "v2", "outcome": "ok"},
+                       "requested_at": 1_377_993_600_000_i64, "routed_at": 1_377_993_600_000_i64,
+                       "served_at": 1_377_993_600_009_i64, "answers": [], "source": {"partition": 3, "offset": 42},
+                       "label": {"late": 1}, "row_version": 1, "label_status": "labelled", "label_delay_ms": 9_000_000,
                        "matured_at": {"prediction_watermark": 1_378_080_000_000_i64,
                                       "label_watermark": 1_378_079_990_000_i64, "slowest_label_partition": 5},
                        "scores": {"v2": {"brier": 0.7744}}}),

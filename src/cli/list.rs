@@ -20,16 +20,16 @@ pub struct GetArgs {
 /// Lists every model with its newest rollout.
 pub(crate) fn list(context: &Context) -> Result<Exit, CliError> {
     let states = state::read_all(context, &context.reader()?)?;
-    let records = states.iter().map(|s| s.record.clone()).collect();
+    let records = states.iter().map(|s| s.value.clone()).collect();
     context.output.document(&Value::Array(records), || table(&states))?;
     Ok(Exit::Reached)
 }
 
-/// Prints one state record; for people it is YAML, since it is the whole record that is asked for.
+/// Prints one whole state record; the text for people is YAML.
 pub(crate) fn get(args: &GetArgs, context: &Context) -> Result<Exit, CliError> {
     let state = names::standing(context, &context.reader()?, &args.name.asked()?)?;
-    context.output.document(&state.record, || {
-        serde_saphyr::to_string(&state.record).unwrap_or_else(|_| state.record.to_string())
+    context.output.document(&state.value, || {
+        serde_saphyr::to_string(&state.value).unwrap_or_else(|_| state.value.to_string())
     })?;
     Ok(Exit::Reached)
 }
@@ -44,11 +44,11 @@ fn table(states: &[State]) -> String {
             vec![
                 s.model.clone(),
                 s.rollout().unwrap_or("-").to_owned(),
-                s.phase().to_owned(),
+                s.phase.word().to_owned(),
                 if s.rollout().is_some() { s.stage() } else { "-".to_owned() },
                 s.shares(),
-                say::count_or_dash(s.field("revision")),
-                s.field("since").as_i64().map_or_else(|| "-".to_owned(), say::moment),
+                say::count_or_dash(s.revision()),
+                s.since.map_or_else(|| "-".to_owned(), say::moment),
             ]
         })
         .collect();
@@ -60,23 +60,20 @@ mod tests {
     use serde_json::json;
 
     use super::table;
-    use crate::cli::state::State;
+    use crate::cli::fixtures_for_tests::state;
 
     #[test]
     fn models_stand_in_columns() {
-        let state = |model: &str, record| State { model: model.to_owned(), record };
         let states = [
+            state(json!({"stage": 1, "shares": {"v2": 0.05}})),
             state(
-                "flights",
-                json!({"rollout": "flights-v2", "phase": "Progressing", "stage": 1, "revision": 7, "stable": "v1",
-                       "shares": {"v2": 0.05}, "shadows": {}, "since": 1_377_993_600_000_i64}),
+                json!({"rollout": null, "model": "trips", "phase": "Idle", "stable": "v4", "revision": 1}),
             ),
-            state("trips", json!({"phase": "Idle", "stable": "v4", "revision": 1})),
         ];
         insta::assert_snapshot!(table(&states), @r"
         MODEL    ROLLOUT     PHASE        STAGE    ROUTING                 REVISION  SINCE (UTC)
         flights  flights-v2  Progressing  stage 2  v1 95% (stable), v2 5%  7         2013-09-01 00:00:00
-        trips    -           Idle         -        v4 100% (stable)        1         -
+        trips    -           Idle         -        v4 100% (stable)        1         2013-09-01 00:00:00
         ");
     }
 }

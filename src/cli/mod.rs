@@ -9,6 +9,9 @@ pub(crate) mod output;
 pub(crate) mod say;
 
 pub(crate) mod context;
+pub(crate) mod decoded;
+#[cfg(test)]
+mod fixtures_for_tests;
 pub(crate) mod specs;
 pub(crate) mod state;
 

@@ -1,17 +1,20 @@
 //! Which rollout or model a person means: `NAME`, or `MODEL/NAME` where several models have one of this name.
 //!
-//! What stands in the states comes first: the rollout in progress or the newest, those that wait, the model itself. What is over, or was
-//! refused, is known by its events, and by the names that each state keeps of the past.
+//! The states are searched first: for the rollout in progress or the newest one, for those that wait, and for the model itself. Rollouts
+//! that are over or were refused are found in the events, and in the list of past rollouts that each state keeps.
 
 use std::collections::BTreeMap;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::context::{Context, value_of};
+use crate::cli::context::Context;
+use crate::cli::decoded::Decoded;
 use crate::cli::error::CliError;
 use crate::cli::state::{self, State};
-use crate::kafka::client::topic_reader::TopicReader;
+use crate::kafka::client::topic_reader::{Record, TopicReader};
+use crate::wire::event::{EventRecord, PositionRecord};
+use serinus_core::engine::judge::event::{Action, Phase};
 
 /// How a rollout or model is named on the command line.
 #[derive(Clone, Debug, Args)]
@@ -61,7 +64,7 @@ impl Asked {
         self.model.as_deref().is_none_or(|m| m == model)
     }
 
-    /// Writes it as it was requested.
+    /// Returns the name as the user wrote it, with the model if it was named.
     pub(crate) fn said(&self) -> String {
         match &self.model {
             Some(model) if *model != self.name => format!("{model}/{}", self.name),
@@ -99,12 +102,21 @@ impl Asked {
 pub(crate) enum Meant {
     /// A model, or the rollout that its state is about.
     Present(State),
-    /// A rollout that waits for the end of another, as it is known of its events.
+    /// A rollout that waits for the end of another one.
     Waiting(State),
-    /// A rollout that is over, as it stood at its end.
+    /// A rollout that is over, with its last state.
     Over(State),
-    /// A rollout that never began, and why.
+    /// A rollout that never began, and the reason.
     Refused(String),
+}
+
+/// An event without its evidence, which is large.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Event {
+    /// The event.
+    pub(crate) record: EventRecord,
+    /// The JSON of the position after it, which is printed as part of a state.
+    to: Value,
 }
 
 /// Finds what is meant in the states alone: a model, its rollout, or one that waits.
@@ -114,7 +126,7 @@ pub(crate) fn present(states: &[State], asked: &Asked) -> Result<Option<Meant>, 
         let full = format!("{}/{}", state.model, asked.name);
         if state.rollout() == Some(&asked.name) {
             found.insert(&state.model, (full, Meant::Present(state.clone())));
-        } else if waits(state, &asked.name) {
+        } else if queued(state, &asked.name).is_some() {
             found.insert(&state.model, (full, Meant::Waiting(waiting(state, &asked.name))));
         } else if state.model == asked.name {
             let said = state.rollout().map_or_else(
@@ -131,22 +143,21 @@ pub(crate) fn present(states: &[State], asked: &Asked) -> Result<Option<Meant>, 
     Ok(found.into_values().next().map(|(_, meant)| meant))
 }
 
-/// Finds what is meant among what is over or was refused: in the events, and where they are gone, in what the states keep of the past.
+/// Finds what is meant among the rollouts that are over or were refused: in the events, and if those are deleted, in the states' lists of
+/// past rollouts.
 pub(crate) fn past(
     states: &[State],
-    events: &[Value],
+    events: &[Event],
     asked: &Asked,
 ) -> Result<Option<Meant>, CliError> {
     let mut found: BTreeMap<&str, Meant> = BTreeMap::new();
     for state in states.iter().filter(|s| asked.may_be_of(&s.model)) {
-        let mut past = state.field("memory")["past"].as_array().into_iter().flatten();
-        if let Some(it) = past.find(|p| p["rollout"] == *asked.name) {
-            let reason = "its events are no longer kept";
-            let record = json!({"rollout": asked.name, "model": state.model, "phase": it["phase"], "reason": reason});
-            found.insert(&state.model, Meant::Over(State { model: state.model.clone(), record }));
+        let mut past = state.memory.iter().flat_map(|m| &m.past);
+        if let Some(it) = past.find(|p| p.rollout == asked.name) {
+            found.insert(&state.model, Meant::Over(over(&state.model, &asked.name, it.phase)));
         }
     }
-    let mut models: Vec<&str> = events.iter().filter_map(|e| e["model"].as_str()).collect();
+    let mut models: Vec<&str> = events.iter().map(|e| e.record.model.as_str()).collect();
     models.sort_unstable();
     models.dedup();
     for model in models.into_iter().filter(|m| asked.may_be_of(m)) {
@@ -155,7 +166,7 @@ pub(crate) fn past(
         }
     }
     if found.len() > 1 {
-        // A name that was only refused somewhere does not hide a rollout that there was.
+        // A refused rollout does not make the name of one that began ambiguous.
         let refused = |m: &Meant| matches!(m, Meant::Refused(_));
         if !found.values().all(refused) {
             found.retain(|_, f| !refused(f));
@@ -169,7 +180,7 @@ pub(crate) fn past(
     Ok(found.into_values().next())
 }
 
-/// Finds what is meant, wherever it is known of.
+/// Finds what is meant in the states and in the events.
 pub(crate) fn find(
     context: &Context,
     reader: &TopicReader,
@@ -189,7 +200,7 @@ pub(crate) fn find(
     }
 }
 
-/// Finds where the rollout or model stands, or stood last; one that never began is an error with the words of its refusal.
+/// Returns the state of the rollout or model, or its last one; a rollout that never began is an error with the reason of its refusal.
 pub(crate) fn standing(
     context: &Context,
     reader: &TopicReader,
@@ -201,7 +212,7 @@ pub(crate) fn standing(
     }
 }
 
-/// Finds what a command can be sent to: what is over is not among it.
+/// Finds the rollout or model that a command can be sent to; one that is over is an error.
 pub(crate) fn steered(states: &[State], asked: &Asked) -> Result<State, CliError> {
     match present(states, asked)? {
         Some(Meant::Present(state) | Meant::Waiting(state)) => Ok(state),
@@ -210,7 +221,7 @@ pub(crate) fn steered(states: &[State], asked: &Asked) -> Result<State, CliError
                 "`{}/{}` is over ({})",
                 state.model,
                 asked.name,
-                state.phase()
+                state.phase.word()
             ))),
             Some(Meant::Present(_) | Meant::Waiting(_) | Meant::Refused(_)) | None => {
                 Err(asked.not_found(states))
@@ -219,106 +230,146 @@ pub(crate) fn steered(states: &[State], asked: &Asked) -> Result<State, CliError
     }
 }
 
-/// Reads the events of the rollouts that may be meant, without the evidence in them.
+/// Reads the events of the rollouts that may be meant.
 pub(crate) fn events(
     context: &Context,
     reader: &TopicReader,
     asked: &Asked,
-) -> Result<Vec<Value>, CliError> {
+) -> Result<Vec<Event>, CliError> {
     let records = context.read_own(reader, "rollout-events")?;
-    Ok(records.iter().filter_map(|r| event_of(&value_of(r), asked)).collect())
+    Ok(records.iter().filter_map(|r| event_of(r, asked)).collect())
 }
 
-/// Returns what is kept of an event, where it is of a rollout that may be meant.
-pub(crate) fn event_of(event: &Value, asked: &Asked) -> Option<Value> {
-    let is_its = event["rollout"] == *asked.name && asked.may_be_of(event["model"].as_str()?);
-    if !is_its {
-        return None;
-    }
-    let mut event = event.clone();
-    event.as_object_mut()?.remove("evidence");
-    Some(event)
+/// Reads an event from a record; `None` if it is not of a rollout that may be meant, or if it cannot be decoded.
+pub(crate) fn event_of(record: &Record, asked: &Asked) -> Option<Event> {
+    event(Decoded::of(record)?, asked)
 }
 
-/// Returns where a rollout stood when it was last heard of, by its events in whatever order; nothing where none is of it.
-pub(crate) fn told(events: &[Value], model: &str, rollout: &str) -> Option<Meant> {
-    let mut own: Vec<&Value> =
-        events.iter().filter(|e| e["model"] == *model && e["rollout"] == *rollout).collect();
-    own.sort_by_key(|o| o["sequence"].as_u64());
+/// Takes the evidence out of an event; `None` if it is not of a rollout that may be meant.
+pub(crate) fn event(decoded: Decoded<EventRecord>, asked: &Asked) -> Option<Event> {
+    let Decoded { mut record, mut value } = decoded;
+    let is_its = record.rollout.as_ref() == Some(&asked.name) && asked.may_be_of(&record.model);
+    record.evidence = None;
+    let to = value.get_mut("to").map(Value::take).unwrap_or_default();
+    is_its.then_some(Event { record, to })
+}
+
+/// Returns the last state of a rollout that its events tell, in whatever order they are given; `None` if none of them is of it.
+pub(crate) fn told(events: &[Event], model: &str, rollout: &str) -> Option<Meant> {
+    let is_own =
+        |e: &&Event| e.record.model == model && e.record.rollout.as_deref() == Some(rollout);
+    let mut own: Vec<&Event> = events.iter().filter(is_own).collect();
+    own.sort_by_key(|o| o.record.sequence);
     let mut meant: Option<Meant> = None;
-    let (mut applied_by, mut spec) = (&Value::Null, &Value::Null);
+    let (mut applied_by, mut spec) = (None, None);
     for event in own {
-        match event["verdict"].as_str() {
-            // Labels that came later speak against a decision; where the rollout stands is as before.
-            Some("contested") => continue,
-            Some("conflict") => {
+        let record = &event.record;
+        match record.verdict {
+            // Later labels contradict a decision; the state of the rollout does not change.
+            Action::Contested => continue,
+            Action::Conflict => {
                 let is_its_end = match &meant {
                     None | Some(Meant::Refused(_)) => true,
                     Some(Meant::Waiting(_)) => {
-                        !applied_by.is_null() && event["command_id"] == *applied_by
+                        applied_by.is_some() && record.command_id.as_ref() == applied_by
                     }
                     Some(Meant::Present(_) | Meant::Over(_)) => false,
                 };
                 if is_its_end {
-                    meant = Some(Meant::Refused(words(event)));
+                    meant = Some(Meant::Refused(record.reason.clone()));
                 }
                 continue;
             }
-            Some("apply") => {
-                applied_by = &event["command_id"];
-                if event["spec"]["kind"] == "Rollout" {
-                    spec = &event["spec"];
-                }
+            Action::Apply => {
+                applied_by = record.command_id.as_ref();
+                spec = record.spec.as_ref().filter(|s| state::is_rollout(s)).or(spec);
             }
-            Some(_) | None => {}
+            Action::Hold
+            | Action::Advance
+            | Action::Promote
+            | Action::Abort
+            | Action::Pause
+            | Action::Resume
+            | Action::Inconclusive
+            | Action::Rollback => {}
         }
-        let state = State { model: model.to_owned(), record: record(event, spec) };
-        meant = Some(match state.phase() {
-            "Pending" => Meant::Waiting(state),
-            "Progressing" | "Paused" | "Concluded" => Meant::Present(state),
-            _ => Meant::Over(state),
+        let state = after(event, spec);
+        meant = Some(match state.phase {
+            Phase::Pending => Meant::Waiting(state),
+            Phase::Progressing | Phase::Paused | Phase::Concluded => Meant::Present(state),
+            Phase::Idle | Phase::Promoted | Phase::Aborted | Phase::Inconclusive => {
+                Meant::Over(state)
+            }
         });
     }
     meant
 }
 
-/// Writes where a rollout stood after an event as a state is written.
-fn record(event: &Value, spec: &Value) -> Value {
-    let mut record = event["to"].clone();
-    if !record.is_object() {
-        record = json!({});
+/// Returns the state of a rollout after an event.
+fn after(event: &Event, spec: Option<&Value>) -> State {
+    let record = &event.record;
+    let spec = spec.cloned().unwrap_or_default();
+    let mut value = event.to.clone();
+    value["rollout"] = json!(record.rollout);
+    value["model"] = json!(record.model);
+    value["since"] = json!(record.at);
+    value["by"] = json!(record.actor);
+    value["reason"] = json!(record.reason);
+    value["sequence"] = json!(record.sequence);
+    value["spec"] = spec.clone();
+    State {
+        model: record.model.clone(),
+        rollout: record.rollout.clone(),
+        phase: record.to.phase,
+        position: Some(record.to.clone()),
+        spec,
+        since: Some(record.at),
+        reason: record.reason.clone(),
+        memory: None,
+        value,
     }
-    record["rollout"] = event["rollout"].clone();
-    record["model"] = event["model"].clone();
-    record["since"] = event["at"].clone();
-    record["by"] = event["actor"].clone();
-    record["reason"] = event["reason"].clone();
-    record["sequence"] = event["sequence"].clone();
-    record["spec"] = spec.clone();
-    record
 }
 
-fn words(event: &Value) -> String {
-    event["reason"].as_str().unwrap_or("no reason was given").to_owned()
+/// Returns the state of a rollout that is over and whose events are deleted.
+fn over(model: &str, rollout: &str, phase: Phase) -> State {
+    let reason = "its events are no longer kept";
+    State {
+        model: model.to_owned(),
+        rollout: Some(rollout.to_owned()),
+        phase,
+        position: None,
+        spec: Value::Null,
+        since: None,
+        reason: reason.to_owned(),
+        memory: None,
+        value: json!({"rollout": rollout, "model": model, "phase": phase, "reason": reason}),
+    }
 }
 
-/// Returns the spec of each rollout that waits at a model.
-fn queue(state: &State) -> impl Iterator<Item = &Value> {
-    let queue = state.field("memory")["queue"].as_array();
-    queue.into_iter().flatten().map(|q| &q["spec"])
+/// Returns the spec of a rollout that waits at a model.
+fn queued<'a>(state: &'a State, rollout: &str) -> Option<&'a Value> {
+    let mut queue = state.memory.iter().flat_map(|m| &m.queue).map(|q| &q.spec);
+    queue.find(|spec| spec.pointer("/metadata/name").is_some_and(|name| name == rollout))
 }
 
-fn waits(state: &State, rollout: &str) -> bool {
-    queue(state).any(|s| s["metadata"]["name"] == *rollout)
-}
-
+/// Returns the state of a rollout that waits at a model.
 fn waiting(state: &State, rollout: &str) -> State {
-    let spec = queue(state).find(|s| s["metadata"]["name"] == *rollout);
-    let mut record = state.record.clone();
-    record["rollout"] = rollout.into();
-    record["phase"] = "Pending".into();
-    record["stage"] = 0.into();
-    record["spec"] = spec.cloned().unwrap_or_default();
-    record["reason"] = format!("waits for the end of `{}`", state.rollout().unwrap_or("-")).into();
-    State { model: state.model.clone(), record }
+    let spec = queued(state, rollout).cloned().unwrap_or_default();
+    let reason = format!("waits for the end of `{}`", state.rollout().unwrap_or("-"));
+    let mut value = state.value.clone();
+    value["rollout"] = rollout.into();
+    value["phase"] = json!(Phase::Pending);
+    value["stage"] = 0.into();
+    value["spec"] = spec.clone();
+    value["reason"] = reason.as_str().into();
+    let position = state.position.clone();
+    State {
+        rollout: Some(rollout.to_owned()),
+        phase: Phase::Pending,
+        position: position.map(|p| PositionRecord { phase: Phase::Pending, stage: 0, ..p }),
+        spec,
+        reason,
+        value,
+        ..state.clone()
+    }
 }

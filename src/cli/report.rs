@@ -1,4 +1,4 @@
-//! `serinus report`: what the evidence says, in sentences, and when each number may be believed.
+//! `serinus report`: the evidence in sentences, and the condition under which each number is valid.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -8,7 +8,11 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::names::{self, NameArgs};
 use crate::cli::say;
 use crate::cli::state::State;
-use crate::cli::status::{headline, newest_metrics};
+use crate::cli::status::{estimate, headline, newest_metrics};
+use crate::wire::metrics::{
+    ArmRecord, CheckVerdict, FindingRecord, HealthRecord, MetricsRecord, TriadRecord,
+};
+use serinus_core::engine::judge::event::Phase;
 
 /// What `report` takes.
 #[derive(Clone, Debug, Args)]
@@ -25,29 +29,33 @@ pub(crate) fn run(args: &ReportArgs, context: &Context) -> Result<Exit, CliError
     let Some(metrics) = metrics else {
         return Err(CliError::NotFound(format!("there is no evidence of `{}` yet", asked.said())));
     };
-    let confidence = confidence(state.field("spec"));
-    let sentences: Vec<Value> = told(&metrics)
-        .map(|m| {
-            json!({
-                "metric": m["name"],
-                "candidate": m["candidate"],
-                "sentences": metric(m, &metrics, confidence),
-            })
-        })
-        .collect();
+    let confidence = confidence(&state.spec);
+    let record = &metrics.record;
     let value = json!({
-        "rollout": metrics["rollout"],
-        "verdict": metrics["verdict"],
-        "reason": metrics["reason"],
-        "next": next(&state, &metrics),
-        "metrics": sentences,
-        "evidence": metrics,
+        "rollout": record.rollout,
+        "verdict": record.verdict,
+        "reason": record.reason,
+        "next": next(&state, record),
+        "metrics": sentences(record, confidence),
+        "evidence": metrics.value,
     });
-    context.output.document(&value, || text(&state, &metrics, confidence))?;
+    context.output.document(&value, || text(&state, record, confidence))?;
     Ok(Exit::Reached)
 }
 
-/// Returns the share of all worlds, in percent, in which an interval holds at every look.
+/// Returns the sentences of each metric as JSON.
+pub(crate) fn sentences(metrics: &MetricsRecord, confidence: f64) -> Vec<Value> {
+    let json = |m: &FindingRecord| {
+        json!({
+            "metric": m.name,
+            "candidate": m.candidate,
+            "sentences": metric(m, metrics, confidence),
+        })
+    };
+    told(metrics).map(json).collect()
+}
+
+/// Returns the simultaneous confidence level of the intervals at all looks, in percent.
 pub(crate) fn confidence(spec: &Value) -> f64 {
     let alpha = &spec["spec"]["decide"]["alpha"];
     let written = alpha.as_str().and_then(|a| a.strip_suffix('%')?.trim().parse::<f64>().ok());
@@ -55,85 +63,77 @@ pub(crate) fn confidence(spec: &Value) -> f64 {
     (1.0 - alpha) * 100.0
 }
 
-fn text(state: &State, metrics: &Value, confidence: f64) -> String {
-    let mut lines = vec![headline(state)];
-    if let Some(tick) = metrics["tick"].as_i64() {
-        lines.push(format!("Evidence up to {} UTC.", say::moment(tick)));
-    }
-    lines.push(String::new());
+fn text(state: &State, metrics: &MetricsRecord, confidence: f64) -> String {
+    let tick = format!("Evidence up to {} UTC.", say::moment(metrics.tick));
+    let mut lines = vec![headline(state), tick, String::new()];
     for it in told(metrics) {
-        lines.push(format!(
-            "{} of {} ({})",
-            word(&it["name"]),
-            word(&it["candidate"]),
-            word(&it["role"])
-        ));
+        lines.push(format!("{} of {} ({})", it.name, it.candidate, it.role));
         lines.extend(metric(it, metrics, confidence).iter().map(|c| format!("  {c}")));
         lines.push(String::new());
     }
-    for it in list(&metrics["arms"]) {
-        lines.push(arm(it));
-    }
+    lines.extend(metrics.arms.iter().map(arm));
     lines.push(String::new());
-    lines.push(health(&metrics["health"]));
-    lines.push(format!("Verdict: {}. {}", word(&metrics["verdict"]), word(&metrics["reason"])));
+    lines.push(health(&metrics.health));
+    lines.push(format!("Verdict: {}. {}", metrics.verdict, metrics.reason));
     lines.push(next(state, metrics));
     lines.join("\n")
 }
 
-/// Returns every metric, and of the segments those that should be looked at.
-pub(crate) fn told(metrics: &Value) -> impl Iterator<Item = &Value> {
-    let alerts = list(&metrics["segments"]).filter(|m| m["verdict"] == "alert");
-    list(&metrics["metrics"]).chain(alerts)
+/// Returns every metric, and the segments that have an alert.
+pub(crate) fn told(metrics: &MetricsRecord) -> impl Iterator<Item = &FindingRecord> {
+    let alerts = metrics.segments.iter().filter(|m| m.verdict == "alert");
+    metrics.metrics.iter().chain(alerts)
 }
 
-/// Says all that one metric shows, a sentence for each thing.
-pub(crate) fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String> {
-    let stable = list(&metrics["arms"]).find(|m| m["role"] == "stable");
-    let stable = stable.map_or_else(String::new, |n| word(&n["version"]));
-    let candidate = word(&it["candidate"]);
+/// Returns the stable version; empty if no arm is stable.
+pub(crate) fn stable_of(metrics: &MetricsRecord) -> &str {
+    metrics.arms.iter().find(|m| m.role == "stable").map_or("", |m| &m.version)
+}
+
+/// Returns the sentences about one metric.
+pub(crate) fn metric(it: &FindingRecord, metrics: &MetricsRecord, confidence: f64) -> Vec<String> {
+    let stable = stable_of(metrics);
+    let candidate = &it.candidate;
     let mut said = Vec::new();
-    let n = say::count_or_dash(&it["n"]);
-    let Some(difference) = it["difference"]["estimate"].as_f64() else {
+    let n = say::count(it.n);
+    let Some(difference) = it.difference else {
         return vec![format!("Nothing to compare yet ({n} cases compared).")];
     };
-    let relative = it["kind"] == "latency";
+    let relative = it.kind == "latency";
     let amount = |value: f64| {
         if relative { format!("{:+.1} %", value * 100.0) } else { say::signed(value) }
     };
-    let of = |arm: &str| say::or_dash(&it["arms"][arm]["estimate"], say::number);
     said.push(format!(
         "{candidate} has {}, {stable} has {} over all stages; stage by stage the difference is {}, over {n} compared cases.",
-        of(&candidate),
-        of(&stable),
-        amount(difference)
+        estimate(it, candidate),
+        estimate(it, stable),
+        amount(difference.estimate)
     ));
-    let interval = &it["difference"];
-    if let (Some(low), Some(high)) = (interval["low"].as_f64(), interval["high"].as_f64()) {
+    if let (Some(low), Some(high)) = (difference.low, difference.high) {
         said.push(format!(
             "It lies between {} and {}, at {confidence:.0} % for all looks together; worse by {} is allowed.",
             amount(low),
             amount(high),
-            say::or_dash(&it["margin"], |i| amount(i).trim_start_matches('+').to_owned())
+            amount(it.margin).trim_start_matches('+')
         ));
     }
-    if it["p"].is_object() {
-        said.push(format!("{} {}", verdict(it), anytime(&it["p"])));
+    if let Some(p) = &it.p {
+        said.push(format!("{} {}", verdict(it), anytime(p)));
     }
-    if let (Some(test), Some(p)) = (it["classic"]["test"].as_str(), it["classic"]["p"].as_f64()) {
+    if let Some(classic) = &it.classic {
         said.push(format!(
             "A classic {} gives p {}: to be believed only had the size been fixed beforehand and looked at once.",
-            test.replace('_', " "),
-            small(p)
+            classic.test.replace('_', " "),
+            small(classic.p)
         ));
     }
-    if it["design_effect"].is_null() {
+    if it.design_effect.is_none() {
         said.push(
             "The same few units come again and again: too few of them to tell chance from a difference, so nothing can be proved."
                 .to_owned(),
         );
     }
-    if let Some(effect) = it["design_effect"].as_f64().filter(|a| *a > 1.0) {
+    if let Some(effect) = it.design_effect.filter(|a| *a > 1.0) {
         said.push(format!(
             "Cases of one unit resemble each other: {} of them tell as much as one (design effect), which is allowed for in all of \
              the above but the classic test.",
@@ -143,9 +143,9 @@ pub(crate) fn metric(it: &Value, metrics: &Value, confidence: f64) -> Vec<String
     said
 }
 
-fn verdict(it: &Value) -> String {
-    let candidate = word(&it["candidate"]);
-    match it["verdict"].as_str().unwrap_or_default() {
+fn verdict(it: &FindingRecord) -> String {
+    let candidate = &it.candidate;
+    match it.verdict.as_str() {
         "proved" => format!("{candidate} is proved not to be worse than allowed."),
         "superior" => format!("{candidate} is proved better."),
         "harmful" => format!("{candidate} is proved worse."),
@@ -158,50 +158,48 @@ fn verdict(it: &Value) -> String {
     }
 }
 
-/// Says the p-values that hold however often one looks.
-fn anytime(p: &Value) -> String {
-    let of = |name: &str| say::or_dash(&p[name], small);
+/// Returns the sentence about the anytime-valid p-values.
+fn anytime(p: &TriadRecord) -> String {
     format!(
         "However often you look: p {} for non-inferior, {} for superior, {} for harm.",
-        of("non_inferior"),
-        of("superior"),
-        of("harm")
+        small(p.non_inferior),
+        small(p.superior),
+        small(p.harm)
     )
 }
 
-pub(crate) fn arm(it: &Value) -> String {
-    let count = |name: &str| say::count_or_dash(&it[name]);
-    let coverage = it["coverage"].as_f64().map_or(String::new(), |n| {
+pub(crate) fn arm(it: &ArmRecord) -> String {
+    let coverage = it.coverage.map_or(String::new(), |n| {
         format!(", {} of the mature ones with a label in time", say::percent(n))
     });
     format!(
         "{} ({}) serves {}: asked in {} cases, {} answered, {} errors, {} timeouts, {} mature{coverage}.",
-        word(&it["version"]),
-        word(&it["role"]),
-        say::or_dash(&it["share"], say::percent),
-        count("exposures"),
-        count("answered"),
-        count("errors"),
-        count("timeouts"),
-        count("mature")
+        it.version,
+        it.role,
+        say::percent(it.share),
+        say::count(it.exposures),
+        say::count(it.answered),
+        say::count(it.errors),
+        say::count(it.timeouts),
+        say::count(it.mature)
     )
 }
 
-pub(crate) fn health(health: &Value) -> String {
+pub(crate) fn health(health: &HealthRecord) -> String {
     let mut wrong: Vec<String> = Vec::new();
-    if health["split"]["verdict"] == "bad" {
+    if health.split.verdict == CheckVerdict::Bad {
         wrong.push("traffic is not split as planned".to_owned());
     }
-    if health["label_parity"]["verdict"] == "bad" {
+    if health.label_parity.verdict == CheckVerdict::Bad {
         wrong.push("labels come or are missing unequally".to_owned());
     }
-    if health["mixed_units"].as_u64() > Some(0) {
+    if health.mixed_units > 0 {
         wrong.push("units met two arms".to_owned());
     }
-    if health["no_data"] == true {
+    if health.no_data {
         wrong.push("no fresh traffic comes".to_owned());
     }
-    wrong.extend(list(&health["scoring"]).map(say::gap));
+    wrong.extend(health.scoring.iter().map(say::gap));
     if wrong.is_empty() {
         "The measurement is sound: traffic is split as planned, labels come alike, data is fresh."
             .to_owned()
@@ -210,33 +208,31 @@ pub(crate) fn health(health: &Value) -> String {
     }
 }
 
-/// Says what would come next, and what a person may do.
-fn next(state: &State, metrics: &Value) -> String {
+/// Returns the sentence about the next step, and about the commands that a person can run.
+fn next(state: &State, metrics: &MetricsRecord) -> String {
     let name = state.rollout().unwrap_or(&state.model);
-    match state.phase() {
-        "Progressing" => match metrics["eta"].as_i64() {
+    match state.phase {
+        Phase::Progressing => match metrics.eta {
             Some(at) => format!("Next: at this pace not before {} UTC.", say::moment(at)),
             None => "Next: it goes on by itself once the verdict changes.".to_owned(),
         },
-        "Paused" => format!("Next: a person; `serinus resume {name}` or `serinus abort {name}`."),
-        "Concluded" => {
+        Phase::Paused => {
+            format!("Next: a person; `serinus resume {name}` or `serinus abort {name}`.")
+        }
+        Phase::Concluded => {
             format!("Next: a person; `serinus promote {name}` or `serinus abort {name}`.")
         }
-        phase => format!("Next: nothing; it is over ({phase})."),
+        phase @ (Phase::Idle
+        | Phase::Pending
+        | Phase::Promoted
+        | Phase::Aborted
+        | Phase::Inconclusive) => format!("Next: nothing; it is over ({}).", phase.word()),
     }
 }
 
-/// Says a p-value: small ones by their power of ten.
+/// Returns the text of a p-value; a small one has a power of ten.
 fn small(p: f64) -> String {
     if p >= 0.001 { format!("{p:.3}") } else { format!("{p:.1e}") }
-}
-
-pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-pub(crate) fn word(value: &Value) -> String {
-    value.as_str().unwrap_or("-").to_owned()
 }
 
 #[cfg(test)]
@@ -244,36 +240,33 @@ mod tests {
     use serde_json::json;
 
     use super::text;
-    use crate::cli::state::State;
+    use crate::cli::fixtures_for_tests::{arm, finding, metrics, state};
 
     #[test]
     fn a_report_says_when_each_number_may_be_believed() {
-        let record = json!({
-            "rollout": "flights-v2", "model": "flights", "phase": "Progressing", "stage": 2, "revision": 7,
-            "stable": "v1", "shares": {"v2": 0.25}, "shadows": {},
+        let state = state(json!({
+            "stage": 2, "shares": {"v2": 0.25},
             "spec": {"kind": "Rollout", "spec": {"stages": [{}, {}, {}, {}], "decide": {"alpha": 0.05}}},
-        });
-        let state = State { model: "flights".to_owned(), record };
-        let metrics = json!({
-            "rollout": "flights-v2", "strategy": "canary", "tick": 1_377_990_000_000_i64,
-            "arms": [
-                {"version": "v1", "role": "stable", "share": 0.75, "exposures": 5031, "answered": 5030, "errors": 0,
-                 "timeouts": 1, "mature": 3900, "coverage": 0.98},
-            ],
+        }));
+        let value =
+            |estimate: f64| json!({"estimate": estimate, "low": null, "high": null, "n": 3900});
+        let metrics = metrics(json!({
+            "arms": [arm(json!({
+                "share": 0.75, "exposures": 5031, "answered": 5030, "timeouts": 1, "mature": 3900, "coverage": 0.98,
+            }))],
             "metrics": [
-                {"name": "brier", "kind": "brier", "role": "goal", "candidate": "v2", "n": 3900,
-                 "arms": {"v1": {"estimate": 0.128}, "v2": {"estimate": 0.115}},
-                 "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004}, "margin": 0.01,
-                 "p": {"harm": 1.0, "non_inferior": 5.5e-5, "superior": 0.012},
-                 "classic": {"test": "welch_t", "statistic": -3.1, "p": 0.002},
-                 "design_effect": 1.8, "verdict": "proved"},
-                {"name": "auc", "kind": "auc", "role": "watch", "candidate": "v2", "n": 0},
+                finding(json!({
+                    "n": 3900, "arms": {"v1": value(0.128), "v2": value(0.115)},
+                    "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004},
+                    "p": {"harm": 1.0, "non_inferior": 5.5e-5, "superior": 0.012},
+                    "classic": {"test": "welch_t", "statistic": -3.1, "p": 0.002},
+                    "design_effect": 1.8, "verdict": "proved",
+                })),
+                finding(json!({"name": "auc", "kind": "auc", "role": "watch"})),
             ],
-            "health": {"split": {"p": 0.4, "verdict": "ok"}, "label_parity": {"p": 1.0, "verdict": "ok"},
-                       "mixed_units": 0, "no_data": false},
-            "verdict": "hold", "reason": "holding until 14:30", "eta": 1_377_993_600_000_i64,
-        });
-        insta::assert_snapshot!(text(&state, &metrics, 95.0), @r"
+            "eta": 1_377_993_600_000_i64,
+        }));
+        insta::assert_snapshot!(text(&state, &metrics.record, 95.0), @r"
         flights-v2: Progressing, stage 3 of 4, v1 75% (stable), v2 25%
         Evidence up to 2013-08-31 23:00:00 UTC.
 

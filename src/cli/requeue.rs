@@ -90,7 +90,7 @@ pub(crate) fn run(args: &RequeueArgs, context: &Context) -> Result<Exit, CliErro
     Ok(if is_whole { Exit::Reached } else { Exit::Failed })
 }
 
-/// Finds the record that a dead letter is of, where it still stands: a topic that was made anew has others there.
+/// Finds the original record of a dead letter, if it still exists. A topic that was deleted and created again has other records there.
 fn original(reader: &TopicReader, dead: &DeadLetter) -> Result<Option<Record>, CliError> {
     let found = reader.at(&dead.topic, dead.partition, dead.offset)?;
     Ok(found.filter(|f| is_original(dead, f)))
@@ -102,7 +102,7 @@ fn is_original(dead: &DeadLetter, found: &Record) -> bool {
         && (lacks("value") || found.value == dead.record.value)
 }
 
-/// Returns what is to be sent: the record as it stood, else as the dead letter has it; nothing where that lacks something.
+/// Returns the record to send: the original, or else the copy in the dead letter; `None` if the copy is not complete.
 fn record(dead: &DeadLetter, original: Option<Record>, partitions: i32) -> Option<Record> {
     let copy = (dead.left_out.is_none() && partitions > 0).then(|| Record {
         timestamp: None,

@@ -99,7 +99,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     Ok(Exit::Reached)
 }
 
-/// Sends the specs. The topics were there a moment ago: whatever keeps the brokers since then is waited for, and said.
+/// Sends the specs. The topics exist, so an error of the brokers is temporary: log it and retry.
 fn send(documents: &[Document], settings: &Settings, by: &str) -> Result<(), CliError> {
     let ask = AskArgs {
         reason: Some("applied at the start".to_owned()),
@@ -197,7 +197,7 @@ fn leave_on_signals() -> Result<Arc<AtomicBool>, CliError> {
     Ok(is_starting)
 }
 
-/// Returns what SIGTERM and SIGINT ask to stop; the second of them ends the process at once: whoever presses twice means it.
+/// Returns a shutdown that SIGTERM and SIGINT request. The second signal ends the process at once.
 pub(crate) fn stop_on_signals() -> Result<Shutdown, CliError> {
     let stop = Shutdown::default();
     for signal in [SIGTERM, SIGINT] {

@@ -1,9 +1,11 @@
-//! How numbers, times and shares are said to people.
+//! The text of numbers, times and shares.
 
-use serde_json::Value;
+use serde::Serialize;
+
+use crate::wire::metrics::ScoringRecord;
 use serinus_core::domain::time::civil_date;
 
-/// Says a count with its thousands apart: `3,900`.
+/// Returns the text of a count with its thousands separated: `3,900`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut said = String::new();
@@ -16,7 +18,7 @@ pub(crate) fn count(number: u64) -> String {
     said
 }
 
-/// Says a number with as many places as tell something: `0.128`, `-0.0031`, `73.9`, `1,204`.
+/// Returns the text of a number with its significant decimal places: `0.128`, `-0.0031`, `73.9`, `1204`.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     let places: usize = match size {
@@ -35,30 +37,36 @@ pub(crate) fn number(value: f64) -> String {
     said
 }
 
-/// Says a difference with its sign: `+0.010`.
+/// Returns the text of a difference with its sign: `+0.010`.
 pub(crate) fn signed(value: f64) -> String {
     let said = number(value);
     if value > 0.0 && said != "0" { format!("+{said}") } else { said }
 }
 
-/// Says a share as a percentage: `12.5%`.
+/// Returns the text of a share as a percentage: `12.5%`.
 pub(crate) fn percent(fraction: f64) -> String {
     // Adding nothing makes the negative zero of a rounded sum a plain one.
     let percent = (fraction * 1e6).round() / 1e4 + 0.0;
     format!("{percent}%")
 }
 
-/// Says a number of a record, or `-` where it is absent or null.
-pub(crate) fn or_dash(value: &Value, how: impl FnOnce(f64) -> String) -> String {
-    value.as_f64().map_or_else(|| "-".to_owned(), how)
+/// Returns the text of a number of a record, or `-` if it is absent.
+pub(crate) fn or_dash(value: Option<f64>, how: impl FnOnce(f64) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), how)
 }
 
-/// Says a count of a record, or `-`.
-pub(crate) fn count_or_dash(value: &Value) -> String {
-    value.as_u64().map_or_else(|| "-".to_owned(), count)
+/// Returns the text of a count of a record, or `-` if it is absent.
+pub(crate) fn count_or_dash(value: Option<u64>) -> String {
+    value.map_or_else(|| "-".to_owned(), count)
 }
 
-/// Says a moment in UTC: `2013-09-03 14:30:00`.
+/// Returns the word that a record has for a variant of an enum.
+pub(crate) fn word(variant: impl Serialize) -> String {
+    let value = serde_json::to_value(variant).unwrap_or_default();
+    value.as_str().unwrap_or("-").to_owned()
+}
+
+/// Returns the text of a time in UTC: `2013-09-03 14:30:00`.
 pub(crate) fn moment(unix_ms: i64) -> String {
     let days = unix_ms.div_euclid(86_400_000);
     let ms = unix_ms.rem_euclid(86_400_000);
@@ -67,16 +75,13 @@ pub(crate) fn moment(unix_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
-/// Says which cases of a version a metric could not score, out of a record.
-pub(crate) fn gap(gap: &Value) -> String {
-    let word = |name: &str| gap[name].as_str().unwrap_or("-");
-    let sample: Vec<&str> =
-        gap["sample"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+/// Returns the text about the cases of a version that a metric could not score.
+pub(crate) fn gap(gap: &ScoringRecord) -> String {
+    let ScoringRecord { metric, version, reason, share, sample } = gap;
     let such =
         if sample.is_empty() { String::new() } else { format!(", such as {}", sample.join(", ")) };
-    let share = or_dash(&gap["share"], percent);
-    let (metric, version, reason) = (word("metric"), word("version"), word("reason"));
-    let what = match reason {
+    let share = percent(*share);
+    let what = match reason.as_str() {
         "outside the range" => "of the values are clipped",
         "ties hide the ranking" => {
             "of all pairs of a positive and a negative have scores too close to rank"

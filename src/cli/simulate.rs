@@ -43,13 +43,13 @@ pub struct SimulateArgs {
     /// How long a world lasts. Default: until the spec's `decide.by`
     #[arg(long = "for", value_name = "DURATION", value_parser = span)]
     length: Option<Span>,
-    /// How often a world is looked at, at the most; the spec's tick is stretched to it. Looking less often changes no error rate
+    /// Maximum number of looks at a world; the spec's tick is stretched to it. Fewer looks change no error rate
     #[arg(long, value_name = "N", default_value_t = 200)]
     looks: u64,
     /// Worlds of the same seed are the same
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Units that come again: so many of them send all requests
+    /// Number of units that send all requests, each of them repeatedly
     #[arg(long, value_name = "N")]
     units: Option<u32>,
     /// With --units: how alike the cases of one unit are, from 0 to 1
@@ -58,7 +58,7 @@ pub struct SimulateArgs {
     /// How long labels take on average
     #[arg(long, value_name = "DURATION", value_parser = span)]
     label_delay: Option<Span>,
-    /// A world of its own: the candidate differs in this metric by so much, in the metric's unit; may be repeated
+    /// Simulates one world only: the candidate differs in this metric by this value, in the metric's unit; may be repeated
     #[arg(long, value_name = "METRIC=VALUE", value_parser = effect)]
     effect: Vec<(String, f64)>,
 }
@@ -74,13 +74,13 @@ fn effect(text: &str) -> Result<(String, f64), String> {
     Ok((name.to_owned(), value))
 }
 
-/// Simulates and prints what became of the worlds.
+/// Simulates the worlds and prints their outcomes.
 pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<Exit, CliError> {
     if args.acceptance {
         return accept(args, context);
     }
     let (model, mut plan) = read(&args.files)?;
-    // Segments decide nothing, and nothing is known of them.
+    // Segments decide nothing, and a simulated world has none.
     plan.metrics.retain(|m| m.segment.is_none());
     if !args.traffic.is_finite() || args.traffic <= 0.0 {
         return Err(CliError::Usage("--traffic must be above 0".to_owned()));
@@ -135,7 +135,7 @@ fn read(files: &[PathBuf]) -> Result<(ModelPlan, RolloutPlan), CliError> {
     Ok((model, rollout))
 }
 
-/// A model that nothing is said of: what it needs to know is only who is stable.
+/// Returns a model with default settings: a simulation only needs to know the stable version.
 fn usual_model(rollout: &RolloutPlan) -> Result<ModelPlan, CliError> {
     let text = format!(
         "{{apiVersion: serinus/v1, kind: Model, metadata: {{name: {}}}, spec: {{stable: stable, timeout: 1s}}}}",
@@ -149,7 +149,7 @@ fn usual_model(rollout: &RolloutPlan) -> Result<ModelPlan, CliError> {
     }
 }
 
-/// Nobody is asked for an approval, and looks are no closer than wanted.
+/// Returns the course of a world: no stage needs an approval, and the tick is long enough for the maximum number of looks.
 fn course(
     args: &SimulateArgs,
     model: ModelPlan,
@@ -164,7 +164,7 @@ fn course(
     };
     let looks = i64::try_from(args.looks.max(1)).unwrap_or(i64::MAX);
     plan.tick = Span(plan.tick.0.max(length.0 / looks).max(1));
-    // A little longer than the spec's own end, so that worlds come to it.
+    // Two ticks longer than the spec's own end, so that worlds reach it.
     let ticks = u64::try_from(length.0 / plan.tick.0).unwrap_or(1).max(1) + 2;
     #[expect(
         clippy::cast_possible_truncation,

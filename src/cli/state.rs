@@ -1,119 +1,144 @@
-//! The states that the application publishes, as `rollout-state` records, and how they are said to people.
+//! The states that the application publishes, as `rollout-state` records, and their text.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::cli::context::{Context, value_of};
+use crate::cli::context::Context;
+use crate::cli::decoded::Decoded;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::say;
 use crate::kafka::client::topic_reader::{Record, TopicReader};
+use crate::wire::event::PositionRecord;
+use crate::wire::state::{MemoryRecord, StateRecord};
 use serinus_core::domain::ids::ModelName;
+use serinus_core::engine::judge::event::Phase;
 use serinus_core::plan::rollout::ModelPlan;
 use serinus_core::spec::plan::{Document, model_from_json, rollout_from_json};
 
-/// The newest state of one model, and of the rollout that it is about.
+/// The state of one model and of one of its rollouts: as published, or as its events or the model's memory of the past tell it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct State {
     /// The model.
     pub(crate) model: String,
-    /// The record as it stands in the topic.
-    pub(crate) record: Value,
+    /// The rollout, if there is or was one.
+    pub(crate) rollout: Option<String>,
+    /// The phase.
+    pub(crate) phase: Phase,
+    /// The stage and the routing; `None` if only the end of the rollout is known.
+    pub(crate) position: Option<PositionRecord>,
+    /// The rollout's document, or the model's; null if it is not known.
+    pub(crate) spec: Value,
+    /// The time of the last change, in Unix milliseconds.
+    pub(crate) since: Option<i64>,
+    /// The reason for the last change.
+    pub(crate) reason: String,
+    /// The state that the judge restores after a restart; only a published state has it.
+    pub(crate) memory: Option<MemoryRecord>,
+    /// The JSON that is printed.
+    pub(crate) value: Value,
 }
 
 impl State {
-    /// Reads the state out of a record of the `rollouts` topic; nothing out of a tombstone.
+    /// Reads the state from a record of the `rollouts` topic; `None` for a tombstone and for a record that cannot be decoded.
     pub(crate) fn of(record: &Record) -> Option<Self> {
-        let value = value_of(record);
-        if !value.is_object() {
-            return None;
+        let decoded: Decoded<StateRecord> = Decoded::of(record)?;
+        let model = record.key_text().unwrap_or(&decoded.record.model).to_owned();
+        Some(Self::published(model, decoded))
+    }
+
+    /// Returns the state of a model from its published record.
+    pub(crate) fn published(model: String, decoded: Decoded<StateRecord>) -> Self {
+        let Decoded { record, value } = decoded;
+        Self {
+            model,
+            phase: record.phase,
+            position: Some(record.position()),
+            rollout: record.rollout,
+            spec: record.spec,
+            since: Some(record.since),
+            reason: record.reason,
+            memory: Some(record.memory),
+            value,
         }
-        let model = record.key_text().or_else(|| value["model"].as_str())?.to_owned();
-        Some(Self { model, record: value })
     }
 
-    /// Returns a member of the state.
-    pub(crate) fn field(&self, name: &str) -> &Value {
-        &self.record[name]
-    }
-
-    /// Returns the rollout's name, where there is or was one.
+    /// Returns the rollout's name, if there is or was one.
     pub(crate) fn rollout(&self) -> Option<&str> {
-        self.field("rollout")
-            .as_str()
-            .or_else(|| document(self.field("spec"), "Rollout")?["metadata"]["name"].as_str())
+        self.rollout.as_deref()
     }
 
-    /// Returns the phase's word; a model without a word for it is at rest.
-    pub(crate) fn phase(&self) -> &str {
-        self.field("phase").as_str().unwrap_or("Idle")
+    /// Returns the routing revision, if it is known.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        self.position.as_ref().map(|p| p.revision)
     }
 
-    /// Returns how a command that waited for the end of this state's rollout ends; nothing while it goes on.
+    /// Returns how a command that waited for the end of this state's rollout ends; `None` while the rollout is in progress.
     pub(crate) fn ending(&self) -> Option<Exit> {
-        match self.phase() {
-            "Promoted" | "Concluded" | "Idle" => Some(Exit::Reached),
-            "Aborted" => Some(Exit::Aborted),
-            "Inconclusive" => Some(Exit::Inconclusive),
-            "Paused" => Some(Exit::Paused),
-            _ => None,
-        }
+        ending(self.phase)
     }
 
-    /// Returns the model's plan, where its spec travels with the state.
+    /// Returns the model's plan, if the state has the model's spec.
     pub(crate) fn plan(&self) -> Option<ModelPlan> {
-        let spec = document(&self.record, "Model")?;
-        model_from_json(spec).ok()
+        model_from_json(&self.memory.as_ref()?.model_spec).ok()
     }
 
-    /// Returns the documents of the model as it stands: with the version that is stable now, and with the rollout that goes on.
+    /// Returns the documents of the model: with the version that is stable now, and with the rollout in progress.
     pub(crate) fn documents(&self) -> Vec<Document> {
         let Some(mut plan) = self.plan() else { return Vec::new() };
-        if let Some(stable) = self.field("stable").as_str() {
-            plan.stable = stable.into();
+        if let Some(position) = &self.position {
+            plan.stable = position.stable.as_str().into();
         }
         let mut documents = vec![Document::Model(plan, Value::Null)];
-        let is_over = matches!(self.phase(), "Idle" | "Promoted" | "Aborted" | "Inconclusive");
-        let spec = document(self.field("spec"), "Rollout").filter(|_| !is_over);
-        let rollout = spec.and_then(|s| rollout_from_json(s).ok());
-        documents.extend(rollout.map(|r| Document::Rollout(r, Value::Null)));
+        let is_over = match self.phase {
+            Phase::Idle | Phase::Promoted | Phase::Aborted | Phase::Inconclusive => true,
+            Phase::Pending | Phase::Progressing | Phase::Paused | Phase::Concluded => false,
+        };
+        if is_rollout(&self.spec) && !is_over {
+            let rollout = rollout_from_json(&self.spec).ok();
+            documents.extend(rollout.map(|r| Document::Rollout(r, Value::Null)));
+        }
         documents
     }
 
-    /// Says the stage: `stage 2 of 4`, counted as people count.
+    /// Returns the text of the stage, counted from 1: `stage 2 of 4`.
     pub(crate) fn stage(&self) -> String {
-        let stage = self.field("stage").as_u64().map_or(0, |a| a + 1);
-        let stages = document(&self.record, "Rollout")
-            .and_then(|r| r["spec"]["stages"].as_array())
-            .map(Vec::len);
-        match stages {
-            Some(stages) => format!("stage {stage} of {stages}"),
+        let stage = self.position.as_ref().map_or(1, |p| u64::from(p.stage) + 1);
+        let stages = self.spec.pointer("/spec/stages").and_then(Value::as_array);
+        match stages.filter(|_| is_rollout(&self.spec)) {
+            Some(stages) => format!("stage {stage} of {}", stages.len()),
             None => format!("stage {stage}"),
         }
     }
 
-    /// Says who serves and who is copied to: `v1 75% (stable), v2 25%; shadow v3 100%`.
+    /// Returns the text of the routing: `v1 75% (stable), v2 25%; shadow v3 100%`.
     pub(crate) fn shares(&self) -> String {
-        shares(&self.record)
+        shares(self.position.as_ref())
     }
 }
 
-/// Says who serves which share at a routing, as it stands in states and in events.
-pub(crate) fn shares(routing: &Value) -> String {
-    let members = |name: &str| -> Vec<(String, f64)> {
-        let list = routing[name].as_object().into_iter().flatten();
-        list.map(|(version, share)| (version.clone(), share.as_f64().unwrap_or(0.0))).collect()
+/// Returns how a command that waited for the end of a rollout ends in this phase; `None` while the rollout is in progress.
+pub(crate) fn ending(phase: Phase) -> Option<Exit> {
+    match phase {
+        Phase::Promoted | Phase::Concluded | Phase::Idle => Some(Exit::Reached),
+        Phase::Aborted => Some(Exit::Aborted),
+        Phase::Inconclusive => Some(Exit::Inconclusive),
+        Phase::Paused => Some(Exit::Paused),
+        Phase::Pending | Phase::Progressing => None,
+    }
+}
+
+/// Returns the text of a routing: each version and the share that it serves.
+pub(crate) fn shares(position: Option<&PositionRecord>) -> String {
+    let said = |shares: &BTreeMap<String, f64>| -> Vec<String> {
+        let shares = shares.iter().filter(|(_, share)| **share > 0.0);
+        shares.map(|(version, share)| format!("{version} {}", say::percent(*share))).collect()
     };
-    let served = members("shares");
-    let stable = 1.0 - served.iter().map(|(_, share)| share).sum::<f64>();
-    let stable_name = routing["stable"].as_str().unwrap_or("stable");
-    let said = |list: &[(String, f64)]| -> Vec<String> {
-        let list = list.iter().filter(|(_, share)| *share > 0.0);
-        list.map(|(version, share)| format!("{version} {}", say::percent(*share))).collect()
-    };
-    let mut serving = vec![format!("{stable_name} {} (stable)", say::percent(stable))];
-    serving.extend(said(&served));
-    let copied = said(&members("shadows"));
+    let Some(position) = position else { return "stable 100% (stable)".to_owned() };
+    let stable = 1.0 - position.shares.values().sum::<f64>();
+    let mut serving = vec![format!("{} {} (stable)", position.stable, say::percent(stable))];
+    serving.extend(said(&position.shares));
+    let copied = said(&position.shadows);
     let serving = serving.join(", ");
     if copied.is_empty() { serving } else { format!("{serving}; shadow {}", copied.join(", ")) }
 }
@@ -139,30 +164,24 @@ pub(crate) fn plans(states: &[State]) -> BTreeMap<ModelName, ModelPlan> {
     states.iter().filter_map(State::plan).map(|p| (p.name.clone(), p)).collect()
 }
 
-/// Finds the spec document of a kind in a value, wherever it stands in it.
-fn document<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
-    match value {
-        Value::Object(members) if members.get("kind").is_some_and(|m| m == kind) => Some(value),
-        Value::Object(members) => members.values().find_map(|m| document(m, kind)),
-        Value::Array(items) => items.iter().find_map(|k| document(k, kind)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    }
+/// Returns whether a document is the spec of a rollout.
+pub(crate) fn is_rollout(document: &Value) -> bool {
+    document.get("kind").is_some_and(|kind| kind == "Rollout")
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::State;
     use crate::cli::error::Exit;
+    use crate::cli::fixtures_for_tests as fixtures;
+    use crate::cli::state::State;
 
     fn state(phase: &str) -> State {
-        let record = json!({
-            "rollout": "flights-v2", "phase": phase, "stage": 1, "revision": 7, "stable": "v1",
-            "shares": {"v2": 0.25}, "shadows": {"v3": 1.0},
+        fixtures::state(json!({
+            "phase": phase, "stage": 1, "shares": {"v2": 0.25}, "shadows": {"v3": 1.0},
             "spec": {"kind": "Rollout", "spec": {"stages": [{}, {}, {}]}},
-        });
-        State { model: "flights".to_owned(), record }
+        }))
     }
 
     #[test]

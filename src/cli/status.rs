@@ -4,13 +4,15 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::cli::context::{Context, value_of};
+use crate::cli::context::Context;
+use crate::cli::decoded::Decoded;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::global::duration;
-use crate::cli::names::{self, Asked, Meant, NameArgs};
+use crate::cli::names::{self, Asked, Event, Meant, NameArgs};
 use crate::cli::output::{columns, talk};
+use crate::cli::report::{stable_of, told};
 use crate::cli::say;
 use crate::cli::state::{self, State};
 use crate::kafka::client::error::ReadError;
@@ -18,6 +20,7 @@ use crate::kafka::client::topic_reader::{Start, TopicReader, Which};
 use crate::kafka::process::clock;
 use crate::kafka::process::wait::Deadline;
 use crate::kafka::serving::write_failures::{self, Notice};
+use crate::wire::metrics::{ArmRecord, CheckRecord, FindingRecord, HealthRecord, MetricsRecord};
 
 /// How far back in the metrics the newest is looked for first.
 const METRICS_NEAR: i64 = 500;
@@ -51,10 +54,11 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError
     };
     let metrics = newest_metrics(context, &context.reader()?, &state)?;
     let unwritable = unwritable(context, &state)?;
-    let value = json!({ "state": state.record, "metrics": metrics, "unwritable": unwritable });
+    let value = json!({ "state": state.value, "metrics": metrics.as_ref().map(|m| &m.value), "unwritable": unwritable });
     context.output.document(&value, || {
         let topics = unwritable.iter().map(not_sent);
-        std::iter::once(text(&state, metrics.as_ref())).chain(topics).collect::<Vec<_>>().join("\n")
+        let text = text(&state, metrics.as_ref().map(|m| &m.record));
+        std::iter::once(text).chain(topics).collect::<Vec<_>>().join("\n")
     })?;
     Ok(exit)
 }
@@ -123,7 +127,7 @@ fn await_end(
         // The client cannot count a distant deadline, so we wait for it in pieces.
         match changes.next(deadline.left().min(Duration::from_mins(1)))? {
             Some(record) if record.topic == events => {
-                known.events.extend(names::event_of(&value_of(&record), &asked));
+                known.events.extend(names::event_of(&record, &asked));
             }
             Some(record) => known.states_take(State::of(&record)),
             None if deadline.is_over() => return Ok((newest, Exit::TimedOut)),
@@ -135,7 +139,7 @@ fn await_end(
 /// States and events read so far.
 struct Seen {
     states: Vec<State>,
-    events: Vec<Value>,
+    events: Vec<Event>,
 }
 
 impl Seen {
@@ -160,23 +164,24 @@ impl Seen {
     }
 }
 
-/// Finds the newest metrics of a state's rollout, if any were written.
+/// Finds the newest metrics of a state's rollout, if there are any that can be decoded.
 pub(crate) fn newest_metrics(
     context: &Context,
     reader: &TopicReader,
     state: &State,
-) -> Result<Option<Value>, CliError> {
+) -> Result<Option<Decoded<MetricsRecord>>, CliError> {
     let Some(rollout) = state.rollout() else { return Ok(None) };
     let topic = context.own("rollout-metrics");
     for start in [Start::BeforeEnd(METRICS_NEAR), Start::Beginning] {
-        let mut newest: Option<Value> = None;
+        let mut newest: Option<Decoded<MetricsRecord>> = None;
         let scanned = reader.scan(&topic, Which::All, start, |record| {
             if record.key_text().is_none_or(|k| k == rollout) {
-                let value = value_of(&record);
-                // Those of one rollout stand in one partition, in order. The first has the time of the apply, which a replay of
-                // old traffic never comes to.
-                if value["rollout"] == rollout && value["model"] == *state.model {
-                    newest = Some(value);
+                // The metrics of one rollout are in one partition, so the last one is the newest. Their ticks do not show it: the first
+                // tick is the time of the apply, which a replay of old traffic never reaches.
+                let decoded: Option<Decoded<MetricsRecord>> = Decoded::of(&record);
+                let is_its = |m: &MetricsRecord| m.rollout == rollout && m.model == state.model;
+                if let Some(decoded) = decoded.filter(|d| is_its(&d.record)) {
+                    newest = Some(decoded);
                 }
             }
             ControlFlow::Continue(())
@@ -195,15 +200,15 @@ pub(crate) fn newest_metrics(
 /// Says in one line where a rollout stands.
 pub(crate) fn headline(state: &State) -> String {
     let name = state.rollout().unwrap_or(&state.model);
-    let mut said = vec![state.phase().to_owned()];
+    let mut said = vec![state.phase.word().to_owned()];
     said.extend(state.rollout().map(|_| state.stage()));
     said.push(state.shares());
     format!("{name}: {}", said.join(", "))
 }
 
-fn text(state: &State, metrics: Option<&Value>) -> String {
+fn text(state: &State, metrics: Option<&MetricsRecord>) -> String {
     let mut lines = Vec::new();
-    let strategy = metrics.and_then(|m| m["strategy"].as_str());
+    let strategy = metrics.map(|m| m.strategy.as_str());
     match state.rollout() {
         Some(rollout) => lines.push(format!(
             "{rollout}: {} of model {}",
@@ -212,45 +217,46 @@ fn text(state: &State, metrics: Option<&Value>) -> String {
         )),
         None => lines.push(format!("model {}", state.model)),
     }
-    lines.push(format!("phase     {}", state.phase()));
+    lines.push(format!("phase     {}", state.phase.word()));
     if state.rollout().is_some() {
         lines.push(format!("stage     {}", state.stage().trim_start_matches("stage ")));
     }
     lines.push(format!("routing   {}", state.shares()));
-    lines.push(format!("revision  {}", say::count_or_dash(state.field("revision"))));
-    if let Some(since) = state.field("since").as_i64() {
+    lines.push(format!("revision  {}", say::count_or_dash(state.revision())));
+    if let Some(since) = state.since {
         lines.push(format!("since     {} UTC", say::moment(since)));
     }
-    let metrics = metrics.unwrap_or(&Value::Null);
-    let reason = metrics["reason"].as_str().filter(|_| state.ending().is_none());
-    if let Some(reason) = reason.or_else(|| state.field("reason").as_str()) {
-        lines.push(format!("reason    {reason}"));
-    }
-    for part in
-        [arms(metrics), evidence(metrics), health(metrics), scoring(metrics)].into_iter().flatten()
-    {
-        lines.push(String::new());
-        lines.push(part);
+    let reason = metrics.map(|m| &m.reason).filter(|_| state.ending().is_none());
+    lines.push(format!("reason    {}", reason.unwrap_or(&state.reason)));
+    if let Some(metrics) = metrics {
+        let health = Some(health(&metrics.health));
+        let parts = [arms(&metrics.arms), evidence(metrics), health, scoring(&metrics.health)];
+        for part in parts.into_iter().flatten() {
+            lines.push(String::new());
+            lines.push(part);
+        }
     }
     lines.join("\n")
 }
 
-fn arms(metrics: &Value) -> Option<String> {
-    let rows: Vec<Vec<String>> = list(&metrics["arms"])
+fn arms(arms: &[ArmRecord]) -> Option<String> {
+    let rows: Vec<Vec<String>> = arms
+        .iter()
         .map(|m| {
-            let ms = |name: &str| say::or_dash(&m["latency_ms"][name], say::number);
+            let latency = m.latency_ms;
+            let (p50, p99) = (latency.map(|l| l.p50), latency.map(|l| l.p99));
             vec![
-                word(&m["version"]),
-                word(&m["role"]),
-                say::or_dash(&m["share"], say::percent),
-                say::count_or_dash(&m["exposures"]),
-                say::count_or_dash(&m["errors"]),
-                say::count_or_dash(&m["timeouts"]),
-                say::count_or_dash(&m["fallbacks"]),
-                say::count_or_dash(&m["mature"]),
-                say::count_or_dash(&m["labelled"]),
-                say::or_dash(&m["coverage"], say::percent),
-                format!("{} / {}", ms("p50"), ms("p99")),
+                m.version.clone(),
+                m.role.clone(),
+                say::percent(m.share),
+                say::count(m.exposures),
+                say::count(m.errors),
+                say::count(m.timeouts),
+                say::count(m.fallbacks),
+                say::count(m.mature),
+                say::count(m.labelled),
+                say::or_dash(m.coverage, say::percent),
+                format!("{} / {}", say::or_dash(p50, say::number), say::or_dash(p99, say::number)),
             ]
         })
         .collect();
@@ -270,27 +276,19 @@ fn arms(metrics: &Value) -> Option<String> {
     (!rows.is_empty()).then(|| columns(&heading, rows))
 }
 
-fn evidence(metrics: &Value) -> Option<String> {
-    // Of the segments only those that should be looked at.
-    let alerts = list(&metrics["segments"]).filter(|m| m["verdict"] == "alert");
-    let stable = list(&metrics["arms"])
-        .find(|m| m["role"] == "stable")
-        .map(|i| word(&i["version"]))
-        .unwrap_or_default();
-    let rows: Vec<Vec<String>> = list(&metrics["metrics"])
-        .chain(alerts)
+fn evidence(metrics: &MetricsRecord) -> Option<String> {
+    let stable = stable_of(metrics);
+    let rows: Vec<Vec<String>> = told(metrics)
         .map(|a| {
-            let candidate = word(&a["candidate"]);
-            let of = |arm: &str| say::or_dash(&a["arms"][arm]["estimate"], say::number);
             vec![
-                word(&a["name"]),
-                word(&a["role"]),
-                of(&stable),
-                format!("{candidate} {}", of(&candidate)),
+                a.name.clone(),
+                a.role.clone(),
+                estimate(a, stable),
+                format!("{} {}", a.candidate, estimate(a, &a.candidate)),
                 difference(a),
-                say::or_dash(&a["margin"], say::number),
-                say::count_or_dash(&a["n"]),
-                word(&a["verdict"]),
+                say::number(a.margin),
+                say::count(a.n),
+                a.verdict.clone(),
             ]
         })
         .collect();
@@ -300,11 +298,16 @@ fn evidence(metrics: &Value) -> Option<String> {
     (!rows.is_empty()).then(|| columns(&heading, rows))
 }
 
-/// Says a difference with its interval: `-0.013 [-0.021, -0.004]`.
-pub(crate) fn difference(metric: &Value) -> String {
-    let it = &metric["difference"];
-    let estimate = say::or_dash(&it["estimate"], say::signed);
-    match (it["low"].as_f64(), it["high"].as_f64()) {
+/// Returns the text of a version's value in a metric.
+pub(crate) fn estimate(metric: &FindingRecord, version: &str) -> String {
+    say::or_dash(metric.arms.get(version).map(|value| value.estimate), say::number)
+}
+
+/// Returns the text of a difference with its interval: `-0.013 [-0.021, -0.004]`.
+pub(crate) fn difference(metric: &FindingRecord) -> String {
+    let Some(it) = metric.difference else { return "-".to_owned() };
+    let estimate = say::signed(it.estimate);
+    match (it.low, it.high) {
         (Some(low), Some(high)) => {
             format!("{estimate} [{}, {}]", say::signed(low), say::signed(high))
         }
@@ -312,49 +315,29 @@ pub(crate) fn difference(metric: &Value) -> String {
     }
 }
 
-fn health(metrics: &Value) -> Option<String> {
-    let health = metrics["health"].as_object()?;
-    let said: Vec<String> = health
-        .iter()
-        // Each point of a check by itself is for those who read the record; the reason says which one is bad.
-        .filter(|(name, h)| {
-            *name != "scoring" && h.as_object().is_none_or(|a| a.contains_key("verdict"))
-        })
-        .map(|(name, c)| {
-            let name = name.replace('_', " ");
-            match c {
-                Value::Object(members) => {
-                    let p = say::or_dash(&c["p"], say::number);
-                    let verdict = members.get("verdict").map(word).unwrap_or_default();
-                    format!("{name}: {verdict} (p {p})")
-                }
-                Value::Bool(is) => format!("{name}: {}", if *is { "yes" } else { "no" }),
-                Value::Number(number) => match number.as_u64() {
-                    Some(count) => format!("{name}: {}", say::count(count)),
-                    None => format!("{name}: {}", say::or_dash(c, say::number)),
-                },
-                Value::String(said) => format!("{name}: {said}"),
-                Value::Null | Value::Array(_) => format!("{name}: -"),
-            }
-        })
-        .collect();
-    Some(format!("health    {}", said.join("; ")))
+fn health(health: &HealthRecord) -> String {
+    // The checks at single points and ages are only in the record; the reason names the one that is bad.
+    let HealthRecord { split, label_parity, mixed_units, without_unit, lag, unplanned, .. } =
+        health;
+    let check = |c: &CheckRecord| format!("{} (p {})", say::word(c.verdict), say::number(c.p));
+    let no_data = if health.no_data { "yes" } else { "no" };
+    let said = [
+        format!("label parity: {}", check(label_parity)),
+        format!("lag: {}", say::count(*lag)),
+        format!("mixed units: {}", say::count(*mixed_units)),
+        format!("no data: {no_data}"),
+        format!("split: {}", check(split)),
+        format!("unplanned: {}", say::count(*unplanned)),
+        format!("without unit: {}", say::count(*without_unit)),
+    ];
+    format!("health    {}", said.join("; "))
 }
 
-/// Says which cases could not be scored, one line for each metric, version and reason.
-fn scoring(metrics: &Value) -> Option<String> {
-    let gaps: Vec<String> = list(&metrics["health"]["scoring"])
-        .map(|gap| format!("scoring   {}", say::gap(gap)))
-        .collect();
+/// Returns the lines about the cases that could not be scored: one for each metric, version and reason.
+fn scoring(health: &HealthRecord) -> Option<String> {
+    let gaps: Vec<String> =
+        health.scoring.iter().map(|gap| format!("scoring   {}", say::gap(gap))).collect();
     (!gaps.is_empty()).then(|| gaps.join("\n"))
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn word(value: &Value) -> String {
-    value.as_str().unwrap_or("-").to_owned()
 }
 
 #[cfg(test)]
@@ -362,34 +345,33 @@ mod tests {
     use serde_json::json;
 
     use super::text;
-    use crate::cli::state::State;
+    use crate::cli::fixtures_for_tests::{arm, finding, metrics, state};
 
     #[test]
     fn a_status_says_stage_evidence_and_reason() {
-        let record = json!({
-            "rollout": "flights-v2", "model": "flights", "phase": "Progressing", "stage": 2, "revision": 7,
-            "stable": "v1", "shares": {"v2": 0.25}, "shadows": {}, "since": 1_377_993_600_000_i64, "reason": "advanced",
+        let state = state(json!({
+            "stage": 2, "shares": {"v2": 0.25},
             "spec": {"kind": "Rollout", "spec": {"stages": [{}, {}, {}, {}]}},
-        });
-        let state = State { model: "flights".to_owned(), record };
-        let metrics = json!({
-            "rollout": "flights-v2", "strategy": "canary", "tick": 1_377_990_000_000_i64,
+        }));
+        let value =
+            |estimate: f64| json!({"estimate": estimate, "low": null, "high": null, "n": 3900});
+        let metrics = metrics(json!({
             "arms": [
-                {"version": "v1", "role": "stable", "share": 0.75, "exposures": 5031, "errors": 0, "timeouts": 1,
-                 "fallbacks": 0, "mature": 3900, "labelled": 4100, "coverage": 0.98,
-                 "latency_ms": {"p50": 3.1, "p99": 9.7}},
-                {"version": "v2", "role": "candidate", "share": 0.25, "exposures": 1677},
+                arm(json!({"share": 0.75, "exposures": 5031, "timeouts": 1, "mature": 3900, "labelled": 4100, "coverage": 0.98,
+                           "latency_ms": {"p50": 3.1, "p95": 5.0, "p99": 9.7}})),
+                arm(json!({"version": "v2", "role": "candidate", "share": 0.25, "exposures": 1677})),
             ],
-            "metrics": [
-                {"name": "brier", "role": "goal", "candidate": "v2", "n": 3900,
-                 "arms": {"v1": {"estimate": 0.128}, "v2": {"estimate": 0.115}},
-                 "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004}, "margin": 0.01, "verdict": "proved"},
-            ],
-            "health": {"split": {"p": 0.4, "verdict": "ok"}, "mixed_units": 0, "no_data": false,
-                       "scoring": [{"metric": "brier", "version": "v2", "reason": "not finite", "share": 0.331, "sample": ["r1", "r5", "r9"]}]},
-            "verdict": "hold", "reason": "holding until 14:30",
-        });
-        insta::assert_snapshot!(text(&state, Some(&metrics)), @r"
+            "metrics": [finding(json!({
+                "n": 3900, "arms": {"v1": value(0.128), "v2": value(0.115)},
+                "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004}, "verdict": "proved",
+            }))],
+            "health": {
+                "split": {"p": 0.4, "verdict": "ok"}, "label_parity": {"p": 1.0, "verdict": "ok"}, "mixed_units": 0, "lag": 1200,
+                "no_data": false,
+                "scoring": [{"metric": "brier", "version": "v2", "reason": "not finite", "share": 0.331, "sample": ["r1", "r5", "r9"]}],
+            },
+        }));
+        insta::assert_snapshot!(text(&state, Some(&metrics.record)), @r"
         flights-v2: canary of model flights
         phase     Progressing
         stage     3 of 4
@@ -400,12 +382,12 @@ mod tests {
 
         ARM  ROLE       SHARE  ASKED  ERRORS  TIMEOUTS  FALLBACKS  MATURE  LABELLED  COVERAGE  MS P50 / P99
         v1   stable     75%    5,031  0       1         0          3,900   4,100     98%       3.10 / 9.70
-        v2   candidate  25%    1,677  -       -         -          -       -         -         - / -
+        v2   candidate  25%    1,677  0       0         0          0       0         -         - / -
 
         METRIC  ROLE  V1     CANDIDATE  DIFFERENCE                MARGIN  COMPARED  VERDICT
         brier   goal  0.128  v2 0.115   -0.013 [-0.021, -0.0040]  0.010   3,900     proved
 
-        health    mixed units: 0; no data: no; split: ok (p 0.400)
+        health    label parity: ok (p 1.00); lag: 1,200; mixed units: 0; no data: no; split: ok (p 0.400); unplanned: 0; without unit: 0
 
         scoring   brier of v2: 33.1% of the labelled cases cannot be scored (not finite), such as r1, r5, r9
         ");

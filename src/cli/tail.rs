@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::context::{Context, record_json, value_of};
+use crate::cli::context::{Context, record_json};
 use crate::cli::dead::{DeadLetter, Filter};
+use crate::cli::decoded::{Decoded, Subject};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::line;
 use crate::cli::say;
@@ -44,7 +45,7 @@ pub struct TailArgs {
     /// Begin with the oldest record that is kept
     #[arg(long)]
     from_beginning: bool,
-    /// Go on with what comes
+    /// Continue with new records as they arrive
     #[arg(short, long)]
     follow: bool,
     /// One JSON object a line, whatever the output format
@@ -67,10 +68,13 @@ pub(crate) fn run(args: &TailArgs, context: &Context) -> Result<Exit, CliError> 
         Filter { places: &[], reason: args.reason.as_deref(), topic: args.topic.as_deref() };
     let is_wanted = |t: &Record| {
         let is_meant = |r: &Record| DeadLetter::of(r.clone()).is_some_and(|i| filter.holds(&i));
-        wanted.model.is_none_or(|model| value_of(t)["model"] == model)
-            && (filter.is_empty() || is_meant(t))
+        let is_of = |model: &str, r: &Record| {
+            let subject: Option<Decoded<Subject>> = Decoded::of(r);
+            subject.is_some_and(|s| s.record.model.as_deref() == Some(model))
+        };
+        wanted.model.is_none_or(|model| is_of(model, t)) && (filter.is_empty() || is_meant(t))
     };
-    // Turned to before the present is read, so that nothing falls between the two.
+    // Follow the topic before its records are read, so that no record between the two is lost.
     let coming = if args.follow {
         Some(context.reader()?.follow(&[&wanted.topic], Start::BeforeEnd(0))?)
     } else {

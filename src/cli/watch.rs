@@ -1,18 +1,20 @@
-//! `serinus watch`: follows a rollout as it goes.
+//! `serinus watch`: follows a rollout until its end.
 
 use std::time::Duration;
 
-use clap::Args;
-use serde_json::Value;
-
 use crate::cli::context::{Context, value_of};
+use crate::cli::decoded::{Decoded, Subject, decode};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::names::{self, Asked, Meant, NameArgs};
 use crate::cli::output::talk;
 use crate::cli::say;
-use crate::cli::state::{State, shares};
+use crate::cli::state::{self, shares};
 use crate::cli::status::{difference, headline};
 use crate::kafka::client::topic_reader::Start;
+use crate::wire::event::{EventRecord, PositionRecord};
+use crate::wire::metrics::MetricsRecord;
+use clap::Args;
+use serinus_core::engine::judge::event::Phase;
 
 /// What `watch` takes.
 #[derive(Clone, Debug, Args)]
@@ -21,10 +23,10 @@ pub struct WatchArgs {
     name: NameArgs,
 }
 
-/// Prints every event and all evidence as they come, until the rollout has ended.
+/// Prints each event and each metrics record when it arrives, until the rollout has ended.
 pub(crate) fn run(args: &WatchArgs, context: &Context) -> Result<Exit, CliError> {
     let (metrics, events) = (context.own("rollout-metrics"), context.own("rollout-events"));
-    // Turned to before the present is read, so that nothing falls between the two.
+    // Follow the topics before the state is read, so that no record between the two is lost.
     let coming = context
         .reader()?
         .follow(&[&metrics, &events], Start::BeforeEnd(0))
@@ -33,8 +35,8 @@ pub(crate) fn run(args: &WatchArgs, context: &Context) -> Result<Exit, CliError>
     let reader = context.reader()?;
     let state = names::standing(context, &reader, &asked)?;
     talk(&headline(&state));
-    let mut end = end_of_watch(&state);
-    // Who names a model watches all of its rollouts.
+    let mut end = end_of_watch(state.phase);
+    // The name of a model means all of its rollouts.
     let rollout = state.rollout().filter(|r| *r == asked.name);
     let own = Asked { model: Some(state.model.clone()), name: asked.name.clone() };
     let mut told = if rollout.is_some() && end.is_none() {
@@ -45,24 +47,32 @@ pub(crate) fn run(args: &WatchArgs, context: &Context) -> Result<Exit, CliError>
     while end.is_none() {
         let Some(record) = coming.next(Duration::from_mins(1))? else { continue };
         let value = value_of(&record);
-        if value["model"] != *state.model || rollout.is_some_and(|r| value["rollout"] != *r) {
+        let subject: Subject = decode(&value).unwrap_or_default();
+        let is_its_model = subject.model.as_ref() == Some(&state.model);
+        if !is_its_model || rollout.is_some_and(|r| subject.rollout.as_deref() != Some(r)) {
             continue;
         }
         if record.topic != events {
-            context.output.item(&value, || metrics_line(&value))?;
+            let metrics: Option<MetricsRecord> = decode(&value);
+            context.output.item(&value, || {
+                metrics.as_ref().map_or_else(|| value.to_string(), metrics_line)
+            })?;
             continue;
         }
-        context.output.item(&value, || event_line(&value))?;
+        let event: Option<EventRecord> = decode(&value);
+        context
+            .output
+            .item(&value, || event.as_ref().map_or_else(|| value.to_string(), event_line))?;
+        let Some(record) = event else { continue };
         let Some(rollout) = rollout else {
-            let record = value["to"].clone();
-            end = end_of_watch(&State { model: state.model.clone(), record });
+            end = end_of_watch(record.to.phase);
             continue;
         };
-        told.extend(names::event_of(&value, &own));
+        told.extend(names::event(Decoded { record, value }, &own));
         match names::told(&told, &state.model, rollout) {
             Some(Meant::Refused(reason)) => return Err(CliError::Refused(reason)),
             Some(Meant::Present(state) | Meant::Waiting(state) | Meant::Over(state)) => {
-                end = end_of_watch(&state);
+                end = end_of_watch(state.phase);
             }
             None => {}
         }
@@ -70,18 +80,18 @@ pub(crate) fn run(args: &WatchArgs, context: &Context) -> Result<Exit, CliError>
     Ok(end.unwrap_or(Exit::Reached))
 }
 
-/// A pause is not the end for someone who watches, and a model at rest may get a rollout yet.
-fn end_of_watch(state: &State) -> Option<Exit> {
-    state.ending().filter(|e| *e != Exit::Paused && state.phase() != "Idle")
+/// A pause does not end a watch, and a model at rest can get another rollout.
+fn end_of_watch(phase: Phase) -> Option<Exit> {
+    state::ending(phase).filter(|e| *e != Exit::Paused && phase != Phase::Idle)
 }
 
-fn event_line(event: &Value) -> String {
-    let (from, to) = (&event["from"], &event["to"]);
-    let phase = |v: &Value| v["phase"].as_str().unwrap_or("Idle").to_owned();
-    let stage = |v: &Value| v["stage"].as_u64().map_or(0, |a| a + 1);
+fn event_line(event: &EventRecord) -> String {
+    let (from, to) = (event.from.as_ref(), Some(&event.to));
+    let phase = |p: Option<&PositionRecord>| p.map_or(Phase::Idle, |p| p.phase);
+    let stage = |p: Option<&PositionRecord>| p.map_or(0, |p| u64::from(p.stage) + 1);
     let mut changes = Vec::new();
     if phase(from) != phase(to) {
-        changes.push(format!("{} -> {}", phase(from), phase(to)));
+        changes.push(format!("{} -> {}", phase(from).word(), phase(to).word()));
     }
     if stage(from) != stage(to) {
         changes.push(format!("stage {} -> {}", stage(from), stage(to)));
@@ -93,31 +103,30 @@ fn event_line(event: &Value) -> String {
         if changes.is_empty() { "nothing changes".to_owned() } else { changes.join(", ") };
     format!(
         "{}  {} by {}: {changes}\n    {}",
-        event["at"].as_i64().map_or_else(|| "-".to_owned(), say::moment),
-        event["verdict"].as_str().unwrap_or("-").to_uppercase(),
-        event["actor"].as_str().unwrap_or("-"),
-        event["reason"].as_str().unwrap_or("no reason was given"),
+        say::moment(event.at),
+        event.verdict.word().to_uppercase(),
+        event.actor,
+        event.reason,
     )
 }
 
-fn metrics_line(metrics: &Value) -> String {
+fn metrics_line(metrics: &MetricsRecord) -> String {
     let mut lines = vec![format!(
         "{}  stage {}  {}: {}",
-        metrics["tick"].as_i64().map_or_else(|| "-".to_owned(), say::moment),
-        metrics["stage"].as_u64().map_or(0, |a| a + 1),
-        metrics["verdict"].as_str().unwrap_or("-"),
-        metrics["reason"].as_str().unwrap_or("-"),
+        say::moment(metrics.tick),
+        u64::from(metrics.stage) + 1,
+        metrics.verdict,
+        metrics.reason,
     )];
-    for it in metrics["metrics"].as_array().into_iter().flatten() {
-        let text = |name: &str| it[name].as_str().unwrap_or("-");
+    for it in &metrics.metrics {
         lines.push(format!(
             "    {} {}: {}, limit {}, n {} compared: {}",
-            text("name"),
-            text("candidate"),
+            it.name,
+            it.candidate,
             difference(it),
-            say::or_dash(&it["margin"], say::number),
-            say::count_or_dash(&it["n"]),
-            text("verdict"),
+            say::number(it.margin),
+            say::count(it.n),
+            it.verdict,
         ));
     }
     lines.join("\n")
@@ -128,24 +137,27 @@ mod tests {
     use serde_json::json;
 
     use super::{event_line, metrics_line};
+    use crate::cli::fixtures_for_tests::{event, finding, merge, metrics, position};
 
     #[test]
     fn events_and_evidence_are_lines_that_a_person_reads() {
-        let routing = |phase: &str, stage: u64, share: f64| json!({"phase": phase, "stage": stage, "stable": "v1", "shares": {"v2": share}, "shadows": {}});
-        let event = json!({
-            "at": 1_377_993_600_000_i64, "actor": "judge", "verdict": "advance", "reason": "all gates passed",
-            "from": routing("Progressing", 1, 0.05), "to": routing("Progressing", 2, 0.25),
-        });
-        insta::assert_snapshot!(event_line(&event), @r"
+        let place = |stage: u32, share: f64| {
+            let mut place = position();
+            merge(&mut place, json!({"stage": stage, "shares": {"v2": share}}));
+            place
+        };
+        let event = event(json!({
+            "at": 1_377_993_600_000_i64, "verdict": "advance", "reason": "all gates passed",
+            "from": place(1, 0.05), "to": place(2, 0.25),
+        }));
+        insta::assert_snapshot!(event_line(&event.record), @r"
         2013-09-01 00:00:00  ADVANCE by judge: stage 2 -> 3, v1 75% (stable), v2 25%
             all gates passed
         ");
-        let metrics = json!({
-            "tick": 1_377_990_000_000_i64, "stage": 2, "verdict": "hold", "reason": "holding until 14:30",
-            "metrics": [{"name": "brier", "candidate": "v2", "n": 3900, "margin": 0.01, "verdict": "proved",
-                         "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004}}],
-        });
-        insta::assert_snapshot!(metrics_line(&metrics), @r"
+        let metrics = metrics(json!({"metrics": [finding(json!({
+            "n": 3900, "verdict": "proved", "difference": {"estimate": -0.013, "low": -0.021, "high": -0.004},
+        }))]}));
+        insta::assert_snapshot!(metrics_line(&metrics.record), @r"
         2013-08-31 23:00:00  stage 3  hold: holding until 14:30
             brier v2: -0.013 [-0.021, -0.0040], limit 0.010, n 3,900 compared: proved
         ");

@@ -1,4 +1,4 @@
-//! The three acts: which days they play on, which rollout they are about, and how it is written.
+//! The three acts: their days, and the specs of their rollouts.
 
 use crate::cli::error::CliError;
 use crate::demo::flights::{FEATURES, MODEL_V1, MODEL_V2};
@@ -17,11 +17,11 @@ const MODEL_SPEC: &str = include_str!("specs/model.yaml");
 /// One act.
 #[derive(Debug)]
 pub struct Act {
-    /// Its number, as people count.
+    /// Its number, counted from 1.
     pub number: u8,
-    /// What it shows.
+    /// Its title.
     pub title: &'static str,
-    /// What there is to see.
+    /// An introduction, line by line.
     pub about: &'static [&'static str],
     /// The version that serves when it begins.
     pub stable: &'static str,
@@ -36,7 +36,7 @@ pub const ACTS: [Act; 3] = [
         number: 1,
         title: "v2 in the shadow of v1",
         about: &[
-            "v1 answers every flight. v2 gets a silent copy of each request; nobody sees its answers.",
+            "v1 answers every flight. v2 gets a silent copy of each request; its answers are never served.",
             "When a plane has landed, the truth is known, and both are scored on the same flight.",
         ],
         stable: "v1",
@@ -57,7 +57,7 @@ pub const ACTS: [Act; 3] = [
         number: 3,
         title: "a broken build",
         about: &[
-            "v3 is v2 built anew, and someone feeds it hours where the model was trained on minutes.",
+            "v3 is a new build of v2, and someone feeds it hours where the model was trained on minutes.",
             "It answers in time, makes no errors, and its scores look plausible. Is it caught?",
         ],
         stable: "v2",

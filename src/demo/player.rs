@@ -1,4 +1,4 @@
-//! Plays the month: requests when flights are scheduled to leave, labels when the truth is known, both at their own time, faster.
+//! Replays the month faster than real time: a request when a flight is scheduled to leave, a label when its delay is known.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,17 +16,17 @@ use serinus_core::domain::record::Header;
 use serinus_core::domain::time::Timestamp;
 use serinus_core::plan::rollout::ModelTopics;
 
-/// How many requests may wait for their answers: a slow machine makes the month longer, not the queue.
+/// Maximum number of requests without an answer: on a slow machine the replay takes longer, and the queue does not grow.
 const WAITING_MAX: u64 = 400;
-/// How far the month may be ahead of the newest evidence: less than the labels' maturity, so that nobody's truth is found missing only
-/// because the analysts are still on their way.
+/// Maximum lead of the replay over the newest evidence. It is less than the labels' maturity, so that no label counts as missing because
+/// the analysts are behind.
 const LEAD_MAX_MS: i64 = 12 * 3_600_000;
-/// How long evidence is waited for; where nobody flies for long there is none.
+/// Timeout of a wait for evidence: during a long gap between flights there is none.
 const EVIDENCE_WAIT: Duration = Duration::from_secs(10);
-/// How long nothing may be served before the player gives up.
+/// Time without a served answer after which the player gives up.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
-/// One thing that happens.
+/// One record to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Moment {
     at: i64,
@@ -34,20 +34,20 @@ struct Moment {
     flight: usize,
 }
 
-/// What the player and those who watch know of each other.
+/// Progress that the player and the screen share.
 #[derive(Debug)]
 pub struct Progress {
     /// Requests sent.
     pub sent: AtomicU64,
-    /// Answers seen on the topic of those that were served.
+    /// Answers seen on the topic of served answers.
     pub served: AtomicU64,
     /// The month's time.
     pub now: AtomicI64,
-    /// The time of the newest evidence, or `i64::MAX` where no more is to come.
+    /// The time of the newest evidence, or `i64::MAX` if there will be no more.
     pub tick: AtomicI64,
-    /// When this act is to end at the latest.
+    /// The latest end of this act.
     pub end: AtomicI64,
-    /// Whether nothing more comes in this act.
+    /// Whether the act has no more records to send.
     pub is_over: AtomicBool,
 }
 
@@ -123,7 +123,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Leaves a time out: nobody flies, but the truth about those who flew before becomes known.
+    /// Skips the flights up to a time, but sends the labels of those before.
     fn skip_to(&mut self, from: i64) -> Result<(), ShellError> {
         while let Some(moment) = self.tape.get(self.next).copied().filter(|t| t.at < from) {
             if moment.is_label {

@@ -1,4 +1,4 @@
-//! The demonstration: a world in one process, three acts, and what the topics tell of them.
+//! The demonstration: an application and its workers in one process, three acts, and what the topics show of them.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -33,39 +33,40 @@ use crate::kafka::process::clock;
 use crate::kafka::process::metrics::MetricsRegistry;
 use crate::kafka::process::shutdown::Shutdown;
 use crate::kafka::process::wait::Deadline;
+use crate::wire::event::EventRecord;
 use crate::worker::bridge;
 use serinus_core::plan::rollout::ModelPlan;
 use serinus_core::spec::plan::Document;
 
-/// Ten days in about half a minute; the acts end earlier, with their verdicts.
+/// Default speed: ten days take about half a minute. An act ends earlier, with its verdict.
 const SPEED: f64 = 32_000.0;
-/// How long Kafka, or the application, may take for one thing.
+/// Timeout of one operation of Kafka or of the application.
 const WAIT: Duration = Duration::from_secs(30);
-/// How long after a verdict the month goes on, so that one sees what came of it.
+/// Time in the month for which the replay continues after a verdict, to show its effect.
 const AFTERMATH_MS: i64 = 24 * 3_600_000;
-/// How long nothing new may come before an act without a verdict is over.
+/// Time without a new record after which an act without a verdict is over.
 const QUIET: Duration = Duration::from_secs(6);
-/// How often the line that tells what is going on is written.
+/// Interval at which the status line is written.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 
-/// Where the demonstration plays.
+/// The cluster and the model of the demonstration.
 struct Place {
     settings: Settings,
     plan: ModelPlan,
-    /// Alive as long as it plays.
+    /// The broker inside this process, which runs until this is dropped.
     embedded: Option<MockBroker>,
-    /// How many partitions the requests have.
+    /// The number of partitions of the request topic.
     partitions: i32,
 }
 
-/// How one act went.
+/// The outcome of one act.
 struct Outcome {
     act: &'static Act,
-    ending: Option<serde_json::Value>,
+    ending: Option<EventRecord>,
     took: Duration,
 }
 
-/// Shows the acts, and returns how the process ends: 0 when each ended as it should.
+/// Shows the acts, and returns the exit of the process: 0 if each act ended in its expected phase.
 pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
     let stop = stop_on_signals()?;
     let mut screen = Screen::new();
@@ -111,11 +112,11 @@ pub fn show(options: &DemoOptions) -> Result<Exit, CliError> {
 }
 
 impl Place {
-    /// Starts the broker, or finds the cluster, and makes the topics.
+    /// Starts the broker, or connects to the cluster, and creates the topics.
     fn find(options: &DemoOptions, acts: &[&Act], screen: &mut Screen) -> Result<Self, CliError> {
         let shell = |error: ShellError| CliError::Run(Box::new(error));
         let (settings, name, embedded) = if let Some(cluster) = &options.settings {
-            // Names of its own: a second run finds nothing of the first.
+            // Each run has its own names, so that it does not read the topics of an earlier one.
             let app = format!("demo-{}", clock::now().0 / 1000);
             let name = format!("{app}-flights");
             screen.line(&format!(
@@ -166,7 +167,7 @@ impl Place {
     }
 }
 
-/// What is watched while an act plays.
+/// The state of the screen while an act is played.
 struct Watch<'a> {
     scene: Scene,
     sources: Sources,
@@ -174,7 +175,7 @@ struct Watch<'a> {
     progress: &'a Progress,
     screen: &'a mut Screen,
     said_at: Instant,
-    /// When something last came.
+    /// The time of the last record.
     heard_at: Instant,
 }
 
@@ -235,11 +236,11 @@ fn play(
         while !stop.wait(Duration::from_secs(1)) {}
     }
     let is_as_told =
-        |o: &Outcome| o.ending.as_ref().is_some_and(|event| event["to"]["phase"] == o.act.ending);
+        |o: &Outcome| o.ending.as_ref().is_some_and(|event| event.to.phase.word() == o.act.ending);
     Ok(if outcomes.iter().all(is_as_told) { Exit::Reached } else { Exit::Failed })
 }
 
-/// Turns to the topics from their beginning; those of a cluster that has only just made them have no leader for a moment.
+/// Follows the topics from their beginning. New topics of a cluster have no leader for a moment, so this retries.
 fn follow(settings: &Settings, topics: &[&str]) -> Result<TopicFollower, CliError> {
     let deadline = Deadline::after(WAIT);
     loop {
@@ -266,12 +267,12 @@ impl Watch<'_> {
         let deadline = Deadline::after(WAIT);
         while !deadline.is_over() && !stop.is_requested() {
             self.look(Duration::from_millis(20))?;
-            let Some(answer) = self.scene.answer.take_if(|t| t["command_id"] == id.as_str()) else {
+            let Some(answer) = self.scene.answer.take_if(|t| t.command_id.as_ref() == Some(&id))
+            else {
                 continue;
             };
-            if answer["verdict"] == "conflict" {
-                let reason = answer["reason"].as_str().unwrap_or("no reason was given");
-                return Err(CliError::Refused(reason.to_owned()));
+            if answer.verdict.word() == "conflict" {
+                return Err(CliError::Refused(answer.reason));
             }
             return Ok(());
         }
@@ -309,7 +310,7 @@ impl Watch<'_> {
         let progress = self.progress;
         let result = thread::scope(|scope| {
             let playing = scope.spawn(move || {
-                // However it ends, no thread may wait for it.
+                // The watching thread must see the end even if the player panics.
                 let _over = Over(progress);
                 player.play(from, speed, progress, stop)
             });
@@ -331,7 +332,7 @@ impl Watch<'_> {
         self.screen.line(&table)
     }
 
-    /// Watches until everything is served, and the rollout has ended or nothing more comes.
+    /// Watches until all requests are served and the rollout has ended, or until no more records arrive.
     fn until_over(&mut self, from: i64, to: i64, stop: &Shutdown) -> Result<(), CliError> {
         let mut is_cut = false;
         self.heard_at = clock::moment();
@@ -358,7 +359,7 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// Reads what has come, waiting for the first of it.
+    /// Reads the records that have arrived, and waits for the first one.
     fn look(&mut self, wait: Duration) -> Result<(), CliError> {
         let mut wait = wait;
         for _ in 0..2000 {
@@ -369,7 +370,7 @@ impl Watch<'_> {
                 self.screen.line(&line)?;
             }
             self.progress.served.store(self.scene.served.records, Ordering::Release);
-            // After the end of a rollout nothing is judged any more.
+            // After the end of a rollout there is no more evidence.
             let tick = if self.scene.ending.is_some() { i64::MAX } else { self.scene.tick };
             self.progress.tick.fetch_max(tick, Ordering::AcqRel);
         }
@@ -388,12 +389,12 @@ impl Watch<'_> {
             let lead = format!("  Act {} ({} s)", it.act.number, it.took.as_secs());
             let line = match &it.ending {
                 Some(event) => {
-                    let phase = event["to"]["phase"].as_str().unwrap_or("-");
+                    let phase = event.to.phase.word();
                     let style = if phase == "Aborted" { Style::Bad } else { Style::Good };
                     let phase = self.screen.styled(style, phase);
-                    let at = event["evidence"]["tick"].as_i64().map_or_else(String::new, moment);
-                    let reason = event["reason"].as_str().unwrap_or("-");
-                    format!("{lead}: {}: {phase} at {at}\n    {reason}", it.act.title)
+                    let evidence = event.evidence.as_ref();
+                    let at = evidence.map_or_else(String::new, |e| moment(e.tick));
+                    format!("{lead}: {}: {phase} at {at}\n    {}", it.act.title, event.reason)
                 }
                 None => format!("{lead}: {} came to no verdict in its ten days", it.act.title),
             };
@@ -437,7 +438,7 @@ impl Watch<'_> {
     }
 }
 
-/// Says that the player has ended, however it did.
+/// Marks the player as over when it is dropped.
 struct Over<'a>(&'a Progress);
 
 impl Drop for Over<'_> {

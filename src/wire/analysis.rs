@@ -1,4 +1,4 @@
-//! The `analysis` record: a case, its label and what each answer scored.
+//! The `analysis` record: a case, its label and the scores of each answer.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -37,19 +37,19 @@ pub struct AnalysisRecord {
     pub revision: u64,
     /// The stage at routing time, counted from 0.
     pub stage: u32,
-    /// What was kept in one arm; null: the request id.
+    /// The unit of assignment; null means the request id.
     pub unit: Option<String>,
-    /// The unit's bytes where they are not UTF-8; `unit` then has what can be read of them.
+    /// The unit's bytes in base64 if they are not UTF-8; `unit` is then a lossy decoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_base64: Option<String>,
-    /// What the request is part of: segments by name. Absent where the model knows none.
+    /// The segments of the request, by name. Absent if the model has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<BTreeMap<String, String>>,
     /// The version that the assignment chose.
     pub arm: String,
-    /// The probability with which it chose it.
+    /// The probability of that choice.
     pub propensity: f64,
-    /// Which version was served, and how.
+    /// The served version and the outcome.
     pub served: ServedRecord,
     /// The request's own time.
     pub requested_at: i64,
@@ -57,26 +57,26 @@ pub struct AnalysisRecord {
     pub routed_at: i64,
     /// When it was answered.
     pub served_at: i64,
-    /// Everyone who was asked.
+    /// The answers of all versions that the request was sent to.
     pub answers: Vec<AnswerRecord>,
-    /// Where the request stands.
+    /// The position of the request in its topic.
     pub source: SourceRecord,
-    /// The truth; null where there is none.
+    /// The ground truth; null if there is none.
     pub label: Option<Value>,
     /// `labelled`, `missing`, `late`, `corrected` or `retracted`.
     pub label_status: LabelStatus,
-    /// From the request to the label.
+    /// Milliseconds from the request to the label.
     pub label_delay_ms: Option<i64>,
-    /// 1 for the final row, more for what came after it.
+    /// 1 for the final row, larger for later rows of the case.
     pub row_version: u32,
     /// How far the inputs had come when the case matured. Only the final row has it, and rows of older builds do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matured_at: Option<MaturedAtRecord>,
-    /// What each version's answer scored in each metric.
+    /// The score of each version's answer in each metric.
     pub scores: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
-/// How far the inputs had come when a case matured: why its label counted, or did not.
+/// How far the inputs had come when a case matured. It explains why the label did or did not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "MaturedAt")]
 pub struct MaturedAtRecord {
@@ -90,36 +90,36 @@ pub struct MaturedAtRecord {
     pub slowest_label_partition: Option<i32>,
 }
 
-/// Which version was served, and how.
+/// The served version and the outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Served")]
 pub struct ServedRecord {
-    /// The version, where there is one.
+    /// The version, if any.
     pub version: Option<String>,
     /// `ok`, `fallback`, `default` or `error`.
     pub outcome: Outcome,
 }
 
-/// One version's part.
+/// One version's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Answer")]
 pub struct AnswerRecord {
-    /// The version that was asked.
+    /// The version that the request was sent to.
     pub version: String,
     /// `serve` or `shadow`.
     pub role: Role,
     /// `ok`, `error`, `timeout` or `late`.
     pub status: AnswerStatus,
-    /// From asking to the answer.
+    /// Milliseconds from the request to the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
-    /// The answer, where it is JSON.
+    /// The answer, if it is JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
-    /// The answer's bytes, where it is not.
+    /// The answer's bytes in base64, if it is not JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_base64: Option<String>,
-    /// What the worker said went wrong.
+    /// The error text of the worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_say_how_far_the_inputs_had_come_when_the_case_matured() {
+    fn rows_hold_the_watermarks_at_which_the_case_matured() {
         let matured = |label_watermark, slowest_label_partition| MaturedAtRecord {
             prediction_watermark: 60_000,
             label_watermark,

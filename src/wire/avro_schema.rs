@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 /// JSON lists of fixed length: the name of the field, the name of the Avro record, and the names of the parts.
-// A new list of fixed parts in a published record: its line here.
+// Add a line here for a new list of fixed length in a published record.
 const TUPLES: &[(&str, &str, &[&str])] = &[
     ("slices", "Slice", &["version", "width"]),
     ("positions", "InputPosition", &["topic", "partition", "offset"]),
@@ -128,7 +128,7 @@ impl Maker<'_> {
                 assert!(!values.is_json && !values.is_nullable, "{field}: {schema}");
                 json!({"type": "map", "values": values.schema})
             }
-            other => panic!("{field}: {other} has no place in Avro"),
+            other => panic!("{field}: {other} has no Avro type"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! How every record is read and written: as JSON, or in Avro where the record has a codec.
+//! Reads and writes records: as JSON, or in Avro if the record has a codec.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

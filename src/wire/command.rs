@@ -14,29 +14,29 @@ use crate::wire::malformed::Malformed;
 use serinus_core::domain::ids::Revision;
 use serinus_core::engine::judge::command::{Command, Parsed, Verb};
 
-/// An operator's wish.
+/// A command of an operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Command")]
 pub struct CommandRecord {
-    /// Its own id; the answer carries it.
+    /// The id of the command; the event that answers it has it too.
     pub id: String,
-    /// The rollout; null when a model is applied.
+    /// The rollout; null if a model is applied.
     #[serde(default)]
     pub rollout: Option<String>,
     /// The model.
     pub model: String,
-    /// What is wished for.
+    /// The requested action.
     pub verb: Verb,
-    /// Who wishes it.
+    /// The operator.
     #[serde(default)]
     pub by: String,
-    /// Why.
+    /// The reason.
     #[serde(default)]
     pub reason: String,
-    /// The revision that the wisher saw; another one is a conflict.
+    /// The revision that the operator saw; the command is refused if the current one differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect_revision: Option<u64>,
-    /// The document that an `apply` brings.
+    /// The document of an `apply`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Value>,
 }

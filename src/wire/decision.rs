@@ -1,4 +1,4 @@
-//! A decision in the state record: the tests that it rests on, so that labels that change later can contest it.
+//! A decision in the state record with its supporting tests, so that labels that change later can contest it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,27 +14,27 @@ use serinus_core::engine::judge::event::Phase;
 use serinus_core::inference::verdict::Question;
 use serinus_core::plan::rollout::RolloutPlan;
 
-/// A decision that newer labels may speak against.
+/// A decision that newer labels can contest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Decision")]
 pub struct DecisionRecord {
     /// The rollout's document.
     pub spec: Value,
-    /// What its tests were planned with.
+    /// The design of its tests.
     pub design: DesignRecord,
-    /// The version that the candidates were compared with.
+    /// The stable version, which the candidates were compared with.
     pub stable: String,
     /// The stage, counted from 0.
     pub stage: u32,
-    /// What was decided.
+    /// The decision.
     pub phase: Phase,
-    /// The tests of labels that it rests on.
+    /// The tests of labels that support it.
     pub supports: Vec<SupportRecord>,
-    /// Whether it was said that newer labels speak against it.
+    /// Whether an event has reported that newer labels contest it.
     pub contested: bool,
 }
 
-/// One test that a decision rests on.
+/// One test that supports a decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Support")]
 pub struct SupportRecord {
@@ -44,9 +44,9 @@ pub struct SupportRecord {
     pub candidate: String,
     /// `harm`, `non_inferior` or `superior`.
     pub question: String,
-    /// The log of the e-value when it was decided.
+    /// The log of the e-value at the time of the decision.
     pub log_e: f64,
-    /// What it had to reach.
+    /// The threshold.
     pub bar: f64,
 }
 

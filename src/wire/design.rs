@@ -12,21 +12,21 @@ use serinus_core::evidence::design::{
 };
 use serinus_stats::sketch::Sketch;
 
-/// Everything frozen so far.
+/// The assumptions and thresholds frozen so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Design")]
 pub struct DesignRecord {
     /// By stage and metric.
     pub assumptions: Vec<AssumptionRecord>,
-    /// By metric, for latency: of one metric in the order in which they were frozen.
+    /// Latency thresholds by metric, in the order in which they were frozen.
     #[serde(default)]
     pub thresholds: Vec<ThresholdsRecord>,
-    /// The candidates taken out so far, each with the first revision without it.
+    /// The candidates dropped so far, each with the first revision without it.
     #[serde(default)]
     pub drops: Vec<(u64, String)>,
 }
 
-/// What the bets of one metric assume at one stage.
+/// The assumptions of one metric's bets at one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Assumption")]
 pub struct AssumptionRecord {
@@ -38,7 +38,7 @@ pub struct AssumptionRecord {
     pub centre: f64,
     /// The variance around it.
     pub variance: f64,
-    /// The variance of the difference of two answers to one case.
+    /// The variance of the difference of two answers in one case.
     pub paired_variance: f64,
     /// The share of cases in which two answers differ.
     pub discordance: f64,
@@ -54,39 +54,39 @@ pub struct ThresholdsRecord {
     pub latency_ms: [f64; 4],
     /// The tick at which they were frozen.
     pub since: i64,
-    /// What had been counted until then; nothing once they have ended.
+    /// The counts until then; empty once the thresholds have been replaced.
     pub counted: Vec<CountedRecord>,
     /// The stage in which they were frozen.
     #[serde(default)]
     pub stage: u32,
-    /// The stable version's answers until then: how many took no time.
+    /// The number of the stable version's answers until then with a latency of zero.
     #[serde(default)]
     pub seen_zeros: u64,
     /// The stable version's answers until then, by logarithmic bucket.
     #[serde(default)]
     pub seen: Vec<(i32, u64)>,
-    /// What was counted against them until the next ones were frozen; absent while they are the newest.
+    /// The counts from then until the next thresholds were frozen; absent for the newest thresholds.
     #[serde(default)]
     pub ended: Option<Vec<CountedRecord>>,
 }
 
-/// What had been counted of one version in one stratum when thresholds were frozen.
+/// The counts of one version in one stratum when thresholds were frozen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Counted")]
 pub struct CountedRecord {
-    /// Stage and number of candidates taken out.
+    /// The stage and the number of dropped candidates.
     pub stratum: (u32, u32),
     /// The version.
     pub version: String,
-    /// Whether of copies, else of cases that it was chosen for.
+    /// Whether the cases are copies (shadow traffic).
     pub copied: bool,
-    /// How many answers.
+    /// The number of answers.
     pub n: u64,
-    /// Longer than each threshold.
+    /// Answers slower than each threshold.
     pub above: [u64; 4],
-    /// Longer than each threshold with the margin added.
+    /// Answers slower than each threshold with the margin added.
     pub above_limit: [u64; 4],
-    /// How many more were asked for and did not come in time, or failed.
+    /// The number of further requests whose answer was late, missing or failed.
     #[serde(default)]
     pub unanswered: u64,
 }

@@ -20,26 +20,26 @@ use serinus_core::domain::share::Share;
 use serinus_core::engine::judge::event::{Action, Phase, Position, RolloutEvent};
 use serinus_core::plan::rollout::{Format, ModelPlan};
 
-/// A phase and the whole of the routing that goes with it.
+/// A phase with its complete routing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Position")]
 pub struct PositionRecord {
     /// The phase.
     pub phase: Phase,
-    /// The rollout whose routing this is; null at rest.
+    /// The rollout of the routing; null if no rollout is in progress.
     #[serde(default)]
     pub rollout: Option<String>,
-    /// Its stage, counted from 0.
+    /// The stage, counted from 0.
     pub stage: u32,
-    /// Counts every change of the model's routing.
+    /// The revision, which counts the changes of the model's routing.
     pub revision: u64,
-    /// The version that serves everything that no candidate does.
+    /// The stable version, which serves all requests that no candidate serves.
     pub stable: String,
     /// The salt of the assignment.
     pub salt: String,
-    /// What each candidate serves.
+    /// The share that each candidate serves.
     pub shares: BTreeMap<String, f64>,
-    /// Who gets silent copies, of which share.
+    /// The share of requests copied to each version as shadow traffic.
     pub shadows: BTreeMap<String, f64>,
     /// The candidates' slices of [0, 1), end to end in this order, with their widths.
     #[serde(default)]
@@ -50,34 +50,34 @@ pub struct PositionRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "RolloutEvent")]
 pub struct EventRecord {
-    /// The rollout; null when a model was applied.
+    /// The rollout; null if a model was applied.
     pub rollout: Option<String>,
     /// The model.
     pub model: String,
-    /// Counts the model's events without a gap, from 1.
+    /// The sequence number of the event: consecutive per model, from 1.
     pub sequence: u64,
-    /// When it was decided.
+    /// The time of the decision.
     pub at: i64,
-    /// Who did it: `judge`, or a person.
+    /// The actor: `judge`, or a person.
     pub actor: String,
     /// The command that it answers.
     pub command_id: Option<String>,
-    /// What was done.
+    /// The action.
     pub verdict: Action,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Where the model stood; null before the first.
+    /// The position before the event; null for the first event.
     pub from: Option<PositionRecord>,
-    /// Where it stands now.
+    /// The position after the event.
     pub to: PositionRecord,
-    /// The metrics that it rests on.
+    /// The metrics that support it.
     pub evidence: Option<Box<MetricsRecord>>,
     /// How far the inputs were read: topic, partition and next offset.
     pub positions: Vec<(String, i32, i64)>,
-    /// The document that was applied.
+    /// The applied document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Value>,
-    /// What the tests are planned with from here on.
+    /// The design of the tests from this event on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub design: Option<DesignRecord>,
 }
@@ -105,7 +105,7 @@ impl EventRecord {
         encode(format, self)
     }
 
-    /// Returns the record's key: the rollout, or the model where there is none.
+    /// Returns the record's key: the rollout, or the model if there is none.
     pub fn key(&self) -> &str {
         self.rollout.as_deref().unwrap_or(&self.model)
     }

@@ -15,7 +15,7 @@ pub const CE_ID: &str = "ce_id";
 pub const REQUEST_ID: &str = "serinus-request-id";
 /// The opaque token of a case, which the worker must echo.
 pub const CASE: &str = "serinus-case";
-/// The version that was asked, that answered or that was served.
+/// The version that the request was sent to, that answered, or that was served.
 pub const VERSION: &str = "serinus-version";
 /// `serve` or `shadow`.
 pub const ROLE: &str = "serinus-role";
@@ -78,7 +78,7 @@ pub fn outcome_word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// The content of the header `serinus-case`: the case, which of its asks, the deadline of the case, and the model.
+/// The content of the header `serinus-case`: the case, the index of the ask, the deadline of the case, and the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// The position of the request.

@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_elsewhere_in_a_document_hides_nothing() {
+    fn the_rest_of_a_document_does_not_hide_a_value() {
         let check = |document: &[u8], expected: Option<&str>| {
             let shown = String::from_utf8_lossy(document);
             assert_eq!(find(document, "/tail"), expected, "{shown}");
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_would_be_written_otherwise_is_found() {
+    fn numbers_that_are_written_in_another_form_are_found() {
         let check = |text: &str, expected: bool| {
             assert_eq!(keeps_numbers(text.as_bytes()), expected, "{text}");
         };
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_has_nothing_in_it() {
+    fn nothing_is_found_in_bytes_that_are_not_json() {
         let deep = [b"{\"a\":".repeat(100_000), b"1".to_vec(), b"}".repeat(100_000)].concat();
         for bytes in [&b""[..], b"{", b"{\"a\":1} x", b"\xff\xfe", b"{\"a\":1", b"{\"a\" 1}"] {
             assert!(find(bytes, "/a").is_none() && raw(bytes).is_none(), "{bytes:?}");

@@ -21,22 +21,22 @@ const OLDEST: Timestamp = Timestamp(946_684_800_000);
 /// The most by which a label's time may be ahead of our clock: one day, which is more than any time zone or clock error.
 const AHEAD_MAX: Span = Span(24 * 3_600_000);
 
-/// Ground truth about one request. The spec may say that its parts stand elsewhere.
+/// Ground truth about one request. The model's spec can name other fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename = "Label")]
 pub struct LabelRecord {
-    /// The request that it is about.
+    /// The request id.
     pub request_id: String,
-    /// The truth, in the labels' own shape; may be left out of a retraction.
+    /// The ground truth, as any JSON value; optional in a retraction.
     #[serde(default)]
     pub label: Value,
-    /// When it became known, in Unix milliseconds; without it the record's own time counts.
+    /// When it became known, in Unix milliseconds. Default: the timestamp of the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_at: Option<i64>,
-    /// The highest wins; of equal ones the first. Default: 0.
+    /// The version of the label: the highest wins; among equal versions the first. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_version: Option<i64>,
-    /// Whether it takes back what was said before. Default: false.
+    /// Whether it retracts the earlier label. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retract: Option<bool>,
 }

@@ -1,4 +1,4 @@
-//! The `rollout-metrics` record: the evidence at one tick, and what the judge made of it.
+//! The `rollout-metrics` record: the evidence at one tick, and the judge's verdict.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -38,16 +38,16 @@ pub struct MetricsRecord {
     pub arms: Vec<ArmRecord>,
     /// Every metric of every candidate.
     pub metrics: Vec<FindingRecord>,
-    /// The deciding metrics in each segment that is watched, named `metric[by=segment]`.
+    /// The deciding metrics in each watched segment, named `metric[by=segment]`.
     #[serde(default)]
     pub segments: Vec<FindingRecord>,
     /// Whether the measurement can be trusted.
     pub health: HealthRecord,
-    /// What the judge made of it.
+    /// The judge's verdict.
     pub verdict: String,
-    /// Why.
+    /// The reason for the verdict.
     pub reason: String,
-    /// When it will be looked at again at the earliest, where that is known.
+    /// The earliest time of the next analysis, if known.
     pub eta: Option<i64>,
 }
 
@@ -59,17 +59,17 @@ pub struct ArmRecord {
     pub version: String,
     /// `stable` or `candidate`.
     pub role: String,
-    /// What it serves now.
+    /// The share that it serves now.
     pub share: f64,
-    /// Cases that it was chosen for or copied to.
+    /// Cases assigned or copied to it.
     pub exposures: u64,
     /// Answers in time.
     pub answered: u64,
-    /// Errors said by the worker.
+    /// Errors returned by the worker.
     pub errors: u64,
-    /// Answers that never came.
+    /// Requests without an answer.
     pub timeouts: u64,
-    /// Answers that came after the deadline.
+    /// Answers after the deadline.
     pub late: u64,
     /// Cases of this arm that another version answered.
     pub fallbacks: u64,
@@ -82,11 +82,11 @@ pub struct ArmRecord {
     /// The share of mature cases that had a label by each age.
     #[serde(default)]
     pub coverage_by_age: Option<CoverageRecord>,
-    /// How long answers took.
+    /// Quantiles of the answers' latency.
     pub latency_ms: Option<LatencyRecord>,
 }
 
-/// How labels come with age: the share of mature cases that had one by then.
+/// Label coverage by age: the share of mature cases that had a label by then.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CoverageByAge")]
 pub struct CoverageRecord {
@@ -104,9 +104,9 @@ pub struct CoverageRecord {
 pub struct LatencyRecord {
     /// The median.
     pub p50: f64,
-    /// 95 % are faster.
+    /// The 95th percentile.
     pub p95: f64,
-    /// 99 % are faster.
+    /// The 99th percentile.
     pub p99: f64,
 }
 
@@ -116,59 +116,59 @@ pub struct LatencyRecord {
 pub struct FindingRecord {
     /// The metric's name.
     pub name: String,
-    /// What it computes.
+    /// The metric's kind.
     pub kind: String,
     /// `goal`, `guardrail`, `signal` or `watch`.
     pub role: String,
     /// The candidate.
     pub candidate: String,
-    /// How many observations the comparison rests on.
+    /// The number of observations in the comparison.
     pub n: u64,
     /// Each version's value.
     pub arms: BTreeMap<String, ValueRecord>,
     /// Candidate minus stable; for latency relative to the stable version.
     pub difference: Option<DifferenceRecord>,
-    /// How much worse is acceptable.
+    /// The margin: how much worse is acceptable.
     pub margin: f64,
     /// Logs of e-values against three hypotheses.
     pub log_e: Option<TriadRecord>,
-    /// The same as anytime-valid p-values.
+    /// Anytime-valid p-values of the same hypotheses.
     pub p: Option<TriadRecord>,
-    /// The fixed-size test of the same: valid only if looked at once.
+    /// A fixed-sample test, valid only for a single look.
     pub classic: Option<ClassicRecord>,
-    /// How many cases of one unit tell as much as one case of its own; absent with too few units to tell.
+    /// The design effect: how many cases of one unit carry the information of one independent case. Absent with too few units.
     #[serde(default)]
     pub design_effect: Option<f64>,
-    /// `no_data`, `open`, `proved`, `superior`, `harmful` or `watched`; of a segment `alert` where harm is proved.
+    /// `no_data`, `open`, `proved`, `superior`, `harmful` or `watched`; `alert` for a segment with proved harm.
     pub verdict: String,
 }
 
-/// A version's value with its range.
+/// A version's value with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Value")]
 pub struct ValueRecord {
     /// The value.
     pub estimate: f64,
-    /// The range's lower end.
+    /// The lower end of the interval.
     pub low: Option<f64>,
-    /// The range's upper end.
+    /// The upper end of the interval.
     pub high: Option<f64>,
-    /// How many observations it rests on.
+    /// The number of observations.
     pub n: u64,
     /// The share of values that were clipped to the metric's range; absent without a range.
     #[serde(default)]
     pub clipped: Option<f64>,
 }
 
-/// A difference with its range.
+/// A difference with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Difference")]
 pub struct DifferenceRecord {
     /// The difference.
     pub estimate: f64,
-    /// The range's lower end.
+    /// The lower end of the interval.
     pub low: Option<f64>,
-    /// The range's upper end.
+    /// The upper end of the interval.
     pub high: Option<f64>,
 }
 
@@ -184,15 +184,15 @@ pub struct TriadRecord {
     pub superior: f64,
 }
 
-/// A fixed-size test.
+/// A fixed-sample test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Classic")]
 pub struct ClassicRecord {
-    /// Which one.
+    /// The name of the test.
     pub test: String,
-    /// Its statistic.
+    /// The test statistic.
     pub statistic: f64,
-    /// Its two-sided p-value.
+    /// The two-sided p-value.
     pub p: f64,
 }
 
@@ -200,24 +200,24 @@ pub struct ClassicRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Health")]
 pub struct HealthRecord {
-    /// The arms got what the shares say; bad where any of its points is.
+    /// The SRM check: whether the arms got their shares. Bad if it is bad at any point.
     pub split: CheckRecord,
-    /// The same at each point: where units go missing.
+    /// The SRM check at each point, which shows where units are lost.
     #[serde(default)]
     pub split_points: Option<SplitPointsRecord>,
-    /// Labels are missing equally often in all arms; bad where it is at any age.
+    /// Whether labels are missing equally often in all arms. Bad if it is bad at any age.
     pub label_parity: CheckRecord,
-    /// The same at each age: an early one that is bad by itself means that labels come later in one arm.
+    /// The same check at each age. If only an early age is bad, labels arrive later in one arm.
     #[serde(default)]
     pub label_parity_ages: Option<ParityAgesRecord>,
-    /// Of the units looked at, those seen in more than one arm at one stage.
+    /// Sampled units that were seen in more than one arm of one stage.
     pub mixed_units: u64,
-    /// Cases whose request id stands for their unit: requests without one, and all where the spec takes the id.
+    /// Cases whose unit is their request id: requests without a unit, and all cases if the spec uses the id as the unit.
     #[serde(default)]
     pub without_unit: u64,
     /// Records not yet read.
     pub lag: u64,
-    /// Cases that are in no evidence yet: the plan that they were routed by is not known where labels are joined.
+    /// Cases that are not in the evidence yet because the lane that joins labels does not have their plan.
     #[serde(default)]
     pub unplanned: u64,
     /// Whether there is no fresh traffic to judge.
@@ -235,27 +235,27 @@ pub struct ScoringRecord {
     pub metric: String,
     /// The version.
     pub version: String,
-    /// Why, in one of a fixed set of phrases; those that begin with `label:` are the label's.
+    /// The reason, from a fixed set of phrases. `label:` marks reasons of the label.
     pub reason: String,
     /// The share of the version's labelled cases with an answer.
     pub share: f64,
-    /// The request ids of three of them at most.
+    /// Up to three of their request ids.
     pub sample: Vec<String>,
 }
 
-/// The check of the split at three points, each by itself.
+/// The SRM check at three points.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "SplitPoints")]
 pub struct SplitPointsRecord {
-    /// Of the units that each version was chosen for.
+    /// Units assigned to each version.
     pub assigned: CheckRecord,
-    /// Of those with an answer of it.
+    /// Units with an answer of the assigned version.
     pub answered: CheckRecord,
-    /// Of those with a label of an answered case at maturity.
+    /// Units with an answered case that had a label at maturity.
     pub labelled: CheckRecord,
 }
 
-/// The check of the labels at three ages, each by itself.
+/// The label parity check at three ages.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "ParityAges")]
 pub struct ParityAgesRecord {
@@ -277,13 +277,13 @@ pub struct CheckRecord {
     pub verdict: CheckVerdict,
 }
 
-/// What a check says.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckVerdict {
-    /// Nothing speaks against it.
+    /// No evidence of a violation.
     Ok,
-    /// It does not hold.
+    /// A violation is proved.
     Bad,
 }
 
@@ -463,7 +463,7 @@ fn value(estimate: Estimate, clipped: Option<f64>) -> ValueRecord {
     }
 }
 
-/// An e-value of E is a p-value of at most 1/E, at any time it is looked at.
+/// An e-value of E gives a p-value of 1/E that is valid at any time.
 fn anytime_p(log_e: f64) -> f64 {
     (-log_e).exp().min(1.0)
 }

@@ -3,7 +3,7 @@
 //! Each record has one file with its serde type, its conversion from and to the domain, and its Avro codec. Published records (`label`,
 //! `prediction`, `analysis`, `rollout-metrics`, `rollout-event`, `rollout-state`, `command`) have schemas in `schemas/`; their doc
 //! comments become the descriptions there. Private records (journals, partials, watermarks, snapshots) have none, and only this program
-//! reads them. Records are decoded from strangers' bytes, so no decoder panics.
+//! reads them. Records can contain any bytes, so no decoder panics.
 
 pub mod headers;
 pub mod json;

@@ -1,4 +1,4 @@
-//! Kafka's default partitioner, so that we find a key on the partition on which any producer puts it.
+//! Kafka's default partitioner, to find a key on the same partition as other producers.
 
 const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;

@@ -24,7 +24,7 @@ use serinus_core::domain::routing::Role;
 use serinus_core::domain::time::{Span, Timestamp};
 use serinus_core::plan::rollout::Format;
 
-/// One closed case: a request, who was asked, and all that came back. Times are Unix milliseconds.
+/// One closed case: a request, the versions it was sent to, and their answers. Times are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de>"))]
 #[serde(rename = "Prediction")]
@@ -41,17 +41,17 @@ pub struct PredictionRecord<'a, V: AnswerValue> {
     pub revision: u64,
     /// The stage at routing time, counted from 0.
     pub stage: u32,
-    /// What was kept in one arm; null when it was the request id.
+    /// The unit of assignment; null means the request id.
     pub unit: Option<Cow<'a, str>>,
-    /// The unit's bytes where they are not UTF-8; `unit` then has what can be read of them.
+    /// The unit's bytes in base64 if they are not UTF-8; `unit` is then a lossy decoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_base64: Option<Cow<'a, str>>,
-    /// What the request is part of: segments by name. Absent where the model knows none.
+    /// The segments of the request, by name. Absent if the model has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<BTreeMap<Cow<'a, str>, Cow<'a, str>>>,
     /// The version that the assignment chose.
     pub arm: Cow<'a, str>,
-    /// The probability with which it chose it.
+    /// The probability of that choice.
     pub propensity: f64,
     /// How the caller was answered.
     pub served: ServedRecord<'a>,
@@ -61,9 +61,9 @@ pub struct PredictionRecord<'a, V: AnswerValue> {
     pub routed_at: i64,
     /// When it was answered.
     pub served_at: i64,
-    /// Everyone who was asked, in the order of asking.
+    /// The answers of all versions that the request was sent to, in sending order.
     pub answers: Vec<AnswerRecord<'a, V>>,
-    /// Where the request stands.
+    /// The position of the request in its topic.
     pub source: SourceRecord,
 }
 
@@ -71,39 +71,39 @@ pub struct PredictionRecord<'a, V: AnswerValue> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename = "Served")]
 pub struct ServedRecord<'a> {
-    /// The version whose answer was served, if any was.
+    /// The version whose answer was served, if any.
     pub version: Option<Cow<'a, str>>,
-    /// How.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What came back from one version that was asked.
+/// One version's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de>"))]
 #[serde(rename = "Answer")]
 pub struct AnswerRecord<'a, V: AnswerValue> {
     /// The version.
     pub version: Cow<'a, str>,
-    /// What it was asked for.
+    /// Whether the request was to be served or was a shadow copy.
     pub role: Role,
-    /// What came back.
+    /// The status of the answer.
     pub status: AnswerStatus,
-    /// From asking to the answer; absent without one.
+    /// Milliseconds from the request to the answer; absent without an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
     /// The answer as JSON.
     #[serde(default, skip_serializing_if = "V::is_absent")]
     #[schemars(with = "Option<serde_json::Value>")]
     pub value: V,
-    /// The answer's bytes where they are not JSON.
+    /// The answer's bytes in base64 if they are not JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_base64: Option<Cow<'a, str>>,
-    /// What the worker said went wrong.
+    /// The error text of the worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
 }
 
-/// Where a request stands.
+/// The position of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename = "Source")]
 pub struct SourceRecord {
@@ -113,14 +113,33 @@ pub struct SourceRecord {
     pub offset: i64,
 }
 
-/// The value of an answer in a record. It can be absent, which differs from the JSON value `null`.
+/// The value of an answer in a record. An absent value differs from the JSON value `null`.
 pub trait AnswerValue: Default {
     /// Returns whether the value is absent.
     fn is_absent(&self) -> bool;
 }
 
-/// A prediction with the values of its answers as JSON text, as Avro carries them.
+/// A prediction with the values of its answers as JSON text, as in Avro records.
 pub type TextPrediction<'a> = PredictionRecord<'a, Option<Cow<'a, str>>>;
+
+/// A prediction that owns its texts, with the values of its answers as JSON.
+pub type OwnedPrediction = PredictionRecord<'static, OwnedValue>;
+
+/// An answer's value as parsed JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct OwnedValue(pub Option<Value>);
+
+impl AnswerValue for OwnedValue {
+    fn is_absent(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl<'de> Deserialize<'de> for OwnedValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(|value| Self(Some(value)))
+    }
+}
 
 /// An answer's value as it is written in JSON.
 #[derive(Clone, Copy, Debug, Default)]
@@ -355,7 +374,7 @@ fn span(milliseconds: f64) -> Span {
     Span(milliseconds.round() as i64)
 }
 
-/// A count as a signed number: Avro has no unsigned ones.
+/// A count as a signed number: Avro has no unsigned numbers.
 mod as_long {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};

@@ -37,7 +37,7 @@ impl Published {
 }
 
 /// All published schemas.
-// A new record: its line here; `UPDATE=1 cargo test` writes its files.
+// Add a line here for a new record; `UPDATE=1 cargo test` writes its files.
 pub const PUBLISHED: &[Published] = &[
     Published { name: "spec", json_schema: read_by_us::<raw::Document>, codec: || None },
     Published::record::<LabelRecord>(read_by_us::<LabelRecord>),

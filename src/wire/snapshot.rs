@@ -344,7 +344,7 @@ mod tests {
                 status: AnswerStatus::Error,
                 latency: Some(Span(7)),
                 value: Some(b"{\"score\":0.1}".as_slice().into()),
-                error: Some("it said so".into()),
+                error: Some("failed".into()),
             }],
         }
     }
@@ -353,11 +353,11 @@ mod tests {
         let mut lane = Analyst::new(Settings::new("m".into(), 2, 4));
         let mut out = Vec::new();
         for n in 0..5 {
-            // The rollout of the last is not known.
+            // The rollout of the last prediction is unknown.
             let prediction = Box::new(prediction(n, (n == 4).then_some("r")));
             lane.handle(NOW, Event::Prediction { offset: n, prediction }, &mut out);
         }
-        for (offset, id) in [(0, "r1"), (1, "r1"), (2, "nobody's")] {
+        for (offset, id) in [(0, "r1"), (1, "r1"), (2, "unknown")] {
             let label = Label {
                 request_id: id.into(),
                 value: json!({"late": 0.1}),

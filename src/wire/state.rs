@@ -22,7 +22,7 @@ use serinus_core::engine::judge::state::{Condition, ModelState, Past, Queued, Ro
 use serinus_core::evidence::design::Design;
 use serinus_core::plan::rollout::{Format, ModelPlan, RolloutPlan};
 
-/// Where a model stands.
+/// The state of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "RolloutState")]
 pub struct StateRecord {
@@ -34,15 +34,15 @@ pub struct StateRecord {
     pub phase: Phase,
     /// The stage, counted from 0.
     pub stage: u32,
-    /// Counts every change of the model's routing.
+    /// The revision, which counts the changes of the model's routing.
     pub revision: u64,
-    /// The version that serves everything that no candidate does.
+    /// The stable version, which serves all requests that no candidate serves.
     pub stable: String,
     /// The salt of the assignment.
     pub salt: String,
-    /// What each candidate serves.
+    /// The share that each candidate serves.
     pub shares: BTreeMap<String, f64>,
-    /// Who gets silent copies, of which share.
+    /// The share of requests copied to each version as shadow traffic.
     pub shadows: BTreeMap<String, f64>,
     /// The candidates' slices of [0, 1), end to end in this order, with their widths.
     pub slices: Vec<(String, f64)>,
@@ -52,31 +52,31 @@ pub struct StateRecord {
     pub since: i64,
     /// Who changed it.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What a person wants to know at a glance.
+    /// The conditions that summarize the rollout.
     pub conditions: Vec<ConditionRecord>,
-    /// The newest event's number.
+    /// The sequence number of the newest event.
     pub sequence: u64,
-    /// The rollout whose routing this is; null at rest.
+    /// The rollout of the routing; null if no rollout is in progress.
     pub routed: Option<String>,
-    /// What the judge must know again.
+    /// The state that the judge restores.
     pub memory: MemoryRecord,
 }
 
-/// One thing that a person wants to know at a glance.
+/// One condition in the summary of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Condition")]
 pub struct ConditionRecord {
-    /// What it is about.
+    /// The name of the condition.
     pub name: String,
-    /// Whether it is as it should be.
+    /// Whether it is met.
     pub ok: bool,
-    /// In a sentence.
+    /// A sentence for people.
     pub reason: String,
 }
 
-/// What the judge must know again after a restart.
+/// The state that the judge restores after a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Memory")]
 pub struct MemoryRecord {
@@ -86,24 +86,24 @@ pub struct MemoryRecord {
     pub applied_at: i64,
     /// The tick at which the stage was entered.
     pub entered_at: Option<i64>,
-    /// The newest tick judged when this was written.
+    /// The newest judged tick at the time of writing.
     pub judged: Option<i64>,
-    /// What the tests are planned with.
+    /// The design of the tests.
     pub design: DesignRecord,
-    /// Who won, once it is concluded.
+    /// The winner, once the rollout is concluded.
     pub winner: Option<String>,
-    /// The newest decisions that labels may still speak against.
+    /// The newest decisions that labels can still contest.
     #[serde(default)]
     pub decisions: Vec<DecisionRecord>,
-    /// Rollouts that wait.
+    /// Queued rollouts.
     pub queue: Vec<QueuedRecord>,
-    /// Rollouts that are over.
+    /// Past rollouts.
     pub past: Vec<PastRecord>,
-    /// The newest commands' ids.
+    /// The ids of the newest commands.
     pub commands: Vec<String>,
 }
 
-/// A rollout that waits.
+/// A queued rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Queued")]
 pub struct QueuedRecord {
@@ -111,11 +111,11 @@ pub struct QueuedRecord {
     pub spec: Value,
     /// The command that applied it.
     pub command_id: String,
-    /// Who did.
+    /// Who applied it.
     pub by: String,
 }
 
-/// A rollout that is over.
+/// A past rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Past")]
 pub struct PastRecord {
@@ -291,7 +291,7 @@ impl From<&ModelState> for StateRecord {
     }
 }
 
-/// Skips the conditions of newer builds: nothing is decided by them, and the next tick writes them again.
+/// Skips the conditions of newer builds: they decide nothing, and the next tick writes them again.
 fn condition(record: &ConditionRecord) -> Option<Condition> {
     let name = Condition::NAMES.into_iter().find(|n| *n == record.name)?;
     Some(Condition { name, is_ok: record.ok, reason: record.reason.clone() })

@@ -3,12 +3,12 @@
 use crate::beta::{binomial_cdf, binomial_pmf};
 use crate::special::chi2_sf;
 
-/// Discordant pairs: who alone was right.
+/// Discordant pairs: cases on which exactly one version was right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Discordant {
-    /// The stable version alone was right.
+    /// Pairs in which only the stable version was right.
     pub stable: u64,
-    /// The candidate alone was right.
+    /// Pairs in which only the candidate was right.
     pub candidate: u64,
 }
 
@@ -17,7 +17,7 @@ pub struct Discordant {
 pub struct Mcnemar {
     /// The exact two-sided p-value; 1 without discordant pairs.
     pub p_exact: f64,
-    /// The mid-p-value; 1 where each version was right alone equally often.
+    /// The mid-p-value; 1 if both counts are equal.
     pub p_mid: f64,
     /// The chi-square statistic; 0 without discordant pairs.
     pub chi2: f64,
@@ -29,7 +29,7 @@ pub struct Mcnemar {
     pub p_chi2_corrected: f64,
 }
 
-/// Tests whether either version is more often right alone.
+/// Tests whether the two versions are right equally often.
 pub fn mcnemar(pairs: Discordant) -> Mcnemar {
     let n = pairs.stable + pairs.candidate;
     if n == 0 {

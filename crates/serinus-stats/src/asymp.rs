@@ -1,9 +1,9 @@
-//! Asymptotic confidence sequences: anytime-valid for means once the sample is large enough to be normal.
+//! Asymptotic confidence sequences: anytime-valid for means once the sample mean is nearly normal.
 //!
-//! For what has no bounds to bet with (AUC, cluster ratios, CUPED). With `n` observations, standard error `se` and
+//! For metrics without bounds to bet with (AUC, cluster ratios, CUPED). With `n` observations, standard error `se` and
 //! `s2 = se^2 n`: two-sided `rho^2 = (-2 ln a + ln(-2 ln a + 1)) / n*`, half-width
-//! `sqrt(s2) sqrt(2 (n rho^2 + 1) / (n rho)^2 ln(sqrt(n rho^2 + 1) / a))`; one-sided `rho` is taken at `2a`.
-//! Never without a burn-in, and never the only reason to abort.
+//! `sqrt(s2) sqrt(2 (n rho^2 + 1) / (n rho)^2 ln(sqrt(n rho^2 + 1) / a))`; one-sided: `rho` at level `2a`.
+//! Use it only after a burn-in, and not as the only reason to abort.
 //!
 //! Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, arXiv 2103.06476, as in `GrowthBook`.
 
@@ -15,14 +15,14 @@ use crate::special::{normal_ln_cdf, p_of_log_e};
 
 /// The sample size for which the boundary is tightest, unless the plan says otherwise.
 pub const N_STAR: f64 = 5000.0;
-/// Positives that each arm needs before an asymptotic statement about AUC, precision, recall or F1 is made.
+/// Minimum number of positives per arm for asymptotic inference about AUC, precision, recall or F1.
 pub const POSITIVES_MIN: u64 = 100;
-/// Events that each arm needs before one about a proportion is made.
+/// Minimum number of events per arm for asymptotic inference about a proportion.
 pub const EVENTS_MIN: u64 = 30;
-/// Values that each arm needs before one about a skewed mean is made.
+/// Minimum number of values per arm for asymptotic inference about a skewed mean.
 pub const VALUES_MIN: u64 = 1000;
 
-/// An estimate of a difference and how well it is known.
+/// An estimate of a difference with its standard error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// Observations in both arms together.
@@ -34,7 +34,7 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Says whether anything can be inferred: some observations and a positive, finite error.
+    /// Returns whether anything can be inferred: some observations and a positive, finite error.
     fn is_sound(&self) -> bool {
         self.n > 0.0 && self.error > 0.0 && self.error.is_finite() && self.difference.is_finite()
     }
@@ -62,7 +62,7 @@ impl Tuning {
     }
 }
 
-/// Returns the half-width of the two-sided confidence sequence; infinite when nothing can be inferred.
+/// Returns the half-width of the two-sided confidence sequence; infinite if nothing can be inferred.
 pub fn half_width(estimate: &Estimate, tuning: Tuning) -> f64 {
     if !estimate.is_sound() {
         return f64::INFINITY;
@@ -84,7 +84,7 @@ pub fn half_width_one_sided(estimate: &Estimate, tuning: Tuning) -> f64 {
     width(estimate, scale, 2.0 * spread * log_bound)
 }
 
-/// Returns how far below or above the estimate the null ends that a one-sided e-value rejects at `bar`; infinite when nothing can
+/// Returns how far below or above the estimate the null ends that a one-sided e-value rejects at `bar`; infinite if nothing can
 /// be inferred. It inverts [`log_e_one_sided`]: a null further away than this has a `log_e` of `bar` or more.
 pub fn reach_one_sided(estimate: &Estimate, tuning: Tuning, bar: f64) -> f64 {
     if !estimate.is_sound() || !bar.is_finite() {
@@ -109,7 +109,7 @@ fn width(estimate: &Estimate, scale: f64, numerator: f64) -> f64 {
     estimate.error * estimate.n.sqrt() * numerator.sqrt() / (estimate.n * scale)
 }
 
-/// Returns the two-sided confidence sequence; the whole line when nothing can be inferred.
+/// Returns the two-sided confidence sequence; the whole line if nothing can be inferred.
 pub fn interval(estimate: &Estimate, tuning: Tuning) -> Interval {
     Interval::around(estimate.difference, half_width(estimate, tuning))
 }
@@ -122,7 +122,7 @@ pub fn log_e(estimate: &Estimate, at: f64, tuning: Tuning) -> f64 {
     mixture(estimate, estimate.difference - at, tuning.rho()).0
 }
 
-/// Returns the log of the one-sided e-value: the mixture over the half of the normal law on the alternative's side.
+/// Returns the log of the one-sided e-value: the mixture over the half of the normal distribution on the alternative's side.
 pub fn log_e_one_sided(estimate: &Estimate, null: Null, tuning: Tuning) -> f64 {
     if !estimate.is_sound() || !null.at.is_finite() {
         return 0.0;

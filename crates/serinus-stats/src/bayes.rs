@@ -1,18 +1,18 @@
-//! Bayesian summaries: for people who read reports, never a stopping rule (peeking at `P(B>A) > .95` ships a null in a third of cases).
+//! Bayesian summaries for reports, not as a stopping rule (peeking at `P(B>A) > .95` ships a null in a third of cases).
 
 use crate::beta::{beta_cdf, beta_pdf, beta_sf};
 use crate::quadrature::integral;
 use crate::special::{normal_cdf, normal_pdf, normal_sf};
 use crate::two_sample::Rate;
 
-/// What two posteriors say of each other.
+/// The comparison of two posteriors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
-    /// The probability that the candidate's number is greater.
+    /// The probability that the candidate's value is greater.
     pub greater: f64,
-    /// What is lost on average by choosing the candidate, `E max(p0 - p1, 0)`.
+    /// The expected loss of choosing the candidate, `E max(p0 - p1, 0)`.
     pub loss_candidate: f64,
-    /// What is lost on average by choosing the stable version.
+    /// The expected loss of choosing the stable version.
     pub loss_stable: f64,
 }
 
@@ -53,7 +53,7 @@ fn chance_greater((a1, b1): (f64, f64), (a0, b0): (f64, f64), cuts: &[f64]) -> f
         .sum()
 }
 
-/// Cuts [0, 1] finely where either law has its mass.
+/// Splits [0, 1] into small intervals where either distribution has its mass.
 fn cuts(laws: &[(f64, f64)]) -> Vec<f64> {
     let mut cuts = vec![0.0, 0.5, 1.0];
     for (a, b) in laws {
@@ -78,7 +78,7 @@ pub struct NormalPosterior {
     pub mean: f64,
     /// Its standard deviation.
     pub deviation: f64,
-    /// What it says of the two versions; larger is better.
+    /// The comparison of the two versions; larger values are better.
     pub comparison: Comparison,
 }
 
@@ -109,7 +109,7 @@ pub fn normal_posterior(
     prior_mean: f64,
     prior_variance: f64,
 ) -> NormalPosterior {
-    // Whichever is known without an error settles the matter; the data do where both are.
+    // A mean without an error decides alone; if both have none, the data decide.
     if error == 0.0 {
         return flat_posterior(difference, 0.0);
     }

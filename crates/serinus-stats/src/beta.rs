@@ -1,4 +1,4 @@
-//! The binomial and beta laws without loss of digits at counts of a billion.
+//! The binomial and beta distributions, accurate to all digits at counts of a billion.
 //!
 //! Sources: Loader 2000 (saddle-point binomial probabilities), Numerical Recipes 6.4 (continued fraction).
 
@@ -25,7 +25,7 @@ pub fn ln_binomial(x: f64, n: f64, p: f64, q: f64) -> f64 {
     lost - deviance(x, n * p) - deviance(rest, n * q) + 0.5 * (n / (TAU * x * rest)).ln()
 }
 
-/// `ln base`, taken from its complement where that is the smaller.
+/// `ln base`, computed from the complement if that is smaller.
 fn ln_power_base(base: f64, complement: f64) -> f64 {
     if complement < 0.5 { (-complement).ln_1p() } else { base.ln() }
 }
@@ -40,7 +40,7 @@ fn stirling_error(n: f64) -> f64 {
     r * (1.0 / 12.0 - r2 * (1.0 / 360.0 - r2 * (1.0 / 1260.0 - r2 * (1.0 / 1680.0 - r2 / 1188.0))))
 }
 
-/// `x ln(x/m) + m - x`, by a series where the terms would cancel.
+/// `x ln(x/m) + m - x`, by a series if the terms would cancel.
 fn deviance(x: f64, m: f64) -> f64 {
     let gap = x - m;
     if gap.abs() >= 0.1 * (x + m) {
@@ -61,7 +61,7 @@ fn deviance(x: f64, m: f64) -> f64 {
     sum
 }
 
-/// Returns the log of the regularised incomplete beta function, `ln P(B <= x)` for a beta law.
+/// Returns the log of the regularized incomplete beta function, `ln P(B <= x)` for a beta distribution.
 pub fn ln_beta_cdf(a: f64, b: f64, x: f64) -> f64 {
     if x.is_nan() || a.is_nan() || b.is_nan() || a <= 0.0 || b <= 0.0 {
         return f64::NAN;
@@ -82,12 +82,12 @@ pub fn ln_beta_cdf(a: f64, b: f64, x: f64) -> f64 {
     }
 }
 
-/// Returns `P(B <= x)` for a beta law.
+/// Returns `P(B <= x)` for a beta distribution.
 pub fn beta_cdf(a: f64, b: f64, x: f64) -> f64 {
     ln_beta_cdf(a, b, x).exp()
 }
 
-/// Returns `P(B > x)` for a beta law, precise where it is small.
+/// Returns `P(B > x)` for a beta distribution, precise where it is small.
 pub fn beta_sf(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;
@@ -104,7 +104,7 @@ pub fn beta_sf(a: f64, b: f64, x: f64) -> f64 {
     }
 }
 
-/// Returns the density of a beta law.
+/// Returns the density of a beta distribution.
 pub fn beta_pdf(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return 0.0;
@@ -113,7 +113,7 @@ pub fn beta_pdf(a: f64, b: f64, x: f64) -> f64 {
     (ln_binomial(a, total, x, 1.0 - x) + (a / total * b).ln() - x.ln() - (1.0 - x).ln()).exp()
 }
 
-/// Returns the `x` with `P(B <= x) = p` for a beta law, by bisection.
+/// Returns the `x` with `P(B <= x) = p` for a beta distribution, by bisection.
 pub fn beta_quantile(a: f64, b: f64, p: f64) -> f64 {
     if p > 0.5 {
         bisect(0.0, 1.0, |x| beta_sf(a, b, x) > 1.0 - p)
@@ -122,12 +122,12 @@ pub fn beta_quantile(a: f64, b: f64, p: f64) -> f64 {
     }
 }
 
-/// Returns `P(X <= k)` of a binomial law.
+/// Returns `P(X <= k)` of a binomial distribution.
 pub fn binomial_cdf(k: u64, n: u64, p: f64) -> f64 {
     if k >= n { 1.0 } else { beta_sf(k as f64 + 1.0, (n - k) as f64, p) }
 }
 
-/// Returns `P(X = k)` of a binomial law.
+/// Returns `P(X = k)` of a binomial distribution.
 pub fn binomial_pmf(k: u64, n: u64, p: f64) -> f64 {
     ln_binomial(k as f64, n as f64, p, 1.0 - p).exp()
 }

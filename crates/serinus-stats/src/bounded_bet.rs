@@ -3,7 +3,7 @@
 //! Unpaired, `x = (Z/rho - (1-Z)/(1-rho)) (Y - c) - m`; paired, `x = D - m`. A bet is fixed before the data,
 //! `lambda_k = min(d_k / (V' + d_k^2), 0.99 / max(-x'))` with `V' = V/(rho(1-rho))` unpaired, `V' = V` paired, `x' = side x`. Each
 //! increment `ln(1 + lambda_k x')` is floored to 2^-40: the sum can only be too small, so the supermartingale stays one, and
-//! integers make merging and taking back exact whatever the order.
+//! integers make merging and subtraction exact in any order.
 //!
 //! Source: betting by Waudby-Smith and Ramdas 2024 with bets that do not depend on the data.
 
@@ -14,23 +14,23 @@ use crate::side::Null;
 /// One in the fixed point of [`Capital`]: increments are multiples of 2^-40.
 const ONE: f64 = (1_u64 << 40) as f64;
 
-/// What is known of a metric before a stage, frozen for it.
+/// The assumptions about a metric, frozen before a stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
-    /// The least value; lower ones are taken as this.
+    /// The minimum; lower values are clipped to it.
     pub low: f64,
-    /// The greatest value; higher ones are taken as this.
+    /// The maximum; higher values are clipped to it.
     pub high: f64,
-    /// The champion's mean. Wrong costs power, never validity.
+    /// The stable version's mean. A wrong value costs power, not validity.
     pub centre: f64,
-    /// Unpaired: the champion's variance around the centre. Paired: the variance of differences.
+    /// Unpaired: the stable version's variance around the center. Paired: the variance of differences.
     pub variance: f64,
 }
 
-/// How an observation comes about.
+/// How the two versions are compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Scheme {
-    /// A case falls to the candidate with this probability and is answered by one arm.
+    /// A case is assigned to the candidate with this probability, and one arm answers it.
     Split { propensity: f64 },
     /// Both versions answered the case.
     Paired,
@@ -48,7 +48,7 @@ pub struct Bets {
 impl Bets {
     /// Plans bets on cases that are answered by one arm each.
     ///
-    /// A propensity outside (0, 1), or a range that is empty or not a number, compares nothing: its bets are zero.
+    /// A propensity outside (0, 1), or a range that is empty or NaN, gives bets of zero.
     pub fn split(range: Range, propensity: f64, null: Null, prior: &Prior) -> Self {
         let scheme = Scheme::Split { propensity };
         let spread = range.variance / (propensity * (1.0 - propensity));
@@ -69,7 +69,7 @@ impl Bets {
         }
     }
 
-    /// Replaces the bets, each cut at what the worst outcome allows.
+    /// Replaces the bets, each limited by the worst outcome.
     #[must_use]
     pub fn with_lambdas(self, lambdas: [f64; GRID]) -> Self {
         let bet_max = STAKE_MAX / worst(self.range, self.scheme, self.null).max(1e-9);
@@ -81,9 +81,9 @@ impl Bets {
         &self.lambdas
     }
 
-    /// Returns the logs of what one answered case multiplies the capitals by.
+    /// Returns the logs of the factors by which one answered case multiplies the capitals.
     ///
-    /// `treated` says whether the candidate answered. A value that is not a number should have been refused by the caller; it
+    /// `treated` is whether the candidate answered. The caller refuses NaN; here it
     /// changes nothing. Bets planned for pairs are not moved by single answers.
     pub fn log_factors(&self, treated: bool, value: f64) -> LogCapitals {
         match self.scheme {
@@ -97,7 +97,7 @@ impl Bets {
         }
     }
 
-    /// Returns the logs of what one pair multiplies the capitals by; `difference` is candidate minus stable.
+    /// Returns the logs of the factors by which one pair multiplies the capitals; `difference` is candidate minus stable.
     pub fn log_factors_paired(&self, difference: f64) -> LogCapitals {
         match self.scheme {
             Scheme::Paired => {
@@ -134,7 +134,7 @@ fn is_sound(range: Range, null: Null) -> bool {
     finite && range.low < range.high && range.variance >= 0.0
 }
 
-/// Returns `max(-x')`: what one unit of bet can lose at most.
+/// Returns `max(-x')`: the largest loss of a bet of 1.
 fn worst(range: Range, scheme: Scheme, null: Null) -> f64 {
     let sign = null.side.sign();
     let ends = [range.low, range.high];
@@ -154,7 +154,7 @@ fn worst(range: Range, scheme: Scheme, null: Null) -> f64 {
 fn planned(spread: f64, worst: f64, prior: &Prior) -> [f64; GRID] {
     prior.effects.map(|effect| {
         let lambda = (effect / (spread + effect * effect)).min(STAKE_MAX / worst.max(1e-9));
-        // An effect of zero with no variance is 0/0: nothing is staked.
+        // An effect of zero with no variance is 0/0: the bet is 0.
         if lambda.is_finite() { lambda.max(0.0) } else { 0.0 }
     })
 }
@@ -168,7 +168,7 @@ fn fixed(log_factor: f64) -> i64 {
     (log_factor * ONE).floor() as i64
 }
 
-/// The log-capital of each planned effect, exact to 2^-40 and free of order.
+/// The log-capital of each planned effect, exact to 2^-40 in any order of observations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Capital(pub [i128; GRID]);
 
@@ -180,21 +180,21 @@ impl Capital {
         }
     }
 
-    /// Takes back the increments of one observation.
+    /// Subtracts the increments of one observation.
     pub fn sub(&mut self, increments: &[i64; GRID]) {
         for (sum, increment) in self.0.iter_mut().zip(increments) {
             *sum -= i128::from(*increment);
         }
     }
 
-    /// Adds what another part, or another stage, has gained.
+    /// Adds the capital of another part or stage.
     pub fn merge(&mut self, other: &Self) {
         for (sum, more) in self.0.iter_mut().zip(&other.0) {
             *sum += more;
         }
     }
 
-    /// Takes back what was merged before.
+    /// Subtracts what was merged before.
     pub fn retract(&mut self, other: &Self) {
         for (sum, less) in self.0.iter_mut().zip(&other.0) {
             *sum -= less;

@@ -1,37 +1,37 @@
-//! The design effect of units with several cases: how much wider a comparison spreads than if every case were its own unit.
+//! The design effect of units with several cases: by how much they inflate the variance of a comparison.
 //!
-//! Cases of one unit resemble each other, so a test that takes them for independent rejects too often (measured: 35 % of healthy
+//! Cases of one unit are correlated, so a test that assumes independence rejects too often (measured: 35 % of healthy
 //! candidates, 500 users with 40 requests each). Units are hashed into buckets. Each bucket sums the weighted values of its cases,
-//! and the weights of each arm. On reading, every value is taken around the mean of its own arm; the variance of these residuals
-//! between buckets over the sum of their squares is the design effect `v`. It is 1 for independent cases and up to the number of
-//! cases of a unit where they all agree. Which arm a unit is in does not count: values that are equal within each arm give 1.
+//! and the weights of each arm. When it is read, the mean of its arm is subtracted from every value; the variance of these residuals
+//! between buckets divided by the sum of their squares is the design effect `v`. It is 1 for independent cases and up to the number of
+//! cases of a unit if they all agree. The arm of a unit does not matter: values that are equal within each arm give 1.
 //!
 //! Log-capitals are divided by `v`. For a sum of variance `v` times as large, and bets planned for the variance alone,
-//! `lambda S - lambda^2 V / 2` becomes `(lambda / v) S - (lambda / v)^2 v V / 2`: the bets of the right size. That is exact in the
-//! limit of many units and not below it, so units in too few buckets prove nothing.
+//! `lambda S - lambda^2 V / 2` becomes `(lambda / v) S - (lambda / v)^2 v V / 2`: bets of the right size. This is exact in the
+//! limit of many units only, so units in too few buckets prove nothing.
 //!
-//! A split bet is centred at a rate that was planned beforehand. Where that is off, the number of units that the assignment gave
-//! to each arm moves the bet too, and by whole units. [`Clusters::inflation`] therefore counts the assignment after all where it
-//! moves the log-capital by an amount that matters.
+//! A split bet is centered at a planned rate. If that rate is off, the number of units that the assignment gave
+//! to each arm also moves the bet, by whole units. [`Clusters::inflation`] therefore includes the assignment if it
+//! moves the log-capital noticeably.
 //!
 //! Sources: Kish 1965 (design effect); Deng, Lu and Litz 2017 (units of analysis finer than units of assignment); the grouped
 //! jackknife.
 
-/// How many buckets units are hashed into: their variance is known to one part in eight.
+/// The number of buckets of units: it gives their variance a relative error of one eighth.
 pub const BUCKETS: usize = 128;
-/// With units in fewer buckets nothing is proved.
+/// Minimum number of buckets with units for a proof.
 const FILLED_MIN: usize = 30;
-/// How many parts a case can belong to: the candidate's arm, the stable version's, and pairs.
+/// The number of parts: the candidate's arm, the stable version's arm, and pairs.
 pub const PARTS: usize = 3;
 /// One in the fixed point of weights.
 const WEIGHT_ONE: f64 = (1_u64 << 16) as f64;
-/// One in the fixed point of values and centres.
+/// One in the fixed point of values and centers.
 const VALUE_ONE: f64 = (1_u64 << 20) as f64;
-/// The largest weight: beyond any bet on a share of a thousandth. It keeps every sum far from overflow.
+/// Maximum weight: larger than any bet on a share of a thousandth. It keeps every sum far from overflow.
 const WEIGHT_MAX: f64 = (1_u64 << 14) as f64;
-/// The largest value, after scaling.
+/// Maximum value after scaling.
 const VALUE_MAX: f64 = (1_u64 << 10) as f64;
-/// The excess variance of the log-capital by the assignment that is ignored: it raises the mean of an e-value by a tenth at most.
+/// The ignored excess variance of the log-capital from the assignment: it raises the mean of an e-value by at most a tenth.
 const EXCESS_MAX: f64 = 0.2;
 
 /// The part of a comparison that a case belongs to.
@@ -41,11 +41,11 @@ pub enum Arm {
     Candidate,
     /// The stable version answered it.
     Stable,
-    /// Both did; the value is the difference.
+    /// Both answered it; the value is the difference.
     Pair,
 }
 
-/// What is kept of one part.
+/// The sums of one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartSums {
     /// The weighted values of each bucket's cases, times 2^36.
@@ -58,7 +58,7 @@ pub struct PartSums {
     pub values: i128,
     /// Squared weights times squared values, times 2^72.
     pub value_squares: i128,
-    /// Squared weights times the centres of the bets, times 2^52.
+    /// Squared weights times the centers of the bets, times 2^52.
     pub centres: i128,
 }
 
@@ -78,13 +78,13 @@ impl Default for PartSums {
 /// One case of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Case {
-    /// Where it belongs.
+    /// Its part.
     pub arm: Arm,
-    /// What is bet on it, without its sign.
+    /// The absolute value of its bet.
     pub weight: f64,
     /// Its value.
     pub value: f64,
-    /// What the bet expects; the value itself where nothing is bet on single answers.
+    /// The center of the bet; the value itself if there are no bets on single answers.
     pub centre: f64,
 }
 
@@ -129,7 +129,7 @@ impl PartSums {
         self.centres += other.centres;
     }
 
-    /// Returns the mean of the values, and that of the centres.
+    /// Returns the mean of the values and the mean of the centers.
     fn means(&self) -> (f64, f64) {
         if self.squares == 0 {
             return (0.0, 0.0);
@@ -138,7 +138,7 @@ impl PartSums {
         (self.values as f64 / squares, self.centres as f64 / squares)
     }
 
-    /// Returns the sum of the squared residuals around the mean; zero where all values are equal but for rounding.
+    /// Returns the sum of the squared residuals around the mean; zero if all values are equal up to rounding.
     fn residual_squares(&self) -> f64 {
         let (mean, _) = self.means();
         let squares = plain(self.value_squares, WEIGHT_ONE.powi(2) * VALUE_ONE.powi(2));
@@ -167,7 +167,7 @@ impl Clusters {
         (unit % BUCKETS as u64) as usize
     }
 
-    /// Adds one case of a unit of this bucket; one whose numbers are not finite is left out.
+    /// Adds one case of a unit of this bucket; a case with numbers that are not finite is skipped.
     pub fn add(&mut self, bucket: usize, case: Case) {
         if !(case.weight.is_finite() && case.value.is_finite() && case.centre.is_finite()) {
             return;
@@ -184,17 +184,17 @@ impl Clusters {
         part.centres += weight * weight * centre;
     }
 
-    /// Adds what another lane has seen.
+    /// Adds the sums of another lane.
     pub fn merge(&mut self, other: &Self) {
         for (part, more) in self.parts.iter_mut().zip(&other.parts) {
             part.merge(more);
         }
     }
 
-    /// Returns the design effect: 1 while nothing speaks for more, infinite where something does and units are too few to tell.
+    /// Returns the design effect: 1 unless there is evidence for more; infinite if there is and the units are too few to estimate it.
     ///
-    /// An estimate within two standard errors of 1 counts as 1, so that cases that are their own units lose nothing. An arm alone
-    /// counts from three on: a small arm that happens to have none of the bad units must not make the design effect small.
+    /// An estimate within two standard errors of 1 counts as 1, so that independent cases lose no power. A single arm
+    /// counts from three standard errors on: a small arm without any of the bad units must not make the design effect small.
     pub fn inflation(&self) -> f64 {
         let arms = Arm::ALL.map(|arm| self.parts[arm.index()].residuals());
         let squares = Arm::ALL.map(|arm| self.parts[arm.index()].residual_squares());
@@ -219,8 +219,8 @@ impl Clusters {
         inflation
     }
 
-    /// Returns how far each bucket's sum moves by the number of its cases in each arm, since the bets are centred off the mean, and
-    /// the sum of squares of that.
+    /// Returns how far the number of cases in each arm moves each bucket's sum, because the bets are not centered at the mean, and
+    /// the sum of squares of these moves.
     fn assignment(&self) -> ([f64; BUCKETS], f64) {
         let mut moved = [0.0; BUCKETS];
         let mut squares = 0.0;
@@ -235,7 +235,7 @@ impl Clusters {
         (moved, squares)
     }
 
-    /// Returns a ratio of variances; 1 where it is not as many standard errors above that.
+    /// Returns a ratio of variances; 1 if it is not this many standard errors above 1.
     fn ratio(&self, between: f64, squares: f64, errors: f64) -> f64 {
         if squares <= 0.0 {
             return 1.0;
@@ -247,7 +247,7 @@ impl Clusters {
         if self.filled() < FILLED_MIN { f64::INFINITY } else { inflation }
     }
 
-    /// Returns how many buckets have a case.
+    /// Returns the number of buckets with a case.
     fn filled(&self) -> usize {
         let is_filled = |bucket: &usize| self.parts.iter().any(|part| part.weights[*bucket] != 0);
         (0..BUCKETS).filter(is_filled).count()
@@ -266,7 +266,7 @@ fn plain(fixed: i128, one: f64) -> f64 {
     fixed as f64 / one
 }
 
-/// A bet too small for the fixed point still counts, by one of its steps.
+/// A bet too small for the fixed point counts as one step.
 #[expect(clippy::cast_possible_truncation, reason = "clamped before")]
 fn weight(weight: f64) -> i128 {
     let steps = (weight.abs().min(WEIGHT_MAX) * WEIGHT_ONE).round() as i128;
@@ -282,7 +282,7 @@ fn value(value: f64) -> i128 {
 mod tests {
     use super::{Arm, Case, Clusters};
 
-    /// A plain generator, so that the test needs no other.
+    /// A small random number generator for this test.
     fn draws(seed: u64) -> impl FnMut() -> f64 {
         let mut state = seed;
         move || {

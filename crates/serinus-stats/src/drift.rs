@@ -1,7 +1,7 @@
-//! Do predictions drift? Distances of two histograms with the same bins: for alerts, never for decisions.
+//! Drift of predictions: distances of two histograms with the same bins, for alerts and not for decisions.
 //!
 //! Thresholds of .1 and .25 for the stability index are folklore: without drift `PSI / (1/N + 1/M)` is nearly chi-square with
-//! one degree of freedom less than bins (Yurdakul 2018), and [`psi_critical`] says what sampling alone explains.
+//! one degree of freedom less than bins (Yurdakul 2018), and [`psi_critical`] returns what sampling alone explains.
 
 use crate::special::chi2_isf;
 
@@ -20,9 +20,9 @@ pub struct Drift {
     pub tv: f64,
     /// Hellinger's distance.
     pub hellinger: f64,
-    /// The greatest distance of the cumulative shares; not a number where a histogram has no counts.
+    /// The greatest distance of the cumulative shares; NaN if a histogram has no counts.
     pub ks: f64,
-    /// Wasserstein's first distance, in bins; not a number where a histogram has no counts.
+    /// Wasserstein's first distance, in bins; NaN if a histogram has no counts.
     pub w1: f64,
 }
 
@@ -52,8 +52,8 @@ pub fn drift(reference: &[u64], current: &[u64]) -> Drift {
     }
 }
 
-/// The greatest and the summed distance of cumulative shares. A sample that falls outside all bins has no shares: it is not
-/// comparable, and both distances are not numbers.
+/// The greatest and the summed distance of cumulative shares. A sample outside all bins has no shares: it is not
+/// comparable, and both distances are NaN.
 fn cumulative(reference: &[u64], current: &[u64]) -> (f64, f64) {
     let total = |counts: &[u64]| counts.iter().map(|count| *count as f64).sum::<f64>();
     let (n, m) = (total(reference), total(current));

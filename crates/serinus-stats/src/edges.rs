@@ -1,4 +1,4 @@
-//! What every function answers at the edges: no data, no events, no variance, one arm, numbers that are none.
+//! The results of every function in edge cases: no data, no events, no variance, one arm, NaN.
 
 use crate::agreement::{Discordant, mcnemar};
 use crate::asymp::{self, Estimate, Tuning};

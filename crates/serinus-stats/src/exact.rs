@@ -14,7 +14,7 @@ pub struct ExactTest {
     pub p_less: f64,
 }
 
-/// Fisher's exact test: two-sided is the sum of what is not more probable than what was seen.
+/// Fisher's exact test: the two-sided p-value is the sum over tables that are not more probable than the observed one.
 pub fn fisher(treated: Rate, control: Rate) -> ExactTest {
     let drawn = treated.events + control.events;
     let pmf = |x: u64| hypergeometric_pmf(x, treated.n, control.n, drawn);

@@ -1,12 +1,12 @@
-//! The latency guardrail: whether the candidate is slower at any of four heights of the stable version's distribution.
+//! The latency guardrail: whether the candidate is slower at any of four quantiles of the stable version's distribution.
 //!
-//! Thresholds are the champion's p50, p90, p99 and p99.9, frozen before the stage. At each the event is "slower than this", its
+//! Thresholds are the stable version's p50, p90, p99 and p99.9, frozen before the stage. At each the event is "slower than this", its
 //! e-process that of `ipw_bet` (a difference of rates) or `rr_mix` (a ratio), and the evidence is the mean of the four e-values:
-//! valid whatever their dependence, and within ln 4 of the best of them.
+//! valid regardless of their dependence, and the log is within ln 4 of the best of them.
 //!
-//! A relative margin belongs into the thresholds: where "at most 20 % slower" is to be proved, a treated answer counts when it is
-//! slower than 1.2 times the threshold and a control answer when slower than the threshold itself ([`Ladder::exceeded`] of each).
-//! Then a candidate exactly 20 % slower stands on the null's edge at all four heights.
+//! A relative margin is part of the thresholds: to prove "at most 20 % slower", a treated answer counts if it is
+//! slower than 1.2 times the threshold and a control answer if it is slower than the threshold itself ([`Ladder::exceeded`] of each).
+//! Then a candidate that is exactly 20 % slower is on the boundary of the null at all four.
 
 use crate::ipw_bet::{self, Stratum};
 use crate::prior::Prior;
@@ -15,20 +15,20 @@ use crate::side::{Null, Side};
 use crate::sketch::Sketch;
 use crate::special::log_mean_exp;
 
-/// How many thresholds.
+/// The number of thresholds.
 pub const RUNGS: usize = 4;
-/// The quantiles of the champion's distribution that they stand at.
+/// The quantiles of the stable version's distribution that the thresholds are.
 pub const QUANTILES: [f64; RUNGS] = [0.5, 0.9, 0.99, 0.999];
 
 /// Frozen thresholds, ascending.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ladder {
-    /// The champion's quantiles.
+    /// The stable version's quantiles.
     pub thresholds: [f64; RUNGS],
 }
 
 impl Ladder {
-    /// Freezes the champion's quantiles; absent without values.
+    /// Freezes the stable version's quantiles; absent without values.
     pub fn of(champion: &Sketch) -> Option<Self> {
         let mut thresholds = [0.0; RUNGS];
         for (threshold, q) in thresholds.iter_mut().zip(QUANTILES) {
@@ -37,13 +37,13 @@ impl Ladder {
         Some(Self { thresholds })
     }
 
-    /// Returns the ladder with every threshold multiplied: by `1 + margin` for the candidate's arm, say.
+    /// Returns the ladder with every threshold multiplied, for example by `1 + margin` for the candidate's arm.
     #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
         Self { thresholds: self.thresholds.map(|t| t * factor) }
     }
 
-    /// Returns which thresholds a value exceeds; none for one that is not a number.
+    /// Returns which thresholds a value exceeds; none for NaN.
     pub fn exceeded(&self, value: f64) -> [bool; RUNGS] {
         self.thresholds.map(|t| value > t)
     }

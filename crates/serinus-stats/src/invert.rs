@@ -1,13 +1,13 @@
-//! The end of a confidence sequence of a rate's difference: bets that were fixed beforehand, inverted over all nulls.
+//! The end of a confidence sequence of a difference of rates: bets fixed beforehand, inverted over all nulls.
 //!
-//! A bet that is planned against one null can be held against any other. Cut at `0.99 / max(-(x - m))`, its capital is monotone in
-//! the null `m`, so the nulls that are rejected are an interval and bisection finds its end. At the null that the bet was planned
-//! against nothing is cut, so the end lies beyond that null exactly where the e-process itself rejects it.
+//! A bet planned against one null can be tested against any other. Limited to `0.99 / max(-(x - m))`, its capital is monotone in
+//! the null `m`, so the rejected nulls are an interval and bisection finds its end. At the null that the bet was planned
+//! against, the limit has no effect, so the end is beyond that null if and only if the e-process itself rejects it.
 
 use crate::kelly;
 use crate::prior::{GRID, LogCapitals, Prior};
 
-/// What one stratum shows to bets on one side: outcomes, what each is worth, and how often it was seen.
+/// The outcomes of one stratum for bets on one side, with the payoff and the count of each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rung {
     lambdas: [f64; GRID],
@@ -17,7 +17,7 @@ pub struct Rung {
 }
 
 impl Rung {
-    /// Holds the bets `lambdas` against what was seen; `payoffs` are those of the null 0, on the side of the alternative.
+    /// Combines the bets `lambdas` with counts; `payoffs` are those of the null 0, on the side of the alternative.
     pub fn new(lambdas: [f64; GRID], payoffs: [f64; 4], outcomes: [f64; 4]) -> Self {
         let worst = payoffs.iter().fold(0.0, |worst: f64, x| worst.max(-x));
         Self { lambdas, payoffs, outcomes, worst }
@@ -28,7 +28,7 @@ impl Rung {
         let bet_max = kelly::STAKE_MAX / (self.worst + at).max(1e-9);
         for (sum, lambda) in sums.iter_mut().zip(&self.lambdas) {
             let lambda = lambda.min(bet_max);
-            // Outcomes never seen contribute nothing, even where their factor is minus infinity.
+            // Unobserved outcomes contribute nothing, even if their factor is minus infinity.
             for (seen, x) in self.outcomes.iter().zip(&self.payoffs) {
                 if *seen > 0.0 {
                     *sum += seen * (lambda * (x - at)).ln_1p();
@@ -38,7 +38,7 @@ impl Rung {
     }
 }
 
-/// Returns the greatest `at` in [-1, 1] for which `side * difference <= at` is rejected at `bound`; -1 where none is.
+/// Returns the greatest `at` in [-1, 1] for which `side * difference <= at` is rejected at `bound`; -1 if none is.
 ///
 /// Log-capitals are divided by `inflation`; an infinite one rejects nothing.
 pub fn end(rungs: &[Rung], prior: &Prior, bound: f64, inflation: f64) -> f64 {

@@ -1,7 +1,7 @@
 //! The difference of two rates under random assignment: the staged e-process and its confidence sequence.
 //!
 //! For an outcome `Y` in {0, 1}, arm `Z` in {0, 1} with known propensity `rho` and a base `c` fixed beforehand,
-//! `x = (Z/rho - (1-Z)/(1-rho)) (Y - c) - m` has mean `p1 - p0 - m` whatever `c` is. A bet `lambda_k` fixed for each planned
+//! `x = (Z/rho - (1-Z)/(1-rho)) (Y - c) - m` has mean `p1 - p0 - m` for any `c`. A bet `lambda_k` fixed for each planned
 //! effect `d_k` gives `E = sum_k w_k prod (1 + lambda_k s x)`, `s` the side: a nonnegative supermartingale under the null, at
 //! every sample size, with drifting base rates and with propensities that change from stage to stage.
 //!
@@ -13,16 +13,16 @@ use crate::kelly;
 use crate::prior::{GRID, LogCapitals, Prior};
 use crate::side::{Null, Side};
 
-/// What was seen of a binary outcome in one stage: exact, mergeable, retractable.
+/// The counts of a binary outcome in one stage: exact, mergeable, retractable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counts {
     /// Observations of the candidate's arm.
     pub treated: u64,
-    /// Those of them with the event.
+    /// Those with the event.
     pub treated_events: u64,
     /// Observations of the stable arm.
     pub control: u64,
-    /// Those of them with the event.
+    /// Those with the event.
     pub control_events: u64,
 }
 
@@ -38,7 +38,7 @@ impl Counts {
         }
     }
 
-    /// Adds what another part has seen.
+    /// Adds the counts of another part.
     pub fn merge(&mut self, other: &Self) {
         self.treated += other.treated;
         self.treated_events += other.treated_events;
@@ -46,13 +46,13 @@ impl Counts {
         self.control_events += other.control_events;
     }
 
-    /// Takes back what was merged or recorded before.
+    /// Subtracts what was merged or recorded before.
     ///
     /// # Panics
-    /// When more is taken back than was there, which is a bug of the caller.
+    /// Panics if more is subtracted than was counted, which is a bug in the caller.
     pub fn retract(&mut self, other: &Self) {
         let less = |have: u64, take: u64| {
-            have.checked_sub(take).expect("only what was counted is taken back")
+            have.checked_sub(take).expect("only counted values are subtracted")
         };
         self.treated = less(self.treated, other.treated);
         self.treated_events = less(self.treated_events, other.treated_events);
@@ -60,7 +60,7 @@ impl Counts {
         self.control_events = less(self.control_events, other.control_events);
     }
 
-    /// Returns how often each of the four outcomes was seen, in the order of [`payoffs`].
+    /// Returns the counts of the four outcomes, in the order of [`payoffs`].
     fn outcomes(&self) -> [f64; 4] {
         [
             self.treated_events as f64,
@@ -71,16 +71,16 @@ impl Counts {
     }
 }
 
-/// One stage: its propensity, its planned base rate, and what was seen in it.
+/// One stage: its propensity, its planned base rate and its counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stratum {
-    /// The probability with which a unit of this comparison falls to the candidate.
+    /// The probability with which a unit of this comparison is assigned to the candidate.
     pub propensity: f64,
-    /// The champion's rate as known before the stage. Wrong costs power, never validity.
+    /// The stable version's planned rate, fixed before the stage. A wrong value costs power, not validity.
     pub base: f64,
-    /// What outcomes are taken around: as near to their mean as was known before. Wrong costs power, never validity.
+    /// The center of the outcomes: the best estimate of their mean before the stage. A wrong value costs power, not validity.
     pub centre: f64,
-    /// What was seen.
+    /// The counts.
     pub counts: Counts,
 }
 
@@ -91,7 +91,7 @@ impl Stratum {
     }
 }
 
-/// The bets of one stage against one null, ready for looks that cost a few multiplications.
+/// The bets of one stage against one null, so that a look costs a few multiplications.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Design {
     lambdas: [f64; GRID],
@@ -101,13 +101,13 @@ pub struct Design {
 impl Design {
     /// Plans the bets: for each effect Kelly's fraction under `p0 = base`, `p1 = base + at + side * effect`.
     ///
-    /// A propensity that is not inside (0, 1) compares nothing and bets nothing; so does a base or null that is not a number. A
-    /// base outside [0, 1] is taken at the nearer end.
+    /// A propensity outside (0, 1), or a base or null that is NaN, gives bets of zero. A
+    /// base outside [0, 1] is clipped.
     pub fn new(propensity: f64, base: f64, null: Null, prior: &Prior) -> Self {
         Self::centred(propensity, base, base, null, prior)
     }
 
-    /// Plans the same bets for outcomes that are taken around another number than the planned rate.
+    /// Plans the same bets for outcomes that are centered at a number other than the planned rate.
     pub fn centred(propensity: f64, base: f64, centre: f64, null: Null, prior: &Prior) -> Self {
         let idle = Self { lambdas: [0.0; GRID], log_factors: [[0.0; 4]; GRID] };
         if !comparable(propensity, base) || centre.is_nan() || !null.at.is_finite() {
@@ -129,7 +129,7 @@ impl Design {
         &self.lambdas
     }
 
-    /// Returns what the best of the bets wins by an observation on average, as a logarithm, when the rates are these.
+    /// Returns the expected log growth per observation of the best bet if the rates are these.
     pub fn growth(&self, propensity: f64, control_rate: f64, treated_rate: f64) -> f64 {
         let rest = 1.0 - propensity;
         let law = [
@@ -141,7 +141,7 @@ impl Design {
         self.log_factors.iter().map(|factors| dot(&law, factors)).fold(0.0, f64::max)
     }
 
-    /// Returns these bets with what was seen in a stage, to be held against other nulls; nothing where nothing is compared.
+    /// Returns these bets with the counts of a stage, to be tested against other nulls; `None` if nothing is compared.
     pub fn rung(&self, stratum: &Stratum, side: Side) -> Option<Rung> {
         if stratum.counts == Counts::default() || !comparable(stratum.propensity, stratum.centre) {
             return None;
@@ -151,7 +151,7 @@ impl Design {
         Some(Rung::new(self.lambdas, payoffs, stratum.counts.outcomes()))
     }
 
-    /// Adds this stage's log-capitals to `sums`.
+    /// Adds the log-capitals of this stage to `sums`.
     pub fn add_to(&self, counts: &Counts, sums: &mut LogCapitals) {
         let outcomes = counts.outcomes();
         for (sum, factors) in sums.iter_mut().zip(&self.log_factors) {
@@ -162,7 +162,7 @@ impl Design {
 
 /// Returns the log of the e-value against `null` over all stages.
 ///
-/// Log-capitals of each planned effect add over stages before the mixture: the process runs on through stages and is never
+/// Log-capitals of each planned effect are added over stages before they are mixed: the process continues across stages and is never
 /// reset. A stage with an empty arm still counts (leaving it out would depend on the data); without observations `log E = 0`.
 pub fn log_e(strata: &[Stratum], null: Null, prior: &Prior) -> f64 {
     let mut sums = [0.0; GRID];
@@ -172,10 +172,10 @@ pub fn log_e(strata: &[Stratum], null: Null, prior: &Prior) -> f64 {
     prior.mixture(&sums)
 }
 
-/// Returns the confidence sequence of the difference of rates, valid at all times at once with probability `1 - alpha`.
+/// Returns the confidence sequence of the difference of rates, valid uniformly over time with probability `1 - alpha`.
 ///
 /// It is `{m: log E_m < ln(2/alpha)}` for both sides, with the bets planned at no difference: see [`invert::end`]. Ends are within
-/// [-1, 1]; with hardly any data it is all of that. The ends can cross only where the propensities are wrong.
+/// [-1, 1], which is the interval with hardly any data. The ends can cross only if the propensities are wrong.
 pub fn interval(strata: &[Stratum], prior: &Prior, alpha: f64) -> Interval {
     let end = |side: Side| {
         let null = Null { at: 0.0, side };
@@ -206,7 +206,7 @@ fn law(propensity: f64, base: f64, null: Null, effect: f64) -> [f64; 4] {
     [propensity * treated, propensity * (1.0 - treated), rest * base, rest * (1.0 - base)]
 }
 
-/// Outcomes never seen contribute nothing, even where their factor is minus infinity.
+/// Unobserved outcomes contribute nothing, even if their factor is minus infinity.
 fn dot(outcomes: &[f64; 4], factors: &[f64; 4]) -> f64 {
     outcomes.iter().zip(factors).filter(|(n, _)| **n > 0.0).map(|(n, factor)| n * factor).sum()
 }

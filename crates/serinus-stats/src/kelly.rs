@@ -1,20 +1,20 @@
 //! The bet that grows fastest: Kelly's fraction for a finite set of outcomes.
 
-/// A bet stakes at most this share of what could be lost, so that no single outcome ruins it.
+/// Maximum share of the capital that one outcome may cost, so that no single outcome ruins the bet.
 pub const STAKE_MAX: f64 = 0.99;
 
 /// Returns the greatest bet that the worst outcome allows, `0.99 / max(-x)`.
 ///
-/// Where nothing can be lost the null is impossible and the bet is merely large.
+/// If nothing can be lost, the null is impossible and the bet is merely large.
 pub fn bet_max(outcomes: &[f64]) -> f64 {
     let worst = outcomes.iter().fold(0.0, |worst: f64, x| worst.max(-x));
     STAKE_MAX / worst.max(1e-9)
 }
 
-/// Returns the `lambda` in `[0, 0.99 / max(-x)]` that maximises `sum p ln(1 + lambda x)`.
+/// Returns the `lambda` in `[0, 0.99 / max(-x)]` that maximizes `sum p ln(1 + lambda x)`.
 ///
-/// The derivative `sum p x / (1 + lambda x)` falls in `lambda`, so its zero is found by bisection to the last bit. Without an
-/// edge (derivative at 0 not positive, or not a number) nothing is staked.
+/// The derivative `sum p x / (1 + lambda x)` falls in `lambda`, so its zero is found by bisection to the last bit. If there is no
+/// edge (derivative at 0 not positive, or NaN), the bet is 0.
 pub fn fraction(probabilities: &[f64], outcomes: &[f64]) -> f64 {
     let slope = |lambda: f64| -> f64 {
         probabilities.iter().zip(outcomes).map(|(p, x)| p * x / (1.0 + lambda * x)).sum()

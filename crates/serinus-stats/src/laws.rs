@@ -1,4 +1,4 @@
-//! The laws of the evidence: merging has no order, taking back is exact, and under the null nothing is won on average.
+//! The laws of the evidence: merging is order-independent, subtraction is exact, and under the null the expected gain is zero.
 
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
 
@@ -14,7 +14,7 @@ use crate::sketch::Sketch;
 use crate::special::ln_gamma;
 use crate::split;
 
-/// What one case may bring.
+/// The possible outcomes of one case.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     treated: bool,
@@ -192,7 +192,7 @@ fn expected_counts(n: u64, p1: f64, p0: f64, rho: f64) -> Counts {
     }
 }
 
-/// The mean of `x`: what the interval is about.
+/// The mean of `x`, which the interval covers.
 fn ipw_estimate(stratum: &Stratum) -> f64 {
     let counts = stratum.counts;
     let centred = |n: u64, events: u64| events as f64 - stratum.base * n as f64;
@@ -283,7 +283,7 @@ fn ipw_capital_is_one_on_average_at_the_edge_of_the_null() {
 
 #[test]
 fn ipw_capital_is_one_on_average_when_the_data_choose_the_stage() {
-    // The second half's propensity depends on the first half's outcome: that is what a ramp does.
+    // The second half's propensity depends on the first half's outcome: this is how a ramp behaves.
     let (prior, null, p) = (Prior::planned(0.1), Null::greater(0.0), 0.3);
     let law = |rho: f64| [rho * p, rho * (1.0 - p), (1.0 - rho) * p, (1.0 - rho) * (1.0 - p)];
     let counts = |[e1, f1, e0, f0]: [u64; 4]| Counts {
@@ -333,7 +333,7 @@ fn paired_capital_is_one_on_average_at_the_edge_of_the_null() {
                 )
             })
         };
-        // What cannot happen is given a log probability of minus infinity times zero times: it is left out above.
+        // Impossible outcomes would give minus infinity times zero, so they are skipped above.
         for n in 1..=8 {
             assert!((mean(at, n) - 1.0).abs() < 1e-11, "{at} {n}: {}", mean(at, n));
             assert!(mean(at - side.sign() * 0.02, n) < 1.0);

@@ -1,19 +1,19 @@
-//! Mean and variance from exact sums that merge in any order and can be taken back.
+//! Mean and variance from exact sums that merge in any order and can be subtracted.
 
 use crate::interval::Interval;
 use crate::special::normal_isf;
 
-/// Values are kept in multiples of one millionth.
+/// Values are stored in multiples of one millionth.
 const QUANTA: f64 = 1e6;
-/// Where the sums are split to stay exact: the low 64 bits of each square are summed apart from the rest.
+/// Where the sums are split to stay exact: the low 64 bits of each square are summed separately.
 const LOW_BITS: u128 = u64::MAX as u128;
 
-/// The count, sum and sum of squares of values quantised to 1e-6: exact integers, so merging has no order.
+/// The count, sum and sum of squares of values quantized to 1e-6: exact integers, so they merge in any order.
 ///
-/// Values beyond ±9.2e12 are taken at that end. A value that is not a number is refused by the caller; it counts as nothing.
+/// Values beyond ±9.2e12 are clipped. The caller refuses NaN; here it counts as nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Moments {
-    /// How many values.
+    /// The number of values.
     pub n: u64,
     /// The sum, in millionths.
     pub sum: i128,
@@ -31,14 +31,14 @@ impl Moments {
         }
     }
 
-    /// Takes back a value that was added.
+    /// Subtracts a value that was added.
     pub fn sub(&mut self, value: f64) {
         if let Some(one) = Self::of(value) {
             self.retract(&one);
         }
     }
 
-    /// Adds what another part has seen.
+    /// Adds the counts of another part.
     pub fn merge(&mut self, other: &Self) {
         self.n += other.n;
         self.sum += other.sum;
@@ -46,12 +46,12 @@ impl Moments {
         self.squares_low += other.squares_low;
     }
 
-    /// Takes back what was merged or added before.
+    /// Subtracts what was merged or added before.
     ///
     /// # Panics
-    /// When more is taken back than was there, which is a bug of the caller.
+    /// Panics if more is subtracted than was counted, which is a bug in the caller.
     pub fn retract(&mut self, other: &Self) {
-        self.n = self.n.checked_sub(other.n).expect("only what was counted is taken back");
+        self.n = self.n.checked_sub(other.n).expect("only counted values are subtracted");
         self.sum -= other.sum;
         self.squares_high -= other.squares_high;
         self.squares_low -= other.squares_low;
@@ -108,7 +108,7 @@ impl Moments {
 /// Count, mean and sum of squared deviations as plain numbers: what tests are computed from.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
-    /// How many values.
+    /// The number of values.
     pub n: f64,
     /// Their mean; 0 without values.
     pub mean: f64,
@@ -117,7 +117,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Summarises values.
+    /// Summarizes values.
     pub fn of(values: &[f64]) -> Self {
         Partial::of(values).summary()
     }
@@ -127,7 +127,7 @@ impl Summary {
         Self { n, mean, m2: variance * (n - 1.0) }
     }
 
-    /// Returns the summary of values by their count, sum and sum of squares: what rounding leaves of no variance is none.
+    /// Returns the summary of values by their count, sum and sum of squares: a variance within rounding error is set to 0.
     pub fn from_sums(n: f64, sum: f64, squares: f64) -> Self {
         if n <= 0.0 {
             return Self::default();
@@ -146,26 +146,26 @@ impl Summary {
         Self { n, mean: events / n, m2: events * (1.0 - events / n) }
     }
 
-    /// Returns the variance with `n - 1`; not a number for fewer than two values.
+    /// Returns the variance with `n - 1`; NaN for fewer than two values.
     pub fn variance(&self) -> f64 {
         if self.n < 2.0 { f64::NAN } else { self.m2 / (self.n - 1.0) }
     }
 
-    /// Returns whether the values are the same but for what rounding leaves of them: 1.1 - 4.4 and 2.2 - 5.5 differ by 4e-16.
+    /// Returns whether the values are equal up to rounding: 1.1 - 4.4 and 2.2 - 5.5 differ by 4e-16.
     pub fn is_constant(&self) -> bool {
         self.m2 <= self.n * (4.0 * f64::EPSILON * self.mean).powi(2)
     }
 
-    /// Returns the standard error of the mean; not a number for fewer than two values.
+    /// Returns the standard error of the mean; NaN for fewer than two values.
     pub fn standard_error(&self) -> f64 {
         (self.variance() / self.n).sqrt()
     }
 }
 
-/// A summary that is merged part by part (Chan, Golub and `LeVeque` 1979), for values that no quantum of 1e-6 would suit.
+/// A summary that is merged part by part (Chan, Golub and `LeVeque` 1979), for values that a resolution of 1e-6 does not suit.
 ///
-/// The mean carries what rounding takes from it: at a mean of 1e9 a plain one moves squares by a ten-millionth. Nearly but not
-/// exactly free of order; [`Moments`] is.
+/// The rounding error of the mean is carried along: at a mean of 1e9, a plain mean changes squares by a ten-millionth. Nearly but not
+/// exactly order-independent, unlike [`Moments`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Partial {
     n: f64,
@@ -175,7 +175,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Summarises values in two passes.
+    /// Summarizes values in two passes.
     pub fn of(values: &[f64]) -> Self {
         if values.is_empty() {
             return Self::default();
@@ -214,7 +214,7 @@ impl Partial {
     }
 }
 
-/// Returns the fixed-horizon normal interval of a mean: for reports, never a stopping rule. Unbounded for fewer than two values.
+/// Returns the fixed-horizon normal interval of a mean: for reports, not as a stopping rule. Unbounded for fewer than two values.
 pub fn mean_interval(summary: &Summary, alpha: f64) -> Interval {
     Interval::around(summary.mean, normal_isf(0.5 * alpha) * summary.standard_error())
 }

@@ -1,8 +1,8 @@
 //! The difference of two rates on paired answers (shadow): the e-process and its confidence sequence.
 //!
 //! `D = [candidate right] - [stable right]` is +1, -1 or 0 on each case; `x = side (D - m)` has mean at most 0 under the null.
-//! Bets are Kelly's for the planned discordance, as in `ipw_bet`. A shadow is sampled, not randomised: validity needs
-//! `E[D | past] <= m`, so a unit that comes again must enter as one value.
+//! Bets are Kelly's for the planned discordance, as in `ipw_bet`. A shadow is sampled, not randomized: validity needs
+//! `E[D | past] <= m`, so a unit with several requests must enter as one value.
 //!
 //! Source: betting by Waudby-Smith and Ramdas 2024 on the discordant pairs of `McNemar`'s table.
 
@@ -12,7 +12,7 @@ use crate::kelly;
 use crate::prior::{GRID, LogCapitals, Prior};
 use crate::side::{Null, Side};
 
-/// How often the candidate alone was right, the stable one alone, and both or neither.
+/// The number of pairs in which only the candidate was right, only the stable version, and both or neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PairedCounts {
     /// Pairs with `D = +1`.
@@ -33,20 +33,20 @@ impl PairedCounts {
         }
     }
 
-    /// Adds what another part has seen.
+    /// Adds the counts of another part.
     pub fn merge(&mut self, other: &Self) {
         self.plus += other.plus;
         self.minus += other.minus;
         self.zero += other.zero;
     }
 
-    /// Takes back what was merged or recorded before.
+    /// Subtracts what was merged or recorded before.
     ///
     /// # Panics
-    /// When more is taken back than was there, which is a bug of the caller.
+    /// Panics if more is subtracted than was counted, which is a bug in the caller.
     pub fn retract(&mut self, other: &Self) {
         let less = |have: u64, take: u64| {
-            have.checked_sub(take).expect("only what was counted is taken back")
+            have.checked_sub(take).expect("only counted values are subtracted")
         };
         self.plus = less(self.plus, other.plus);
         self.minus = less(self.minus, other.minus);
@@ -63,12 +63,12 @@ impl PairedCounts {
     }
 }
 
-/// One stage: its planned share of discordant pairs, and what was seen in it.
+/// One stage: its planned share of discordant pairs, and its counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairedStratum {
-    /// The share of pairs with `D != 0` that was planned for. Wrong costs power, never validity.
+    /// The planned share of pairs with `D != 0`. A wrong value costs power, not validity.
     pub discordance: f64,
-    /// What was seen.
+    /// The counts.
     pub counts: PairedCounts,
 }
 
@@ -83,7 +83,7 @@ impl PairedDesign {
     /// Plans the bets: for each effect `d = min(effect, 0.98 discordance)` Kelly's fraction under
     /// `((disc + m + side d)/2, (disc - m - side d)/2, 1 - disc)`, each at least 1e-12.
     ///
-    /// A discordance that is not a number, or zero, bets nothing; one above 1 is taken as 1.
+    /// A discordance of NaN or zero gives bets of zero; one above 1 counts as 1.
     pub fn new(discordance: f64, null: Null, prior: &Prior) -> Self {
         let mut design = Self { lambdas: [0.0; GRID], log_factors: [[0.0; 3]; GRID] };
         if discordance.is_nan() || discordance <= 0.0 || !null.at.is_finite() {
@@ -107,14 +107,14 @@ impl PairedDesign {
         &self.lambdas
     }
 
-    /// Returns what the best of the bets wins by a pair on average, as a logarithm, when so many differ and `D` has this mean.
+    /// Returns the expected log growth per pair of the best bet for this share of discordant pairs and this mean of `D`.
     pub fn growth(&self, discordance: f64, mean: f64) -> f64 {
         let apart = discordance.max(mean.abs());
         let law = [0.5 * (apart + mean), 0.5 * (apart - mean), 1.0 - apart];
         self.log_factors.iter().map(|factors| dot(&law, factors)).fold(0.0, f64::max)
     }
 
-    /// Returns these bets with what was seen in a stage, to be held against other nulls; nothing without pairs.
+    /// Returns these bets with the counts of a stage, to be tested against other nulls; `None` without pairs.
     pub fn rung(&self, stratum: &PairedStratum, side: Side) -> Option<Rung> {
         let [plus, minus, zero] = payoffs(Null { at: 0.0, side });
         let [n_plus, n_minus, n_zero] = stratum.counts.outcomes();
@@ -123,7 +123,7 @@ impl PairedDesign {
         })
     }
 
-    /// Adds this stage's log-capitals to `sums`.
+    /// Adds the log-capitals of this stage to `sums`.
     pub fn add_to(&self, counts: &PairedCounts, sums: &mut LogCapitals) {
         let outcomes = counts.outcomes();
         for (sum, factors) in sums.iter_mut().zip(&self.log_factors) {
@@ -141,7 +141,7 @@ pub fn log_e(strata: &[PairedStratum], null: Null, prior: &Prior) -> f64 {
     prior.mixture(&sums)
 }
 
-/// Returns the confidence sequence of the mean of `D`, valid at all times at once with probability `1 - alpha`.
+/// Returns the confidence sequence of the mean of `D`, valid uniformly over time with probability `1 - alpha`.
 ///
 /// Built as in `ipw_bet::interval`.
 pub fn interval(strata: &[PairedStratum], prior: &Prior, alpha: f64) -> Interval {

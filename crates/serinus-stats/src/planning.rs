@@ -1,18 +1,18 @@
-//! How long will it take? Fixed sample sizes, and the sizes at which the betting tests decide.
+//! Sample size planning: fixed sample sizes, and the sizes at which the betting tests decide.
 
 use crate::ipw_bet::Design;
 use crate::prior::Prior;
 use crate::side::Null;
 use crate::special::normal_isf;
 
-/// What a fixed-horizon comparison of rates is planned for.
+/// The assumptions of a fixed-horizon comparison of rates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RatePlan {
-    /// The champion's rate.
+    /// The stable version's rate.
     pub base: f64,
     /// The true difference.
     pub difference: f64,
-    /// The margin that it is tested against.
+    /// The margin of the test.
     pub margin: f64,
     /// The candidate's share of the comparison.
     pub propensity: f64,
@@ -40,7 +40,7 @@ pub fn fixed_size(plan: &RatePlan, tail: f64, power: f64) -> ArmSizes {
 /// When a betting test decides, in observations of both arms together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Duration {
-    /// The log-capital won by an observation on average.
+    /// The expected log growth per observation.
     pub growth: f64,
     /// Half of all tests have decided by now.
     pub median: f64,
@@ -55,7 +55,7 @@ pub struct Duration {
 /// Returns when `ipw_bet` rejects `null` if the truth differs from the base by `difference`.
 ///
 /// The growth is that of the best bet of the grid; sizes are `ln(1/alpha) / growth` times factors measured over seven scenarios
-/// (.95, 1.75, 2.3, 2.8; within 8 %). Infinite where no bet of the grid grows: the truth lies inside the null.
+/// (.95, 1.75, 2.3, 2.8; within 8 %). Infinite if no bet of the grid grows: the truth is inside the null.
 pub fn ipw_duration(plan: &RatePlan, null: Null, prior: &Prior, alpha: f64) -> Duration {
     let design = Design::new(plan.propensity, plan.base, null, prior);
     let growth = design.growth(plan.propensity, plan.base, plan.base + plan.difference);

@@ -1,11 +1,11 @@
-//! The planning prior: eleven effects around the smallest one that matters, and how much is staked on each.
+//! The planning prior: eleven effects around the smallest one that matters, and their weights.
 
 use crate::special::log_sum_exp;
 
-/// How many effects a mixture bets on.
+/// The number of effects in a mixture.
 pub const GRID: usize = 11;
 
-/// Where in the grid the smallest effect that matters stands.
+/// The index of the smallest effect that matters in the grid.
 pub const MIDDLE: usize = 4;
 
 /// A sum for each effect of the grid: the log-capital of the bet that was planned for it.
@@ -23,7 +23,7 @@ pub struct Prior {
 impl Prior {
     /// Returns the grid `d_j = mde * 2^(j/2)`, `j = -4..=6`, with weights in proportion to `exp(-(d_j/mde)^2 / 2) d_j`.
     ///
-    /// The shape was chosen by measurement among seven. The plan guarantees `mde > 0`; with zero or not a number no bet is
+    /// The shape was chosen by measurement among seven. The plan guarantees `mde > 0`; for zero or NaN no bet is
     /// placed and every mixture stays at `log E = 0`.
     pub fn planned(mde: f64) -> Self {
         let mut effects = [0.0; GRID];

@@ -1,19 +1,19 @@
-//! Scores of positives and negatives in as few bins as keep their ranks: on any scale, mergeable in any order, bounded.
+//! Scores of positives and negatives in bins that keep their ranks: on any scale, mergeable in any order, bounded in memory.
 //!
 //! A score's place is the bit pattern of its float, which is ordered like the score; between 1/2 and 1 that of its distance to 1, so
 //! that scores near 1 are distinguished as well as scores near 0. All places are kept while there are at most [`BINS_MAX`]; then the
-//! last bit of each is dropped, as often as needed. The bits dropped depend on nothing but the set of scores, so parts merge to the
-//! same bins in any order. A bin whose scores are all equal is remembered as such: those are ties of the model, not of the bins.
+//! last bit of each is dropped, as often as needed. The dropped bits depend only on the set of scores, so parts merge to the
+//! same bins in any order. A bin of equal scores is marked: these are ties of the model, not of the bins.
 
 use std::collections::BTreeMap;
 
-/// How many bins are kept.
+/// Maximum number of bins.
 pub const BINS_MAX: usize = 1024;
 
 /// Scores by class in bins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranking {
-    /// How many bits of each place are dropped.
+    /// The number of dropped bits of each place.
     level: u32,
     bins: BTreeMap<i64, Bin>,
 }
@@ -21,16 +21,16 @@ pub struct Ranking {
 /// The scores of one bin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bin {
-    /// Of cases that are positive.
+    /// The number of positives.
     pub positives: u64,
-    /// Of cases that are not.
+    /// The number of negatives.
     pub negatives: u64,
-    /// The place of all its scores, where they are equal.
+    /// The place of all its scores, if they are equal.
     pub only: Option<i64>,
 }
 
 impl Ranking {
-    /// Builds a ranking from what [`Ranking::level`] and [`Ranking::bins`] gave.
+    /// Builds a ranking from the results of [`Ranking::level`] and [`Ranking::bins`].
     pub fn from_bins(level: u32, bins: impl IntoIterator<Item = (i64, Bin)>) -> Self {
         let mut ranking = Self { level: level.min(63), bins: BTreeMap::new() };
         for (place, bin) in bins {
@@ -40,7 +40,7 @@ impl Ranking {
         ranking
     }
 
-    /// Counts a score; one that is not a number is refused by the caller, and left out here.
+    /// Counts a score. The caller refuses NaN; here it is skipped.
     pub fn add(&mut self, score: f64, is_positive: bool) {
         if score.is_nan() {
             return;
@@ -51,7 +51,7 @@ impl Ranking {
         self.bound();
     }
 
-    /// Adds another one.
+    /// Adds another ranking.
     pub fn merge(&mut self, other: &Self) {
         self.coarsen(other.level);
         let shift = self.level - other.level;
@@ -61,7 +61,7 @@ impl Ranking {
         self.bound();
     }
 
-    /// Returns what is left without scores that were counted before; nothing where more are taken than are there.
+    /// Returns the ranking without scores that were counted before; `None` if it does not contain them.
     pub fn without(&self, taken: &Self) -> Option<Self> {
         let (mut left, mut taken) = (self.clone(), taken.clone());
         left.coarsen(taken.level);
@@ -75,7 +75,7 @@ impl Ranking {
         Some(left)
     }
 
-    /// Returns how many bits of each place are dropped.
+    /// Returns the number of dropped bits of each place.
     pub fn level(&self) -> u32 {
         self.level
     }
@@ -90,7 +90,7 @@ impl Ranking {
         self.bins.values().map(|bin| (bin.positives, bin.negatives)).unzip()
     }
 
-    /// Returns the share of all pairs of a positive and a negative that only the bins make equal; 0 without pairs.
+    /// Returns the share of all pairs of a positive and a negative that tie only because of the bins; 0 without pairs.
     pub fn tied(&self) -> f64 {
         let pairs = |bin: &Bin| bin.positives as f64 * bin.negatives as f64;
         let tied: f64 = self.bins.values().filter(|bin| bin.only.is_none()).map(pairs).sum();
@@ -129,12 +129,12 @@ impl Ranking {
     }
 }
 
-/// Returns where a score stands among all floats; neighbours may share a place.
+/// Returns the place of a score among all floats; neighbors may share a place.
 #[expect(clippy::cast_possible_truncation, reason = "twice the range of exponents, halved")]
 fn place(score: f64) -> i64 {
     let bits = |positive: f64| i128::from(positive.to_bits());
     let half = bits(0.5);
-    // A sum with zero has no sign: -0 ties with 0.
+    // Adding zero removes the sign, so that -0 ties with 0.
     let score = score + 0.0;
     let place = if score < 0.0 {
         -bits(-score)

@@ -5,28 +5,28 @@ use crate::special::normal_sf;
 /// The test of Mann and Whitney.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MannWhitney {
-    /// How often a treated value is above a control value, ties counting half.
+    /// The number of pairs with the treated value above the control value; ties count half.
     pub u: f64,
     /// The two-sided p-value of the normal approximation, corrected for ties and continuity.
     pub p: f64,
-    /// The exact two-sided p-value, where there are no ties and few values.
+    /// The exact two-sided p-value, if there are no ties and few values.
     pub p_exact: Option<f64>,
-    /// `u / (n1 n0)`: the chance that a treated value is above a control value.
+    /// `u / (n1 n0)`: the probability that a treated value is above a control value.
     pub superiority: f64,
 }
 
 impl MannWhitney {
-    /// What is said of samples that cannot be compared.
+    /// The result for samples that cannot be compared.
     const NOT_COMPARABLE: Self =
         Self { u: f64::NAN, p: f64::NAN, p_exact: None, superiority: f64::NAN };
 }
 
-/// Above this product of sample sizes the exact law is not computed.
+/// Maximum product of sample sizes for the exact distribution.
 const EXACT_MAX: f64 = 10_000.0;
 
 /// Compares two samples by ranks; all values equal give p = 1.
 ///
-/// An empty sample, or a value that is not a number, gives figures that are not numbers.
+/// An empty sample or a value of NaN gives NaN.
 pub fn mann_whitney(treated: &[f64], control: &[f64]) -> MannWhitney {
     if treated.iter().chain(control).any(|value| value.is_nan()) {
         return MannWhitney::NOT_COMPARABLE;

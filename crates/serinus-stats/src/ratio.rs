@@ -1,9 +1,9 @@
 //! Ratios and adjusted means with delta-method variances: clusters, CUPED, strata, precision and recall.
 
-/// Sums over the units of one arm: a numerator `m` and a denominator `d` each (clicks and requests of a user, say).
+/// Sums over the units of one arm: a numerator `m` and a denominator `d` each (for example clicks and requests of a user).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RatioSums {
-    /// How many units.
+    /// The number of units.
     pub units: f64,
     /// Sum of numerators.
     pub m: f64,
@@ -20,14 +20,14 @@ pub struct RatioSums {
 /// An estimate and its variance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WithVariance {
-    /// The estimate; not a number where it does not exist.
+    /// The estimate; NaN if it does not exist.
     pub estimate: f64,
-    /// Its variance; not a number where it cannot be told.
+    /// Its variance; NaN if it is unknown.
     pub variance: f64,
 }
 
 /// Returns `Sm/Sd` and `(Vm - 2R Cmd + R^2 Vd) / (K dbar^2)` (delta method, Deng, Knoblich and Lu 2018): the variance that is
-/// right when units bring several requests each.
+/// right if units have several requests each.
 pub fn ratio_delta(sums: &RatioSums) -> WithVariance {
     let k = sums.units;
     let estimate = sums.m / sums.d;
@@ -44,7 +44,7 @@ pub fn ratio_delta(sums: &RatioSums) -> WithVariance {
 /// Sums over one arm of a metric `y` and a covariate `x` known before exposure.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CovariateSums {
-    /// How many units.
+    /// The number of units.
     pub n: f64,
     /// Sum of the metric.
     pub y: f64,
@@ -98,13 +98,13 @@ pub struct Cuped {
     pub unadjusted: f64,
 }
 
-/// Adjusts a difference by what was known before (Deng, Xu, Kohavi and Walker 2013).
+/// Adjusts a difference by a covariate known before exposure (Deng, Xu, Kohavi and Walker 2013).
 pub fn cuped(treated: &CovariateSums, control: &CovariateSums) -> Cuped {
     let pooled = treated.merge(*control);
     let spread = pooled.variance_x();
     let theta = if spread > 0.0 { pooled.covariance() / spread } else { 0.0 };
     let adjusted = |arm: &CovariateSums| (arm.y - theta * arm.x) / arm.n;
-    // A metric that the covariate explains entirely leaves nothing but rounding, which may lie below 0.
+    // If the covariate explains the metric entirely, only a rounding error is left, which may be below 0.
     let variance = |arm: &CovariateSums| {
         let left =
             arm.variance_y() + theta * theta * arm.variance_x() - 2.0 * theta * arm.covariance();
@@ -121,13 +121,13 @@ pub fn cuped(treated: &CovariateSums, control: &CovariateSums) -> Cuped {
 /// A difference of rates over strata.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stratified {
-    /// Mantel and Haenszel's risk difference; not a number without a stratum that has both arms.
+    /// Mantel and Haenszel's risk difference; NaN without a stratum that has both arms.
     pub difference: f64,
     /// Its variance with each arm's own rate.
     pub variance: f64,
     /// Its variance with each stratum's pooled rate: that under no difference.
     pub variance_pooled: f64,
-    /// The difference of pooled rates, which ramps bias (Simpson's paradox): for contrast only.
+    /// The difference of pooled rates, which ramps bias (Simpson's paradox): for comparison only.
     pub naive: f64,
 }
 
@@ -171,9 +171,9 @@ pub fn stratified(strata: &[RateStratum]) -> Stratified {
 pub struct Confusion {
     /// True positives.
     pub true_positive: u64,
-    /// Negative but said positive.
+    /// False positives.
     pub false_positive: u64,
-    /// Positive but said negative.
+    /// False negatives.
     pub false_negative: u64,
     /// True negatives.
     pub true_negative: u64,
@@ -190,17 +190,17 @@ impl Confusion {
         }
     }
 
-    /// Returns the share of said positives that are positive.
+    /// Returns the precision.
     pub fn precision(&self) -> WithVariance {
         share(self.true_positive, self.true_positive + self.false_positive)
     }
 
-    /// Returns the share of positives that were said positive.
+    /// Returns the recall.
     pub fn recall(&self) -> WithVariance {
         share(self.true_positive, self.true_positive + self.false_negative)
     }
 
-    /// Returns the share of cases that were said right.
+    /// Returns the accuracy.
     pub fn accuracy(&self) -> WithVariance {
         let right = self.true_positive + self.true_negative;
         share(right, right + self.false_positive + self.false_negative)
@@ -217,7 +217,7 @@ impl Confusion {
     }
 }
 
-/// Returns the multinomial delta variance of F1 from the true positives and from all that was said wrong.
+/// Returns the multinomial delta variance of F1 from the true positives and the number of errors.
 pub fn f1_variance(hit: f64, wrong: f64) -> f64 {
     4.0 * hit * wrong * (hit + wrong) / (2.0 * hit + wrong).powi(4)
 }

@@ -1,19 +1,19 @@
 //! The area under the ROC curve and its variance, from scores or from counts of scores in bins.
 //!
-//! `AUC = P(score of a positive > score of a negative)`, ties counting half. Binning makes ties of all scores in a bin, and the
-//! state counts: mergeable and retractable. Variance: `DeLong`, `DeLong` and Clarke-Pearson 1988, from the placements
+//! `AUC = P(score of a positive > score of a negative)`, ties counting half. All scores in a bin tie, and the
+//! state is counts: mergeable and retractable. Variance: `DeLong`, `DeLong` and Clarke-Pearson 1988, from the placements
 //! `V10_i = P(negative below positive i)` and `V01_j = P(positive above negative j)`.
 
-/// An area, its `DeLong` variance, and the sample that it rests on.
+/// An area, its `DeLong` variance, and its sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Auc {
-    /// The area; not a number without a positive or without a negative.
+    /// The area; NaN without a positive or without a negative.
     pub area: f64,
-    /// The variance of the area; not a number with fewer than two of either.
+    /// The variance of the area; NaN with fewer than two of either.
     pub variance: f64,
-    /// How many positives.
+    /// The number of positives.
     pub positives: u64,
-    /// How many negatives.
+    /// The number of negatives.
     pub negatives: u64,
 }
 
@@ -57,14 +57,14 @@ pub struct PairedAuc {
     pub second: Auc,
     /// The covariance of the two areas.
     pub covariance: f64,
-    /// `(second - first) / sqrt(var)`; 0 where both scores rank alike, not a number where a difference has no variance.
+    /// `(second - first) / sqrt(var)`; 0 if both scores rank alike, NaN if a difference has no variance.
     pub z: f64,
 }
 
-/// Which share of the areas' own variance rounding may leave of a difference that has none.
+/// A variance of the difference below this share of the areas' variances is rounding error.
 const ROUNDING: f64 = 1e-13;
 
-/// Compares two scores of the same cases; a score that is not a number makes the figures not numbers.
+/// Compares two scores of the same cases; a score of NaN gives NaN.
 pub fn paired(labels: &[bool], first: &[f64], second: &[f64]) -> PairedAuc {
     let a = placements(labels, first);
     let b = placements(labels, second);
@@ -112,7 +112,7 @@ fn placements(labels: &[bool], scores: &[f64]) -> Placements {
             .iter()
             .zip(scores)
             .filter(|(label, _)| **label == wanted)
-            // A sum with zero has no sign: -0 ties with 0.
+            // Adding zero removes the sign, so that -0 ties with 0.
             .map(|(_, score)| score + 0.0)
             .collect()
     };
@@ -142,7 +142,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The sample covariance; not a number for fewer than two values.
+/// The sample covariance; NaN for fewer than two values.
 fn covariance(a: &[f64], b: &[f64]) -> f64 {
     if a.len() < 2 {
         return f64::NAN;

@@ -1,9 +1,9 @@
 //! The ratio of two event rates under random assignment: the staged e-process on events alone, and the parity of labels.
 //!
-//! Given an event in a stage with propensity `rho`, it fell to the candidate with probability
+//! Given an event in a stage with propensity `rho`, it belongs to the candidate with probability
 //! `theta(v) = rho e^v / (rho e^v + 1 - rho)`, `v = ln(p1/p0)` (exact for Bernoulli and Poisson events). The mixture over planned
 //! effects of the likelihood ratio of `theta(nu + side d)` against `theta(nu)` is an e-process for `v <= nu` or `v >= nu`.
-//! It knows nothing of the base rate but trusts the propensity: gate it on the split check.
+//! It does not depend on the base rate but needs the right propensity: gate it on the SRM check.
 //!
 //! Source: likelihood-ratio martingale with a fixed grid (Lindon and Malek 2022 with a finite prior).
 
@@ -14,7 +14,7 @@ use crate::special::log_mean_of_two;
 /// The events of one stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EventStratum {
-    /// The probability with which a unit of this comparison falls to the candidate.
+    /// The probability with which a unit of this comparison is assigned to the candidate.
     pub propensity: f64,
     /// Events in the candidate's arm.
     pub treated_events: u64,
@@ -24,7 +24,7 @@ pub struct EventStratum {
 
 /// Returns the log of the e-value; `null.at` and the prior's effects are logs of rate ratios.
 ///
-/// A propensity outside (0, 1) compares nothing and adds nothing; so does a null that is not a number. No events: 0.
+/// A propensity outside (0, 1) or a null of NaN adds nothing. Without events the result is 0.
 pub fn log_e(strata: &[EventStratum], null: Null, prior: &Prior) -> f64 {
     let mut sums: LogCapitals = [0.0; GRID];
     if !null.at.is_finite() {
@@ -57,7 +57,7 @@ fn ln_norm(propensity: f64, log_ratio: f64) -> f64 {
 /// Predictions of one stage that have matured, and how many of them got a label.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Coverage {
-    /// The probability with which a unit of this comparison falls to the candidate.
+    /// The probability with which a unit of this comparison is assigned to the candidate.
     pub propensity: f64,
     /// Mature predictions of the candidate's arm.
     pub treated: u64,

@@ -1,4 +1,4 @@
-//! What a one-sided test claims: on which side of which number the truth lies.
+//! The claim of a one-sided test: the truth is on one side of a number.
 
 /// The side on which the alternative lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,10 +28,10 @@ impl Side {
     }
 }
 
-/// A one-sided null hypothesis, named by what is claimed against it.
+/// A one-sided null hypothesis, named by its alternative.
 ///
-/// With [`Side::Greater`] the null is `truth <= at` and evidence speaks for `truth > at`; with [`Side::Less`] the null is
-/// `truth >= at` and evidence speaks for `truth < at`.
+/// With [`Side::Greater`] the null is `truth <= at` and the alternative is `truth > at`; with [`Side::Less`] the null is
+/// `truth >= at` and the alternative is `truth < at`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Null {
     /// The number at which the null ends.
@@ -41,12 +41,12 @@ pub struct Null {
 }
 
 impl Null {
-    /// Returns the null `truth <= at`: evidence speaks for more.
+    /// Returns the null `truth <= at`.
     pub fn greater(at: f64) -> Self {
         Self { at, side: Side::Greater }
     }
 
-    /// Returns the null `truth >= at`: evidence speaks for less.
+    /// Returns the null `truth >= at`.
     pub fn less(at: f64) -> Self {
         Self { at, side: Side::Less }
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// The relative accuracy of a quantile.
 pub const ACCURACY: f64 = 0.01;
-/// Values up to this are zero: no latency is shorter than a femtosecond.
+/// Values up to this count as zero: no latency is shorter than a femtosecond.
 const ZERO_MAX: f64 = 1e-12;
 
 /// Counts by logarithmic bucket, and those of zero.
@@ -21,7 +21,7 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// Builds a sketch from what [`Sketch::zeros`] and [`Sketch::buckets`] gave.
+    /// Builds a sketch from the results of [`Sketch::zeros`] and [`Sketch::buckets`].
     pub fn from_buckets(zeros: u64, buckets: impl IntoIterator<Item = (i32, u64)>) -> Self {
         let mut sketch = Self { zeros, count: zeros, buckets: BTreeMap::new() };
         for (key, count) in buckets {
@@ -33,7 +33,7 @@ impl Sketch {
         sketch
     }
 
-    /// Counts a value. Negative ones are zero; one that is not a number is refused by the caller, and left out here.
+    /// Counts a value. Negative values count as zero. The caller refuses NaN; here it is skipped.
     pub fn insert(&mut self, value: f64) {
         if value.is_nan() {
             return;
@@ -45,10 +45,10 @@ impl Sketch {
         }
     }
 
-    /// Takes back a value that was counted.
+    /// Subtracts a value that was counted.
     ///
     /// # Panics
-    /// When its bucket is empty, which is a bug of the caller.
+    /// Panics if its bucket is empty, which is a bug in the caller.
     pub fn remove(&mut self, value: f64) {
         if value.is_nan() {
             return;
@@ -58,7 +58,7 @@ impl Sketch {
         self.subtract(&one);
     }
 
-    /// Adds what another part has seen.
+    /// Adds the counts of another part.
     pub fn merge(&mut self, other: &Self) {
         self.zeros += other.zeros;
         self.count += other.count;
@@ -67,13 +67,13 @@ impl Sketch {
         }
     }
 
-    /// Takes back what was merged before.
+    /// Subtracts what was merged before.
     ///
     /// # Panics
-    /// When more is taken back than was there, which is a bug of the caller.
+    /// Panics if more is subtracted than was counted, which is a bug in the caller.
     pub fn subtract(&mut self, other: &Self) {
         let less = |have: u64, take: u64| {
-            have.checked_sub(take).expect("only what was counted is taken back")
+            have.checked_sub(take).expect("only counted values are subtracted")
         };
         self.zeros = less(self.zeros, other.zeros);
         self.count = less(self.count, other.count);
@@ -87,7 +87,7 @@ impl Sketch {
         }
     }
 
-    /// Returns what was counted since an earlier state of this sketch.
+    /// Returns the values counted since an earlier state of this sketch.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let before = |key: i32| earlier.buckets.get(&key).copied().unwrap_or(0);
@@ -111,7 +111,7 @@ impl Sketch {
         self.buckets.iter().map(|(key, count)| (*key, *count))
     }
 
-    /// Returns the value at rank `q (n - 1)`, within one per cent; absent without values.
+    /// Returns the value at rank `q (n - 1)`, within one per cent; `None` without values.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         if self.count == 0 || q.is_nan() {
             return None;
@@ -140,7 +140,7 @@ impl Sketch {
         }
     }
 
-    /// Returns the share of values in the bucket of `value` or below; absent without values.
+    /// Returns the share of values in the bucket of `value` or below; `None` without values.
     pub fn cdf(&self, value: f64) -> Option<f64> {
         (self.count > 0).then(|| (self.count - self.count_above(value)) as f64 / self.count as f64)
     }
@@ -150,13 +150,13 @@ fn gamma() -> f64 {
     (1.0 + ACCURACY) / (1.0 - ACCURACY)
 }
 
-/// Returns the bucket of a value, or nothing for zero. Infinity falls into the last bucket.
+/// Returns the bucket of a value, or `None` for zero. Infinity is in the last bucket.
 #[expect(clippy::cast_possible_truncation, reason = "logarithms of an f64 give keys below 40,000")]
 pub fn key(value: f64) -> Option<i32> {
     (value > ZERO_MAX).then(|| (value.min(f64::MAX).ln() / gamma().ln()).ceil() as i32)
 }
 
-/// Returns the value that stands for a bucket.
+/// Returns the value that represents a bucket.
 pub fn bucket_value(key: i32) -> f64 {
     2.0 * (f64::from(key) * gamma().ln()).exp() / (gamma() + 1.0)
 }

@@ -1,4 +1,4 @@
-//! Special functions: the normal, Student and chi-square laws, log-gamma kin, and sums in log space.
+//! Special functions: the normal, Student and chi-square distributions, log-gamma kin, and sums in log space.
 //!
 //! Sources: `libm::erfc` (relative error below 1e-15), Abramowitz-Stegun 26.2.17 and 26.7, Lentz's continued fractions,
 //! Acklam's quantile refined by Halley's step, Loader's saddle point for the gamma ratio; `statrs` for `ln_gamma`.
@@ -12,17 +12,17 @@ use statrs::function::gamma;
 /// `ln(sqrt(2 pi))`.
 pub const LN_SQRT_2PI: f64 = 0.918_938_533_204_672_8;
 
-/// Returns the density of the standard normal law at `z`.
+/// Returns the density of the standard normal distribution at `z`.
 pub fn normal_pdf(z: f64) -> f64 {
     (-0.5 * z * z - LN_SQRT_2PI).exp()
 }
 
-/// Returns `P(Z <= z)` of the standard normal law.
+/// Returns `P(Z <= z)` of the standard normal distribution.
 pub fn normal_cdf(z: f64) -> f64 {
     0.5 * libm::erfc(-z * FRAC_1_SQRT_2)
 }
 
-/// Returns `P(Z > z)` of the standard normal law, without cancellation in the far tail.
+/// Returns `P(Z > z)` of the standard normal distribution, without cancellation in the far tail.
 pub fn normal_sf(z: f64) -> f64 {
     0.5 * libm::erfc(z * FRAC_1_SQRT_2)
 }
@@ -54,7 +54,7 @@ pub fn normal_ln_cdf(z: f64) -> f64 {
     normal_ln_sf(-z)
 }
 
-/// Returns the `z` with `P(Z <= z) = p`; minus and plus infinity at 0 and 1, not a number outside.
+/// Returns the `z` with `P(Z <= z) = p`; minus and plus infinity at 0 and 1, NaN outside.
 pub fn normal_quantile(p: f64) -> f64 {
     if p.is_nan() || !(0.0..=1.0).contains(&p) {
         return f64::NAN;
@@ -126,9 +126,9 @@ fn lower_quantile(p: f64) -> f64 {
     z
 }
 
-/// Returns `P(T > t)` of Student's law with `df` degrees of freedom.
+/// Returns `P(T > t)` of Student's t distribution with `df` degrees of freedom.
 ///
-/// Large `df` near the centre: Fisher's expansion in `1/df`. Otherwise the continued fraction of the incomplete beta function
+/// Large `df` near the center: Fisher's expansion in `1/df`. Otherwise the continued fraction of the incomplete beta function
 /// with a prefactor free of cancellation, so that `df` of a billion keeps its digits.
 pub fn student_sf(t: f64, df: f64) -> f64 {
     if t.is_nan() || df.is_nan() || df <= 0.0 {
@@ -225,7 +225,7 @@ pub fn student_isf(p: f64, df: f64) -> f64 {
     t
 }
 
-/// Returns `P(X > x)` of the chi-square law with `df` degrees of freedom; 1 for `x <= 0`.
+/// Returns `P(X > x)` of the chi-square distribution with `df` degrees of freedom; 1 for `x <= 0`.
 pub fn chi2_sf(x: f64, df: f64) -> f64 {
     if x.is_nan() || df.is_nan() || df <= 0.0 {
         return f64::NAN;
@@ -239,7 +239,7 @@ pub fn chi2_sf(x: f64, df: f64) -> f64 {
     gamma::gamma_ur(0.5 * df, 0.5 * x)
 }
 
-/// Returns the `x` with `P(X > x) = p` of the chi-square law, by bisection.
+/// Returns the `x` with `P(X > x) = p` of the chi-square distribution, by bisection.
 pub fn chi2_isf(p: f64, df: f64) -> f64 {
     if p.is_nan() || df.is_nan() || df <= 0.0 || p <= 0.0 || p > 1.0 {
         return f64::NAN;
@@ -251,7 +251,7 @@ pub fn chi2_isf(p: f64, df: f64) -> f64 {
     bisect(0.0, high, |x| chi2_sf(x, df) > p)
 }
 
-/// Returns where `holds` turns from true (at `low`) to false (at `high`), to the last bit.
+/// Returns the point at which `holds` changes from true (at `low`) to false (at `high`), to the last bit.
 pub fn bisect(low: f64, high: f64, holds: impl Fn(f64) -> bool) -> f64 {
     let (mut low, mut high) = (low, high);
     for _ in 0..200 {
@@ -295,12 +295,12 @@ pub fn log_sum_exp(values: &[f64]) -> f64 {
     top + values.iter().map(|t| (t - top).exp()).sum::<f64>().ln()
 }
 
-/// Returns the log of the arithmetic mean of `exp(v_i)`: the mean of e-values is an e-value whatever their dependence.
+/// Returns the log of the arithmetic mean of `exp(v_i)`: the mean of e-values is an e-value regardless of their dependence.
 pub fn log_mean_exp(values: &[f64]) -> f64 {
     log_sum_exp(values) - (values.len() as f64).ln()
 }
 
-/// Returns the log of the mean of two e-values: how two one-sided tests make a two-sided one.
+/// Returns the log of the mean of two e-values: a two-sided test from two one-sided tests.
 pub fn log_mean_of_two(first: f64, second: f64) -> f64 {
     log_sum_exp(&[first, second]) - LN_2
 }

@@ -1,17 +1,17 @@
-//! Is traffic split as planned? The sequential sample-ratio check, and the fixed-horizon one for reports.
+//! SRM (sample ratio mismatch): the sequential check, and the fixed-horizon check for reports.
 //!
 //! Source: Lindon and Malek 2022: a Dirichlet mixture `Dir(k theta0)` of multinomial likelihoods against the planned shares,
-//! `log E = ln B(k theta0 + counts) - ln B(k theta0) - sum counts ln theta0`. Looking at every tick costs nothing.
+//! `log E = ln B(k theta0 + counts) - ln B(k theta0) - sum counts ln theta0`. It is valid with a look at every tick.
 
 use crate::special::{chi2_sf, ln_multibeta, p_of_log_e};
 
-/// How sharply the prior is set on the planned shares: measured best for splits that are off by a hundredth.
+/// The concentration of the prior on the planned shares: measured to be best for splits that are off by a hundredth.
 pub const CONCENTRATION: f64 = 1000.0;
 
 /// The level at which a split counts as broken.
 pub const ALPHA: f64 = 0.001;
 
-/// One stage: who was to get which share, and who got how many.
+/// One stage: the planned shares and the observed counts.
 #[derive(Clone, Copy, Debug)]
 pub struct SplitStage<'a> {
     /// The planned shares, summing to one.
@@ -22,7 +22,7 @@ pub struct SplitStage<'a> {
 
 /// Returns the log of the e-value against `counts` being drawn with `weights`.
 ///
-/// An arm of weight 0 is left out while it has no units, and settles the matter (infinity) when it has one.
+/// An arm of weight 0 is skipped while it has no units; with one unit the result is infinity.
 pub fn multinomial_log_e(counts: &[u64], weights: &[f64], concentration: f64) -> f64 {
     let pairs = || counts.iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
     if counts.iter().zip(weights).any(|(count, weight)| *count > 0 && *weight <= 0.0) {
@@ -42,7 +42,7 @@ pub fn log_e(stages: &[SplitStage<'_>]) -> f64 {
     stages.iter().map(|s| multinomial_log_e(s.counts, s.weights, CONCENTRATION)).sum()
 }
 
-/// Returns the p-value of the split at this look. For a p that holds at all looks, keep the least one seen.
+/// Returns the p-value of the split at this look. For a p-value that is valid at all looks, keep the smallest one.
 pub fn p(stages: &[SplitStage<'_>]) -> f64 {
     p_of_log_e(log_e(stages))
 }

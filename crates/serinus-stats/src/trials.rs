@@ -1,4 +1,4 @@
-//! Simulated rollouts: what is claimed of error rates, coverage and speed, tried with fixed seeds.
+//! Simulated rollouts with fixed seeds: the claims about error rates, coverage and speed.
 
 use crate::interval::Interval;
 use crate::ipw_bet::{self, Counts, Design, Stratum};
@@ -7,7 +7,7 @@ use crate::prior::{GRID, Prior};
 use crate::side::Null;
 use crate::special::log_mean_of_two;
 
-/// Steele, Lea and Flood's `SplitMix64`: enough for trials, and the same everywhere.
+/// Steele, Lea and Flood's `SplitMix64`: good enough for trials, and equal on all machines.
 struct Dice(u64);
 
 impl Dice {
@@ -70,7 +70,7 @@ fn a_ramp_with_drift_seldom_accuses_an_equal_candidate() {
         });
         accused += u32::from(rejected);
     }
-    // At most 5 % in truth; three standard errors of 400 trials are 3.3 %.
+    // The true rate is at most 5 %; three standard errors of 400 trials are 3.3 %.
     assert!(accused <= 33, "{accused} of 400");
 }
 
@@ -87,7 +87,7 @@ fn intervals_cover_the_truth_at_all_looks_at_once() {
         });
         missed += u32::from(missing);
     }
-    // At most 10 % in truth; three standard errors of 60 trials are 11.6 %.
+    // The true rate is at most 10 %; three standard errors of 60 trials are 11.6 %.
     assert!(missed <= 12, "{missed} of 60");
     assert!(last_width < 0.12, "{last_width}");
 }

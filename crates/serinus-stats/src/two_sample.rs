@@ -1,4 +1,4 @@
-//! Fixed-horizon tests of two samples: for reports, planning and a last confirmation, never a stopping rule.
+//! Fixed-horizon tests of two samples: for reports, planning and a last confirmation, not as a stopping rule.
 
 use crate::interval::Interval;
 use crate::moments::Summary;
@@ -7,14 +7,14 @@ use crate::special::{normal_isf, normal_ln_sf, normal_two_sided, student_isf, st
 /// Successes among trials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rate {
-    /// How many events.
+    /// The number of events.
     pub events: u64,
-    /// Among how many.
+    /// The number of trials.
     pub n: u64,
 }
 
 impl Rate {
-    /// Returns the share; not a number among none.
+    /// Returns the share; NaN without trials.
     pub fn share(self) -> f64 {
         self.events as f64 / self.n as f64
     }
@@ -25,13 +25,13 @@ impl Rate {
 pub struct ProportionTest {
     /// `p1 - p0`.
     pub difference: f64,
-    /// The statistic with the pooled variance, 0 where both arms are all or none.
+    /// The statistic with the pooled variance, 0 if all trials of both arms are events or none are.
     pub z_pooled: f64,
     /// Its two-sided p-value.
     pub p_pooled: f64,
-    /// The log of that, which does not underflow.
+    /// The log of that p-value, which does not underflow.
     pub ln_p_pooled: f64,
-    /// The statistic with each arm's own variance; not a number where both vanish and the arms differ.
+    /// The statistic with each arm's own variance; NaN if both are 0 and the arms differ.
     pub z_unpooled: f64,
     /// Its two-sided p-value.
     pub p_unpooled: f64,
@@ -41,7 +41,7 @@ pub struct ProportionTest {
 
 /// Compares two proportions by the normal approximation.
 ///
-/// Both all events or both none: z = 0, p = 1. Without observations in an arm everything is not a number and the interval the
+/// Both all events or both none: z = 0, p = 1. Without observations in an arm everything is NaN and the interval is the
 /// whole line.
 pub fn two_proportion_z(treated: Rate, control: Rate) -> ProportionTest {
     let (p1, p0) = (treated.share(), control.share());
@@ -73,7 +73,7 @@ pub(crate) fn over(difference: f64, error: f64) -> f64 {
 /// Welch's test of two means.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Welch {
-    /// The statistic; not a number when both variances are 0 and the means differ: no decision.
+    /// The statistic; NaN if both variances are 0 and the means differ: no decision.
     pub t: f64,
     /// Satterthwaite's degrees of freedom.
     pub df: f64,
@@ -85,7 +85,7 @@ pub struct Welch {
 
 /// Compares two means with unequal variances (Welch 1947).
 ///
-/// Both variances 0: equal means give t = 0 and p = 1, unequal ones not a number. An arm with fewer than two values: not a number.
+/// Both variances 0: equal means give t = 0 and p = 1, unequal ones NaN. An arm with fewer than two values: NaN.
 pub fn welch_t(treated: &Summary, control: &Summary) -> Welch {
     let difference = treated.mean - control.mean;
     let (v1, v0) = (treated.variance() / treated.n, control.variance() / control.n);
@@ -103,7 +103,7 @@ pub fn welch_t(treated: &Summary, control: &Summary) -> Welch {
 /// The t-test of paired differences.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairedT {
-    /// The statistic; not a number when all differences are equal but not 0: no decision.
+    /// The statistic; NaN if all differences are equal but not 0: no decision.
     pub t: f64,
     /// The two-sided p-value.
     pub p: f64,

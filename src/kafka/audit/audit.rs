@@ -32,48 +32,48 @@ use serinus_core::engine::judge::judge::Judge;
 use serinus_core::inference::input::Detail;
 use serinus_core::plan::rollout::Format;
 
-/// How many differences are kept of one model.
+/// Maximum number of differences kept per model.
 const DIFFERENCES_MAX: usize = 20;
 
-/// What the audit of one model found.
+/// The result of the audit of one model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// What was compared, and how often it was equal.
+    /// The number of compared records, by kind.
     pub checks: BTreeMap<&'static str, Tally>,
-    /// The first records that are not what the inputs give.
+    /// The first records that differ from the recomputed ones.
     pub differences: Vec<Difference>,
-    /// What could not be recomputed, and why.
+    /// The parts that could not be recomputed, with reasons.
     pub unchecked: Vec<String>,
 }
 
-/// How many records of one kind were compared.
+/// The number of compared records of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Published and recomputed, the same to the byte.
+    /// Published and recomputed records that are equal byte for byte.
     pub equal: usize,
-    /// Not the same, or only one of the two.
+    /// Records that differ, or that were only published or only recomputed.
     pub different: usize,
-    /// Published after the journals were read.
+    /// Records published after the journals were read.
     pub newer: usize,
 }
 
-/// A record that is not what the inputs give.
+/// A record that differs from the recomputed one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The topic.
     pub topic: String,
     /// The key, or the partition of a lane.
     pub key: String,
-    /// The how many-th of this key, from 0.
+    /// The index among the records of this key, from 0.
     pub index: usize,
-    /// The published record; `None` where it is missing.
+    /// The published record; `None` if it is missing.
     pub published: Option<String>,
-    /// What the inputs give; nothing where they give no such record.
+    /// The recomputed record; `None` if the inputs do not produce it.
     pub recomputed: Option<String>,
 }
 
 impl Audit {
-    /// Returns whether all that was published is what the inputs give, and all of it could be looked at.
+    /// Returns whether all published records were recomputed and are equal.
     pub fn is_clean(&self) -> bool {
         self.unchecked.is_empty() && self.checks.values().all(|c| c.different == 0)
     }
@@ -110,13 +110,13 @@ impl Audit {
     }
 }
 
-/// Returns the sums of a record without what depends on when their lane was restarted: a restored lane knows its plans at once, and one
-/// that runs learns them turn by turn. Which cases count does not depend on it.
+/// Returns the sums of a record without the fields that depend on restarts. A restored lane has all plans at once, whereas a running
+/// lane receives them turn by turn; this does not change which cases count.
 fn sums_of(record: PartialRecord) -> Vec<u8> {
     PartialRecord { unplanned: 0, revision: 0, ..record }.write()
 }
 
-/// All that the audits of an application's models share, read once.
+/// The records that the audits of all models of an application share, read once.
 pub struct Archive {
     settings: Settings,
     replay: PartitionReader,
@@ -130,16 +130,16 @@ pub struct Archive {
 /// The records of one key of one model in one topic.
 type Kept = (ModelName, Place, String);
 
-/// What one judge published, by topic and key.
+/// The records that one judge published, by topic and key.
 type Said = BTreeMap<(Place, String), Vec<Vec<u8>>>;
 
 const PLACES: [Place; 3] = [Place::Events, Place::States, Place::Metrics];
 
 impl Archive {
-    /// Reads the judges' journal, then the commands and all that the judges published.
+    /// Reads the judges' journal, the commands and all records that the judges published.
     ///
-    /// What was published is counted before: each record and its step are of one transaction, so that one whose step does not follow was
-    /// put there by someone else.
+    /// Published records are counted before the journal is read. Each record is in the same transaction as its step, so a counted record
+    /// without a step was written by another producer.
     pub fn read(settings: &Settings) -> Result<Self, ShellError> {
         let mut archive = Self {
             settings: settings.clone(),
@@ -179,14 +179,14 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Returns the models of which anything is known.
+    /// Returns the models that occur in the records.
     pub fn models(&self) -> Vec<ModelName> {
         let mut models: Vec<ModelName> = self.events.keys().cloned().collect();
         models.extend(self.steps.keys().filter(|s| !self.events.contains_key(*s)).cloned());
         models
     }
 
-    /// Audits one model: its lanes' sums, then all that its judge said.
+    /// Audits one model: the sums of its lanes, then the records of its judge.
     pub fn audit(&self, model: &ModelName) -> Result<Audit, ShellError> {
         let mut audit = Audit::default();
         let topics = InternalTopics::of(&self.settings.app, model);
@@ -253,7 +253,7 @@ impl Archive {
         Ok(())
     }
 
-    /// Does all turns of a lane again; returns the sums that it published, or why that cannot be done.
+    /// Replays all turns of a lane; returns the recomputed sums, or why the replay is impossible.
     fn lane(
         &self,
         model: &ModelName,
@@ -319,7 +319,7 @@ impl Archive {
                 Place::Events => audit.compare("events", (&topic, &key), before, theirs, ours),
                 Place::Metrics => audit.compare("evidence", (&topic, &key), before, theirs, ours),
                 Place::States => {
-                    // The topic keeps the newest only: it must be one that the inputs give.
+                    // The topic keeps only the newest record: it must be among the recomputed ones.
                     let newest: Vec<Vec<u8>> = theirs.last().cloned().into_iter().collect();
                     let ours: Vec<Vec<u8>> = match newest.first() {
                         Some(it) if before == 0 || ours.contains(it) => newest.clone(),
@@ -331,7 +331,7 @@ impl Archive {
         }
     }
 
-    /// Takes a model's judge through all of its steps again; returns what it published, or why that cannot be done.
+    /// Replays all steps of a model's judge; returns the recomputed records, or why the replay is impossible.
     fn judge(&self, model: &ModelName, partials: &BTreeMap<i64, Vec<u8>>) -> Result<Said, String> {
         let steps = self.steps.get(model).ok_or("there is no journal of its judge")?;
         let mut judge: Option<(Judge, Option<Format>)> = None;
@@ -364,7 +364,7 @@ impl Archive {
         Ok(published)
     }
 
-    /// Gives a judge the input of one step.
+    /// Passes the input of one step to a judge.
     fn replay_step(
         &self,
         judge: &mut Judge,
@@ -407,7 +407,7 @@ impl Archive {
     }
 }
 
-/// Visits what the judges published in one topic.
+/// Visits the records that the judges published in one topic.
 fn read_published(
     settings: &Settings,
     place: Place,
@@ -423,12 +423,12 @@ fn read_published(
     })
 }
 
-/// Returns a record's value as people read it.
+/// Returns a record's value as readable text.
 fn text(value: &[u8]) -> String {
     json_of(value).map_or_else(|| format!("{} bytes", value.len()), |l| l.to_string())
 }
 
-/// Visits every record of a topic; one that is not there has none.
+/// Visits every record of a topic; a missing topic has none.
 fn read_all(
     settings: &Settings,
     topic: &str,
@@ -444,8 +444,8 @@ mod tests {
     use super::{Audit, Tally};
 
     #[test]
-    fn records_are_compared_one_by_one_and_what_came_later_is_not_held_against_anyone() {
-        // Of what is published, two records stood there before the journals were read.
+    fn records_are_compared_one_by_one_and_later_records_are_ignored() {
+        // Two of the published records were there before the journals were read.
         let check = |published: &[&str], recomputed: &[&str], expected: (usize, usize, usize)| {
             let bytes =
                 |all: &[&str]| all.iter().map(|s| s.as_bytes().to_vec()).collect::<Vec<_>>();
@@ -461,7 +461,7 @@ mod tests {
         check(&["1", "2", "3"], &["1", "2"], (2, 0, 1));
         check(&["1"], &["1", "2"], (1, 1, 0));
         check(&["1", "3"], &["1", "2"], (1, 1, 0));
-        // Nothing that was told gives the second.
+        // The inputs do not produce the second record.
         check(&["1", "2"], &["1"], (1, 1, 0));
     }
 }

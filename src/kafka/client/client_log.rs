@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 /// Log directive that silences the `rdkafka` crate: the receiver of an error logs it.
 pub const SILENCED: &str = "rdkafka=off";
 
-/// Implements `ClientContext` for a type whose only concern in it is the log.
+/// Implements `ClientContext` for a type that only needs the log.
 macro_rules! forward_client_log {
     ($context:ty) => {
         impl rdkafka::ClientContext for $context {
@@ -30,7 +30,7 @@ macro_rules! forward_client_log {
 }
 pub(crate) use forward_client_log;
 
-/// The context of a client that has no callbacks of its own.
+/// The context of a client without callbacks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogContext;
 

@@ -51,7 +51,7 @@ pub enum ShellError {
          broker aborts it at its timeout"
     )]
     OffsetsWithheld { for_s: u64 },
-    /// Something that must exist does not; the text says what.
+    /// Something that must exist does not; the text names it.
     #[error("{0}")]
     Missing(String),
 }

@@ -1,4 +1,4 @@
-//! How large a record of each topic may be, as far as the brokers say it.
+//! The record size limits of topics, as far as the brokers report them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const ASK_AGAIN: Duration = Duration::from_mins(1);
 /// The setting of a topic.
 pub const SETTING: &str = "max.message.bytes";
 
-/// What is known of the limits of topics; a topic whose settings the brokers do not give out has none that is known.
+/// The known limits of topics. A topic has none if the brokers do not return its settings.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
     known: BTreeMap<String, usize>,
@@ -68,7 +68,7 @@ impl Limits {
     }
 }
 
-/// Returns the topics that the roles write for a model, beside those of its versions.
+/// Returns the topics that the roles write for a model, besides those of its versions.
 pub fn written_for(app: &str, plan: &ModelPlan) -> Vec<String> {
     let wanted = topics_of_model(app, plan, &ModelNeeds::default());
     wanted.into_iter().map(|topic| topic.name).collect()
@@ -81,7 +81,7 @@ fn ask(
     topics: &BTreeSet<String>,
 ) -> KafkaResult<BTreeMap<String, usize>> {
     let admin: AdminClient<LogContext> = settings.admin().create_with_context(LogContext)?;
-    // Without a broker of its own the question waits for a controller, which not every cluster names.
+    // Without a named broker, the request waits for a controller, which not every cluster names.
     let metadata = admin.inner().fetch_metadata(Some(first), WAIT)?;
     let answering = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
     let broker = answering.or_else(|| metadata.brokers().first().map(MetadataBroker::id));
@@ -100,8 +100,8 @@ fn ask(
     Ok(limits)
 }
 
-/// Returns the topics whose records may not be as large as those that go into them, in words: nothing is lost for it, but whatever is
-/// too large is answered with an error, cut, or a dead letter.
+/// Describes the topics with a smaller limit than the records that go into them. Nothing is lost: a record that is too large is
+/// answered with an error, shortened, or becomes a dead letter.
 pub fn narrow(settings: &Settings, wanted: &[RequiredTopic], models: &[&ModelPlan]) -> Vec<String> {
     let mut limits = Limits::default();
     let there =

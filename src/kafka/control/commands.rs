@@ -40,7 +40,7 @@ pub fn first_plan(command: &Command) -> ModelPlan {
     }
 }
 
-/// A plan for a model that was never applied: its names are the contract's.
+/// A plan for a model that was never applied, with default topic names.
 fn unknown_model(model: &ModelName) -> ModelPlan {
     ModelPlan {
         name: model.clone(),

@@ -1,4 +1,4 @@
-//! From a judge's effects to the records that it publishes.
+//! Converts a judge's effects to the records that it publishes.
 
 use crate::wire::event::EventRecord;
 use crate::wire::metrics::MetricsRecord;
@@ -6,14 +6,14 @@ use crate::wire::state::StateRecord;
 use serinus_core::engine::judge::io::Effect;
 use serinus_core::plan::rollout::Format;
 
-/// The application's topic in which a record belongs.
+/// The application's topic of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// Each change with its reason.
+    /// Events: each change with its reason.
     Events,
-    /// Where each model stands.
+    /// The state of each model.
     States,
-    /// The evidence.
+    /// The metrics of each tick.
     Metrics,
 }
 
@@ -31,17 +31,17 @@ impl Place {
 /// A record to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Where it belongs.
+    /// The topic.
     pub place: Place,
-    /// Its key.
+    /// The key.
     pub key: String,
-    /// Its bytes.
+    /// The bytes.
     pub value: Vec<u8>,
 }
 
 /// Returns the records of one step's effects; `known` is the model's format before the step.
 ///
-/// A model's first change comes with the state that says its format.
+/// A model's first event is in the same step as the state with its format.
 pub fn records(effects: &[Effect], known: Option<Format>) -> Vec<Published> {
     let applied = effects.iter().find_map(|e| match e {
         Effect::State(standing) => Some(standing.model.plan.format),

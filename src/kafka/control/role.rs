@@ -191,7 +191,7 @@ impl Session<'_> {
                 // The group waits for this answer even if there is nothing to accept.
                 self.member.accept(&[])?;
                 for (topic, partition) in partitions {
-                    // Our own open transaction would hide the end of the journal from the next partition.
+                    // Our open transaction would hide the end of the journal from the next partition.
                     self.commit_open()?;
                     let (shard, from) = self.open_shard(partition)?;
                     self.member.accept(&[(&topic, partition, from)])?;
@@ -221,7 +221,7 @@ impl Session<'_> {
             self.heartbeat.clone(),
         )?;
         let count = self.partitions.of(&self.commands, &producer)?;
-        // A judge of another partition may have left a transaction open there.
+        // A judge of another partition may have left a transaction open on that topic.
         let rollouts = settings.topic("rollouts");
         self.replay.await_stable(&rollouts, SETTLE_MAX)?;
         let mut states = read_states(settings, &self.heartbeat)?;
@@ -402,7 +402,7 @@ impl Session<'_> {
         let count = self.partitions.of(&self.commands, &shard.producer)?;
         let home = placement::partition(record.model.as_bytes(), count);
         if home != partition {
-            // A client with another partitioner placed the command; forward it to the model's judge.
+            // A client with another partitioner wrote the command; forward it to the model's judge.
             let fit = shard.producer.offer(Outgoing {
                 topic: &self.commands,
                 partition: home,

@@ -353,7 +353,7 @@ mod tests {
     use crate::wire::journal::PartialOffsets;
 
     #[test]
-    fn sums_that_stand_together_are_read_in_one_piece() {
+    fn adjacent_partials_are_read_in_one_range() {
         let check = |wanted: PartialOffsets, expected: &[(i64, i64)]| {
             assert_eq!(runs(&wanted, 9_000), expected, "{wanted:?}");
         };

@@ -1,4 +1,4 @@
-//! Which topic is whose: two models, or two uses by one model, must never meet in one topic. Only labels may be shared.
+//! Ownership of topics: two models, or two uses by one model, must not share a topic. Only label topics may be shared.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,17 +12,17 @@ use serinus_core::plan::rollout::{ModelPlan, RolloutPlan};
 /// The field of a model that names the topic of its labels.
 const LABELS: &str = "labels";
 
-/// A model, and every version of it that is or will be asked.
+/// A model with all versions that receive or will receive requests.
 #[derive(Clone, Debug)]
 pub struct TopicUser<'a> {
-    /// Its plan.
+    /// The model's plan.
     pub plan: &'a ModelPlan,
-    /// Its versions.
+    /// The versions.
     pub versions: Vec<Version>,
 }
 
 impl<'a> TopicUser<'a> {
-    /// Makes the user of a model with rollouts.
+    /// Returns a model with the versions of rollouts.
     pub fn new<'r>(
         plan: &'a ModelPlan,
         rollouts: impl IntoIterator<Item = &'r RolloutPlan>,
@@ -34,7 +34,7 @@ impl<'a> TopicUser<'a> {
         user
     }
 
-    /// Makes the user of a model as it stands: its stable version, and those of its last, present and queued rollouts.
+    /// Returns a model in its current state: its stable version, and the versions of its last, current and queued rollouts.
     pub fn of_state(standing: &'a ModelState) -> Self {
         let rollouts = standing
             .rollout
@@ -49,7 +49,7 @@ impl<'a> TopicUser<'a> {
         user
     }
 
-    /// Adds versions that it does not have yet.
+    /// Adds versions that are not in the list yet.
     pub fn add<'v>(&mut self, versions: impl IntoIterator<Item = &'v Version>) {
         for version in versions {
             if !self.versions.contains(version) {
@@ -59,14 +59,14 @@ impl<'a> TopicUser<'a> {
     }
 }
 
-/// What a topic is used for.
+/// The use of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
-    /// The model that uses it; absent for the application itself.
+    /// The model that uses it; `None` for the application itself.
     pub model: Option<ModelName>,
-    /// The field of the spec that names the topic; absent for the topics that the application names.
+    /// The field of the spec that names the topic; `None` for topics that the application names.
     pub field: Option<&'static str>,
-    /// The version whose requests stand in it, if any.
+    /// The version that gets its requests from the topic, if any.
     pub version: Option<Version>,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for Use {
     }
 }
 
-/// One topic with two uses that do not go together.
+/// A topic with two conflicting uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// The topic.
@@ -94,11 +94,11 @@ pub struct Conflict {
     pub other: Use,
 }
 
-/// What to do about a conflict.
+/// How to resolve a conflict.
 pub const HELP: &str = "give each its own; only `labels` may be shared";
 
 impl Conflict {
-    /// Returns what is wrong, without what to do about it.
+    /// Returns a description of the conflict without `HELP`.
     pub fn problem(&self) -> String {
         let Self { topic, one, other } = self;
         format!("topic `{topic}` would be {one} and {other}")
@@ -116,7 +116,7 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// Returns why what is applied cannot have its topics, given where all models of the application stand, if it cannot.
+/// Returns why an applied document cannot use its topics, given the states of all models; `None` if it can.
 pub fn refusal(
     app: &str,
     spec: Option<&Parsed>,
@@ -132,7 +132,7 @@ pub fn refusal(
         (Some(own), Some(plan)) => TopicUser { plan, ..own },
         (Some(own), None) => own,
         (None, Some(plan)) => TopicUser::new(plan, []),
-        // A rollout of a model that is not there is refused for that.
+        // A rollout of an unknown model is refused elsewhere.
         (None, None) => return None,
     };
     let stable = &own.plan.stable;
@@ -166,7 +166,7 @@ pub fn conflicts(app: &str, models: &[TopicUser<'_>]) -> Vec<Conflict> {
             let other = match known {
                 Some(known) if new.field == Some(LABELS) && is_shared(known) => None,
                 Some(known) => Some(known.clone()),
-                // Whatever the application will keep there one day.
+                // The application reserves the whole prefix for future topics.
                 None if new.field.is_some() && topic.starts_with(&internal) => Some(of_app.clone()),
                 None => None,
             };
@@ -214,7 +214,7 @@ mod tests {
     use serinus_core::domain::ids::Version;
     use serinus_core::spec::plan::{Document, load};
 
-    /// Reads models as `NAME STABLE {topics}: versions...`, and returns what does not go together.
+    /// Reads models as `NAME STABLE {topics}: versions...`, and checks their conflicts.
     fn check(models: &[(&str, &str, &[&str])], expected: &[&str]) {
         let plans: Vec<_> = models
             .iter()
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn models_of_different_topics_or_with_one_labels_topic_go_together() {
+    fn models_with_separate_topics_or_a_shared_label_topic_do_not_conflict() {
         check(&[("a", "{}", &["v2"]), ("b", "{}", &["v2", "v3"])], &[]);
         check(
             &[("a", "{labels: l}", &[]), ("b", "{labels: l}", &[]), ("c", "{labels: l}", &[])],
@@ -273,8 +273,8 @@ mod tests {
     }
 
     #[test]
-    fn a_version_whose_topic_is_somebodys_is_a_conflict() {
-        // Their answers would become requests again, forever.
+    fn a_version_with_a_topic_that_is_in_use_is_a_conflict() {
+        // The answers would become requests again, forever.
         for field in ["requests", "responses", "served", "predictions", "labels"] {
             let expected = format!(
                 "topic `a.v2.requests` would be `{field}` of model `a` and `versionRequests` of version `v2` of model `a`"
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_applications_own_topics_are_nobodys() {
+    fn a_model_cannot_use_the_topics_of_the_application() {
         let of_app = "a topic of the application itself";
         for topic in ["app.commands", "app.rollouts", "app.internal.slots", "app.internal.new"] {
             let expected = format!("topic `{topic}` would be {of_app} and `served` of model `a`");

@@ -1,4 +1,4 @@
-//! Asks the brokers where label partitions end, on a thread of its own.
+//! Requests the end offsets of label partitions from the brokers, on a separate thread.
 //!
 //! Silence does not prove that everything was read: a broker may be down or slow. Only the broker knows the end of a partition, and the
 //! role's loop must not wait for its answer.
@@ -48,7 +48,7 @@ enum Request {
     Cancel(LaneKey),
 }
 
-/// The thread that asks; dropping this ends it.
+/// The thread that sends the requests; dropping this ends it.
 #[derive(Debug)]
 pub struct LabelEnds {
     requests: Sender<Request>,

@@ -28,12 +28,12 @@ pub struct DeadLetter {
     pub value: Option<Bytes>,
     /// Why the record cannot be used.
     pub reason: Box<str>,
-    /// The parts that are not at hand, or do not fit into a dead letter.
+    /// The parts that are unavailable or do not fit into a dead letter.
     pub left_out: LeftOut,
 }
 
 impl DeadLetter {
-    /// Makes a dead letter of a record whose bytes are not at hand any more. They are still at its position.
+    /// Makes a dead letter of a record without its bytes, which remain available at its position.
     pub fn left(topic: &str, (partition, offset): (i32, i64), reason: &str) -> Self {
         let (carried, value) = (Carried::default(), None);
         let (topic, reason, left_out) = (topic.into(), reason.into(), LeftOut::Key);

@@ -12,14 +12,14 @@ use serinus_core::domain::time::Timestamp;
 /// A partition of a model.
 pub type LaneKey = (ModelName, i32);
 
-/// What a lane must offer to the loop of its role.
+/// The interface of a lane for the loop of its role.
 pub trait Lane {
-    /// What a turn asks the role to write.
+    /// The effects of a turn, which the role writes.
     type Effect;
 
     /// Takes the backlog in and acts on what is due; returns whether there was anything to do.
     ///
-    /// `is_behind` says that records which existed when the role started are still unread.
+    /// `is_behind` is whether records that existed at the start of the role are still unread.
     fn turn(
         &mut self,
         now: Timestamp,
@@ -60,16 +60,16 @@ pub trait Lane {
 /// The journal record of one turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalRecord {
-    /// The turn's reading of the clock, which is also the timestamp of the record.
+    /// The time of the turn, which is also the timestamp of the record.
     pub now: Timestamp,
     /// The bytes.
     pub value: Vec<u8>,
 }
 
-/// What a group has committed of a lane's two inputs.
+/// The group's committed offsets of a lane's two inputs.
 #[derive(Clone, Debug, Default)]
 pub struct LaneOffsets {
-    /// The first input: the next offset, with metadata that says where a replay starts.
+    /// The first input: the next offset, with the start of a replay as metadata.
     pub first: Committed,
     /// The second input.
     pub second: Committed,
@@ -80,8 +80,8 @@ pub struct LaneOffsets {
 /// Where a lane resumes, as far as the topics show it.
 #[derive(Debug)]
 pub enum Recall<T> {
-    /// Here.
+    /// At this position.
     Known(T),
-    /// Only an operator can decide; the text says why, and what to do.
+    /// Only an operator can decide; the text gives the reason and the options.
     Unknown(String),
 }

@@ -1,4 +1,4 @@
-//! What the serving and the analysis role share: the role loop, and everything that a lane of either kind needs.
+//! Code shared by the serving and the analysis role: the role loop, and the parts of their lanes.
 //!
 //! A lane is one partition of a model: two inputs that are read together, a machine of the core, and a journal of the lane's turns.
 //! `partition_role` runs all lanes of a role: it reads a batch, lets each lane take a turn, and commits all of it in one transaction.

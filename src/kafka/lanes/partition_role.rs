@@ -5,7 +5,7 @@
 //! into the open transaction, and the commit adds the offsets. Whatever fails, the outcome of the open transaction counts as unknown:
 //! the role ends, and its caller starts it again with a new producer, from the committed offsets.
 //!
-//! What differs between the two roles is behind two traits: `Lane` is one partition, `PartitionRole` is what surrounds the lanes.
+//! Two traits hold the differences between the roles: `Lane` is one partition, `PartitionRole` is the code around the lanes.
 
 mod opening;
 
@@ -42,7 +42,7 @@ use serinus_core::plan::rollout::ModelPlan;
 /// Longest sleep of the loop while nothing arrives and no deadline is due.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// What a topic is for the role that reads it.
+/// The use of a topic in the role that reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The first input of a lane: requests, or predictions.
@@ -65,22 +65,22 @@ pub struct LaneTopics {
     pub partners: Vec<String>,
 }
 
-/// The names of the gauges that every role shows.
+/// The names of the gauges of a role.
 #[derive(Clone, Copy, Debug)]
 pub struct Gauges {
     /// Open lanes.
     pub lanes: &'static str,
     /// Blocked lanes.
     pub blocked: &'static str,
-    /// Gauges of the lanes' own, in the names that `Lane::levels` returns.
+    /// Gauges specific to the lanes, by the names that `Lane::levels` returns.
     pub of_lanes: &'static [&'static str],
 }
 
-/// What every role has, apart from its lanes: clients, the catalog of models, and what it counts.
+/// The parts of a role other than its lanes: clients, the catalog of models, and counters.
 pub struct RoleContext<'a> {
-    /// How the instance was started.
+    /// The options of the instance.
     pub options: &'a RunOptions,
-    /// Where counters and gauges are shown.
+    /// Where counters and gauges are exported.
     pub metrics: &'a MetricsRegistry,
     /// The models and their routing.
     pub follower: Follower,
@@ -94,9 +94,9 @@ pub struct RoleContext<'a> {
     pub replay: PartitionReader,
     /// Writes dead letters.
     pub dead_letters: DeadLetterWriter,
-    /// What was counted since the last commit.
+    /// The counts since the last commit.
     pub counts: PendingCounts,
-    /// Lanes of ours that cannot be opened yet.
+    /// Assigned lanes that cannot be opened yet.
     pub blocked: BlockedLanes,
 }
 
@@ -111,13 +111,13 @@ impl RoleContext<'_> {
     }
 }
 
-/// What surrounds the lanes of a role.
+/// The code around the lanes of a role.
 pub trait PartitionRole: Sized {
     /// A partition of the role.
     type Lane: Lane;
     /// A consumed record, decoded.
     type Record;
-    /// What lanes share that are opened together, such as a topic that is read once for all of them.
+    /// State shared by lanes that are opened together, for example a topic that is read once for all of them.
     type Opening: Default;
 
     /// The role's name: in logs, failpoints, the group id and the transactional id.
@@ -207,7 +207,7 @@ pub trait PartitionRole: Sized {
     /// Runs after each pass of the loop that leaves no transaction open.
     fn between_transactions(&mut self, _: &BTreeMap<LaneKey, Self::Lane>) {}
 
-    /// Runs when the role stops because it was asked to; everything is committed.
+    /// Runs when the role stops on request; everything is committed.
     fn stop(&mut self, _: &BTreeMap<LaneKey, Self::Lane>) {}
 
     /// Runs when the role ends because something failed; the transaction is aborted.
@@ -216,7 +216,7 @@ pub trait PartitionRole: Sized {
     /// Returns the topics of a model's lanes.
     fn lane_topics(app: &str, plan: &ModelPlan) -> LaneTopics;
 
-    /// Restores a lane to the committed offsets; returns it with the offsets that it went by.
+    /// Restores a lane to the committed offsets; returns it with the offsets that it used.
     fn restore(
         &mut self,
         cx: &RoleContext<'_>,
@@ -234,7 +234,7 @@ pub trait PartitionRole: Sized {
         Ok(())
     }
 
-    /// Gives a partition of a source topic up.
+    /// Releases a partition of a source topic.
     fn release_source(&mut self, _: &str, _: i32) -> Result<(), ShellError> {
         Ok(())
     }
@@ -462,7 +462,7 @@ impl<R: PartitionRole> Session<'_, R> {
         Ok(())
     }
 
-    /// Shows how many lanes and cases are held.
+    /// Updates the gauges of lanes and cases.
     fn show_levels(&self) {
         let gauges = R::GAUGES;
         let mut levels = ValuesByModel::new();

@@ -1,4 +1,4 @@
-//! The Kafka side of a model's worker: requests in, answers to where each request says, offsets once the answers are delivered.
+//! The Kafka side of a model's worker: reads requests, sends each answer to the request's reply topic, commits delivered offsets.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -33,34 +33,34 @@ const METADATA_WAIT: Duration = Duration::from_secs(5);
 /// Time for the last answers to be delivered at shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// Which requests are read.
+/// The requests to read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Requests {
     /// The topic.
     pub topic: String,
     /// The consumer group.
     pub group: String,
-    /// Only these partitions; empty: those that the group gives.
+    /// Only these partitions; if empty, those that the group assigns.
     pub partitions: Vec<i32>,
 }
 
-/// What became of the requests that were read.
+/// Counts of the requests, by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Answered by the model.
     pub answered: u64,
-    /// Answered by an error.
+    /// Answered with an error.
     pub failed: u64,
-    /// Not answered, since they do not say where the answer belongs.
+    /// Not answered because they have no reply topic.
     pub unaddressed: u64,
-    /// Answers that the brokers did not take.
+    /// Answers that were not delivered.
     pub undelivered: u64,
 }
 
-/// Gives the bytes of the answer to a request, or says why there are none.
+/// Returns the bytes of the answer to a request, or the reason why there are none.
 pub type AnswerOf<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, String> + 'a;
 
-/// A request's place: partition and offset.
+/// The position of a request: partition and offset.
 type Place = (i32, i64);
 
 /// Forwards delivery reports from the client's thread.
@@ -72,7 +72,7 @@ impl ProducerContext for Receipts {
     type DeliveryOpaque = Box<Place>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, place: Box<Place>) {
-        // The receiver is gone only when the worker has stopped waiting.
+        // The receiver is dropped only after the worker has stopped waiting.
         self.0.send((*place, result.is_ok())).ok();
     }
 }
@@ -96,7 +96,7 @@ impl ConsumerContext for Revoked {
     }
 }
 
-/// The requests of one partition whose answers are on their way, in order; an offset is committed when all before it are delivered.
+/// The requests of one partition with answers in flight, in order. An offset is committed once all answers before it are delivered.
 #[derive(Debug, Default)]
 struct Window {
     open: VecDeque<(i64, bool)>,
@@ -126,7 +126,7 @@ struct Session<'a> {
     committed_at: Instant,
 }
 
-/// Answers requests until it is asked to stop.
+/// Answers requests until a stop is requested.
 ///
 /// # Errors
 /// The clients cannot be set up, or the consumer reports a fatal error.
@@ -183,11 +183,11 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Answers what is there; waits a little where nothing is, or where too many answers are on their way.
+    /// Answers the available requests; waits briefly if there are none, or if too many answers are in flight.
     fn step(&mut self, answer: &mut AnswerOf<'_>) -> Result<(), ShellError> {
         let mut wait = WAIT_MAX;
         while self.in_flight() < IN_FLIGHT_MAX {
-            // The client's record is done with before anything of the session is changed.
+            // The client's record is dropped before the session changes.
             let polled = self.consumer.poll(wait).map(|w| {
                 w.map(|message| {
                     let place = (message.partition(), message.offset());
@@ -202,7 +202,7 @@ impl<'a> Session<'a> {
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                     return Err(ShellError::Kafka { doing: "read requests", source: error });
                 }
-                // The client mends its connections itself; a topic that is not there may be made yet.
+                // The client reconnects by itself; a missing topic may still be created.
                 Some(Err(error)) => {
                     debug!(%error, "failed to read requests: client retries");
                     break;
@@ -226,7 +226,7 @@ impl<'a> Session<'a> {
 
     fn add(&mut self, (partition, offset): Place, sent: Sent) {
         let window = self.windows.entry(partition).or_default();
-        // A partition that came back begins where its offsets were committed.
+        // A partition that was assigned again starts at its committed offset.
         while window.open.back().is_some_and(|b| b.0 >= offset) {
             window.open.pop_back();
         }
@@ -293,7 +293,7 @@ impl<'a> Session<'a> {
                 debug!(%error, "failed to list an offset");
             }
         }
-        // Requests behind the committed offset are answered again after a restart, which changes nothing.
+        // Requests after the committed offset are answered again after a restart, which is harmless.
         if offsets.count() > 0
             && let Err(error) = self.consumer.commit(&offsets, mode)
         {
@@ -311,7 +311,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What was done about one request.
+/// The result of one request.
 enum Sent {
     Answer,
     Error,
@@ -319,7 +319,7 @@ enum Sent {
     Refused(KafkaError),
 }
 
-/// Computes the answer and hands it to the client.
+/// Computes the answer and passes it to the client.
 fn send(
     producer: &ThreadedProducer<Receipts>,
     message: &BorrowedMessage<'_>,
@@ -351,14 +351,14 @@ fn send(
     if let Some(key) = message.key() {
         record = record.key(key);
     }
-    // Without a partition the client chooses one, and the answer is passed on to where it belongs.
+    // Without a partition the client chooses one, and the serving lane forwards the answer.
     if let Some(partition) = find(headers::REPLY_PARTITION).and_then(|h| h.parse().ok()) {
         record = record.partition(partition);
     }
     let mut is_asked = false;
     loop {
         match producer.send(record) {
-            // The client may not have heard yet that the topic has more partitions now.
+            // The client's metadata may not include new partitions of the topic yet.
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition), back))
                 if !is_asked =>
             {
@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn an_offset_is_committed_when_all_before_it_are_delivered() {
         let mut window = Window::default();
-        // Offset 7 is a mark of a transaction, which no reader sees.
+        // Offset 7 is a transaction marker, which consumers do not see.
         window.open.extend([(5, false), (6, false), (8, false)]);
         window.settle(8);
         assert_eq!(window.next, None);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::kafka::process::wait::Deadline;
 
-/// A flag that asks every thread to stop.
+/// A flag that makes every thread stop.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown(Arc<AtomicBool>);
 

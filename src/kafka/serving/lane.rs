@@ -124,7 +124,7 @@ impl ServingPartition {
         Ok(lane)
     }
 
-    /// Resumes at the end of the journal. Without our offsets, nothing says which case is the oldest open one.
+    /// Resumes at the end of the journal. Without our offsets, the oldest open case is unknown.
     fn resume_from_journal(
         &mut self,
         view: &ModelView,

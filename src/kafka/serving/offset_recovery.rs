@@ -1,6 +1,6 @@
 //! Where a serving lane resumes if the group has no offset of ours: offsets expire, and operators delete groups or set offsets.
 //!
-//! The journal says how far the lane was. Without a journal, only the served topic shows whether the lane ever answered a request.
+//! The journal holds the position of the lane. Without a journal, only the served topic shows whether the lane ever answered a request.
 
 use std::collections::BTreeMap;
 

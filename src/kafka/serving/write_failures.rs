@@ -1,6 +1,6 @@
 //! Publishes which version topics an instance cannot write, for `serinus status`: one record for each topic, in a compacted topic.
 //!
-//! A thread of its own writes the records: the loop must not wait for a broker in order to report trouble with another.
+//! A separate thread writes the records, so that the loop does not wait for a broker to report a problem with another.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,7 +21,7 @@ use crate::kafka::client::topic_scan::{self, Scanned};
 const PREFIX: &str = "unwritable/";
 /// Timeout of writing a record.
 const WRITE_MAX: Duration = Duration::from_secs(10);
-/// Most records that the thread takes at once; of several about one topic it writes the newest.
+/// Maximum number of records that the thread takes at once; of several records about one topic it writes the newest.
 const WAITING_MAX: usize = 1_000;
 
 /// The private record about one version topic, as one instance sees it.

@@ -17,6 +17,7 @@ use serinus::kafka::client::settings::Settings;
 use serinus::kafka::client::topic_reader::{Start, TopicReader};
 use serinus::wire::placement::partition;
 
+use crate::cli::records::{event, metrics, state};
 use crate::kit::clock::Deadline;
 use crate::kit::process;
 
@@ -306,11 +307,11 @@ impl World {
                 let record = commands.next(Duration::from_millis(50)).expect("commands are read");
                 let Some(bytes) = record.and_then(|r| r.value) else { continue };
                 let command: Value = serde_json::from_slice(&bytes).expect("a command is JSON");
-                let event = json!({
+                let event = event(json!({
                     "rollout": command["rollout"], "model": command["model"], "command_id": command["id"],
                     "verdict": verdict, "reason": format!("{}: {}", command["by"], command["reason"]),
                     "to": state("Paused", 1, 0.05),
-                });
+                }));
                 seen.push(command);
                 let event = event.to_string();
                 let record = BaseRecord::<str, str>::to("serinus.rollout-events").partition(0);
@@ -335,15 +336,6 @@ impl Answers {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("it is ended once").join().expect("it did not panic")
     }
-}
-
-pub(crate) fn state(phase: &str, stage: u32, share: f64) -> Value {
-    json!({
-        "rollout": "flights-v2", "model": "flights", "phase": phase, "stage": stage, "revision": 7, "stable": "v1",
-        "salt": "s", "shares": {"v2": share}, "shadows": {}, "slices": [["v2", 0.5]], "since": 1_377_993_600_000_i64,
-        "by": "judge", "reason": "all gates passed",
-        "spec": {"kind": "Rollout", "metadata": {"name": "flights-v2"}, "spec": {"stages": [{}, {}, {}]}},
-    })
 }
 
 #[test]
@@ -379,10 +371,11 @@ fn a_status_shows_the_newest_evidence() {
     let world = World::new();
     world.put_state("Progressing", 1, 0.05);
     for (tick, reason) in [(1, "too early"), (2, "brier: non-inferior proved")] {
-        let metrics = json!({"rollout": "flights-v2", "model": "flights", "strategy": "canary", "tick": tick, "reason": reason});
+        let metrics = metrics(json!({"tick": tick, "reason": reason}));
         world.put("serinus.rollout-metrics", 0, "flights-v2", &metrics, &[]);
     }
-    let other = json!({"rollout": "trips-v3", "model": "trips", "tick": 3, "reason": "not ours"});
+    let other =
+        metrics(json!({"rollout": "trips-v3", "model": "trips", "tick": 3, "reason": "not ours"}));
     world.put("serinus.rollout-metrics", 0, "trips-v3", &other, &[]);
     let ran = world.run(&["status", "flights-v2"]).check(0);
     assert!(ran.stdout.contains("reason    brier: non-inferior proved"), "{}", ran.stdout);
@@ -485,7 +478,15 @@ fn a_request_is_inspected_from_end_to_end() {
         world.put("flights.served", partition, "N14228", &json!({"score": 0.12}), &headers);
     }
     world.put("flights.labels", 1, "any", &json!({"request_id": "r1", "label": {"late": 1}}), &[]);
-    let row = json!({"request_id": "r1", "label_status": "labelled", "row_version": 1, "scores": {"v2": {"brier": 0.77}}});
+    let mut row = prediction.clone();
+    for (field, value) in [
+        ("label", json!({"late": 1})),
+        ("label_status", json!("labelled")),
+        ("row_version", json!(1)),
+        ("scores", json!({"v2": {"brier": 0.77}})),
+    ] {
+        row[field] = value;
+    }
     world.put("flights.analysis", home, "r1", &row, &[]);
     let found = world.run(&["inspect", "r1", "-o", "json"]).check(0).json();
     for part in ["predictions", "served", "labels", "analysis"] {
@@ -538,13 +539,13 @@ fn a_watch_ends_with_the_rollout() {
     let mut headline = String::new();
     stderr.read_line(&mut headline).expect("it says something");
     assert_eq!(headline, "flights-v2: Progressing, stage 2 of 3, v1 95% (stable), v2 5%\n");
-    let metrics = json!({"rollout": "flights-v2", "model": "flights", "tick": 0, "stage": 1, "verdict": "advance",
-                         "reason": "all gates passed", "metrics": []});
+    let metrics = metrics(json!({"tick": 0, "verdict": "advance", "reason": "all gates passed"}));
     world.put("serinus.rollout-metrics", 0, "flights-v2", &metrics, &[]);
     let other = json!({"rollout": "trips-v3", "model": "trips", "verdict": "abort", "to": state("Aborted", 0, 0.0)});
+    let other = event(other);
     world.put("serinus.rollout-events", 0, "trips-v3", &other, &[]);
-    let event = json!({"rollout": "flights-v2", "model": "flights", "at": 0, "actor": "judge", "verdict": "abort",
-                       "reason": "harm", "from": state("Progressing", 1, 0.05), "to": state("Aborted", 1, 0.0)});
+    let event = event(json!({"actor": "judge", "verdict": "abort", "reason": "harm",
+                             "from": state("Progressing", 1, 0.05), "to": state("Aborted", 1, 0.0)}));
     world.put("serinus.rollout-events", 0, "flights-v2", &event, &[]);
     let output = child.wait_with_output().expect("the program ends");
     assert_eq!(output.status.code(), Some(3), "aborted");

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::commands::{Ran, World, serinus, state};
+use crate::cli::commands::{Ran, World, serinus};
+use crate::cli::records::{self, metrics, state};
 
 fn of_model(model: &str, rollout: &str, phase: &str) -> Value {
     let mut state = state(phase, 1, 0.05);
@@ -13,11 +14,10 @@ fn of_model(model: &str, rollout: &str, phase: &str) -> Value {
 }
 
 fn event(sequence: u64, rollout: &str, verdict: &str, phase: &str, reason: &str) -> Value {
-    json!({
-        "rollout": rollout, "model": "flights", "sequence": sequence, "at": 0, "actor": "ann",
-        "command_id": format!("command of {rollout}"), "verdict": verdict, "reason": reason,
+    records::event(json!({
+        "rollout": rollout, "sequence": sequence, "command_id": format!("command of {rollout}"), "verdict": verdict, "reason": reason,
         "to": state(phase, 1, 0.05),
-    })
+    }))
 }
 
 #[test]
@@ -25,8 +25,9 @@ fn a_rollout_that_two_models_have_is_named_with_its_model() {
     let world = World::new();
     for model in ["flights", "trips"] {
         world.put("serinus.rollouts", 0, model, &of_model(model, "canary", "Progressing"), &[]);
-        let metrics = json!({"rollout": "canary", "model": model, "tick": 1, "stage": 1, "verdict": "hold",
-                             "reason": format!("the numbers of {model}"), "metrics": [], "arms": []});
+        let metrics = metrics(
+            json!({"rollout": "canary", "model": model, "reason": format!("the numbers of {model}")}),
+        );
         world.put("serinus.rollout-metrics", 0, "canary", &metrics, &[]);
     }
     for command in ["abort", "pause", "resume", "promote", "status", "get", "report", "watch"] {
@@ -73,8 +74,7 @@ fn a_rollout_that_is_over_is_known_by_its_events() {
         world.put("serinus.rollout-events", 0, rollout, &begin, &[]);
         let end = event(sequence + 1, rollout, verdict, phase, &format!("how {rollout} ended"));
         world.put("serinus.rollout-events", 0, rollout, &end, &[]);
-        let metrics =
-            json!({"rollout": rollout, "model": "flights", "tick": 1, "reason": "its evidence"});
+        let metrics = metrics(json!({"rollout": rollout, "reason": "its evidence"}));
         world.put("serinus.rollout-metrics", 0, rollout, &metrics, &[]);
     }
     // Refused commands after the end of a rollout do not change how it ended.
@@ -98,7 +98,7 @@ fn a_rollout_that_is_over_is_known_by_its_events() {
 fn a_rollout_whose_events_are_gone_is_known_by_its_models_state() {
     let world = World::new();
     let mut state = of_model("flights", "r2", "Progressing");
-    state["memory"] = json!({"past": [{"rollout": "r1", "phase": "Aborted", "fingerprint": "0"}]});
+    state["memory"]["past"] = json!([{"rollout": "r1", "phase": "Aborted", "fingerprint": "0"}]);
     world.put("serinus.rollouts", 0, "flights", &state, &[]);
     world.run(&["status", "r1", "--wait", "--timeout", "20s"]).check(3);
     let ran = world.run(&["abort", "r1"]).check(1);
@@ -109,7 +109,8 @@ fn a_rollout_whose_events_are_gone_is_known_by_its_models_state() {
 fn a_wait_for_a_rollout_that_waited_and_was_refused_ends_with_the_refusal() {
     let world = World::new();
     let mut state = of_model("flights", "r2", "Progressing");
-    state["memory"] = json!({"queue": [{"spec": {"kind": "Rollout", "metadata": {"name": "r3"}}}]});
+    let spec = json!({"kind": "Rollout", "metadata": {"name": "r3"}});
+    state["memory"]["queue"] = json!([{"spec": spec, "command_id": "command of r3", "by": "ann"}]);
     world.put("serinus.rollouts", 0, "flights", &state, &[]);
     let put_event = |v: Value| world.put("serinus.rollout-events", 0, "r3", &v, &[]);
     put_event(event(5, "r3", "apply", "Pending", "waits for the end of `r2`"));

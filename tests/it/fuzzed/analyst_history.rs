@@ -272,7 +272,7 @@ pub(crate) fn lane() -> Analyst {
 }
 
 /// Every effect of a lane on a history followed by silence.
-pub(crate) fn told(records: &[Record], extra_ticks: usize) -> Vec<Effect> {
+pub(crate) fn effects_of(records: &[Record], extra_ticks: usize) -> Vec<Effect> {
     let mut lane = lane();
     let mut out = Vec::new();
     for record in records {
@@ -311,7 +311,7 @@ pub(crate) fn without_counts(effects: &[Effect]) -> Vec<&Effect> {
 
 /// Runs a history in turns, kills the lane after some of them and replays like the program: from the newest snapshot if there is
 /// one, else from the oldest turn of which something is held.
-pub(crate) fn told_with_crashes(
+pub(crate) fn effects_with_crashes(
     records: &[Record],
     crashes: &BTreeSet<usize>,
     saves: &BTreeSet<usize>,
@@ -459,7 +459,7 @@ fn read_before(records: &[Record], turn: u64) -> Inputs {
 }
 
 /// Every effect of a lane that also runs at each of its wake times, not only when a record arrives.
-pub(crate) fn told_awake(records: &[Record]) -> Vec<Effect> {
+pub(crate) fn effects_awake(records: &[Record]) -> Vec<Effect> {
     let mut lane = lane();
     let mut out = Vec::new();
     let mut now = MIDNIGHT;

@@ -7,13 +7,14 @@ use serinus_core::engine::analyst::io::{Effect, Event};
 use serinus_core::join::entry::{Joined, LabelStatus};
 
 use crate::fuzzed::analyst_history::{
-    Record, is_known_again, last_sums, told, told_awake, told_with_crashes, without_counts,
+    Record, effects_awake, effects_of, effects_with_crashes, is_known_again, last_sums,
+    without_counts,
 };
 use crate::fuzzed::analyst_naive::{Naive, NaiveRow};
 
 /// Additional ticks between records change nothing.
 pub(crate) fn batch_size_never_matters(records: &[Record]) {
-    assert_eq!(told(records, 0), told(records, 2));
+    assert_eq!(effects_of(records, 0), effects_of(records, 2));
 }
 
 /// A lane that is killed after some turns, saved after others, and replayed like the program, continues as if nothing had happened.
@@ -22,8 +23,8 @@ pub(crate) fn a_restart_anywhere_never_matters(
     crashes: &BTreeSet<usize>,
     saves: &BTreeSet<usize>,
 ) {
-    let whole = told_with_crashes(records, &BTreeSet::new(), &BTreeSet::new());
-    let broken = told_with_crashes(records, crashes, saves);
+    let whole = effects_with_crashes(records, &BTreeSet::new(), &BTreeSet::new());
+    let broken = effects_with_crashes(records, crashes, saves);
     let (whole, broken) = (without_counts(&whole), without_counts(&broken));
     for (whole, broken) in whole.iter().zip(&broken) {
         assert_eq!(whole, broken);
@@ -36,13 +37,13 @@ pub(crate) fn a_record_twice_changes_nothing(records: &[Record]) {
     let times = |r: &Record| 1 + usize::from(is_known_again(r, r.now));
     let twice: Vec<Record> =
         records.iter().flat_map(|r| std::iter::repeat_n(r.clone(), times(r))).collect();
-    let (once, twice) = (told(records, 0), told(&twice, 0));
+    let (once, twice) = (effects_of(records, 0), effects_of(&twice, 0));
     assert_eq!(without_counts(&once), without_counts(&twice));
 }
 
 /// Row versions have no gaps, the first row is the final one, and a row has a truth if its status requires one.
 pub(crate) fn every_case_has_one_final_row_and_its_newest_truth(records: &[Record]) {
-    let effects = told(records, 0);
+    let effects = effects_of(records, 0);
     let rows = rows(&effects);
     let mut cases = BTreeMap::new();
     for record in records {
@@ -67,7 +68,7 @@ pub(crate) fn every_case_has_one_final_row_and_its_newest_truth(records: &[Recor
 /// Rows and sums equal those of a model that keeps the whole history, regardless of wake times.
 pub(crate) fn rows_and_sums_are_those_of_a_naive_fold(records: &[Record]) {
     let naive = Naive::of(records);
-    for effects in [told(records, 0), told_awake(records)] {
+    for effects in [effects_of(records, 0), effects_awake(records)] {
         let rows: BTreeMap<CaseId, Vec<NaiveRow>> = rows(&effects)
             .into_iter()
             .map(|(case, rows)| (case, rows.into_iter().map(NaiveRow::from).collect()))

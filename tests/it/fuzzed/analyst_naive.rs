@@ -248,7 +248,7 @@ impl Source {
     /// Computes the watermark of a partition from its reports, if there are any.
     fn at(source: i32, read: &[Record]) -> Option<Self> {
         // Time, newest label by then, and the report behind it unless it was a label.
-        let told: Vec<(Timestamp, Option<Timestamp>, Option<&LabelWatermark>)> = read
+        let reports: Vec<(Timestamp, Option<Timestamp>, Option<&LabelWatermark>)> = read
             .iter()
             .filter_map(|t| match &t.event {
                 Event::Label { source: Some(of), label, .. } if *of == source => {
@@ -266,11 +266,11 @@ impl Source {
                 | Event::Lag { .. } => None,
             })
             .collect();
-        let last = told.last()?;
-        let newest = told.iter().filter_map(|t| t.1).max();
-        let moved = told.iter().find(|t| newest.is_some() && t.1 == newest);
+        let last = reports.last()?;
+        let newest = reports.iter().filter_map(|t| t.1).max();
+        let moved = reports.iter().find(|t| newest.is_some() && t.1 == newest);
         let moved = moved.map_or(Timestamp::MIN, |m| m.0);
-        let marks = told.iter().filter_map(|t| t.2);
+        let marks = reports.iter().filter_map(|t| t.2);
         let read_to = marks.filter_map(|m| m.read_to).max().unwrap_or(Timestamp::MIN);
         let is_quiet = last.2.is_some_and(|i| i.is_quiet);
         let newest = newest.unwrap_or(Timestamp::MIN);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::fuzzed::judge_history::{STEERING, Step, history, new_judge, tell};
+use crate::fuzzed::judge_history::{STEERING, Step, history, new_judge, receive};
 use crate::fuzzed::judge_laws as laws;
 
 const STEPS_MAX: usize = 80;
@@ -12,12 +12,12 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
     if steps.is_empty() {
         return false;
     }
-    let told = history(&steps);
-    laws::a_restart_anywhere_never_matters(&told, &crashes);
-    laws::every_event_follows_from_the_one_before(&told);
-    laws::operators_get_what_a_naive_model_says(&told);
-    laws::evidence_is_the_sum_of_the_newest(&told);
-    laws::a_word_twice_changes_nothing(&told);
+    let received = history(&steps);
+    laws::a_restart_anywhere_never_matters(&received, &crashes);
+    laws::every_event_follows_from_the_one_before(&received);
+    laws::operators_get_what_a_naive_model_says(&received);
+    laws::evidence_is_the_sum_of_the_newest(&received);
+    laws::a_word_twice_changes_nothing(&received);
     true
 }
 
@@ -26,8 +26,8 @@ pub(crate) fn actions(bytes: &[u8]) -> BTreeSet<&'static str> {
     let (steps, _) = read(bytes);
     let mut judge = new_judge();
     let mut out = Vec::new();
-    for (now, told) in history(&steps) {
-        tell(&mut judge, now, &told, &mut out);
+    for (now, received) in history(&steps) {
+        receive(&mut judge, now, &received, &mut out);
     }
     laws::changes(&out).map(|o| o.action.word()).collect()
 }

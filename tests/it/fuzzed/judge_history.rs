@@ -1,4 +1,4 @@
-//! Histories of a judge: steps become what it is told, each as it comes off its topic, and a judge hears them whole or through crashes.
+//! Histories of a judge: steps become the records of its topics, and a judge processes them with or without crashes.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ use crate::scenarios::plans::{self, MIDNIGHT};
 
 pub(crate) const MODEL: &str = "m";
 
-/// What operators do apart from applying.
+/// Operator commands other than apply.
 pub(crate) const STEERING: [Verb; 8] = [
     Verb::Pause,
     Verb::Resume,
@@ -38,7 +38,7 @@ pub(crate) const STEERING: [Verb; 8] = [
     Verb::Extend,
 ];
 
-/// One thing that happens, so many seconds after the one before it.
+/// One step, with its delay in seconds after the previous one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Apply {
@@ -59,7 +59,7 @@ pub(crate) enum Step {
         good: [u8; 3],
         fails: u8,
     },
-    /// The newest sums of a partition but one come again.
+    /// The second newest sums of a partition arrive again.
     Old {
         wait_s: i64,
         partition: i32,
@@ -69,17 +69,17 @@ pub(crate) enum Step {
     },
 }
 
-/// What a judge is told, as its journal says it.
+/// An input of a judge, as its journal records it.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
+pub(crate) enum Received {
     Event(Event),
     Silence,
 }
 
-/// A judge's history: when it was told what.
-pub(crate) type History = Vec<(Timestamp, Told)>;
+/// A judge's history: its inputs with their times.
+pub(crate) type History = Vec<(Timestamp, Received)>;
 
-/// What may be applied: a model and another spec of it, and rollouts of every strategy, of which some replace, wait or are refused.
+/// The documents to apply: two specs of a model, and rollouts of every strategy, some of which replace, queue or are refused.
 pub(crate) fn documents() -> Vec<Parsed> {
     let model = |stable: &str, timeout_ms: i64| {
         let Written { plan, .. } = plans::model(MODEL, stable);
@@ -111,7 +111,7 @@ pub(crate) fn documents() -> Vec<Parsed> {
         rollout(
             "s shadow v4; stage shadow=100% exposures=500; conflict queue; decide no_data=abort",
         ),
-        // Another spec under a name that is used.
+        // Another spec under a name in use.
         rollout("c canary v3; stage share=30%"),
         model("v1", 700),
         model("v2", 500),
@@ -119,14 +119,14 @@ pub(crate) fn documents() -> Vec<Parsed> {
     ]
 }
 
-/// Reads a document as the shell does when it reads a state.
+/// Parses a document as the shell does when it reads a state.
 fn parse(document: &Value) -> Parsed {
     let is_it = |p: &Parsed| match p {
         Parsed::Model(p) => p.document == *document,
         Parsed::Rollout(p) => p.document == *document,
         Parsed::Invalid(_) => false,
     };
-    documents().into_iter().find(is_it).expect("a state holds only what was applied")
+    documents().into_iter().find(is_it).expect("a state holds only applied documents")
 }
 
 fn settings() -> Settings {
@@ -139,23 +139,23 @@ pub(crate) fn new_judge() -> Judge {
     judge
 }
 
-/// Turns steps into what the topics hold: sums of lanes that go by what the judge has decided until then.
+/// Turns steps into records: sums of lanes that follow the judge's decisions so far.
 pub(crate) fn history(steps: &[Step]) -> History {
     let mut judge = new_judge();
     let mut lanes: BTreeMap<(RolloutName, i32), Vec<Partial>> = BTreeMap::new();
     let mut now = MIDNIGHT;
     let mut history = History::new();
     for (number, step) in steps.iter().enumerate() {
-        let (wait_s, told) = match *step {
+        let (wait_s, received) = match *step {
             Step::Apply { wait_s, what } => (wait_s, Some(apply(what, number))),
             Step::Steer { wait_s, verb, of, expects } => {
                 (wait_s, Some(steer(verb, of, expects, number, &judge)))
             }
-            Step::Silence { wait_s } => (wait_s, Some(Told::Silence)),
+            Step::Silence { wait_s } => (wait_s, Some(Received::Silence)),
             Step::Old { wait_s, partition } => {
                 let of_lane = lanes.iter().rev().find(|((_, l), _)| *l == partition);
                 let old = of_lane.and_then(|(_, o)| o.iter().rev().nth(1).cloned());
-                (wait_s, old.map(|o| Told::Event(Event::Partial(Box::new(o)))))
+                (wait_s, old.map(|o| Received::Event(Event::Partial(Box::new(o)))))
             }
             Step::Sums { wait_s, partition, is_idle, cases, good, fails } => {
                 let at = now + Span::seconds(wait_s);
@@ -164,37 +164,42 @@ pub(crate) fn history(steps: &[Step]) -> History {
                 if let Some(it) = &sums {
                     lanes.entry((it.rollout.clone(), partition)).or_default().push(it.clone());
                 }
-                (wait_s, sums.map(|s| Told::Event(Event::Partial(Box::new(s)))))
+                (wait_s, sums.map(|s| Received::Event(Event::Partial(Box::new(s)))))
             }
         };
         now = now + Span::seconds(wait_s);
-        let Some(told) = told else { continue };
-        tell(&mut judge, now, &told, &mut Vec::new());
-        history.push((now, told));
+        let Some(received) = received else { continue };
+        receive(&mut judge, now, &received, &mut Vec::new());
+        history.push((now, received));
     }
     history
 }
 
-pub(crate) fn tell(judge: &mut Judge, now: Timestamp, told: &Told, out: &mut Vec<Effect>) {
-    match told {
-        Told::Event(event) => judge.handle(now, event.clone(), out),
-        Told::Silence => judge.tick(now, out),
+pub(crate) fn receive(
+    judge: &mut Judge,
+    now: Timestamp,
+    received: &Received,
+    out: &mut Vec<Effect>,
+) {
+    match received {
+        Received::Event(event) => judge.handle(now, event.clone(), out),
+        Received::Silence => judge.tick(now, out),
     }
 }
 
-/// Returns the judge that a restart makes: of the newest state as it stands on its topic, and of the sums that were judged.
+/// Returns the judge after a restart: restored from the newest state record and the sums that were judged.
 pub(crate) fn restarted(
-    history: &[(Timestamp, Told)],
+    history: &[(Timestamp, Received)],
     state: Option<&[u8]>,
     before: &Judge,
 ) -> Judge {
     let Some(state) = state else { return Judge::new(settings()) };
-    let state = StateRecord::read(state).expect("it is what was written");
-    let mut judge = Judge::restore(settings(), state.model_state(parse).expect("it is whole"));
-    // Only the newest of each lane, as the committed offset names them.
+    let state = StateRecord::read(state).expect("we wrote it");
+    let mut judge = Judge::restore(settings(), state.model_state(parse).expect("a whole state"));
+    // Only the newest sums of each lane, as the committed offset names them.
     let mut newest: BTreeMap<(&RolloutName, i32), &Partial> = BTreeMap::new();
-    for (_, told) in history {
-        if let Told::Event(Event::Partial(it)) = told {
+    for (_, received) in history {
+        if let Received::Event(Event::Partial(it)) = received {
             let known = newest.entry((&it.rollout, it.partition)).or_insert(it);
             if (it.tick, it.turn) >= (known.tick, known.turn) {
                 *known = it;
@@ -208,7 +213,7 @@ pub(crate) fn restarted(
     judge
 }
 
-fn apply(what: usize, number: usize) -> Told {
+fn apply(what: usize, number: usize) -> Received {
     let documents = documents();
     let spec = documents[what % documents.len()].clone();
     let rollout = match &spec {
@@ -218,20 +223,25 @@ fn apply(what: usize, number: usize) -> Told {
     command(Verb::Apply, rollout, number, Some(spec))
 }
 
-fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> Told {
+fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> Received {
     let names = ["c", "d", "a", "s", "unknown"];
-    let mut told = command(verb, names.get(of).map(|o| (*o).into()), number, None);
-    if let (Told::Event(Event::Command(it)), 0) = (&mut told, expects) {
+    let mut received = command(verb, names.get(of).map(|o| (*o).into()), number, None);
+    if let (Received::Event(Event::Command(it)), 0) = (&mut received, expects) {
         let revision = judge.state().map_or(0, |s| s.position.routing.revision.0);
         // One that was never there, or the one that is.
         it.expect_revision =
             Some(serinus_core::domain::ids::Revision(revision + u64::from(of == 4)));
     }
-    told
+    received
 }
 
-fn command(verb: Verb, rollout: Option<RolloutName>, number: usize, spec: Option<Parsed>) -> Told {
-    Told::Event(Event::Command(Box::new(Command {
+fn command(
+    verb: Verb,
+    rollout: Option<RolloutName>,
+    number: usize,
+    spec: Option<Parsed>,
+) -> Received {
+    Received::Event(Event::Command(Box::new(Command {
         id: format!("command-{number}"),
         model: MODEL.into(),
         rollout,
@@ -243,7 +253,7 @@ fn command(verb: Verb, rollout: Option<RolloutName>, number: usize, spec: Option
     })))
 }
 
-/// The sums of a lane after some more cases of the running rollout, as they come off their topic.
+/// The sums of a lane after more cases of the running rollout, read back from their record.
 fn grown(
     judge: &Judge,
     lanes: &BTreeMap<(RolloutName, i32), Vec<Partial>>,
@@ -284,10 +294,10 @@ fn grown(
         sums,
     };
     let bytes = PartialRecord::from(&partial).write();
-    Some(PartialRecord::read(&bytes).and_then(|w| w.partial()).expect("it is what was written"))
+    Some(PartialRecord::read(&bytes).and_then(|w| w.partial()).expect("we wrote it"))
 }
 
-/// Adds so many cases, of which so many sixteenths are right; all are mature and labelled.
+/// Adds mature, labelled cases of which the given number of sixteenths is right.
 fn add(
     sums: &mut Evidence,
     plan: &RolloutPlan,
@@ -322,7 +332,7 @@ fn add(
     }
 }
 
-/// Adds so many events among so many cases of a version to its comparisons.
+/// Adds cases of a version, with events among them, to its comparisons.
 fn bet(
     sums: &mut Evidence,
     plan: &RolloutPlan,

@@ -13,7 +13,7 @@ use serinus_core::engine::judge::state::{ModelState, RolloutState};
 use serinus_core::engine::partial::Partial;
 use serinus_core::evidence::sums::Tally;
 
-use crate::fuzzed::judge_history::{History, Told, new_judge, restarted, tell};
+use crate::fuzzed::judge_history::{History, Received, new_judge, receive, restarted};
 
 /// A judge that is killed after some steps and restored like the program decides the same as one that never stopped.
 ///
@@ -21,10 +21,10 @@ use crate::fuzzed::judge_history::{History, Told, new_judge, restarted, tell};
 pub(crate) fn a_restart_anywhere_never_matters(history: &History, crashes: &BTreeSet<usize>) {
     let (mut whole, mut broken) = (new_judge(), new_judge());
     let mut state = None;
-    for (step, (now, told)) in history.iter().enumerate() {
+    for (step, (now, received)) in history.iter().enumerate() {
         let (mut expected, mut found) = (Vec::new(), Vec::new());
-        tell(&mut whole, *now, told, &mut expected);
-        tell(&mut broken, *now, told, &mut found);
+        receive(&mut whole, *now, received, &mut expected);
+        receive(&mut broken, *now, received, &mut found);
         assert_eq!(found, expected, "step {step}");
         for it in &expected {
             if let Effect::State(new) = it {
@@ -45,9 +45,9 @@ pub(crate) fn every_event_follows_from_the_one_before(history: &History) {
     let mut judge = new_judge();
     let mut at: Option<Position> = None;
     let mut sequence = 0;
-    for (now, told) in history {
+    for (now, received) in history {
         let mut out = Vec::new();
-        tell(&mut judge, *now, told, &mut out);
+        receive(&mut judge, *now, received, &mut out);
         for change in changes(&out) {
             sequence += 1;
             assert_eq!(change.sequence, sequence, "{change:?}");
@@ -111,11 +111,11 @@ fn is_candidate(routing: &Routing, version: &Version) -> bool {
 /// Pause, resume, abort and their refusals follow a table of five lines.
 pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
     let mut judge = new_judge();
-    for (now, told) in history {
+    for (now, received) in history {
         let before = judge.state().cloned();
         let mut out = Vec::new();
-        tell(&mut judge, *now, told, &mut out);
-        let Told::Event(Event::Command(command)) = told else { continue };
+        receive(&mut judge, *now, received, &mut out);
+        let Received::Event(Event::Command(command)) = received else { continue };
         let mut answers = changes(&out).filter(|o| o.command_id.as_deref() == Some(&command.id));
         let answer = answers.next().expect("every command is answered");
         let phase = before.as_ref().map(|b| b.position.phase);
@@ -159,8 +159,8 @@ fn steered(command: &Command, phase: Option<Phase>, is_ours: bool, queued: bool)
 pub(crate) fn evidence_is_the_sum_of_the_newest(history: &History) {
     let mut judge = new_judge();
     let mut newest: BTreeMap<_, Partial> = BTreeMap::new();
-    for (now, told) in history {
-        if let Told::Event(Event::Partial(it)) = told {
+    for (now, received) in history {
+        if let Received::Event(Event::Partial(it)) = received {
             let known =
                 newest.entry((it.rollout.clone(), it.partition)).or_insert_with(|| (**it).clone());
             if (it.tick, it.turn) >= (known.tick, known.turn) {
@@ -168,7 +168,7 @@ pub(crate) fn evidence_is_the_sum_of_the_newest(history: &History) {
             }
         }
         let mut out = Vec::new();
-        tell(&mut judge, *now, told, &mut out);
+        receive(&mut judge, *now, received, &mut out);
         for effect in &out {
             let Effect::Metrics(report) = effect else { continue };
             let of_rollout =
@@ -196,19 +196,19 @@ pub(crate) fn evidence_is_the_sum_of_the_newest(history: &History) {
 /// A duplicate command is executed once, and duplicate sums are judged once.
 pub(crate) fn a_word_twice_changes_nothing(history: &History) {
     let mut judge = new_judge();
-    for (now, told) in history {
-        tell(&mut judge, *now, told, &mut Vec::new());
+    for (now, received) in history {
+        receive(&mut judge, *now, received, &mut Vec::new());
         let Some(before) = judge.state().cloned() else { continue };
         let mut out = Vec::new();
-        tell(&mut judge, *now, told, &mut out);
-        match told {
-            Told::Event(Event::Command(_)) => {
-                assert_eq!(out, [Effect::Count(Counter::CommandDuplicate, 1)], "{told:?}");
+        receive(&mut judge, *now, received, &mut out);
+        match received {
+            Received::Event(Event::Command(_)) => {
+                assert_eq!(out, [Effect::Count(Counter::CommandDuplicate, 1)], "{received:?}");
             }
-            Told::Event(Event::Partial(_)) => {
+            Received::Event(Event::Partial(_)) => {
                 assert!(changes(&out).next().is_none(), "{out:?}");
             }
-            Told::Silence => {
+            Received::Silence => {
                 assert_eq!(out, [], "it has spoken just now");
             }
         }

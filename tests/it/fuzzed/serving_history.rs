@@ -36,7 +36,7 @@ pub(crate) struct Played {
 }
 
 /// The effects of a history, with their times.
-pub(crate) type Told = Vec<(Timestamp, ServingEffect)>;
+pub(crate) type Effects = Vec<(Timestamp, ServingEffect)>;
 
 fn percent(percent: u32) -> Share {
     Share::from_millionths(percent * 10_000).expect("at most all")
@@ -188,19 +188,19 @@ pub(crate) fn history(steps: &[Step], open_cases_max: usize) -> Vec<Played> {
     played
 }
 
-pub(crate) fn told(played: &[Played], open_cases_max: usize) -> Told {
+pub(crate) fn effects_of(played: &[Played], open_cases_max: usize) -> Effects {
     let mut lane = lane(open_cases_max);
-    let mut told = Vec::new();
+    let mut effects = Vec::new();
     for it in played {
-        take(&mut lane, it, &mut told);
+        take(&mut lane, it, &mut effects);
     }
-    told
+    effects
 }
 
-pub(crate) fn take(lane: &mut ServingLane, played: &Played, told: &mut Told) {
+pub(crate) fn take(lane: &mut ServingLane, played: &Played, effects: &mut Effects) {
     let mut out = Vec::new();
     lane.turn(played.now, played.turn.clone(), &mut out);
-    told.extend(out.into_iter().map(|o| (played.now, o)));
+    effects.extend(out.into_iter().map(|o| (played.now, o)));
 }
 
 /// Merges inputs of one time into one turn if the order within a turn is the reading order.
@@ -222,12 +222,12 @@ pub(crate) fn in_batches(played: &[Played]) -> Vec<Played> {
     batches
 }
 
-pub(crate) fn without_counts(told: &Told) -> Vec<&(Timestamp, ServingEffect)> {
-    told.iter().filter(|(_, t)| !matches!(t, ServingEffect::Count(_))).collect()
+pub(crate) fn without_counts(effects: &Effects) -> Vec<&(Timestamp, ServingEffect)> {
+    effects.iter().filter(|(_, t)| !matches!(t, ServingEffect::Count(_))).collect()
 }
 
-pub(crate) fn count(told: &Told, counter: Counter) -> usize {
-    told.iter().filter(|(_, t)| *t == ServingEffect::Count(counter)).count()
+pub(crate) fn count(effects: &Effects, counter: Counter) -> usize {
+    effects.iter().filter(|(_, t)| *t == ServingEffect::Count(counter)).count()
 }
 
 /// A lane that was killed after turn `last` and replayed like the program: from the turn that opened its oldest open case.

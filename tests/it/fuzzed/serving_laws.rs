@@ -13,15 +13,15 @@ use serinus_core::engine::counter::Counter;
 use serinus_core::engine::serving::{Serve, ServingEffect, Turn};
 
 use crate::fuzzed::serving_history::{
-    AMPLE, MAX, Played, SHADOW_TIMEOUT, Step, TIMEOUT, Told, count, history, in_batches, lane,
-    replayed, routing, take, told, without_counts,
+    AMPLE, Effects, MAX, Played, SHADOW_TIMEOUT, Step, TIMEOUT, count, effects_of, history,
+    in_batches, lane, replayed, routing, take, without_counts,
 };
 
 /// The same records in other turns have the same effects.
 pub(crate) fn batch_size_never_matters(steps: &[Step]) {
     let single = history(steps, MAX);
     let batches = in_batches(&single);
-    assert_eq!(told(&single, MAX), told(&batches, MAX));
+    assert_eq!(effects_of(&single, MAX), effects_of(&batches, MAX));
 }
 
 /// An empty turn before any deadline has no effect.
@@ -36,7 +36,7 @@ pub(crate) fn a_look_too_early_never_matters(steps: &[Step], early: i64) {
         }
         take(&mut lane, it, &mut looked);
     }
-    assert_eq!(looked, told(&played, MAX));
+    assert_eq!(looked, effects_of(&played, MAX));
 }
 
 /// A lane that is killed after some turns and replayed like the program ends in the same state.
@@ -53,7 +53,7 @@ pub(crate) fn a_restart_anywhere_never_matters(steps: &[Step], crashes: &BTreeSe
             lane = restored;
         }
     }
-    assert_eq!(broken, told(&played, MAX));
+    assert_eq!(broken, effects_of(&played, MAX));
 }
 
 /// Every answer may be duplicated: one is used, the other is counted.
@@ -66,10 +66,10 @@ pub(crate) fn an_answer_twice_changes_nothing(steps: &[Step]) {
             Played { turn: Turn { answers: answers.collect(), ..o.turn.clone() }, ..o.clone() }
         })
         .collect();
-    let (once, twice) = (told(&once, AMPLE), told(&twice, AMPLE));
-    let but_passed_on = |told: &Told| {
+    let (once, twice) = (effects_of(&once, AMPLE), effects_of(&twice, AMPLE));
+    let but_passed_on = |effects: &Effects| {
         let is_kept = |t: &&(Timestamp, ServingEffect)| !matches!(t.1, ServingEffect::PassOn(_));
-        without_counts(told).into_iter().filter(is_kept).cloned().collect::<Vec<_>>()
+        without_counts(effects).into_iter().filter(is_kept).cloned().collect::<Vec<_>>()
     };
     assert_eq!(but_passed_on(&once), but_passed_on(&twice));
     let misdirected = count(&once, Counter::AnswerMisdirected);
@@ -79,11 +79,11 @@ pub(crate) fn an_answer_twice_changes_nothing(steps: &[Step]) {
 /// Each request is forwarded as assigned, served once and in time, and its prediction records the served answer.
 pub(crate) fn every_request_is_served_once_as_a_naive_model_says(steps: &[Step]) {
     let played = history(steps, AMPLE);
-    let told = told(&played, AMPLE);
+    let effects = effects_of(&played, AMPLE);
     let mut served: BTreeMap<i64, Vec<(Timestamp, &Serve)>> = BTreeMap::new();
     let mut predicted: BTreeMap<i64, Vec<&Prediction>> = BTreeMap::new();
     let mut forwarded: BTreeMap<i64, Vec<(Version, Role)>> = BTreeMap::new();
-    for (now, effect) in &told {
+    for (now, effect) in &effects {
         match effect {
             ServingEffect::Serve(it) => {
                 served.entry(it.request.case.offset).or_default().push((*now, it));
@@ -118,14 +118,14 @@ pub(crate) fn every_request_is_served_once_as_a_naive_model_says(steps: &[Step])
     let used: usize = expected.values().map(|e| e.used).sum();
     let unused: usize =
         [Counter::AnswerDuplicate, Counter::AnswerUnknown, Counter::AnswerMisdirected]
-            .map(|u| count(&told, u))
+            .map(|u| count(&effects, u))
             .iter()
             .sum();
     // A late answer is used while its case is open, and only counted after that.
-    let late = count(&told, Counter::AnswerLate);
+    let late = count(&effects, Counter::AnswerLate);
     let late_used: usize = expected.values().map(|e| e.late).sum();
     assert_eq!(used + unused + late - late_used, answers, "every answer is used or counted");
-    assert_eq!(count(&told, Counter::Requests), expected.len());
+    assert_eq!(count(&effects, Counter::Requests), expected.len());
 }
 
 /// The expected outcome of one request.

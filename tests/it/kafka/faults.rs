@@ -153,7 +153,7 @@ impl Trial {
             for it in &records.records {
                 let id = it.json()["request_id"].as_str().expect("it has an id").to_owned();
                 let home = placement::partition(id.as_bytes(), partitions);
-                assert_eq!(it.partition, home, "where `{id}` stands on `{kind}`");
+                assert_eq!(it.partition, home, "the partition of `{id}` on `{kind}`");
             }
         }
         self.run.stop();

@@ -273,7 +273,7 @@ fn partitions_revoked_during_a_restart_find_an_owner() {
     let is_asked =
         |r: &RebalanceEvent| matches!(r, RebalanceEvent::Revoked(gone) if !gone.is_empty());
     while !first.poll().iter().any(is_asked) {
-        assert!(!deadline.is_over(), "the first was not asked to give anything up");
+        assert!(!deadline.is_over(), "no partition of the first was revoked");
         second.poll_and_release();
     }
     // It ends without leaving the group, as after kill -9.

@@ -132,6 +132,10 @@ impl Trial<'_> {
         let total = requests_total();
         for part in 0..10 {
             let before = sent.len();
+            if part == 3 {
+                // Its requests stay in flight, however long it takes to send them.
+                killed_worker.signal("STOP");
+            }
             sent.extend(world.send_requests(total * part / 10, total * (part + 1) / 10));
             match part {
                 3 => {
@@ -141,6 +145,7 @@ impl Trial<'_> {
                         done < sent.len(),
                         "the kill came too late to find a request in flight"
                     );
+                    killed_worker.signal("CONT");
                     run = world.run();
                 }
                 5 => halfway(&world),

@@ -74,6 +74,17 @@ fn assert_served_once(world: &World, sent: &[Sent], run: &mut Process) -> BTreeM
     found.into_iter().map(|(id, mut f)| (id, f.remove(0))).collect()
 }
 
+/// Waits until the turns of this many requests are committed: a copy that was sent before its turn is committed is sent again after a kill.
+fn await_committed(world: &World, requests: usize, run: &Process) {
+    let (topic, group) = (world.topic("requests"), group(world, "serving"));
+    let committed = || -> usize {
+        let partitions = 0..world.kafka.partitions(&topic);
+        let offsets = partitions.filter_map(|p| admin::offset(&world.kafka, &group, (&topic, p)));
+        offsets.filter_map(|(offset, _)| usize::try_from(offset).ok()).sum()
+    };
+    run.await_condition("the commit of all requests", WAIT, || committed() >= requests);
+}
+
 /// Serves the first part, leaves the second part open after forwarding, and kills the program.
 fn serve_and_keep_open(world: &World) -> Vec<Sent> {
     let mut run = start(world);
@@ -84,6 +95,7 @@ fn serve_and_keep_open(world: &World) -> Vec<Sent> {
     drop(v1);
     sent.extend(world.send_requests(PART, 2 * PART));
     records(world, &world.topic("v1.requests"), 2 * PART, &mut run);
+    await_committed(world, 2 * PART, &run);
     run.kill();
     sent
 }
@@ -108,7 +120,7 @@ fn lost_serving_offsets_are_found_in_the_journal() {
     let outcomes = assert_served_once(&world, &sent, &mut run);
     assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     let copies = kafka.read_all(&world.topic("v1.requests"));
-    assert_eq!(copies.len(), sent.len(), "no version is asked twice");
+    assert_eq!(copies.len(), sent.len(), "no version gets two copies");
     run.stop();
 }
 
@@ -214,6 +226,7 @@ fn with_truncated_journal(world: &World) -> (Process, Vec<Sent>) {
     drop(v1);
     sent.extend(world.send_requests(PART, PART + 8));
     records(world, &world.topic("v2.requests"), PART + 8, &mut run);
+    await_committed(world, PART + 8, &run);
     run.kill();
     truncate_to_newest(world, &internal(world, "journal"));
     (start(world), sent)
@@ -244,7 +257,7 @@ fn a_truncated_journal_leaves_no_request_unanswered() {
     assert!(outcomes.values().all(|o| o == "ok"), "{outcomes:?}");
     for version in ["v1", "v2"] {
         let copies = kafka.read_all(&world.topic(&format!("{version}.requests")));
-        assert_eq!(copies.len(), sent.len(), "no version is asked twice");
+        assert_eq!(copies.len(), sent.len(), "no version gets two copies");
     }
     assert_one_prediction_each(&world, &sent, &mut run);
     run.stop();

@@ -106,7 +106,7 @@ fn hidden_records_are_waited_for_and_not_treated_as_lost() {
     served.until("an answer to every request", WAIT, |u| u.len() >= sent.len());
     // The log is that of both processes.
     let begun = log::judged_partitions(&run.log_text());
-    assert_eq!(begun, 1, "a judge begins before it can know where its model stands");
+    assert_eq!(begun, 1, "a judge begins before it can read the state of its model");
     states.abort();
     assert_eq!(world.command("resume")["verdict"], "resume");
     rows.until("a record of every case", WAIT, |u| u.len() >= sent.len());

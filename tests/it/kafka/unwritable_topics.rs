@@ -191,14 +191,14 @@ fn a_request_too_large_for_its_version_topic_blocks_nothing() {
     let says_it = |line: &str| {
         line.contains("max.message.bytes") && line.contains(&limited) && line.contains("1048588")
     };
-    assert!(log.lines().any(says_it), "the start says that the two differ:\n{log}");
+    assert!(log.lines().any(says_it), "the start does not report the difference:\n{log}");
     let output = serinus()
         .args(["topics", "check", "--bootstrap", &kafka.bootstrap, "--app", &world.app])
         .arg(&world.spec)
         .output()
         .expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.lines().any(says_it), "the check says it too: {said}");
+    assert!(said.lines().any(says_it), "the check does not report it: {said}");
     run.stop();
 }
 

@@ -66,7 +66,7 @@ impl Kind {
         }
     }
 
-    pub fn tells_addresses(self) -> bool {
+    pub fn has_addresses(self) -> bool {
         matches!(self, Self::Metadata | Self::FindCoordinator | Self::DescribeCluster)
     }
 }
@@ -87,7 +87,7 @@ impl Head {
         let version = self.version;
         let (throttle, code) = (&[0u8; 4][..], &code.to_be_bytes()[..]);
         // Absent values: minus one, empty strings, empty lists.
-        let nobody = |length: usize| vec![0xff; length];
+        let absent = |length: usize| vec![0xff; length];
         let empty = |length: usize| vec![0; length];
         let (is_flexible, body) = match self.kind {
             Kind::AddOffsetsToTxn | Kind::Commit | Kind::Abort if version < 3 => {
@@ -96,16 +96,16 @@ impl Head {
             Kind::Heartbeat if (1..4).contains(&version) => (false, [throttle, code].concat()),
             // Producer id and epoch.
             Kind::InitProducerId if version < 2 => {
-                (false, [throttle, code, &nobody(8 + 2)].concat())
+                (false, [throttle, code, &absent(8 + 2)].concat())
             }
-            Kind::InitProducerId => (true, [throttle, code, &nobody(8 + 2), &empty(1)].concat()),
+            Kind::InitProducerId => (true, [throttle, code, &absent(8 + 2), &empty(1)].concat()),
             // Error message, node, host and port.
             Kind::FindCoordinator if (1..3).contains(&version) => {
-                (false, [throttle, code, &nobody(2 + 4), &empty(2), &nobody(4)].concat())
+                (false, [throttle, code, &absent(2 + 4), &empty(2), &absent(4)].concat())
             }
             // Generation, protocol, leader, own id, members.
             Kind::JoinGroup if (2..6).contains(&version) => {
-                (false, [throttle, code, &nobody(4), &empty(2 + 2 + 2 + 4)].concat())
+                (false, [throttle, code, &absent(4), &empty(2 + 2 + 2 + 4)].concat())
             }
             // One partition of a topic without a name.
             Kind::TxnOffsetCommit if version == 3 => {
@@ -131,7 +131,7 @@ impl Head {
             | Kind::TxnOffsetCommit
             | Kind::DescribeCluster
             | Kind::Other => {
-                panic!("an error cannot be made up for {self:?}: its response holds more")
+                panic!("no error response for {self:?}: its layout is unknown")
             }
         };
         let tags = if is_flexible { &[0u8][..] } else { &[] };
@@ -180,7 +180,7 @@ pub fn write_frame(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
 
 pub fn take<const N: usize>(frame: &[u8], at: usize) -> io::Result<[u8; N]> {
     let bytes = frame.get(at..at + N).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(bytes.try_into().expect("it is as long as was asked"))
+    Ok(bytes.try_into().expect("`N` bytes were sliced"))
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
@@ -205,7 +205,7 @@ impl Read for Pieces<'_> {
 fn frames_are_read_whole_in_pieces_of_any_length() {
     let mut bytes = Vec::new();
     for frame in [&b"first"[..], b"", b"the third"] {
-        write_frame(&mut bytes, frame).expect("memory takes it");
+        write_frame(&mut bytes, frame).expect("write to memory");
     }
     for piece in 1..=bytes.len() {
         let mut stream = Pieces(&bytes, piece);
@@ -268,6 +268,6 @@ fn an_error_response_reaches_the_client() {
     assert_eq!(head.refusal(51), [0, 0, 1, 2, 0, 0, 0, 0, 0, 51]);
     // A flexible response: tags after its header and at its end.
     let head = Head { kind: Kind::InitProducerId, version: 4, correlation: 258 };
-    let nobody = [0xff; 10];
-    assert_eq!(head.refusal(51), [&[0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 51][..], &nobody, &[0]].concat());
+    let absent = [0xff; 10];
+    assert_eq!(head.refusal(51), [&[0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 51][..], &absent, &[0]].concat());
 }

@@ -258,7 +258,7 @@ impl Shared {
             if is_silent {
                 continue;
             }
-            if asked.is_some_and(|a| a.kind.tells_addresses()) {
+            if asked.is_some_and(|a| a.kind.has_addresses()) {
                 self.address.replace(&mut frame);
             }
             connection.say(&frame)?;

@@ -16,8 +16,8 @@ use serinus_core::engine::analyst::score::Truth;
 use serinus_core::engine::judge::command::{Parsed, Verb};
 
 use crate::fuzzed::analyst_history::{
-    LONG_AGO_MS, MarkStep, Record, Step, ending, history, last_sums, planned, prediction, revised,
-    told,
+    LONG_AGO_MS, MarkStep, Record, Step, effects_of, ending, history, last_sums, planned,
+    prediction, revised,
 };
 use crate::fuzzed::analyst_laws as laws;
 use crate::scenarios::plans::{self, MIDNIGHT};
@@ -188,7 +188,7 @@ proptest! {
         let (even, odd): (Vec<_>, Vec<_>) = records.iter().partition::<Vec<_>, _>(is_even);
         let owned = |v: Vec<&Record>| v.into_iter().cloned().collect::<Vec<_>>();
         // Without idle timers, which depend on other records, every case is joined with all of its labels.
-        let settle = |r: &[Record]| last_sums(&told(r, 0));
+        let settle = |r: &[Record]| last_sums(&effects_of(r, 0));
         let (even, odd) = (owned(even), owned(odd));
         let mut merged = settle(&even);
         merged.merge(&settle(&odd));
@@ -240,7 +240,7 @@ fn a_label_that_was_taken_back_and_comes_again_counts_again() {
         label(5_000, 1, true),
         label(500, 2, false),
     ]);
-    let sums = last_sums(&told(&records, 0));
+    let sums = last_sums(&effects_of(&records, 0));
     let counted: Vec<_> = sums.arms.values().map(|a| (a.mature, a.labelled)).collect();
     assert!(!counted.is_empty() && counted.iter().all(|c| *c == (1, 1)), "{counted:?}");
 }

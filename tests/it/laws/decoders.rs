@@ -15,7 +15,7 @@ use serinus_core::domain::time::Timestamp;
 use serinus_core::engine::analyst::io::Effect;
 use serinus_core::plan::rollout::Format;
 
-use crate::fuzzed::analyst_history::{Record, Step, file_of, history, lane, told};
+use crate::fuzzed::analyst_history::{Record, Step, effects_of, file_of, history, lane};
 use crate::fuzzed::decode::DECODERS;
 use crate::fuzzed::{Target, spec};
 
@@ -79,7 +79,7 @@ fn records(decoder: &str) -> Vec<Vec<u8>> {
 }
 
 /// A case that waits for its label, then has it.
-fn told_history() -> Vec<Record> {
+fn labelled_history() -> Vec<Record> {
     history(&[
         Step::Case { wait_ms: 0, age_ms: 0, fails: 5, score: 90, is_twin: false },
         Step::Label { wait_ms: 10, of: 3, late: 1, version: 1, age_ms: 0, retract: false },
@@ -87,7 +87,7 @@ fn told_history() -> Vec<Record> {
 }
 
 fn row() -> Vec<u8> {
-    let row = told(&told_history(), 0).into_iter().find_map(|t| match t {
+    let row = effects_of(&labelled_history(), 0).into_iter().find_map(|t| match t {
         Effect::Row(row) => Some(AnalysisRecord::from(&*row).write()),
         Effect::Partial(_) | Effect::Refuse { .. } | Effect::Count(..) => None,
     });
@@ -96,7 +96,7 @@ fn row() -> Vec<u8> {
 
 fn snapshot() -> Vec<u8> {
     let mut lane = lane();
-    for record in told_history() {
+    for record in labelled_history() {
         lane.handle(record.now, record.event, &mut Vec::new());
     }
     assert_eq!(lane.entries().count(), 1, "it waits");

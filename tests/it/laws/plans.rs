@@ -1,4 +1,4 @@
-//! Laws of plan changes: whatever changes the routing, and whenever lanes learn of it, every case is counted.
+//! Laws of plan changes: every case is counted, regardless of what changes the routing and when lanes learn of it.
 
 use std::collections::BTreeMap;
 
@@ -135,7 +135,7 @@ impl Came {
     fn check(&self) {
         assert_eq!(self.world.unplanned, 0, "cases were joined without their plan");
         assert_eq!(self.world.rows.len(), self.cases, "each case has its row");
-        assert_eq!(self.world.counted(), self.asked, "the evidence is what was asked");
+        assert_eq!(self.world.counted(), self.asked, "the evidence counts every ask");
     }
 }
 

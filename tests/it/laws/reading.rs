@@ -243,7 +243,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_stands_on_kafka_when_it_is_read_counts_at_any_pace(
+    fn labels_on_kafka_in_time_count_at_any_reading_speed(
         drawn in prop::collection::vec(drawn(), 1..40),
         paces in paces(),
     ) {
@@ -273,7 +273,7 @@ proptest! {
     }
 
     #[test]
-    fn what_stood_on_kafka_from_the_start_gives_the_same_rows_at_any_pace(
+    fn records_on_kafka_from_the_start_give_the_same_rows_at_any_reading_speed(
         drawn in prop::collection::vec(drawn(), 1..40),
         (first, second) in (paces(), paces()),
     ) {

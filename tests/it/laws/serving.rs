@@ -14,7 +14,7 @@ use serinus_core::engine::counter::Counter;
 use serinus_core::engine::serving::{ServingEffect, Turn};
 
 use crate::fuzzed::serving_history::{
-    MAX, Played, Step, count, history, lane, request, routing, take, told,
+    MAX, Played, Step, count, effects_of, history, lane, request, routing, take,
 };
 use crate::fuzzed::serving_laws as laws;
 use crate::scenarios::plans::MIDNIGHT;
@@ -111,7 +111,7 @@ fn histories_hold_every_outcome() {
         let steps = proptest::strategy::ValueTree::current(
             &steps().new_tree(&mut runner).expect("steps can be made"),
         );
-        for (_, effect) in told(&history(&steps, MAX), MAX) {
+        for (_, effect) in effects_of(&history(&steps, MAX), MAX) {
             if let ServingEffect::Count(counter) = effect {
                 seen.insert(counter);
             }
@@ -128,6 +128,6 @@ fn histories_hold_every_outcome() {
         Counter::AnswerUnknown,
         Counter::AnswerMisdirected,
     ] {
-        assert!(seen.contains(&counter), "no history comes to {counter:?}");
+        assert!(seen.contains(&counter), "no history reaches {counter:?}");
     }
 }

@@ -38,8 +38,8 @@ fn missing_tools_are_one_line_at_the_end_and_the_tests_run() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "tested\n");
     let lines: Vec<&str> = said.lines().collect();
-    let [talk, missing] = &lines[..] else { panic!("one line of its own: {said}") };
-    assert_eq!(*talk, "talk", "the line stands at the end");
+    let [talk, missing] = &lines[..] else { panic!("expected two lines: {said}") };
+    assert_eq!(*talk, "talk", "the line is at the end");
     for tool in ["kcat", "java", "python3", "scipy", "confluent_kafka"] {
         assert!(missing.contains(tool), "{tool} is missing: {missing}");
     }

@@ -153,7 +153,7 @@ fn word<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> T {
-    text.parse().unwrap_or_else(|_| panic!("{text} is no number"))
+    text.parse().unwrap_or_else(|_| panic!("{text} is not a number"))
 }
 
 fn effect(effect: &ServingEffect) -> String {

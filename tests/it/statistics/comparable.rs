@@ -215,7 +215,7 @@ fn a_declared_positive_makes_outcomes_of_labels() {
     check(&accuracy, "2", &json!(2), "outside [0, 1]");
     check(&accuracy, "\"two\"", &json!(2), "not comparable with the label");
     let missing = scored(&accuracy, &answer("{\"score\": 0.2}"), Truth::Negative);
-    assert_eq!(missing, "1.0000", "a missing label that counts as negative is no positive");
+    assert_eq!(missing, "1.0000", "a missing label that counts as negative is not a positive");
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn compare(python: &str, cases: &Value) -> Report {
     written.expect("python reads its input");
     let lines: Vec<&str> = text.lines().collect();
     let [differences @ .., by_test, total] = &lines[..] else {
-        panic!("the script says what it compared: {text}")
+        panic!("the script did not print what it compared: {text}")
     };
     let compared = total.strip_suffix(" comparisons").and_then(|s| s.parse().ok());
     Report {

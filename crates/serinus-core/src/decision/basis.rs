@@ -1,26 +1,26 @@
-//! The tests that a decision rests on, so that it can be asked later whether they still bear it out.
+//! The tests that support a decision, so that they can be repeated later.
 
 use crate::domain::ids::{MetricName, Version};
 use crate::inference::verdict::{Finding, InterimAnalysis, Proof, Question, Verdict};
 use crate::plan::metric::MetricRole;
 use crate::plan::rollout::PromoteWhen;
 
-/// One test that a decision rests on.
+/// One test that supports a decision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Support {
     /// The metric.
     pub metric: MetricName,
     /// The candidate.
     pub candidate: Version,
-    /// What was asked.
+    /// The question.
     pub question: Question,
-    /// The log of the e-value when it was decided.
+    /// The log of the e-value at the time of the decision.
     pub log_e: f64,
-    /// What it had to reach.
+    /// The threshold.
     pub bar: f64,
 }
 
-/// Returns the tests of labels that a verdict rests on: all that a promotion needed, or the harm that took everything back.
+/// Returns the tests of labels that support a verdict: all that a promotion needed, or the harm that caused an abort.
 pub fn of(analysis: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<Support> {
     let alpha = analysis.plan.decide.alpha;
     match verdict {

@@ -2,7 +2,7 @@
 //!
 //! In order: held long enough; evidence postdates the stage's start; traffic present; harm; health (split, label parity,
 //! what cannot be scored, mixed units); minimum sample and coverage; signal metrics; goal and guardrails proved; approval. Harm is acted upon
-//! whatever the other gates say: it aborts from every stage at any tick.
+//! regardless of the other gates: it aborts from every stage at any tick.
 
 use crate::domain::ids::Version;
 use crate::domain::time::{Span, Timestamp};
@@ -14,7 +14,7 @@ use crate::inference::verdict::{
 use crate::plan::metric::MetricRole;
 use crate::plan::rollout::{PromoteWhen, RolloutPlan, StrategyKind, WhenNoData};
 
-/// What follows the last stage's gates: the whole difference between the strategies.
+/// The ending after the last stage's gates, which is the only difference between the strategies.
 ///
 /// A canary promotes: its last stage serves all traffic already. A shadow and an A/B answer a question, so they conclude and a person
 /// promotes, or the spec does by `decide.auto`. Of several proved candidates the one with the best goal wins. Which stages a strategy may
@@ -23,7 +23,7 @@ use crate::plan::rollout::{PromoteWhen, RolloutPlan, StrategyKind, WhenNoData};
 enum Ending {
     /// The winner becomes the stable version.
     Promote,
-    /// The verdict stands, and a person promotes.
+    /// The rollout concludes with a verdict, and a person promotes.
     Conclude,
 }
 
@@ -37,7 +37,7 @@ impl Ending {
     }
 }
 
-/// How many ticks without traffic pass before a rollout that aborts without data does.
+/// Number of ticks without traffic before a rollout with `no_data: abort` aborts.
 const SILENT_TICKS_MAX: i64 = 10;
 
 /// Judges a stage.
@@ -107,7 +107,7 @@ fn harm(analysis: &InterimAnalysis<'_>) -> Option<Verdict> {
     Some(Verdict::Drop { candidate: first.candidate.clone(), reason })
 }
 
-/// Harm that is proved; not where a version's cases could not be scored, because those left may be the bad ones.
+/// Proved harm; not if too many cases of a version could not be scored, because the scored ones may be the bad ones.
 fn is_harmful(analysis: &InterimAnalysis<'_>, finding: &Finding) -> bool {
     let is_open = analysis.health.scoring.iter().any(|gap| gap.opens(analysis, finding));
     finding.proof == Proof::Harmful && !is_open
@@ -166,7 +166,7 @@ fn not_held(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     })
 }
 
-/// Says that cases come and none of them can be counted.
+/// Returns a sentence if cases arrive but none can be counted.
 pub fn unplanned(cases: u64) -> String {
     format!(
         "{} cases wait for the plan that they were routed by, and are in no evidence yet",
@@ -175,7 +175,7 @@ pub fn unplanned(cases: u64) -> String {
 }
 
 fn unhealthy(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
-    // That labels are missing says more than that labelled units are.
+    // Missing labels are a more specific reason than missing labelled units.
     let lost = units_lost(analysis);
     let before_labels = lost.clone().filter(|(point, _)| *point < SplitPoint::LABELLED);
     let block = before_labels
@@ -194,7 +194,7 @@ fn unhealthy(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     Some((Wait::Health, block))
 }
 
-/// Returns a sentence where too many cases cannot be scored.
+/// Returns a sentence if too many cases cannot be scored.
 fn not_scored(analysis: &InterimAnalysis<'_>) -> Option<String> {
     let gap = analysis.health.scoring.iter().find(|gap| gap.holds)?;
     Some(format!(
@@ -203,7 +203,7 @@ fn not_scored(analysis: &InterimAnalysis<'_>) -> Option<String> {
     ))
 }
 
-/// Returns the first point at which units go missing, and a sentence.
+/// Returns the first point at which units are lost, and a sentence.
 fn units_lost(analysis: &InterimAnalysis<'_>) -> Option<(usize, String)> {
     let split = &analysis.health.split;
     let (point, version) = split.bad.as_ref()?;
@@ -232,7 +232,7 @@ fn units_lost(analysis: &InterimAnalysis<'_>) -> Option<(usize, String)> {
     Some((*point, left_out.map_or(block.clone(), |left_out| format!("{block}; {left_out}"))))
 }
 
-/// Returns a sentence when labels come later, or less often, in one arm.
+/// Returns a sentence if labels arrive later, or less often, in one arm.
 fn labels_differ(analysis: &InterimAnalysis<'_>) -> Option<String> {
     let parity = &analysis.health.label_parity;
     let (point, version) = parity.bad.as_ref()?;
@@ -281,7 +281,7 @@ fn too_small(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     })
 }
 
-/// A signal is bad while its estimate is past its margin; it lets go when the estimate comes back.
+/// A signal holds the rollout while its estimate is past its margin.
 fn signalled(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
     let is_bad = |f: &&Finding| {
         let worse = f.difference.map(|by| by.value * f.direction.harm_sign());
@@ -390,7 +390,7 @@ fn hold_or_give_up(analysis: &InterimAnalysis<'_>, wait: Wait, block: &str) -> V
     Verdict::Hold { wait, reason: with_finding(analysis, block) }
 }
 
-/// Puts what the most telling metric shows in front of a sentence.
+/// Prefixes a sentence with the result of the metric with the most evidence.
 fn with_finding(analysis: &InterimAnalysis<'_>, sentence: &str) -> String {
     let goal = analysis
         .findings

@@ -1,4 +1,4 @@
-//! When a stage is passed: the gates, what a decision rests on, and when the evidence will be enough.
+//! When a stage is passed: the gates, the tests that support a decision, and the forecast of the evidence.
 
 pub mod basis;
 pub mod forecast;

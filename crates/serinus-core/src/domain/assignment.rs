@@ -35,7 +35,7 @@ pub struct Arm {
     pub propensity: f64,
 }
 
-/// Returns who serves a unit under a routing.
+/// Returns the version that serves a unit under a routing.
 ///
 /// The candidates' slices lie end to end; at share s a candidate serves the first s of its slice. Everything else is the
 /// stable version's, so raising a share only moves units from the stable version to that candidate.
@@ -53,7 +53,7 @@ pub fn arm(routing: &Routing, unit: &[u8]) -> Arm {
     Arm { version: routing.stable.clone(), propensity: routing.stable_share().fraction() }
 }
 
-/// Who serves a request, and which versions get a copy of it.
+/// The version that serves a request, and the versions that get a copy of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// The version whose answer may be served, and its propensity.

@@ -1,4 +1,4 @@
-//! A closed case: one request, who was asked, and all that came back.
+//! A closed case: one request, the versions it was sent to, and their answers.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub enum Outcome {
     Error,
 }
 
-/// What came back from a version.
+/// The status of a version's answer.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -34,7 +34,7 @@ pub enum Outcome {
 pub enum AnswerStatus {
     /// It answered in time.
     Ok,
-    /// It said that it could not.
+    /// It returned an error.
     Error,
     /// It answered after its deadline.
     Late,
@@ -42,27 +42,27 @@ pub enum AnswerStatus {
     Timeout,
 }
 
-/// One version's part in a case.
+/// One version's answer in a case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaseAnswer {
-    /// The version that was asked.
+    /// The version that the request was sent to.
     pub version: Version,
-    /// What it was asked for.
+    /// Whether the request was to be served or was a shadow copy.
     pub role: Role,
-    /// What came back.
+    /// The status of its answer.
     pub status: AnswerStatus,
-    /// From asking to the answer; `None` without one.
+    /// Time from the request to the answer; `None` without an answer.
     pub latency: Option<Span>,
-    /// The answer's bytes, where there are any.
+    /// The answer's bytes, if any.
     pub value: Option<Bytes>,
-    /// What the worker said went wrong.
+    /// The error text of the worker.
     pub error: Option<Arc<str>>,
 }
 
 /// The record of one case, written when it closes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// Where the request stands.
+    /// The position of the request in its topic.
     pub case: CaseId,
     /// The caller's id.
     pub request_id: RequestId,
@@ -72,13 +72,13 @@ pub struct Prediction {
     pub revision: Revision,
     /// The stage at routing time.
     pub stage: StageIndex,
-    /// What was kept in one arm; `None` means the request id.
+    /// The unit of assignment; `None` means the request id.
     pub unit: Option<Bytes>,
-    /// What the request is part of.
+    /// The segments of the request.
     pub segments: Segments,
     /// The version that the assignment chose.
     pub arm: Version,
-    /// The probability with which it chose it.
+    /// The probability of that choice.
     pub propensity: f64,
     /// The version served, if any, and how.
     pub served: Option<Version>,
@@ -90,14 +90,14 @@ pub struct Prediction {
     pub routed_at: Timestamp,
     /// When it was answered.
     pub served_at: Timestamp,
-    /// Everyone who was asked, in the order of asking.
+    /// The answers of all versions that the request was sent to, in sending order.
     pub answers: Vec<CaseAnswer>,
 }
 
 impl Prediction {
-    /// Returns the case's place in event time: the request's own time, but never after it was routed.
+    /// Returns the event time of the case: the earlier of the request's timestamp and the routing time.
     ///
-    /// A producer with a clock ahead of ours must not drag everyone's event time into the future.
+    /// A producer whose clock is ahead of ours must not move event time into the future.
     pub fn event_time(&self) -> Timestamp {
         self.requested_at.min(self.routed_at)
     }

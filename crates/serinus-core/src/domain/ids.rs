@@ -1,4 +1,4 @@
-//! Names and numbers that identify things, each a type of its own.
+//! Names and numbers that identify things, each with its own type.
 
 use std::fmt;
 use std::sync::Arc;
@@ -78,10 +78,10 @@ name! {
     Salt
 }
 
-/// One request, named by where it stands: a partition and an offset of the model's request topic.
+/// One request, identified by its partition and offset in the model's request topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CaseId {
-    /// The home partition: answers come back to the same number.
+    /// The home partition: its answers are on the partition with the same number.
     pub partition: i32,
     /// The request's offset.
     pub offset: i64,

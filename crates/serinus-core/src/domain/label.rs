@@ -1,9 +1,9 @@
-//! Ground truth, that comes hours or weeks later.
+//! Ground truth, which arrives hours or weeks later.
 
 use crate::domain::ids::RequestId;
 use crate::domain::time::Timestamp;
 
-/// What is known about one request's truth.
+/// The ground truth about one request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Label {
     /// The request that it is about.
@@ -14,6 +14,6 @@ pub struct Label {
     pub observed_at: Timestamp,
     /// The highest wins; of equal ones the first.
     pub version: u64,
-    /// Takes back what was said before.
+    /// Retracts the earlier label.
     pub retract: bool,
 }

@@ -1,4 +1,4 @@
-//! What arrives: requests and answers, with their bytes untouched.
+//! Input records: requests and answers, with their bytes unchanged.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::domain::time::Timestamp;
 /// Bytes that are passed on and never looked into.
 pub type Bytes = Arc<[u8]>;
 
-/// What a request is part of: the name of each partition of traffic that the model knows, and where in it the request falls.
+/// The segments of a request: the name of each segmentation of the model, with the request's segment.
 pub type Segments = Arc<[(Arc<str>, Arc<str>)]>;
 
 /// One header of a record.
@@ -20,14 +20,14 @@ pub struct Header {
     pub value: Option<Bytes>,
 }
 
-/// A request, as it stands in the model's request topic.
+/// A request, as read from the model's request topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Where it stands.
+    /// Its position.
     pub case: CaseId,
     /// The caller's id, or one made of topic, partition and offset.
     pub id: RequestId,
-    /// What is kept in one arm; `None` when the record has none, then the id stands for it.
+    /// The unit of assignment; `None` if the record has none, and then the id is the unit.
     pub unit: Option<Bytes>,
     /// The record's key.
     pub key: Option<Bytes>,
@@ -37,7 +37,7 @@ pub struct Request {
     pub headers: Arc<[Header]>,
     /// The record's own time.
     pub requested_at: Timestamp,
-    /// What it is part of, for analysis only.
+    /// Its segments, for analysis only.
     pub segments: Segments,
 }
 
@@ -56,15 +56,15 @@ impl Request {
 pub struct Answer {
     /// The case that it names.
     pub case: CaseId,
-    /// Which ask of the case it answers: the assigned version is 0.
+    /// The index of the ask that it answers: the assigned version is 0.
     pub ask: usize,
-    /// When the case stops waiting for it, as the token says.
+    /// When the case stops waiting for it, from the token.
     pub awaited_until: Timestamp,
-    /// The model whose case it is, where the token says it.
+    /// The model of the case, if the token names it.
     pub model: Option<ModelName>,
-    /// The version that it says it comes from.
+    /// The version that answered, by its header.
     pub version: Version,
-    /// What went wrong at the worker, for people.
+    /// The error text of the worker, for people.
     pub error: Option<Arc<str>>,
     /// The answer's bytes; `None` is Kafka's null.
     pub value: Option<Bytes>,
@@ -72,13 +72,13 @@ pub struct Answer {
     pub carried: Arc<Carried>,
 }
 
-/// What a record carries beside its value.
+/// The key, the headers and the position of a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carried {
     /// The record's key.
     pub key: Option<Bytes>,
     /// All its headers, ours too.
     pub headers: Vec<Header>,
-    /// The partition and the offset at which it stood.
+    /// Its partition and offset.
     pub stood_at: (i32, i64),
 }

@@ -1,4 +1,4 @@
-//! Who serves which share at one revision, complete: nothing else is needed to recompute any assignment.
+//! The routing of one revision. It is complete: nothing else is needed to recompute an assignment.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use crate::domain::ids::{ModelName, Revision, RolloutName, Salt, StageIndex, Ver
 use crate::domain::share::Share;
 use crate::domain::time::Span;
 
-/// What a version was asked for.
+/// Whether a version serves a request or shadows it.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -39,7 +39,7 @@ pub struct ShadowShare {
     pub share: Share,
 }
 
-/// What is served when the serving version fails or is late.
+/// The fallback if the serving version fails or is late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "OnFailureWord")]
@@ -69,13 +69,13 @@ pub struct Routing {
     pub salt: Salt,
     /// The candidates' slices, end to end in spec order.
     pub slices: Vec<Slice>,
-    /// Who gets silent copies.
+    /// The shares of shadow copies.
     pub shadows: Vec<ShadowShare>,
     /// How long the serving version has.
     pub timeout: Span,
     /// How long shadows (and the record of a late answer) have.
     pub shadow_timeout: Span,
-    /// What happens when the serving version fails.
+    /// The fallback if the serving version fails.
     pub on_failure: OnFailure,
     /// The value served by default, as JSON text.
     pub default: Option<std::sync::Arc<[u8]>>,

@@ -42,7 +42,7 @@ impl Share {
         f64::from(self.0) / f64::from(Self::WHOLE)
     }
 
-    /// Returns what is left when this share is taken from all.
+    /// Returns the complement of this share.
     #[must_use]
     pub fn rest(self) -> Self {
         Self(Self::WHOLE - self.0)

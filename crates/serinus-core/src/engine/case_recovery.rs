@@ -1,6 +1,6 @@
-//! Opens cases again from what their lane has written, where its journal no longer reaches back to them.
+//! Reopens cases from their lane's output records if its journal no longer covers them.
 //!
-//! The copies of a request show who was asked and until when. The served record shows how the caller was answered. No version is asked again.
+//! The copies of a request show the versions and the deadlines. The served record shows the answer. No copy is sent again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::join::open_cases::{Ask, OpenCase, Reply, Served};
 /// A copy of a request on the topic of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// The version that was asked.
+    /// The version that got the copy.
     pub version: Version,
-    /// What it was asked for.
+    /// Whether to serve or to shadow.
     pub role: Role,
     /// When the copy was sent.
     pub at: Timestamp,
-    /// After this its answer is late.
+    /// The deadline of its answer.
     pub deadline: Timestamp,
     /// When the case stops waiting.
     pub close_at: Timestamp,
-    /// The routing revision that it was sent by.
+    /// The routing revision.
     pub revision: Revision,
 }
 
@@ -36,9 +36,9 @@ pub struct Copied {
 pub struct Answered {
     /// The version whose answer it is, if any.
     pub version: Option<Version>,
-    /// How it came about.
+    /// The outcome.
     pub outcome: Outcome,
-    /// When.
+    /// When it was served.
     pub at: Timestamp,
     /// The answer's bytes.
     pub value: Option<Bytes>,
@@ -46,22 +46,22 @@ pub struct Answered {
     pub revision: Revision,
 }
 
-/// What is left of an open case.
+/// The output records of an open case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traces {
     /// The copies of its request, by the number of the ask.
     pub copies: BTreeMap<usize, Copied>,
-    /// How its caller was answered, if that has happened.
+    /// The served record, if there is one.
     pub answered: Option<Answered>,
 }
 
 impl Traces {
-    /// Returns whether the lane has done anything for the case that others can see.
+    /// Returns whether the case has any output record.
     pub fn is_empty(&self) -> bool {
         self.copies.is_empty() && self.answered.is_none()
     }
 
-    /// Returns the routing revision of the case, where its traces show one.
+    /// Returns the routing revision of the case, if its records show one.
     pub fn revision(&self) -> Option<Revision> {
         let first = self.copies.values().next().map(|c| c.revision);
         first.or_else(|| self.answered.as_ref().map(|a| a.revision))
@@ -69,7 +69,7 @@ impl Traces {
 }
 
 impl ServingLane {
-    /// Opens a case again from its traces, which must not be empty; `routing` is that of its revision, or the nearest that is known.
+    /// Reopens a case from its records, of which there must be some; `routing` is that of its revision, or the nearest known one.
     pub fn reopen(&mut self, request: &Arc<Request>, routing: &Arc<Routing>, traces: Traces) {
         let Traces { copies, answered } = traces;
         let assigned = assignment::arm(routing, request.unit_bytes());
@@ -118,7 +118,7 @@ impl ServingLane {
     }
 }
 
-/// Lists who was asked, by the copies that are there, and by the routing where one is not.
+/// Lists the asks of the case, from its copies, and from the routing if a copy is missing.
 fn asks(
     request: &Request,
     routing: &Routing,
@@ -151,7 +151,7 @@ fn asks(
     (0..count).map(ask).collect()
 }
 
-/// Notes how the caller was answered, and the answer with the version that gave it.
+/// Records the served answer with its version.
 fn note_answered(case: &mut OpenCase, answered: Answered) {
     let Answered { version, outcome, at, value, revision: _ } = answered;
     let index = match outcome {

@@ -1,21 +1,21 @@
-//! What is counted, with the help text that people see. Labels are this closed set, never an id.
+//! The counters with their help texts. Labels are this closed set, never an id.
 
-/// Everything that is dropped, orphaned, doubled, late, shed or refused, by reason.
+/// Everything that is dropped, orphaned, duplicated, late, shed or refused, by reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Counter {
     /// A request was routed.
     Requests,
-    /// A request has no unit where the model's spec says that it stands, so that its id stands for it.
+    /// A request has no unit at the source that the spec names, so its id is the unit.
     UnitAbsent,
     /// A copy of a request was sent to its serving version.
     Forwarded,
-    /// A silent copy was sent.
+    /// A shadow copy was sent.
     Shadowed,
-    /// A silent copy was not sent because too many cases were open.
+    /// A shadow copy was not sent because too many cases were open.
     ShadowShed,
-    /// A request was answered at once because the partition's cases were all taken.
+    /// A request was answered at once because the partition had too many open cases.
     OpenCasesFull,
-    /// A version could not be asked because its topic is not there.
+    /// A version got no copy because its topic does not exist.
     VersionAbsent,
     /// The assigned version's answer was served.
     ServedOk,
@@ -25,35 +25,35 @@ pub enum Counter {
     ServedDefault,
     /// An error was served.
     ServedError,
-    /// An answer came after its deadline.
+    /// An answer arrived after its deadline.
     AnswerLate,
-    /// An answer came twice.
+    /// An answer arrived twice.
     AnswerDuplicate,
-    /// An answer named a case or a version that was never asked.
+    /// An answer named an unknown case, or a version without a copy.
     AnswerUnknown,
-    /// An answer stood on another partition and was passed on.
+    /// An answer was on another partition and was forwarded.
     AnswerMisdirected,
-    /// An answer was to another model's case.
+    /// An answer named a case of another model.
     AnswerForeign,
     /// A record could not be read and is on the dead-letter topic.
     Refused,
     /// A record exceeded the size limit; a failed answer was sent in its place.
     TooLarge,
-    /// A command could not be read, and names no model that is known.
+    /// A command could not be read, and names no known model.
     CommandUnreadable,
     /// A label was joined.
     LabelJoined,
-    /// A label came twice or with an older version.
+    /// A label arrived twice or with an older version.
     LabelDuplicate,
-    /// A label came with a version that is known already with another value.
+    /// A label arrived with a known version but another value.
     LabelContradiction,
-    /// A label came after its case had matured.
+    /// A label arrived after its case had matured.
     LabelLate,
-    /// A label's request was never seen while it was kept.
+    /// A label expired without a prediction.
     LabelOrphaned,
-    /// A label of a topic that several models read found no prediction of this one while it was kept.
+    /// A label of a shared topic expired without a prediction of this model.
     LabelUnclaimed,
-    /// A prediction came twice.
+    /// A prediction arrived twice.
     PredictionDuplicate,
     /// Two open cases had one request id.
     RequestIdDuplicate,
@@ -61,37 +61,37 @@ pub enum Counter {
     ValueClipped,
     /// A metric could not be computed from the answer or the label.
     ValueMissing,
-    /// A pending case or early label was let go because the bound was reached.
+    /// A pending case or early label was dropped because of the limit.
     PendingEvicted,
-    /// A prediction was taken in to be joined.
+    /// A prediction was accepted for the join.
     Predictions,
-    /// The plan of a prediction's rollout did not come in time: it is joined, but counts in no evidence.
+    /// The plan of a prediction's rollout did not arrive in time: it is joined without evidence.
     PredictionUnplanned,
     /// A joined row was written.
     AnalysisRows,
     /// A tick was judged.
     TicksJudged,
-    /// A change, or a refusal, was published.
+    /// An event was published.
     Changes,
     /// A command was refused.
     CommandRefused,
-    /// A command came twice and was done once.
+    /// A command arrived twice and ran once.
     CommandDuplicate,
-    /// A lane's sums were of a rollout that is over, or older than what is known.
+    /// A partial was of a past rollout, or older than a known one.
     PartialStale,
-    /// A lane was saved in the data folder.
+    /// A lane snapshot was saved.
     LaneFileWritten,
-    /// A lane could not be saved.
+    /// A lane snapshot could not be saved.
     LaneFileFailed,
-    /// A lane was restored from its file.
+    /// A lane was restored from its snapshot.
     LaneFileUsed,
-    /// A lane's file was of no use, and the lane was restored from the topics.
+    /// A lane's snapshot was unusable, and the lane was restored from the topics.
     LaneFileRefused,
 }
 
 impl Counter {
     /// Every counter, in the order above.
-    // A new counter: its variant, its line here, its word and help below.
+    // A new counter needs a variant, a line here, and its name and help text below.
     pub const ALL: [Self; 42] = [
         Self::Requests,
         Self::UnitAbsent,
@@ -137,7 +137,7 @@ impl Counter {
         Self::LaneFileRefused,
     ];
 
-    /// Returns its name in the metrics, and what it means.
+    /// Returns its name in the metrics, and its help text.
     #[expect(clippy::too_many_lines, reason = "it is one straight list")]
     pub fn describe(self) -> (&'static str, &'static str) {
         match self {

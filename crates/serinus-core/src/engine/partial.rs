@@ -14,9 +14,9 @@ pub struct Inputs {
     pub labels: i64,
 }
 
-/// One lane's sums of one rollout, over its whole life so far.
+/// One lane's sums of one rollout since its start.
 ///
-/// The newest of a partition replaces those before it, and the sums of all partitions add up.
+/// The newest partial of a partition replaces earlier ones, and the sums of all partitions are added up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Partial {
     /// The model.
@@ -27,9 +27,9 @@ pub struct Partial {
     pub partition: i32,
     /// The tick that the lane's event time has passed.
     pub tick: Timestamp,
-    /// The lane's clocks.
+    /// The lane's watermarks.
     pub clocks: Clocks,
-    /// Whether no predictions come, so that others need not wait for this partition.
+    /// Whether the prediction log is idle, so that the judge does not wait for this partition.
     pub is_idle: bool,
     /// The turn in which it was made.
     pub turn: u64,
@@ -37,9 +37,9 @@ pub struct Partial {
     pub inputs: Inputs,
     /// Records not yet read.
     pub lag: u64,
-    /// Cases that are in no sums yet, since the plan that they were routed by is not known.
+    /// Cases that are not in the sums yet because their plan is not known.
     pub unplanned: u64,
-    /// The newest revision of the routing that the sums' plan is known of; 0 where that was not written down.
+    /// The newest routing revision with a known plan; 0 if it was not recorded.
     pub revision: Revision,
     /// The sums.
     pub sums: Evidence,

@@ -14,26 +14,26 @@ use crate::join::open_cases::{Ask, OpenCase, OpenCases, Reply, Served};
 /// An event of the lane.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServingEvent {
-    /// The model's routing has changed; requests from here on go by it.
+    /// The model's routing has changed; it applies to requests from here on.
     Routing(Arc<Routing>),
     /// A request was read.
     Request(Arc<Request>),
-    /// An answer was read: the case that it names, which ask of it, and what it says.
+    /// An answer was read: its case, the index of its ask, and its content.
     Answer(Answer),
 }
 
-/// What one turn brings.
+/// The input of one turn.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Turn {
-    /// The routing, where it has changed.
+    /// The routing, if it has changed.
     pub routing: Option<Arc<Routing>>,
     /// Requests, in the order of their offsets.
     pub requests: Vec<Arc<Request>>,
     /// Answers, in the order of their offsets.
     pub answers: Vec<Answer>,
-    /// How many cases were open before the turn when it was first taken, where it is taken again; else the lane counts for itself.
+    /// In a replay, the number of open cases before the turn when it was first taken; otherwise the lane counts itself.
     ///
-    /// A replay begins at the oldest case that is still open. The older ones are not there again, but they had their part in who was asked.
+    /// A replay begins at the oldest open case. Older cases are missing from it, although they affected which versions got copies.
     pub open: Option<usize>,
 }
 
@@ -42,17 +42,17 @@ pub struct Turn {
 pub struct Forward {
     /// The request.
     pub request: Arc<Request>,
-    /// Which ask of the case this is; the answer names it.
+    /// The index of this ask in the case; the answer names it.
     pub ask: usize,
-    /// Who is asked.
+    /// The version that gets the copy.
     pub version: Version,
-    /// What for.
+    /// Whether to serve or to shadow.
     pub role: Role,
-    /// After this the answer is late.
+    /// The deadline of the answer.
     pub deadline: Timestamp,
     /// When the case stops waiting.
     pub close_at: Timestamp,
-    /// The routing in use.
+    /// The revision of the routing.
     pub routing: Arc<Routing>,
 }
 
@@ -61,19 +61,19 @@ pub struct Forward {
 pub struct Serve {
     /// The request, for its key, headers and partition; its bytes may be gone.
     pub request: Arc<Request>,
-    /// Whose answer it is, if any version's.
+    /// The version that answered, if any.
     pub version: Option<Version>,
-    /// How it came about.
+    /// The outcome.
     pub outcome: Outcome,
     /// The answer's bytes.
     pub value: Option<Bytes>,
-    /// What went wrong, for people; only with an error.
+    /// The error text for people, if the outcome is an error.
     pub error: Option<Arc<str>>,
-    /// The routing that it went by.
+    /// The revision of the routing.
     pub routing: Arc<Routing>,
 }
 
-/// What the lane asks of the world.
+/// An effect that the lane requests.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServingEffect {
     /// Send a copy to a version.
@@ -102,19 +102,19 @@ pub struct ServingLane {
 const OUR_BYTES_MAX: usize = 1_024;
 
 impl ServingLane {
-    /// Makes a lane with nothing open.
+    /// Returns a lane without open cases.
     pub fn new(partition: i32, open_cases_max: usize, routing: Arc<Routing>) -> Self {
         let ledger = OpenCases::default();
         Self { partition, open_cases_max, routing, ledger, record_bytes_max: usize::MAX }
     }
 
-    /// Returns it so that an answer counts as failed that does not fit into a served record of so many bytes.
+    /// Limits served records to this number of bytes; a larger answer counts as failed.
     #[must_use = "the lane itself has no such bound"]
     pub fn bounded(self, record_bytes_max: usize) -> Self {
         Self { record_bytes_max, ..self }
     }
 
-    /// Takes one event and appends what it asks of the world.
+    /// Processes one event and appends its effects.
     pub fn handle(&mut self, now: Timestamp, event: ServingEvent, out: &mut Vec<ServingEffect>) {
         match event {
             ServingEvent::Routing(routing) => {
@@ -134,7 +134,7 @@ impl ServingLane {
         }
     }
 
-    /// Takes a whole turn, always in this order: routing, requests, answers, deadlines. A replay of the same turn does the same.
+    /// Processes a turn, always in this order: routing, requests, answers, deadlines. A replay of the turn has the same result.
     pub fn turn(&mut self, now: Timestamp, turn: Turn, out: &mut Vec<ServingEffect>) {
         if let Some(routing) = turn.routing {
             self.handle(now, ServingEvent::Routing(routing), out);
@@ -150,7 +150,7 @@ impl ServingLane {
         self.tick(now, out);
     }
 
-    /// Acts on every deadline that `now` has reached.
+    /// Processes every deadline that `now` has reached.
     pub fn tick(&mut self, now: Timestamp, out: &mut Vec<ServingEffect>) {
         while let Some(mut case) = self.ledger.take_due(now) {
             if case.served.is_none() && case.hedge_at.is_some_and(|h| h <= now) {
@@ -183,17 +183,17 @@ impl ServingLane {
         ask.is_some_and(|ask| ask.reply.is_none() && ask.version == forward.version)
     }
 
-    /// Puts a case back that was open before a restart.
+    /// Restores a case that was open before a restart.
     pub(crate) fn put_back(&mut self, case: OpenCase) {
         self.ledger.insert(case);
     }
 
-    /// Returns how many cases are open.
+    /// Returns the number of open cases.
     pub fn open_cases(&self) -> usize {
         self.ledger.len()
     }
 
-    /// Returns how many more requests the lane can take.
+    /// Returns the number of requests that the lane can still accept.
     pub fn room(&self) -> usize {
         self.open_cases_max.saturating_sub(self.ledger.len())
     }
@@ -203,12 +203,12 @@ impl ServingLane {
         &self.routing
     }
 
-    /// Returns whether an answer says that it belongs to another model's case, though it stands where the answers to ours do.
+    /// Returns whether an answer on our topic names a case of another model.
     fn is_foreign(&self, answer: &Answer) -> bool {
         answer.model.as_ref().is_some_and(|model| *model != self.routing.model)
     }
 
-    /// Opens a case where `open` others are open.
+    /// Opens a case while `open` others are open.
     fn open(
         &mut self,
         now: Timestamp,
@@ -229,7 +229,7 @@ impl ServingLane {
             routed_at: now,
             deadline,
             close_at: deadline.max(now + routing.shadow_timeout),
-            // Half of the time is the candidate's alone; then the stable version gets its chance to answer before the deadline.
+            // The candidate has half of the time alone; then the stable version gets a copy and can answer before the deadline.
             hedge_at: may_fall_back.then(|| now + crate::domain::time::Span(routing.timeout.0 / 2)),
             asks: Vec::with_capacity(1 + routing.shadows.len()),
             fallback: None,
@@ -247,7 +247,7 @@ impl ServingLane {
         if open < self.open_cases_max / 2 {
             copy_to_shadows(&mut case, shadows, now, out);
         } else {
-            // Copies to shadows are the first to go when the lane fills up: they stop at half of its bound.
+            // Shadow copies are shed first when the lane fills up: they stop at half of its limit.
             out.extend(shadows.iter().map(|_| ServingEffect::Count(Counter::ShadowShed)));
         }
         if !may_fall_back {
@@ -258,7 +258,7 @@ impl ServingLane {
 
     fn answer(&mut self, now: Timestamp, mut answer: Answer, out: &mut Vec<ServingEffect>) {
         let Some(mut case) = self.ledger.take(answer.case.offset) else {
-            // A case closes before its time only when everyone has answered, so then this is a second answer.
+            // A case closes early only when all versions have answered, so this is a repeated answer.
             let counter = if now > answer.awaited_until {
                 Counter::AnswerLate
             } else {
@@ -300,7 +300,7 @@ impl ServingLane {
         self.settle(case, now, out);
     }
 
-    /// Closes the case when it waits for nothing more, else keeps it.
+    /// Closes the case if it waits for nothing else; otherwise keeps it.
     fn settle(&mut self, case: OpenCase, now: Timestamp, out: &mut Vec<ServingEffect>) {
         if case.is_complete() || (case.served.is_some() && case.close_at <= now) {
             out.push(ServingEffect::Predict(Box::new(case.into_prediction(now))));
@@ -310,7 +310,7 @@ impl ServingLane {
     }
 }
 
-/// Returns how many bytes the record may have that serves an answer: its own, and the request's key and headers, which travel on.
+/// Returns the size in bytes of the served record of an answer: its value, and the request's key and headers.
 fn served_bytes(request: &Request, answer: &Answer) -> usize {
     let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |o| o.len());
     // The lengths of a name and a value take up to ten bytes.

@@ -1,4 +1,4 @@
-//! What is learned, as sums: they merge by addition, in any order, to the same to the last bit.
+//! The evidence as sums. They merge by addition: the result is the same to the last bit in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,44 +17,44 @@ use serinus_stats::paired_bet::PairedCounts;
 use serinus_stats::ranking::Ranking;
 use serinus_stats::sketch::Sketch;
 
-/// What came before so long a time without any case does not tell when something began: a wrong date must not end a rollout.
+/// Cases before a gap of 30 days do not count for the start of a stage: a single wrong timestamp must not end a rollout.
 pub const GAP_MAX: Span = Span(30 * 24 * 3_600_000);
 
-/// The evidence of one rollout, over its whole life so far.
+/// The evidence of one rollout since its start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evidence {
-    /// What happened to each version's cases.
+    /// Counts of each version's cases.
     pub arms: BTreeMap<(Stratum, Version, Part), Tally>,
-    /// What each version's answers scored.
+    /// The scores of each version's answers.
     pub scores: BTreeMap<(Stratum, Version, Part, MetricName), Scores>,
     /// Comparisons that need more than each side's sums.
     pub contrasts: BTreeMap<ContrastKey, Contrast>,
-    /// The units that the split of traffic is checked on.
+    /// The units of the SRM check.
     pub units: BTreeMap<Stratum, Units>,
-    /// Values by buckets of units, over all strata: how far cases of one unit resemble each other. Of latency the logarithm.
+    /// Values by bucket of units, over all strata, for the design effect. Latency is on the log scale.
     pub clusters: BTreeMap<(Version, MetricName), Clusters>,
-    /// Cases whose request id stands for their unit: requests without one, and all where the spec takes the id.
+    /// Cases whose unit is their request id: requests without a unit, and all cases if the spec uses the id as the unit.
     pub without_unit: u64,
-    /// What this lane's split bets are centred on. A lane's own: it is not added up.
+    /// The centers of this lane's split bets. They differ by lane and are not added up.
     pub centres: BTreeMap<(Stratum, MetricName), Centres>,
-    /// What labels that changed after maturity would change; no decision rests on it.
+    /// The effect of labels that changed after maturity; no decision uses it.
     pub amended: Amended,
 }
 
-/// What happened to one version's cases in one stratum.
+/// Counts of one version's cases in one stratum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tally {
-    /// Cases that it was chosen for, or copied to.
+    /// Cases assigned or copied to it.
     pub exposures: u64,
     /// Answers in time.
     pub answered: u64,
-    /// Errors said by the worker.
+    /// Errors returned by the worker.
     pub errors: u64,
-    /// Answers that never came.
+    /// Requests without an answer.
     pub timeouts: u64,
-    /// Answers that came after the deadline.
+    /// Answers after the deadline.
     pub late: u64,
-    /// Cases that another version answered for it.
+    /// Cases in which another version answered in its place.
     pub fallbacks: u64,
     /// Cases that have a label now, late ones included.
     pub labelled: u64,
@@ -68,18 +68,18 @@ pub struct Tally {
     pub first_at: Timestamp,
     /// The newest case's event time.
     pub last_at: Timestamp,
-    /// How long answers took, in milliseconds.
+    /// Latencies of the answers in milliseconds.
     pub latency: Sketch,
 }
 
-/// What one version's answers scored in one metric.
+/// The scores of one version's answers in one metric.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
     /// Sums of the values, clipped to the metric's range.
     pub moments: Moments,
-    /// How many had to be clipped.
+    /// The number of clipped values.
     pub clipped: u64,
-    /// Answers that could not be scored although the truth is known.
+    /// Labeled cases whose answer could not be scored.
     pub lost: Lost,
     /// The two-by-two table of precision, recall and f1.
     pub table: Table,
@@ -92,48 +92,48 @@ pub struct Scores {
 /// A two-by-two table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// Called positive, and are.
+    /// True positives.
     pub hits: u64,
-    /// Called positive, and are not.
+    /// False positives.
     pub alarms: u64,
-    /// Not called positive, but are.
+    /// False negatives.
     pub misses: u64,
-    /// Not called positive, and are not.
+    /// True negatives.
     pub rest: u64,
 }
 
-/// What is kept of a candidate against the stable version.
+/// The comparison of a candidate with the stable version.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contrast {
-    /// How often the two differed on the same case, for a binary metric.
+    /// Discordant pairs of a binary metric.
     pub pairs: PairedCounts,
     /// Sums of candidate minus stable on the same case.
     pub difference: Moments,
-    /// Such pairs of a binary metric as have an answer that cannot be scored, as each side counts them.
+    /// Pairs of a binary metric with an answer that cannot be scored, as they count for harm and in the candidate's favor.
     pub lost_pairs: Sides<PairedCounts>,
     /// The differences of the same pairs, of any metric.
     pub lost_difference: Sides<Moments>,
-    /// Cases that were split between the two, for a binary metric, by the centre of their bets.
+    /// Split cases of a binary metric, by the center of their bets.
     pub split: BTreeMap<Centre, Sides<ipw_bet::Counts>>,
     /// The capital of the bets on a bounded metric: harm, non-inferior, superior.
     pub capital: Option<Box<[Capital; 3]>>,
 }
 
-/// What labels that came or changed after maturity would change.
+/// The effect of labels that arrived or changed after maturity.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Amended {
-    /// How many times a label came, changed or was taken back after maturity.
+    /// How many times a label arrived, changed or was retracted after maturity.
     pub labels: u64,
-    /// What the newer labels show.
+    /// The values by the newer labels.
     pub given: Values,
-    /// What the labels before them had shown.
+    /// The values by the labels that they replace.
     pub taken: Values,
 }
 
-/// The part of the evidence that rests on labels.
+/// The part of the evidence that depends on labels.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values {
-    /// What each version's answers scored.
+    /// The scores of each version's answers.
     pub scores: BTreeMap<(Stratum, Version, Part, MetricName), Scores>,
     /// Comparisons that need more than each side's sums.
     pub contrasts: BTreeMap<ContrastKey, Contrast>,
@@ -173,7 +173,7 @@ impl Default for Tally {
 }
 
 impl Evidence {
-    /// Adds what another lane learned.
+    /// Adds the evidence of another lane.
     pub fn merge(&mut self, other: &Self) {
         for (key, tally) in &other.arms {
             self.arms.entry(key.clone()).or_default().merge(tally);
@@ -199,12 +199,12 @@ impl Evidence {
         self.arms.keys().map(|(stratum, _, _)| *stratum).collect()
     }
 
-    /// Returns a version's part in one stratum.
+    /// Returns the counts of a version in one stratum.
     pub fn tally(&self, stratum: Stratum, version: &Version, part: Part) -> Option<&Tally> {
         self.arms.get(&(stratum, version.clone(), part))
     }
 
-    /// Returns the sum of a version's parts in all strata that are wanted.
+    /// Returns the sum of a version's counts over the strata that `wanted` selects.
     pub fn sum(&self, version: &Version, wanted: impl Fn(Stratum) -> bool) -> Tally {
         let mut sum = Tally::default();
         for ((stratum, it, _), tally) in &self.arms {
@@ -215,7 +215,7 @@ impl Evidence {
         sum
     }
 
-    /// Returns what a version's answers scored in one stratum.
+    /// Returns the scores of a version's answers in one stratum.
     pub fn scored(
         &self,
         stratum: Stratum,
@@ -226,7 +226,7 @@ impl Evidence {
         self.scores.get(&(stratum, version.clone(), part, metric.clone()))
     }
 
-    /// Returns by how much the cases of one unit inflate the variance of a comparison.
+    /// Returns the design effect of a comparison: how much correlated cases of one unit inflate its variance.
     pub fn inflation(&self, candidate: &Version, metric: &MetricName) -> f64 {
         let key = (candidate.clone(), metric.clone());
         self.clusters.get(&key).map_or(1.0, Clusters::inflation)
@@ -237,7 +237,7 @@ impl Evidence {
         self.arms.values().filter(|a| a.exposures > 0).map(|e| e.first_at).min()
     }
 
-    /// Counts what came before this time as of this time, where it is asked how long something goes on.
+    /// Counts earlier cases as cases of this time when durations are measured.
     pub fn begin_at(&mut self, at: Timestamp) {
         for tally in self.arms.values_mut().filter(|a| a.exposures > 0) {
             tally.first_at = tally.first_at.max(at);
@@ -283,7 +283,7 @@ impl Tally {
 }
 
 impl Amended {
-    /// Adds another lane's.
+    /// Adds the values of another lane.
     pub fn merge(&mut self, other: &Self) {
         self.labels += other.labels;
         self.given.merge(&other.given);
@@ -292,7 +292,7 @@ impl Amended {
 }
 
 impl Values {
-    /// Adds another lane's.
+    /// Adds the values of another lane.
     pub fn merge(&mut self, other: &Self) {
         for (key, scores) in &other.scores {
             self.scores.entry(key.clone()).or_default().merge(scores);

@@ -1,4 +1,4 @@
-//! Whether the measurement can be trusted: no units go missing, none meets two arms, and labels come alike.
+//! The health of the measurement: no units are lost, none is in two arms, and labels arrive equally in all arms.
 //!
 //! Units are followed over three points: assigned, answered, labelled. Each has its own sequential test of the same shares, so
 //! that a hold can say between which two points units go missing. Lost answers are compared besides, arm by arm, since one per
@@ -24,17 +24,17 @@ use serinus_stats::split::{self, SplitStage};
 
 /// The level at which unequal labels hold a rollout, of all ages and candidates together.
 const PARITY_ALPHA: f64 = 0.001;
-/// How many points each check is made at.
+/// The number of points of each check.
 const POINTS: f64 = 3.0;
-/// How much more of its answers one arm may lose than another before the loss is held against the measurement. A few answers
-/// lost at a start are not.
+/// By how much one arm's share of lost answers may exceed another's before the measurement counts as bad. A few answers lost
+/// at a start do not count.
 const LOSS_MARGIN: f64 = 0.01;
 /// The loss beyond the margin that the test is planned for.
 const LOSS_MDE: f64 = 0.02;
-/// The share of lost answers that is taken for usual.
+/// The share of lost answers that is assumed to be normal.
 const LOSS_BASE: f64 = 0.001;
 
-/// Looks at how the evidence came about.
+/// Checks the health of the measurement.
 pub fn health(input: &AnalysisInput<'_>, no_data: bool) -> Health {
     Health {
         split: split_trail(input),
@@ -48,13 +48,13 @@ pub fn health(input: &AnalysisInput<'_>, no_data: bool) -> Health {
     }
 }
 
-/// Returns whether a missing label says something about the measurement, and not about the truth.
+/// Returns whether a missing label is a fault of the measurement, and not information about the truth.
 fn are_labels_expected(input: &AnalysisInput<'_>) -> bool {
     let needs_labels = input.plan.metrics.iter().any(Metric::needs_label);
     input.plan.missing == MissingLabels::Exclude && needs_labels
 }
 
-/// Compares how many units of each arm came how far with the shares, in every stratum.
+/// Compares the units of each arm at each point with the shares, in every stratum.
 ///
 /// That a candidate that was taken out did not answer is known by then: from the answer on, only those who are still in are
 /// compared, each set of them by a test of its own.
@@ -110,13 +110,13 @@ fn split_trail(input: &AnalysisInput<'_>) -> Trail {
     trail
 }
 
-/// One stratum at one point: the shares, and the units that came so far.
+/// One stratum at one point: the shares, and the units that reached the point.
 struct Point {
     weights: Vec<f64>,
     counts: Vec<u64>,
-    /// By how much the counts vary more than if every unit was drawn alone.
+    /// The variance of the counts relative to independently drawn units.
     dispersion: f64,
-    /// What the choice of the units counted takes off the logarithm of the evidence.
+    /// The correction of the log evidence for the choice of the counted units.
     toll: f64,
 }
 
@@ -134,8 +134,8 @@ fn log_e(strata: &[Point]) -> f64 {
     strata.iter().map(of_stratum).sum()
 }
 
-/// Returns the evidence that answers go missing: half of the capital is on the shares of what was answered, half on one arm
-/// losing more than another, evenly over the candidates and both directions. The first version is the stable one.
+/// Returns the evidence that answers are lost: half of the capital bets on the shares of answered units, half on one arm losing
+/// more than another, evenly over the candidates and both directions. The first version is the stable one.
 fn answers_log_e(assigned: &[Point], answered: &[Point]) -> f64 {
     let shares = log_e(answered);
     let candidates = answered.first().map_or(0, |a| a.counts.len().saturating_sub(1));
@@ -160,7 +160,7 @@ fn answers_log_e(assigned: &[Point], answered: &[Point]) -> f64 {
     log_sum_exp(&terms)
 }
 
-/// Counts what a candidate and the stable version lost between assignment and answer.
+/// Counts the units that a candidate and the stable version lost between assignment and answer.
 fn losses(candidate: usize, (assigned, answered): (&Point, &Point)) -> Stratum {
     let lost = |arm: usize| assigned.counts[arm].saturating_sub(answered.counts[arm]);
     Stratum {
@@ -177,7 +177,7 @@ fn losses(candidate: usize, (assigned, answered): (&Point, &Point)) -> Stratum {
     }
 }
 
-/// Returns the version that most units are missing of: against its share, or against those that came to the point before.
+/// Returns the version with the most missing units, relative to its share or to the previous point.
 fn most_missing(
     versions: &[&Version],
     strata: &[Point],
@@ -206,7 +206,7 @@ fn most_missing(
     Some((*worst).clone())
 }
 
-/// Puts three tests that share one level together: each may fail at `bar`, and the p-value of all is corrected for `tests`.
+/// Combines three tests that share one level: each may fail at `bar`, and the overall p-value is corrected for `tests`.
 fn trail(log_e: [f64; 3], bar: f64, tests: f64, bad: Option<(usize, Version)>) -> Trail {
     let points = log_e.map(|l| Check { p: p_of_log_e(l), is_ok: l < bar });
     let least = points.iter().map(|p| p.p).fold(1.0, f64::min);
@@ -216,7 +216,7 @@ fn trail(log_e: [f64; 3], bar: f64, tests: f64, bad: Option<(usize, Version)>) -
 
 /// Compares how often labels are missing at three ages, candidate by candidate; the worst counts.
 ///
-/// Where only early ages fail, labels come later in one arm: what is known at maturity is then another thing in each.
+/// If only early ages fail, labels arrive later in one arm, and the labels at maturity are not comparable.
 fn parity_trail(input: &AnalysisInput<'_>) -> Trail {
     let tests = POINTS * input.live.len().max(1) as f64;
     let bar = (tests / PARITY_ALPHA).ln();
@@ -240,7 +240,7 @@ fn parity_trail(input: &AnalysisInput<'_>) -> Trail {
     trail(worst.map(|(log_e, _)| log_e), bar, tests, bad)
 }
 
-/// Returns how many more labels are missing in the candidate's arm than its share of all that are.
+/// Returns the number of labels missing in the candidate's arm beyond its share of all missing labels.
 fn treated_excess(strata: &[Coverage]) -> f64 {
     strata
         .iter()

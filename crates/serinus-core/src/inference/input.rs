@@ -1,4 +1,4 @@
-//! What an interim analysis rests on: the plan, the design, the merged evidence and the state of the rollout.
+//! The input of an interim analysis: the plan, the design, the merged evidence and the state of the rollout.
 
 use crate::domain::ids::{StageIndex, Version};
 use crate::domain::time::Timestamp;
@@ -7,28 +7,28 @@ use crate::evidence::sums::Evidence;
 use crate::inference::bet_cache::BetCache;
 use crate::plan::rollout::RolloutPlan;
 
-/// What one interim analysis rests on.
+/// The input of one interim analysis.
 #[derive(Clone, Copy, Debug)]
 pub struct AnalysisInput<'a> {
     /// The rollout.
     pub plan: &'a RolloutPlan,
-    /// What its tests are planned with.
+    /// The design of its tests.
     pub design: &'a Design,
     /// The merged evidence.
     pub evidence: &'a Evidence,
     /// The stage.
     pub stage: StageIndex,
-    /// The version to compare with.
+    /// The stable version, to compare with.
     pub stable: &'a Version,
-    /// The candidates that are still in.
+    /// The remaining candidates.
     pub live: &'a [Version],
     /// The tick.
     pub tick: Timestamp,
     /// The tick at which the stage was entered, if any was judged since.
     pub entered_at: Option<Timestamp>,
-    /// Records not yet read.
+    /// The number of unread records.
     pub lag: u64,
-    /// Cases that wait for the plan that they were routed by.
+    /// Cases that wait for their plan.
     pub unplanned: u64,
     /// Bets that were planned before.
     pub bets: &'a BetCache,
@@ -41,7 +41,7 @@ pub struct AnalysisInput<'a> {
 pub enum Detail {
     /// Everything that is published.
     Full,
-    /// What a verdict rests on, without ranges, quantiles and tests of fixed size.
+    /// Only what a verdict needs, without ranges, quantiles and fixed-sample tests.
     Verdict,
 }
 

@@ -1,4 +1,4 @@
-//! Turns evidence into what a strategy looks at: arms, findings and the health of the measurement.
+//! Computes the interim analysis from evidence: arms, findings and the health of the measurement.
 
 use crate::domain::ids::StageIndex;
 use crate::domain::time::Timestamp;
@@ -24,7 +24,7 @@ pub fn analyze<'a>(input: &AnalysisInput<'a>) -> InterimAnalysis<'a> {
         .min();
     let timing = Timing {
         rollout_first_at: first.or(input.entered_at),
-        // A case that is older than its stage, as a wrong clock makes it, does not make the stage older.
+        // A case that is older than its stage, because of a wrong clock, does not make the stage older.
         stage_first_at: span.map(|(first, _)| match input.entered_at {
             Some(entered_at) if input.stage > StageIndex(0) => first.max(entered_at),
             Some(_) | None => first,
@@ -55,10 +55,10 @@ pub fn analyze<'a>(input: &AnalysisInput<'a>) -> InterimAnalysis<'a> {
     }
 }
 
-/// The share of segments alerted on that may be false alarms.
+/// The false discovery rate of segment alerts.
 const FALSE_ALARMS: f64 = 0.1;
 
-/// Marks the segments in which harm is proved, all that are watched taken together (e-BH), and lets their intervals say the same.
+/// Marks the segments with proved harm, over all watched segments together (e-BH), and makes their intervals consistent with it.
 fn alerted(plan: &RolloutPlan, mut findings: Vec<Finding>) -> Vec<Finding> {
     let log_e: Vec<f64> = findings
         .iter()

@@ -1,9 +1,8 @@
-//! Latency: whether the candidate is slower at any of four heights of the stable version's distribution.
+//! Latency: whether the candidate is slower at any of four quantiles of the stable version's distribution.
 //!
-//! Thresholds are the stable version's p50, p90, p99 and p99.9, frozen from answers that came before those they are used on, and
-//! frozen again in each stage, as answers multiply, and when they turn out far off. Each set has its block of answers. The
-//! candidate may take the margin longer: its answers are held against the thresholds times `1 + margin`, for harm and for
-//! non-inferiority.
+//! Thresholds are the stable version's p50, p90, p99 and p99.9. They are frozen before the answers that are compared with them,
+//! and frozen again in each stage, after ten times as many answers, and if they are far off. Each set has its block of answers.
+//! For harm and non-inferiority, the candidate's answers are compared with the thresholds times `1 + margin`.
 
 use std::f64::consts::LN_2;
 
@@ -33,20 +32,20 @@ const GROWTH: f64 = 0.5;
 /// are far off, as those of a cold start are, only lose.
 const FROM_THE_FIRST: f64 = 0.95;
 
-/// Which thresholds the candidate's answers are held against.
+/// Which thresholds the candidate's answers are compared with.
 #[derive(Clone, Copy)]
 enum Held {
     ToThresholds,
     ToLimits,
 }
 
-/// How long both versions' answers took in one stratum.
+/// The latencies of both versions in one stratum.
 struct Timed {
     ours: Sketch,
     theirs: Sketch,
 }
 
-/// What was counted of both versions in one stratum, in one block.
+/// The counts of both versions in one stratum and one block.
 struct Counted {
     pairing: Pairing,
     ours: Exceedances,
@@ -100,7 +99,7 @@ pub(crate) fn duration(input: &AnalysisInput<'_>, metric: &Metric, candidate: &V
         value: one(&ours),
         difference: slowdown(&timed, shown)
             .map(|value| with_interval(claims.allowed(metric, value), range, n)),
-        // Until the thresholds are frozen nothing is said: an open question.
+        // Until the thresholds are frozen, the question is open.
         log_e: log_e.or((n_min > 0).then_some(LogE {
             harm: 0.0,
             non_inferior: 0.0,
@@ -131,12 +130,12 @@ fn timed(
     Timed { ours: of(candidate), theirs: of(input.stable) }
 }
 
-/// Returns by what fraction the candidate is slower at a height, averaged over strata; nothing without answers of both.
+/// Returns the fraction by which the candidate is slower at a quantile, averaged over strata; `None` without answers of both.
 fn slowdown(strata: &[Timed], q: f64) -> Option<f64> {
     average(strata, |s| Some(s.ours.quantile(q)? / s.theirs.quantile(q)? - 1.0))
 }
 
-/// Returns the height that tells most of harm, among those at which the candidate is slower by more than the margin if there is any.
+/// Returns the quantile with the strongest evidence of harm, among those slower by more than the margin if there are any.
 fn tells_most(strata: &[Timed], slower: &[f64; RUNGS], metric: &Metric) -> f64 {
     let is_over = |rung: usize| {
         slowdown(strata, QUANTILES[rung]).is_some_and(|by| by > metric.margin.value())
@@ -255,7 +254,7 @@ fn capitals(strata: &[Counted], rung: usize, null: Null, held: Held, prior: &Pri
     let base = Ladder::bases()[rung];
     let mut sums = [0.0; GRID];
     for it in strata {
-        // An answer that did not come is slower than all where that speaks against the claim, and as fast as can be else.
+        // A missing answer counts as slower than all thresholds if that is against the claim, and otherwise as faster than all.
         let (lost, lost_theirs) = match null.side {
             Side::Greater => (0, it.theirs.unanswered),
             Side::Less => (it.ours.unanswered, 0),
@@ -287,7 +286,7 @@ fn capitals(strata: &[Counted], rung: usize, null: Null, held: Held, prior: &Pri
     sums
 }
 
-/// Mixes bets that begin with any of the blocks and run on from there: what begins later loses nothing before.
+/// Mixes bets that start with any of the blocks and continue from there: a bet that starts later loses nothing before.
 ///
 /// The first has [`FROM_THE_FIRST`] of the capital, the `j`-th after it `1 / (j (j + 1))` of the rest, and what is left waits.
 fn from_any_block(blocks: &[LogCapitals], prior: &Prior) -> f64 {

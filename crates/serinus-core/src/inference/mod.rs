@@ -1,4 +1,4 @@
-//! What the evidence says: interim analyses, estimates and e-values by metric, and the health of the measurement.
+//! Interim analyses: estimates and e-values by metric, and the health of the measurement.
 
 pub mod format;
 pub mod verdict;

@@ -1,6 +1,6 @@
 //! Plans the bets: from the spec before there is data, from the stable version's own history afterwards.
 //!
-//! What is planned for a stage rests on the stages before it only, and never changes while the stage lasts.
+//! The plan of a stage depends only on earlier stages and does not change during the stage.
 
 use crate::domain::ids::{MetricName, StageIndex, Version};
 use crate::domain::time::Timestamp;
@@ -20,18 +20,18 @@ use serinus_stats::prior::Prior;
 use serinus_stats::side::{Null, Side};
 use serinus_stats::sketch::{ACCURACY, Sketch};
 
-/// From how many observations on the data is believed more than the spec.
+/// Minimum number of observations for planning from the data instead of the spec.
 const HISTORY_MIN: u64 = 100;
 /// Minimum number of answers from which latency thresholds are frozen, in each stage.
 const ANSWERS_MIN: u64 = 200;
-/// From how many answers since the thresholds were frozen on it is asked whether they are far off.
+/// Minimum number of answers after a freeze before the thresholds are checked for being far off.
 const ANSWERS_TO_DOUBT: u64 = 100;
-/// How many sets of thresholds a metric has at most: each stands in the design, which every event carries.
+/// Maximum number of threshold sets of a metric: the design holds all of them, and every event carries the design.
 const BLOCKS_MAX: usize = 16;
 
-/// The three questions of a metric as hypotheses to speak against: harm, non-inferior, superior.
+/// The null hypotheses of a metric's three questions: harm, non-inferior, superior.
 ///
-/// Two copies of one version disagree with themselves never, so for disagreement harm begins at the margin.
+/// Two copies of one deterministic version never disagree, so for disagreement, harm begins at the margin.
 pub fn nulls(metric: &Metric) -> [Null; 3] {
     let sign = metric.direction.harm_sign();
     let (worse, better) =
@@ -45,12 +45,12 @@ pub fn nulls(metric: &Metric) -> [Null; 3] {
     ]
 }
 
-/// Returns the mixture of effects that a metric is planned for.
+/// Returns the prior (mixture of effects) that a metric is planned for.
 pub fn prior(metric: &Metric) -> Prior {
     Prior::planned(metric.mde)
 }
 
-/// Returns the bets of a bounded metric, for its three questions; nothing where nothing is compared.
+/// Returns the bets of a bounded metric for its three questions; `None` if nothing is compared.
 pub fn bets(metric: &Metric, assumption: Assumption, pairing: Pairing) -> Option<[Bets; 3]> {
     let (low, high) = metric.range;
     let prior = prior(metric);
@@ -68,7 +68,7 @@ pub fn bets(metric: &Metric, assumption: Assumption, pairing: Pairing) -> Option
     }
 }
 
-/// Returns what a binary metric's best bet wins by a case on average, as a logarithm, where the candidate differs by `truth`.
+/// Returns the expected log growth per case of a binary metric's best bet if the candidate differs by `truth`.
 pub fn rate_growth(
     metric: &Metric,
     assumption: Assumption,
@@ -119,15 +119,15 @@ pub fn mean_growth(
     bets.lambdas().iter().map(win).fold(0.0, f64::max)
 }
 
-/// Returns the rate of the stable version that bets around a centre are planned for.
+/// Returns the stable version's rate for which bets around a center are planned.
 ///
-/// Rare events are centred at 0: a case without the event then bets nothing, so a service without errors proves itself by the margin
-/// alone. Planned for a rate of 0, a single event would cost nearly everything.
+/// Bets on rare events are centered at 0: a case without the event then bets nothing, so a service without errors is proved by
+/// the margin alone. If they were planned for a rate of 0, a single event would cost nearly the whole capital.
 pub fn planned_rate(centre: f64) -> f64 {
     if centre > 0.0 { centre } else { RARE_BASE }
 }
 
-/// Returns what is assumed of a metric at a stage.
+/// Returns the assumptions about a metric at a stage.
 pub fn assumption(design: &Design, metric: &Metric, stage: StageIndex) -> Assumption {
     design
         .assumptions
@@ -143,7 +143,7 @@ pub fn initial(plan: &RolloutPlan) -> Design {
     design
 }
 
-/// Plans a stage from what the stages before it showed of the stable version.
+/// Plans a stage from the stable version's evidence in earlier stages.
 pub fn plan_stage(
     design: &mut Design,
     plan: &RolloutPlan,
@@ -162,10 +162,10 @@ pub fn plan_stage(
     }
 }
 
-/// Freezes latency thresholds where they are due; returns whether any were.
+/// Freezes latency thresholds that are due; returns whether any were.
 ///
-/// Thresholds are chosen from answers that came before, and only what comes after is held against them. What was held against
-/// earlier ones stays: the evidence of all blocks adds up.
+/// Thresholds are chosen from earlier answers, and only later answers are compared with them. Comparisons with earlier thresholds
+/// are kept: the evidence of all blocks is added up.
 pub fn freeze_thresholds(
     design: &mut Design,
     plan: &RolloutPlan,
@@ -191,8 +191,8 @@ pub fn freeze_thresholds(
             continue;
         }
         let Some(ladder) = Ladder::of(&fresh) else { continue };
-        // One bucket down: answers that take as long as the quantile itself, of which there are many when clocks tick in
-        // whole milliseconds, count as slower for both versions.
+        // One bucket down: answers equal to the quantile count as slower for both versions. There are many of them if clocks
+        // have a resolution of one millisecond.
         let below = (1.0 - ACCURACY) / (1.0 + ACCURACY);
         let latency_ms = ladder.scaled(below).thresholds.map(rounded);
         let blocks = design.thresholds.entry(metric.name.clone()).or_default();
@@ -212,8 +212,8 @@ pub fn freeze_thresholds(
 
 type Key = (Stratum, Version, Part);
 
-/// Returns whether new thresholds are due, from what the stable version answered since the last ones: first, in a new stage, when
-/// ten times as many answers came in all, and when the last ones are far off, as those of a cold start are.
+/// Returns whether new thresholds are due, given the stable version's answers since the last ones. They are due for the first
+/// time, in a new stage, after ten times as many answers in total, and if the last ones are far off, as after a cold start.
 fn is_due(blocks: &[Thresholds], fresh: &Sketch, stage: StageIndex) -> bool {
     let Some(last) = blocks.last() else { return fresh.count() >= ANSWERS_MIN };
     let before = match &last.block {
@@ -223,23 +223,23 @@ fn is_due(blocks: &[Thresholds], fresh: &Sketch, stage: StageIndex) -> bool {
     if blocks.len() >= BLOCKS_MAX {
         return false;
     }
-    // Half as many again, so that latency that swings does not use up all sets of thresholds at once.
+    // Each set needs half as many more answers, so that fluctuating latency does not use up all sets at once.
     let is_doubted = fresh.count() >= ANSWERS_TO_DOUBT.max(before / 2);
     last.stage < stage && fresh.count() >= ANSWERS_MIN
         || fresh.count() / 9 >= before.max(ANSWERS_MIN)
         || is_doubted && is_far_off(last, fresh)
 }
 
-/// Returns whether the middle or the ninth decile of the answers lies elsewhere than it did.
+/// Returns whether the median or the ninth decile of the answers has moved.
 fn is_far_off(thresholds: &Thresholds, fresh: &Sketch) -> bool {
     let Some(ladder) = Ladder::of(fresh) else { return false };
-    // Half a millisecond is what clocks that tick in whole ones do not tell.
+    // Half a millisecond is below the resolution of clocks with whole milliseconds.
     let is_apart = |a: f64, b: f64, factor: f64| a.max(b) > factor * a.min(b) + 0.5;
     is_apart(thresholds.latency_ms[0], ladder.thresholds[0], 1.5)
         || is_apart(thresholds.latency_ms[1], ladder.thresholds[1], 2.0)
 }
 
-/// Ends a block with what was counted in it.
+/// Closes a block with its counts.
 fn close(thresholds: &mut Thresholds, evidence: &Evidence, metric: &Metric) {
     let counted: Counted = evidence
         .arms
@@ -250,7 +250,7 @@ fn close(thresholds: &mut Thresholds, evidence: &Evidence, metric: &Metric) {
     thresholds.block = Block::Closed(counted);
 }
 
-/// Counts what of a tally falls into a block.
+/// Counts the part of a tally that falls into a block.
 pub fn in_block(
     thresholds: &Thresholds,
     key: &(Stratum, Version, Part),
@@ -266,7 +266,7 @@ pub fn in_block(
     }
 }
 
-/// Counts how many answers took longer than the thresholds, and how many did not come.
+/// Counts the answers slower than the thresholds, and the missing answers.
 fn exceedances_of(tally: &Tally, latency_ms: &[f64; RUNGS], metric: &Metric) -> Exceedances {
     Exceedances {
         unanswered: tally.errors + tally.late + tally.timeouts,
@@ -274,7 +274,7 @@ fn exceedances_of(tally: &Tally, latency_ms: &[f64; RUNGS], metric: &Metric) -> 
     }
 }
 
-/// Counts how many answers of a sketch took longer than the thresholds.
+/// Counts the answers of a sketch that were slower than the thresholds.
 pub fn exceedances(sketch: &Sketch, latency_ms: &[f64; RUNGS], metric: &Metric) -> Exceedances {
     let ladder = Ladder { thresholds: *latency_ms };
     let above = |ladder: Ladder| {
@@ -309,7 +309,7 @@ fn from_history(
     if scores.moments.n >= HISTORY_MIN {
         match metric.kind.shape() {
             Shape::Binary => {
-                // A rate of 0 or 1 in the sample is not one in the world.
+                // A rate of 0 or 1 in the sample does not mean the same rate in the population.
                 let centre = (summary.mean * summary.n + 0.5) / (summary.n + 1.0);
                 assumption.centre = centre;
                 assumption.variance = centre * (1.0 - centre);
@@ -351,7 +351,7 @@ fn pairs(name: &MetricName, stage: StageIndex, evidence: &Evidence) -> (PairedCo
     (pairs, differences.summary())
 }
 
-/// Before there is data: a rate has the variance of a rate; a bounded value half of what its mean allows at the most.
+/// Without data, a rate has its binomial variance; a bounded value has half of the largest variance that its mean allows.
 fn from_spec(metric: &Metric) -> Assumption {
     let (low, high) = match metric.kind.shape() {
         Shape::Bounded => metric.range,
@@ -366,12 +366,12 @@ fn from_spec(metric: &Metric) -> Assumption {
             (0.5 * spread, 0.1 * spread)
         }
     };
-    // Builds of one model err on the same cases more often than not: half as many differ as if one guessed the other's rate.
+    // Versions of one model often err on the same cases: assume half as many discordant pairs as under independence.
     let discordance = (0.5 * spread).max(2.0 * metric.mde).clamp(1e-3, 1.0);
     Assumption { centre, variance, paired_variance, discordance }
 }
 
-/// Seven digits: a plan needs no more, and they come back the same from any text form.
+/// Rounds to seven digits: enough for a plan, and exact in any text format.
 fn rounded(number: f64) -> f64 {
     format!("{number:.6e}").parse().unwrap_or(number)
 }

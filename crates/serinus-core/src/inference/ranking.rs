@@ -23,10 +23,10 @@ use serinus_stats::roc;
 use serinus_stats::special::normal_sf;
 use serinus_stats::two_sample::Rate;
 
-/// From how many cases of each kind that a value rests on a stratum counts.
+/// Minimum number of cases of each class that a value needs, for a stratum to count.
 const RANKED_MIN: u64 = 30;
 
-/// One arm's value, and how well it is known.
+/// One arm's value with its variance.
 #[derive(Clone, Copy, Debug)]
 struct Arm {
     value: f64,
@@ -108,14 +108,14 @@ pub(crate) fn ranked(input: &AnalysisInput<'_>, metric: &Metric, candidate: &Ver
             .mean()
             .or_else(|| raw(value, stable))
             .map(|s| with_interval(s, interval, n)),
-        // Without enough positives nothing is said yet, and that is an open question, not a lack of data.
+        // Without enough positives the question is open; this is not a lack of data.
         log_e: log_e.or((n_min > 0).then_some(NOTHING_SAID)),
         classic: classic(metric, &ours_all, &theirs_all).filter(|_| input.detail == Detail::Full),
         lost: LostAnswers { worst_difference: sides.favour.mean(), ..lost },
     }
 }
 
-/// Returns the evidence against each null, harm by one side's difference and what favours the candidate by the other's.
+/// Returns the evidence against each null: harm by one bound of the difference, claims for the candidate by the other.
 fn one_sided(metric: &Metric, alpha: f64, sides: Sides<Option<asymp::Estimate>>) -> Option<LogE> {
     let (harm, favour) = (sides.harm?, sides.favour?);
     let [worse, not_too_bad, better] = planning::nulls(metric);
@@ -131,7 +131,7 @@ fn raw(value: Option<Estimate>, stable: Option<Estimate>) -> Option<f64> {
     Some(value?.value - stable?.value)
 }
 
-/// One arm as it would be if all answers that cannot be scored were as bad, or as good, as they can be.
+/// One arm's value if all answers that cannot be scored were the worst, or the best, possible.
 struct Extremes {
     worst: Option<Arm>,
     best: Option<Arm>,
@@ -155,7 +155,7 @@ fn extremes(metric: &Metric, scores: &Scores) -> Extremes {
     Extremes { worst: arm_between(metric, &worst, last), best: arm_between(metric, &best, first) }
 }
 
-/// Returns one arm's value; nothing where it has no case.
+/// Returns one arm's value; `None` without cases.
 fn arm(metric: &Metric, scores: &Scores) -> Option<Arm> {
     arm_between(metric, scores, Ends::default())
 }
@@ -196,7 +196,7 @@ fn arm_between(metric: &Metric, scores: &Scores, ends: Ends) -> Option<Arm> {
     })
 }
 
-/// What a two-by-two metric is a share of.
+/// The denominator of a two-by-two metric.
 struct Quotient {
     part: f64,
     whole: f64,

@@ -3,7 +3,7 @@
 use crate::inference::claims::Claims;
 use crate::inference::verdict::{Classic, Estimate, LogE, LostAnswers};
 
-/// What one metric says of one candidate, before it is judged.
+/// The result of one metric for one candidate, before it is judged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reading {
     pub(crate) n: u64,

@@ -1,6 +1,6 @@
 //! Which cases a metric could not score, as a check of the measurement: from a share of one per cent on it holds the rollout.
 //!
-//! Scores of the cases that are left say nothing of the others, and a version may look better by what is left out.
+//! The scores of the other cases carry no information about these, and a version may look better because they are missing.
 
 use crate::domain::ids::{RequestId, Version};
 use crate::evidence::sums::Scores;
@@ -10,12 +10,12 @@ use crate::inference::verdict::{Clipped, Gap};
 use crate::plan::metric::{Metric, MetricKind, MetricRole, Shape};
 use serinus_stats::ranking::Ranking;
 
-/// From which share of a version's labelled cases on a gap holds.
+/// Minimum share of a version's labelled cases for a gap to hold the rollout.
 const SHARE_MAX: f64 = 0.01;
-/// From which share of all pairs of a positive and a negative on ties hold: they may hide half of it from the area.
+/// Minimum share of tied pairs of a positive and a negative to hold the rollout: ties may hide half of it from the area.
 const TIED_MAX: f64 = 0.05;
 
-/// Returns what could not be scored, by metric, version and reason.
+/// Returns the cases that could not be scored, by metric, version and reason.
 pub fn gaps(input: &AnalysisInput<'_>) -> Vec<Gap> {
     let mut gaps = Vec::new();
     for metric in input.plan.metrics.iter().filter(|metric| metric.segment.is_none()) {
@@ -89,12 +89,12 @@ fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// Returns whether values outside of the range leave a gap: a loss in nats has no greatest value, and its range is a convention.
+/// Returns whether values outside of the range are a gap: a loss in nats has no maximum, and its range is a convention.
 pub fn is_range_declared(kind: MetricKind) -> bool {
     kind.traits().range.is_none()
 }
 
-/// Says a gap in words: `brier: 50.0% of the labels of v1's cases are no outcomes (0, 1 or between), as of r1, r5 and r9`.
+/// Describes a gap in words: `brier: 50.0% of the labels of v1's cases are no outcomes (0, 1 or between), as of r1, r5 and r9`.
 pub fn words(gap: &Gap) -> String {
     let version = &gap.version;
     let what = match gap.reason.side() {

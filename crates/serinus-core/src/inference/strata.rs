@@ -17,10 +17,10 @@ use serinus_stats::ipw_bet;
 use serinus_stats::moments::{Moments, Summary};
 use serinus_stats::paired_bet::PairedStratum;
 
-/// From how many values on a mean gets a range.
+/// Minimum number of values for a range of a mean.
 pub(crate) const VALUES_MIN: f64 = 30.0;
 
-/// What one stratum shows of a metric that answers score in.
+/// One stratum of a metric that scores answers.
 pub(crate) struct Compared<'a> {
     pub(crate) stratum: Stratum,
     pub(crate) pairing: Pairing,
@@ -29,7 +29,7 @@ pub(crate) struct Compared<'a> {
     pub(crate) contrast: Option<&'a Contrast>,
 }
 
-/// Returns what the strata show in which the two are compared.
+/// Returns the strata in which the two versions are compared.
 pub(crate) fn compared<'a>(
     input: &AnalysisInput<'a>,
     metric: &Metric,
@@ -81,7 +81,7 @@ impl Compared<'_> {
             .with(arm(theirs, Whose::Stables), |ours, theirs| (ours, theirs))
     }
 
-    /// Returns what was split between the two, of a binary metric, by the centre of the bets.
+    /// Returns the split cases of a binary metric, by the center of their bets.
     pub(crate) fn splits(
         &self,
         input: &AnalysisInput<'_>,
@@ -101,7 +101,7 @@ impl Compared<'_> {
         contrast.split.iter().map(|(centre, c)| c.map(|i| stratum(*centre, i))).collect()
     }
 
-    /// Returns what both answered, of a binary metric.
+    /// Returns the pairs of a binary metric.
     pub(crate) fn paired(
         &self,
         input: &AnalysisInput<'_>,
@@ -117,7 +117,7 @@ impl Compared<'_> {
     }
 }
 
-/// A mean over strata, each weighted by how much it can tell.
+/// A mean over strata, each weighted by its information.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Average {
     sum: f64,
@@ -126,7 +126,7 @@ pub(crate) struct Average {
 }
 
 impl Average {
-    /// Adds a stratum; one without a value, or without a variance, is left out.
+    /// Adds a stratum; one without a value or a variance is skipped.
     pub(crate) fn add(&mut self, value: f64, variance: f64, weight: f64) {
         if value.is_finite() && variance.is_finite() && weight.is_finite() && weight > 0.0 {
             self.sum += weight * value;
@@ -135,7 +135,7 @@ impl Average {
         }
     }
 
-    /// Returns the same with a variance so many times as large.
+    /// Returns the same with its variance multiplied by this factor.
     pub(crate) fn inflated(self, inflation: f64) -> Self {
         Self { squares: self.squares * inflation, ..self }
     }
@@ -159,7 +159,7 @@ impl Average {
         }
     }
 
-    /// Returns the nulls that no claim rejects, each end at the level of the claims that it speaks for.
+    /// Returns the nulls that no claim rejects, each end at the level of its claims.
     pub(crate) fn unrejected(&self, n: f64, metric: &Metric, alpha: f64, bars: Bars) -> Interval {
         match self.asymptotic(n) {
             Some(estimate) if n >= VALUES_MIN => unrejected(&estimate, metric, alpha, bars),
@@ -192,7 +192,7 @@ pub(crate) fn tuning(alpha: f64) -> Tuning {
     Tuning { alpha, n_star: N_STAR }
 }
 
-/// Returns an estimate with its range, without the ends that nothing bounds.
+/// Returns an estimate with its range; unbounded ends are `None`.
 pub(crate) fn with_interval(value: f64, interval: Interval, n: u64) -> Estimate {
     let bound = |f: f64| f.is_finite().then_some(f);
     Estimate { value, low: bound(interval.low), high: bound(interval.high), n }

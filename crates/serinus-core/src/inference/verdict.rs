@@ -1,4 +1,4 @@
-//! What was learned at one tick, and what should become of the stage.
+//! The findings of one tick, and the verdict on the stage.
 
 use crate::domain::ids::{MetricName, RequestId, StageIndex, Version};
 use crate::domain::share::Share;
@@ -12,9 +12,9 @@ use crate::plan::rollout::RolloutPlan;
 pub struct Estimate {
     /// The number.
     pub value: f64,
-    /// The range's lower end; `None` where nothing bounds it.
+    /// The range's lower end; `None` if it is unbounded.
     pub low: Option<f64>,
-    /// The range's upper end; `None` where nothing bounds it.
+    /// The range's upper end; `None` if it is unbounded.
     pub high: Option<f64>,
     /// How many observations it rests on.
     pub n: u64,
@@ -42,7 +42,7 @@ pub struct Classic {
     pub p: f64,
 }
 
-/// What the evidence shows of one metric and candidate.
+/// The result of one metric and candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Proof {
     /// There is nothing to compare.
@@ -81,9 +81,9 @@ impl Proof {
 pub struct Finding {
     /// The metric.
     pub metric: MetricName,
-    /// What it computes.
+    /// The kind of metric.
     pub kind: MetricKind,
-    /// What it may decide.
+    /// The role of the metric.
     pub role: MetricRole,
     /// Whether it waits for labels.
     pub needs_label: bool,
@@ -103,32 +103,32 @@ pub struct Finding {
     pub value: Option<Estimate>,
     /// Candidate minus stable; for latency relative to the stable version.
     pub difference: Option<Estimate>,
-    /// The evidence; `None` for what is only reported.
+    /// The evidence; `None` for a metric that is only reported.
     pub log_e: Option<LogE>,
     /// The fixed-size test of the same.
     pub classic: Option<Classic>,
-    /// What all this shows.
+    /// The result of its tests.
     pub proof: Proof,
     /// Whether harm in it may abort.
     pub aborts: bool,
     /// How many cases of the arm with fewer had a value, for the minimum sample.
     pub n_min: u64,
-    /// How many cases of one unit tell as much as one case of its own; infinite with too few units to tell.
+    /// The design effect: how many cases of one unit carry the information of one independent case; infinite with too few units.
     pub design_effect: f64,
     /// How many values were clipped, for a metric with a range.
     pub clipped: Option<Clipped>,
-    /// The answers that cannot be scored and count against what is claimed.
+    /// The answers that cannot be scored and count against the claim.
     pub lost: LostAnswers,
 }
 
-/// The answers of one comparison that cannot be scored and count against what is claimed.
+/// The answers of one comparison that cannot be scored and count against the claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LostAnswers {
     /// Of the candidate.
     pub candidate: u64,
     /// Of the stable version.
     pub stable: u64,
-    /// Candidate minus stable if they had been as bad for the candidate as they can be; nothing where that is not known.
+    /// Candidate minus stable in the worst case for the candidate; `None` if unknown.
     pub worst_difference: Option<f64>,
 }
 
@@ -139,7 +139,7 @@ pub struct ArmReport {
     pub version: Version,
     /// Whether it is the stable one.
     pub is_stable: bool,
-    /// What it serves now.
+    /// The share that it serves now.
     pub share: Share,
     /// Cases that it was chosen for or copied to.
     pub exposures: u64,
@@ -149,13 +149,13 @@ pub struct ArmReport {
     pub answered: u64,
     /// Errors said by the worker.
     pub errors: u64,
-    /// Answers that never came.
+    /// Requests without an answer.
     pub timeouts: u64,
-    /// Answers that came after the deadline.
+    /// Answers after the deadline.
     pub late: u64,
     /// Cases of this arm that another version answered.
     pub fallbacks: u64,
-    /// Mature cases with a label, and labels that came after maturity.
+    /// Mature cases with a label, and labels that arrived after maturity.
     pub labelled: u64,
     /// Mature cases.
     pub mature: u64,
@@ -192,11 +192,11 @@ pub struct Check {
 /// One check made at three points in turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trail {
-    /// All points together: bad where any is.
+    /// All points together: bad if any point is.
     pub all: Check,
     /// Each point by itself.
     pub points: [Check; 3],
-    /// The bad point that tells most, and who comes off worst there.
+    /// The bad point with the strongest evidence, and the version that is affected most.
     pub bad: Option<(usize, Version)>,
 }
 
@@ -229,21 +229,21 @@ impl LabelAge {
 /// Whether the measurement can be trusted at all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
-    /// The arms got what the shares say: of units assigned, answered and labelled.
+    /// The SRM check of units assigned, answered and labelled.
     pub split: Trail,
     /// Labels are missing equally often in all arms: at a quarter of the maturity, at half of it, and at it.
     pub label_parity: Trail,
     /// Of the units looked at, those seen in more than one arm within a stratum.
     pub mixed_units: u64,
-    /// Cases whose request id stands for their unit: requests without one, and all where the spec takes the id.
+    /// Cases whose unit is their request id: requests without a unit, and all cases if the spec uses the id as the unit.
     pub without_unit: u64,
     /// Records not yet read.
     pub lag: u64,
-    /// Cases that are in no evidence yet, since the plan that they were routed by is not known where labels are joined.
+    /// Cases that are not in the evidence yet because the lane that joins labels does not have their plan.
     pub unplanned: u64,
     /// Whether there is no fresh traffic to judge.
     pub no_data: bool,
-    /// What could not be scored.
+    /// The cases that could not be scored.
     pub scoring: Vec<Gap>,
 }
 
@@ -321,7 +321,7 @@ pub struct InterimAnalysis<'a> {
     pub health: Health,
 }
 
-/// What a stage waits for.
+/// The condition that a stage waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Time.
@@ -338,13 +338,13 @@ pub enum Wait {
     Approval,
 }
 
-/// What should become of the stage, with a sentence that says why.
-#[must_use = "a verdict that nobody acts on is worse than none"]
+/// The verdict on a stage, with a sentence that gives the reason.
+#[must_use = "an unused verdict has no effect"]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// Stay.
     Hold {
-        /// For what.
+        /// The condition.
         wait: Wait,
         /// Why.
         reason: String,
@@ -371,16 +371,16 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
-    /// The question is answered; what to do about it is for a person.
+    /// The question is answered; a person decides what to do.
     Conclude {
-        /// Who won.
+        /// The winner.
         winner: Version,
         /// Why.
         reason: String,
     },
     /// Make the winner the stable version.
     Promote {
-        /// Who won.
+        /// The winner.
         winner: Version,
         /// Why.
         reason: String,
@@ -388,7 +388,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Returns the sentence that says why.
+    /// Returns the reason as a sentence.
     pub fn reason(&self) -> &str {
         match self {
             Self::Hold { reason, .. }
@@ -413,7 +413,7 @@ impl Verdict {
     }
 }
 
-/// What one test was asked.
+/// The question of one test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Question {
     /// Is the candidate worse?

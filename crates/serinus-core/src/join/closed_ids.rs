@@ -1,4 +1,4 @@
-//! The request ids whose cases were closed and forgotten, so that a label that comes later is known for an orphan at once.
+//! The request ids of cases that were closed and dropped, so that a later label is recognized as an orphan at once.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use crate::domain::ids::RequestId;
 
 /// The newest ids that were added, by their hashes: only counters depend on them, so two ids of one hash do no harm.
 ///
-/// They are not saved: after a restart a label of an id from before waits like one whose case may still come, and is counted then.
+/// They are not saved: after a restart, a label of such an id waits as if its case could still arrive, and is counted later.
 #[derive(Debug)]
 pub(crate) struct ClosedIds {
     max: usize,
@@ -18,12 +18,12 @@ pub(crate) struct ClosedIds {
 }
 
 impl ClosedIds {
-    /// Makes an empty one that remembers so many.
+    /// Returns an empty set that keeps this number of ids.
     pub(crate) fn new(max: usize) -> Self {
         Self { max, hashes: HashSet::new(), order: VecDeque::new() }
     }
 
-    /// Adds one; the oldest is forgotten where there are too many.
+    /// Adds an id; drops the oldest if there are too many.
     pub(crate) fn add(&mut self, id: &RequestId) {
         let hash = xxh3_64(id.as_str().as_bytes());
         if !self.hashes.insert(hash) {

@@ -1,4 +1,4 @@
-//! What is held of one request id: its labels and its cases, and the rows that follow from them.
+//! The entry of one request id: its labels, its cases, and the rows that follow from them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::domain::label::Label;
 use crate::domain::time::{Span, Timestamp};
 use crate::join::small_map::{Keyed, SmallMap};
 
-/// What is known of a case's truth.
+/// The truth of a case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Truth {
     /// The label's value.
@@ -22,7 +22,7 @@ pub struct Truth {
     pub version: u64,
 }
 
-/// What a row says about its label.
+/// The label status of a row.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -32,9 +32,9 @@ pub enum LabelStatus {
     Labelled,
     /// Not there at maturity.
     Missing,
-    /// Came after maturity.
+    /// The label arrived after maturity.
     Late,
-    /// A newer version came after maturity.
+    /// A newer version of the label arrived after maturity.
     Corrected,
     /// Taken back after maturity.
     Retracted,
@@ -49,17 +49,17 @@ pub struct Joined {
     pub truth: Option<Truth>,
     /// The truth that the row before this one said; nothing for the final row.
     pub before: Option<Truth>,
-    /// Whether there was a label at a quarter of the window, and at half of it; only told by the final row.
+    /// Whether there was a label at a quarter of the window, and at half of it; only in the final row.
     pub known_by: [bool; 2],
-    /// What the row says about it.
+    /// The status of the label.
     pub status: LabelStatus,
     /// 1 for the final row, higher for later rows.
     pub row_version: u32,
-    /// How far the inputs had come when the case matured; only the final row has it.
+    /// The watermarks at which the case matured; only the final row has them.
     pub matured_at: Option<MaturedAt>,
 }
 
-/// How far the inputs had come when a case matured: why its label counted, or did not.
+/// The watermarks at which a case matured, which explain why its label did or did not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaturedAt {
     /// The watermark of the predictions, in event time.
@@ -77,10 +77,10 @@ pub struct LabelWatermark {
     pub slowest: Option<i32>,
 }
 
-/// How far the inputs of a lane have come.
+/// The watermarks of a lane's inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// How far the predictions have come, in event time.
+    /// The watermark of the predictions, in event time.
     pub predictions: Timestamp,
     /// The watermark of the labels.
     pub labels: LabelWatermark,
@@ -90,14 +90,14 @@ pub struct Progress {
     pub read_to: Timestamp,
 }
 
-/// A case that has come.
+/// A case that has arrived.
 #[derive(Clone, Debug)]
 pub struct Fresh {
     /// The case.
     pub prediction: Arc<Prediction>,
-    /// The turn in which it came.
+    /// The turn in which it arrived.
     pub turn: u64,
-    /// When it came, by the clock on the wall.
+    /// The wall-clock time at which it arrived.
     pub taken_at: Timestamp,
 }
 
@@ -108,13 +108,13 @@ pub struct Waiting {
     pub prediction: Arc<Prediction>,
     /// When its label state is read.
     pub due: Timestamp,
-    /// When the case matures if the label watermark stands still.
+    /// When the case matures if the label watermark is stalled.
     pub due_without_labels: Timestamp,
     /// When it was closed, by the clock on the wall: labels that stood on Kafka by then count.
     pub closed_at: Timestamp,
     /// When it is forgotten.
     pub expires: Timestamp,
-    /// The turn in which it came.
+    /// The turn in which it arrived.
     pub turn: u64,
     /// The version and the status of its last row; nothing before its final row.
     pub row: Option<(u32, LabelStatus)>,
@@ -138,12 +138,12 @@ impl Until {
     }
 }
 
-/// What is held of one request id.
+/// The entry of one request id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Its labels, in the order in which they came.
+    /// Its labels, in order of arrival.
     pub labels: Vec<Label>,
-    /// The turn in which the first of them came.
+    /// The turn in which the first of them arrived.
     pub label_turn: u64,
     /// Until when the labels are kept, whatever becomes of the cases: another case may have the same id.
     pub labels_until: Until,
@@ -181,7 +181,7 @@ impl Waiting {
         [4, 2].map(|part| newest(labels, at + Span(window.0 / part)).is_some_and(|p| !p.retract))
     }
 
-    /// Returns the row that a new truth asks for, once the final row is out.
+    /// Returns the row for a new truth, once the final row is written.
     pub(crate) fn follow_up(
         &mut self,
         before: Option<&Truth>,

@@ -8,7 +8,7 @@ use crate::domain::case::Prediction;
 use crate::domain::ids::{RolloutName, Version};
 use crate::domain::record::Segments;
 
-/// How many different ones of a kind are known; with more, what was known is forgotten: then they are not shared, and nothing else changes.
+/// Maximum number of different names of a kind. Beyond it the names are dropped and no longer shared, which changes nothing else.
 const NAMES_MAX: usize = 10_000;
 
 /// The names that were seen so far.

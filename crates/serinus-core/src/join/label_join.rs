@@ -17,31 +17,31 @@ use crate::join::entry::{
 };
 use crate::join::label_repeats::{Repeats, repeats};
 
-/// How much may be held.
+/// The limits of a label join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many cases may be held, mature ones included.
+    /// Maximum number of held cases, including mature ones.
     pub cases_max: usize,
     /// How many request ids may have labels without a case.
     pub early_ids_max: usize,
     /// How many versions of its label one request may have.
     pub label_versions_max: usize,
-    /// How many request ids are remembered whose cases are forgotten.
+    /// Maximum number of remembered request ids of dropped cases.
     pub closed_ids_max: usize,
 }
 
 /// The two clocks of a lane, in event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
-    /// How far the predictions have come.
+    /// The watermark of the predictions.
     pub predictions: Timestamp,
-    /// How far the labels have come.
+    /// The watermark of the labels.
     pub labels: Timestamp,
     /// Whether every label that there is has been read.
     pub are_labels_read: bool,
 }
 
-/// What adding a case did.
+/// The result of adding a case.
 #[must_use = "a duplicate is to be counted"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
@@ -53,13 +53,13 @@ pub enum Added {
     Duplicate,
 }
 
-/// What a label did.
+/// The result of adding a label.
 #[must_use = "rows are to be written and the rest counted"]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Credited {
     /// No case has this id yet: it is kept.
     Early,
-    /// The cases of this id are closed and forgotten; it is kept for one that may come again.
+    /// The cases of this id are closed and dropped; the label is kept in case one arrives again.
     Orphan,
     /// It was taken in by the cases that wait; rows follow for those that were mature.
     Joined(Vec<Joined>),
@@ -71,14 +71,14 @@ pub enum Credited {
     TooMany,
 }
 
-/// What had to go because there was too much.
+/// The cases and labels dropped because of the limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evicted {
     /// Mature cases that no longer wait for late labels.
     pub kept: u64,
     /// Labels without a case.
     pub early: u64,
-    /// Labels whose time is over, and no case ever came.
+    /// Expired labels without a case.
     pub orphaned: u64,
 }
 
@@ -101,7 +101,7 @@ pub struct LabelJoin {
 }
 
 impl LabelJoin {
-    /// Makes an empty one.
+    /// Returns an empty join.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -191,7 +191,7 @@ impl LabelJoin {
         Credited::Joined(rows)
     }
 
-    /// Returns the next case that is mature, with its final row and what must follow it at once.
+    /// Returns the next mature case, with its final row and any row that follows at once.
     ///
     /// A case matures when predictions and labels have passed its window, or twice the window where the times of labels stand still: those
     /// must not hold up everything forever. In both cases the labels must have come that stood on Kafka when the case was closed, which for
@@ -260,7 +260,7 @@ impl LabelJoin {
         waiting.row = Some(row);
     }
 
-    /// Forgets what nothing can come for any more, and what is over the bounds; returns what had to go early.
+    /// Drops expired entries, and entries above the limits; returns those that were dropped early.
     pub fn forget(&mut self, predictions: Timestamp, now: Timestamp) -> Evicted {
         while let Some((expires, case)) = self.expiring.first().copied() {
             if expires > predictions {
@@ -292,17 +292,17 @@ impl LabelJoin {
         std::mem::take(&mut self.evicted)
     }
 
-    /// Returns the predictions clock at which something is next due, if anything is.
+    /// Returns the prediction watermark at which the next entry is due, if any.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// Returns the oldest turn of which something is still held.
+    /// Returns the oldest turn with held cases or labels.
     pub fn oldest_turn(&self) -> Option<u64> {
         self.turns.keys().next().copied()
     }
 
-    /// Returns how many cases are held.
+    /// Returns the number of held cases.
     pub fn cases(&self) -> usize {
         self.ids.len()
     }
@@ -312,7 +312,7 @@ impl LabelJoin {
         self.early.len() + self.passed.len()
     }
 
-    /// Returns all that is held, by request id: those with cases first, in the order of their oldest.
+    /// Returns all entries by request id: those with cases first, in the order of their oldest case.
     pub fn entries(&self) -> impl Iterator<Item = (&RequestId, &Entry)> {
         let of = |id| self.entries.get(id).map(|i| (id, i));
         let is_first = |case: CaseId, entry: &Entry| {
@@ -325,7 +325,7 @@ impl LabelJoin {
         with_cases.chain(self.early.iter().chain(&self.passed).filter_map(move |(_, id)| of(id)))
     }
 
-    /// Puts back what `entries` returned, into one that does not hold it.
+    /// Restores what `entries` returned, into a join without it.
     pub fn put_back(&mut self, id: RequestId, entry: Entry) {
         for it in entry.cases.iter() {
             let case = it.prediction.case;

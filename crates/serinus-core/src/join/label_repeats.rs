@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::domain::label::Label;
 
-/// What a label repeats of those that are known.
+/// Which known labels a label repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeats {
     /// Its version is not known.
@@ -27,7 +27,7 @@ pub(crate) fn repeats(known: &[Label], label: &Label) -> Repeats {
     }
 }
 
-/// Returns whether two values are equal, numbers also where they are written differently: 1 and 1.0.
+/// Returns whether two values are equal; numbers are equal even if they are written differently, as 1 and 1.0.
 fn is_same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(repeats(&taken_back, &label(&Value::Null, 1, true)), Repeats::Same);
         assert_eq!(repeats(&taken_back, &label(&one, 1, false)), Repeats::Same);
         assert_eq!(repeats(&taken_back, &label(&zero, 1, false)), Repeats::Other);
-        // It may come before what it takes back.
+        // A retraction can arrive before its label.
         let early = [label(&Value::Null, 1, true)];
         assert_eq!(repeats(&early, &label(&one, 1, false)), Repeats::Same);
     }

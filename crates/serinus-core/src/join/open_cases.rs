@@ -18,16 +18,16 @@ pub struct Reply {
     pub at: Timestamp,
     /// The answer's bytes.
     pub value: Option<Bytes>,
-    /// What the worker said went wrong.
+    /// The error text of the worker.
     pub error: Option<Arc<str>>,
 }
 
 /// One version that was asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
-    /// Who.
+    /// The version.
     pub version: Version,
-    /// What for.
+    /// Whether to serve or to shadow.
     pub role: Role,
     /// When.
     pub at: Timestamp,
@@ -38,21 +38,21 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Returns whether an answer came that can be served.
+    /// Returns whether there is an answer that can be served.
     pub fn is_ok(&self) -> bool {
         self.reply.as_ref().is_some_and(|r| r.status == AnswerStatus::Ok)
     }
 
-    /// Returns whether nothing servable will come any more.
+    /// Returns whether no answer that can be served is possible any more.
     pub fn has_failed(&self) -> bool {
         self.reply.as_ref().is_some_and(|r| r.status != AnswerStatus::Ok)
     }
 }
 
-/// What the caller was told.
+/// The served answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Served {
-    /// Whose answer, if any version's.
+    /// The version that answered, if any.
     pub version: Option<Version>,
     /// How.
     pub outcome: Outcome,
@@ -77,13 +77,13 @@ pub struct OpenCase {
     pub deadline: Timestamp,
     /// When it stops waiting.
     pub close_at: Timestamp,
-    /// When the stable version is asked as well, unless the candidate has answered.
+    /// When the stable version gets a copy, too, unless the candidate has answered.
     pub hedge_at: Option<Timestamp>,
     /// Everyone asked; the first is the assigned version.
     pub asks: Vec<Ask>,
-    /// Which ask is the fallback.
+    /// The index of the fallback ask.
     pub fallback: Option<usize>,
-    /// What was served.
+    /// The served answer.
     pub served: Option<Served>,
 }
 
@@ -157,7 +157,7 @@ impl OpenCases {
         self.cases.first_key_value().map(|(offset, _)| *offset)
     }
 
-    /// Puts a case in; one that stands there already is replaced.
+    /// Inserts a case; replaces an existing one.
     pub fn insert(&mut self, case: OpenCase) {
         let offset = case.request.case.offset;
         if let Some(previous) = self.cases.remove(&offset) {

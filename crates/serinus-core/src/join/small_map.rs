@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// A value that knows the key it is stored under.
+/// A value that contains its own key.
 pub trait Keyed {
     /// The type of the key.
     type Key: Copy + Ord;

@@ -60,9 +60,9 @@ impl Margin {
 pub struct Metric {
     /// Its name, unique in the rollout.
     pub name: MetricName,
-    /// What is computed.
+    /// The kind.
     pub kind: MetricKind,
-    /// What it may decide.
+    /// The role.
     pub role: MetricRole,
     /// Which way is better.
     pub direction: Direction,
@@ -70,31 +70,31 @@ pub struct Metric {
     pub margin: Margin,
     /// The smallest effect worth detecting, in the metric's own unit (for latency: as a fraction).
     pub mde: f64,
-    /// Where the prediction stands in the answer: a JSON pointer.
+    /// The JSON pointer to the prediction in the answer.
     pub prediction: Option<String>,
-    /// Where the truth stands in the label's value: a JSON pointer.
+    /// The JSON pointer to the truth in the label's value.
     pub label: Option<String>,
-    /// From which score on a case is called positive, where the spec says; else the greater probability decides.
+    /// The score from which a prediction is positive, if the spec sets one; otherwise the larger probability decides.
     pub threshold: Option<f64>,
-    /// The label that is 1 where every other is 0; without it a label must be an outcome by itself.
+    /// The label that counts as 1, while all others count as 0; without it, a label must be an outcome by itself.
     pub positive: Option<serde_json::Value>,
     /// The range of a bounded metric; values outside are clipped to it, counted.
     pub range: (f64, f64),
     /// The stable version's expected value, used to plan bets: a wrong one costs power, never validity.
     pub base: f64,
-    /// What bets on single answers are centred at before there is data: `base`, but 0 for rare events unless the spec gives a base.
+    /// The center of bets on single answers before there is data: `base`, or 0 for rare events if the spec has no base.
     pub centre: f64,
     /// Numbers closer than this agree (disagreement).
     pub tolerance: f64,
     /// JSON pointers that are not compared (disagreement).
     pub ignore: Vec<String>,
-    /// A second instance of the stable version, whose disagreement with it is subtracted (disagreement).
+    /// A second instance of the stable version; its disagreement with the stable version is subtracted (disagreement).
     pub twin: Option<Version>,
-    /// The segment in which alone it is measured: by what, and which.
+    /// The segment to which it is limited: the segmentation, and the segment.
     pub segment: Option<(Arc<str>, Arc<str>)>,
     /// Whether harm in this metric may abort by itself.
     pub aborts: bool,
-    /// What a case counts as whose answer cannot be scored.
+    /// How to count a case whose answer cannot be scored.
     pub unusable: Unusable,
 }
 
@@ -104,12 +104,12 @@ impl Metric {
         self.kind.needs_label() && (self.kind != MetricKind::Value || self.label.is_some())
     }
 
-    /// Returns whether it counts what falls into these segments.
+    /// Returns whether it counts cases of these segments.
     pub fn counts(&self, segments: &[(Arc<str>, Arc<str>)]) -> bool {
         self.segment.as_ref().is_none_or(|s| segments.contains(s))
     }
 
-    /// Returns the same metric in one segment alone, where it is watched.
+    /// Returns the same metric limited to one watched segment.
     #[must_use]
     pub fn within(&self, by: &str, value: &str) -> Self {
         Self {

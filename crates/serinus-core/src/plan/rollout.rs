@@ -1,4 +1,4 @@
-//! The plan language: what a model and a rollout are, once their specs have been read and found right.
+//! The plan language: models and rollouts, from valid specs.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::domain::share::Share;
 use crate::domain::time::Span;
 use crate::plan::metric::Metric;
 
-/// Where a piece of text is read from.
+/// The source of a text in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The record's key.
@@ -33,7 +33,7 @@ pub enum Format {
     Avro,
 }
 
-/// The topics of a model, by their contract names unless the spec says otherwise.
+/// The topics of a model, with their default names unless the spec sets others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelTopics {
     /// Requests in.
@@ -48,7 +48,7 @@ pub struct ModelTopics {
     pub labels: String,
     /// Joined rows out.
     pub analysis: String,
-    /// What could not be used.
+    /// Dead letters.
     pub dead_letters: String,
     /// A version's requests, with `{version}` in its place.
     pub version_requests: String,
@@ -76,7 +76,7 @@ impl ModelTopics {
     }
 }
 
-/// Where a label's parts stand in its record.
+/// The sources of a label's parts in its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelMap {
     /// The request id.
@@ -94,21 +94,21 @@ pub struct ModelPlan {
     pub name: ModelName,
     /// The version it starts with.
     pub stable: Version,
-    /// What is kept in one arm.
+    /// The unit of assignment.
     pub unit: Source,
-    /// Where the request id stands; `None`: the header `ce_id`, else made of topic, partition and offset.
+    /// The source of the request id; `None`: the header `ce_id`, or else topic, partition and offset.
     pub request_id: Option<Source>,
-    /// Segments of traffic by name, and where a request says into which one it falls.
+    /// Segments of traffic by name, each with its source in a request.
     pub segments: Vec<(Arc<str>, Source)>,
     /// The serving version's deadline.
     pub timeout: Span,
     /// The shadows' deadline.
     pub shadow_timeout: Span,
-    /// What is served when the serving version fails.
+    /// The fallback if the serving version fails.
     pub on_failure: OnFailure,
     /// The default value, as JSON text.
     pub default: Option<Arc<[u8]>>,
-    /// Where a label's parts stand.
+    /// The sources of a label's parts.
     pub labels: LabelMap,
     /// How records are written and read.
     pub format: Format,
@@ -147,9 +147,9 @@ impl StrategyKind {
 /// One step of a rollout.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Stage {
-    /// What each candidate serves, in candidate order; a candidate that is not named serves nothing.
+    /// The share that each candidate serves, in candidate order; a candidate that is not named serves nothing.
     pub shares: Vec<(Version, Share)>,
-    /// Who gets silent copies.
+    /// The shares of shadow copies.
     pub shadows: Vec<(Version, Share)>,
     /// Minimum duration, in event time.
     pub hold: Span,
@@ -160,7 +160,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Returns what a candidate serves.
+    /// Returns the share that a candidate serves.
     pub fn share_of(&self, version: &Version) -> Share {
         self.shares.iter().find(|(s, _)| s == version).map_or(Share::NONE, |(_, share)| *share)
     }
@@ -226,9 +226,9 @@ pub enum MissingLabels {
 pub struct Decide {
     /// What a promotion wants proved.
     pub promote: PromoteWhen,
-    /// The error rate, of promoting what is bad and of aborting what is good, each.
+    /// The error rate of each kind of decision: promoting a bad candidate, and aborting a good one.
     pub alpha: f64,
-    /// What happens at the end of the time.
+    /// What happens at the time limit.
     pub inconclusive: WhenInconclusive,
     /// How long the rollout may take, in event time.
     pub by: Option<Span>,
@@ -255,7 +255,7 @@ pub struct RolloutPlan {
     pub candidates: Vec<Version>,
     /// The steps, at least one.
     pub stages: Vec<Stage>,
-    /// What is measured.
+    /// The metrics.
     pub metrics: Vec<Metric>,
     /// The age at which a case's label state is read.
     pub maturity: Span,
@@ -289,7 +289,7 @@ impl RolloutPlan {
             .collect()
     }
 
-    /// Returns the versions that the stages ask beside the stable one: the candidates, then such as only get copies.
+    /// Returns the versions of the stages besides the stable one: the candidates, then versions that only get copies.
     pub fn versions(&self) -> Vec<&Version> {
         let copied = self.stages.iter().flat_map(|v| v.shadows.iter().map(|(s, _)| s));
         let mut versions: Vec<&Version> = Vec::new();
@@ -301,7 +301,7 @@ impl RolloutPlan {
         versions
     }
 
-    /// Returns who gets silent copies at a stage.
+    /// Returns the versions that get shadow copies at a stage.
     pub fn shadows(&self, index: StageIndex) -> Vec<ShadowShare> {
         let Some(stage) = self.stage(index) else { return Vec::new() };
         stage

@@ -173,7 +173,7 @@ pub fn check(scenario: Scenario, quick: bool, seed: u64) -> Result<Checked, Stri
     let nature = scenario.truth.nature(&scenario.name, &course.plan)?;
     let worlds = if quick { scenario.worlds / QUICK } else { scenario.worlds };
     let survey = survey(&course, &nature, worlds, seed);
-    // Three standard errors, where there are few worlds.
+    // Three standard errors if there are few worlds.
     let slack =
         |rate: f64| if quick { 3.0 * (rate * (1.0 - rate) / worlds as f64).sqrt() } else { 0.0 };
     let (within, rates, median) = match &scenario.expected {

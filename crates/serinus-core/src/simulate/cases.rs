@@ -1,4 +1,4 @@
-//! Any metric, and units that come again: cases drawn one by one, added up by the lane's own book.
+//! Any metric, and units with several requests: cases are drawn one by one and added up by the lane's accumulator.
 
 use std::sync::Arc;
 
@@ -23,19 +23,19 @@ use crate::simulate::nature::{Nature, Truth};
 use serinus_stats::cluster::Clusters;
 use serinus_stats::special::{normal_cdf, normal_quantile};
 
-/// How much the latencies of one version vary: the standard deviation of their logarithm.
+/// The spread of one version's latencies: the standard deviation of their logarithm.
 const LATENCY_SPREAD: f64 = 0.6;
 /// The share of positive cases in a ranking.
 const POSITIVES: f64 = 0.2;
-/// The share of positive cases that are called so, where only precision is said.
+/// The recall if the spec has only a precision metric.
 const RECALL: f64 = 0.8;
-/// The share of the others that are called positive, where only recall is said.
+/// The false positive rate if the spec has only a recall metric.
 const ALARMS: f64 = 0.05;
 
-/// What the units of a world are like.
+/// The units of a world.
 #[derive(Debug)]
 pub(crate) struct Population {
-    /// Each unit's own mean, by metric, on the scale of a metric's range; empty where units do not come again.
+    /// Each unit's mean by metric, on the scale of the metric's range; empty if every request is its own unit.
     levels: Vec<Vec<f64>>,
     units: u32,
 }
@@ -47,18 +47,18 @@ pub(crate) struct Waiting {
     bucket: usize,
     unit: Option<u64>,
     parts: Vec<(Version, Part)>,
-    /// Its place in the world's traffic.
+    /// Its position in the world's traffic.
     order: Order,
-    /// Who did not answer.
+    /// The versions that did not answer.
     lost: Vec<Version>,
-    /// Who gets no label.
+    /// The versions that get no label.
     unlabelled: Vec<Version>,
-    /// Whether there is a label at a quarter of the maturity, at half of it, and at it.
+    /// Whether there is a label at a quarter of the maturity, at half of it, and at maturity.
     labelled_by: [bool; 3],
     values: Vec<Drawn>,
 }
 
-/// What was drawn of one metric.
+/// The values drawn for one metric.
 #[derive(Debug)]
 struct Drawn {
     metric: usize,
@@ -98,7 +98,7 @@ impl Population {
     }
 }
 
-/// Draws a tick's cases into the book; those that wait for labels come back.
+/// Draws a tick's cases into the accumulator; returns those that wait for labels.
 pub(crate) fn draw(
     tick: &Tick<'_>,
     nature: &Nature,
@@ -167,7 +167,7 @@ fn draw_case(
         return None;
     }
     let is_event = later[0].is_positive;
-    // One draw says for every age whether the label is there by then.
+    // One draw decides for every age whether the label has arrived by then.
     let patience: f64 = rng.random();
     let is_there = |age| patience >= nature.delay.missing(is_event, age);
     let labelled_by = [4, 2, 1].map(|part| is_there(Span(tick.plan.maturity.0 / part)));
@@ -189,7 +189,7 @@ fn draw_case(
     })
 }
 
-/// Adds what the labels of cases show that have come of age.
+/// Adds the labels of mature cases.
 pub(crate) fn mature(plan: &Arc<RolloutPlan>, cases: Vec<Waiting>, book: &mut EvidenceAccumulator) {
     for case in cases {
         let [quarter, half, is_labelled] = case.labelled_by;
@@ -229,7 +229,7 @@ pub(crate) fn mature(plan: &Arc<RolloutPlan>, cases: Vec<Waiting>, book: &mut Ev
     }
 }
 
-/// Adds what was drawn, but for the answers that are lost.
+/// Adds the drawn values, except those of lost answers.
 fn add(
     book: &mut EvidenceAccumulator,
     plan: &RolloutPlan,
@@ -280,19 +280,19 @@ fn add(
     }
 }
 
-/// What one metric is drawn from in one case.
+/// The parameters from which one metric is drawn in one case.
 #[derive(Clone, Copy)]
 struct Source<'a> {
     tick: &'a Tick<'a>,
     metric: &'a Metric,
     truth: Truth,
-    /// The unit's own mean.
+    /// The unit's mean.
     level: f64,
     parts: &'a [(Version, Part)],
 }
 
 impl Source<'_> {
-    /// Draws each version's value, and whether the case is a positive one.
+    /// Draws each version's value, and whether the case is positive.
     fn draw(&self, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {
         match self.metric.kind.group() {
             Group::Labelled(_) | Group::Response(_) => {
@@ -309,8 +309,8 @@ impl Source<'_> {
         }
     }
 
-    /// Returns whether what the label is about happened, of which its delay depends: by the value of any version alike, so that
-    /// missing labels favour none. Nothing for rankings, that know themselves.
+    /// Returns whether the labeled event happened, on which the label's delay depends. It treats all versions alike, so that missing
+    /// labels favor none. `None` for ranking metrics, which draw the event themselves.
     fn is_event(&self, values: &[(Version, Part, f64)], rng: &mut impl Rng) -> Option<bool> {
         let middle = match self.metric.kind.shape() {
             Shape::Binary => 0.5,
@@ -321,7 +321,7 @@ impl Source<'_> {
         Some(*value > middle)
     }
 
-    /// Returns the stable version's mean now.
+    /// Returns the stable version's current mean.
     fn mean(&self) -> f64 {
         self.level * self.tick.factor
     }
@@ -349,7 +349,7 @@ impl Source<'_> {
             return (vec![(version.clone(), *part, f64::from(happens))], happens);
         }
         let assumed = planning::assumption(self.tick.design, self.metric, self.tick.stratum.stage);
-        // Given the stable answer, so that the two differ as often as they should.
+        // Conditional on the stable answer, so that the two differ at the planned rate.
         let widest = 2.0 * mean.min(1.0 - mean);
         let apart = self.truth.apart.unwrap_or(assumed.discordance).min(widest).max(effect.abs());
         let (plus, minus) = (0.5 * (apart + effect), 0.5 * (apart - effect));
@@ -398,9 +398,9 @@ impl Source<'_> {
         (values.collect(), is_positive)
     }
 
-    /// Draws who is called positive: 1 where it is, else 0.
+    /// Draws the predictions: 1 for positive, otherwise 0.
     ///
-    /// Precision moves by the false alarms, recall by the hits, F1 by both, so that precision is recall.
+    /// The effect changes false positives for precision, true positives for recall, and both for F1, where precision equals recall.
     fn draw_calls(&self, cells: Cells, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {
         let is_positive = rng.random::<f64>() < POSITIVES;
         let odds = POSITIVES / (1.0 - POSITIVES);
@@ -431,7 +431,7 @@ impl Source<'_> {
     }
 }
 
-/// Draws a value of a bounded metric with this mean, and this variance where the range allows it.
+/// Draws a value of a bounded metric with this mean, and with this variance if the range allows it.
 fn bounded(metric: &Metric, mean: f64, variance: f64, rng: &mut impl Rng) -> f64 {
     let (low, high) = scale(metric);
     let width = high - low;
@@ -445,7 +445,7 @@ fn bounded(metric: &Metric, mean: f64, variance: f64, rng: &mut impl Rng) -> f64
     }
 }
 
-/// Moves a value so that the mean moves by exactly `by` and nothing leaves the range.
+/// Moves a value so that the mean moves by exactly `by` and no value leaves the range.
 fn shifted(value: f64, by: f64, mean: f64, (low, high): (f64, f64)) -> f64 {
     let room = if by > 0.0 { (high - value) / (high - mean) } else { (value - low) / (mean - low) };
     (value + by * room).clamp(low, high)

@@ -1,4 +1,4 @@
-//! One tick of traffic: who is asked how often, and what a drawn number adds to the sums.
+//! One tick of traffic: the number of requests per version, and the sums of drawn values.
 
 use rand::Rng;
 use rand_distr::{Binomial, Distribution};
@@ -18,22 +18,22 @@ pub(crate) struct Tick<'a> {
     pub(crate) design: &'a Design,
     pub(crate) routing: &'a Routing,
     pub(crate) stratum: Stratum,
-    /// It lasts from here, exclusive,
+    /// The start, exclusive.
     pub(crate) from: Timestamp,
-    /// to here.
+    /// The end, inclusive.
     pub(crate) to: Timestamp,
     pub(crate) requests: u64,
-    /// What the stable version's rates are multiplied by.
+    /// The factor on the stable version's rates.
     pub(crate) factor: f64,
 }
 
 impl Tick<'_> {
-    /// Returns the version that candidates are compared with.
+    /// Returns the stable version, which candidates are compared with.
     pub(crate) fn stable(&self) -> &Version {
         &self.routing.stable
     }
 
-    /// Counts `n` cases of a version's as answered.
+    /// Counts `n` cases of a version as answered.
     pub(crate) fn expose<'e>(
         &self,
         sums: &'e mut Evidence,
@@ -52,7 +52,7 @@ impl Tick<'_> {
     }
 }
 
-/// Draws how many of `n` happen, each with probability `p`.
+/// Draws from a binomial distribution.
 pub(crate) fn binomial(rng: &mut impl Rng, n: u64, p: f64) -> u64 {
     match Binomial::new(n, p.clamp(0.0, 1.0)) {
         Ok(law) => law.sample(rng),
@@ -71,7 +71,7 @@ pub(crate) fn counted(n: u64, plus: u64, minus: u64) -> Moments {
     }
 }
 
-/// Returns how many of such values are one, where none is minus one.
+/// Returns the number of ones among values that are all zero or one.
 pub(crate) fn events(moments: &Moments) -> u64 {
     u64::try_from(moments.sum / 1_000_000).unwrap_or(0)
 }

@@ -1,7 +1,7 @@
-//! Synthetic worlds: how often a spec decides wrongly, and when it decides, found by letting it decide.
+//! Synthetic worlds: simulate how often and how soon a spec decides wrongly or rightly.
 //!
-//! What is drawn is what a lane would have summed up; from there on everything is the program's own: the judge with its phases
-//! and stages, the design of its bets, the gates, the tests. A world ends when the rollout does, or when its traffic does.
+//! Only the sums of the lanes are drawn. Everything else is the program's own code: the judge with its phases and stages, the
+//! design of its bets, the gates and the tests. A world ends with its rollout or with its traffic.
 
 pub mod nature;
 

@@ -1,32 +1,32 @@
-//! What is true in a synthetic world.
+//! The truth in a synthetic world.
 
 use crate::domain::time::Span;
 use crate::plan::metric::{Metric, Shape};
 use crate::plan::rollout::RolloutPlan;
 
-/// What is true of one metric.
+/// The truth about one metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Truth {
     /// The stable version's mean.
     pub base: f64,
     /// Candidate minus stable, the same for every candidate; for latency a fraction.
     pub effect: f64,
-    /// Of two binary answers to one case, how often they differ; as often as was planned for where nothing is said.
+    /// How often two binary answers to one case differ. Default: as often as planned.
     pub apart: Option<f64>,
-    /// The variance of a bounded value; as was planned for where nothing is said.
+    /// The variance of a bounded value. Default: as planned.
     pub variance: Option<f64>,
 }
 
-/// How the stable version's rates move while the world lasts.
+/// How the stable version's rates change during a world.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Drift {
-    /// They stay.
+    /// They are constant.
     None,
-    /// They move evenly to this multiple of what they were.
+    /// They change linearly to this multiple of their initial value.
     To(f64),
-    /// They swing around what they were by this share of it, once in each period.
+    /// They oscillate around their initial value.
     Wave {
-        /// The share.
+        /// The amplitude, as a share of the initial value.
         by: f64,
         /// The period.
         period: Span,
@@ -34,7 +34,7 @@ pub enum Drift {
 }
 
 impl Drift {
-    /// Returns what rates are multiplied by, `elapsed` into a world that lasts for `whole`.
+    /// Returns the factor on the rates after `elapsed` of a world that lasts for `whole`.
     pub fn factor(self, elapsed: Span, whole: Span) -> f64 {
         match self {
             Self::None => 1.0,
@@ -50,22 +50,22 @@ impl Drift {
     }
 }
 
-/// How long labels take: exponential, and apart for cases in which it happened.
+/// The delay of labels: exponential, with separate means for cases with and without the event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Delay {
-    /// The mean where it happened.
+    /// The mean delay of cases with the event.
     pub event: Span,
-    /// The mean where it did not.
+    /// The mean delay of the other cases.
     pub rest: Span,
-    /// The share of cases that never get one.
+    /// The share of cases that never get a label.
     pub never: f64,
 }
 
 impl Delay {
-    /// Labels are there at once.
+    /// No delay.
     pub const NONE: Self = Self { event: Span::ZERO, rest: Span::ZERO, never: 0.0 };
 
-    /// Returns how likely a label is still missing at this age.
+    /// Returns the probability that a label is still missing at this age.
     pub fn missing(self, is_event: bool, age: Span) -> f64 {
         let mean = if is_event { self.event } else { self.rest };
         let late = if mean.0 <= 0 { 0.0 } else { (-(age.0 as f64) / mean.0 as f64).exp() };
@@ -73,43 +73,43 @@ impl Delay {
     }
 }
 
-/// Units that come again.
+/// Units with several requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sticky {
-    /// How many units there are.
+    /// The number of units.
     pub units: u32,
-    /// How alike the cases of one unit are: the intraclass correlation, in [0, 1).
+    /// The intraclass correlation of the cases of one unit, in [0, 1).
     pub likeness: f64,
 }
 
-/// What candidates leave out, at random. The checks of the measurement are not told, so that the tests alone are tried.
+/// Answers and labels that are missing at random for candidates. The health checks do not see them, so only the tests are tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gaps {
-    /// The share of their cases that they do not answer.
+    /// The share of the candidates' cases without an answer.
     pub answers: f64,
-    /// The share of their cases that never get a label.
+    /// The share of the candidates' cases without a label.
     pub labels: f64,
 }
 
-/// What is true in a world.
+/// The truth in a world.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nature {
-    /// What it is called.
+    /// The name.
     pub name: String,
-    /// Of each metric, in the plan's order.
+    /// The truth about each metric, in the plan's order.
     pub truths: Vec<Truth>,
-    /// How rates move.
+    /// How rates change.
     pub drift: Drift,
-    /// How long labels take.
+    /// The delay of labels.
     pub delay: Delay,
-    /// Units that come again; without it every request is a unit of its own.
+    /// Units with several requests; `None` if every request is its own unit.
     pub sticky: Option<Sticky>,
-    /// What candidates leave out, of metrics that score answers against labels.
+    /// Missing answers and labels of candidates, for metrics that score answers against labels.
     pub gaps: Gaps,
 }
 
 impl Nature {
-    /// Returns a world in which every version does as well as the spec says of the stable one.
+    /// Returns a world in which every version performs as the spec assumes of the stable one.
     pub fn alike(name: &str, plan: &RolloutPlan) -> Self {
         let truths = plan
             .metrics
@@ -126,7 +126,7 @@ impl Nature {
         }
     }
 
-    /// Returns the same world with effects, given in each metric's own unit by what makes one.
+    /// Returns the same world with effects; the argument gives each metric's effect in the unit of the metric.
     #[must_use]
     pub fn with_effects(
         mut self,
@@ -139,7 +139,7 @@ impl Nature {
         self
     }
 
-    /// Returns whether all that the plan measures can be drawn as counts.
+    /// Returns whether all metrics of the plan can be drawn as counts.
     pub fn is_countable(&self, plan: &RolloutPlan) -> bool {
         self.sticky.is_none()
             && self.gaps == Gaps::default()

@@ -1,4 +1,4 @@
-//! Binary metrics of independent cases: a tick's counts are drawn at once, which is the same as drawing its cases one by one.
+//! Binary metrics of independent cases: the counts of a tick are drawn at once, which is equivalent to drawing single cases.
 
 use std::collections::BTreeSet;
 
@@ -19,14 +19,14 @@ use crate::simulate::nature::{Nature, Truth};
 use serinus_stats::ipw_bet::Counts;
 use serinus_stats::paired_bet::PairedCounts;
 
-/// What a tick adds: at once, and at its cases' maturity.
+/// The sums that a tick adds: at once, and at the maturity of its cases.
 #[derive(Debug, Default)]
 pub(crate) struct Added {
     pub(crate) now: Evidence,
     pub(crate) at_maturity: Evidence,
 }
 
-/// How many of a version's cases have a label at maturity, by what happened.
+/// The number of a version's cases with a label at maturity, by outcome.
 #[derive(Clone, Copy, Debug)]
 struct Labels {
     missing_event: f64,
@@ -103,7 +103,7 @@ pub(crate) fn draw(tick: &Tick<'_>, nature: &Nature, rng: &mut impl Rng) -> Adde
     added
 }
 
-/// Returns how many cases can be drawn before a centre is frozen that they are bet on around.
+/// Returns how many cases can be drawn before the next center of their bets is frozen.
 pub(crate) fn room(tick: &Tick<'_>, total: &mut Evidence, delay: usize) -> u64 {
     let at_once = tick.plan.metrics.iter().filter(|m| delay == 0 || !m.needs_label());
     let room = at_once.map(|metric| {
@@ -115,7 +115,7 @@ pub(crate) fn room(tick: &Tick<'_>, total: &mut Evidence, delay: usize) -> u64 {
     room.min().unwrap_or(u64::MAX).max(1)
 }
 
-/// Adds what was drawn to all sums so far, and bets on what was split between the two.
+/// Adds the drawn sums to the total, and bets on the split cases.
 pub(crate) fn absorb(tick: &Tick<'_>, total: &mut Evidence, added: &Evidence) {
     total.merge(added);
     let Some(candidate) = tick.plan.candidates.first() else { return };
@@ -152,7 +152,7 @@ pub(crate) fn absorb(tick: &Tick<'_>, total: &mut Evidence, added: &Evidence) {
     }
 }
 
-/// Returns how likely a label that is there at maturity was there at a quarter and at half of it.
+/// Returns the probabilities that a label present at maturity was present at a quarter and at half of it.
 fn early(tick: &Tick<'_>, nature: &Nature) -> [f64; 2] {
     let there = |age: Span| 1.0 - nature.delay.missing(false, age);
     let full = there(tick.plan.maturity).max(1e-12);
@@ -186,7 +186,7 @@ fn rates(tick: &Tick<'_>, metric: &Metric, truth: Truth) -> (f64, f64) {
     ((theirs + truth.effect).clamp(0.0, 1.0), theirs)
 }
 
-/// Draws two arms of their own; returns how many labels each misses.
+/// Draws two independent arms; returns the number of missing labels in each.
 fn split(
     tick: &Tick<'_>,
     metric: &Metric,
@@ -213,7 +213,7 @@ fn split(
     lost
 }
 
-/// Draws both answers to the same cases.
+/// Draws the answers of both versions to the same cases.
 fn paired(
     tick: &Tick<'_>,
     metric: &Metric,
@@ -231,7 +231,7 @@ fn paired(
     let assumed = truth.apart.unwrap_or_else(|| {
         planning::assumption(tick.design, metric, tick.stratum.stage).discordance
     });
-    // The two differ as often as was planned for, but at least as their rates do and at most as rates allow.
+    // The share of discordant pairs is the planned one, within the limits that the two rates set.
     let widest = (2.0 * theirs + effect).min(2.0 * (1.0 - theirs) - effect).max(effect.abs());
     let discordance = assumed.clamp(effect.abs(), widest);
     let (plus_rate, minus_rate) = (0.5 * (discordance + effect), 0.5 * (discordance - effect));

@@ -1,4 +1,4 @@
-//! Many worlds of one nature, on all cores, and what became of them.
+//! Runs many worlds with the same truth on all cores and collects their outcomes.
 
 use std::num::NonZero;
 use std::thread;
@@ -8,27 +8,27 @@ use crate::simulate::nature::Nature;
 use crate::simulate::world;
 pub use crate::simulate::world::{Course, Ending, Outcome};
 
-/// What became of many worlds.
+/// The outcomes of many worlds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Survey {
-    /// What was true in them.
+    /// The truth in them.
     pub name: String,
-    /// How many there were.
+    /// The number of worlds.
     pub worlds: u64,
-    /// All of them, in the order of their seeds.
+    /// All outcomes, in the order of their seeds.
     pub outcomes: Vec<Outcome>,
 }
 
-/// How worlds are counted that ended in one way.
+/// The worlds with certain endings, as a share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part {
-    /// Their share of all worlds.
+    /// The share of all worlds.
     pub rate: f64,
-    /// The standard error of it.
+    /// Its standard error.
     pub error: f64,
 }
 
-/// Lets `worlds` run and returns what became of them: the same for the same seed, however many cores there are.
+/// Runs `worlds` and returns their outcomes. The result depends on the seed but not on the number of cores.
 pub fn survey(course: &Course, nature: &Nature, worlds: u64, seed: u64) -> Survey {
     let threads = thread::available_parallelism().map_or(1, NonZero::get) as u64;
     let seed_of = |number: u64| mixed(seed ^ mixed(number.wrapping_add(1)));
@@ -68,17 +68,17 @@ impl Survey {
         Part { rate, error: (rate * (1.0 - rate) / worlds).sqrt() }
     }
 
-    /// Returns after how many requests a share of *all* worlds had ended in one of these ways, if so many ever did.
+    /// Returns the number of requests after which this share of *all* worlds had one of these endings; `None` if fewer had.
     pub fn requests(&self, endings: &[Ending], share: f64) -> Option<u64> {
         self.quantile(endings, share, |s| s.requests)
     }
 
-    /// Returns after how long a share of all worlds had ended in one of these ways, if so many ever did.
+    /// Returns the time after which this share of all worlds had one of these endings; `None` if fewer had.
     pub fn after(&self, endings: &[Ending], share: f64) -> Option<Span> {
         self.quantile(endings, share, |s| s.after)
     }
 
-    /// Returns how many requests candidates served on average.
+    /// Returns the mean number of requests that candidates served.
     pub fn exposed(&self) -> f64 {
         let sum: f64 = self.outcomes.iter().map(|o| o.exposed as f64).sum();
         sum / (self.worlds as f64).max(1.0)
@@ -103,7 +103,7 @@ impl Survey {
     }
 }
 
-/// `SplitMix64` (Steele, Lea and Flood 2014): seeds that are next to each other give worlds that are not.
+/// `SplitMix64` (Steele, Lea and Flood 2014): adjacent seeds give unrelated worlds.
 fn mixed(seed: u64) -> u64 {
     let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

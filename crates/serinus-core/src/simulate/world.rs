@@ -25,19 +25,19 @@ use crate::simulate::flow::Tick;
 use crate::simulate::nature::Nature;
 use crate::simulate::sums;
 
-/// The instant at which every world begins.
+/// The start time of every world.
 const BEGIN: Timestamp = Timestamp(1_700_006_400_000);
 
-/// What does not change from world to world.
+/// The settings that all worlds of a survey share.
 #[derive(Clone, Debug)]
 pub struct Course {
     /// The model.
     pub model: ModelPlan,
-    /// The rollout; its ticks are the looks.
+    /// The rollout; there is one interim analysis per tick.
     pub plan: Arc<RolloutPlan>,
-    /// Requests in a tick.
+    /// The number of requests in a tick.
     pub batch: u64,
-    /// How many ticks a world lasts.
+    /// The length of a world in ticks.
     pub ticks: u64,
 }
 
@@ -45,7 +45,7 @@ pub struct Course {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ending {
-    /// The candidate was promoted, or proved where a person promotes.
+    /// The candidate was promoted, or proved if promotion needs a person.
     Promoted,
     /// It was aborted for harm.
     Aborted,
@@ -55,20 +55,20 @@ pub enum Ending {
     Undecided,
 }
 
-/// What became of one world.
+/// The outcome of one world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// How it ended.
     pub ending: Ending,
-    /// After how many requests.
+    /// The number of requests until then.
     pub requests: u64,
-    /// After how long.
+    /// The time until then.
     pub after: Span,
-    /// How many of the requests a candidate served.
+    /// The number of requests that candidates served.
     pub exposed: u64,
 }
 
-/// Lets one world run to its end. The same seed gives the same world on every machine.
+/// Runs one world to its end. The same seed gives the same world on every machine.
 pub(crate) fn run(course: &Course, nature: &Nature, seed: u64) -> Outcome {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut world = World::begin(course, seed);
@@ -135,7 +135,7 @@ impl<'a> World<'a> {
 
     fn apply(&mut self, seed: u64, spec: Parsed, rollout: Option<RolloutName>) {
         let command = Command {
-            // The salt of the assignment is made of it.
+            // The salt of the assignment is derived from it.
             id: format!("{seed:x}-{}", rollout.is_some()),
             model: self.course.model.name.clone(),
             rollout,
@@ -149,7 +149,7 @@ impl<'a> World<'a> {
         self.judge.handle(BEGIN, Event::Command(Box::new(command)), &mut out);
     }
 
-    /// Lets a tick of traffic flow and be judged; returns how the rollout ended, if it did.
+    /// Runs and judges one tick of traffic; returns how the rollout ended, if it did.
     fn step(
         &mut self,
         number: u64,
@@ -217,7 +217,7 @@ impl<'a> World<'a> {
 }
 
 impl Flow {
-    /// Draws a tick and returns the sums of all ticks so far; labels are read `delay` ticks later.
+    /// Draws a tick and returns the sums of all ticks so far. Labels are read `delay` ticks later.
     fn step(
         &mut self,
         tick: &Tick<'_>,
@@ -231,7 +231,7 @@ impl Flow {
                 let mut later = Evidence::default();
                 let mut left = tick.requests;
                 while left > 0 {
-                    // Centres are frozen within a tick too.
+                    // Centers can also be frozen within a tick.
                     let part = Tick {
                         requests: left.min(sums::room(tick, &mut sums.total, delay)),
                         ..*tick
@@ -280,7 +280,7 @@ impl Flow {
     }
 }
 
-/// Returns how many of a tick's requests candidates served.
+/// Returns the number of a tick's requests that candidates served.
 fn exposed(tick: &Tick<'_>) -> u64 {
     let share: f64 = tick
         .plan

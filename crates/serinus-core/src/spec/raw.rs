@@ -1,4 +1,4 @@
-//! The spec as it is written. Doc comments here become descriptions in the JSON Schema.
+//! The spec as written. Doc comments here become descriptions in the JSON Schema.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::spec::scalar::{
     Duration, Fraction, Limit, Percentage, Place, Pointer, Shares, TimePlace,
 };
 
-/// A document of a spec file: a model or a rollout. A file may hold several, parted by `---`.
+/// A document of a spec file: a model or a rollout. A file may hold several, separated by `---`.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
-#[expect(clippy::large_enum_variant, reason = "it is never made, only described")]
+#[expect(clippy::large_enum_variant, reason = "never constructed, used only for its schema")]
 pub enum Document {
     /// A model.
     Model(ModelDocument),
@@ -38,11 +38,11 @@ pub enum ApiVersion {
 pub enum DocumentKind {
     /// A model: a named prediction service with one request topic.
     Model,
-    /// A rollout: one attempt to bring candidates in.
+    /// A rollout: one attempt to promote candidates.
     Rollout,
 }
 
-/// What every document says about itself.
+/// The metadata of a document.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
@@ -63,11 +63,11 @@ pub struct ModelDocument {
     pub kind: DocumentKind,
     /// The model's name.
     pub metadata: Metadata,
-    /// What it is.
+    /// The spec.
     pub spec: ModelSpec,
 }
 
-/// A rollout: one attempt to bring candidates in.
+/// A rollout: one attempt to promote candidates.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutDocument {
@@ -79,79 +79,79 @@ pub struct RolloutDocument {
     pub kind: DocumentKind,
     /// The rollout's name.
     pub metadata: Metadata,
-    /// What it is.
+    /// The spec.
     pub spec: RolloutSpec,
 }
 
-/// What a model is.
+/// The spec of a model.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ModelSpec {
     /// The version that serves at the start; after a promotion the recorded state wins.
     pub stable: String,
-    /// What is kept in one arm. Default: `key`.
+    /// The unit of assignment, which stays in one arm. Default: `key`.
     pub unit: Option<Place>,
-    /// Where the request id stands. Default: the header `ce_id`, else topic, partition and offset.
+    /// The source of the request id. Default: the header `ce_id`, else topic, partition and offset.
     pub request_id: Option<Place>,
-    /// Segments of traffic by name, and where a request says into which one it falls. Kept with its prediction.
+    /// Segments of traffic by name, each with its source in a request. Stored with the prediction.
     pub segments: Option<BTreeMap<String, Place>>,
-    /// The deadline of the serving version.
+    /// The timeout of the serving version.
     pub timeout: Duration,
-    /// The deadline of shadows. Default: ten times `timeout`.
+    /// The timeout of shadow copies. Default: ten times `timeout`.
     pub shadow_timeout: Option<Duration>,
     /// What is served when the serving version fails or is late. Default: `stable`.
     pub on_failure: Option<OnFailure>,
-    /// The value that is served when nothing better is there.
+    /// The value that is served if no version has an answer.
     pub default: Option<serde_json::Value>,
-    /// Where a label's parts stand in its record.
+    /// The sources of a label's parts in its record.
     pub labels: Option<LabelsOfModel>,
-    /// How records are written and read. Default: `json`.
+    /// The format of records. Default: `json`.
     pub format: Option<Format>,
     /// Topic names other than `<model>.requests` and so on.
     pub topics: Option<Topics>,
-    /// How many cases may be open in one partition. Default: 100000.
+    /// Maximum number of open cases in one partition. Default: 100000.
     #[schemars(range(min = 1))]
     pub open_cases_max: Option<u64>,
-    /// How many partitions new topics get. Default: 8.
+    /// The number of partitions of new topics. Default: 8.
     #[schemars(range(min = 1, max = 10_000))]
     pub partitions: Option<u64>,
 }
 
-/// Where a label's parts stand in its record.
+/// The sources of a label's parts in its record.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LabelsOfModel {
     /// The request id. Default: `json:/request_id`.
     pub request_id: Option<Place>,
-    /// The truth. Default: `json:/label`.
+    /// The ground truth. Default: `json:/label`.
     pub value: Option<Pointer>,
-    /// When it became known. Default: `json:/observed_at`; a record without it counts from its own time.
+    /// When it became known. Default: `json:/observed_at`; a record without it uses its timestamp.
     pub observed_at: Option<TimePlace>,
 }
 
-/// Topic names other than the usual ones.
+/// Topic names that differ from the defaults.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Topics {
-    /// Requests in.
+    /// Input: requests.
     pub requests: Option<String>,
-    /// Answers in.
+    /// Input: answers.
     pub responses: Option<String>,
-    /// Served answers out.
+    /// Output: served answers.
     pub served: Option<String>,
     /// The prediction log.
     pub predictions: Option<String>,
-    /// Ground truth in.
+    /// Input: labels (ground truth).
     pub labels: Option<String>,
-    /// Joined rows out.
+    /// Output: joined rows.
     pub analysis: Option<String>,
-    /// What could not be used.
+    /// Output: dead letters.
     pub dead_letters: Option<String>,
     /// A version's requests; `{version}` stands for the version.
     pub version_requests: Option<String>,
 }
 
-/// What a rollout is.
+/// The spec of a rollout.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RolloutSpec {
@@ -162,14 +162,14 @@ pub struct RolloutSpec {
     pub candidates: Vec<String>,
     /// The kind of rollout.
     pub strategy: StrategyKind,
-    /// The steps. A `shadow` without any has one that copies everything.
+    /// The stages. A `shadow` rollout without stages has one that copies all requests.
     pub stages: Option<Vec<StageSpec>>,
-    /// What is measured.
+    /// The metrics.
     #[schemars(length(min = 1))]
     pub metrics: Vec<MetricSpec>,
-    /// Segments in which goals and guardrails are watched apart: harm in one is an alert, it decides nothing.
+    /// Segments in which goals and guardrails are watched separately: harm in one is an alert and decides nothing.
     pub segments: Option<Vec<SegmentSpec>>,
-    /// How labels are waited for; `maturity` is required when a metric needs them.
+    /// When labels are read; `maturity` is required if a metric needs labels.
     pub labels: Option<LabelsOfRollout>,
     /// How the rollout is decided.
     pub decide: Option<DecideSpec>,
@@ -177,42 +177,42 @@ pub struct RolloutSpec {
     pub on_conflict: Option<OnConflict>,
 }
 
-/// Segments that are watched apart.
+/// Segments that are watched separately.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentSpec {
-    /// The model's name for them.
+    /// The name of the segmentation in the model.
     pub by: String,
-    /// Which of them.
+    /// The segments to watch.
     #[schemars(length(min = 1))]
     pub values: Vec<String>,
 }
 
-/// One step of a rollout.
+/// One stage of a rollout.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct StageSpec {
-    /// What the candidates serve: a share for each, or by version.
+    /// The share that the candidates serve: one share for each, or by version.
     pub share: Option<Shares>,
-    /// Who gets silent copies: a share for each candidate, or by version (the stable one too).
+    /// The share of requests copied as shadow traffic: one share for each candidate, or by version (including the stable one).
     pub shadow: Option<Shares>,
-    /// How long it lasts at the least. Default: no time.
+    /// The minimum duration of the stage. Default: none.
     pub hold: Option<Duration>,
-    /// What else it waits for.
+    /// Further conditions for the end of the stage.
     pub until: Option<UntilSpec>,
-    /// Whether a person must approve the step after it. Default: false.
+    /// Whether a person must approve the next stage. Default: false.
     pub approve: Option<bool>,
 }
 
-/// What a stage waits for.
+/// Further conditions for the end of a stage.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UntilSpec {
-    /// So many exposures of each candidate.
+    /// Minimum number of exposures of each candidate.
     pub exposures: u64,
 }
 
-/// How labels are waited for.
+/// When labels are read.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelsOfRollout {
@@ -230,42 +230,42 @@ pub struct LabelsOfRollout {
 pub struct MetricSpec {
     /// Its name. Default: its kind.
     pub name: Option<String>,
-    /// What is computed for each case.
+    /// The kind of metric, which is computed for each case.
     pub kind: MetricKind,
-    /// Where the prediction stands in the answer.
+    /// The JSON pointer to the prediction in the answer.
     pub prediction: Option<Pointer>,
-    /// Where the truth stands in the label's value.
+    /// The JSON pointer to the truth in the label's value.
     pub label: Option<Pointer>,
-    /// What it may decide.
+    /// The role in decisions.
     pub role: MetricRole,
-    /// Which way is better. Default: what the kind says; `value` must say.
+    /// Which direction is better. Default: the direction of the kind; required for `value`.
     pub direction: Option<Direction>,
-    /// How much worse is still acceptable.
+    /// The margin: how much worse is still acceptable.
     pub margin: Option<Limit>,
     /// The smallest effect worth detecting. Default: the margin.
     pub mde: Option<Limit>,
-    /// From which score on a case is called positive, on the scores' own scale. Without it a score must be a probability, and 0.5 is
-    /// the limit.
+    /// The score from which a prediction is positive, on the scale of the scores. Without it, scores must be probabilities, and the
+    /// threshold is 0.5.
     pub threshold: Option<f64>,
-    /// The label that means that it happened: it counts as 1, every other as 0. Without it the label must be 0, 1, true, false or a
-    /// number between.
+    /// The positive label: it counts as 1, every other label as 0. Without it, the label must be 0, 1, true, false or a number
+    /// between 0 and 1.
     pub positive: Option<serde_json::Value>,
     /// The range of a bounded metric; values outside are clipped to it.
     #[schemars(length(min = 2, max = 2))]
     pub range: Option<Vec<f64>>,
-    /// The stable version's expected value: a wrong one costs power, never validity.
+    /// The stable version's expected value. A wrong value costs power, but not validity.
     pub base: Option<f64>,
-    /// Numbers closer than this agree (`disagreement`). Default: 0.
+    /// Numbers that differ by at most this agree (`disagreement`). Default: 0.
     pub tolerance: Option<f64>,
-    /// What is not compared (`disagreement`).
+    /// JSON pointers that are not compared (`disagreement`).
     pub ignore: Option<Vec<Pointer>>,
     /// A second instance of the stable version: how often its answer differs from the stable one is subtracted
-    /// (`disagreement`). It gets copies where the stage's `shadow` names it, or names nobody.
+    /// (`disagreement`). It gets copies if the stage's `shadow` names it or names no version.
     pub twin: Option<String>,
     /// Whether proved harm in this metric ends the rollout. Default: true for goals and guardrails, but not for `auc`, `precision`,
     /// `recall` and `f1`.
     pub abort: Option<bool>,
-    /// What a case counts as whose answer is missing, late, failed or cannot be scored, although the truth is known. Default: `bounds`.
+    /// How to count a labeled case whose answer is missing, late, failed or cannot be scored. Default: `bounds`.
     pub unusable: Option<Unusable>,
 }
 
@@ -273,33 +273,33 @@ pub struct MetricSpec {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecideSpec {
-    /// What a promotion wants proved of the goals. Default: `non_inferior`; for `ab` `superior`.
+    /// What must be proved for the goals before a promotion. Default: `non_inferior`; for `ab` `superior`.
     pub promote: Option<PromoteWhen>,
     /// The error rate of each kind of decision. Default: 0.05.
     pub alpha: Option<Fraction>,
-    /// What happens when the time is over and nothing is proved. Default: `abort`.
+    /// What happens if the time is over and nothing is proved. Default: `abort`.
     pub inconclusive: Option<InconclusiveWord>,
-    /// How long the rollout may take. Default: no limit.
+    /// The maximum duration of the rollout. Default: no limit.
     pub by: Option<Duration>,
     /// What happens without traffic or labels. Default: `hold`.
     pub no_data: Option<WhenNoData>,
-    /// Whether an `ab` or `shadow` promotes by itself. Default: false.
+    /// Whether an `ab` or `shadow` rollout promotes automatically. Default: false.
     pub auto: Option<bool>,
-    /// How often it is judged, in event time. Default: a twentieth of the shortest hold or maturity, from 1s to 1m.
+    /// The interval between interim analyses, in event time. Default: a twentieth of the shortest hold or maturity, from 1s to 1m.
     pub tick: Option<Duration>,
-    /// How many labelled cases per arm a quality metric wants before it may pass. Default: 30.
+    /// Minimum number of labelled cases per arm before a quality metric may pass. Default: 30.
     pub min_labelled: Option<u64>,
-    /// The share of mature cases that must have a label. Default: 95%; 0 where missing labels count as negative.
+    /// The share of mature cases that must have a label. Default: 95%; 0 if missing labels count as negative.
     pub min_coverage: Option<Percentage>,
 }
 
-/// What happens when the time is over and nothing is proved.
+/// What happens if the time is over and nothing is proved.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InconclusiveWord {
     /// All traffic goes back to the stable version.
     Abort,
-    /// The rollout stays as it is, for a person.
+    /// The rollout is paused until a person decides.
     Pause,
     /// The same as `pause`.
     Hold,

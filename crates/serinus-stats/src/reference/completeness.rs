@@ -1,11 +1,11 @@
-//! Which share of labels has arrived by an age? The chain ladder on the triangle of delays, which is cut off on the right.
+//! The share of labels that has arrived by an age: the chain ladder on the triangle of delays, which is censored on the right.
 //!
 //! Only for reports and for choosing the maturity; decisions read labels at a fixed age.
 
-/// The chain ladder's answer.
+/// The result of the chain ladder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completeness {
-    /// The development factor of each age from the second on; infinite where labels first arrive at it.
+    /// The development factor of each age from the second on; infinite if labels first arrive at it.
     pub factors: Vec<f64>,
     /// The share of labels that have arrived by each age; 1 at the last.
     pub arrived: Vec<f64>,
@@ -13,8 +13,8 @@ pub struct Completeness {
 
 /// Computes `f_a = sum C_{c,a} / sum C_{c,a-1}` over the cohorts old enough, and `G(a) = prod_{j>a} 1/f_j`.
 ///
-/// `triangle[cohort][age]` are labels that arrived at that age, absent when the cohort is not that old. A factor without any
-/// label on either side is 1: nothing is known to come.
+/// `triangle[cohort][age]` are labels that arrived at that age, absent if the cohort is not that old. A factor without any
+/// label on either side is 1: no further labels are expected.
 pub fn chain_ladder(triangle: &[Vec<Option<f64>>]) -> Completeness {
     let ages = triangle.iter().map(Vec::len).max().unwrap_or(0);
     let mut factors = Vec::with_capacity(ages.saturating_sub(1));

@@ -1,4 +1,4 @@
-//! Hashes of other tools, so that a split made elsewhere can be recomputed and checked here. Ours is `xxh3_64`.
+//! Hashes of other tools, so that a split of another tool can be recomputed here. Serinus uses `xxh3_64`.
 
 /// FNV-1a with 32 bits.
 pub fn fnv1a32(bytes: &[u8]) -> u32 {

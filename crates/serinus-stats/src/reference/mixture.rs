@@ -1,4 +1,4 @@
-//! Mixture boundaries for sums of bounded or tame increments: confidence sequences for reports.
+//! Mixture boundaries for sums of increments that are bounded or have light tails: confidence sequences for reports.
 //!
 //! `M(s, v)` is a mixture of exponential supermartingales for a sum `s` with intrinsic time `v`; the boundary at level `alpha` is
 //! where `ln M = ln(1/alpha)`. `rho = v_opt / (2 ln(1/a) + ln(1 + 2 ln(1/a)))`, one-sided at `2a`, makes it tightest at `v_opt`.
@@ -66,9 +66,9 @@ pub enum Mixture {
     BetaBinomial {
         /// The prior's precision.
         r: f64,
-        /// How far an increment falls at most.
+        /// The largest decrease of an increment.
         g: f64,
-        /// How far it rises at most.
+        /// The largest increase of an increment.
         h: f64,
         /// Which tails it watches.
         tails: Tails,
@@ -195,7 +195,7 @@ fn zeta(s: f64) -> f64 {
 /// Returns the capital processes of predictable plug-in betting on values in [0, 1] at the mean `m`: `ln K+`, `ln K-` and
 /// `max(ln K+, ln K-) - ln 2` (Waudby-Smith and Ramdas 2024).
 ///
-/// Bets depend on the order of the values, so this neither merges nor replays in parts: an oracle for tests and reports.
+/// Bets depend on the order of the values, so this can be neither merged nor replayed in parts. It is a reference for tests and reports.
 pub fn hedged_betting(values: &[f64], m: f64, alpha: f64) -> [f64; 3] {
     let (mut plus, mut minus) = (0.0, 0.0);
     let (mut sum, mut squares, mut variance) = (0.5, 0.25, 0.25);

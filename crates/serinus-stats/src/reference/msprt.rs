@@ -1,12 +1,12 @@
 //! The mixture sequential probability ratio test and the anytime-valid t: for comparison with other tools.
 //!
 //! Sources: Johari, Pekelis and Walsh 2022; Lindon, Ham, Tingley and Bojinov 2022 for the t. Exact for normal data with known
-//! variance; on rare events far from valid, which is why nothing here decides.
+//! variance; on rare events far from valid, so it decides nothing.
 
 /// A difference of means over `n` pairs, with `variance` of one pair's difference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pairs {
-    /// How many pairs.
+    /// The number of pairs.
     pub n: f64,
     /// The estimated difference.
     pub difference: f64,

@@ -1,4 +1,4 @@
-//! Group-sequential boundaries: for looks that are scheduled beforehand, when the final sample size is known.
+//! Group-sequential boundaries: for looks scheduled beforehand and a known final sample size.
 //!
 //! Sources: Lan and `DeMets` 1983 (spending), Armitage, `McPherson` and Rowe 1969 (recursion). Normal statistics: never for rare
 //! events.
@@ -10,7 +10,7 @@ use crate::special::{bisect, normal_isf, normal_pdf, normal_sf};
 /// How the error probability is spent over information time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Spending {
-    /// Like O'Brien and Fleming: hardly any at first.
+    /// Like O'Brien and Fleming: hardly any at the start.
     ObrienFleming,
     /// Like Pocock: nearly evenly.
     Pocock,
@@ -34,7 +34,7 @@ impl Spending {
 
 /// Panels of sixteen nodes over which the statistic's density is kept.
 const PANELS: u32 = 80;
-/// Where a side without a boundary is cut, in standard deviations.
+/// The cutoff of a side without a boundary, in standard deviations.
 const FAR: f64 = 8.0;
 
 /// Returns the boundary of z at each information time (ascending, in (0, 1]); two-sided spends `alpha / 2` on each side.

@@ -1,4 +1,4 @@
-//! How one case adds to the evidence: at its arrival what the responses show, at maturity what the label shows.
+//! Adds cases to the evidence: the responses at arrival, the label at maturity.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::plan::rollout::RolloutPlan;
 use serinus_stats::bounded_bet::Bets;
 use serinus_stats::cluster::Clusters;
 
-/// What each version's answer scored, in the plan's order of metrics.
+/// The score of each version's answer, in the plan's order of metrics.
 pub type CaseScores = Vec<(Version, Vec<(MetricName, f64)>)>;
 
-/// One rollout's sums in one lane, with the bets that they are made of.
+/// One rollout's sums in one lane, with their bets.
 #[derive(Debug)]
 pub struct EvidenceAccumulator {
     pub(crate) plan: Arc<RolloutPlan>,
     pub(crate) design: Design,
     pub(crate) stable: Version,
-    /// By comparison, and the bits of the centre and the variance that they assume.
+    /// By comparison, and by the bits of the assumed center and variance.
     pub(crate) bets: BTreeMap<(ContrastKey, [u64; 2]), Option<[Bets; 3]>>,
     pub(crate) stakes: BTreeMap<ContrastKey, f64>,
     pub(crate) sums: Evidence,
@@ -37,19 +37,19 @@ pub struct EvidenceAccumulator {
     unscored: u64,
 }
 
-/// Which of the units a lane remembers.
+/// The part of the units that a lane remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch {
     /// The lane's partition.
     pub partition: i32,
-    /// Of how many.
+    /// The number of partitions.
     pub partitions: i32,
-    /// A case that is older counts as of this time where it is asked how long something goes on: one wrong clock must not end a rollout.
+    /// Durations count older cases as of this time: one wrong clock must not end a rollout.
     pub oldest: Timestamp,
 }
 
 impl EvidenceAccumulator {
-    /// Opens a book with nothing in it.
+    /// Returns an empty accumulator.
     pub fn new(plan: Arc<RolloutPlan>, design: Design, stable: Version) -> Self {
         Self {
             plan,
@@ -64,13 +64,13 @@ impl EvidenceAccumulator {
         }
     }
 
-    /// Shares the traffic with the books of so many lanes.
+    /// Sets the number of lanes that share the traffic.
     #[must_use = "it is another book then"]
     pub fn of_lanes(self, partitions: i32) -> Self {
         Self { partitions, ..self }
     }
 
-    /// Takes in a newer design; what it says of stages that have begun is the same as before.
+    /// Sets a newer design, which is unchanged for stages that have begun.
     pub fn redesign(&mut self, design: Design) {
         self.bets = BTreeMap::new();
         self.stakes = BTreeMap::new();
@@ -87,22 +87,22 @@ impl EvidenceAccumulator {
         &self.sums
     }
 
-    /// Returns the sums, for who adds to them what cannot be told by cases.
+    /// Returns the sums for changes that are not made by cases.
     pub fn sums_mut(&mut self) -> &mut Evidence {
         &mut self.sums
     }
 
-    /// Puts the sums that were published before a restart in place of these.
+    /// Replaces the sums with those published before a restart.
     pub fn restore(&mut self, sums: Evidence) {
         self.sums = sums;
     }
 
-    /// Returns how many values were clipped, and how many could not be computed, since this was last asked.
+    /// Returns the number of clipped values and of values that could not be computed, since the last call.
     pub fn take_faults(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.clipped), std::mem::take(&mut self.unscored))
     }
 
-    /// Adds what a case's responses show.
+    /// Adds a case's responses.
     pub fn respond(&mut self, case: &Prediction, watch: Watch) {
         let stratum = self.design.stratum(case.stage, case.revision);
         let bucket = bucket(case);
@@ -179,9 +179,9 @@ impl EvidenceAccumulator {
         }
     }
 
-    /// Adds what a case's label shows at maturity; returns what each answer scored.
+    /// Adds a case with its label at maturity; returns the score of each answer.
     ///
-    /// `known_by` says whether there was a label at a quarter and at half of the maturity.
+    /// `known_by` is whether there was a label at a quarter and at half of the maturity.
     pub fn mature(
         &mut self,
         case: &Prediction,
@@ -211,11 +211,11 @@ impl EvidenceAccumulator {
         self.scores_of_answers(&reads, truth)
     }
 
-    /// Keeps beside the sums what a label that came or changed after maturity would change in them; returns what each answer scores.
+    /// Records the effect of a label that arrived or changed after maturity, separately from the sums. Returns the score of each answer.
     pub fn amend(&mut self, case: &Prediction, before: Truth<'_>, after: Truth<'_>) -> CaseScores {
         let stratum = self.design.stratum(case.stage, case.revision);
         let faults = (self.clipped, self.unscored);
-        // A few late labels do not change how alike the cases of a unit are.
+        // A few late labels do not change the correlation within units.
         let clusters = std::mem::take(&mut self.sums.clusters);
         let Amended { labels, mut given, mut taken } = std::mem::take(&mut self.sums.amended);
         let reads = Reads::of(case);
@@ -271,7 +271,7 @@ impl EvidenceAccumulator {
         }
     }
 
-    /// Returns what the versions' answers to a case are worth where the truth is known, and counts those that cannot be scored.
+    /// Returns the scores of the versions' answers if the truth is known, and counts those that cannot be scored.
     fn score<T>(
         &mut self,
         stratum: Stratum,
@@ -304,7 +304,7 @@ impl EvidenceAccumulator {
         values
     }
 
-    /// Counts a label that came after maturity, or was taken back.
+    /// Counts a label that arrived or was retracted after maturity.
     pub fn relabel(&mut self, case: &Prediction, is_labelled: bool) {
         let stratum = self.design.stratum(case.stage, case.revision);
         for answer in &case.answers {
@@ -318,7 +318,7 @@ impl EvidenceAccumulator {
         }
     }
 
-    /// Returns what each answer scores, and adds nothing.
+    /// Returns the score of each answer without adding it.
     fn scores_of_answers(&self, reads: &Reads<'_>, truth: Truth<'_>) -> CaseScores {
         let is_counted =
             |read: &&Read<'_>| part(reads.case, &read.answer.version, read.answer.role).is_some();
@@ -337,7 +337,7 @@ impl EvidenceAccumulator {
             .collect()
     }
 
-    /// Counts a case for the check of the split, and remembers its unit if that is for this lane to do.
+    /// Counts a case for the SRM check, and remembers its unit if it belongs to this lane.
     fn watch(&mut self, stratum: Stratum, case: &Prediction, watch: Watch) {
         let unit = unit(case);
         let partitions = u64::try_from(watch.partitions).unwrap_or(1).max(1);
@@ -351,7 +351,7 @@ impl EvidenceAccumulator {
         }
     }
 
-    /// Returns what a version's answers scored so far.
+    /// Returns the scores of a version's answers so far.
     pub(crate) fn scores_of(
         &mut self,
         stratum: Stratum,
@@ -363,23 +363,23 @@ impl EvidenceAccumulator {
     }
 }
 
-/// Returns the bucket of a case's unit; a case without one is a unit of its own.
+/// Returns the bucket of a case's unit; a case without a unit is its own unit.
 fn bucket(case: &Prediction) -> usize {
     let unit = case.unit.as_deref().unwrap_or(case.request_id.as_str().as_bytes());
     Clusters::bucket(xxh3_64(unit))
 }
 
-/// Returns whether the request id stands for the unit: for a request without a unit, and for all requests if the spec sets `unit` to the id.
+/// Returns whether the request id is the unit: for a request without a unit, and for all requests if the spec sets `unit` to the id.
 fn unit_is_id(case: &Prediction) -> bool {
     case.unit.as_deref().is_none_or(|unit| unit == case.request_id.as_str().as_bytes())
 }
 
-/// Returns what the case's unit is known by; nothing where every case is a unit of its own.
+/// Returns the key of the case's unit; `None` if every case is its own unit.
 fn unit(case: &Prediction) -> Option<u64> {
     case.unit.as_deref().map(xxh3_64)
 }
 
-/// Returns whether the version that was chosen answered, and in time.
+/// Returns whether the assigned version answered in time.
 fn is_answered(case: &Prediction) -> bool {
     let is_its = |c: &&CaseAnswer| c.role == Role::Serve && c.version == case.arm;
     case.answers.iter().find(is_its).is_some_and(|i| i.status == AnswerStatus::Ok)

@@ -14,29 +14,29 @@ use crate::join::entry::Joined;
 use crate::join::label_join::Limits;
 use crate::plan::rollout::RolloutPlan;
 
-/// What does not change while a lane lives.
+/// The settings of a lane, fixed while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The model.
     pub model: ModelName,
     /// The partition of the prediction log.
     pub partition: i32,
-    /// Of how many.
+    /// The number of partitions of the prediction log.
     pub partitions: i32,
-    /// After how long without a record an input counts as idle.
+    /// An input counts as idle after this time without a record.
     pub idle_after: Span,
-    /// The age at which labels are read where no rollout says another.
+    /// The default maturity, for cases without a rollout that sets one.
     pub window: Span,
-    /// How long after that late labels are joined where no rollout says another.
+    /// How long after maturity late labels are joined, unless the rollout sets another time.
     pub keep: Span,
     /// How long a case of an unknown rollout waits for its plan.
     pub plan_wait_max: Span,
-    /// How much may be held.
+    /// The limits of the lane's memory.
     pub limits: Limits,
 }
 
 impl Settings {
-    /// Returns the usual settings of a lane.
+    /// Returns the default settings of a lane.
     pub fn new(model: ModelName, partition: i32, partitions: i32) -> Self {
         Self {
             model,
@@ -72,32 +72,31 @@ pub enum Input {
     Labels,
 }
 
-/// How far the labels of one partition of their own topic have been put in their places.
+/// The label watermark of one partition of the label topic: how far its labels have been copied to the lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LabelWatermark {
     /// The partition.
     pub source: i32,
-    /// When this was said, by the clock on the wall.
+    /// The wall-clock time of this report.
     pub said_at: Timestamp,
-    /// The newest time among its labels so far; nothing where none was read yet.
+    /// The newest label time so far; `None` if no label was read yet.
     pub newest: Option<Timestamp>,
-    /// Every label that stood in the partition at this time, by the clock on the wall, was put in its place before this mark; nothing
-    /// where that is not known of any time.
+    /// All labels that were in the partition at this wall-clock time were copied before this mark; `None` if no such time is known.
     pub read_to: Option<Timestamp>,
-    /// Whether no label had come for a while before that time.
+    /// Whether the partition was idle at that time.
     pub is_quiet: bool,
 }
 
-/// What a lane must know of a rollout.
+/// What a lane needs of a rollout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
     /// The plan.
     pub plan: Arc<RolloutPlan>,
-    /// What its tests are planned with, for every stage so far.
+    /// The design of its tests, for every stage so far.
     pub design: Design,
-    /// The version that the candidates are compared with.
+    /// The stable version, which the candidates are compared with.
     pub stable: Version,
-    /// The newest revision that this knows of.
+    /// The newest revision that this covers.
     pub revision: Revision,
     /// Whether its evidence is still wanted.
     pub is_live: bool,
@@ -117,32 +116,32 @@ pub enum Event {
     Label {
         /// Its offset.
         offset: i64,
-        /// The partition of the labels' own topic that it came from, where whoever put it here says so.
+        /// The partition of the label topic that it came from, if the copy names one.
         source: Option<i32>,
         /// The label.
         label: Box<Label>,
     },
-    /// Among the labels by request id, how far the labels of one partition have been put there.
+    /// A label watermark, between the labels by request id.
     Watermark {
         /// Its offset.
         offset: i64,
-        /// How far.
+        /// The watermark.
         mark: LabelWatermark,
     },
     /// A record that cannot be read.
     Unreadable {
-        /// Of which input.
+        /// The input that it came from.
         input: Input,
         /// Its offset.
         offset: i64,
-        /// What is wrong with it.
+        /// The reason why it cannot be used.
         reason: String,
     },
-    /// The lane begins, or goes on after a restart: labels come from so many partitions.
+    /// The lane starts or restarts, with this number of label partitions.
     Sources(i32),
-    /// A rollout began, went on or ended.
+    /// A rollout started, changed or ended.
     Plan(Box<Planned>),
-    /// How many records of each input are not read yet.
+    /// The number of unread records of each input.
     Lag {
         /// Of the prediction log.
         predictions: u64,
@@ -151,7 +150,7 @@ pub enum Event {
     },
 }
 
-/// A joined row, with what each answer scored.
+/// A joined row, with the scores of each answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The model.
@@ -162,7 +161,7 @@ pub struct Row {
     pub scores: CaseScores,
 }
 
-/// What a lane asks of the world.
+/// An effect that a lane requests.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Write a row.
@@ -171,11 +170,11 @@ pub enum Effect {
     Partial(Box<Partial>),
     /// Put a record with the dead letters.
     Refuse {
-        /// Of which input.
+        /// The input that it came from.
         input: Input,
         /// Its offset.
         offset: i64,
-        /// What is wrong with it.
+        /// The reason why it cannot be used.
         reason: String,
     },
     /// Count something.

@@ -39,14 +39,14 @@ pub struct Analyst {
     pub(crate) is_replanned: bool,
 }
 
-/// A case whose plan is not known yet.
+/// A case without a known plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unplanned {
-    /// When it came: since then it waits for its plan.
+    /// When it arrived: since then it waits for its plan.
     pub since: Timestamp,
-    /// The turn in which it came.
+    /// The turn in which it arrived.
     pub turn: u64,
-    /// How far the predictions had come by then.
+    /// The watermark of the predictions at that time.
     pub reached: Timestamp,
     /// The case.
     pub prediction: Arc<Prediction>,
@@ -60,7 +60,7 @@ impl Unplanned {
 }
 
 impl Analyst {
-    /// Makes a lane that knows nothing.
+    /// Returns an empty lane.
     pub fn new(settings: Settings) -> Self {
         Self {
             pending: LabelJoin::new(settings.limits),
@@ -76,18 +76,18 @@ impl Analyst {
         }
     }
 
-    /// Numbers the turn that begins; what is held and published is marked with it.
+    /// Sets the number of the turn that begins; cases and published sums are marked with it.
     pub fn turn_is(&mut self, turn: u64) {
         self.turn = turn;
     }
 
-    /// Returns what a replay from the turn that begins now must start with.
+    /// Returns the checkpoint for a replay that starts at the turn that begins now.
     pub fn checkpoint(&self) -> Checkpoint {
         let Watermarks { predictions, labels, sources, is_idle } = self.watermarks.clone();
         Checkpoint { predictions, labels, sources, is_idle, ticks: self.books.ticks() }
     }
 
-    /// Sets the clocks to those of the turn that a replay starts with, and how far had been read by then; before anything else.
+    /// Sets the watermarks and read positions to those of the turn that a replay starts with. Call it first.
     pub fn restore_checkpoint(&mut self, checkpoint: Checkpoint, inputs: Inputs) {
         self.inputs = inputs;
         let Checkpoint { predictions, labels, sources, is_idle, ticks } = checkpoint;
@@ -100,7 +100,7 @@ impl Analyst {
         self.plan(planned, &mut Vec::new());
     }
 
-    /// Takes one event and appends what it asks of the world.
+    /// Processes one event and appends its effects.
     pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Vec<Effect>) {
         self.tick(now, out);
         match event {
@@ -188,12 +188,12 @@ impl Analyst {
         due.into_iter().chain(ticks).chain(idle).chain(unplanned).min()
     }
 
-    /// Returns how many cases are held.
+    /// Returns the number of held cases.
     pub fn cases(&self) -> usize {
         self.pending.cases() + self.unplanned.len()
     }
 
-    /// Returns how many cases wait for the plan that they were routed by, and the first of them; nothing where none does.
+    /// Returns the number of cases that wait for their plan, and the first of them; `None` if there are none.
     pub fn unplanned(&self) -> Option<(usize, &Unplanned)> {
         Some((self.unplanned.len(), self.unplanned.first()?))
     }
@@ -203,7 +203,7 @@ impl Analyst {
         self.pending.early_ids()
     }
 
-    /// Returns the oldest turn of which something is held.
+    /// Returns the oldest turn with held cases or labels.
     pub(crate) fn oldest_turn(&self) -> Option<u64> {
         let unplanned = self.unplanned.iter().map(|u| u.turn);
         self.pending.oldest_turn().into_iter().chain(unplanned).min()
@@ -393,7 +393,7 @@ impl Analyst {
         self.take_in_planned(out);
     }
 
-    /// Takes in the cases whose plans have come.
+    /// Processes the cases whose plans have arrived.
     fn take_in_planned(&mut self, out: &mut Vec<Effect>) {
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unplanned)
             .into_iter()
@@ -421,7 +421,7 @@ impl Analyst {
         }
     }
 
-    /// Returns whether a case is held; for tests and for people who ask.
+    /// Returns whether a case is held, for tests and `inspect`.
     pub fn holds(&self, case: CaseId) -> bool {
         self.pending.holds(case)
     }

@@ -1,6 +1,6 @@
 //! When an analyst lane publishes its sums, also in a replay after a restart.
 //!
-//! Sums of a rollout in progress are published at every tick of event time; those of one that is over, whenever they changed.
+//! Sums of a rollout in progress are published at every tick of event time; those of an ended rollout, whenever they change.
 
 use crate::domain::ids::RolloutName;
 use crate::domain::time::Timestamp;
@@ -42,7 +42,7 @@ impl Analyst {
         }
     }
 
-    /// Returns whether a replay has come to the point at which these sums were published before the restart.
+    /// Returns whether a replay has reached the point at which these sums were published before the restart.
     fn was_published(&self, name: &RolloutName, tick: Timestamp, is_idle: bool) -> bool {
         let partial = self.books.restoring(name);
         partial.is_some_and(|p| (p.turn, p.tick, p.is_idle) == (self.turn, tick, is_idle))

@@ -1,4 +1,4 @@
-//! What is no sum of scores: where answers stand among positives and negatives, and how long they took.
+//! Ranking and latency metrics, which are not sums of scores.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::plan::metric::{Metric, Shape};
 use serinus_stats::cluster::{Arm, Case};
 
 impl EvidenceAccumulator {
-    /// Notes the case of each value that lies outside of the metric's declared range.
+    /// Records the case of each value outside of the metric's declared range.
     pub(crate) fn note_outside(
         &mut self,
         stratum: Stratum,
@@ -37,7 +37,7 @@ impl EvidenceAccumulator {
         }
     }
 
-    /// Counts an answer that cannot be ranked although it is known whether its case is positive.
+    /// Counts an answer that cannot be ranked although the class of its case is known.
     pub fn lose(
         &mut self,
         stratum: Stratum,
@@ -50,7 +50,7 @@ impl EvidenceAccumulator {
         *of_class += 1;
     }
 
-    /// Adds where answers stand among positives and negatives, and how far that is alike within units.
+    /// Adds the scores of answers by class, and their influence by unit for the design effect.
     pub fn place(
         &mut self,
         stratum: Stratum,

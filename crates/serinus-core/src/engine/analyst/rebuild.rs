@@ -1,4 +1,4 @@
-//! Fills an analyst lane from its inputs where no turn of its journal is left: each case with the row that it already has.
+//! Restores an analyst lane from its inputs if its journal is lost: each case with the row that it already has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,32 +12,32 @@ use crate::join::entry::Fresh;
 use crate::join::entry::LabelStatus;
 use crate::join::label_join::Added;
 
-/// A case, and its newest row.
+/// A case with its newest row.
 #[derive(Clone, Debug)]
 pub struct KnownCase {
     /// The offset of its prediction.
     pub offset: i64,
     /// The case.
     pub prediction: Box<Prediction>,
-    /// The version and the status of the newest row that was written; nothing while it waits for its label.
+    /// The version and the status of its newest row; `None` while it waits for its label.
     pub row: Option<(u32, LabelStatus)>,
 }
 
-/// What is known of a lane whose journal is gone.
+/// The inputs and outputs of a lane without a journal.
 #[derive(Debug, Default)]
 pub struct Remains {
-    /// The labels, with their offsets, in that order.
+    /// The labels in the order of their offsets.
     pub labels: Vec<(i64, Label)>,
     /// The cases, in the order of their predictions.
     pub cases: Vec<KnownCase>,
-    /// The newest sums of each rollout; the cases that have a row count as being in them.
+    /// The newest sums of each rollout, which include the cases with a row.
     pub sums: Vec<Partial>,
-    /// What has no row and was due by this time has lost its row, and gets no other.
+    /// A case without a row that was due by this time has lost its row, and gets no other.
     pub settled_before: Option<Timestamp>,
 }
 
 impl Analyst {
-    /// Fills a lane that knows nothing but its plans; what is due follows with the next turn.
+    /// Restores a lane that has only its plans; due rows follow with the next turn.
     pub fn rebuild(&mut self, now: Timestamp, remains: Remains) {
         let Remains { labels, cases, sums, settled_before } = remains;
         let mut counted = BTreeMap::new();

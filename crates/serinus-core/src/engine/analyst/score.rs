@@ -1,6 +1,6 @@
-//! What one answer is worth, given the truth: one number a metric, or the reason why there is none.
+//! The score of one answer, given the truth: one number per metric, or the reason why there is none.
 //!
-//! What is comparable is decided here once for every kind; docs/statistics.md has it as a table.
+//! The rules of each metric kind are here; docs/statistics.md has them as a table.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -15,26 +15,26 @@ use crate::evidence::unscored::Reason;
 use crate::plan::metric::Metric;
 use crate::plan::metric_kind::{Cells, Group, Labelled, Response};
 
-/// How far outside of [0, 1] a probability may be by rounding: sums of 32-bit floats are off by less.
+/// How far outside of [0, 1] rounding may leave a probability: sums of 32-bit floats are off by less.
 const ROUNDING: f64 = 1e-6;
 
-/// What is known of the truth when a case is scored.
+/// The ground truth of a case at the time of scoring.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Truth<'a> {
     /// The label's value.
     Known(&'a Value),
-    /// There is no label, and that means: it did not happen.
+    /// There is no label, which counts as a negative.
     Negative,
-    /// There is no label, and that means nothing.
+    /// There is no label, and the case is not counted.
     Unknown,
 }
 
-/// An answer with its value read once.
+/// An answer with its value, parsed once.
 #[derive(Clone, Debug)]
 pub struct Read<'a> {
     /// The answer.
     pub answer: &'a CaseAnswer,
-    /// What its bytes are.
+    /// The parsed value.
     pub document: Document<'a>,
 }
 
@@ -75,18 +75,18 @@ impl<'a> Reads<'a> {
 /// One point of a ranking metric, or one cell of a table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranked {
-    /// How likely the answer called it.
+    /// The predicted score.
     pub score: f64,
-    /// Whether it was called positive.
+    /// Whether the prediction is positive.
     pub is_called: bool,
-    /// Whether it is.
+    /// Whether the case is positive.
     pub is_positive: bool,
 }
 
 impl Ranked {
-    /// Returns by how much the case moves the metric's value, up to a factor; 0 on average where the value is `base`.
+    /// Returns the influence of the case on the metric, up to a factor; its mean is 0 if the metric's value is `base`.
     ///
-    /// For the area under the curve it is the residual of the score, which is alike within a unit where ranks are.
+    /// For the area under the curve it is the residual of the score, which is correlated within a unit if the ranks are.
     pub fn influence(&self, metric: &Metric, base: f64) -> f64 {
         let (called, is) = (f64::from(self.is_called), f64::from(self.is_positive));
         match metric.kind.group() {
@@ -108,25 +108,25 @@ impl Ranked {
     }
 }
 
-/// What a metric makes of one answer.
+/// The score of one answer in a metric, or why there is none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scored<T> {
     /// It has this value.
     Value(T),
-    /// The version did not answer, too late, or with an error.
+    /// The version did not answer, answered too late, or returned an error.
     NoAnswer,
     /// The version answered, and its answer cannot be scored.
     Unusable(Reason),
-    /// The label cannot be scored, whatever the answer.
+    /// The label cannot be scored, regardless of the answer.
     BadLabel(Reason),
     /// There is no label.
     Unlabelled,
-    /// The metric does not score this answer: it is of another kind, or the label's number is not this version's.
+    /// The metric does not score this answer: it is of another kind, or the label's number belongs to another version.
     NotApplicable,
 }
 
 impl<T> Scored<T> {
-    /// Returns the value, if there is one.
+    /// Returns the value, if any.
     pub fn value(self) -> Option<T> {
         match self {
             Self::Value(value) => Some(value),
@@ -138,7 +138,7 @@ impl<T> Scored<T> {
         }
     }
 
-    /// Returns why there is no value although there are an answer and a label.
+    /// Returns why there is no value, if there are both an answer and a label.
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Self::Unusable(reason) | Self::BadLabel(reason) => Some(*reason),
@@ -164,9 +164,9 @@ impl<T> Scored<T> {
     }
 }
 
-/// Returns what an answer scores in a metric that is a mean over cases, unclipped.
+/// Returns the unclipped score of an answer in a metric that is a mean over cases.
 ///
-/// A label that cannot be scored is named before the answer: it takes the case from every version alike.
+/// A label that cannot be scored is reported before the answer, because it excludes the case for every version.
 pub fn labelled(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<f64> {
     let Group::Labelled(kind) = metric.kind.group() else { return Scored::NotApplicable };
     match kind {
@@ -183,7 +183,7 @@ pub fn labelled(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<f6
     }
 }
 
-/// Returns where an answer stands among positives and negatives, for rankings and two-by-two tables.
+/// Returns the score and the classes of an answer, for ranking metrics and two-by-two tables.
 pub fn ranked(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<Ranked> {
     outcome(metric, truth).and_then(|y| {
         prediction(metric, read).and_then(|node| {
@@ -200,7 +200,7 @@ pub fn ranked(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<Rank
     })
 }
 
-/// Returns whether a case is positive, for rankings and two-by-two tables; nothing where that is not known.
+/// Returns whether a case is positive, for ranking metrics and two-by-two tables; `None` if that is unknown.
 pub fn is_positive(metric: &Metric, truth: Truth<'_>) -> Option<bool> {
     outcome(metric, truth).value().map(|y| y >= 0.5)
 }
@@ -214,9 +214,9 @@ pub fn response(kind: Response, status: AnswerStatus) -> bool {
     }
 }
 
-/// Returns whether two answers differ, or nothing unless both are there.
+/// Returns whether two answers differ; `None` if one is missing.
 ///
-/// Numbers within the tolerance agree, ignored pointers are not looked at, and bytes that are not JSON are compared as they are.
+/// Numbers within the tolerance agree, ignored pointers are skipped, and bytes that are not JSON are compared byte for byte.
 pub fn disagree(metric: &Metric, candidate: &Read<'_>, stable: &Read<'_>) -> Option<bool> {
     if candidate.answer.status != AnswerStatus::Ok || stable.answer.status != AnswerStatus::Ok {
         return None;
@@ -265,7 +265,7 @@ fn agree(
     }
 }
 
-/// Returns the prediction of an answer in time; a null is no prediction.
+/// Returns the prediction of an answer in time; null is not a prediction.
 fn prediction<'a>(metric: &Metric, read: &'a Read<'_>) -> Scored<&'a Node<'a>> {
     if read.answer.status != AnswerStatus::Ok {
         return Scored::NoAnswer;
@@ -282,7 +282,7 @@ fn prediction<'a>(metric: &Metric, read: &'a Read<'_>) -> Scored<&'a Node<'a>> {
     }
 }
 
-/// Returns a prediction's number: of true 1, of false 0.
+/// Returns the number of a prediction; true is 1, false is 0.
 fn number(node: &Node<'_>) -> Scored<f64> {
     let number = match node {
         Node::Number(number) => number.float(),
@@ -294,7 +294,7 @@ fn number(node: &Node<'_>) -> Scored<f64> {
     if number.is_finite() { Scored::Value(number) } else { Scored::Unusable(Reason::NotFinite) }
 }
 
-/// Returns a number as a probability; one that rounding left outside of [0, 1] is taken at its end.
+/// Returns a number as a probability; one that rounding left outside of [0, 1] is clipped.
 fn unit(number: f64) -> Scored<f64> {
     if (-ROUNDING..=1.0 + ROUNDING).contains(&number) {
         Scored::Value(number.clamp(0.0, 1.0))
@@ -303,7 +303,7 @@ fn unit(number: f64) -> Scored<f64> {
     }
 }
 
-/// Returns whether a case is called positive: by the threshold where one is given, else by the greater probability.
+/// Returns whether the prediction is positive: by the threshold if one is given, otherwise by the larger probability.
 fn called(metric: &Metric, node: &Node<'_>) -> Scored<bool> {
     if let (Node::Text(_), Some(positive)) = (node, &metric.positive) {
         let same = Class::predicted(node)
@@ -317,7 +317,7 @@ fn called(metric: &Metric, node: &Node<'_>) -> Scored<bool> {
     }
 }
 
-/// Returns the label's value for a metric; a null is no truth.
+/// Returns the label's value for a metric; null is not a truth.
 fn truth_value<'a>(metric: &Metric, truth: Truth<'a>) -> Scored<&'a Value> {
     const NOTHING: &Value = &Value::Bool(false);
     match truth {
@@ -343,7 +343,7 @@ fn truth_number(metric: &Metric, truth: Truth<'_>) -> Scored<f64> {
     })
 }
 
-/// Returns 1 where it happened, else 0; a number in between is a probability of its own.
+/// Returns 1 for a positive outcome and 0 for a negative one; a number between them is a probability.
 fn outcome(metric: &Metric, truth: Truth<'_>) -> Scored<f64> {
     match (&metric.positive, truth) {
         (Some(positive), Truth::Known(_)) => class(metric, truth).and_then(|class| {
@@ -370,9 +370,9 @@ fn class<'a>(metric: &Metric, truth: Truth<'a>) -> Scored<Class<'a>> {
     })
 }
 
-/// A score is right on the same side of the threshold as the outcome, a class when it is the labelled one.
+/// A score is right if it is on the same side of the threshold as the outcome; a class is right if it is the labelled one.
 ///
-/// Without a threshold, a fraction is a score, and needs an outcome for its label; a text, a boolean or a whole number is a class.
+/// Without a threshold, a fraction is a score and needs an outcome as its label; a text, boolean or whole number is a class.
 fn is_right(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<bool> {
     if metric.threshold.is_some() || metric.positive.is_some() {
         return outcome(metric, truth).and_then(|y| {
@@ -415,7 +415,7 @@ fn of_probability(
     })
 }
 
-/// A loss too large for a float is as large as one can be: the range clips it.
+/// A loss too large for a float is set to the largest float: the range clips it.
 fn of_numbers(
     metric: &Metric,
     read: &Read<'_>,
@@ -428,8 +428,8 @@ fn of_numbers(
     })
 }
 
-/// A value out of the label belongs to the version that was chosen, even where another answered in its place; one out of the
-/// answer to whoever gave it.
+/// A value from the label belongs to the assigned version, even if another version answered in its place. A value from the
+/// answer belongs to the version that answered.
 fn value(metric: &Metric, read: &Read<'_>, truth: Truth<'_>) -> Scored<f64> {
     if metric.label.is_none() {
         return prediction(metric, read).and_then(number);

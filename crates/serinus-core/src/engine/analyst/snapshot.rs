@@ -1,4 +1,4 @@
-//! What a lane knows besides its plans, so that it can be saved and goes on from there after a restart.
+//! The state of a lane besides its plans, which is saved so that the lane continues from it after a restart.
 
 use crate::domain::ids::{RequestId, RolloutName};
 use crate::domain::time::Timestamp;
@@ -8,31 +8,31 @@ use crate::engine::analyst::watermark::Checkpoint;
 use crate::engine::partial::{Inputs, Partial};
 use crate::join::entry::Entry;
 
-/// A lane between two turns, but for its pending cases and labels, of which there can be millions.
+/// A lane between two turns, without its pending cases and labels, of which there can be millions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Saved {
-    /// Its clocks.
+    /// Its watermarks.
     pub checkpoint: Checkpoint,
-    /// How far it has read its inputs.
+    /// The next offsets of its inputs.
     pub inputs: Inputs,
-    /// How many records of each input were not read yet.
+    /// The number of unread records of each input.
     pub lag: (u64, u64),
     /// Its sums.
     pub books: Vec<SavedBook>,
-    /// The cases whose plans are not known yet.
+    /// The cases without a known plan.
     pub unplanned: Vec<Unplanned>,
 }
 
-/// A rollout's sums in a lane, and what was told of them.
+/// A rollout's sums in a lane, and when they were published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SavedBook {
-    /// The sums as of now, in the form in which they are published.
+    /// The current sums, in their published form.
     pub partial: Partial,
-    /// The newest tick published.
+    /// The newest published tick.
     pub tick: Option<Timestamp>,
     /// Whether the sums changed since they were last published.
     pub is_changed: bool,
-    /// The oldest turn of which something can still change them.
+    /// The oldest turn that can still change them.
     pub replay_turn: u64,
 }
 
@@ -56,18 +56,18 @@ impl Analyst {
         }
     }
 
-    /// Returns what is pending, by request id.
+    /// Returns the pending cases and labels, by request id.
     pub fn entries(&self) -> impl Iterator<Item = (&RequestId, &Entry)> {
         self.pending.entries()
     }
 
-    /// Takes what was saved, into a lane that knows its plans and nothing else.
+    /// Restores saved state into a lane that has only its plans.
     ///
-    /// The sums of a rollout that is no longer among the plans are dropped.
+    /// The sums of a rollout without a plan are dropped.
     pub fn take_saved(&mut self, saved: Saved) {
         self.restore_checkpoint(saved.checkpoint, saved.inputs);
         (self.lag, self.unplanned) = (saved.lag, saved.unplanned);
-        // Their plans may have come since it was saved, and are then known already.
+        // Their plans may have arrived since the snapshot was saved.
         self.is_replanned = true;
         for it in saved.books {
             let Some(open) = self.books.get_mut(&it.partial.rollout) else { continue };
@@ -78,7 +78,7 @@ impl Analyst {
         }
     }
 
-    /// Puts back one of `entries`.
+    /// Restores one of `entries`.
     pub fn put_back(&mut self, id: RequestId, entry: Entry) {
         self.pending.put_back(id, entry);
     }

@@ -27,7 +27,7 @@ pub struct InputWatermark {
 /// read, after the labels that the report covers: a report stays true whichever instance reads the partition later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionWatermark {
-    /// The newest time among its labels.
+    /// The newest label time.
     pub newest: Timestamp,
     /// When that last changed, in wall-clock time.
     pub moved: Timestamp,
@@ -68,7 +68,7 @@ impl PartitionWatermark {
     }
 
     /// Returns the same, but ignores arriving labels whose times have not advanced for `still_after`: old ones, or corrections.
-    pub fn complete_beside_standing(&self, still_after: Span) -> Timestamp {
+    pub fn complete_without_stalled(&self, still_after: Span) -> Timestamp {
         let is_standing = self.read_to - self.moved >= still_after;
         if is_standing { self.read_to } else { self.complete_to() }
     }
@@ -131,7 +131,7 @@ impl Watermarks {
         Progress {
             predictions,
             labels: least(&PartitionWatermark::complete_to),
-            labels_without_stalled: least(&|s| s.complete_beside_standing(still_after)),
+            labels_without_stalled: least(&|s| s.complete_without_stalled(still_after)),
             read_to: least(&|s| s.read_to).time,
         }
     }
@@ -148,7 +148,7 @@ pub struct Checkpoint {
     pub sources: BTreeMap<i32, PartitionWatermark>,
     /// Whether the lane has reported that it is idle.
     pub is_idle: bool,
-    /// The newest tick published of each rollout.
+    /// The newest published tick of each rollout.
     pub ticks: BTreeMap<RolloutName, Timestamp>,
 }
 

@@ -90,13 +90,13 @@ pub struct Command {
     pub id: String,
     /// The model.
     pub model: ModelName,
-    /// The rollout; `None` when a model is applied.
+    /// The rollout; `None` if a model is applied.
     pub rollout: Option<RolloutName>,
     /// What it asks for.
     pub verb: Verb,
     /// Who sent it.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// The revision that its sender saw; at any other revision it is refused.
     pub expect_revision: Option<Revision>,

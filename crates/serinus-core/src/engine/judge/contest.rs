@@ -24,7 +24,7 @@ impl ModelJudge {
             && self.past.get(name).is_none_or(|set| set.is_news(partial))
     }
 
-    /// Keeps a partial of a rollout that is over.
+    /// Keeps a partial of a past rollout.
     pub(crate) fn keep_past(&mut self, partial: Partial) {
         self.past.entry(partial.rollout.clone()).or_default().insert(partial);
         self.past.retain(|name, _| self.state.uncontested(name).is_some());

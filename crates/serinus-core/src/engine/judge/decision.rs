@@ -22,13 +22,13 @@ pub struct Decision {
     pub rollout: Written<RolloutPlan>,
     /// The design of its tests.
     pub design: Design,
-    /// The version that the candidates were compared with.
+    /// The stable version, which the candidates were compared with.
     pub stable: Version,
     /// The stage.
     pub stage: StageIndex,
-    /// What was decided: `Promoted`, `Aborted` or `Concluded`.
+    /// The decision: `Promoted`, `Aborted` or `Concluded`.
     pub phase: Phase,
-    /// The tests of labels that it rests on.
+    /// The tests of labels that support it.
     pub supports: Vec<Support>,
     /// Whether it was reported that newer labels contradict it.
     pub is_contested: bool,
@@ -65,7 +65,7 @@ impl Decision {
         }
     }
 
-    /// Returns the first test that the changed labels bring below what it had to reach, with its log of the e-value now.
+    /// Returns the first test that the changed labels move below its threshold, with its current log e-value.
     pub fn fallen(
         &self,
         plain: &Evidence,

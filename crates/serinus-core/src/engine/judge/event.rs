@@ -163,7 +163,7 @@ pub struct Position {
 pub struct RolloutEvent {
     /// The model.
     pub model: ModelName,
-    /// The rollout; `None` when a model was applied.
+    /// The rollout; `None` if a model was applied.
     pub rollout: Option<RolloutName>,
     /// The number of this event of the model: 1, 2, 3, ...
     pub sequence: u64,
@@ -185,7 +185,7 @@ pub struct RolloutEvent {
     pub evidence: Option<Box<RolloutMetrics>>,
     /// The next offset of each input: topic, partition, offset.
     pub positions: Vec<(String, i32, i64)>,
-    /// The document that was applied.
+    /// The applied document.
     pub document: Option<Value>,
     /// The design of the tests from here on, if it changed.
     pub design: Option<Design>,

@@ -1,6 +1,6 @@
 //! Model fields that cannot change during a rollout: those that would reassign units, or read or write the evidence differently.
 //!
-//! Deadlines, what is served on a failure, the format of records, and segments that are new: they change neither, and are taken in.
+//! Deadlines, the fallback, the record format and new segments affect neither, so they may change.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ pub(crate) fn refusal(
 }
 
 fn touched(before: &ModelPlan, after: &ModelPlan) -> Vec<(String, Harm)> {
-    // A new field of a model: decide here whether it may change under a running rollout.
+    // For a new field of a model, decide here whether it may change during a rollout.
     let ModelPlan {
         name: _,
         stable: _,
@@ -92,7 +92,7 @@ fn place_of<'a>(segments: &'a [(Arc<str>, Source)], name: &str) -> Option<&'a So
     segments.iter().find(|(s, _)| **s == *name).map(|(_, place)| place)
 }
 
-/// Returns each topic that a rollout's cases and labels go through, with its two names.
+/// Returns each topic of a rollout's cases and labels, with its new and old name.
 fn fields<'a>(is: &'a ModelTopics, was: &'a ModelTopics) -> [(&'static str, &'a str, &'a str); 7] {
     [
         ("requests", &is.requests, &was.requests),

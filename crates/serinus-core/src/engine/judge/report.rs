@@ -1,11 +1,11 @@
-//! The evidence at one tick, as it is published.
+//! The published evidence at one tick.
 
 use crate::domain::ids::{ModelName, Revision, RolloutName, StageIndex};
 use crate::domain::time::Timestamp;
 use crate::inference::verdict::{ArmReport, Finding, Health, InterimAnalysis, Verdict, Wait};
 use crate::plan::rollout::StrategyKind;
 
-/// What was known at a tick, and what the judge made of it.
+/// The evidence at a tick, and the judge's verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RolloutMetrics {
     /// The rollout.
@@ -24,20 +24,20 @@ pub struct RolloutMetrics {
     pub arms: Vec<ArmReport>,
     /// Every metric of every candidate.
     pub findings: Vec<Finding>,
-    /// The deciding metrics in each segment that is watched.
+    /// The deciding metrics in each watched segment.
     pub segments: Vec<Finding>,
     /// Whether the measurement can be trusted.
     pub health: Health,
     /// The verdict, in the contract's word.
     pub verdict: &'static str,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// When it will be looked at again at the earliest, where that is known.
+    /// The earliest time of the next analysis, if known.
     pub eta: Option<Timestamp>,
 }
 
 impl RolloutMetrics {
-    /// Writes down a look and its verdict.
+    /// Returns the report of an interim analysis and its verdict.
     pub fn of(look: InterimAnalysis<'_>, revision: Revision, verdict: &Verdict) -> Self {
         let eta = match verdict {
             Verdict::Hold { wait: Wait::Until(at) | Wait::Proof(Some(at)), .. } => Some(*at),

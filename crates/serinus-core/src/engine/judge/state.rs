@@ -40,7 +40,7 @@ pub struct Past {
     pub fingerprint: u64,
 }
 
-/// A rollout that waits for the end of another.
+/// A rollout that is queued until another one ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Queued {
     /// Its plan, and the document that was applied.
@@ -66,7 +66,7 @@ pub struct ModelState {
     pub since: Timestamp,
     /// Who changed it.
     pub by: String,
-    /// Why.
+    /// The reason for the change.
     pub reason: String,
     /// What an operator wants to know at a glance.
     pub conditions: Vec<Condition>,
@@ -74,7 +74,7 @@ pub struct ModelState {
     pub decisions: Vec<Decision>,
     /// Rollouts that wait for the end of the current one.
     pub queue: Vec<Queued>,
-    /// Rollouts that are over, newest last.
+    /// Past rollouts, newest last.
     pub past: Vec<Past>,
     /// The ids of the newest commands: a command that is delivered twice is executed once.
     pub commands: Vec<String>,

@@ -124,7 +124,9 @@ impl Naive {
             let rows = &self.rows[&case.case];
             let _scores = book.mature(case, as_scored(rows[0].truth.as_ref()), rows[0].known_by);
             for row in &rows[1..] {
-                book.amend(case, as_scored(row.before.as_ref()), as_scored(row.truth.as_ref()));
+                let (before, after) =
+                    (as_scored(row.before.as_ref()), as_scored(row.truth.as_ref()));
+                let _scores = book.amend(case, before, after);
                 if row.before.is_some() != row.truth.is_some() {
                     book.relabel(case, row.truth.is_some());
                 }

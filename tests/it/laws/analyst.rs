@@ -119,7 +119,7 @@ proptest! {
             let case = prediction(n, &format!("id{n}"), MIDNIGHT, *fails, *score);
             let _scores = amended.mature(&case, truth(labels[0]), [false; 2]);
             for pair in labels.windows(2) {
-                amended.amend(&case, truth(pair[0]), truth(pair[1]));
+                let _scores = amended.amend(&case, truth(pair[0]), truth(pair[1]));
             }
             let newest = labels.last().copied().flatten();
             let _scores = direct.mature(&case, truth(newest), [false; 2]);

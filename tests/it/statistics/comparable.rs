@@ -8,6 +8,7 @@ use serinus_core::domain::case::{AnswerStatus, CaseAnswer};
 use serinus_core::domain::routing::Role;
 use serinus_core::engine::analyst::score::{Read, Scored, Truth, disagree, labelled, ranked};
 use serinus_core::plan::metric::{Direction, Margin, Metric, MetricKind, MetricRole, Unusable};
+use serinus_core::plan::metric_kind::Group;
 
 fn metric(kind: MetricKind) -> Metric {
     Metric {
@@ -47,25 +48,14 @@ fn answer(bytes: &str) -> CaseAnswer {
 /// Returns the score of an answer and a label, or the reason why there is none.
 fn scored(metric: &Metric, answer: &CaseAnswer, truth: Truth<'_>) -> String {
     let read = Read::of(answer);
-    let scored = match metric.kind {
-        MetricKind::Auc | MetricKind::Precision | MetricKind::Recall | MetricKind::F1 => {
-            ranked(metric, &read, truth).map(|t| {
-                let score =
-                    if metric.kind == MetricKind::Auc { t.score } else { f64::from(t.is_called) };
-                if t.is_positive { 100.0 + score } else { score }
-            })
+    let scored = match metric.kind.group() {
+        group @ (Group::Table(_) | Group::Ranking) => ranked(metric, &read, truth).map(|t| {
+            let score = if group == Group::Ranking { t.score } else { f64::from(t.is_called) };
+            if t.is_positive { 100.0 + score } else { score }
+        }),
+        Group::Labelled(_) | Group::Response(_) | Group::Latency | Group::Agreement => {
+            labelled(metric, &read, truth)
         }
-        MetricKind::Accuracy
-        | MetricKind::ErrorRate
-        | MetricKind::LogLoss
-        | MetricKind::Brier
-        | MetricKind::SquaredError
-        | MetricKind::AbsoluteError
-        | MetricKind::Value
-        | MetricKind::ResponseError
-        | MetricKind::Timeout
-        | MetricKind::Latency
-        | MetricKind::Disagreement => labelled(metric, &read, truth),
     };
     match scored {
         Scored::Value(value) => format!("{:.4}", value + 0.0),

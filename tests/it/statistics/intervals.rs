@@ -16,7 +16,8 @@ use serinus_core::inference::input::{AnalysisInput, Detail};
 use serinus_core::inference::interim::analyze;
 use serinus_core::inference::planning;
 use serinus_core::inference::verdict::{Finding, Proof};
-use serinus_core::plan::metric::{MetricKind, Shape};
+use serinus_core::plan::metric::Shape;
+use serinus_core::plan::metric_kind::Group;
 use serinus_core::plan::rollout::RolloutPlan;
 use serinus_stats::cluster::Clusters;
 
@@ -115,7 +116,7 @@ impl World {
             tally.first_at = tally.first_at.min(MIDNIGHT);
             tally.last_at = tally.last_at.max(MIDNIGHT + Span::seconds(30));
         }
-        if metric.kind == MetricKind::Disagreement {
+        if metric.kind.group() == Group::Agreement {
             if let [_, (version, part, level)] = parts {
                 let key = (STRATUM, version.clone(), *part, metric.name.clone());
                 let differs = draw < *level;
@@ -204,21 +205,9 @@ fn check(finding: &Finding) {
     };
     assert!(low <= value && value <= high, "the estimate lies inside: {finding:?}");
     let margin = finding.margin.value();
-    let harm = match finding.kind {
-        MetricKind::Latency | MetricKind::Disagreement => margin,
-        MetricKind::Accuracy
-        | MetricKind::ErrorRate
-        | MetricKind::LogLoss
-        | MetricKind::Brier
-        | MetricKind::SquaredError
-        | MetricKind::AbsoluteError
-        | MetricKind::Value
-        | MetricKind::Precision
-        | MetricKind::Recall
-        | MetricKind::F1
-        | MetricKind::Auc
-        | MetricKind::ResponseError
-        | MetricKind::Timeout => 0.0,
+    let harm = match finding.kind.group() {
+        Group::Latency | Group::Agreement => margin,
+        Group::Labelled(_) | Group::Table(_) | Group::Ranking | Group::Response(_) => 0.0,
     };
     assert_eq!(finding.proof == Proof::Harmful, low > harm, "worse: {finding:?}");
     if finding.proof != Proof::Harmful {
@@ -226,7 +215,7 @@ fn check(finding: &Finding) {
         let is_proved = matches!(finding.proof, Proof::NonInferior | Proof::Superior);
         assert_eq!(is_proved, high < margin || high < 0.0, "non-inferior: {finding:?}");
     }
-    if finding.design_effect.is_infinite() && finding.kind != MetricKind::Latency {
+    if finding.design_effect.is_infinite() && finding.kind.group() != Group::Latency {
         let width = -low.min(-high);
         assert!(width >= 1.0, "nothing is known: {finding:?}");
         assert!(low <= -1.0 && high >= 1.0, "nothing is known: {finding:?}");

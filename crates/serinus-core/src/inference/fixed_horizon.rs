@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use crate::evidence::design::Pairing;
 use crate::inference::strata::{Compared, events};
 use crate::inference::verdict::Classic;
-use crate::plan::metric::{Metric, MetricKind, Shape};
+use crate::plan::metric::{Metric, Shape};
+use crate::plan::metric_kind::Group;
 use serinus_stats::agreement::{Discordant, mcnemar};
 use serinus_stats::exact::fisher;
 use serinus_stats::moments::Moments;
@@ -26,7 +27,7 @@ pub(crate) fn test(test: &'static str, statistic: f64, p: f64) -> Option<Classic
 
 /// Compares a binary or bounded metric: by pairs where more cases are paired than not.
 pub(crate) fn values(metric: &Metric, strata: &[Compared<'_>]) -> Option<Classic> {
-    if metric.kind == MetricKind::Disagreement {
+    if metric.kind.group() == Group::Agreement {
         // It is a difference already: there is no second sample.
         return None;
     }

@@ -8,8 +8,8 @@ use crate::evidence::design::{
     Assumption, Block, Counted, Design, Exceedances, Pairing, Part, Stratum, Thresholds,
 };
 use crate::evidence::sums::{Evidence, Scores, Tally};
-use crate::plan::metric::{Metric, MetricKind, Shape};
-use crate::plan::metric_kind::RARE_BASE;
+use crate::plan::metric::{Metric, Shape};
+use crate::plan::metric_kind::{Group, RARE_BASE};
 use crate::plan::rollout::RolloutPlan;
 use serinus_stats::bounded_bet::{Bets, Range};
 use serinus_stats::exceedance::{Ladder, RUNGS};
@@ -37,7 +37,7 @@ pub fn nulls(metric: &Metric) -> [Null; 3] {
     let (worse, better) =
         if sign > 0.0 { (Side::Greater, Side::Less) } else { (Side::Less, Side::Greater) };
     let limit = sign * metric.margin.value();
-    let harm = if metric.kind == MetricKind::Disagreement { limit } else { 0.0 };
+    let harm = if metric.kind.group() == Group::Agreement { limit } else { 0.0 };
     [
         Null { at: harm, side: worse },
         Null { at: limit, side: better },
@@ -175,7 +175,7 @@ pub fn freeze_thresholds(
     tick: Timestamp,
 ) -> bool {
     let mut has_frozen = false;
-    for metric in plan.metrics.iter().filter(|m| m.kind == MetricKind::Latency) {
+    for metric in plan.metrics.iter().filter(|m| m.kind.group() == Group::Latency) {
         let mut seen = Sketch::default();
         for ((_, version, part), tally) in &evidence.arms {
             if version == stable && *part == Part::Chosen {

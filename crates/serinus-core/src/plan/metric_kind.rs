@@ -1,4 +1,4 @@
-//! The metric kinds, in one table: what each needs, how its evidence is kept, and its defaults.
+//! The metric kinds, in one table (`MetricKind::traits`): what each needs, how its evidence is kept, and its defaults.
 //!
 //! A new kind is one variant, one row of the table, and its score in `engine/analyst/score.rs`.
 
@@ -189,27 +189,56 @@ pub struct Traits {
     pub effect: Effect,
 }
 
-/// In the order of the variants of `MetricKind`; lower is better and values are in [0, 1] unless a row says otherwise.
-const TABLE: [Traits; 15] = [
-    labelled("accuracy", Labelled::Accuracy).class().higher().base(0.9),
-    labelled("error_rate", Labelled::ErrorRate).class().base(0.1).effect(Effect::HalfOfBase),
-    labelled("log_loss", Labelled::LogLoss).range(0.0, LOG_LOSS_MAX).base(0.4),
-    labelled("brier", Labelled::Brier).base(0.15),
-    labelled("squared_error", Labelled::SquaredError).number(),
-    labelled("absolute_error", Labelled::AbsoluteError).number(),
-    labelled("value", Labelled::Value).number().either_direction(),
-    row("precision", Group::Table(Cells::Precision), Shape::Confusion).class().higher().base(0.8),
-    row("recall", Group::Table(Cells::Recall), Shape::Confusion).class().higher().base(0.8),
-    row("f1", Group::Table(Cells::F1), Shape::Confusion).class().higher().base(0.8),
-    row("auc", Group::Ranking, Shape::Ranking).outcome().higher().base(0.75),
-    response("response_error", Response::Error),
-    response("timeout", Response::Timeout),
-    row("latency", Group::Latency, Shape::Duration)
-        .range(0.0, f64::INFINITY)
-        .base(100.0)
-        .effect(Effect::Of(0.1)),
-    row("disagreement", Group::Agreement, Shape::Binary).base(0.05),
-];
+impl MetricKind {
+    /// The table. Lower is better and values are in [0, 1] unless a row says otherwise.
+    pub const fn traits(self) -> Traits {
+        match self {
+            Self::Accuracy => labelled("accuracy", Labelled::Accuracy).class().higher().base(0.9),
+            Self::ErrorRate => labelled("error_rate", Labelled::ErrorRate)
+                .class()
+                .base(0.1)
+                .effect(Effect::HalfOfBase),
+            Self::LogLoss => {
+                labelled("log_loss", Labelled::LogLoss).range(0.0, LOG_LOSS_MAX).base(0.4)
+            }
+            Self::Brier => labelled("brier", Labelled::Brier).base(0.15),
+            Self::SquaredError => labelled("squared_error", Labelled::SquaredError).number(),
+            Self::AbsoluteError => labelled("absolute_error", Labelled::AbsoluteError).number(),
+            Self::Value => labelled("value", Labelled::Value).number().either_direction(),
+            Self::Precision => table("precision", Cells::Precision),
+            Self::Recall => table("recall", Cells::Recall),
+            Self::F1 => table("f1", Cells::F1),
+            Self::Auc => row("auc", Group::Ranking, Shape::Ranking).outcome().higher().base(0.75),
+            Self::ResponseError => response("response_error", Response::Error),
+            Self::Timeout => response("timeout", Response::Timeout),
+            Self::Latency => row("latency", Group::Latency, Shape::Duration)
+                .range(0.0, f64::INFINITY)
+                .base(100.0)
+                .effect(Effect::Of(0.1)),
+            Self::Disagreement => row("disagreement", Group::Agreement, Shape::Binary).base(0.05),
+        }
+    }
+
+    /// Returns what it measures.
+    pub fn group(self) -> Group {
+        self.traits().group
+    }
+
+    /// Returns how its evidence is kept.
+    pub fn shape(self) -> Shape {
+        self.traits().shape
+    }
+
+    /// Returns whether it usually waits for a label.
+    pub fn needs_label(self) -> bool {
+        self.traits().label != LabelForm::None
+    }
+
+    /// Returns the word in specs and records.
+    pub fn word(self) -> &'static str {
+        self.traits().word
+    }
+}
 
 const fn row(word: &'static str, group: Group, shape: Shape) -> Traits {
     Traits {
@@ -226,6 +255,10 @@ const fn row(word: &'static str, group: Group, shape: Shape) -> Traits {
 
 const fn labelled(word: &'static str, of: Labelled) -> Traits {
     row(word, Group::Labelled(of), Shape::Bounded).outcome()
+}
+
+const fn table(word: &'static str, of: Cells) -> Traits {
+    row(word, Group::Table(of), Shape::Confusion).class().higher().base(0.8)
 }
 
 const fn response(word: &'static str, of: Response) -> Traits {
@@ -274,33 +307,6 @@ impl Traits {
     }
 }
 
-impl MetricKind {
-    /// Returns its row of the table.
-    pub fn traits(self) -> &'static Traits {
-        &TABLE[self as usize]
-    }
-
-    /// Returns what it measures.
-    pub fn group(self) -> Group {
-        self.traits().group
-    }
-
-    /// Returns how its evidence is kept.
-    pub fn shape(self) -> Shape {
-        self.traits().shape
-    }
-
-    /// Returns whether it usually waits for a label.
-    pub fn needs_label(self) -> bool {
-        self.traits().label != LabelForm::None
-    }
-
-    /// Returns the word in specs and records.
-    pub fn word(self) -> &'static str {
-        self.traits().word
-    }
-}
-
 impl Direction {
     /// Returns +1 where a higher value is worse, else -1: differences times this are harm.
     pub fn harm_sign(self) -> f64 {
@@ -316,11 +322,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_in_the_order_of_the_kinds() {
-        for (index, row) in TABLE.iter().enumerate() {
-            let kind: MetricKind =
-                serde_json::from_value(row.word.into()).expect("the word is that of a kind");
-            assert_eq!(kind as usize, index, "{}", row.word);
+    fn a_kind_is_written_as_it_is_read() {
+        let schema = serde_json::to_value(schemars::schema_for!(MetricKind)).expect("JSON");
+        let kinds = schema["oneOf"].as_array().expect("one schema per kind");
+        assert!(!kinds.is_empty());
+        for kind in kinds {
+            let word = &kind["const"];
+            let kind: MetricKind = serde_json::from_value(word.clone()).expect("a kind");
+            assert_eq!(word, kind.word());
         }
     }
 }

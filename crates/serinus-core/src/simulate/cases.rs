@@ -15,7 +15,8 @@ use crate::engine::analyst::score::Ranked;
 use crate::evidence::bet_center::Order;
 use crate::evidence::design::{Part, Stratum};
 use crate::inference::planning;
-use crate::plan::metric::{Metric, MetricKind, Shape};
+use crate::plan::metric::{Metric, Shape};
+use crate::plan::metric_kind::{Cells, Group};
 use crate::plan::rollout::{MissingLabels, RolloutPlan};
 use crate::simulate::flow::Tick;
 use crate::simulate::nature::{Nature, Truth};
@@ -77,7 +78,7 @@ impl Population {
             .zip(&nature.truths)
             .map(|(metric, truth)| {
                 let is_level = matches!(metric.kind.shape(), Shape::Binary | Shape::Bounded);
-                if !is_level || metric.kind == MetricKind::Disagreement {
+                if !is_level || metric.kind.group() == Group::Agreement {
                     return vec![truth.base; sticky.units as usize];
                 }
                 let (low, high) = scale(metric);
@@ -238,15 +239,15 @@ fn add(
 ) {
     let Spot { stratum, bucket, .. } = spot;
     let Some(metric) = plan.metrics.get(drawn.metric) else { return };
-    match (metric.kind, metric.kind.shape()) {
-        (MetricKind::Disagreement, _) => {
+    match metric.kind.group() {
+        Group::Agreement => {
             for (version, part, value) in &drawn.values {
                 let key = (stratum, version.clone(), *part, metric.name.clone());
                 book.sums_mut().scores.entry(key).or_default().moments.add(*value);
                 book.differ(stratum, metric, bucket, version, [*value > 0.5, false]);
             }
         }
-        (_, Shape::Binary | Shape::Bounded) => {
+        Group::Labelled(_) | Group::Response(_) => {
             let worth = |(version, part, value): &(Version, Part, f64)| {
                 let is_lost = lost.contains(version);
                 let worth = if is_lost { Worth::Lost } else { Worth::Value(*value) };
@@ -255,7 +256,7 @@ fn add(
             let values: Vec<(Version, Part, Worth)> = drawn.values.iter().map(worth).collect();
             book.add(spot, metric, &values);
         }
-        (_, Shape::Ranking | Shape::Confusion) => {
+        Group::Table(_) | Group::Ranking => {
             let place = |(version, part, score): &(Version, Part, f64)| {
                 let is_called = *score > 0.5;
                 let ranked = Ranked { score: *score, is_called, is_positive: drawn.is_positive };
@@ -269,7 +270,7 @@ fn add(
             let places: Vec<(Version, Part, Ranked)> = there.into_iter().map(place).collect();
             book.place(stratum, metric, bucket, &places);
         }
-        (_, Shape::Duration) => {
+        Group::Latency => {
             for (version, part, value) in &drawn.values {
                 let key = (stratum, version.clone(), *part);
                 book.sums_mut().arms.entry(key).or_default().latency.insert(*value);
@@ -293,15 +294,18 @@ struct Source<'a> {
 impl Source<'_> {
     /// Draws each version's value, and whether the case is positive.
     fn draw(&self, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {
-        match self.metric.kind.shape() {
-            Shape::Binary if self.metric.kind == MetricKind::Disagreement => {
-                (self.draw_differences(rng), false)
+        match self.metric.kind.group() {
+            Group::Labelled(_) | Group::Response(_) => {
+                if self.metric.kind.shape() == Shape::Bounded {
+                    self.draw_bounded(rng)
+                } else {
+                    self.draw_events(rng)
+                }
             }
-            Shape::Binary => self.draw_events(rng),
-            Shape::Bounded => self.draw_bounded(rng),
-            Shape::Ranking => self.draw_scores(rng),
-            Shape::Duration => (self.draw_durations(rng), false),
-            Shape::Confusion => self.draw_calls(rng),
+            Group::Table(cells) => self.draw_calls(cells, rng),
+            Group::Ranking => self.draw_scores(rng),
+            Group::Latency => (self.draw_durations(rng), false),
+            Group::Agreement => (self.draw_differences(rng), false),
         }
     }
 
@@ -397,17 +401,17 @@ impl Source<'_> {
     /// Draws the predictions: 1 for positive, otherwise 0.
     ///
     /// The effect changes false positives for precision, true positives for recall, and both for F1, where precision equals recall.
-    fn draw_calls(&self, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {
+    fn draw_calls(&self, cells: Cells, rng: &mut impl Rng) -> (Vec<(Version, Part, f64)>, bool) {
         let is_positive = rng.random::<f64>() < POSITIVES;
         let odds = POSITIVES / (1.0 - POSITIVES);
         let shared: f64 = rng.random();
         let values = self.parts.iter().map(|(version, part)| {
             let value = (self.level + self.effect_of(version)).clamp(0.01, 0.99);
-            let hit = if self.metric.kind == MetricKind::Precision { RECALL } else { value };
-            let alarm = if self.metric.kind == MetricKind::Recall {
-                ALARMS
-            } else {
-                (odds * hit * (1.0 - value) / value).min(1.0)
+            let alarm = |hit: f64| (odds * hit * (1.0 - value) / value).min(1.0);
+            let (hit, alarm) = match cells {
+                Cells::Precision => (RECALL, alarm(RECALL)),
+                Cells::Recall => (value, ALARMS),
+                Cells::F1 => (value, alarm(value)),
             };
             let alike = rng.random::<f64>() < 0.8;
             let draw = if alike { shared } else { rng.random() };

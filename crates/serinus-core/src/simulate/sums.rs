@@ -11,7 +11,8 @@ use crate::evidence::bounds::Sides;
 use crate::evidence::design::{ContrastKey, Pairing, Part};
 use crate::evidence::sums::Evidence;
 use crate::inference::planning;
-use crate::plan::metric::{Metric, MetricKind};
+use crate::plan::metric::Metric;
+use crate::plan::metric_kind::{Group, Response};
 use crate::plan::rollout::MissingLabels;
 use crate::simulate::flow::{Tick, binomial, counted, events};
 use crate::simulate::nature::{Nature, Truth};
@@ -177,7 +178,7 @@ fn labels(tick: &Tick<'_>, nature: &Nature, metric: &Metric) -> Labels {
 }
 
 fn rates(tick: &Tick<'_>, metric: &Metric, truth: Truth) -> (f64, f64) {
-    if metric.kind == MetricKind::Disagreement {
+    if metric.kind.group() == Group::Agreement {
         // One version never differs from itself.
         return ((truth.base + truth.effect).clamp(0.0, 1.0), 0.0);
     }
@@ -263,15 +264,14 @@ fn put(
     if n == 0 {
         return;
     }
-    if metric.kind == MetricKind::ResponseError || metric.kind == MetricKind::Timeout {
+    if let Group::Response(response) = metric.kind.group() {
         let key = (tick.stratum, version.clone(), part);
         if let Some(tally) = added.now.arms.get_mut(&key) {
             let failed = events.min(tally.answered);
             tally.answered -= failed;
-            if metric.kind == MetricKind::Timeout {
-                tally.timeouts += failed;
-            } else {
-                tally.errors += failed;
+            match response {
+                Response::Error => tally.errors += failed,
+                Response::Timeout => tally.timeouts += failed,
             }
         }
     }

@@ -215,8 +215,8 @@ fn limit(faults: &mut Faults, path: Path, limit: Limit, kind: MetricKind) -> Mar
             }
             Margin::Absolute(value)
         }
-        Limit::Percent(value) if kind == MetricKind::Latency => Margin::Relative(value),
-        Limit::Number(value) if kind == MetricKind::Latency => {
+        Limit::Percent(value) if kind.group() == Group::Latency => Margin::Relative(value),
+        Limit::Number(value) if kind.group() == Group::Latency => {
             if value > 1.0 {
                 let help =
                     format!("write a percentage of the stable version's latency: `{value}%`");
@@ -266,7 +266,8 @@ fn margin(
             help,
         );
     }
-    if kind == MetricKind::Latency { Margin::Relative(0.0) } else { Margin::Absolute(0.0) }
+    let is_latency = kind.group() == Group::Latency;
+    if is_latency { Margin::Relative(0.0) } else { Margin::Absolute(0.0) }
 }
 
 /// Returns the effect to plan for when the spec has neither `mde` nor a margin.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::domain::ids::{ModelName, RolloutName, Version};
 use crate::domain::share::Share;
 use crate::domain::time::Span;
-use crate::plan::metric::{Metric, MetricKind, MetricRole, Shape};
+use crate::plan::metric::{Metric, MetricRole, Shape};
+use crate::plan::metric_kind::Group;
 use crate::plan::rollout::{
     Decide, MissingLabels, OnConflict, PromoteWhen, RolloutPlan, Stage, StrategyKind,
     WhenInconclusive, WhenNoData,
@@ -354,7 +355,7 @@ fn metrics(
             let problem = format!("there are two metrics called `{}`", metric.name);
             faults.add(at.item(index).field("name"), problem, "give each a name of its own");
         }
-        if metric.kind == MetricKind::Disagreement && stages.iter().all(|s| s.shadows.is_empty()) {
+        if metric.kind.group() == Group::Agreement && stages.iter().all(|s| s.shadows.is_empty()) {
             let help = "add `shadow: 100%` to a stage: answers to the same request are compared";
             faults.add(
                 at.item(index).field("kind"),

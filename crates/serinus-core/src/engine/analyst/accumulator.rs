@@ -211,8 +211,8 @@ impl EvidenceAccumulator {
         self.scores_of_answers(&reads, truth)
     }
 
-    /// Records the effect of a label that arrived or changed after maturity, separately from the sums.
-    pub fn amend(&mut self, case: &Prediction, before: Truth<'_>, after: Truth<'_>) {
+    /// Records the effect of a label that arrived or changed after maturity, separately from the sums. Returns the score of each answer.
+    pub fn amend(&mut self, case: &Prediction, before: Truth<'_>, after: Truth<'_>) -> CaseScores {
         let stratum = self.design.stratum(case.stage, case.revision);
         let faults = (self.clipped, self.unscored);
         // A few late labels do not change the correlation within units.
@@ -228,6 +228,7 @@ impl EvidenceAccumulator {
         self.sums.amended = Amended { labels: labels + 1, given, taken };
         self.sums.clusters = clusters;
         (self.clipped, self.unscored) = faults;
+        self.scores_of_answers(&reads, after)
     }
 
     fn swap(&mut self, values: &mut Values) {
@@ -318,10 +319,6 @@ impl EvidenceAccumulator {
     }
 
     /// Returns the score of each answer without adding it.
-    pub fn scores(&self, case: &Prediction, truth: Truth<'_>) -> CaseScores {
-        self.scores_of_answers(&Reads::of(case), truth)
-    }
-
     fn scores_of_answers(&self, reads: &Reads<'_>, truth: Truth<'_>) -> CaseScores {
         let is_counted =
             |read: &&Read<'_>| part(reads.case, &read.answer.version, read.answer.role).is_some();

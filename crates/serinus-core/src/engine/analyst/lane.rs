@@ -367,9 +367,9 @@ impl Analyst {
                 let plan = Arc::clone(book.sums.plan());
                 let before = truth(joined.before.as_ref(), &plan);
                 let after = truth(joined.truth.as_ref(), &plan);
-                book.sums.amend(&joined.prediction, before, after);
+                let scores = book.sums.amend(&joined.prediction, before, after);
                 book.touch(reached);
-                book.sums.scores(&joined.prediction, after)
+                scores
             }
         };
         self.write(joined, scores, out);

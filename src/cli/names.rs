@@ -174,8 +174,8 @@ pub(crate) fn past(
 ) -> Result<Option<Meant>, CliError> {
     let mut found: BTreeMap<&str, Meant> = BTreeMap::new();
     for state in states.iter().filter(|s| asked.may_be_of(&s.model)) {
-        let past = state.memory.iter().flat_map(|m| &m.past);
-        if let Some(it) = past.filter(|p| asked.means(&p.rollout)).last() {
+        let mut past = state.memory.iter().flat_map(|m| &m.past);
+        if let Some(it) = past.rfind(|p| asked.means(&p.rollout)) {
             found.insert(&state.model, Meant::Over(over(&state.model, &it.rollout, it.phase)));
         }
     }

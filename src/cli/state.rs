@@ -78,10 +78,10 @@ impl State {
 
     /// Returns how a command that waited for the end of this state's rollout ends; `None` while the rollout is in progress.
     pub(crate) fn ending(&self) -> Option<Exit> {
-        match self.phase {
-            Phase::Progressing if self.lacks("approval") => Some(Exit::Paused),
-            phase => ending(phase),
+        if self.phase == Phase::Progressing && self.lacks("approval") {
+            return Some(Exit::Paused);
         }
+        ending(self.phase)
     }
 
     /// Returns the exit code that describes the state: of a rollout in progress, whether it is unhealthy, needs a person or has no data.

@@ -23,11 +23,12 @@ use serinus_core::plan::rollout::{ModelPlan, RolloutPlan};
 use serinus_stats::ipw_bet::Counts;
 
 use crate::scenarios::plans::{self, MIDNIGHT};
+use crate::statistics::world::changed_by_the_judge;
 
 pub(crate) const MODEL: &str = "m";
 
 /// Operator commands other than apply.
-pub(crate) const STEERING: [Verb; 8] = [
+pub(crate) const STEERING: [Verb; 9] = [
     Verb::Pause,
     Verb::Resume,
     Verb::Promote,
@@ -36,6 +37,7 @@ pub(crate) const STEERING: [Verb; 8] = [
     Verb::Retry,
     Verb::Rollback,
     Verb::Extend,
+    Verb::Approve,
 ];
 
 /// One step, with its delay in seconds after the previous one.
@@ -121,12 +123,14 @@ pub(crate) fn documents() -> Vec<Parsed> {
 
 /// Parses a document as the shell does when it reads a state.
 fn parse(document: &Value) -> Parsed {
-    let is_it = |p: &Parsed| match p {
-        Parsed::Model(p) => p.document == *document,
-        Parsed::Rollout(p) => p.document == *document,
-        Parsed::Invalid(_) => false,
+    let read = |known: Parsed| match known {
+        Parsed::Model(it) => (it.document == *document).then_some(Parsed::Model(it)),
+        Parsed::Rollout(it) => {
+            changed_by_the_judge(&it, document).map(|it| Parsed::Rollout(it.into()))
+        }
+        Parsed::Invalid(_) => None,
     };
-    documents().into_iter().find(is_it).expect("a state holds only applied documents")
+    documents().into_iter().find_map(read).expect("a state holds only applied documents")
 }
 
 fn settings() -> Settings {
@@ -226,6 +230,10 @@ fn apply(what: usize, number: usize) -> Received {
 fn steer(verb: Verb, of: usize, expects: u8, number: usize, judge: &Judge) -> Received {
     let names = ["c", "d", "a", "s", "unknown"];
     let mut received = command(verb, names.get(of).map(|o| (*o).into()), number, None);
+    if let Received::Event(Event::Command(it)) = &mut received {
+        "to see".clone_into(&mut it.reason);
+        it.extend_by = Some(Span::seconds(3600));
+    }
     if let (Received::Event(Event::Command(it)), 0) = (&mut received, expects) {
         let revision = judge.state().map_or(0, |s| s.position.routing.revision.0);
         // One that was never there, or the one that is.

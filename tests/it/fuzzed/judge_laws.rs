@@ -86,8 +86,12 @@ fn follows(change: &RolloutEvent, at: Option<&Position>) {
         assert_eq!(routing, before, "another routing under the same revision");
     }
     if routing.stable != before.stable {
-        assert_eq!((change.action, *phase), (Action::Promote, Phase::Promoted), "{change:?}");
-        assert!(is_candidate(before, &routing.stable), "{change:?}");
+        if change.action == Action::Rollback {
+            assert!(matches!(phase, Phase::Aborted | Phase::Idle), "{change:?}");
+        } else {
+            assert_eq!((change.action, *phase), (Action::Promote, Phase::Promoted), "{change:?}");
+            assert!(is_candidate(before, &routing.stable), "{change:?}");
+        }
     }
     let same_rollout = routing.rollout.is_some() && routing.rollout == before.rollout;
     if same_rollout && change.action != Action::Advance {
@@ -108,7 +112,7 @@ fn is_candidate(routing: &Routing, version: &Version) -> bool {
         || routing.shadows.iter().any(|s| s.version == *version)
 }
 
-/// Pause, resume, abort and their refusals follow a table of five lines.
+/// Pause, abort and the refusals of every command follow a small table.
 pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
     let mut judge = new_judge();
     for (now, received) in history {
@@ -126,8 +130,9 @@ pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
         let is_outdated = command
             .expect_revision
             .is_some_and(|e| e.0 != before.as_ref().map_or(0, |b| b.position.routing.revision.0));
-        let is_ours =
-            running.is_some() && (command.rollout.is_none() || command.rollout.as_ref() == running);
+        let is_ours = running.is_some_and(|running| {
+            command.rollout.as_ref().is_none_or(|asked| running.is_meant_by(asked))
+        });
         let expected = match steered(command, phase, is_ours, queued) {
             _ if is_outdated => Some(Action::Conflict),
             expected => expected,
@@ -145,12 +150,22 @@ pub(crate) fn operators_get_what_a_naive_model_says(history: &History) {
 /// Returns what must come of a command; nothing where that depends on evidence or on its spec.
 fn steered(command: &Command, phase: Option<Phase>, is_ours: bool, queued: bool) -> Option<Action> {
     match (command.verb, phase) {
-        (Verb::Apply, _) => None,
         (Verb::Abort, _) if !is_ours && queued => Some(Action::Abort),
         (Verb::Pause, Some(Phase::Progressing)) if is_ours => Some(Action::Pause),
-        (Verb::Resume, Some(Phase::Paused)) if is_ours => Some(Action::Resume),
         (Verb::Abort, Some(phase)) if is_ours && phase.is_open() => Some(Action::Abort),
-        (Verb::Promote | Verb::PromoteFull, Some(phase)) if is_ours && phase.is_open() => None,
+        // A resume depends on the time to decide, the others on the evidence, the spec or earlier versions.
+        (Verb::Resume, Some(Phase::Paused))
+        | (Verb::Retry, Some(Phase::Aborted | Phase::Inconclusive))
+            if is_ours =>
+        {
+            None
+        }
+        (Verb::Promote | Verb::PromoteFull | Verb::Approve | Verb::Extend, Some(phase))
+            if is_ours && phase.is_open() =>
+        {
+            None
+        }
+        (Verb::Apply, _) | (Verb::Rollback, Some(_)) => None,
         (_, _) => Some(Action::Conflict),
     }
 }

@@ -115,6 +115,22 @@ struct Trial<'a> {
     killed_version: &'a str,
 }
 
+/// Waits for a record of every case, and until the newest metrics agree with an independent count.
+fn await_evidence(world: &World, total: usize) {
+    for kind in ["predictions", "analysis"] {
+        Reader::open(&world.kafka, &world.topic(kind)).until(
+            "a record of every case",
+            WAIT,
+            |records| records.len() >= total,
+        );
+    }
+    let all = |kind: &str| world.kafka.read_all(&world.topic(kind));
+    let evidence =
+        Evidence::count(&world.rollout(), "v1", MATURITY_MS, &all("predictions"), &all("labels"));
+    let differences = evidence.wait(world, WAIT);
+    assert_eq!(differences, [""; 0], "the last metrics record of `{}`", world.name);
+}
+
 impl Trial<'_> {
     /// Sends all requests in ten parts: kills the program in the fourth, calls `halfway` in the sixth, kills a worker in the eighth.
     fn run(&self, kafka: &Kafka, halfway: impl Fn(&World)) -> Summary {
@@ -159,23 +175,7 @@ impl Trial<'_> {
             served.until("the parts before this one", WAIT, |records| records.len() >= before);
         }
         served.until("an answer to every request", WAIT, |records| records.len() >= total);
-        for kind in ["predictions", "analysis"] {
-            Reader::open(kafka, &world.topic(kind)).until(
-                "a record of every case",
-                WAIT,
-                |records| records.len() >= total,
-            );
-        }
-        let all = |kind: &str| kafka.read_all(&world.topic(kind));
-        let evidence = Evidence::count(
-            &world.rollout(),
-            "v1",
-            MATURITY_MS,
-            &all("predictions"),
-            &all("labels"),
-        );
-        let differences = evidence.wait(&world, WAIT);
-        assert_eq!(differences, [""; 0], "the last metrics record of `{}`", world.name);
+        await_evidence(&world, total);
         run.stop();
         drop((workers, killed_worker));
         let versions: Vec<&str> = self

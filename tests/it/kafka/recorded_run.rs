@@ -1,21 +1,30 @@
 //! A run that an earlier build recorded: this build recomputes its decisions byte for byte.
 //!
+//! A build that decides in another way cannot recompute it. The commit that changes decisions records the run again:
+//! `tests/kafka/kafka.sh with cargo test --test it -- --ignored recorded_run::record`.
+//!
 //! The fixture holds the committed records of the topics that the audit reads: a canary of 480 requests with a kill, a pause, two stages,
 //! a promotion and late labels. Journals name offsets, so each record must stand at its old offset again. Between them were markers of
 //! transactions and aborted records; they are made again by transactions that commit or abort.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::time::Duration;
 
+use flate2::Compression;
 use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::kit::kafka::{Kafka, Receipts};
+use crate::kit::kafka::{Kafka, Reader, Receipts, Record};
 use crate::kit::process::serinus;
+use crate::kit::worker::{Behavior, Worker};
+use crate::kit::world::{Sent, World};
 
 const FIXTURE: &[u8] = include_bytes!("recorded_run.jsonl.gz");
 
@@ -71,8 +80,113 @@ fn a_run_of_an_earlier_build_is_recomputed_byte_for_byte() {
         .iter()
         .map(|c| (c["what"].as_str().expect("a name"), c["equal"].as_u64().expect("a count")))
         .collect();
-    let recorded = [("events", 8), ("evidence", 18), ("states", 1), ("sums", 208)];
+    let recorded = [("events", 9), ("evidence", 23), ("states", 1), ("sums", 236)];
     assert_eq!(equal, BTreeMap::from(recorded), "{audit:#}");
+}
+
+/// The rollout of the recorded run: two stages, metrics of five kinds, and an audit of everything.
+const SPEC: &str = "
+apiVersion: serinus/v1
+kind: Model
+metadata: {name: MODEL}
+spec: {stable: v1, unit: key, requestId: header:ce_id, timeout: 10s}
+---
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {name: MODEL-v2}
+spec:
+  model: MODEL
+  candidates: [v2]
+  strategy: canary
+  stages: [{share: 30%, hold: 2s}, {share: 50%, hold: 2s, approve: true}]
+  metrics:
+    - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.2, mde: 0.2}
+    - {name: errors, kind: response_error, role: guardrail, margin: 20%}
+    - {name: p95, kind: latency, role: guardrail, margin: 400%}
+    - {name: auc, kind: auc, prediction: json:/score, label: json:/late, role: watch}
+    - {name: accuracy, kind: accuracy, prediction: json:/score, label: json:/late, role: watch}
+  labels: {maturity: 2s, missing: negative}
+  decide: {promote: non_inferior, alpha: 0.1, inconclusive: abort, by: 14d, no_data: hold, tick: 2s}
+";
+
+/// The topics that an audit reads: of the application, then of the model.
+const OF_APP: [&str; 5] =
+    ["commands", "internal.judge-journal", "rollout-events", "rollout-metrics", "rollouts"];
+const OF_MODEL: [&str; 4] = ["analysis", "dead-letters", "labels", "predictions"];
+
+#[test]
+#[ignore = "rewrites the fixture: run it in the commit that changes decisions or their records"]
+fn record() {
+    let kafka = Kafka::find().expect("a Kafka is needed");
+    let world = World::new(&kafka, "recorded", SPEC);
+    let mut run = world.run();
+    world.await_phase("Progressing", &mut run);
+    let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Behavior::default()));
+    let mut served = Reader::open(&kafka, &world.topic("served"));
+    let mut events = Reader::open(&kafka, &world.app_topic("rollout-events"));
+    let mut sent: Vec<Sent> = Vec::new();
+    for part in 0..60 {
+        let before = sent.len();
+        sent.extend(world.send_requests(before, before + 40));
+        // The labels of the first part come after maturity.
+        world.send_labels(&sent[before.max(40)..]);
+        served.until("an answer to each", WAIT, |records| records.len() >= sent.len());
+        match part {
+            2 => {
+                run.kill();
+                run = world.run();
+            }
+            4 => {
+                assert_eq!(world.command("pause")["verdict"], "pause");
+                assert_eq!(world.command("resume")["verdict"], "resume");
+            }
+            8 => world.send_labels(&sent[..40]),
+            _ => {}
+        }
+        events.read_for(Duration::from_millis(300));
+        let has = |verdict: &str| events.records.iter().any(|r| r.json()["verdict"] == verdict);
+        if has("promote") {
+            break;
+        }
+        if has("advance") && !has("approve") {
+            assert_eq!(world.command("approve")["verdict"], "approve");
+        }
+    }
+    world.await_phase("Promoted", &mut run);
+    run.stop();
+    let app = OF_APP.map(|topic| world.app_topic(topic));
+    let of_lanes = ["analyst-journal", "labels", "partials"]
+        .map(|topic| world.app_topic(&format!("internal.{}.{topic}", world.name)));
+    let model = OF_MODEL.map(|topic| world.topic(topic));
+    let mut lines = vec![json!({"app": world.app, "model": world.name})];
+    for topic in app.iter().chain(&of_lanes).chain(&model) {
+        lines.extend(lines_of(&kafka, topic));
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/kafka/recorded_run.jsonl.gz");
+    let mut file = GzEncoder::new(File::create(path).expect("it is writable"), Compression::best());
+    for line in lines {
+        writeln!(file, "{line}").expect("it is written");
+    }
+    file.finish().expect("it is written");
+    println!("{:#}", world.audit(&[]).said);
+}
+
+/// Returns the lines of one topic: its end offsets, then its committed records.
+fn lines_of(kafka: &Kafka, topic: &str) -> Vec<Value> {
+    let consumer: BaseConsumer = kafka.config().create().expect("a consumer can be made");
+    let ends: Vec<i64> = (0..kafka.partitions(topic))
+        .map(|p| consumer.fetch_watermarks(topic, p, WAIT).expect("the broker answers").1)
+        .collect();
+    let latin = |bytes: &[u8]| bytes.iter().map(|byte| char::from(*byte)).collect::<String>();
+    let record = |r: &Record| {
+        let headers: Vec<_> = r.headers.iter().map(|(k, v)| json!([k, latin(v)])).collect();
+        let key = r.key.as_deref().map(latin);
+        json!([r.partition, r.offset, r.timestamp, key, latin(&r.value), headers])
+    };
+    let mut records = kafka.read_all(topic);
+    records.sort_by_key(|r| (r.partition, r.offset));
+    let head = json!({"topic": topic, "ends": ends});
+    [head].into_iter().chain(records.iter().map(record)).collect()
 }
 
 /// Reads the fixture: bytes are written as Latin-1 text in JSON.

@@ -1,6 +1,6 @@
 //! Parses the head of a scenario: models and rollouts, one line each.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use serinus_core::domain::ids::Version;
 use serinus_core::domain::routing::OnFailure;

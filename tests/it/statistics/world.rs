@@ -420,13 +420,16 @@ impl World {
 }
 
 /// Returns a rollout with the run and the time to decide of a document, if the document is otherwise that of the rollout.
-fn changed_by_the_judge(
+pub(crate) fn changed_by_the_judge(
     written: &Written<RolloutPlan>,
     document: &Value,
 ) -> Option<Written<RolloutPlan>> {
+    if *document == written.document {
+        return Some(written.clone());
+    }
     let mut original = document.clone();
-    let run = original["metadata"].as_object_mut()?.remove("run");
-    let by = original["spec"]["decide"].as_object_mut()?.remove("by");
+    let run = original.get_mut("metadata")?.as_object_mut()?.remove("run");
+    let by = original.pointer_mut("/spec/decide")?.as_object_mut()?.remove("by");
     (original == written.document).then(|| {
         let mut written = Written { document: document.clone(), ..written.clone() };
         if let Some(run) = run.and_then(|run| run.as_u64()) {

@@ -119,6 +119,11 @@ impl RolloutName {
         parts.and_then(|(name, run)| Some((name, run.parse().ok()?))).unwrap_or((self.as_str(), 1))
     }
 
+    /// Returns whether a command for this name means the rollout: the name without a run means the newest one.
+    pub fn is_meant_by(&self, asked: &Self) -> bool {
+        self == asked || self.parts().0 == asked.as_str()
+    }
+
     /// Returns the number of the run.
     pub fn run(&self) -> u32 {
         self.parts().1

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::decision::gates;
+use crate::domain::ids::RolloutName;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
 use crate::engine::judge::command::{Command, Verb, Written};
@@ -51,7 +52,10 @@ impl ModelJudge {
 
     fn steer(&mut self, now: Timestamp, command: &Command, out: &mut Vec<Effect>) {
         let current = self.state.rollout.as_ref().map(|r| r.name().clone());
-        if current.is_none() || (command.rollout.is_some() && command.rollout != current) {
+        let is_meant = |name: &RolloutName| {
+            command.rollout.as_ref().is_none_or(|asked| name.is_meant_by(asked))
+        };
+        if !current.as_ref().is_some_and(is_meant) {
             let reason = match (&command.rollout, current) {
                 (Some(asked), Some(current)) => {
                     format!("the rollout of this model is `{current}`, not `{asked}`")

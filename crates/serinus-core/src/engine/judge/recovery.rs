@@ -74,8 +74,7 @@ impl ModelJudge {
         let Some(last) = self.state.rollout.as_ref().map(RolloutState::name) else {
             return Some("there is no rollout of this model".to_owned());
         };
-        let is_asked = |asked: &RolloutName| asked == last || asked.as_str() == last.parts().0;
-        let other = command.rollout.as_ref().filter(|asked| !is_asked(asked));
+        let other = command.rollout.as_ref().filter(|asked| !last.is_meant_by(asked));
         let phase = self.state.position.phase;
         match (other, phase) {
             (Some(_), _) => Some(format!(

@@ -19,6 +19,7 @@ pub(crate) mod lost_offsets;
 pub(crate) mod lost_records;
 pub(crate) mod odd_inputs;
 pub(crate) mod open_transactions;
+pub(crate) mod operators;
 pub(crate) mod pressure;
 pub(crate) mod recorded_run;
 pub(crate) mod shared_topics;

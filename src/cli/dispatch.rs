@@ -8,10 +8,14 @@ use crate::cli::context::Context;
 use crate::cli::demo;
 use crate::cli::demo::DemoArgs;
 use crate::cli::demo::Show;
+use crate::cli::diff;
+use crate::cli::diff::DiffArgs;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::explain;
 use crate::cli::explain::ExplainArgs;
 use crate::cli::global::Global;
+use crate::cli::history;
+use crate::cli::history::HistoryArgs;
 use crate::cli::inspect;
 use crate::cli::inspect::InspectArgs;
 use crate::cli::list;
@@ -69,6 +73,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Apply specs to the application and wait until they take effect
     Apply(ApplyArgs),
+    /// Show what `apply` would change, field by field
+    Diff(DiffArgs),
     /// Check specs without Kafka and print how they were understood
     Validate(ValidateArgs),
     /// List the models and their rollouts
@@ -79,6 +85,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Report in sentences what the evidence shows and when each number is valid
     Report(ReportArgs),
+    /// List every event of a rollout or model
+    History(HistoryArgs),
     /// Explain a decision: what changed, why, and the evidence it rests on
     Explain(ExplainArgs),
     /// Recompute every decision from the topics and compare byte for byte
@@ -127,6 +135,7 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         Command::Run(_) | Command::Worker(_) => Talk::Long,
         Command::Demo(_)
         | Command::Apply(_)
+        | Command::Diff(_)
         | Command::Validate(_)
         | Command::List
         | Command::Get(_)
@@ -145,6 +154,7 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         | Command::Requeue(_)
         | Command::Plan(_)
         | Command::Report(_)
+        | Command::History(_)
         | Command::Explain(_)
         | Command::Replay(_)
         | Command::Simulate(_)
@@ -175,6 +185,8 @@ pub fn dispatch(cli: Cli, show: Show) -> Result<Exit, CliError> {
         Command::Tail(args) => tail::run(args, &context),
         Command::Requeue(args) => requeue::run(args, &context),
         Command::Report(args) => report::run(args, &context),
+        Command::History(args) => history::run(args, &context),
+        Command::Diff(args) => diff::run(args, &context),
         Command::Explain(args) => explain::run(args, &context),
         Command::Replay(args) => replay::run(args, &context),
         Command::Plan(args) => plan::run(args, &context),

@@ -89,7 +89,8 @@ fn newest<'a>(
     let mut found: BTreeMap<&str, &Event> = BTreeMap::new();
     for event in events.iter().filter(|e| is_wanted(&e.record)) {
         let EventRecord { model, rollout, .. } = &event.record;
-        let is_meant = rollout.as_ref() == Some(&asked.name) || *model == asked.name;
+        let is_its = rollout.as_deref().is_some_and(|rollout| asked.means(rollout));
+        let is_meant = is_its || *model == asked.name;
         if is_meant && asked.may_be_of(model) {
             found.insert(model, event);
         }

@@ -23,7 +23,9 @@ pub(crate) mod dead;
 pub mod ask;
 
 pub mod apply;
+pub mod diff;
 pub mod explain;
+pub mod history;
 pub mod inspect;
 pub mod list;
 pub mod plan;

@@ -1,12 +1,12 @@
 //! The commands of operators on a real Kafka: approve, roll back, try again, extend, and the exit codes of `status`.
 
 use std::process::Output;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::kit::kafka::{Kafka, Reader};
 use crate::kit::process::serinus;
+use crate::kit::traffic::Traffic;
 use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{WAIT, World};
 
@@ -29,7 +29,7 @@ spec:
   decide: {promote: non_inferior, alpha: 0.1, by: 14d, no_data: hold, tick: 1s}
 ";
 
-/// A candidate that nobody answers for: it can only be aborted.
+/// A candidate without a worker: it can only be aborted.
 const NEXT: &str = "
 apiVersion: serinus/v1
 kind: Rollout
@@ -79,16 +79,9 @@ fn an_operator_approves_rolls_back_tries_again_and_extends() {
     let (model, v2, v3) = (world.name.as_str(), v2.as_str(), v3.as_str());
 
     // All gates but the approval pass; the wait then ends with the code for "needs a person".
-    let mut served = Reader::open(&kafka, &world.topic("served"));
+    let traffic = Traffic::start(&world, 60.0);
     let mut events = Reader::open(&kafka, &world.app_topic("rollout-events"));
-    let mut sent = 0;
-    while !events.records.iter().any(|r| r.json()["verdict"] == "hold") {
-        assert!(sent < 4_000, "no hold for approval: {}", run.log_text());
-        sent += world.send_requests(sent, sent + 100).len();
-        served.until("an answer to each", WAIT, |records| records.len() >= sent);
-        events.read_for(Duration::from_millis(300));
-    }
-    operator.expect(5, &["status", v2, "--wait", "--timeout", "60s"]);
+    operator.expect(5, &["status", v2, "--wait", "--timeout", "90s"]);
     operator.expect(5, &["status", v2]);
     operator.expect(2, &["promote", v2]);
     let approved = operator.expect(0, &["approve", v2, "--reason", "looks good"]);
@@ -96,12 +89,10 @@ fn an_operator_approves_rolls_back_tries_again_and_extends() {
     let gates = approved["gates"].as_array().expect("the gates are listed");
     let blocked: Vec<&Value> = gates.iter().filter(|g| g["state"] == "blocked").collect();
     assert!(blocked.iter().all(|g| g["gate"] == "approval" || g["gate"] == "hold"), "{gates:?}");
-    while !events.records.iter().any(|r| r.json()["verdict"] == "promote") {
-        assert!(sent < 8_000, "no promotion: {}", run.log_text());
-        sent += world.send_requests(sent, sent + 100).len();
-        served.until("an answer to each", WAIT, |records| records.len() >= sent);
-        events.read_for(Duration::from_millis(300));
-    }
+    events.until("the promotion", WAIT, |records| {
+        records.iter().any(|r| r.json()["verdict"] == "promote")
+    });
+    traffic.stop();
     operator.expect(0, &["status", v2]);
 
     // The next rollout runs; a rollback aborts it and goes to the version before in one event.

@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 # Most tests wait for brokers and processes rather than compute: many run at once, also on two cores.
-export RUST_TEST_THREADS ?= 8
+export RUST_TEST_THREADS ?= 6
 
 # `make soak` runs chaos for this many seconds at this many requests per second.
 SOAK_SECONDS ?= 3600

@@ -94,7 +94,7 @@ impl Asked {
         }
     }
 
-    fn not_found(&self, states: &[State]) -> CliError {
+    pub(crate) fn not_found(&self, states: &[State]) -> CliError {
         let mut known: Vec<String> = states
             .iter()
             .flat_map(|s| s.rollout().map(str::to_owned).into_iter().chain([s.model.clone()]))

@@ -9,7 +9,7 @@ use crate::cli::ask::{AskArgs, Asker, Wish};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::global::duration;
-use crate::cli::names::{self, NameArgs};
+use crate::cli::names::{self, Asked, NameArgs};
 use crate::cli::state;
 
 /// What a verb takes.
@@ -90,12 +90,7 @@ pub(crate) fn rollback(args: &RollbackArgs, context: &Context) -> Result<Exit, C
     let states = state::read_all(context, &context.reader()?)?;
     let known = states.iter().any(|state| state.model == args.model);
     if !known {
-        let models: Vec<&str> = states.iter().map(|state| state.model.as_str()).collect();
-        let known = if models.is_empty() { "none yet".to_owned() } else { models.join(", ") };
-        return Err(CliError::NotFound(format!(
-            "there is no model `{}`; there are {known}",
-            args.model
-        )));
+        return Err(Asked::of(&args.model, None)?.not_found(&states));
     }
     let fields = args.to.iter().map(|to| ("to", Value::from(to.as_str()))).collect();
     let wish = Wish { model: args.model.clone(), rollout: None, verb: "rollback", fields };

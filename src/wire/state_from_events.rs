@@ -10,6 +10,7 @@ use crate::wire::design::DesignRecord;
 use crate::wire::event::EventRecord;
 use crate::wire::state::{MemoryRecord, PastRecord, QueuedRecord, StateRecord};
 use serinus_core::engine::judge::event::{Action, Phase};
+use serinus_core::engine::judge::state::keep_stable_before;
 
 /// The number of newest command ids that are kept, so that a command is not executed twice.
 const COMMANDS_MAX: usize = 200;
@@ -43,14 +44,14 @@ struct CurrentRollout<'a> {
     phase: Phase,
     applied_at: i64,
     design: DesignRecord,
+    approved: Option<u32>,
 }
 
 impl<'a> Replay<'a> {
     fn apply(&mut self, event: &'a EventRecord) {
         self.newest = Some(event);
         if let Some(from) = event.from.as_ref().filter(|from| from.stable != event.to.stable) {
-            self.stable_before.retain(|version| *version != from.stable);
-            self.stable_before.push(from.stable.clone());
+            keep_stable_before(&mut self.stable_before, from.stable.clone());
         }
         let kind =
             |spec: &&Value, kind: &str| spec.get("kind").and_then(Value::as_str) == Some(kind);
@@ -75,7 +76,9 @@ impl<'a> Replay<'a> {
             Some(spec) if is_routed && !is_current => {
                 let design = event.design.clone().unwrap_or_default();
                 let applied_at = event.at;
-                self.current = Some(CurrentRollout { rollout, spec, phase, applied_at, design });
+                let approved = None;
+                self.current =
+                    Some(CurrentRollout { rollout, spec, phase, applied_at, design, approved });
             }
             Some(_) | None => {}
         }
@@ -83,6 +86,11 @@ impl<'a> Replay<'a> {
             return;
         };
         current.phase = phase;
+        // A command may have changed the document of the rollout.
+        current.spec = spec.filter(|s| kind(s, "Rollout")).unwrap_or(current.spec);
+        if event.verdict == Action::Approve {
+            current.approved = Some(event.to.stage);
+        }
         if let Some(design) = &event.design {
             current.design = design.clone();
         }
@@ -137,7 +145,7 @@ impl<'a> Replay<'a> {
                 queue: self.queue.into_iter().map(|q| q.1).collect(),
                 past: self.past,
                 commands: self.commands,
-                approved: None,
+                approved: current.and_then(|c| c.approved),
                 stable_before: self.stable_before,
             },
         })
@@ -199,6 +207,33 @@ mod tests {
         let state = state_from_events(&read(&[&events[..], &[begun]].concat()))
             .expect("the model's document is among them");
         assert_eq!((state.rollout.as_deref(), state.memory.queue.len()), (Some("b"), 0));
+    }
+
+    #[test]
+    fn what_operators_did_is_rebuilt_from_its_events() {
+        let open = |rollout: &str| [json!("Progressing"), json!(rollout)];
+        let mut extended = with(event(4, Some("a"), "extend", &open("a")), "Rollout", "a");
+        extended["spec"]["spec"]["decide"]["by"] = json!("3d");
+        let mut rolled_back = event(5, Some("a"), "rollback", &[json!("Aborted"), Value::Null]);
+        rolled_back["from"] = event(4, None, "hold", &open("a"))["to"].clone();
+        rolled_back["to"]["stable"] = json!("v0");
+        let events = [
+            with(event(1, None, "apply", &[json!("Idle"), Value::Null]), "Model", "m"),
+            with(event(2, Some("a"), "apply", &open("a")), "Rollout", "a"),
+            event(3, Some("a"), "approve", &open("a")),
+            extended,
+            rolled_back,
+        ];
+        let rebuilt = |count: usize| {
+            state_from_events(&read(&events[..count])).expect("the model's document is there")
+        };
+        let state = rebuilt(4);
+        assert_eq!(state.memory.approved, Some(0));
+        assert_eq!(state.spec["spec"]["decide"]["by"], "3d");
+        let state = rebuilt(5);
+        assert_eq!((state.phase, state.stable.as_str()), (Phase::Aborted, "v0"));
+        assert_eq!(state.memory.stable_before, ["v1"]);
+        assert_eq!(state.memory.past.len(), 1);
     }
 
     #[test]

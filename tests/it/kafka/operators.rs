@@ -6,23 +6,12 @@ use serde_json::Value;
 
 use crate::kit::kafka::{Kafka, Reader};
 use crate::kit::process::serinus;
+use crate::kit::specs;
 use crate::kit::traffic::Traffic;
 use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{WAIT, World};
 
-const SPEC: &str = "
-apiVersion: serinus/v1
-kind: Model
-metadata: {name: MODEL}
-spec: {stable: v1, unit: key, requestId: header:ce_id, timeout: 10s}
----
-apiVersion: serinus/v1
-kind: Rollout
-metadata: {name: MODEL-v2}
-spec:
-  model: MODEL
-  candidates: [v2]
-  strategy: canary
+const ROLLOUT: &str = "
   stages: [{share: 50%, hold: 1s, approve: true}]
   metrics:
     - {name: errors, kind: response_error, role: guardrail, margin: 40%}
@@ -70,7 +59,7 @@ impl Operator<'_> {
 #[test]
 fn an_operator_approves_rolls_back_tries_again_and_extends() {
     let Some(kafka) = Kafka::find() else { return };
-    let world = World::new(&kafka, "operators", SPEC);
+    let world = World::new(&kafka, "operators", &specs::canary(ROLLOUT));
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     let _workers = ["v1", "v2"].map(|v| Worker::start(&kafka, &world.name, v, Behavior::default()));

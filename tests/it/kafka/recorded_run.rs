@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::kit::kafka::{Kafka, Reader, Receipts, Record};
 use crate::kit::process::serinus;
+use crate::kit::specs;
 use crate::kit::worker::{Behavior, Worker};
 use crate::kit::world::{Sent, World};
 
@@ -85,19 +86,7 @@ fn a_run_of_an_earlier_build_is_recomputed_byte_for_byte() {
 }
 
 /// The rollout of the recorded run: two stages, metrics of five kinds, and an audit of everything.
-const SPEC: &str = "
-apiVersion: serinus/v1
-kind: Model
-metadata: {name: MODEL}
-spec: {stable: v1, unit: key, requestId: header:ce_id, timeout: 10s}
----
-apiVersion: serinus/v1
-kind: Rollout
-metadata: {name: MODEL-v2}
-spec:
-  model: MODEL
-  candidates: [v2]
-  strategy: canary
+const ROLLOUT: &str = "
   stages: [{share: 30%, hold: 2s}, {share: 50%, hold: 2s, approve: true}]
   metrics:
     - {name: brier, kind: brier, prediction: json:/score, label: json:/late, role: goal, direction: lower, margin: 0.2, mde: 0.2}
@@ -118,7 +107,7 @@ const OF_MODEL: [&str; 4] = ["analysis", "dead-letters", "labels", "predictions"
 #[ignore = "rewrites the fixture: run it in the commit that changes decisions or their records"]
 fn record() {
     let kafka = Kafka::find().expect("a Kafka is needed");
-    let world = World::new(&kafka, "recorded", SPEC);
+    let world = World::new(&kafka, "recorded", &specs::canary(ROLLOUT));
     let mut run = world.run();
     world.await_phase("Progressing", &mut run);
     let _workers = ["v1", "v2"].map(|r| Worker::start(&kafka, &world.name, r, Behavior::default()));

@@ -45,3 +45,25 @@ pub fn shadow(deadlines: &str, maturity: &str) -> String {
         ),
     )
 }
+
+/// A canary of `v2` at a model with a timeout of ten seconds; the lines of its stages, metrics and decision follow.
+pub fn canary(rollout: &str) -> String {
+    format!(
+        "
+apiVersion: serinus/v1
+kind: Model
+metadata: {{name: MODEL}}
+spec: {{stable: v1, unit: key, requestId: header:ce_id, timeout: 10s}}
+---
+apiVersion: serinus/v1
+kind: Rollout
+metadata: {{name: MODEL-v2}}
+spec:
+  model: MODEL
+  candidates: [v2]
+  strategy: canary
+{}
+",
+        rollout.trim_matches('\n')
+    )
+}

@@ -213,7 +213,7 @@ fn unhealthy(analysis: &InterimAnalysis<'_>) -> Option<(Wait, String)> {
         .or_else(|| {
             (analysis.health.mixed_units > 0).then(|| {
                 format!(
-                    "units that met two arms at one stage: {}; somebody else decides who is served by whom",
+                    "units that met two arms at one stage: {}; another system assigns units, too",
                     format::count(analysis.health.mixed_units)
                 )
             })

@@ -145,6 +145,12 @@ pub enum Pairing {
 }
 
 impl Design {
+    /// Returns the candidates of a plan that were not dropped, in spec order.
+    pub fn live(&self, plan: &RolloutPlan) -> Vec<Version> {
+        let is_dropped = |v: &&Version| self.drops.iter().any(|(_, dropped)| dropped == *v);
+        plan.candidates.iter().filter(|v| !is_dropped(v)).cloned().collect()
+    }
+
     /// Returns the stratum of a case of this stage and revision.
     pub fn stratum(&self, stage: StageIndex, revision: Revision) -> Stratum {
         let drops = self.drops.iter().filter(|(since, _)| *since <= revision).count();

@@ -35,35 +35,34 @@ impl ModelJudge {
         }
         let document = written.document.clone();
         let before = self.state.position.clone();
-        let answered = |judge: &mut Self, reason, out: &mut Vec<Effect>| {
-            let to = judge.state.position.clone();
-            let answer = judge.answer(now, command, Action::Apply, to, reason);
-            let is_changed = judge.state.position != before;
-            let rollout = judge
-                .state
-                .rollout
-                .as_ref()
-                .filter(|_| is_changed && judge.state.position.phase == Phase::Progressing);
-            let event = RolloutEvent {
-                rollout: None,
-                from: Some(before.clone()),
-                document: Some(document.clone()),
-                design: rollout.map(|r| r.design.clone()),
-                ..answer
-            };
-            judge.publish_applied(event, out);
+        let reason = if self.state.model.document == document {
+            "nothing to do: the model is as applied before".to_owned()
+        } else {
+            let refusal = self.state.running().and_then(|rollout| {
+                model_change::refusal(&self.state.model.plan, &written.plan, rollout.name())
+            });
+            if let Some(reason) = refusal {
+                return self.refuse(now, command, reason, out);
+            }
+            self.replace_model(written)
         };
-        if self.state.model.document == document {
-            let reason = "nothing to do: the model is as applied before".to_owned();
-            return answered(self, reason, out);
-        }
-        let refusal = self.state.running().and_then(|rollout| {
-            model_change::refusal(&self.state.model.plan, &written.plan, rollout.name())
-        });
-        if let Some(reason) = refusal {
-            return self.refuse(now, command, reason, out);
-        }
-        let stable = before.routing.stable.clone();
+        let to = self.state.position.clone();
+        let is_new_design = to != before && to.phase == Phase::Progressing;
+        let rollout = self.state.rollout.as_ref().filter(|_| is_new_design);
+        let event = RolloutEvent {
+            rollout: None,
+            from: Some(before),
+            document: Some(document),
+            design: rollout.map(|r| r.design.clone()),
+            ..self.answer(now, command, Action::Apply, to, reason)
+        };
+        self.publish_applied(event, out);
+    }
+
+    /// Replaces the model and what its routing takes from it; returns the reason of the event.
+    fn replace_model(&mut self, written: Written<ModelPlan>) -> String {
+        let before = self.state.position.routing.clone();
+        let stable = before.stable.clone();
         let reason = if written.plan.stable == stable {
             "the model changed".to_owned()
         } else {
@@ -72,14 +71,14 @@ impl ModelJudge {
         let rest = written.plan.at_rest(stable, self.next_revision());
         self.state.model = written;
         self.state.position.routing = Routing {
-            rollout: before.routing.rollout.clone(),
-            stage: before.routing.stage,
-            salt: before.routing.salt.clone(),
-            slices: before.routing.slices.clone(),
-            shadows: before.routing.shadows.clone(),
+            rollout: before.rollout,
+            stage: before.stage,
+            salt: before.salt,
+            slices: before.slices,
+            shadows: before.shadows,
             ..rest
         };
-        answered(self, reason, out);
+        reason
     }
 
     fn apply_rollout(

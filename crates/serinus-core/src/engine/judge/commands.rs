@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::decision::gates;
+use crate::decision::gates::{self, GateState};
 use crate::domain::ids::RolloutName;
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
@@ -69,7 +69,7 @@ impl ModelJudge {
             let reason = format!("the rollout is over ({})", phase.word());
             return self.refuse(now, command, reason, out);
         }
-        if let Some(reason) = self.hindrance(now, command) {
+        if let Some(reason) = self.steer_refusal(now, command) {
             return self.refuse(now, command, reason, out);
         }
         let reason = command.reason_or_sender();
@@ -84,7 +84,7 @@ impl ModelJudge {
                 self.enter_phase(now, Phase::Progressing, Action::Resume, reason, grounds, out);
             }
             (Verb::Approve, _) => self.approve(now, reason, grounds, out),
-            (Verb::Extend, _) => self.extend(now, command, grounds, out),
+            (Verb::Extend, _) => self.extend(now, command, grounds.gates, out),
             (Verb::Promote, _) => self.promote_stage(now, command, grounds, out),
             (Verb::PromoteFull, _) => self.promote_by_command(now, command, grounds, out),
             (Verb::Abort, _) => {
@@ -97,8 +97,8 @@ impl ModelJudge {
         }
     }
 
-    /// Returns why a command to a running rollout is refused, beyond its phase.
-    fn hindrance(&self, now: Timestamp, command: &Command) -> Option<String> {
+    /// Returns why a command to a running rollout is refused for another reason than its phase.
+    fn steer_refusal(&self, now: Timestamp, command: &Command) -> Option<String> {
         let rollout = self.state.running()?;
         let stage = self.state.position.routing.stage;
         let name = rollout.name();
@@ -154,7 +154,7 @@ impl ModelJudge {
         &mut self,
         now: Timestamp,
         command: &Command,
-        grounds: Grounds,
+        gates: Vec<GateState>,
         out: &mut Vec<Effect>,
     ) {
         let Some(more) = command.extend_by else { return };
@@ -170,8 +170,13 @@ impl ModelJudge {
             "" => sentence,
             reason => format!("{reason}; {sentence}"),
         };
-        let phase = self.state.position.phase;
-        self.enter_phase(now, phase, Action::Extend, reason, grounds, out);
+        let (document, design) = (Some(document.clone()), Some(rollout.design.clone()));
+        let mut to = self.state.position.clone();
+        to.routing.revision = self.next_revision();
+        let answer = self.answer(now, command, Action::Extend, to.clone(), reason);
+        self.state.position = to;
+        // The document goes with the event, so that a state that is lost can be rebuilt.
+        self.publish_applied(RolloutEvent { document, design, gates, ..answer }, out);
     }
 
     /// Enters the next stage, or promotes after the last.

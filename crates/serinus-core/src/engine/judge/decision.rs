@@ -37,8 +37,7 @@ pub struct Decision {
 impl Decision {
     /// Returns the candidates that were not dropped.
     pub fn live(&self) -> Vec<Version> {
-        let is_out = |v: &&Version| self.design.drops.iter().any(|(_, out)| out == *v);
-        self.rollout.plan.candidates.iter().filter(|c| !is_out(c)).cloned().collect()
+        self.design.live(&self.rollout.plan)
     }
 
     /// Returns the input that analyses evidence as of the decision.

@@ -207,7 +207,7 @@ pub struct RolloutEvent {
 }
 
 impl RolloutEvent {
-    /// Returns the answer to a command that changes nothing.
+    /// Returns the answer to a command; what the command changed is added to it.
     pub(crate) fn answer(
         command: &Command,
         sequence: u64,
@@ -248,13 +248,17 @@ pub(crate) struct Grounds {
 
 impl Grounds {
     /// Returns the grounds of a change that the judge makes.
-    pub(crate) fn of_judge(report: RolloutMetrics, positions: Vec<(String, i32, i64)>) -> Self {
+    pub(crate) fn of_judge(
+        report: RolloutMetrics,
+        positions: Vec<(String, i32, i64)>,
+        gates: Vec<GateState>,
+    ) -> Self {
         Self {
             actor: "judge".to_owned(),
             command_id: None,
-            gates: report.gates.clone(),
             evidence: Some(Box::new(report)),
             positions,
+            gates,
         }
     }
 }

@@ -140,27 +140,18 @@ impl UnappliedJudge {
             self.refuse(now, &command, reason, out);
             return None;
         }
-        let reason = match command.verb {
-            Verb::Apply => match command.spec.take() {
-                Some(Parsed::Model(written)) if written.plan.name == self.settings.model => {
-                    return Some(self.apply(now, &command, *written, out));
-                }
-                Some(Parsed::Model(written)) => wrong_model(&written.plan),
-                Some(Parsed::Rollout(written)) => {
-                    format!("there is no model `{}` yet: apply it first", written.plan.model)
-                }
-                Some(Parsed::Invalid(reason)) => reason,
-                None => "there is no spec to apply".to_owned(),
-            },
-            Verb::Pause
-            | Verb::Resume
-            | Verb::Approve
-            | Verb::Promote
-            | Verb::PromoteFull
-            | Verb::Abort
-            | Verb::Retry
-            | Verb::Rollback
-            | Verb::Extend => "there is no rollout of this model".to_owned(),
+        let spec = command.spec.take();
+        let reason = match spec {
+            _ if command.verb != Verb::Apply => "there is no rollout of this model".to_owned(),
+            Some(Parsed::Model(written)) if written.plan.name == self.settings.model => {
+                return Some(self.apply(now, &command, *written, out));
+            }
+            Some(Parsed::Model(written)) => wrong_model(&written.plan),
+            Some(Parsed::Rollout(written)) => {
+                format!("there is no model `{}` yet: apply it first", written.plan.model)
+            }
+            Some(Parsed::Invalid(reason)) => reason,
+            None => "there is no spec to apply".to_owned(),
         };
         self.refuse(now, &command, reason, out);
         None

@@ -19,7 +19,7 @@ enum Harm {
 impl Harm {
     fn sentence(self) -> &'static str {
         match self {
-            Self::Units => "units would be drawn anew, and one unit would meet two arms",
+            Self::Units => "units would be reassigned, and one unit would meet two arms",
             Self::Labels => "labels would be joined in two ways",
             Self::Segments => "one segment would hold two kinds of traffic",
             Self::Topics => "cases and labels that are under way would be lost",

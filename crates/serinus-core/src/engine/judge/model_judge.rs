@@ -8,7 +8,7 @@ use crate::domain::ids::{RolloutName, Version};
 use crate::domain::time::{Span, Timestamp};
 use crate::engine::counter::Counter;
 use crate::engine::judge::decision;
-use crate::engine::judge::event::{Action, Grounds, Phase, Position};
+use crate::engine::judge::event::{Action, Grounds, Phase};
 use crate::engine::judge::io::{Effect, Settings};
 use crate::engine::judge::partial_set::PartialSet;
 use crate::engine::judge::report::RolloutMetrics;
@@ -126,26 +126,28 @@ impl ModelJudge {
             &evidence,
             tick,
         );
-        let rollout = rollout.clone();
+        let Some(rollout) = &self.state.rollout else { return };
+        let name = rollout.name().clone();
         let inputs = Inputs { evidence, live: rollout.live() };
-        let analysis = self.analyze(&rollout, &inputs, tick);
+        let analysis = self.analyze(rollout, &inputs, tick, rollout.entered_at);
         let verdict = self.state.in_phase(gates::judge(&analysis));
         let supports = basis::of(&analysis, &verdict);
         let conditions = conditions(&analysis, &verdict);
+        let gates = gates_of(&analysis, &verdict);
         let report = self.metrics(analysis, &verdict);
+        let decision = rollout.decision(&self.state.position.routing, &verdict, supports);
         let has_new_conditions = self.state.conditions != conditions;
         let was_approval_wanted = self.state.conditions.iter().any(is_approval_wanted);
         self.state.conditions = conditions;
-        let routing = &self.state.position.routing;
-        if let Some(decision) = rollout.decision(routing, &verdict, supports) {
+        if let Some(decision) = decision {
             decision::keep(&mut self.state.decisions, decision);
         }
         out.push(Effect::Count(Counter::TicksJudged, 1));
         let sequence = self.state.sequence;
-        let grounds = Grounds::of_judge(report.clone(), positions);
+        let grounds = Grounds::of_judge(report.clone(), positions, gates);
         self.act(now, tick, verdict, was_approval_wanted, grounds, out);
         self.publish_metrics(now, report, out);
-        self.reconsider(now, rollout.name(), out);
+        self.reconsider(now, &name, out);
         let must_keep = has_new_conditions || has_new_thresholds || is_first;
         if self.state.sequence == sequence && must_keep {
             out.push(Effect::State(Box::new(self.state.clone())));
@@ -215,8 +217,9 @@ impl ModelJudge {
         let Some(rollout) = &self.state.rollout else { return Vec::new() };
         let tick = rollout.judged.unwrap_or(now.floor_to(rollout.plan().tick));
         let inputs = self.inputs(rollout);
-        let report = self.metrics(self.analyze(rollout, &inputs, tick), verdict);
-        let gates = report.gates.clone();
+        let analysis = self.analyze(rollout, &inputs, tick, rollout.entered_at);
+        let gates = gates::states(&analysis);
+        let report = self.metrics(analysis, verdict);
         self.publish_metrics(now, report, out);
         gates
     }
@@ -229,7 +232,8 @@ impl ModelJudge {
     ) -> Option<T> {
         let rollout = self.state.rollout.as_ref()?;
         let inputs = self.inputs(rollout);
-        read(&self.analyze(rollout, &inputs, rollout.judged.unwrap_or(now)))
+        let tick = rollout.judged.unwrap_or(now);
+        read(&self.analyze(rollout, &inputs, tick, rollout.entered_at))
     }
 
     /// Publishes that no evidence arrives. Before the first partial, event time is unknown and the wall clock is used.
@@ -237,12 +241,9 @@ impl ModelJudge {
         let Some(rollout) = &self.state.rollout else { return };
         let is_first = self.partials.is_empty() && rollout.judged.is_none();
         let tick = rollout.judged.unwrap_or(now);
-        let mut rollout = rollout.clone();
-        if is_first {
-            rollout.entered_at = Some(rollout.applied_at);
-        }
-        let inputs = self.inputs(&rollout);
-        let mut analysis = self.analyze(&rollout, &inputs, tick);
+        let entered_at = if is_first { Some(rollout.applied_at) } else { rollout.entered_at };
+        let inputs = self.inputs(rollout);
+        let mut analysis = self.analyze(rollout, &inputs, tick, entered_at);
         analysis.health.no_data = true;
         let verdict = if is_first {
             self.state.in_phase(gates::judge(&analysis))
@@ -254,8 +255,9 @@ impl ModelJudge {
             };
             Verdict::Hold { wait: Wait::Data, reason }
         };
+        let gates = gates_of(&analysis, &verdict);
         let report = self.metrics(analysis, &verdict);
-        let grounds = Grounds::of_judge(report.clone(), self.positions());
+        let grounds = Grounds::of_judge(report.clone(), self.positions(), gates);
         self.act(now, tick, verdict, true, grounds, out);
         self.publish_metrics(now, report, out);
     }
@@ -269,6 +271,7 @@ impl ModelJudge {
         rollout: &'a RolloutState,
         inputs: &'a Inputs,
         tick: Timestamp,
+        entered_at: Option<Timestamp>,
     ) -> InterimAnalysis<'a> {
         let routing = &self.state.position.routing;
         interim::analyze(&AnalysisInput {
@@ -279,7 +282,7 @@ impl ModelJudge {
             stable: &routing.stable,
             live: &inputs.live,
             tick,
-            entered_at: rollout.entered_at,
+            entered_at,
             lag: self.partials.lag(),
             unplanned: self.partials.unplanned(),
             is_approved: rollout.approved == Some(routing.stage),
@@ -310,21 +313,21 @@ impl ModelJudge {
         let predictions = &self.state.model.plan.topics.predictions;
         partials.positions(predictions, &self.settings.labels_topic)
     }
+}
 
-    pub(crate) fn enter_phase(
-        &mut self,
-        now: Timestamp,
-        phase: Phase,
-        action: Action,
-        reason: String,
-        grounds: Grounds,
-        out: &mut Vec<Effect>,
-    ) {
-        let mut to = Position { phase, ..self.state.position.clone() };
-        // Every command that changes something raises the revision, so that a command that expects the one before is refused.
-        if grounds.command_id.is_some() {
-            to.routing.revision = self.next_revision();
-        }
-        self.change(now, action, reason, to, grounds, out);
+/// Returns the gates of the stage for the event of a verdict; a hold that waits for no person makes no event.
+fn gates_of(analysis: &InterimAnalysis<'_>, verdict: &Verdict) -> Vec<GateState> {
+    match verdict {
+        Verdict::Hold {
+            wait: Wait::Until(_) | Wait::Data | Wait::Health | Wait::Signal | Wait::Proof(_),
+            ..
+        } => Vec::new(),
+        Verdict::Hold { wait: Wait::Approval, .. }
+        | Verdict::Advance { .. }
+        | Verdict::Drop { .. }
+        | Verdict::Abort { .. }
+        | Verdict::Inconclusive { .. }
+        | Verdict::Conclude { .. }
+        | Verdict::Promote { .. } => gates::states(analysis),
     }
 }

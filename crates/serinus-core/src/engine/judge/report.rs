@@ -1,6 +1,5 @@
 //! The published evidence at one tick.
 
-use crate::decision::gates::{self, GateState};
 use crate::domain::ids::{ModelName, Revision, RolloutName, StageIndex};
 use crate::domain::time::Timestamp;
 use crate::inference::verdict::{ArmReport, Finding, Health, InterimAnalysis, Verdict, Wait};
@@ -29,8 +28,6 @@ pub struct RolloutMetrics {
     pub segments: Vec<Finding>,
     /// Whether the measurement can be trusted.
     pub health: Health,
-    /// The gates of the stage.
-    pub gates: Vec<GateState>,
     /// The verdict, in the contract's word.
     pub verdict: &'static str,
     /// The reason.
@@ -55,9 +52,7 @@ impl RolloutMetrics {
             | Verdict::Conclude { .. }
             | Verdict::Promote { .. } => None,
         };
-        let gates = gates::states(&analysis);
         Self {
-            gates,
             rollout: analysis.plan.name.clone(),
             model: analysis.plan.model.clone(),
             strategy: analysis.plan.strategy,

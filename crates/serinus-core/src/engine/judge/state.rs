@@ -70,7 +70,7 @@ pub struct ModelState {
     pub reason: String,
     /// What an operator wants to know at a glance.
     pub conditions: Vec<Condition>,
-    /// The newest decisions, against which labels that arrive or change afterwards are held.
+    /// The newest decisions, which later labels can contest.
     pub decisions: Vec<Decision>,
     /// Rollouts that wait for the end of the current one.
     pub queue: Vec<Queued>,
@@ -103,7 +103,7 @@ pub struct RolloutState {
 
 impl RolloutState {
     /// Returns a rollout that begins.
-    pub fn begin(written: Written<RolloutPlan>, now: Timestamp) -> Self {
+    pub(crate) fn begin(written: Written<RolloutPlan>, now: Timestamp) -> Self {
         let design = planning::initial(&written.plan);
         Self {
             written,
@@ -136,8 +136,7 @@ impl RolloutState {
 
     /// Returns the candidates that were not dropped, in spec order.
     pub fn live(&self) -> Vec<Version> {
-        let is_out = |v: &&Version| self.design.drops.iter().any(|(_, out)| out == *v);
-        self.plan().candidates.iter().filter(|v| !is_out(v)).cloned().collect()
+        self.design.live(self.plan())
     }
 
     /// Returns a decision with the tests that its verdict rests on; `None` if no test of labels supports it.
@@ -210,15 +209,9 @@ impl ModelState {
 
     /// Records the stable version before another takes its place.
     pub(crate) fn replace_stable(&mut self, by: &Version) {
-        const STABLE_BEFORE_MAX: usize = 16;
-        let before = self.position.routing.stable.clone();
-        if before == *by {
-            return;
-        }
-        self.stable_before.retain(|version| *version != before);
-        self.stable_before.push(before);
-        if self.stable_before.len() > STABLE_BEFORE_MAX {
-            self.stable_before.remove(0);
+        let before = &self.position.routing.stable;
+        if before != by {
+            keep_stable_before(&mut self.stable_before, before.clone());
         }
     }
 
@@ -260,7 +253,7 @@ impl ModelState {
             }
             Phase::Concluded => {
                 let winner = self.rollout.as_ref().and_then(|r| r.winner.as_ref());
-                let ahead = winner.map_or("nobody", Version::as_str);
+                let ahead = winner.map_or("no candidate", Version::as_str);
                 let reason =
                     format!("concluded: {ahead} won, promote or abort it; {}", verdict.reason());
                 Verdict::Hold { wait, reason }
@@ -272,6 +265,16 @@ impl ModelState {
             | Phase::Aborted
             | Phase::Inconclusive => verdict,
         }
+    }
+}
+
+/// Adds a version that was stable, newest last and each once, and drops the oldest beyond a bound.
+pub fn keep_stable_before<V: PartialEq>(versions: &mut Vec<V>, before: V) {
+    const STABLE_BEFORE_MAX: usize = 16;
+    versions.retain(|version| *version != before);
+    versions.push(before);
+    if versions.len() > STABLE_BEFORE_MAX {
+        versions.remove(0);
     }
 }
 
@@ -301,7 +304,7 @@ pub(crate) fn conditions(analysis: &InterimAnalysis<'_>, verdict: &Verdict) -> V
                 "labels are missing more often in one arm"
             },
         ),
-        condition("approval", !wants_approval, "nobody is waited for", "waiting for a person"),
+        condition("approval", !wants_approval, "no approval is missing", "waiting for a person"),
     ]
 }
 

@@ -45,6 +45,23 @@ impl ModelJudge {
         self.change(now, Action::Advance, reason, to, grounds, out);
     }
 
+    /// Changes the phase, and with a command the revision: a command that expects the one before is then refused.
+    pub(crate) fn enter_phase(
+        &mut self,
+        now: Timestamp,
+        phase: Phase,
+        action: Action,
+        reason: String,
+        grounds: Grounds,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut to = Position { phase, ..self.state.position.clone() };
+        if grounds.command_id.is_some() {
+            to.routing.revision = self.next_revision();
+        }
+        self.change(now, action, reason, to, grounds, out);
+    }
+
     pub(crate) fn drop_candidate(
         &mut self,
         now: Timestamp,

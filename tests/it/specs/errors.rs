@@ -414,6 +414,14 @@ flights.yaml:10:41: spec.stages[0].until.exposures: `-1` does not fit here
 }
 
 #[test]
+fn a_run_is_counted_from_one_and_only_for_rollouts() {
+    let counted = mistake(CANARY, "name: flights-v2}", "name: flights-v2, run: 0}");
+    assert!(counted.contains("metadata.run"), "{counted}");
+    let of_model = mistake(MODEL, "name: flights}", "name: flights, run: 2}");
+    assert!(of_model.contains("metadata.run: there is no such field"), "{of_model}");
+}
+
+#[test]
 fn an_unknown_field_of_a_metric() {
     check(
         &mistake(SHADOW, "tolerance: 0.1", "treshold: 0.1"),

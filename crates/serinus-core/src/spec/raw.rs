@@ -1,6 +1,7 @@
 //! The spec as written. Doc comments here become descriptions in the JSON Schema.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -42,16 +43,24 @@ pub enum DocumentKind {
     Rollout,
 }
 
-/// The metadata of a document.
+/// The metadata of a model.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Metadata {
+pub struct ModelMetadata {
     /// The name: letters, digits, `.`, `_` and `-`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,100}$"))]
     pub name: String,
-    /// The number of the run, which `retry` counts; for rollouts. Default: 1.
-    #[schemars(range(min = 1))]
-    pub run: Option<u32>,
+}
+
+/// The metadata of a rollout.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutMetadata {
+    /// The name: letters, digits, `.`, `_` and `-`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,100}$"))]
+    pub name: String,
+    /// The number of the run, which `retry` counts. Default: 1.
+    pub run: Option<NonZeroU32>,
 }
 
 /// A model: a named prediction service with one request topic.
@@ -65,7 +74,7 @@ pub struct ModelDocument {
     #[schemars(extend("const" = "Model"))]
     pub kind: DocumentKind,
     /// The model's name.
-    pub metadata: Metadata,
+    pub metadata: ModelMetadata,
     /// The spec.
     pub spec: ModelSpec,
 }
@@ -81,7 +90,7 @@ pub struct RolloutDocument {
     #[schemars(extend("const" = "Rollout"))]
     pub kind: DocumentKind,
     /// The rollout's name.
-    pub metadata: Metadata,
+    pub metadata: RolloutMetadata,
     /// The spec.
     pub spec: RolloutSpec,
 }

@@ -1,6 +1,7 @@
 //! Converts the spec of a rollout to its plan.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use crate::domain::ids::{ModelName, RolloutName, Version};
 use crate::domain::share::Share;
@@ -26,7 +27,10 @@ pub(crate) fn plan(document: &RolloutDocument) -> Result<RolloutPlan, Vec<Fault>
     let mut faults = Faults::default();
     let spec = &document.spec;
     let at = Path::default().field("spec");
-    let name = RolloutName::of_run(&document.metadata.name, document.metadata.run.unwrap_or(1));
+    let name = RolloutName::of_run(
+        &document.metadata.name,
+        document.metadata.run.map_or(1, NonZeroU32::get),
+    );
     check_name(
         &mut faults,
         Path::default().field("metadata").field("name"),
